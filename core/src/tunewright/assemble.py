@@ -1,0 +1,282 @@
+"""Assembly: a request becomes a plan. Pure: no file, network or cluster is touched, and equal requests give equal plans."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+import attrs
+
+from tunewright import environment, images, wire
+from tunewright.errors import RequestError
+from tunewright.registry import Plugin
+from tunewright.request import CodeRequest, Request, TrainRequest
+from tunewright.secret import EnvValue, secret_env
+from tunewright.specs import (
+    INPUT_SLOTS,
+    OUTPUT_SLOT,
+    WORKSPACE,
+    ContainerSpec,
+    ExistingClaim,
+    JobPlan,
+    Mount,
+    Scheduling,
+    Volume,
+)
+from tunewright.storage import Layout, lay_out
+
+LAUNCHER = ("python", "-m", "tunewright_launcher")
+TORCHRUN = ("torchrun", "--max-restarts=0")
+RUNNER_FILE = "run.py"
+
+
+def assemble(request: Request) -> JobPlan:
+    """The plan for a request, after the selected plugins' `tunewright_modify_plan`.
+
+    Raises:
+        RequestError: the request cannot work as a whole.
+        PluginError: a selected plugin breaks the hooks' contract.
+    """
+    if isinstance(request, TrainRequest):
+        return _train_plan(request)
+    if isinstance(request, CodeRequest):
+        return _code_plan(request)
+    raise TypeError(f"Not a request that can be assembled: {type(request).__name__}")
+
+
+def _train_plan(request: TrainRequest) -> JobPlan:
+    documents = {slot: _document(slot, s.plugin, s.provider).dumps() for slot, s in request.sources.items()}
+    layout = _layout(request, key=_digest(documents))
+    steps = [_fetch(request, slot, layout) for slot, s in request.sources.items() if s.provider.existing() is None]
+    main = _trainer(request, layout)
+    plan = _common(
+        request,
+        init_containers=(*steps, _check(request, main)),
+        main=main,
+        bootstrap=_bootstrap(request),
+        files={f"{slot}.json": text for slot, text in documents.items()}
+        | {"trainer.json": _document("trainer", request.trainer.plugin, request.trainer.provider).dumps()},
+        volumes=(*layout.volumes, *_claims(request)),
+    )
+    for plugin in _selected_plugins(request):
+        plan = plugin.modify_plan(plan, request)
+    return plan
+
+
+def _code_plan(request: CodeRequest) -> JobPlan:
+    layout = _layout(request, key="")
+    main = ContainerSpec(
+        name="train",
+        image=request.image or images.trainer(gpus=request.resources_per_worker.gpu),
+        command=_code_command(request),
+        env={**_run_env(request), **request.env},
+        resources=request.resources_per_worker,
+        mounts=(_output_mount(layout),),
+    )
+    return _common(
+        request,
+        init_containers=(_install(request, main.image),) if request.packages_to_install else (),
+        main=main,
+        self_starting=not request.code,
+        files={**request.code, RUNNER_FILE: runner_source()},
+        volumes=(layout.output,),
+    )
+
+
+def _common(request: Request, **parts: Any) -> JobPlan:
+    return JobPlan(
+        name=request.name,
+        num_workers=request.num_workers,
+        num_procs_per_worker=request.processes,
+        elastic=request.elastic,
+        labels=request.labels,
+        annotations=request.annotations,
+        scheduling=_scheduling(request),
+        max_restarts=request.max_restarts,
+        deadline=request.deadline,
+        ttl=request.ttl,
+        suspend=request.suspend,
+        output=request.output,
+        pod_overrides=request.pod_overrides,
+        **parts,
+    )
+
+
+def _scheduling(request: Request) -> Scheduling:
+    return Scheduling(
+        queue=request.queue,
+        priority_class=request.priority_class,
+        node_selector=request.node_selector,
+        tolerations=request.tolerations,
+        affinity=request.affinity,
+        runtime_class=request.runtime_class,
+        service_account=request.service_account,
+        image_pull_secrets=request.image_pull_secrets,
+        policy=request.scheduling_policy,
+    )
+
+
+def _layout(request: Request, key: str) -> Layout:
+    return lay_out(
+        request.storage,
+        job=request.name,
+        workers=request.most_workers,
+        output=request.output,
+        key=key,
+        ttl=request.ttl,
+    )
+
+
+def _document(slot: str, plugin: Plugin, provider: attrs.AttrsInstance) -> wire.WireDocument:
+    return wire.WireDocument(
+        kind="dataset" if slot == "eval_dataset" else slot,
+        provider=plugin.name,
+        distribution=plugin.dist,
+        version=plugin.version,
+        params=wire.unstructure(provider, slot),
+    )
+
+
+def _fetch(request: TrainRequest, slot: str, layout: Layout) -> ContainerSpec:
+    selected = request.sources[slot]
+    mount = Mount(
+        volume=layout.inputs.name,
+        path=WORKSPACE,
+        sub_path=layout.inputs_folder,
+        read_only=layout.read_only_inputs,
+    )
+    defaults = ContainerSpec(
+        name=f"fetch-{slot.replace('_', '-')}",
+        image=selected.provider.image or images.STORAGE,
+        command=(*LAUNCHER, "fetch", slot),
+        env={**request.init_env, **secret_env(selected.provider)},
+        mounts=(mount,),
+    )
+    return _shaped(selected.plugin, selected.provider.init_container(defaults), "init_container")
+
+
+def _trainer(request: TrainRequest, layout: Layout) -> ContainerSpec:
+    trainer = request.trainer.provider
+    gpus = request.resources_per_worker.gpu
+    defaults = ContainerSpec(
+        name="train",
+        image=request.image or trainer.image or images.trainer(gpus=gpus),
+        command=(*LAUNCHER, "run", "--", *TORCHRUN, "-m", "tunewright_launcher", "train"),
+        env={**_run_env(request), **request.env, **secret_env(trainer)},
+        resources=request.resources_per_worker,
+        mounts=(*_input_mounts(request, layout), _output_mount(layout)),
+    )
+    return _shaped(request.trainer.plugin, trainer.container(defaults), "container")
+
+
+def _check(request: TrainRequest, main: ContainerSpec) -> ContainerSpec:
+    """The last init container has the trainer's own image and folders, and no GPU: bad input never reaches the ranks."""
+    return attrs.evolve(
+        main, name="check", command=(*LAUNCHER, "check"), resources=None, env={**request.init_env, **main.env}
+    )
+
+
+def _bootstrap(request: TrainRequest) -> ContainerSpec | None:
+    chosen = [(s.plugin, s.provider) for s in request.sources.values()]
+    if request.image is None:  # the user's own image holds the trainer's plugin
+        chosen.append((request.trainer.plugin, request.trainer.provider))  # type: ignore[arg-type]
+    wanted = {
+        f"{plugin.dist}{f'[{provider.extra}]' if provider.extra else ''}=={plugin.version}"
+        for plugin, provider in chosen
+        if provider.image is None and plugin.dist not in images.BUNDLED
+    }
+    return _pip("install-plugins", images.STORAGE, sorted(wanted), None) if wanted else None
+
+
+def _install(request: CodeRequest, image: str) -> ContainerSpec:
+    return _pip("install-packages", image, request.packages_to_install, request.pip_index_url, request.init_env)
+
+
+def _pip(
+    name: str,
+    image: str,
+    requirements: tuple[str, ...] | list[str],
+    index: str | None,
+    env: Mapping[str, EnvValue] | None = None,
+) -> ContainerSpec:
+    options = ("--index-url", index) if index else ()
+    target = f"$({environment.PACKAGES})"
+    # `--` keeps a requirement that begins with a hyphen from being read as an option.
+    command = ("python", "-m", "pip", "install", "--no-cache-dir", "--target", target, *options, "--", *requirements)
+    return ContainerSpec(name=name, image=image, command=command, env=env or {})
+
+
+def _input_mounts(request: TrainRequest, layout: Layout) -> tuple[Mount, ...]:
+    """Each slot by itself and read-only: a trainer cannot harm what other jobs share."""
+    return tuple(_slot_mount(request, slot, layout) for slot in INPUT_SLOTS if slot in request.sources)
+
+
+def _slot_mount(request: TrainRequest, slot: str, layout: Layout) -> Mount:
+    path = f"{WORKSPACE}/{slot}"
+    existing = request.sources[slot].provider.existing()
+    if existing is not None:
+        return Mount(volume=_claim_volume(slot), path=path, sub_path=existing.folder, read_only=True)
+    folder = f"{layout.inputs_folder}/{slot}" if layout.inputs_folder else slot
+    return Mount(volume=layout.inputs.name, path=path, sub_path=folder, read_only=True)
+
+
+def _output_mount(layout: Layout) -> Mount:
+    return Mount(volume=layout.output.name, path=f"{WORKSPACE}/{OUTPUT_SLOT}", sub_path=layout.output_folder)
+
+
+def _claims(request: TrainRequest) -> tuple[Volume, ...]:
+    found = {slot: s.provider.existing() for slot, s in request.sources.items()}
+    return tuple(
+        Volume(name=_claim_volume(slot), source=ExistingClaim(claim=folder.claim, read_only=True))
+        for slot, folder in found.items()
+        if folder is not None
+    )
+
+
+def _claim_volume(slot: str) -> str:
+    return f"source-{slot.replace('_', '-')}"
+
+
+def _run_env(request: Request) -> dict[str, str]:
+    env = {environment.MAX_RESTARTS: str(request.max_restarts)}
+    if request.deadline is not None:
+        env[environment.DEADLINE] = str(request.deadline)
+    if request.output is not None:
+        env[environment.OUTPUT] = request.output
+    if not request.elastic:
+        env[environment.WORLD_SIZE] = str(request.num_workers * request.processes)
+    return env
+
+
+def _code_command(request: CodeRequest) -> tuple[str, ...]:
+    runner = ("python3", f"$({environment.CONFIG})/{RUNNER_FILE}", "--")
+    if request.code:
+        entry = next(iter(request.code))
+        return (*runner, *TORCHRUN, f"$({environment.CONFIG})/{entry}", *request.arguments)
+    # An image's own entry point is not known here, so nothing can stand in front of it.
+    return (*runner, *request.command) if request.command else ()
+
+
+@functools.cache
+def runner_source() -> str:
+    """The text of `run`, which needs nothing but Python, for images that do not hold the launcher."""
+    return resources.files("tunewright").joinpath("runner.py").read_text("utf-8")
+
+
+def _selected_plugins(request: TrainRequest) -> list[Plugin]:
+    plugins = [*(s.plugin for s in request.sources.values()), request.trainer.plugin]
+    return list({plugin.name: plugin for plugin in plugins}.values())
+
+
+def _shaped(plugin: Plugin, spec: object, method: str) -> ContainerSpec:
+    if not isinstance(spec, ContainerSpec):
+        problem = f"plugin {plugin.name!r} returned {type(spec).__name__} from {method}(), not a ContainerSpec"
+        raise RequestError(problem, field="plugin", remedy=f"Tell the author of {plugin.dist}.")
+    return spec
+
+
+def _digest(documents: Mapping[str, str]) -> str:
+    return hashlib.sha256(wire.dumps(dict(documents)).encode()).hexdigest()[:16]

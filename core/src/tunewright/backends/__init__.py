@@ -1,0 +1,159 @@
+"""Backends: what runs a plan. Each is a plugin; `TrainingClient(backend="<name>")` selects one by name."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import ClassVar, Self
+
+import attrs
+
+from tunewright._convert import to_dict
+from tunewright.manifests import Manifests
+from tunewright.specs import JobPlan
+from tunewright.states import JobState
+
+
+@attrs.frozen(kw_only=True)
+class BackendOptions:
+    """What `TrainingClient` was given; a backend ignores what it has no use for.
+
+    Attributes:
+        namespace: Kubernetes namespace; None for the context's.
+        config_file: path of a kubeconfig; None for the usual places.
+        context: the kubeconfig's context; None for the current one.
+    """
+
+    namespace: str | None = None
+    config_file: str | None = None
+    context: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class JobStatus:
+    """What is known of a job at one moment.
+
+    Attributes:
+        name: the job's name.
+        state: where it is on its way.
+        detail: about the state: "model, 43%", or why it failed and what to do.
+        created: when it was submitted.
+        started: when its first step started.
+        finished: when it ended.
+        result: where the finished model is, for people: a folder, or claim and folder.
+        labels: the job's labels.
+    """
+
+    name: str
+    state: JobState
+    detail: str = ""
+    created: datetime | None = None
+    started: datetime | None = None
+    finished: datetime | None = None
+    result: str | None = None
+    labels: Mapping[str, str] = attrs.field(factory=dict, converter=to_dict)
+
+
+@attrs.frozen(kw_only=True)
+class LogLine:
+    """One line of a job's log.
+
+    Attributes:
+        step: the container's name: "fetch-model", "check", "train".
+        worker: index of the worker.
+        text: the line, without its line break. May be an event: see `tunewright.events.parse_event`.
+    """
+
+    step: str
+    worker: int
+    text: str
+
+
+class Backend(ABC):
+    """Renders plans and runs them.
+
+    Class attributes:
+        sees_client_files: whether containers see the client's own files, so that local sources can be checked before
+            submit.
+    """
+
+    sees_client_files: ClassVar[bool] = False
+
+    @classmethod
+    @abstractmethod
+    def connect(cls, options: BackendOptions) -> Self:
+        """Make one. Must not need a network: a dry run works anywhere."""
+
+    @abstractmethod
+    def render(self, plan: JobPlan) -> Manifests:
+        """What would be submitted. Pure.
+
+        Raises:
+            RequestError: the plan has something that this backend cannot do.
+        """
+
+    @abstractmethod
+    def submit(self, plan: JobPlan) -> None:
+        """Start the job. A failure in between leaves nothing over.
+
+        Raises:
+            JobError: the name is taken, or the backend refuses.
+        """
+
+    @abstractmethod
+    def get(self, name: str) -> JobStatus:
+        """The job's status.
+
+        Raises:
+            JobError: there is no such job.
+        """
+
+    @abstractmethod
+    def list(self, labels: Mapping[str, str] | None = None) -> list[JobStatus]:
+        """All jobs, newest first; with `labels`, those that have all of them."""
+
+    @abstractmethod
+    def logs(
+        self, name: str, *, follow: bool = False, step: str | None = None, worker: int | None = None
+    ) -> Iterator[LogLine]:
+        """The lines of a job's log, events included, from all steps and workers unless one is named.
+
+        Args:
+            name: the job's name.
+            follow: go on, also across restarts, until the job has ended.
+            step: only this container's.
+            worker: only this worker's.
+
+        Raises:
+            JobError: there is no such job.
+        """
+
+    @abstractmethod
+    def suspend(self, name: str) -> None:
+        """End the job's processes and keep its files. Waits until they have ended.
+
+        Raises:
+            JobError: there is no such job, or it has ended.
+        """
+
+    @abstractmethod
+    def resume(self, name: str) -> None:
+        """Start a suspended or interrupted job again, from its newest complete checkpoint.
+
+        Raises:
+            JobError: there is no such job, or it is running or has succeeded.
+        """
+
+    @abstractmethod
+    def delete(self, name: str) -> None:
+        """End the job and remove it with everything that it owns.
+
+        Raises:
+            JobError: there is no such job.
+        """
+
+    def result_folder(self, name: str) -> Path | None:
+        """The finished model's folder on this machine, where there is one."""
+        return None

@@ -1,0 +1,27 @@
+"""The command line: `tunewright`. Only this package prints."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line; errors become one message and an exit code of sysexits.h."""
+    import click
+
+    from tunewright.cli.commands import cli
+    from tunewright.errors import FetchError, TunewrightError
+
+    try:
+        sys.exit(cli.main(standalone_mode=False))
+    except TunewrightError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.code if isinstance(error, FetchError) else error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(64)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except BrokenPipeError:  # `tunewright logs … | head`
+        sys.stderr.close()
+        sys.exit(0)

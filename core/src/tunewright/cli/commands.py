@@ -1,0 +1,265 @@
+"""The commands. Each is a few lines over the Python API; imports are inside them, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import attrs
+import click
+
+if TYPE_CHECKING:
+    from tunewright.client import TrainingClient
+    from tunewright.job import Job
+    from tunewright.manifests import Manifests
+
+_F = TypeVar("_F", bound=Callable[..., None])
+
+
+@attrs.frozen(kw_only=True)
+class Connection:
+    """Which backend, and where."""
+
+    backend: str | None
+    namespace: str | None
+    context: str | None
+
+    def client(self, default: str) -> TrainingClient:
+        """A client for the backend that was named, or else the default one."""
+        from tunewright.client import TrainingClient
+
+        return TrainingClient(self.backend or default, namespace=self.namespace, context=self.context)
+
+    def job(self, name: str) -> Job:
+        """The job of that name, on the backend that was named, or else on this machine."""
+        return self.client("local").get_job(name)
+
+
+def _connected(command: _F) -> _F:
+    """The options of a `Connection`, which the command gets as `connection`."""
+
+    @click.option("--backend", help='A backend plugin: "kubernetes" or "local".')
+    @click.option("--namespace", "-n", help="Kubernetes namespace; the context's if not given.")
+    @click.option("--context", help="Context of the kubeconfig; the current one if not given.")
+    @functools.wraps(command)
+    def with_connection(
+        *, backend: str | None, namespace: str | None, context: str | None, **arguments: object
+    ) -> None:
+        command(connection=Connection(backend=backend, namespace=namespace, context=context), **arguments)
+
+    return with_connection  # type: ignore[return-value]
+
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one line each, and nothing else.")
+_dry_run = click.option("--dry-run", is_flag=True, help="Print the manifests and create nothing.")
+_detach = click.option("--detach", "-d", is_flag=True, help="Return when the job is submitted.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="tunewright")
+def cli() -> None:
+    """Fine-tune LLMs on your own Kubernetes, or on this machine."""
+
+
+@cli.command()
+@click.argument("job_file", type=click.Path(path_type=Path))
+@click.option("--set", "assignments", multiple=True, metavar="A.B=C", help="Change a value of the job file.")
+@_connected
+@_dry_run
+@_detach
+@_json
+def train(
+    *,
+    job_file: Path,
+    assignments: tuple[str, ...],
+    connection: Connection,
+    dry_run: bool,
+    detach: bool,
+    as_json: bool,
+) -> None:
+    """Run the job in JOB_FILE and follow it. The same command again goes on where it stopped."""
+    from tunewright.cli import jobfile
+
+    document = jobfile.load(job_file, assignments)
+    written, keywords = jobfile.split(document)
+    given = attrs.asdict(connection)
+    client = Connection(**{k: given[k] or written[k] for k in given}).client("kubernetes")
+    folder = job_file.absolute().parent
+    start: Callable[..., Job | Manifests] = client.train
+    if isinstance(script := keywords.get("script"), str):
+        start, keywords["script"] = client.create_job, folder / script
+    else:
+        keywords["base_folder"] = folder
+    _follow(start(dry_run=dry_run, **keywords), detach=detach, as_json=as_json)
+
+
+@cli.command(context_settings={"ignore_unknown_options": True})
+@click.argument("script", type=click.Path(path_type=Path))
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+@click.option("--name", help="The job's name; generated if not given.")
+@click.option("--workers", type=int, default=1, show_default=True, help="Pods.")
+@click.option("--procs", default="1", show_default=True, help='Processes in each worker; "auto": one for each GPU.')
+@click.option("--gpu", type=int, default=0, show_default=True, help="GPUs of each worker.")
+@click.option("--cpu", help="Cores of each worker, as a Kubernetes quantity.")
+@click.option("--memory", help="Memory of each worker, as a Kubernetes quantity.")
+@click.option("--image", help="Image to run it in.")
+@click.option("--package", "packages", multiple=True, help="A pip requirement to install first.")
+@_connected
+@_dry_run
+@_detach
+@_json
+def run(
+    *,
+    script: Path,
+    args: tuple[str, ...],
+    name: str | None,
+    workers: int,
+    procs: str,
+    gpu: int,
+    cpu: str | None,
+    memory: str | None,
+    image: str | None,
+    packages: tuple[str, ...],
+    connection: Connection,
+    dry_run: bool,
+    detach: bool,
+    as_json: bool,
+) -> None:
+    """Run a Python SCRIPT under torchrun; what follows it are its arguments."""
+    resources = {"gpu": gpu, "cpu": cpu, "memory": memory}
+    start: Callable[..., Job | Manifests] = connection.client("kubernetes").create_job
+    created = start(
+        name,
+        script=script,
+        args=args,
+        num_workers=workers,
+        num_procs_per_worker=procs,
+        resources_per_worker={k: v for k, v in resources.items() if v is not None},
+        base_image=image,
+        packages_to_install=packages,
+        dry_run=dry_run,
+    )
+    _follow(created, detach=detach, as_json=as_json)
+
+
+@cli.command("list")
+@_connected
+@_json
+def list_(connection: Connection, as_json: bool) -> None:
+    """List the jobs, newest first."""
+    from tunewright.cli.show import statuses
+
+    statuses(connection.client("local").backend.list(), as_json=as_json)
+
+
+@cli.command()
+@click.argument("name")
+@_connected
+@_json
+def status(name: str, connection: Connection, as_json: bool) -> None:
+    """Show where a job is, and why."""
+    from tunewright.cli.show import one_status
+
+    one_status(connection.job(name).status(), as_json=as_json)
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--follow", "-f", is_flag=True, help="Go on until the job has ended.")
+@click.option("--step", help='Only this step: "fetch-model", "fetch-dataset", "check", "train".')
+@click.option("--worker", type=int, help="Only this worker.")
+@_connected
+def logs(
+    *,
+    name: str,
+    follow: bool,
+    step: str | None,
+    worker: int | None,
+    connection: Connection,
+) -> None:
+    """Print a job's log."""
+    for line in connection.job(name).logs(follow=follow, step=step, worker=worker):
+        click.echo(line)
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--follow", "-f", is_flag=True, help="Go on until the job has ended.")
+@_connected
+def events(name: str, follow: bool, connection: Connection) -> None:
+    """Print a job's events as JSON, one line each."""
+    from tunewright.events import format_event
+
+    for event in connection.job(name).events(follow=follow):
+        click.echo(format_event(event))
+
+
+@cli.command()
+@click.argument("name")
+@_connected
+def suspend(name: str, connection: Connection) -> None:
+    """End a job's processes and keep its files."""
+    connection.job(name).suspend()
+    click.echo(f"{name} is suspended. Go on from its newest checkpoint: tunewright resume {name}")
+
+
+@cli.command()
+@click.argument("name")
+@_connected
+@_detach
+@_json
+def resume(*, name: str, connection: Connection, detach: bool, as_json: bool) -> None:
+    """Start a suspended or interrupted job again, from its newest checkpoint."""
+    job = connection.job(name)
+    job.resume()
+    _follow(job, detach=detach, as_json=as_json)
+
+
+@cli.command()
+@click.argument("name")
+@_connected
+def delete(name: str, connection: Connection) -> None:
+    """End a job and remove it with everything that it owns."""
+    connection.job(name).delete()
+    click.echo(f"{name} is deleted.")
+
+
+@cli.command()
+@_json
+def plugins(as_json: bool) -> None:
+    """Show the installed plugins, and what is wrong with those that cannot be used."""
+    from tunewright.cli.show import plugin_table
+    from tunewright.registry import Registry
+
+    plugin_table(Registry(), as_json=as_json)
+
+
+def _follow(created: Job | Manifests, *, detach: bool, as_json: bool) -> None:
+    from tunewright.job import Job
+    from tunewright.progress import follow
+
+    if not isinstance(created, Job):
+        click.echo(created.to_yaml() if not as_json else _as_lines(created), nl=False)
+        return
+    if detach:
+        click.echo(f"{created.name} is submitted. Follow it: tunewright logs -f {created.name}", err=as_json)
+        return
+    try:
+        end = follow(created, style="json" if as_json else "auto")
+    except KeyboardInterrupt:
+        created.suspend()
+        click.echo(
+            f"\n{created.name} is suspended. Go on from its newest checkpoint: tunewright resume {created.name}",
+            err=True,
+        )
+        sys.exit(130)
+    sys.exit(0 if end.state == "Succeeded" else 1)
+
+
+def _as_lines(manifests: Manifests) -> str:
+    import json
+
+    return "".join(json.dumps(document) + "\n" for document in manifests)

@@ -1,0 +1,96 @@
+"""Tables and JSON for the commands that show things."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+import click
+
+from tunewright.backends import JobStatus
+from tunewright.errors import PluginError
+from tunewright.events import Json
+from tunewright.progress import as_json as to_line
+from tunewright.registry import Registry
+
+
+def statuses(found: Iterable[JobStatus], *, as_json: bool) -> None:
+    """A row for each job."""
+    rows = list(found)
+    if as_json:
+        for status in rows:
+            click.echo(to_line(_status_dict(status)))
+        return
+    if not rows:
+        click.echo("There are no jobs. Start one: tunewright train job.yaml")
+        return
+    _table(["NAME", "STATE", "CREATED", "RESULT"], [[s.name, s.state, _when(s.created), s.result or ""] for s in rows])
+
+
+def one_status(status: JobStatus, *, as_json: bool) -> None:
+    """All that is known of one job."""
+    if as_json:
+        click.echo(to_line(_status_dict(status)))
+        return
+    for key, value in _status_dict(status).items():
+        if value:
+            click.echo(f"{key + ':':<10}{value}")
+
+
+def plugin_table(registry: Registry, *, as_json: bool) -> None:
+    """A row for each plugin; what is wrong with one never hides the others."""
+    rows = [_plugin_row(registry, name) for name in registry.names()]
+    if as_json:
+        for row in rows:
+            click.echo(to_line(row))  # type: ignore[arg-type]
+        return
+    _table(
+        ["NAME", "DISTRIBUTION", "GIVES"],
+        [[r["name"], f"{r['distribution']} {r['version']}", r["gives"]] for r in rows],
+    )
+    for row in rows:
+        if row["problem"]:
+            click.echo(f"\n{row['name']}: {row['problem']}", err=True)
+
+
+def _plugin_row(registry: Registry, name: str) -> dict[str, str]:
+    try:
+        plugin = registry.get(name)
+    except PluginError as error:
+        return {
+            "name": name,
+            "distribution": error.dist or "",
+            "version": "",
+            "gives": "unusable",
+            "problem": str(error),
+        }
+    gives = ", ".join(plugin.kinds())
+    return {"name": name, "distribution": plugin.dist, "version": plugin.version, "gives": gives, "problem": ""}
+
+
+def _status_dict(status: JobStatus) -> dict[str, Json]:
+    return {
+        "name": status.name,
+        "state": str(status.state),
+        "detail": status.detail,
+        "created": _when(status.created),
+        "started": _when(status.started),
+        "finished": _when(status.finished),
+        "result": status.result,
+        "labels": dict(status.labels),
+    }
+
+
+def _when(moment: datetime | None) -> str:
+    return moment.astimezone().isoformat(" ", "seconds") if moment else ""
+
+
+def _table(head: list[str], rows: list[list[str]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*head, box=SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)

@@ -1,0 +1,332 @@
+"""The Python API: `TrainingClient`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Literal, TypedDict, Unpack, overload
+
+import attrs
+
+from tunewright import compat, sources
+from tunewright.assemble import assemble
+from tunewright.backends import BackendOptions, JobStatus
+from tunewright.code import function_files, script_files
+from tunewright.errors import RequestError
+from tunewright.events import Json
+from tunewright.job import Job
+from tunewright.manifests import Manifests
+from tunewright.registry import Registry
+from tunewright.request import CodeRequest, Request, TrainRequest, generated_name
+from tunewright.secret import EnvValue
+from tunewright.sources import Spelling
+from tunewright.specs import Resources
+from tunewright.states import JobState
+from tunewright.storage import Storage
+from tunewright.wire import did_you_mean
+
+# Their keywords are the user's: attrs' converters and validators check them when the request is made.
+_train_request: Callable[..., TrainRequest] = TrainRequest
+_code_request: Callable[..., CodeRequest] = CodeRequest
+
+
+class JobOptions(TypedDict, total=False):
+    """The keywords that `train()` and `create_job()` share: the fields of `Request`, which documents them."""
+
+    num_workers: int
+    num_procs_per_worker: int | Literal["auto"]
+    resources_per_worker: Mapping[str, object] | Resources
+    storage: Mapping[str, object] | Storage
+    output: str
+    env: Mapping[str, EnvValue]
+    init_env: Mapping[str, EnvValue]
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    queue: str
+    priority_class: str
+    node_selector: Mapping[str, str]
+    tolerations: Collection[Mapping[str, Json]]
+    affinity: Mapping[str, Json]
+    runtime_class: str
+    scheduling_policy: Mapping[str, Json]
+    service_account: str
+    image: str
+    image_pull_secrets: Collection[str]
+    elastic: tuple[int, int]
+    max_restarts: int
+    ttl: int
+    deadline: int
+    suspend: bool
+    pod_overrides: Mapping[str, Json]
+
+
+class TrainOptions(JobOptions, total=False):
+    """The keywords of `train()`.
+
+    `model`, `dataset`, `eval_dataset` and `trainer` take a URI, a path or a registry name, a dict {"provider": …, …}, or a
+    provider object.
+    """
+
+    model: Spelling
+    dataset: Spelling
+    eval_dataset: Spelling
+    trainer: Spelling
+    base_folder: str | Path
+
+
+class CodeOptions(JobOptions, total=False):
+    """The keywords of `create_job()`."""
+
+    train_func: Callable[..., object]
+    script: str | Path
+    base_image: str
+    command: Collection[str]
+    args: Collection[object]
+    parameters: Mapping[str, Json]
+    packages_to_install: Collection[str]
+    pip_index_url: str
+
+
+class TrainingClient:
+    """Trains models: on Kubernetes, or on this machine.
+
+    Args:
+        backend: the registry name of a backend plugin: "kubernetes" or "local".
+        namespace: the Kubernetes namespace; None for the context's.
+        config_file: path of a kubeconfig; None for the usual places.
+        context: the kubeconfig's context; None for the current one.
+        registry: the plugins to use; None for everything that is installed.
+    """
+
+    def __init__(
+        self,
+        backend: str = "kubernetes",
+        *,
+        namespace: str | None = None,
+        config_file: str | None = None,
+        context: str | None = None,
+        registry: Registry | None = None,
+    ) -> None:
+        self.registry = registry or Registry()
+        options = BackendOptions(namespace=namespace, config_file=config_file, context=context)
+        self.backend = self.registry.get(backend).provider("backend").connect(options)
+
+    @overload
+    def train(self, *arguments: object, dry_run: Literal[True], **options: Unpack[TrainOptions]) -> Manifests: ...
+    @overload
+    def train(self, *arguments: object, dry_run: Literal[False] = False, **options: Unpack[TrainOptions]) -> Job: ...
+    @overload
+    def train(self, *arguments: object, dry_run: bool, **options: Unpack[TrainOptions]) -> Job | Manifests: ...
+    def train(self, *arguments: object, dry_run: bool = False, **options: object) -> Job | Manifests:
+        """Fine-tune a model on a dataset.
+
+            client.train(model="hf://org/name", dataset="s3://bucket/prefix", trainer="hf", num_workers=2)
+
+        Args:
+            arguments: the job's name, and then KEP-2003's arguments by position; both may be left out.
+            dry_run: return the manifests instead of creating anything.
+            options: `model`, `dataset`, `eval_dataset`, `trainer`, and the fields of `tunewright.request.Request`;
+                KEP-2003's and kubeflow-training 1.9's names are taken too.
+
+        Returns:
+            The job; its manifests with `dry_run`.
+
+        Raises:
+            RequestError: bad input; nothing was created.
+            PluginError: a plugin is missing or broken; nothing was created.
+            JobError: the backend refused the job; nothing is left over.
+        """
+        return self._start(self.train_request(*arguments, **options), dry_run=dry_run)
+
+    @overload
+    def create_job(
+        self, name: str | None = None, *, dry_run: Literal[True], **options: Unpack[CodeOptions]
+    ) -> Manifests: ...
+    @overload
+    def create_job(
+        self, name: str | None = None, *, dry_run: Literal[False] = False, **options: Unpack[CodeOptions]
+    ) -> Job: ...
+    @overload
+    def create_job(
+        self, name: str | None = None, *, dry_run: bool, **options: Unpack[CodeOptions]
+    ) -> Job | Manifests: ...
+    def create_job(self, name: str | None = None, *, dry_run: bool = False, **options: object) -> Job | Manifests:
+        """Run code of your own, under torchrun, or an image that starts itself.
+
+            client.create_job(train_func=train, parameters={"lr": 1e-3}, num_workers=2, packages_to_install=["einops"])
+
+        Args:
+            name: the job's name; generated if left out.
+            dry_run: return the manifests instead of creating anything.
+            options: one of `train_func` (a function; `parameters` are its arguments), `script` (a Python file; `args` are
+                its arguments) or `base_image` alone (with `command` and `args`, or its own entry point); `base_image`
+                beside the others is the image that they run in; `packages_to_install` and `pip_index_url`; and the
+                fields of `tunewright.request.Request`.
+
+        Returns, raises: as `train`.
+        """
+        return self._start(self.code_request(name, **options), dry_run=dry_run)
+
+    def train_request(self, *arguments: object, **options: object) -> TrainRequest:
+        """The checked request that `train()` makes of its arguments."""
+        given = compat.train_keywords(arguments, options)
+        base = Path(str(given.pop("base_folder", None) or Path.cwd()))
+        name = given.pop("name", None) or generated_name("train")
+        trainer = sources.select_trainer(self.registry, given.pop("trainer", None))
+        model, dataset, evaluation = (given.pop(slot, None) for slot in ("model", "dataset", "eval_dataset"))
+        for field, value in (("model", model), ("dataset", dataset)):
+            if value is None:
+                remedy = 'Give a URI such as "hf://org/name" or "s3://bucket/prefix", or a path such as "./folder".'
+                raise RequestError("is missing", field=field, remedy=remedy)
+        chosen = sources.select_dataset(self.registry, dataset, base)
+        own = sources.select_eval_dataset(chosen)
+        if own and evaluation is not None:
+            problem = "is given to train() and to the dataset's provider"
+            raise RequestError(problem, field="eval_dataset", remedy="Give one of them.")
+        return _train_request(
+            name=name,
+            model=sources.select_model(self.registry, model, base),
+            dataset=attrs.evolve(chosen, provider=attrs.evolve(chosen.provider, eval_dataset=None)),
+            eval_dataset=own
+            if evaluation is None
+            else sources.select_dataset(self.registry, evaluation, base, "eval_dataset"),
+            trainer=trainer,
+            **_common_options(given),
+        )
+
+    def code_request(self, name: str | None = None, **options: object) -> CodeRequest:
+        """The checked request that `create_job()` makes of its arguments."""
+        given = compat.create_job_keywords(options)
+        code, command, arguments = _code(given)
+        image = given.pop("base_image", None) or given.pop("image", None)
+        return _code_request(
+            name=name or generated_name("job"),
+            code=code,
+            command=command,
+            arguments=arguments,
+            image=image,
+            packages_to_install=given.pop("packages_to_install", None),
+            pip_index_url=given.pop("pip_index_url", None),
+            **_common_options(given),
+        )
+
+    def _start(self, request: Request, *, dry_run: bool) -> Job | Manifests:
+        if isinstance(request, TrainRequest) and self.backend.sees_client_files:
+            _check_local_inputs(request)
+        plan = assemble(request)
+        if dry_run:
+            return self.backend.render(plan)
+        self.backend.submit(plan)
+        return Job(plan.name, self.backend)
+
+    def get_job(self, name: str) -> Job:
+        """The job of that name.
+
+        Raises:
+            JobError: there is none.
+        """
+        self.backend.get(name)
+        return Job(name, self.backend)
+
+    def list_jobs(self, labels: Mapping[str, str] | None = None) -> list[Job]:
+        """All jobs, newest first; with `labels`, those that have all of them."""
+        return [Job(status.name, self.backend) for status in self.backend.list(labels)]
+
+    def get_job_logs(
+        self, name: str, *, follow: bool = False, step: str | None = None, worker: int | None = None
+    ) -> Iterator[str]:
+        """The plain lines of a job's log."""
+        return self.get_job(name).logs(follow=follow, step=step, worker=worker)
+
+    def get_job_events(self, name: str, *, follow: bool = False) -> Iterator[dict[str, Json]]:
+        """The events of a job."""
+        return self.get_job(name).events(follow=follow)
+
+    def wait_for_job_conditions(
+        self,
+        name: str,
+        expected_conditions: Collection[str] = (JobState.SUCCEEDED,),
+        *,
+        wait_timeout: float = 600,
+        callback: Callable[[JobStatus], None] | None = None,
+    ) -> JobStatus:
+        """Wait until a job is in one of the states; see `Job.wait`."""
+        states = tuple(JobState(state) for state in expected_conditions)
+        return self.get_job(name).wait(states, timeout=wait_timeout, callback=callback)
+
+    def is_job_created(self, name: str) -> bool:
+        """Whether the job is Created."""
+        return self.get_job(name).state is JobState.CREATED
+
+    def is_job_running(self, name: str) -> bool:
+        """Whether the job is Running."""
+        return self.get_job(name).state is JobState.RUNNING
+
+    def is_job_restarting(self, name: str) -> bool:
+        """Whether the job is Restarting."""
+        return self.get_job(name).state is JobState.RESTARTING
+
+    def is_job_succeeded(self, name: str) -> bool:
+        """Whether the job has Succeeded."""
+        return self.get_job(name).state is JobState.SUCCEEDED
+
+    def is_job_failed(self, name: str) -> bool:
+        """Whether the job has Failed."""
+        return self.get_job(name).state is JobState.FAILED
+
+    def suspend_job(self, name: str) -> None:
+        """End a job's processes and keep its files."""
+        self.get_job(name).suspend()
+
+    def resume_job(self, name: str) -> None:
+        """Start a suspended or interrupted job again."""
+        self.get_job(name).resume()
+
+    def delete_job(self, name: str) -> None:
+        """End a job and remove it with everything that it owns."""
+        self.get_job(name).delete()
+
+
+def _code(given: dict[str, object]) -> tuple[dict[str, str], tuple[str, ...], tuple[str, ...]]:
+    """What a code job runs: files, or a command, and arguments."""
+    train_func, script, parameters, command = (
+        given.pop(k, None) for k in ("train_func", "script", "parameters", "command")
+    )
+    arguments = tuple(str(a) for a in given.pop("args", None) or ())  # type: ignore[attr-defined]
+    if train_func is not None and script is not None:
+        raise RequestError("and script are both given", field="train_func", remedy="Give one of them.")
+    if parameters and train_func is None:
+        raise RequestError(
+            "are a function's arguments", field="parameters", remedy="Give args=[…] to a script or an image."
+        )
+    if train_func is not None:
+        return function_files(train_func, parameters), (), arguments  # type: ignore[arg-type]
+    if script is not None:
+        return script_files(script), (), arguments  # type: ignore[arg-type]
+    if given.get("base_image") is None:
+        remedy = "Give train_func=, script= or base_image=."
+        raise RequestError("there is nothing to run", field="create_job()", remedy=remedy)
+    return {}, (*(command or ()), *arguments), ()  # type: ignore[misc]
+
+
+def _common_options(given: Mapping[str, object]) -> Mapping[str, object]:
+    known = attrs.fields_dict(Request)
+    for name in given:
+        if name not in known:
+            raise RequestError(
+                "is not an argument", field=name, remedy=did_you_mean(name, [*known, *TrainOptions.__annotations__])
+            )
+    # None is "not given" everywhere, so that callers need not build their keywords piece by piece.
+    return {k: v for k, v in given.items() if v is not None}
+
+
+def _check_local_inputs(request: TrainRequest) -> None:
+    paths = {slot: selected.provider.local_path() for slot, selected in request.sources.items()}
+    for slot, path in paths.items():
+        if path is not None and not path.exists():
+            raise RequestError(
+                "does not exist", field=slot, value=str(path), remedy="Give the path of a file or folder."
+            )
+    request.trainer.provider.check_inputs(
+        model=paths.get("model"), dataset=paths.get("dataset"), eval_dataset=paths.get("eval_dataset")
+    )

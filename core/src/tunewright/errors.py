@@ -1,0 +1,110 @@
+"""What can go wrong, as exceptions whose messages say what happened, to what, and what to do."""
+
+from __future__ import annotations
+
+import enum
+from typing import ClassVar
+
+
+class ExitCode(enum.IntEnum):
+    """The exit codes of every Tunewright process: those of BSD's `sysexits.h`.
+
+    The operator's `ExitCode` restart policy takes 1 to 127 as final, so a pod that ends with one of these is not
+    started again.
+    """
+
+    FAILURE = 1
+    USAGE = 64
+    BAD_DATA = 65
+    NOT_FOUND = 66
+    UNAVAILABLE = 69
+    SOFTWARE = 70
+    NO_SPACE = 73
+    TRY_AGAIN = 75
+    NO_PERMISSION = 77
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether waiting can help, so that `fetch` tries again before it gives up."""
+        return self in (ExitCode.UNAVAILABLE, ExitCode.TRY_AGAIN)
+
+
+class TunewrightError(Exception):
+    """The root of all errors that Tunewright raises on purpose."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.FAILURE
+
+
+class PluginError(TunewrightError):
+    """Something about one plugin.
+
+    Attributes:
+        name: the plugin's registry name, which is its entry point's name.
+        dist: the distribution (or distributions) that it came from, where known.
+    """
+
+    exit_code = ExitCode.USAGE
+
+    def __init__(self, message: str, *, name: str, dist: str | None = None) -> None:
+        super().__init__(message)
+        self.name = name
+        self.dist = dist
+
+
+class PluginNotFound(PluginError):  # noqa: N818 - the design's name, kept for its readers
+    """No installed distribution registers the name."""
+
+
+class PluginLoadError(PluginError):
+    """The plugin is installed and cannot be used: it fails at import, or breaks the hooks' contract."""
+
+
+class PluginConflict(PluginError):  # noqa: N818 - as PluginNotFound
+    """Two distributions register the same name."""
+
+
+class RequestError(TunewrightError):
+    """Bad input, refused before anything is created.
+
+    Args:
+        problem: what is wrong with the value, as a clause: "must be at least 1".
+        field: the keyword as the user wrote it: "num_workers".
+        value: the refused value; leave it out where it may be a secret.
+        remedy: what to write instead, as a sentence.
+    """
+
+    exit_code = ExitCode.USAGE
+
+    def __init__(self, problem: str, *, field: str, value: object = ..., remedy: str) -> None:
+        shown = field if value is ... else f"{field}={value!r}"
+        super().__init__(f"{shown}: {problem}. {remedy}")
+        self.field = field
+        self.remedy = remedy
+
+
+class JobError(TunewrightError):
+    """Something about one job: its name is taken, it does not exist, it failed."""
+
+    def __init__(self, message: str, *, name: str) -> None:
+        super().__init__(message)
+        self.name = name
+
+
+class AlreadySucceeded(JobError):  # noqa: N818 - as PluginNotFound
+    """The very same job has been run, and its result is there: nothing was started."""
+
+
+class FetchError(TunewrightError):
+    """A model or dataset could not be brought into its slot, or is not what it should be.
+
+    Args:
+        cause: what happened, to what.
+        remedy: what to do about it.
+        code: the exit code that the container ends with.
+    """
+
+    def __init__(self, cause: str, *, remedy: str, code: ExitCode) -> None:
+        super().__init__(f"{cause} {remedy}")
+        self.cause = cause
+        self.remedy = remedy
+        self.code = code

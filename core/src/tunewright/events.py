@@ -1,0 +1,61 @@
+"""Events: what the containers tell the client, one JSON line each on standard output.
+
+The client draws its progress from them and hides them from the plain log. An event is an object with the key `event`;
+these are in use:
+
+| event      | further keys                                                              | sent by          |
+|------------|---------------------------------------------------------------------------|------------------|
+| `progress` | `phase` ("fetch"), `item` (the slot), `done`, `total` (bytes)              | `fetch`          |
+| `fetched`  | `item`, `files`, `bytes`, `revision`, `cached` (the marker matched already)| `fetch`          |
+| `start`    | `total_steps`, `epochs`, `world_size`, `resumed_from` (a step or null)     | the trainer      |
+| `step`     | `step`, `total_steps`, `loss`, `epoch`, `tokens_per_second`, …             | the trainer      |
+| `eval`     | `step`, `eval_loss`, …                                                     | the trainer      |
+| `checkpoint` | `step`, `path`                                                           | the trainer      |
+| `sample`   | `prompt`, `text`                                                           | the trainer      |
+| `saved`    | `path`                                                                     | the trainer      |
+| `attempt`  | `attempt`, `limit`                                                         | `run`            |
+| `failed`   | `code`, `cause`, `remedy`                                                  | `fetch`, `run`   |
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+from collections.abc import Mapping
+from typing import TextIO
+
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+Event = Mapping[str, Json]
+
+# torchrun's --tee puts this before each line of a rank.
+_RANK_PREFIX = re.compile(r"^\[[A-Za-z_]+(\d+)\]:")
+
+
+def format_event(event: Event) -> str:
+    """One line without its line break. NaN and infinities, which JSON does not have, become null."""
+    return json.dumps({k: _finite(v) for k, v in event.items()}, ensure_ascii=False, separators=(", ", ": "))
+
+
+def emit(event: Event, stream: TextIO | None = None) -> None:
+    """Print an event, whole, at once: lines of several threads and processes must not mix."""
+    out = stream or sys.stdout
+    out.write(format_event(event) + "\n")
+    out.flush()
+
+
+def parse_event(line: str) -> dict[str, Json] | None:
+    """The event in a line of a log, or None if the line is an ordinary one."""
+    text = _RANK_PREFIX.sub("", line, count=1).strip()
+    if not text.startswith('{"event"'):
+        return None
+    try:
+        event = json.loads(text)
+    except ValueError:
+        return None
+    return event if isinstance(event.get("event"), str) else None
+
+
+def _finite(value: Json) -> Json:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,116 @@
+"""The job that the user holds: what `train()` and `create_job()` return."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+from tunewright.backends import Backend, JobStatus, LogLine
+from tunewright.errors import JobError
+from tunewright.events import Json, parse_event
+from tunewright.states import JobState
+
+__all__ = ["Job", "JobState"]
+
+# Seconds between two looks at a job that is waited for.
+_POLL = 0.2
+
+
+class Job:
+    """A handle on one job; it holds no state of its own, so any number of them may exist, in any process."""
+
+    def __init__(self, name: str, backend: Backend) -> None:
+        self.name = name
+        self._backend = backend
+
+    def __repr__(self) -> str:
+        return f"<Job {self.name}>"
+
+    def status(self) -> JobStatus:
+        """What is known of the job now.
+
+        Raises:
+            JobError: it does not exist any more.
+        """
+        return self._backend.get(self.name)
+
+    @property
+    def state(self) -> JobState:
+        """Where the job is on its way."""
+        return self.status().state
+
+    @property
+    def result(self) -> Path | None:
+        """The finished model's folder, if it lies on this machine."""
+        return self._backend.result_folder(self.name)
+
+    def log_lines(
+        self, *, follow: bool = False, step: str | None = None, worker: int | None = None
+    ) -> Iterator[LogLine]:
+        """Every line of the log, events included; see `Backend.logs`."""
+        return self._backend.logs(self.name, follow=follow, step=step, worker=worker)
+
+    def logs(self, *, follow: bool = False, step: str | None = None, worker: int | None = None) -> Iterator[str]:
+        """The plain lines of the log, without events."""
+        lines = self.log_lines(follow=follow, step=step, worker=worker)
+        return (line.text for line in lines if parse_event(line.text) is None)
+
+    def events(self, *, follow: bool = False) -> Iterator[dict[str, Json]]:
+        """The events of the job, oldest first."""
+        parsed = (parse_event(line.text) for line in self.log_lines(follow=follow))
+        return (event for event in parsed if event is not None)
+
+    def wait(
+        self,
+        states: Collection[JobState] = (JobState.SUCCEEDED,),
+        *,
+        timeout: float | None = None,
+        callback: Callable[[JobStatus], None] | None = None,
+    ) -> JobStatus:
+        """Wait until the job is in one of `states`; it is looked at once at least, however short the timeout.
+
+        Args:
+            states: what to wait for.
+            timeout: seconds; None waits for ever.
+            callback: called with each status that differs from the one before.
+
+        Raises:
+            JobError: the job ended, or was suspended, in another state; its cause is in the message.
+            TimeoutError: the time is up.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        last: JobStatus | None = None
+        while True:
+            status = self.status()
+            if callback and status != last:
+                callback(status)
+            last = status
+            if status.state in states:
+                return status
+            if status.state.at_rest:
+                raise JobError(
+                    f"Job {self.name!r} is {status.state}: {status.detail or 'no cause is known'}", name=self.name
+                )
+            if end is not None and time.monotonic() >= end:
+                wanted = " or ".join(states)
+                raise TimeoutError(f"Job {self.name!r} is {status.state} and not {wanted} after {timeout} s.")
+            time.sleep(_POLL)
+
+    def follow(self) -> JobStatus:
+        """Draw the job's progress, in a terminal or a notebook, until it is at rest; then show how it ended."""
+        from tunewright.progress import follow
+
+        return follow(self)
+
+    def suspend(self) -> None:
+        """End the job's processes and keep its files; `resume` goes on from the newest checkpoint."""
+        self._backend.suspend(self.name)
+
+    def resume(self) -> None:
+        """Start a suspended or interrupted job again."""
+        self._backend.resume(self.name)
+
+    def delete(self) -> None:
+        """End the job and remove it with everything that it owns."""
+        self._backend.delete(self.name)

@@ -1,0 +1,225 @@
+"""Progress of a job, drawn from its events: bars in a terminal and in a notebook, lines elsewhere, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Literal
+
+from tunewright.backends import JobStatus
+from tunewright.events import Event, Json, format_event, parse_event
+from tunewright.states import JobState
+from tunewright.summary import Summary
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    from tunewright.job import Job
+
+Style = Literal["auto", "lines", "json"]
+
+
+def follow(job: Job, *, style: Style = "auto") -> JobStatus:
+    """Show the job's events until it is at rest, and then how it ended.
+
+    Args:
+        job: the job.
+        style: "auto" draws bars where the output can show them; "json" prints the events and nothing else.
+
+    Returns:
+        The status at the end, whatever it is.
+    """
+    summary = Summary()
+    view = _view(style)
+    with view:
+        for line in job.log_lines(follow=True):
+            if (event := parse_event(line.text)) is not None:
+                summary.add(event)
+                view.show(event, summary)
+    status = job.status()
+    view.end(status, summary)
+    return status
+
+
+class View(ABC):
+    """One way to show events."""
+
+    def __enter__(self) -> View:
+        return self
+
+    def __exit__(self, *_: object) -> None:  # noqa: B027 - only bars have something to give back
+        """Give the terminal back."""
+
+    @abstractmethod
+    def show(self, event: Event, summary: Summary) -> None:
+        """Show one event; `summary` has it already."""
+
+    @abstractmethod
+    def end(self, status: JobStatus, summary: Summary) -> None:
+        """Show how the job ended."""
+
+
+class JsonView(View):
+    """The events as they are, one line each."""
+
+    def show(self, event: Event, summary: Summary) -> None:  # noqa: ARG002 - it is in the event
+        """Print the event."""
+        print(format_event(event), flush=True)  # noqa: T201 - this is what --json is for
+
+    def end(self, status: JobStatus, summary: Summary) -> None:
+        """One last event, `end`: the state, the result's folder, the losses and the samples."""
+        event: dict[str, Json] = {
+            "event": "end",
+            "name": status.name,
+            "state": str(status.state),
+            "detail": status.detail,
+            "result": status.result,
+            "first_loss": summary.first_loss,
+            "last_loss": summary.last_loss,
+            "eval_loss": summary.eval_loss,
+            "samples": dict(summary.samples),
+        }
+        print(format_event(event), flush=True)  # noqa: T201 - as above
+
+
+class LinesView(View):
+    """A line for each event that people want to know of; the last part of how bars end, too."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._shown = -1
+
+    def show(self, event: Event, summary: Summary) -> None:
+        """Print a line, if the event is worth one."""
+        text = describe(event, summary)
+        if event["event"] == "step" and not self._worth_a_line(summary):
+            return
+        if text:
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _worth_a_line(self, summary: Summary) -> bool:
+        # About twenty lines for a whole run, whatever its length.
+        part = summary.step * 20 // summary.total_steps if summary.total_steps else summary.step
+        fresh, self._shown = part != self._shown, part
+        return fresh
+
+    def end(self, status: JobStatus, summary: Summary) -> None:
+        """Say how the job ended, where the result is, and what to do."""
+        for line in ending(status, summary):
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+class BarsView(LinesView):
+    """A bar for each fetched item and one for the steps."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._progress = _progress(console)
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> View:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the bars as they are, and give the terminal back."""
+        self._progress.stop()
+
+    def show(self, event: Event, summary: Summary) -> None:
+        """Move a bar, or print a line above the bars."""
+        match event:
+            case {"event": "progress", "item": str(item), "done": int(done)}:
+                total = event.get("total")
+                self._move(f"fetch {item}", done, total if isinstance(total, int) else None, _size(done))
+            case {"event": "fetched", "item": str(item), "bytes": int(size)}:
+                note = "there already" if event.get("cached") else _size(size)
+                self._move(f"fetch {item}", size or 1, size or 1, note)
+            case {"event": "step"}:
+                self._move("train", summary.step, summary.total_steps, _step_note(summary))
+            case _:
+                super().show(event, summary)
+
+    def _move(self, name: str, done: int, total: int | None, note: str) -> None:
+        if name not in self._tasks:
+            self._tasks[name] = self._progress.add_task(name, total=total, note=note)
+        self._progress.update(self._tasks[name], completed=done, total=total, note=note)
+
+
+def describe(event: Event, summary: Summary) -> str | None:  # noqa: PLR0911 - a table: a line for each event
+    """An event as a line for people; None where there is nothing to say."""
+    match event:
+        case {"event": "fetched", "item": item, "files": files, "bytes": int(size)}:
+            how = "is there already" if event.get("cached") else "fetched"
+            return f"{item}: {how}, {files} files, {_size(size)}"
+        case {"event": "start"}:
+            resumed = f", resumed from step {summary.resumed_from}" if summary.resumed_from else ""
+            return f"training: {summary.total_steps} steps on {event.get('world_size', 1)} processes{resumed}"
+        case {"event": "step"}:
+            return f"step {summary.step}/{summary.total_steps}: {_step_note(summary)}"
+        case {"event": "eval", "eval_loss": float(loss)}:
+            return f"evaluation at step {event.get('step', summary.step)}: loss {loss:.4f}"
+        case {"event": "checkpoint", "step": step}:
+            return f"checkpoint at step {step}"
+        case {"event": "attempt", "attempt": int(attempt), "limit": limit} if attempt > 1:
+            return f"workers start again: attempt {attempt} of {limit}"
+    return None
+
+
+def ending(status: JobStatus, summary: Summary) -> list[str]:
+    """How the job ended, as lines for people."""
+    if status.state is JobState.SUCCEEDED:
+        return _success(status, summary)
+    if status.state is JobState.SUSPENDED:
+        return [f"{status.name} is suspended. Go on from its newest checkpoint: tunewright resume {status.name}"]
+    return [f"{status.name} {status.state.lower()}: {status.detail}", f"Its log: tunewright logs {status.name}"]
+
+
+def _success(status: JobStatus, summary: Summary) -> list[str]:
+    lines = [f"{status.name} succeeded."]
+    if status.result:
+        lines.append(f"model: {status.result}")
+    if summary.fall is not None:
+        lines.append(f"loss: {summary.first_loss:.4f} at first, {summary.last_loss:.4f} at last ({-summary.fall:+.0%})")
+    if summary.eval_loss is not None:
+        lines.append(f"evaluation loss: {summary.eval_loss:.4f}")
+    for prompt, text in summary.samples.items():
+        lines += [f"asked: {prompt}", f"answered: {text}"]
+    return lines
+
+
+def _step_note(summary: Summary) -> str:
+    parts = []
+    if summary.last_loss is not None:
+        parts.append(f"loss {summary.last_loss:.4f}")
+    if summary.tokens_per_second is not None:
+        parts.append(f"{summary.tokens_per_second:,.0f} tokens/s")
+    return ", ".join(parts)
+
+
+def _size(count: float) -> str:
+    from rich.filesize import decimal
+
+    return decimal(int(count))
+
+
+def _view(style: Style) -> View:
+    if style == "json":
+        return JsonView()
+    from rich.console import Console
+
+    console = Console()
+    bars = style == "auto" and (console.is_terminal or console.is_jupyter)
+    return BarsView(console) if bars else LinesView(console)
+
+
+def _progress(console: Console) -> Progress:
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[note]}"))
+    return Progress(*columns, TimeRemainingColumn(), console=console)
+
+
+def as_json(value: Json) -> str:
+    """One line of JSON, for what is not an event."""
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,236 @@
+"""The registry: finds a plugin by its name or by a URI, loads that one plugin, and says clearly what is wrong with it.
+
+A broken, conflicting or outdated plugin is reported when it is asked for, and never disturbs the others.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.metadata
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Literal, cast, overload
+
+import attrs
+import pluggy
+
+from tunewright import hookspecs
+from tunewright.errors import PluginConflict, PluginError, PluginLoadError, PluginNotFound, RequestError
+from tunewright.providers import DatasetProvider, ModelProvider, Provider, TrainerProvider, uri_scheme
+from tunewright.request import Request
+from tunewright.specs import JobPlan
+
+if TYPE_CHECKING:
+    from tunewright.backends import Backend
+
+_ANY_GROUP = "tunewright.v"  # of whatever api version
+
+Kind = Literal["model", "dataset", "trainer", "backend"]
+
+_HOOKS: dict[Kind, str] = {
+    "model": "tunewright_model_provider",
+    "dataset": "tunewright_dataset_provider",
+    "trainer": "tunewright_trainer_provider",
+    "backend": "tunewright_backend",
+}
+
+
+@attrs.frozen(kw_only=True)
+class Plugin:
+    """One loaded plugin.
+
+    Attributes:
+        name: its entry point's name.
+        dist: its distribution's name.
+        version: its distribution's version.
+    """
+
+    name: str
+    dist: str
+    version: str
+    _manager: pluggy.PluginManager = attrs.field(repr=False, eq=False)
+
+    @overload
+    def provider(self, kind: Literal["model"]) -> type[ModelProvider]: ...
+    @overload
+    def provider(self, kind: Literal["dataset"]) -> type[DatasetProvider]: ...
+    @overload
+    def provider(self, kind: Literal["trainer"]) -> type[TrainerProvider]: ...
+    @overload
+    def provider(self, kind: Literal["backend"]) -> type[Backend]: ...
+    def provider(self, kind: Kind) -> type:
+        """The plugin's class of a kind.
+
+        Raises:
+            PluginError: the plugin has none.
+            PluginLoadError: what its hook returns is not such a class.
+        """
+        cls = self._call(_HOOKS[kind])
+        if cls is None:
+            has = ", ".join(self.kinds()) or "nothing"
+            raise self._error(
+                PluginError, f"Plugin {self.name!r} gives no {kind}: it gives {has}. Name another plugin."
+            )
+        return _check_class(self, kind, cls)
+
+    def kinds(self) -> list[str]:
+        """What the plugin gives: some of "model", "dataset", "trainer", "backend"."""
+        return [kind for kind, hook in _HOOKS.items() if getattr(self._manager.hook, hook).get_hookimpls()]
+
+    def modify_plan(self, plan: JobPlan, request: Request) -> JobPlan:
+        """The plan after this plugin's `tunewright_modify_plan`.
+
+        Raises:
+            PluginLoadError: the hook returned something that is not a plan.
+        """
+        changed = self._call("tunewright_modify_plan", plan=plan, request=request)
+        if changed is not None and not isinstance(changed, JobPlan):
+            raise self._error(
+                PluginLoadError, f"Its tunewright_modify_plan returned {type(changed).__name__}, not a JobPlan."
+            )
+        return plan if changed is None else changed
+
+    def _call(self, hook: str, **arguments: object) -> object:
+        return getattr(self._manager.hook, hook)(**arguments)
+
+    def _error(self, error: type[PluginError], message: str) -> PluginError:
+        return error(message, name=self.name, dist=self.dist)
+
+
+class Registry:
+    """The installed plugins. The list of entry points is read once, on first use; a plugin is loaded on first use.
+
+    Args:
+        entry_points: what to look through instead of everything that is installed.
+    """
+
+    def __init__(self, entry_points: Iterable[importlib.metadata.EntryPoint] | None = None) -> None:
+        self._given = None if entry_points is None else list(entry_points)
+        self._index: Mapping[str, list[importlib.metadata.EntryPoint]] | None = None
+        self._loaded: dict[str, Plugin] = {}
+
+    def names(self) -> list[str]:
+        """Every registry name of this api version, usable or not, without loading anything."""
+        return sorted(name for name, points in self._entry_points().items() if any(_of_this_api(p) for p in points))
+
+    def get(self, name: str) -> Plugin:
+        """Load one plugin by its name.
+
+        Raises:
+            PluginNotFound: nothing that is installed registers the name; the message names what to install.
+            PluginConflict: several distributions register it.
+            PluginLoadError: it fails at import, breaks the hooks' contract, or is made for another api version.
+        """
+        if name not in self._loaded:
+            self._loaded[name] = _load(self._find(name))
+        return self._loaded[name]
+
+    def for_uri(self, uri: str, field: str) -> Plugin:
+        """Load the plugin that a URI's scheme selects; raises as `get`, and RequestError where there is no scheme."""
+        scheme = uri_scheme(uri)
+        if scheme is None:
+            remedy = "Write it as scheme://…, for example hf://org/name, s3://bucket/prefix or ./folder."
+            raise RequestError("is not a URI", field=field, value=uri, remedy=remedy)
+        return self.get(scheme)
+
+    def from_module(self, module: str) -> Iterator[Plugin]:
+        """The plugins whose entry point lies in the same top-level package as `module`, loaded one after another."""
+        package = module.partition(".")[0]
+        for name in self.names():
+            if any(_of_this_api(p) and p.module.partition(".")[0] == package for p in self._entry_points()[name]):
+                yield self.get(name)
+
+    def _find(self, name: str) -> importlib.metadata.EntryPoint:
+        points = self._entry_points().get(name, [])
+        current = [p for p in points if _of_this_api(p)]
+        if len(current) == 1:
+            return current[0]
+        if current:
+            dists = ", ".join(sorted(_dist_name(p) for p in current))
+            message = f"Plugin {name!r} is registered by several distributions: {dists}. Uninstall all but one."
+            raise PluginConflict(message, name=name, dist=dists)
+        if points:
+            raise _wrong_api(name, points[0])
+        raise self._not_found(name)
+
+    def _not_found(self, name: str) -> PluginNotFound:
+        close = difflib.get_close_matches(name, self.names(), n=1)
+        hint = f"Did you mean {close[0]!r}? Otherwise install" if close else "Install"
+        # The naming convention is the whole catalogue: a list of known plugins here would make strangers second class.
+        message = (
+            f"No installed plugin is named {name!r}. {hint} the package that provides it, by convention "
+            f"`pip install tunewright-{name}`. Installed plugins: {', '.join(self.names())}."
+        )
+        return PluginNotFound(message, name=name)
+
+    def _entry_points(self) -> Mapping[str, list[importlib.metadata.EntryPoint]]:
+        if self._index is None:
+            points = _installed() if self._given is None else self._given
+            index: dict[str, dict[tuple[str, str, str], importlib.metadata.EntryPoint]] = {}
+            for point in points:
+                if point.group.startswith(_ANY_GROUP):
+                    index.setdefault(point.name, {})[point.group, _dist_name(point), point.value] = point
+            self._index = {name: list(found.values()) for name, found in index.items()}
+        return self._index
+
+
+def _installed() -> list[importlib.metadata.EntryPoint]:
+    """Every distribution's points of ours; of two versions of a distribution, the one that an import would find."""
+    found: dict[str, list[importlib.metadata.EntryPoint]] = {}
+    for dist in importlib.metadata.distributions():
+        if points := [p for p in dist.entry_points if p.group.startswith(_ANY_GROUP)]:
+            found.setdefault(dist.name, points)
+    return [point for points in found.values() for point in points]
+
+
+def _load(point: importlib.metadata.EntryPoint) -> Plugin:
+    name, dist = point.name, _dist_name(point)
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    try:
+        manager.register(point.load(), name=name)
+        manager.check_pending()
+    except (Exception, SystemExit) as error:  # a plugin's import may raise anything, SystemExit (kaggle's) included
+        message = (
+            f"Plugin {name!r} of distribution {dist} could not be loaded: {type(error).__name__}: {error}. "
+            f"Repair or uninstall it: `pip install --force-reinstall {dist}`. Other plugins are not affected."
+        )
+        raise PluginLoadError(message, name=name, dist=dist) from error
+    return Plugin(name=name, dist=dist, version=point.dist.version if point.dist else "0", manager=manager)
+
+
+def _check_class(plugin: Plugin, kind: Kind, cls: object) -> type:
+    from tunewright.backends import Backend
+
+    base = {"model": ModelProvider, "dataset": DatasetProvider, "trainer": TrainerProvider, "backend": Backend}[kind]
+    problem = None
+    if not isinstance(cls, type) or not issubclass(cls, base):
+        problem = f"its hook {_HOOKS[kind]} returned {cls!r}, which is not a subclass of {base.__name__}"
+    elif missing := getattr(cls, "__abstractmethods__", None):
+        problem = f"its class {cls.__name__} lacks {', '.join(sorted(missing))}"
+    elif issubclass(cls, Provider) and "__attrs_attrs__" not in vars(cls) and vars(cls).get("__annotations__"):
+        problem = f"its class {cls.__name__} has fields and lacks the decorator @attrs.frozen(kw_only=True)"
+    if problem:
+        message = (
+            f"Plugin {plugin.name!r} of distribution {plugin.dist} breaks the contract: {problem}. Tell its author."
+        )
+        raise PluginLoadError(message, name=plugin.name, dist=plugin.dist)
+    return cast("type", cls)
+
+
+def _wrong_api(name: str, point: importlib.metadata.EntryPoint) -> PluginLoadError:
+    dist, theirs = _dist_name(point), point.group.removeprefix("tunewright.")
+    older = theirs.removeprefix("v").isdecimal() and int(theirs.removeprefix("v")) < hookspecs.API
+    upgrade = dist if older else "tunewright"
+    message = (
+        f"Plugin {name!r} of distribution {dist} is made for plugin api {theirs}; this tunewright has api "
+        f"v{hookspecs.API}. Upgrade: `pip install --upgrade {upgrade}`."
+    )
+    return PluginLoadError(message, name=name, dist=dist)
+
+
+def _of_this_api(point: importlib.metadata.EntryPoint) -> bool:
+    return point.group == hookspecs.GROUP
+
+
+def _dist_name(point: importlib.metadata.EntryPoint) -> str:
+    return point.dist.name if point.dist else "(no distribution)"

@@ -1,0 +1,170 @@
+"""Requests: what the user asks for, checked field by field before anything is created."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import attrs
+
+from tunewright import _validate as check
+from tunewright._convert import to_dict, to_tuple
+from tunewright.events import Json
+from tunewright.providers import DatasetProvider, ModelProvider, Provider, TrainerProvider
+from tunewright.secret import EnvValue, refuse_literal_tokens
+from tunewright.specs import Resources, as_resources
+from tunewright.storage import Storage, as_storage
+
+if TYPE_CHECKING:
+    from tunewright.registry import Plugin
+
+_T_co = TypeVar("_T_co", bound=Provider, covariant=True)
+
+
+def generated_name(prefix: str) -> str:
+    """A name for a job whose user gave none: `train-x7k2m`."""
+    alphabet = "bcdfghjklmnpqrstvwxz2456789"  # Kubernetes' own: no vowels, so no words
+    return f"{prefix}-{''.join(secrets.choice(alphabet) for _ in range(5))}"
+
+
+@attrs.frozen(kw_only=True)
+class Selected(Generic[_T_co]):
+    """A provider, and the plugin that it came from."""
+
+    plugin: Plugin
+    provider: _T_co
+
+
+@attrs.frozen(kw_only=True)
+class Request:
+    """What every job takes, whatever it runs; `TrainRequest` and `CodeRequest` say what that is.
+
+    Attributes:
+        name: the job's name.
+        resources_per_worker: what each worker gets, e.g. {"gpu": 1, "cpu": 8, "memory": "16Gi"}.
+        num_workers: pods.
+        num_procs_per_worker: processes (ranks) in each worker; "auto" is one for each GPU.
+        storage: where inputs and output are kept.
+        output: URI that the result is uploaded to.
+        env: variables of the main container.
+        init_env: variables of the init containers.
+        labels: of the job and its pods.
+        annotations: of the job and its pods.
+        queue: Kueue's local queue.
+        priority_class: the pods' PriorityClass.
+        node_selector: node labels to match.
+        tolerations: Kubernetes Toleration objects.
+        affinity: a Kubernetes Affinity object.
+        runtime_class: the pods' RuntimeClass.
+        scheduling_policy: the PyTorchJob's schedulingPolicy, for gang scheduling.
+        service_account: the pods' service account.
+        image: for the main container, in place of the default.
+        image_pull_secrets: names of Secrets.
+        elastic: (least, most) workers.
+        max_restarts: restarts without a new checkpoint before the job fails.
+        ttl: seconds after which the finished job is deleted.
+        deadline: seconds that the job may take.
+        suspend: create it suspended.
+        pod_overrides: a strategic patch of the pod template: the last word.
+    """
+
+    name: str = attrs.field(validator=check.check_name)
+    resources_per_worker: Resources = attrs.field(default=None, converter=as_resources)
+    num_workers: int = attrs.field(
+        default=1, validator=check.at_least(1, "Give the number of pods to train on: num_workers=1.")
+    )
+    num_procs_per_worker: int | str = attrs.field(
+        default=1, converter=check.to_processes, validator=check.check_processes
+    )
+    storage: Storage = attrs.field(default=None, converter=as_storage)
+    output: str | None = attrs.field(default=None, validator=check.check_output)
+    env: Mapping[str, EnvValue] = attrs.field(
+        default=None, converter=check.to_mapping, validator=[check.check_mapping, check.check_env]
+    )
+    init_env: Mapping[str, EnvValue] = attrs.field(
+        default=None, converter=check.to_mapping, validator=[check.check_mapping, check.check_env]
+    )
+    labels: Mapping[str, str] = attrs.field(
+        default=None, converter=check.to_mapping, validator=[check.check_mapping, check.check_labels]
+    )
+    annotations: Mapping[str, str] = attrs.field(
+        default=None, converter=check.to_mapping, validator=[check.check_mapping, check.check_labels]
+    )
+    queue: str | None = None
+    priority_class: str | None = None
+    node_selector: Mapping[str, str] = attrs.field(
+        default=None, converter=check.to_mapping, validator=check.check_mapping
+    )
+    tolerations: tuple[Mapping[str, Json], ...] = attrs.field(default=(), converter=to_tuple)
+    affinity: Mapping[str, Json] | None = None
+    runtime_class: str | None = None
+    scheduling_policy: Mapping[str, Json] | None = None
+    service_account: str | None = None
+    image: str | None = attrs.field(default=None, validator=check.check_image)
+    image_pull_secrets: tuple[str, ...] = attrs.field(default=(), converter=to_tuple)
+    elastic: tuple[int, int] | None = attrs.field(default=None, converter=check.to_range, validator=check.check_elastic)
+    max_restarts: int = attrs.field(default=3, validator=check.at_least(0, "Write 0 to fail at the first crash."))
+    ttl: int | None = attrs.field(default=None, validator=attrs.validators.optional(check.at_least(0, "Give seconds.")))
+    deadline: int | None = attrs.field(
+        default=None, validator=attrs.validators.optional(check.at_least(1, "Give seconds."))
+    )
+    suspend: bool = False
+    pod_overrides: Mapping[str, Json] = attrs.field(
+        default=None, converter=check.to_mapping, validator=check.check_mapping
+    )
+
+    @property
+    def processes(self) -> int:
+        """Processes in each worker, as a number: `auto` is resolved."""
+        return self.resources_per_worker.gpu if self.num_procs_per_worker == "auto" else int(self.num_procs_per_worker)
+
+    @property
+    def most_workers(self) -> int:
+        """Pods, at most."""
+        return self.elastic[1] if self.elastic else self.num_workers
+
+
+@attrs.frozen(kw_only=True)
+class TrainRequest(Request):
+    """What `train()` asks for: providers."""
+
+    model: Selected[ModelProvider] | None = None
+    dataset: Selected[DatasetProvider] | None = None
+    eval_dataset: Selected[DatasetProvider] | None = None
+    trainer: Selected[TrainerProvider]
+
+    @property
+    def sources(self) -> dict[str, Selected[ModelProvider] | Selected[DatasetProvider]]:
+        """The input slots that the request fills: slot → provider."""
+        slots = {"model": self.model, "dataset": self.dataset, "eval_dataset": self.eval_dataset}
+        return {slot: selected for slot, selected in slots.items() if selected is not None}
+
+
+@attrs.frozen(kw_only=True)
+class CodeRequest(Request):
+    """What `create_job()` asks for: code, or an image that starts itself.
+
+    Attributes:
+        code: file name → text of what torchrun starts, its entry point first; empty for an image's own command.
+        command: program and arguments, in place of `code`. Both empty: the image's own entry point.
+        arguments: arguments for the entry point of `code`.
+        packages_to_install: pip requirements, installed before the code starts.
+        pip_index_url: where from.
+    """
+
+    code: Mapping[str, str] = attrs.field(factory=dict, converter=to_dict)
+    command: tuple[str, ...] = attrs.field(default=(), converter=to_tuple)
+    arguments: tuple[str, ...] = attrs.field(default=(), converter=check.to_texts)
+    packages_to_install: tuple[str, ...] = attrs.field(default=(), converter=to_tuple)
+    pip_index_url: str | None = None
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse secrets where everybody can read them."""
+        for field in ("arguments", "command", "pip_index_url", "packages_to_install"):
+            refuse_literal_tokens(
+                getattr(self, field) or "", field, "Give it as an environment variable: env={…: SecretRef(…)}."
+            )
+
+
+AnyRequest = TrainRequest | CodeRequest

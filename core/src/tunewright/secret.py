@@ -1,0 +1,113 @@
+"""Secrets: how a provider marks a field as one, and how literal ones are kept from every place that people read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import attrs
+
+from tunewright.errors import RequestError
+
+_METADATA_KEY = "tunewright.secret.env"
+REDACTED = "<redacted>"
+
+
+@attrs.frozen(kw_only=True)
+class SecretRef:
+    """A key of a Kubernetes Secret that exists already.
+
+    Attributes:
+        name: the Secret's name, in the job's namespace.
+        key: the key within it.
+    """
+
+    name: str = attrs.field(validator=attrs.validators.instance_of(str))
+    key: str = attrs.field(validator=attrs.validators.instance_of(str))
+
+
+@attrs.frozen
+class SecretValue:
+    """A literal secret on its way to its container: it prints as `<redacted>` everywhere."""
+
+    _value: str = attrs.field(repr=False)
+
+    def reveal(self) -> str:
+        """The literal. For the code that hands it to the container, and for nothing else."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return REDACTED
+
+    __str__ = __repr__
+
+
+EnvValue = str | SecretRef | SecretValue
+"""What an environment variable of a container can be."""
+
+
+def secret(*, env: str) -> Any:  # attrs' own field() is typed so, for class bodies
+    """Declare a provider's field as a secret.
+
+        token: str | SecretRef | None = secret(env="ACME_TOKEN")
+
+    The user gives a literal or a `SecretRef`. The field's value shows in no repr, log, wire document, manifest or argv.
+    In the container it arrives in the environment variable `env` of that provider's own container alone, and
+    `load_config` puts it back into the field as a `str`.
+    """
+    return attrs.field(
+        default=None,
+        repr=lambda value: "None" if value is None else repr(value) if isinstance(value, SecretRef) else REDACTED,
+        validator=_check_secret,
+        metadata={_METADATA_KEY: env},
+    )
+
+
+def _check_secret(instance: object, attribute: attrs.Attribute[object], value: object) -> None:
+    field = f"{type(instance).__name__}.{attribute.name}"
+    remedy = 'Give the secret itself as a string, or SecretRef(name="…", key="…") for a Kubernetes Secret.'
+    if value is not None and not isinstance(value, str | SecretRef):
+        raise RequestError(f"must be a string or a SecretRef, not {type(value).__name__}", field=field, remedy=remedy)
+    if isinstance(value, str) and (not value or value != value.strip()):
+        raise RequestError("is empty or begins or ends with white space", field=field, remedy=remedy)
+
+
+def secret_fields(cls: type) -> dict[str, str]:
+    """The secret fields of an attrs class: field name → environment variable."""
+    return {a.name: a.metadata[_METADATA_KEY] for a in attrs.fields(cls) if _METADATA_KEY in a.metadata}
+
+
+def secret_env(instance: attrs.AttrsInstance) -> dict[str, SecretRef | SecretValue]:
+    """The environment variables that carry the secrets given to `instance`."""
+    values = ((env, getattr(instance, name)) for name, env in secret_fields(type(instance)).items())
+    return {env: v if isinstance(v, SecretRef) else SecretValue(v) for env, v in values if v is not None}
+
+
+# The published prefixes of tokens: a literal in a field that is not made for secrets would end in a manifest.
+_TOKEN = re.compile(
+    r"""\b(?: hf_[A-Za-z0-9]{20,} | (?:AKIA|ASIA)[A-Z0-9]{16} | gh[pousr]_[A-Za-z0-9]{30,}
+          | github_pat_[A-Za-z0-9_]{30,} | glpat-[\w-]{20,} | KGAT_[A-Za-z0-9]{20,} | sk-[A-Za-z0-9_-]{32,} )
+      | ://[^/@\s:]+:[^/@\s]+@ | -----BEGIN\ [A-Z ]*PRIVATE\ KEY-----""",
+    re.VERBOSE,
+)
+
+
+def refuse_literal_tokens(value: object, field: str, remedy: str) -> None:
+    """Raise RequestError if `value`, or anything inside it, looks like a token; the message does not repeat it."""
+    for path, text in _strings(value, field):
+        if _TOKEN.search(text):
+            raise RequestError(
+                "looks like a literal token, and this field is not made for one", field=path, remedy=remedy
+            )
+
+
+def _strings(value: object, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _strings(item, f"{path}[{key!r}]")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _strings(item, f"{path}[{index}]")

@@ -1,0 +1,139 @@
+"""From what the user wrote for `model=`, `dataset=` and `trainer=` to a provider and the plugin that it came from."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import attrs
+
+from tunewright.errors import RequestError
+from tunewright.providers import DatasetProvider, ModelProvider, Provider, SourceProvider, TrainerProvider, uri_scheme
+from tunewright.registry import Kind, Plugin, Registry
+from tunewright.request import Selected
+from tunewright.wire import did_you_mean
+
+Spelling = str | Path | Mapping[str, object] | Provider
+"""A URI, a path or a registry name; a dict {"provider": …, …}; or a provider object."""
+
+_S = TypeVar("_S", bound=SourceProvider)
+_P = TypeVar("_P", bound=Provider)
+
+
+def select_model(registry: Registry, value: object, base: Path) -> Selected[ModelProvider]:
+    """The provider for `model=`; relative paths are taken from the folder `base`."""
+    return _source(registry, value, "model", base, lambda plugin: plugin.provider("model"))
+
+
+def select_dataset(registry: Registry, value: object, base: Path, field: str = "dataset") -> Selected[DatasetProvider]:
+    """The provider for `dataset=` or `eval_dataset=`; relative paths are taken from the folder `base`."""
+    return _source(registry, value, field, base, lambda plugin: plugin.provider("dataset"))
+
+
+def select_eval_dataset(dataset: Selected[DatasetProvider]) -> Selected[DatasetProvider] | None:
+    """What a dataset provider's own `eval_dataset` names: the same provider with another URI."""
+    provider = dataset.provider
+    if provider.eval_dataset is None:
+        return None
+    if uri_scheme(provider.eval_dataset) != uri_scheme(provider.uri):
+        remedy = "Give it to train() as eval_dataset=, where it may have a provider of its own."
+        raise RequestError(
+            "has another scheme than the dataset", field="eval_dataset", value=provider.eval_dataset, remedy=remedy
+        )
+    return Selected(
+        plugin=dataset.plugin, provider=attrs.evolve(provider, uri=provider.eval_dataset, eval_dataset=None)
+    )
+
+
+def select_trainer(registry: Registry, value: object) -> Selected[TrainerProvider]:
+    """The provider for `trainer=`."""
+    if isinstance(value, str):
+        plugin = registry.get(value)
+        return Selected(plugin=plugin, provider=build(plugin.provider("trainer"), {}, "trainer"))
+    if isinstance(value, Mapping):
+        plugin = registry.get(_provider_name(value, "trainer"))
+        parameters = {k: v for k, v in value.items() if k != "provider"}
+        return Selected(plugin=plugin, provider=build(plugin.provider("trainer"), parameters, "trainer"))
+    if isinstance(value, TrainerProvider):
+        return Selected(plugin=_plugin_of(registry, value, "trainer"), provider=value)
+    remedy = 'Give a name such as trainer="hf", a dict {"provider": "hf", …}, or an object such as HuggingFaceTrainParams(…).'
+    problem = "is missing" if value is None else "is no trainer"
+    raise RequestError(problem, field="trainer", value=value, remedy=remedy)
+
+
+def build(cls: Callable[..., _P], parameters: Mapping[str, object], field: str) -> _P:
+    """Construct a provider from keywords; the caller's dict is not changed.
+
+    Raises:
+        RequestError: a keyword is unknown or missing.
+    """
+    try:
+        return cls(**parameters)
+    except TypeError as error:
+        raise _wrong_keywords(cls, parameters, field, error) from error
+
+
+def _wrong_keywords(
+    cls: Callable[..., object], parameters: Mapping[str, object], field: str, error: TypeError
+) -> RequestError:
+    assert isinstance(cls, type)  # noqa: S101 - providers are classes; for the type checker
+    known = [a.alias for a in attrs.fields(cls) if a.alias is not None]
+    for name in parameters:
+        if name not in known and f"'{name}'" in str(error):
+            return RequestError(
+                f"is not a field of {cls.__name__}", field=f"{field}.{name}", remedy=did_you_mean(name, known)
+            )
+    return RequestError(f"{cls.__name__}: {error}", field=field, remedy=f"Its fields are {', '.join(known)}.")
+
+
+def _source(
+    registry: Registry, value: object, field: str, base: Path, class_of: Callable[[Plugin], type[_S]]
+) -> Selected[_S]:
+    if isinstance(value, SourceProvider):
+        return _given_source(registry, value, field, class_of)
+    parameters = dict(value) if isinstance(value, Mapping) else {"uri": value}
+    name = parameters.pop("provider", None)
+    uri = next((parameters[k] for k in ("uri", field, "model", "dataset") if k in parameters), None)
+    if not isinstance(uri, str | Path):
+        remedy = 'Give a URI such as "hf://org/name", a path such as "./folder", a dict {"provider": …, "uri": …}, or an object.'
+        raise RequestError("names no source", field=field, value=value, remedy=remedy)
+    full = as_uri(uri, base)
+    parameters = {k: full if v is uri else v for k, v in parameters.items()}
+    plugin = registry.get(str(name)) if name is not None else registry.for_uri(full, field)
+    return Selected(plugin=plugin, provider=build(class_of(plugin), parameters, field))
+
+
+def _given_source(
+    registry: Registry, provider: SourceProvider, field: str, class_of: Callable[[Plugin], type[_S]]
+) -> Selected[_S]:
+    plugin = registry.for_uri(provider.uri, field)
+    cls = class_of(plugin)
+    if not isinstance(provider, cls):
+        problem = f"is a {type(provider).__name__}, and {provider.uri} belongs to {cls.__name__}"
+        raise RequestError(problem, field=field, remedy=f"Write {field}={cls.__name__}(uri={provider.uri!r}).")
+    return Selected(plugin=plugin, provider=provider)
+
+
+def as_uri(value: str | Path, base: Path) -> str:
+    """A path (`./data`, `../data`, `/data`, `~/data`, a Path) becomes a file:// URI; anything else stays as it is."""
+    if isinstance(value, Path) or value.startswith(("./", "../", "/", "~/", ".\\", "..\\")) or value in (".", ".."):
+        return (base / Path(value).expanduser()).resolve().as_uri()
+    return value
+
+
+def _provider_name(value: Mapping[str, object], field: str) -> str:
+    name = value.get("provider")
+    if not isinstance(name, str):
+        raise RequestError("names no provider", field=f"{field}.provider", remedy='Write {"provider": "hf", …}.')
+    return name
+
+
+def _plugin_of(registry: Registry, provider: Provider, kind: Kind) -> Plugin:
+    for plugin in registry.from_module(inspect.getmodule(type(provider)).__name__):  # type: ignore[union-attr]
+        if kind in plugin.kinds() and isinstance(provider, plugin.provider(kind)):
+            return plugin
+    cls = type(provider)
+    remedy = f"Its class must be what an installed plugin returns. Installed plugins: {', '.join(registry.names())}."
+    raise RequestError(f"{cls.__module__}.{cls.__name__} belongs to no installed plugin", field=kind, remedy=remedy)

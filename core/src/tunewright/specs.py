@@ -1,0 +1,264 @@
+"""The plan of a job: small frozen classes that name what a job needs in Kubernetes' words, without its client."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from tunewright._convert import to_dict, to_tuple
+from tunewright.errors import RequestError
+from tunewright.events import Json
+from tunewright.quantity import check_quantity
+from tunewright.secret import EnvValue, SecretRef, SecretValue
+
+# Where a container finds things. A backend puts them there, and says so in the environment (see `environment`).
+WORKSPACE = "/workspace"
+CONFIG = "/etc/tunewright"
+RUN = "/run/tunewright"
+PACKAGES = "/opt/tunewright/packages"
+
+INPUT_SLOTS = ("model", "dataset", "eval_dataset")
+OUTPUT_SLOT = "output"
+
+
+def _whole_gpus(value: Any) -> int:
+    if isinstance(value, str) and value.isdecimal():
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    remedy = "A GPU cannot be split: write 0, 1, 2, …"
+    raise RequestError("is not a whole number", field="resources_per_worker['gpu']", value=value, remedy=remedy)
+
+
+@attrs.frozen(kw_only=True)
+class Resources:
+    """What one container is given; requests equal limits unless `requests` says otherwise.
+
+    Attributes:
+        cpu: cores, as a Kubernetes quantity: 8, "500m".
+        memory: bytes, as a Kubernetes quantity: "16Gi".
+        gpu: whole GPUs, rendered as `nvidia.com/gpu`.
+        extended: any other resource by its full name: {"rdma/hca": 1, "ephemeral-storage": "100Gi"}.
+        requests: requests that differ from the limits, by resource name.
+    """
+
+    cpu: str | int | float | None = None
+    memory: str | int | None = None
+    gpu: int = attrs.field(default=0, converter=_whole_gpus)
+    extended: Mapping[str, str | int] = attrs.field(factory=dict, converter=to_dict)
+    requests: Mapping[str, str | int] = attrs.field(factory=dict, converter=to_dict)
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what Kubernetes would refuse."""
+        for name in ("cpu", "memory"):
+            check_quantity(getattr(self, name), field=f"resources_per_worker[{name!r}]")
+        for group in (self.extended, self.requests):
+            for name, value in group.items():
+                check_quantity(value, field=f"resources_per_worker[{name!r}]")
+
+
+def as_resources(value: Any) -> Resources:
+    """From a Resources, or from a dict such as {"gpu": 1, "cpu": 8, "memory": "16Gi"}; the dict is not changed."""
+    if isinstance(value, Resources):
+        return value
+    remedy = 'Give a dict such as {"gpu": 1, "cpu": 8, "memory": "16Gi"}.'
+    if value is None:
+        return Resources()
+    if not isinstance(value, Mapping):
+        raise RequestError("must be a dict", field="resources_per_worker", value=value, remedy=remedy)
+    known = {"cpu", "memory", "gpu", "requests"}
+    given = {str(k).removeprefix("nvidia.com/"): v for k, v in value.items()}
+    other = {k: v for k, v in given.items() if k not in known and k != "extended"}
+    if bare := [k for k in other if "/" not in k and k != "ephemeral-storage" and not k.startswith("hugepages-")]:
+        problem = f"unknown resource {bare[0]!r}"
+        raise RequestError(problem, field="resources_per_worker", value=dict(value), remedy=remedy)
+    extended = {**given.get("extended", {}), **other}
+    return Resources(extended=extended, **{k: v for k, v in given.items() if k in known})
+
+
+@attrs.frozen(kw_only=True)
+class Mount:
+    """One folder of a volume, as a container sees it.
+
+    Attributes:
+        volume: the Volume's name in the plan.
+        path: absolute path in the container.
+        sub_path: folder within the volume; "" is its root.
+        read_only: whether writes are refused.
+    """
+
+    volume: str
+    path: str
+    sub_path: str = ""
+    read_only: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class ExistingClaim:
+    """A PersistentVolumeClaim that somebody made before; never deleted by a job."""
+
+    claim: str
+    read_only: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class NewClaim:
+    """A PersistentVolumeClaim made with the job, named `<job>-<volume>`.
+
+    Attributes:
+        size: capacity, as a Kubernetes quantity.
+        storage_class: None for the cluster's default.
+        access_modes: as in Kubernetes: "ReadWriteOnce", "ReadWriteMany".
+        keep: whether it outlives the job. False: it is owned by the job and goes with it.
+    """
+
+    size: str
+    storage_class: str | None = None
+    access_modes: tuple[str, ...] = ("ReadWriteOnce",)
+    keep: bool = True
+
+
+@attrs.frozen(kw_only=True)
+class EphemeralClaim:
+    """A generic ephemeral volume: one claim for each pod, which goes with the pod."""
+
+    size: str
+    storage_class: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class EmptyDir:
+    """Scratch space of the pod; `medium="Memory"` is a tmpfs."""
+
+    medium: str = ""
+    size_limit: str | None = None
+
+
+VolumeSource = ExistingClaim | NewClaim | EphemeralClaim | EmptyDir
+
+
+@attrs.frozen(kw_only=True)
+class Volume:
+    """A volume of the job's pods: a name that mounts refer to, and where it comes from."""
+
+    name: str
+    source: VolumeSource
+
+
+@attrs.frozen(kw_only=True)
+class ContainerSpec:
+    """One step of a job: an init container, or the main container.
+
+    Attributes:
+        name: a DNS label; also the step's name in logs and messages.
+        image: a pinned image reference. The local backend has no images and ignores it.
+        command: program and arguments; `$(NAME)` is replaced by that environment variable, as Kubernetes does.
+            Empty: the image's own entry point.
+        env: the container's own variables. A backend adds those of `tunewright.environment`.
+        resources: None for the backend's default.
+        mounts: the folders it sees, besides those that every container gets (configuration, scratch space).
+    """
+
+    name: str
+    image: str
+    command: tuple[str, ...] = attrs.field(converter=to_tuple, default=())
+    env: Mapping[str, EnvValue] = attrs.field(factory=dict, converter=to_dict)
+    resources: Resources | None = None
+    mounts: tuple[Mount, ...] = attrs.field(converter=to_tuple, default=())
+
+    @property
+    def secrets(self) -> dict[str, SecretValue]:
+        """The literal secrets among `env`, by variable."""
+        return {k: v for k, v in self.env.items() if isinstance(v, SecretValue)}
+
+
+@attrs.frozen(kw_only=True)
+class Scheduling:
+    """Where and when the pods may run. Field names and values are Kubernetes' own, in YAML's spelling.
+
+    Attributes:
+        queue: Kueue's local queue (label `kueue.x-k8s.io/queue-name`).
+        priority_class: the pods' PriorityClass.
+        node_selector: node labels to match.
+        tolerations: Toleration objects.
+        affinity: an Affinity object.
+        runtime_class: the pods' RuntimeClass.
+        service_account: the pods' service account; its token is not mounted.
+        image_pull_secrets: names of Secrets.
+        policy: the PyTorchJob's `runPolicy.schedulingPolicy` (gang scheduling).
+    """
+
+    queue: str | None = None
+    priority_class: str | None = None
+    node_selector: Mapping[str, str] = attrs.field(factory=dict, converter=to_dict)
+    tolerations: tuple[Mapping[str, Json], ...] = attrs.field(default=(), converter=to_tuple)
+    affinity: Mapping[str, Json] | None = None
+    runtime_class: str | None = None
+    service_account: str | None = None
+    image_pull_secrets: tuple[str, ...] = attrs.field(default=(), converter=to_tuple)
+    policy: Mapping[str, Json] | None = None
+
+
+@attrs.frozen(kw_only=True)
+class JobPlan:
+    """Everything about a job that a backend needs, and nothing about any backend. Made by `assemble`, a pure function.
+
+    Attributes:
+        name: a DNS-1035 label, at most 50 characters.
+        init_containers: run one after another in every worker, before `main`.
+        main: what every worker runs.
+        bootstrap: installs the selected plugins that their images lack. It runs before `init_containers`, on backends
+            whose workers do not share the client's Python environment.
+        num_workers: pods, each its own torchrun.
+        num_procs_per_worker: ranks in each pod.
+        self_starting: the image starts itself and reads MASTER_ADDR, RANK and WORLD_SIZE; there is no torchrun.
+        elastic: least and most workers, where their number may change.
+        files: the job's configuration, file name → text; the containers find it in `$(TUNEWRIGHT_CONFIG)`.
+        volumes: what `mounts` refer to.
+        labels: for the job and its pods.
+        annotations: for the job and its pods.
+        scheduling: where and when the pods may run.
+        max_restarts: how often a worker that was lost or crashed is started again without a new checkpoint.
+        deadline: seconds that the job may take, from its first start.
+        ttl: seconds after which the finished job is deleted.
+        suspend: whether it is created suspended.
+        output: URI that the result is uploaded to; None leaves it in the output slot.
+        pod_overrides: a strategic patch of the pod template, applied last, at render.
+    """
+
+    name: str
+    init_containers: tuple[ContainerSpec, ...] = attrs.field(converter=to_tuple)
+    main: ContainerSpec
+    bootstrap: ContainerSpec | None = None
+    num_workers: int = 1
+    num_procs_per_worker: int = 1
+    self_starting: bool = False
+    elastic: tuple[int, int] | None = None
+    files: Mapping[str, str] = attrs.field(factory=dict, converter=to_dict)
+    volumes: tuple[Volume, ...] = attrs.field(converter=to_tuple, default=())
+    labels: Mapping[str, str] = attrs.field(factory=dict, converter=to_dict)
+    annotations: Mapping[str, str] = attrs.field(factory=dict, converter=to_dict)
+    scheduling: Scheduling = attrs.field(factory=Scheduling)
+    max_restarts: int = 3
+    deadline: int | None = None
+    ttl: int | None = None
+    suspend: bool = False
+    output: str | None = None
+    pod_overrides: Mapping[str, Json] = attrs.field(factory=dict, converter=to_dict)
+
+    @property
+    def containers(self) -> tuple[ContainerSpec, ...]:
+        """Every container of a worker, in the order in which they start."""
+        return (*([self.bootstrap] if self.bootstrap else []), *self.init_containers, self.main)
+
+    @property
+    def secret_refs(self) -> dict[str, SecretRef]:
+        """References to Secrets that must exist already: "container.VARIABLE" → reference."""
+        return {
+            f"{c.name}.{variable}": value
+            for c in self.containers
+            for variable, value in c.env.items()
+            if isinstance(value, SecretRef)
+        }

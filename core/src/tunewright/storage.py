@@ -1,0 +1,202 @@
+"""Storage: what the user says of volumes, and the volumes that follow from it.
+
+Inputs (model, datasets) and output (result, checkpoints, attempts) are separate mounts. The output must outlast a pod,
+or a restarted worker has nothing to resume from: a claim that every pod may mount, or an `output=` URI.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import attrs
+
+from tunewright._convert import to_tuple
+from tunewright.errors import RequestError
+from tunewright.quantity import check_quantity
+from tunewright.specs import EphemeralClaim, ExistingClaim, NewClaim, Volume, VolumeSource
+
+RWO: Final = "ReadWriteOnce"
+RWX: Final = "ReadWriteMany"
+ROX: Final = "ReadOnlyMany"
+_MODES = (RWO, ROX, RWX, "ReadWriteOncePod")
+
+INPUTS: Final = "inputs"
+OUTPUT: Final = "output"
+SHARED: Final = "workspace"
+
+
+def _modes(value: Any) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else to_tuple(value)
+
+
+@attrs.frozen(kw_only=True)
+class Storage:
+    """Where a job keeps its files.
+
+    Attributes:
+        size: capacity of a new claim, as a Kubernetes quantity.
+        storage_class: of a new claim; None for the cluster's default.
+        access_modes: of the claim, new or existing: "ReadWriteOnce", "ReadWriteMany" or "ReadOnlyMany". Not given: one
+            worker gets a ReadWriteOnce claim, several get ephemeral volumes.
+        claim: an existing claim to use instead of a new one.
+        key: folder within the claim for the inputs; "auto" derives it from what is fetched, so that jobs which need
+            the same inputs share one download.
+        ephemeral: a volume for each pod, which goes with the pod.
+        keep: whether a new claim outlives the job. None: it does, if it holds the only copy of the result.
+    """
+
+    size: str = "50Gi"
+    storage_class: str | None = None
+    access_modes: tuple[str, ...] = attrs.field(default=(), converter=_modes)
+    claim: str | None = None
+    key: str | None = None
+    ephemeral: bool = False
+    keep: bool | None = None
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what Kubernetes would refuse."""
+        check_quantity(self.size, field="storage.size")
+        for mode in self.access_modes:
+            if mode not in _MODES:
+                problem, remedy = "is not an access mode", f"Use one of {', '.join(_MODES)}."
+                raise RequestError(problem, field="storage.access_modes", value=mode, remedy=remedy)
+        if self.claim and self.ephemeral:
+            raise RequestError(
+                "cannot go with claim=", field="storage.ephemeral", value=True, remedy="Give one of them."
+            )
+        if self.key and (not self.claim or ".." in self.key.split("/") or self.key.startswith("/")):
+            remedy = 'Give claim="…" with it, and a relative folder or "auto".'
+            raise RequestError(
+                "needs an existing claim and a folder within it", field="storage.key", value=self.key, remedy=remedy
+            )
+
+    @property
+    def mode(self) -> str | None:
+        """The access mode that decides: the widest one that may be written, else ReadOnlyMany, else None."""
+        for mode in (RWX, RWO, "ReadWriteOncePod", ROX):
+            if mode in self.access_modes:
+                return RWO if mode == "ReadWriteOncePod" else mode
+        return None
+
+
+def as_storage(value: Any) -> Storage:
+    """From a Storage, None, or a dict of its fields; the dict is not changed."""
+    if isinstance(value, Storage):
+        return value
+    if value is not None and not isinstance(value, Mapping):
+        raise RequestError(
+            "must be a dict or a Storage", field="storage", value=value, remedy='Write {"size": "100Gi"}.'
+        )
+    from tunewright.wire import did_you_mean
+
+    given, known = dict(value or {}), attrs.fields_dict(Storage)
+    for name in given:
+        if name not in known:
+            raise RequestError("is not a field of storage", field=f"storage.{name}", remedy=did_you_mean(name, known))
+    return Storage(**{k: v for k, v in given.items() if v is not None})
+
+
+@attrs.frozen(kw_only=True)
+class Layout:
+    """The volumes of a job.
+
+    Attributes:
+        inputs: the volume with the input slots.
+        output: the volume with the output slot; the same as `inputs` where one claim holds both.
+        inputs_folder: folder of the input slots within `inputs`.
+        output_folder: folder of the output slot within `output`.
+        read_only_inputs: the inputs were prepared before; nothing can be fetched into them.
+    """
+
+    inputs: Volume
+    output: Volume
+    inputs_folder: str = ""
+    output_folder: str = OUTPUT
+    read_only_inputs: bool = False
+
+    @property
+    def volumes(self) -> tuple[Volume, ...]:
+        """Each volume once."""
+        return (self.inputs,) if self.inputs == self.output else (self.inputs, self.output)
+
+
+def lay_out(storage: Storage, *, job: str, workers: int, output: str | None, key: str, ttl: int | None) -> Layout:
+    """The volumes for a job; a combination that cannot work is refused with the remedy.
+
+    Args:
+        storage: what the user said.
+        job: the job's name, under which the result lies in a claim that several jobs share.
+        workers: pods, at most.
+        output: URI that the result is uploaded to.
+        key: what `key="auto"` stands for.
+        ttl: seconds after which the finished job is deleted.
+
+    Raises:
+        RequestError: the result would be lost, or a claim cannot be mounted by every worker.
+    """
+    if storage.claim:
+        return _existing(storage, storage.claim, job=job, workers=workers, output=output, key=key)
+    ephemeral = storage.ephemeral or (workers > 1 and storage.mode != RWX)
+    if ephemeral:
+        return _ephemeral(storage, workers=workers, output=output)
+    _refuse_losing_result(storage, output=output, ttl=ttl)
+    volume = Volume(name=SHARED, source=_new_claim(storage, RWX if storage.mode == RWX else RWO, output))
+    return Layout(inputs=volume, output=volume)
+
+
+def _existing(storage: Storage, claim: str, *, job: str, workers: int, output: str | None, key: str) -> Layout:
+    folder = key if storage.key == "auto" else storage.key or ""
+    mode = storage.mode or RWO
+    if mode == ROX:
+        inputs = Volume(name=INPUTS, source=ExistingClaim(claim=claim, read_only=True))
+        return Layout(
+            inputs=inputs, output=_output_beside(storage, workers, output), inputs_folder=folder, read_only_inputs=True
+        )
+    if mode == RWO and workers > 1:
+        problem = f"is a {RWO} claim, which {workers} workers on different nodes cannot mount"
+        remedy = (
+            f"Use a {RWX} claim (say so: access_modes=[{RWX!r}]), or leave claim= out and give output=, and each worker "
+            "gets a volume of its own."
+        )
+        raise RequestError(problem, field="storage.claim", value=claim, remedy=remedy)
+    volume = Volume(name=SHARED, source=ExistingClaim(claim=claim))
+    return Layout(inputs=volume, output=volume, inputs_folder=folder, output_folder=f"jobs/{job}/{OUTPUT}")
+
+
+def _ephemeral(storage: Storage, *, workers: int, output: str | None) -> Layout:
+    if output is None:
+        what = "ephemeral volumes" if storage.ephemeral or not storage.access_modes else f"a {RWO} claim"
+        problem = (
+            f"{workers} worker(s) with {what} leave no place for the result and the checkpoints that outlasts a pod"
+        )
+        remedy = f'Give output="s3://bucket/prefix", or storage={{"access_modes": [{RWX!r}]}} if the cluster has such a class.'
+        raise RequestError(problem, field="storage", remedy=remedy)
+    claim = EphemeralClaim(size=storage.size, storage_class=storage.storage_class)
+    volume = Volume(name=SHARED, source=claim)
+    return Layout(inputs=volume, output=volume)
+
+
+def _output_beside(storage: Storage, workers: int, output: str | None) -> Volume:
+    if workers == 1:
+        return Volume(name=OUTPUT, source=_new_claim(storage, RWO, output))
+    if output is None:
+        problem = (
+            f"{workers} workers read {ROX} claim {storage.claim!r} and have no common place to write the result to"
+        )
+        raise RequestError(problem, field="output", remedy='Give output="s3://bucket/prefix".')
+    source: VolumeSource = EphemeralClaim(size=storage.size, storage_class=storage.storage_class)
+    return Volume(name=OUTPUT, source=source)
+
+
+def _new_claim(storage: Storage, mode: str, output: str | None) -> NewClaim:
+    keep = output is None if storage.keep is None else storage.keep
+    return NewClaim(size=storage.size, storage_class=storage.storage_class, access_modes=(mode,), keep=keep)
+
+
+def _refuse_losing_result(storage: Storage, *, output: str | None, ttl: int | None) -> None:
+    if output is None and storage.keep is False:
+        when = f"{ttl} seconds after the end" if ttl is not None else "when the job is deleted"
+        problem = f"the claim holds the only copy of the result and goes with the job, {when}"
+        remedy = 'Give output="s3://bucket/prefix", or leave keep out to keep the claim.'
+        raise RequestError(problem, field="storage.keep", value=False, remedy=remedy)
