@@ -12,6 +12,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+# Not on first use: by then the import of its module, which has the same name, would stand in its place.
+from tunewright.secret import secret
+
 if TYPE_CHECKING:
     from tunewright.client import TrainingClient
     from tunewright.errors import (
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
     from tunewright.manifests import Manifests
     from tunewright.providers import DatasetProvider, ModelProvider, TrainerProvider, TrainRun
     from tunewright.request import Request
-    from tunewright.secret import SecretRef, SecretValue, secret
+    from tunewright.secret import SecretRef, SecretValue
     from tunewright.specs import ContainerSpec, JobPlan, Mount, Resources
     from tunewright.storage import Storage
 
@@ -52,7 +55,7 @@ _HOME = {
     "manifests": ["Manifests"],
     "providers": ["DatasetProvider", "ModelProvider", "TrainRun", "TrainerProvider"],
     "request": ["Request"],
-    "secret": ["SecretRef", "SecretValue", "secret"],
+    "secret": ["SecretRef", "SecretValue"],
     "specs": ["ContainerSpec", "JobPlan", "Mount", "Resources"],
     "storage": ["Storage"],
 }

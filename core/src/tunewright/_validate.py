@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
@@ -12,7 +12,8 @@ from tunewright.errors import RequestError
 from tunewright.secret import EnvValue, SecretRef, SecretValue, refuse_literal_tokens
 from tunewright.specs import Resources
 
-Attribute = attrs.Attribute[Any]
+if TYPE_CHECKING:
+    Attribute = attrs.Attribute[Any]  # not subscriptable at run time
 
 # The operator makes pods and services `<job>-worker-<n>`, which must be DNS-1035 labels (63 characters) themselves.
 MAX_NAME = 50

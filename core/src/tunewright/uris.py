@@ -19,8 +19,8 @@ from tunewright.secret import refuse_literal_tokens
 
 _T = TypeVar("_T")
 
-# A password may hold a `/`, so a credential reaches to the last `@`.
-_CREDENTIAL = re.compile(r"://[^@]*:.*@")
+# A password may hold a `/`, so a credential reaches to the last `@`; a token alone may stand before the host.
+_CREDENTIAL = re.compile(r"://(?:[^@]*:.*|[^/@]*)@")
 # git-check-ref-format(1): what no name of a branch or tag has.
 _NO_REF = re.compile(r"\.\.|[\x00-\x20\x7f~^:?*\[\\]|^[-/]|/$|//|\.$|@\{|^@$|(?:^|/)\.|\.lock(?:/|$)")
 

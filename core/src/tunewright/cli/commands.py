@@ -6,7 +6,7 @@ import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import attrs
 import click
@@ -82,6 +82,7 @@ def train(
 ) -> None:
     """Run the job in JOB_FILE and follow it. The same command again goes on where it stopped."""
     from tunewright.cli import jobfile
+    from tunewright.errors import AlreadySucceeded
 
     document = jobfile.load(job_file, assignments)
     written, keywords = jobfile.split(document)
@@ -93,7 +94,12 @@ def train(
         start, keywords["script"] = client.create_job, folder / script
     else:
         keywords["base_folder"] = folder
-    _follow(start(dry_run=dry_run, **keywords), detach=detach, as_json=as_json)
+    try:
+        created = start(dry_run=dry_run, **keywords)
+    except AlreadySucceeded as done:
+        click.echo(str(done), err=True)
+        created = client.get_job(done.name)
+    _follow(created, detach=detach, as_json=as_json)
 
 
 @cli.command(context_settings={"ignore_unknown_options": True})
@@ -235,6 +241,28 @@ def plugins(as_json: bool) -> None:
     from tunewright.registry import Registry
 
     plugin_table(Registry(), as_json=as_json)
+
+
+@cli.command("new-plugin")
+@click.argument("name")
+def new_plugin(name: str) -> None:
+    """Write a plugin to begin with, for NAME:// datasets, into the folder tunewright-NAME."""
+    from tunewright.cli import new_plugin as writer
+
+    folder = writer.new_plugin(name, Path.cwd())
+    click.echo(f"Wrote {folder}. Next: pip install -e {folder.name}[test] && pytest {folder.name}")
+
+
+@cli.command()
+@click.argument("uri")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--kind", type=click.Choice(["model", "dataset"]), default="model", show_default=True)
+@_json
+def fetch(*, uri: str, folder: Path, kind: Literal["model", "dataset"], as_json: bool) -> None:
+    """Fetch URI into FOLDER/model or FOLDER/dataset: what an init container does, by hand."""
+    from tunewright.cli.fetching import fetch_by_hand
+
+    fetch_by_hand(uri, folder, kind, as_json=as_json)
 
 
 def _follow(created: Job | Manifests, *, detach: bool, as_json: bool) -> None:

@@ -1,0 +1,1 @@
+"""The plugins that come with core. They use the same entry points and hooks as any other."""

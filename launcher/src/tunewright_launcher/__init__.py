@@ -1,0 +1,1 @@
+"""What runs inside Tunewright's containers: `python -m tunewright_launcher fetch | check | run | train`."""

@@ -1,0 +1,37 @@
+"""The commands that plans name: `fetch` and `check` in init containers, `run` as process 1, `train` on every rank."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+
+from tunewright import runner
+from tunewright.specs import INPUT_SLOTS
+from tunewright_launcher.check import check
+from tunewright_launcher.fetch import fetch
+from tunewright_launcher.step import run_init_step
+from tunewright_launcher.train import train
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command; returns the exit code of the process."""
+    if argv[:1] == ["run"]:  # what follows belongs to the command that it starts, options included
+        return runner.main(argv[1:])
+    arguments = _parser().parse_args(argv)
+    if arguments.command == "train":
+        return train(os.environ)
+    if arguments.command == "check":
+        return run_init_step("check", check, os.environ)
+    return run_init_step(f"fetch {arguments.slot}", lambda step: fetch(step, arguments.slot), os.environ)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tunewright_launcher", description=__doc__, allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    fetching = commands.add_parser("fetch", help="bring a model or dataset into its slot")
+    fetching.add_argument("slot", choices=INPUT_SLOTS)
+    commands.add_parser("check", help="refuse what cannot be trained, before the ranks start")
+    commands.add_parser("run", help="run -- COMMAND …: start the ranks, pass signals on, count attempts")
+    commands.add_parser("train", help="train, as one rank; torchrun starts it")
+    return parser

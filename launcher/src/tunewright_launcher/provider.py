@@ -1,0 +1,84 @@
+"""From a wire document, a file of the job's configuration, to the provider that the client had."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from tunewright.errors import ExitCode, FetchError
+from tunewright.providers import DatasetProvider, ModelProvider, Provider, TrainerProvider
+from tunewright.registry import Plugin
+from tunewright.wire import WireDocument
+from tunewright_launcher.step import Step
+
+TRAINER = "trainer"
+
+_P = TypeVar("_P", bound=Provider)
+
+
+def document_file(step: Step, slot: str) -> Path:
+    """Where the document of a slot, or of the trainer, is."""
+    return step.paths.config / f"{slot}.json"
+
+
+def read_document(step: Step, slot: str) -> WireDocument:
+    """The document of a slot, or of the trainer.
+
+    Raises:
+        FetchError: it is missing, or no such document.
+    """
+    file = document_file(step, slot)
+    try:
+        document = WireDocument.loads(file.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        cause = f"The job's configuration {file} cannot be read: {error}."
+        raise FetchError(cause, remedy="Submit the job again.", code=ExitCode.USAGE) from error
+    kind = slot if slot in ("model", TRAINER) else "dataset"
+    if document.kind != kind:
+        cause = f"The job's configuration {file} is for a {document.kind}, not for a {kind}."
+        raise FetchError(cause, remedy="Submit the job again.", code=ExitCode.BAD_DATA)
+    return document
+
+
+def load_source(step: Step, document: WireDocument) -> ModelProvider | DatasetProvider:
+    """The provider of a model or dataset.
+
+    Raises:
+        FetchError: the container has another version of the plugin.
+        PluginError: it does not have the plugin, or the plugin is broken.
+        RequestError: the document's params are not the provider's.
+    """
+    plugin = _plugin(step, document)
+    if document.kind == "model":
+        return _load(step, plugin.provider("model"), document.params)
+    return _load(step, plugin.provider("dataset"), document.params)
+
+
+def load_trainer(step: Step) -> TrainerProvider:
+    """The trainer; raises as `load_source`."""
+    document = read_document(step, TRAINER)
+    return _load(step, _plugin(step, document).provider("trainer"), document.params)
+
+
+def _load(step: Step, cls: type[_P], params: Mapping[str, object]) -> _P:
+    step.secrets.learn(cls, step.env)
+    return cls.load_config(params, step.env)  # type: ignore[arg-type] # JSON values, by the wire's contract
+
+
+def _plugin(step: Step, document: WireDocument) -> Plugin:
+    plugin = step.registry.get(document.provider)
+    client = (_normal(document.distribution), document.version)
+    if client != (_normal(plugin.dist), plugin.version):
+        raise FetchError(
+            f"The client has {document.distribution} {document.version} for {document.provider!r}, and this container "
+            f"has {plugin.dist} {plugin.version}.",
+            remedy="Install the same version on both sides: upgrade one, or name an image that holds the client's.",
+            code=ExitCode.USAGE,
+        )
+    return plugin
+
+
+def _normal(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()

@@ -1,0 +1,91 @@
+"""`train`: the trainer's container half, on one rank. torchrun starts it on all of them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from tunewright import environment, runner
+from tunewright.errors import ExitCode, FetchError, PluginError, RequestError
+from tunewright.events import Event, emit
+from tunewright.providers import TrainRun
+from tunewright.specs import OUTPUT_SLOT
+from tunewright_launcher.failure import Secrets, as_verdict, traceback_of
+from tunewright_launcher.provider import document_file, load_trainer
+from tunewright_launcher.step import Step, log
+
+
+def train(env: Mapping[str, str]) -> int:
+    """The command.
+
+    Returns:
+        The process's exit code: 0; after an error that no new attempt can mend, the code of the verdict that it left
+        for `run`; 1 after any other, so that `run` has the workers started again.
+    """
+    secrets = Secrets()
+    name, folder = f"train (rank {_number(env, 'RANK', 0)})", runner.Settings.read(env).run
+    try:
+        _check_world(env)
+        step = Step.read(env, secrets)
+        trainer = load_trainer(step)
+        trainer.train(train_run(step, emit=emit if _number(env, "RANK", 0) == 0 else _say_nothing))
+    except (RequestError, FetchError, PluginError) as error:
+        code, cause, remedy = as_verdict(error)
+        log(name, secrets.redact(str(error)))
+        if folder:
+            runner.write_verdict(folder, int(code), secrets.redact(cause), secrets.redact(remedy))
+        return int(code)
+    except Exception as error:  # whatever it is: the next attempt resumes from the newest checkpoint
+        log(name, secrets.redact(traceback_of(error)))
+        if folder:
+            with contextlib.suppress(OSError):
+                runner.write_error(folder, secrets.redact(as_verdict(error).cause))
+        return int(ExitCode.FAILURE)
+    return 0
+
+
+def train_run(step: Step, *, emit: Callable[[Event], None]) -> TrainRun:
+    """What the trainer gets, for this rank.
+
+    Raises:
+        FetchError: NOT_FOUND: a slot that the job names is not there.
+    """
+    output = step.paths.slot(OUTPUT_SLOT)
+    return TrainRun(
+        model=_input(step, "model"),
+        dataset=_input(step, "dataset"),
+        eval_dataset=_input(step, "eval_dataset"),
+        output=output,
+        rank=_number(step.env, "RANK", 0),
+        local_rank=_number(step.env, "LOCAL_RANK", 0),
+        world_size=_number(step.env, "WORLD_SIZE", 1),
+        resume_from=runner.newest_checkpoint(output / "checkpoints"),
+        emit=emit,
+    )
+
+
+def _input(step: Step, slot: str) -> Path | None:
+    folder = step.paths.slot(slot)
+    if folder.is_dir():
+        return folder
+    if document_file(step, slot).is_file():
+        cause = f"The job names a {slot}, and {folder} is not there."
+        raise FetchError(cause, remedy=f"Run `fetch {slot}` first.", code=ExitCode.NOT_FOUND)
+    return None
+
+
+def _check_world(env: Mapping[str, str]) -> None:
+    expected, world = env.get(environment.WORLD_SIZE), _number(env, "WORLD_SIZE", 1)
+    if expected and int(expected) != world:
+        problem = f"the job has {expected} ranks, and whatever started this one has made {world}"
+        remedy = "Start the ranks with torchrun: it reads the PET_* variables, which other launchers ignore."
+        raise RequestError(problem, field="WORLD_SIZE", value=world, remedy=remedy)
+
+
+def _number(env: Mapping[str, str], name: str, default: int) -> int:
+    return int(env.get(name) or default)
+
+
+def _say_nothing(_: Event) -> None:
+    """Rank 0 speaks for all."""

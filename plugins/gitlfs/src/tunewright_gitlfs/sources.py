@@ -1,0 +1,139 @@
+"""The providers of `gitlfs+https://` and `gitlfs+ssh://`."""
+# ruff: noqa: RUF009 - secret() makes an attrs field
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
+
+import attrs
+
+from tunewright import DatasetProvider, ModelProvider, RequestError, SecretRef, secret
+from tunewright.providers import SourceProvider, accept_keywords, renamed
+from tunewright.secret import refuse_literal_tokens
+from tunewright.uris import (
+    check_exclusive,
+    check_patterns,
+    check_text,
+    check_together,
+    from_uri_or_field,
+    not_in_this_release,
+    patterns,
+    ref_problem,
+    uris_of,
+)
+from tunewright_gitlfs.uri import GitSource, folder_problem, parse_uri
+
+
+def _other_spellings(slot: str) -> Callable[[dict[str, object]], dict[str, object]]:
+    rename = renamed(**{slot: "uri"})
+
+    def rewrite(keywords: dict[str, object]) -> dict[str, object]:
+        given = rename(keywords)
+        key = given.get("ssh_private_key")
+        # A key file ends with a line break, which a secret does not; the container half puts it back.
+        return {**given, "ssh_private_key": key.strip()} if isinstance(key, str) else given
+
+    return rewrite
+
+
+def _check_ref(instance: object, attribute: attrs.Attribute[str | None], value: str | None) -> None:
+    if value is not None and (not isinstance(value, str) or ref_problem(value)):
+        field, remedy = f"{type(instance).__name__}.{attribute.name}", "Give a branch, a tag or a commit."
+        raise RequestError("is not a name that git takes", field=field, value=value, remedy=remedy)
+
+
+def _check_folder(instance: object, attribute: attrs.Attribute[str | None], value: str | None) -> None:
+    if value is not None and (problem := folder_problem(value) if isinstance(value, str) else "is not text"):
+        field, remedy = f"{type(instance).__name__}.{attribute.name}", "Give a folder relative to the repository."
+        raise RequestError(problem, field=field, value=value, remedy=remedy)
+
+
+def _check_known_hosts(instance: object, attribute: attrs.Attribute[str | None], value: str | None) -> None:
+    if value is None:
+        return
+    field, remedy = (
+        f"{type(instance).__name__}.{attribute.name}",
+        "Give the output of `ssh-keyscan host`, after a check.",
+    )
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise RequestError("is not the text of a known_hosts file", field=field, remedy=remedy)
+    refuse_literal_tokens(value, field, remedy)
+
+
+@attrs.frozen(kw_only=True, slots=False)  # without slots it can be mixed into providers, which have theirs
+class GitLFSSource(SourceProvider):
+    """What the model and the dataset provider share. Field names are git's and git-lfs'.
+
+    For https give `token`, or `username` and `password`; for ssh give `ssh_private_key` and `known_hosts`.
+
+    Attributes:
+        ref: branch, tag or commit, as `@ref` in the URI; None is the remote's default branch.
+        path: folder within the repository, as `#folder` in the URI; None is all of it.
+        include: patterns of the paths whose LFS objects are fetched; none: all.
+        exclude: patterns of the paths whose LFS objects are not fetched.
+        token: an access token of the server.
+        username: with `password`, for servers without tokens.
+        password: see `username`.
+        ssh_private_key: the text of an OpenSSH private key without a passphrase.
+        known_hosts: the text of a known_hosts file: the servers that are trusted. It is no secret.
+    """
+
+    extra: ClassVar[str | None] = "fetch"
+
+    ref: str | None = attrs.field(default=None, validator=[check_text, _check_ref])
+    path: str | None = attrs.field(default=None, validator=[check_text, _check_folder])
+    include: tuple[str, ...] = attrs.field(default=(), converter=patterns, validator=check_patterns)
+    exclude: tuple[str, ...] = attrs.field(default=(), converter=patterns, validator=check_patterns)
+    token: str | SecretRef | None = secret(env="GIT_TOKEN")
+    username: str | SecretRef | None = secret(env="GIT_USERNAME")
+    password: str | SecretRef | None = secret(env="GIT_PASSWORD")
+    ssh_private_key: str | SecretRef | None = secret(env="GIT_SSH_PRIVATE_KEY")
+    known_hosts: str | None = attrs.field(default=None, validator=_check_known_hosts)
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse URIs that git must not see, and credentials that do not fit them."""
+        check_together(self, "username", "password")
+        check_exclusive(self, "token", "password", "ssh_private_key")
+        for field, uri in uris_of(self):
+            self._check_credentials(self._source(uri, field), field)
+
+    @property
+    def source(self) -> GitSource:
+        """What `uri`, `ref` and `path` name together."""
+        return self._source(self.uri, f"{type(self).__name__}.uri")
+
+    def _source(self, uri: str, field: str) -> GitSource:
+        named, cls = parse_uri(uri, field), type(self).__name__
+        ref = from_uri_or_field(named.ref, self.ref, field=f"{cls}.ref", uri=uri)
+        folder = from_uri_or_field(named.folder, self.path, field=f"{cls}.path", uri=uri)
+        return attrs.evolve(named, ref=ref, folder=folder)
+
+    def _check_credentials(self, source: GitSource, field: str) -> None:
+        unfit = ("token", "username", "password") if source.transport == "ssh" else ("ssh_private_key", "known_hosts")
+        for name in unfit:
+            if getattr(self, name) is not None:
+                fit = "ssh_private_key=" if source.transport == "ssh" else "token=, or username= and password="
+                problem = f"has no use for {source.transport}, which {field} names"
+                raise RequestError(problem, field=f"{type(self).__name__}.{name}", remedy=f"Give {fit}.")
+
+
+@accept_keywords(_other_spellings("model"))
+@attrs.frozen(kw_only=True)
+class GitLFSModelParams(GitLFSSource, ModelProvider):
+    """A model in a git repository. `model=` is taken for `uri=`."""
+
+    def download_model(self, target: Path) -> None:  # noqa: ARG002 - the base's signature
+        """Comes with a later release."""
+        raise not_in_this_release(self.uri)
+
+
+@accept_keywords(_other_spellings("dataset"))
+@attrs.frozen(kw_only=True)
+class GitLFSDatasetParams(GitLFSSource, DatasetProvider):
+    """A dataset in a git repository. `dataset=` is taken for `uri=`."""
+
+    def download_dataset(self, target: Path) -> None:  # noqa: ARG002 - the base's signature
+        """Comes with a later release."""
+        raise not_in_this_release(self.uri)

@@ -1,0 +1,31 @@
+"""Hugging Face for Tunewright: `hf://` models and datasets, and the trainer `hf`."""
+
+from __future__ import annotations
+
+from tunewright import DatasetProvider, ModelProvider, TrainerProvider, hookimpl
+from tunewright_hf.params import DataParams, HuggingFaceTrainParams, LoraConfig, TrainingArguments
+from tunewright_hf.sources import HuggingFaceDatasetParams, HuggingFaceModelParams
+
+__all__ = [
+    "DataParams",
+    "HuggingFaceDatasetParams",
+    "HuggingFaceModelParams",
+    "HuggingFaceTrainParams",
+    "LoraConfig",
+    "TrainingArguments",
+]
+
+
+@hookimpl
+def tunewright_model_provider() -> type[ModelProvider]:
+    return HuggingFaceModelParams
+
+
+@hookimpl
+def tunewright_dataset_provider() -> type[DatasetProvider]:
+    return HuggingFaceDatasetParams
+
+
+@hookimpl
+def tunewright_trainer_provider() -> type[TrainerProvider]:
+    return HuggingFaceTrainParams

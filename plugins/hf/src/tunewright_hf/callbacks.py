@@ -1,0 +1,208 @@
+"""What Tunewright adds to transformers' Trainer: events, a loss and a speed that count tokens, complete checkpoints."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import cast
+
+import torch
+import transformers
+from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_utils import rotate_checkpoints
+
+from tunewright.errors import RequestError
+from tunewright.events import Json
+from tunewright.providers import TrainRun
+from tunewright_hf.labels import IGNORED
+
+
+def barrier() -> None:
+    """Wait for all ranks."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+
+
+def with_speed(base: type[transformers.Trainer]) -> type[transformers.Trainer]:
+    """A subclass of a Trainer class that logs `tokens_per_second`: learnt tokens of all ranks, over training time.
+
+    Time spent in evaluation and in saving is not counted; see `Pauses`.
+    """
+    return cast("type[transformers.Trainer]", type(base.__name__, (_Speed, base), {}))
+
+
+class _Speed(transformers.Trainer):  # type: ignore[misc]
+    # Tokens since the last log, of this rank; kept on its device, so that counting does not wait for it.
+    _learnt: torch.Tensor | float = 0.0
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[dict[str, torch.Tensor]], num_batches: int, device: torch.device
+    ) -> tuple[list[dict[str, torch.Tensor]], torch.Tensor | int | None]:
+        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._learnt = self._learnt + sum((b["labels"][:, 1:] != IGNORED).sum() for b in batches)
+        return batches, items
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            local = torch.as_tensor(self._learnt, dtype=torch.float64 if self.args.use_cpu else torch.float32)
+            learnt = self.accelerator.reduce(local.to(self.args.device), "sum").item()
+            logs["tokens_per_second"] = learnt / max(pauses_of(self).lap(), 1e-9)
+            self._learnt = 0.0
+        super().log(logs, start_time)
+
+
+class Pauses(transformers.TrainerCallback):  # type: ignore[misc]
+    """Measures the time between logs, without evaluation and saving, which come between a step and the next."""
+
+    def __init__(self) -> None:
+        self._since = self._mark = time.monotonic()
+        self._paused = 0.0
+
+    def lap(self) -> float:
+        """Seconds of training since the last call; starts the next lap."""
+        now = time.monotonic()
+        seconds = now - self._since - self._paused
+        self._since, self._mark, self._paused = now, now, 0.0
+        return seconds
+
+    def _pause_ended(self) -> None:
+        now = time.monotonic()
+        self._paused += now - self._mark
+        self._mark = now
+
+    def on_train_begin(self, *_: object, **__: object) -> None:
+        """Start the first lap."""
+        self.lap()
+
+    def on_step_end(self, *_: object, **__: object) -> None:
+        """A pause may begin here."""
+        self._mark = time.monotonic()
+
+    def on_evaluate(self, *_: object, **__: object) -> None:
+        """An evaluation has ended."""
+        self._pause_ended()
+
+    def on_save(self, *_: object, **__: object) -> None:
+        """A checkpoint has been saved."""
+        self._pause_ended()
+
+
+def pauses_of(trainer: transformers.Trainer) -> Pauses:
+    """The trainer's own Pauses."""
+    return next(c for c in trainer.callback_handler.callbacks if isinstance(c, Pauses))
+
+
+class Events(transformers.TrainerCallback):  # type: ignore[misc]
+    """Tells the client what happens, and makes checkpoints count.
+
+    Args:
+        run: where checkpoints go, and where events are sent; rank 0 sends them.
+        keep: how many checkpoints to keep; None keeps all.
+    """
+
+    def __init__(self, run: TrainRun, keep: int | None) -> None:
+        self._run = run
+        self._keep = keep
+
+    def _emit(self, event: str, **keys: Json) -> None:
+        if self._run.rank == 0:
+            self._run.emit({"event": event, **keys})
+
+    def on_train_begin(
+        self, args: transformers.TrainingArguments, state: transformers.TrainerState, *_: object, **__: object
+    ) -> None:
+        """Send `start`."""
+        resumed = state.global_step if self._run.resume_from else None
+        keys = {"total_steps": state.max_steps, "epochs": state.num_train_epochs, "world_size": args.world_size}
+        self._emit("start", **keys, resumed_from=resumed)
+
+    def on_log(
+        self,
+        args: transformers.TrainingArguments,
+        state: transformers.TrainerState,
+        control: object,  # noqa: ARG002 - transformers passes it by position
+        logs: Mapping[str, float],
+        **_: object,
+    ) -> None:
+        """Send `step`; on every rank, end the job if the loss is no number any more."""
+        if "loss" not in logs:
+            return
+        keys = ("loss", "epoch", "tokens_per_second", "learning_rate", "grad_norm")
+        found = {k: float(logs[k]) for k in keys if k in logs}
+        self._emit("step", step=state.global_step, total_steps=state.max_steps, **found)
+        if not math.isfinite(logs["loss"]):
+            problem = f"the loss became {logs['loss']} by step {state.global_step}"
+            remedy = "Lower learning_rate, add warmup_steps or max_grad_norm, or use bf16 instead of fp16."
+            field = "TrainingArguments.learning_rate"
+            raise RequestError(problem, field=field, value=args.learning_rate, remedy=remedy)
+
+    def on_evaluate(
+        self,
+        args: object,  # noqa: ARG002 - transformers passes it by position
+        state: transformers.TrainerState,
+        control: object,  # noqa: ARG002 - as above
+        metrics: Mapping[str, float],
+        **_: object,
+    ) -> None:
+        """Send `eval`."""
+        found = {k: float(v) for k, v in metrics.items() if k.startswith("eval_")}
+        self._emit("eval", step=state.global_step, **found)
+
+    def on_save(
+        self, args: transformers.TrainingArguments, state: transformers.TrainerState, *_: object, **__: object
+    ) -> None:
+        """Mark the checkpoint complete, once all ranks have written their part, and only then remove older ones."""
+        barrier()
+        folder = Path(args.output_dir, f"checkpoint-{state.global_step}")
+        if self._run.rank == 0:
+            from tunewright.runner import mark_checkpoint
+
+            mark_checkpoint(folder)
+            rotate_checkpoints(args.output_dir, self._keep, state.best_model_checkpoint)
+        self._emit("checkpoint", step=state.global_step, path=str(folder))
+
+
+class TokenLoss:
+    """`eval_loss` as the mean over all learnt tokens, in nats; transformers' own is a mean of batches' means.
+
+    For `compute_metrics` with `batch_eval_metrics`, after `token_losses` as `preprocess_logits_for_metrics`.
+    """
+
+    def __init__(self) -> None:
+        self._loss = self._tokens = 0.0
+
+    def __call__(self, predictions: transformers.EvalPrediction, compute_result: bool) -> dict[str, float]:
+        """Add a batch; at the last, return the loss of all and start again."""
+        loss, tokens = predictions.predictions.double().sum(0).tolist()
+        self._loss += loss
+        self._tokens += tokens
+        if not compute_result:
+            return {}
+        result = {"loss": self._loss / self._tokens if self._tokens else math.nan}
+        self._loss = self._tokens = 0.0
+        return result
+
+
+def token_losses(logits: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor) -> torch.Tensor:
+    """Summed loss and number of learnt tokens of each sample.
+
+    Args:
+        logits: (samples, length, vocabulary), or a tuple that begins with them.
+        labels: (samples, length).
+
+    Returns:
+        float32 of shape (samples, 2).
+    """
+    scores = (logits[0] if isinstance(logits, tuple) else logits)[:, :-1]
+    targets = labels[:, 1:]
+    losses = torch.nn.functional.cross_entropy(
+        scores.float().transpose(1, 2), targets, ignore_index=IGNORED, reduction="none"
+    )
+    return torch.stack([losses.sum(1), (targets != IGNORED).sum(1).float()], dim=1)
+
+
+def quiet(trainer: transformers.Trainer) -> None:
+    """Without transformers' own printing of logs: the events say the same."""
+    trainer.remove_callback(PrinterCallback)

@@ -1,0 +1,268 @@
+"""From a dataset folder of any format to token ids on disk, which every rank maps into memory.
+
+One process of each pod tokenises, into a folder that is renamed when it is complete; the others wait for that name. A
+restarted job finds it, and does not tokenise again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+import datasets
+import pyarrow.compute
+
+from tunewright.errors import RequestError
+from tunewright.providers import TrainRun
+from tunewright_hf.inputs import (
+    Split,
+    csv_columns,
+    delimiter,
+    evaluation_split,
+    held_out_split,
+    resolve_format,
+    training_split,
+)
+from tunewright_hf.labels import Encoder
+from tunewright_hf.params import DataParams
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_MAX_LENGTH = 1024
+_FOLDER = "tokenised"
+_STATS = "stats.json"
+_ROWS_PER_PROCESS = 20_000  # below that, starting a process takes longer than tokenising
+
+
+@attrs.frozen(kw_only=True)
+class Counts:
+    """What became of the rows of a split.
+
+    Attributes:
+        rows: rows in the files.
+        samples: rows that are trained on.
+        dropped: rows with nothing to learn: empty, or cut off before anything that is learnt.
+        truncated: samples that were cut at `max_length`.
+        tokens: tokens in all samples.
+        learnt_tokens: those of them that are learnt.
+    """
+
+    rows: int
+    samples: int
+    dropped: int
+    truncated: int
+    tokens: int
+    learnt_tokens: int
+
+
+@attrs.frozen(kw_only=True)
+class Prepared:
+    """Tokenised data, as columns `input_ids`, `labels` and `length`.
+
+    Attributes:
+        train: what to train on.
+        evaluation: what to evaluate on, or None.
+        format: the format, resolved.
+        max_length: the longest sample, resolved, in tokens.
+        counts: by "train" and "evaluation".
+    """
+
+    train: datasets.Dataset
+    evaluation: datasets.Dataset | None
+    format: str
+    max_length: int
+    counts: Mapping[str, Counts]
+
+
+def resolve_max_length(data: DataParams, context: int | None) -> int:
+    """The longest sample in tokens.
+
+    Args:
+        data: what the user asked for.
+        context: the model's context in tokens, if it has a limit.
+
+    Raises:
+        RequestError: more was asked for than the model can read.
+    """
+    if data.max_length is None:
+        return min(DEFAULT_MAX_LENGTH, context or DEFAULT_MAX_LENGTH)
+    if context is not None and data.max_length > context:
+        remedy = f"Give {context} or less: the model's max_position_embeddings."
+        problem, field = "is longer than the model's context", "DataParams.max_length"
+        raise RequestError(problem, field=field, value=data.max_length, remedy=remedy)
+    return data.max_length
+
+
+def prepare(run: TrainRun, data: DataParams, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Prepared:
+    """The tokenised data of a run: the same on all ranks.
+
+    Raises:
+        RequestError: the dataset is empty, cannot be read, lacks a column, or leaves nothing to learn.
+    """
+    folder = run.output / _FOLDER / _key(run, data, tokenizer, max_length)
+    if run.local_rank == 0:
+        if not folder.is_dir():
+            _build(run, data, tokenizer, max_length, folder)
+    else:
+        while not folder.is_dir():  # if the process that tokenises fails, torchrun ends this one
+            time.sleep(0.1)
+    return _read(folder, max_length)
+
+
+def discard(run: TrainRun) -> None:
+    """Remove what `prepare` left, once the result is saved."""
+    shutil.rmtree(run.output / _FOLDER, ignore_errors=True)
+
+
+def _read(folder: Path, max_length: int) -> Prepared:
+    stats = json.loads((folder / _STATS).read_text(encoding="utf-8"))
+    counts = {name: Counts(**c) for name, c in stats["counts"].items()}
+    found = {name: datasets.load_from_disk(str(folder / name)) for name in counts}
+    return Prepared(
+        train=found["train"],
+        evaluation=found.get("evaluation"),
+        format=stats["format"],
+        max_length=max_length,
+        counts=counts,
+    )
+
+
+def _key(run: TrainRun, data: DataParams, tokenizer: PreTrainedTokenizerBase, max_length: int) -> str:
+    """A name for all that the token ids depend on."""
+    paths = [
+        f for folder in (run.dataset, run.eval_dataset) if folder for f in sorted(folder.rglob("*")) if f.is_file()
+    ]
+    files = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in paths]
+    vocabulary = hashlib.sha256(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode()).hexdigest()
+    about = [files, attrs.asdict(data), max_length, vocabulary, str(tokenizer.chat_template), tokenizer.eos_token_id]
+    return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
+
+
+def _build(run: TrainRun, data: DataParams, tokenizer: PreTrainedTokenizerBase, max_length: int, target: Path) -> None:
+    datasets.disable_progress_bars()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix="building-", ignore_cleanup_errors=True) as scratch:
+        stage, cache = Path(scratch, "stage"), Path(scratch, "cache")
+        loaded = {name: _load(split, field, cache) for name, (field, split) in _splits(run, data).items()}
+        form = resolve_format(loaded["train"].column_names, data)
+        encoder = Encoder(tokenizer, form, data)
+        counts = {}
+        for name, rows in loaded.items():
+            resolve_format(rows.column_names, attrs.evolve(data, format=form), f"the {name} split")
+            samples = _tokenise(rows, encoder, max_length, cache / f"{name}.arrow")
+            counts[name] = _count(name, len(rows), samples, max_length)
+            samples.select_columns(["input_ids", "labels", "length"]).save_to_disk(str(stage / name))
+        stats = {"format": form, "counts": {name: attrs.asdict(c) for name, c in counts.items()}}
+        (stage / _STATS).write_text(json.dumps(stats), encoding="utf-8")
+        try:
+            stage.rename(target)
+        except OSError:
+            if not target.is_dir():  # else another pod on the same volume was faster
+                raise
+
+
+def _splits(run: TrainRun, data: DataParams) -> dict[str, tuple[str, Split]]:
+    """What to read: by name, the slot that it comes from and its files."""
+    if run.dataset is None:
+        raise RequestError("is needed to train", field="dataset", remedy="Give dataset=…, for example file:///folder.")
+    splits = {"train": ("dataset", training_split(run.dataset, data))}
+    if run.eval_dataset is not None:
+        splits["evaluation"] = ("eval_dataset", evaluation_split(run.eval_dataset, data))
+    elif held_out := held_out_split(run.dataset, data):
+        splits["evaluation"] = ("dataset", held_out)
+    return splits
+
+
+def _load(split: Split, field: str, cache: Path) -> datasets.Dataset:
+    """The rows of a split, whatever its format."""
+    files = [str(f) for f in split.files]
+    logger.info("%s: %d file(s) as %s", field, len(files), split.format)
+    if split.format == "saved":
+        return datasets.load_from_disk(files[0])
+    options: dict[str, object] = {}
+    if split.format == "csv":
+        # All columns as texts, as they are written: "007" and "NA" are no numbers and no gaps.
+        texts = {name: datasets.Value("string") for name in csv_columns(split.files[0])}
+        options = {"sep": delimiter(split.files[0]), "features": datasets.Features(texts), "keep_default_na": False}
+    try:
+        return datasets.load_dataset(split.format, data_files=files, split="train", cache_dir=str(cache), **options)
+    except (datasets.exceptions.DatasetGenerationError, ValueError, OSError) as error:
+        cause = error.__cause__ or error
+        remedy = "Repair the files, and give all of them the same columns and types."
+        problem = f"cannot be read as {split.format}: {type(cause).__name__}: {cause}"
+        raise RequestError(problem, field=field, remedy=remedy) from error
+
+
+def _tokenise(rows: datasets.Dataset, encoder: Encoder, max_length: int, cache_file: Path) -> datasets.Dataset:
+    """One sample for each row that leaves something to learn."""
+    ids = datasets.List(datasets.Value("int32"))
+    numbers = dict.fromkeys(("length", "learnt"), datasets.Value("int64"))
+    features = datasets.Features({"input_ids": ids, "labels": ids, **numbers, "cut": datasets.Value("bool")})
+    processes = min(len(os.sched_getaffinity(0)), len(rows) // _ROWS_PER_PROCESS)
+    return rows.map(
+        _tokenise_batch,
+        batched=True,
+        fn_kwargs={"encoder": encoder, "max_length": max_length},
+        remove_columns=rows.column_names,
+        features=features,
+        num_proc=processes if processes > 1 else None,
+        # The dataset's own folder is read-only, and hashing a tokenizer to find a cached result takes long.
+        cache_file_name=str(cache_file),
+        new_fingerprint=cache_file.stem,
+        load_from_cache_file=False,
+    )
+
+
+def _tokenise_batch(batch: Mapping[str, list[object]], encoder: Encoder, max_length: int) -> dict[str, list[object]]:
+    columns: dict[str, list[object]] = {name: [] for name in ("input_ids", "labels", "length", "learnt", "cut")}
+    for row in _rows(batch):
+        whole = encoder(row)
+        sample = whole and whole.cut(max_length)
+        if whole and sample and sample.learnt:
+            columns["input_ids"].append(sample.ids)
+            columns["labels"].append(sample.labels)
+            columns["length"].append(len(sample.ids))
+            columns["learnt"].append(sample.learnt)
+            columns["cut"].append(len(sample.ids) < len(whole.ids))
+    return columns
+
+
+def _rows(batch: Mapping[str, list[object]]) -> Iterator[dict[str, object]]:
+    for values in zip(*batch.values(), strict=True):
+        yield dict(zip(batch, values, strict=True))
+
+
+def _count(name: str, rows: int, samples: datasets.Dataset, max_length: int) -> Counts:
+    def total(column: str) -> int:
+        return int(pyarrow.compute.sum(samples.data.column(column)).as_py() or 0)
+
+    kept = len(samples)
+    counts = Counts(
+        rows=rows,
+        samples=kept,
+        dropped=rows - kept,
+        truncated=total("cut"),
+        tokens=total("length"),
+        learnt_tokens=total("learnt"),
+    )
+    logger.info("%s: %s", name, counts)
+    if counts.dropped or counts.truncated:
+        lost = "%s: %d of %d rows dropped (nothing to learn within max_length=%d), %d cut at their end"
+        logger.warning(lost, name, counts.dropped, rows, max_length, counts.truncated)
+    if not kept:
+        field = "dataset" if name == "train" else "eval_dataset"
+        remedy = f"Give rows with something to learn, or a longer DataParams.max_length than {max_length}."
+        raise RequestError(f"none of its {rows} rows leaves anything to learn", field=field, remedy=remedy)
+    return counts

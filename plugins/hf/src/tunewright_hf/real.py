@@ -1,0 +1,154 @@
+"""From stand-ins to the real classes of transformers and peft, with what "automatic" comes to on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import math
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import peft
+import torch
+import transformers
+
+from tunewright.errors import RequestError
+from tunewright.wire import did_you_mean
+from tunewright_hf.params import HuggingFaceTrainParams
+from tunewright_hf.standins import LoraConfig
+
+logger = logging.getLogger(__name__)
+
+# A restart loses at most a tenth of the run, or 500 steps; a log has about a hundred lines, and one each 50 steps at least.
+_SAVES, _MOST_STEPS_TO_SAVE = 10, 500
+_LOGS, _MOST_STEPS_TO_LOG = 100, 50
+
+
+@contextlib.contextmanager
+def refused(field: str, remedy: str) -> Iterator[None]:
+    """What a library refuses in here is a bad request: its own message, under the field's name."""
+    try:
+        yield
+    except RequestError:
+        raise
+    except (ValueError, TypeError, KeyError, ImportError, OSError, RuntimeError, NotImplementedError) as error:
+        problem = f"is refused: {error}".rstrip(". \n")
+        raise RequestError(problem, field=field, remedy=remedy) from error
+
+
+def trainer_class(name: str) -> type[transformers.Trainer]:
+    """The transformers Trainer class of a name.
+
+    Raises:
+        RequestError: there is none.
+    """
+    cls = getattr(transformers, name, None) if name.isidentifier() else None
+    if not (isinstance(cls, type) and issubclass(cls, transformers.Trainer)):
+        names = [n for n in dir(transformers) if n.endswith("Trainer")]
+        remedy = did_you_mean(name, names)
+        raise RequestError("is no Trainer class of transformers", field="transformer_class", value=name, remedy=remedy)
+    return cls
+
+
+def build_arguments(
+    params: HuggingFaceTrainParams, output: Path, *, evaluates: bool, defaults: Mapping[str, object] | None = None
+) -> transformers.TrainingArguments:
+    """The real TrainingArguments: what was given, over our defaults, over transformers'.
+
+    Args:
+        params: the user's.
+        output: folder for the checkpoints.
+        evaluates: whether there is something to evaluate on.
+        defaults: further defaults.
+
+    Raises:
+        RequestError: transformers refuses them, or asks for an evaluation without data for it.
+    """
+    given = dict(params.training_parameters)
+    if not evaluates and given.get("eval_strategy", "no") != "no":
+        remedy = "Give eval_dataset=…, or a dataset with a validation or test split, or leave eval_strategy out."
+        value = given["eval_strategy"]
+        raise RequestError("has nothing to evaluate on", field="eval_strategy", value=value, remedy=remedy)
+    ours = {
+        "report_to": "none",
+        "disable_tqdm": True,
+        "logging_first_step": True,
+        "logging_nan_inf_filter": False,  # transformers would show the last good loss instead of nan
+        "save_total_limit": 2,
+        "eval_strategy": "epoch" if evaluates else "no",
+        **_device(given),
+        **(defaults or {}),
+    }
+    name = f"{params.transformer_class.removesuffix('Trainer')}TrainingArguments"
+    cls = getattr(transformers, name, transformers.TrainingArguments)
+    with refused("training_parameters", "Change the argument that it names."):
+        return construct(cls, {**ours, **given, "output_dir": str(output), "batch_eval_metrics": True})
+
+
+def _device(given: Mapping[str, object]) -> dict[str, object]:
+    """Precision and device where the user left them open: bf16 on GPUs that have it, else fp32."""
+    if not torch.cuda.is_available():
+        return {"use_cpu": True}
+    chosen = any(given.get(name) is not None for name in ("bf16", "fp16"))
+    supported = torch.cuda.is_bf16_supported(including_emulation=False)
+    return {} if chosen or given.get("use_cpu") else {"bf16": supported}
+
+
+def weights_dtype(params: HuggingFaceTrainParams, args: transformers.TrainingArguments) -> torch.dtype:
+    """The dtype to load weights in: weights that are trained are fp32, since bf16 would round small updates away."""
+    if params.lora_config is not None and (args.bf16 or args.fp16):
+        return torch.bfloat16 if args.bf16 else torch.float16
+    return torch.float32
+
+
+def pace(params: HuggingFaceTrainParams, samples: int, world_size: int) -> dict[str, object]:
+    """`logging_steps` and `save_steps` by the length of the run, as defaults."""
+    steps = total_steps(params.training_parameters, samples, world_size)
+    return {
+        "logging_steps": max(1, min(_MOST_STEPS_TO_LOG, steps // _LOGS)),
+        "save_steps": max(1, min(_MOST_STEPS_TO_SAVE, math.ceil(steps / _SAVES))),
+    }
+
+
+def total_steps(given: Mapping[str, object], samples: int, world_size: int) -> int:
+    """How many optimizer steps a run will make."""
+
+    def number(name: str) -> float:
+        default = transformers.TrainingArguments.__dataclass_fields__[name].default
+        return float(typing.cast("float", given.get(name, default)))
+
+    if number("max_steps") > 0:
+        return int(number("max_steps"))
+    batches = math.ceil(samples / (number("per_device_train_batch_size") * world_size))
+    return math.ceil(number("num_train_epochs") * math.ceil(batches / number("gradient_accumulation_steps")))
+
+
+def build_lora(config: LoraConfig) -> peft.LoraConfig:
+    """The real LoraConfig; on all linear layers unless it says which.
+
+    Raises:
+        RequestError: peft refuses it.
+    """
+    targets = {"target_modules", "target_parameters"} & set(config)
+    ours: dict[str, object] = {} if targets else {"target_modules": "all-linear"}
+    with refused("lora_config", "Change the field that it names."):
+        return construct(peft.LoraConfig, {**ours, **config, "task_type": "CAUSAL_LM"})
+
+
+_T = typing.TypeVar("_T")
+
+
+def construct(cls: type[_T], given: Mapping[str, object]) -> _T:
+    """A dataclass from JSON values; fields that are dataclasses themselves are made from dicts."""
+    hints = typing.get_type_hints(cls)
+    return cls(**{name: _nested(hints.get(name), value) for name, value in given.items()})
+
+
+def _nested(hint: object, value: object) -> object:
+    alternatives = typing.get_args(hint) or (hint,)
+    if not isinstance(value, dict) or any(typing.get_origin(a) is dict or a is dict for a in alternatives):
+        return value
+    classes = [a for a in alternatives if isinstance(a, type) and dataclasses.is_dataclass(a)]
+    return classes[0](**value) if classes else value

@@ -1,0 +1,164 @@
+"""What a training leaves: the model folder with its card, and answers to the sample prompts."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+import torch
+import transformers
+
+from tunewright.providers import TrainRun
+from tunewright_hf.callbacks import barrier
+from tunewright_hf.data import Prepared
+from tunewright_hf.labels import Encoder
+from tunewright_hf.params import HuggingFaceTrainParams
+from tunewright_hf.standins import differing_fields
+
+logger = logging.getLogger(__name__)
+
+_ANSWER_TOKENS = 128
+_LIBRARIES = ("tunewright-hf", "transformers", "peft", "torch", "accelerate", "datasets", "tokenizers")
+
+
+def save(trainer: transformers.Trainer, params: HuggingFaceTrainParams, run: TrainRun, data: Prepared) -> None:
+    """Write the model, its tokenizer and its card into `run.result`: all of it or nothing. Called on every rank."""
+    stage = run.output / ".model-saving"
+    if run.rank == 0:
+        shutil.rmtree(stage, ignore_errors=True)
+    barrier()
+    _write_model(trainer, params, stage)
+    barrier()
+    if run.rank == 0:
+        _finish(stage, trainer, card(trainer, params, run, data))
+        shutil.rmtree(run.result, ignore_errors=True)
+        stage.rename(run.result)
+        run.emit({"event": "saved", "path": str(run.result)})
+
+
+def _write_model(trainer: transformers.Trainer, params: HuggingFaceTrainParams, stage: Path) -> None:
+    if trainer.is_fsdp_enabled:  # the shards of all ranks become one model, as transformers' documentation does it
+        trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
+    if not params.merge:
+        trainer.save_model(str(stage))
+    elif trainer.args.should_save:
+        trainer.model.merge_and_unload().save_pretrained(stage)
+        trainer.processing_class.save_pretrained(stage)
+
+
+def _finish(stage: Path, trainer: transformers.Trainer, text: str) -> None:
+    (stage / "training_args.bin").unlink(missing_ok=True)  # a pickle; the card says the same for people to read
+    if trainer.model.generation_config is not None:
+        trainer.model.generation_config.save_pretrained(stage)
+    (stage / "README.md").write_text(text, encoding="utf-8")
+
+
+def answer_samples(trainer: transformers.Trainer, prompts: tuple[str, ...], encoder: Encoder, run: TrainRun) -> None:
+    """Answer the sample prompts with the trained model, greedily, and send each as a `sample` event. For rank 0."""
+    if prompts and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+        logger.warning("no samples: the model is sharded over the ranks; load the result to ask it")
+        return
+    model = trainer.accelerator.unwrap_model(trainer.model).eval()
+    for prompt in prompts:
+        run.emit({"event": "sample", "prompt": prompt, "text": answer(model, encoder, prompt)})
+
+
+def answer(model: transformers.PreTrainedModel, encoder: Encoder, prompt: str) -> str:
+    """What the model says to a prompt, at most 128 tokens long."""
+    tokenizer = encoder.tokenizer
+    ids = torch.tensor([encoder.prompt(prompt)], device=model.device)
+    settings = model.generation_config
+    ends = settings.eos_token_id if settings and settings.eos_token_id is not None else []
+    stops = {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id} - {None}
+    output = model.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        generation_config=transformers.GenerationConfig(
+            max_new_tokens=_ANSWER_TOKENS,
+            do_sample=False,
+            eos_token_id=sorted(stops) or None,
+            pad_token_id=pad_id(tokenizer),
+        ),
+    )
+    return str(tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)).strip()
+
+
+def pad_id(tokenizer: transformers.PreTrainedTokenizerBase) -> int:
+    """The token to pad with: pads are masked everywhere, so any will do where the tokenizer has none."""
+    known = (tokenizer.pad_token_id, tokenizer.eos_token_id)
+    return next((token for token in known if token is not None), 0)
+
+
+def card(trainer: transformers.Trainer, params: HuggingFaceTrainParams, run: TrainRun, data: Prepared) -> str:
+    """The model card: how to load the model, and how it came to be."""
+    adapter = params.lora_config is not None and not params.merge
+    lora = _lora(trainer) if params.lora_config is not None else None
+    sections = {
+        "Result": _losses(trainer.state.log_history) | {"steps": trainer.state.global_step},
+        "Data": {
+            "format": data.format,
+            "max_length": data.max_length,
+            **{name: attrs.asdict(c) for name, c in data.counts.items()},
+        },
+        "Data parameters": attrs.asdict(params.data),
+        "TrainingArguments that differ from transformers' defaults": resolved_arguments(trainer.args),
+        "LoraConfig that differs from peft's defaults": lora,
+        "Run": {
+            "trainer": params.transformer_class,
+            "processes": run.world_size,
+            "weights": str(next(trainer.model.parameters()).dtype),
+        },
+        "Versions": {name: importlib.metadata.version(name) for name in _LIBRARIES},
+    }
+    body = "\n".join(f"## {title}\n\n```json\n{_json(s)}\n```\n" for title, s in sections.items() if s)
+    return f"{_head(adapter)}\n# Model trained with Tunewright\n\n{_how_to_load(adapter, run)}\n{body}"
+
+
+def _lora(trainer: transformers.Trainer) -> dict[str, object]:
+    config = trainer.model.peft_config["default"]
+    return differing_fields(config, type(config), frozenset({"base_model_name_or_path", "peft_version"}))
+
+
+def _head(adapter: bool) -> str:
+    tags = "base_model_relation: adapter\n" if adapter else ""
+    return f"---\nlibrary_name: {'peft' if adapter else 'transformers'}\npipeline_tag: text-generation\n{tags}---\n"
+
+
+def _how_to_load(adapter: bool, run: TrainRun) -> str:
+    if not adapter:
+        code = "from transformers import AutoModelForCausalLM\n\nmodel = AutoModelForCausalLM.from_pretrained(FOLDER)"
+        return f"`FOLDER` is the folder of this file.\n\n```python\n{code}\n```\n"
+    code = (
+        "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM\n\n"
+        "base = AutoModelForCausalLM.from_pretrained(BASE)\nmodel = PeftModel.from_pretrained(base, FOLDER)"
+    )
+    return (
+        f"This is a LoRA adapter. `FOLDER` is the folder of this file, `BASE` the model that it was trained on, which the\n"
+        f"job had at `{run.model}`. Where the base model still lies there,\n"
+        f"`peft.AutoPeftModelForCausalLM.from_pretrained(FOLDER)` finds it by itself. Train with `merge: true` for a\n"
+        f"model that needs no base.\n\n```python\n{code}\n```\n"
+    )
+
+
+def _losses(history: list[dict[str, float]]) -> dict[str, float]:
+    """First and last training loss, and the last eval_loss, of all attempts together."""
+    losses = [entry["loss"] for entry in history if "loss" in entry]
+    evals = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
+    found = {"first_loss": losses[:1], "last_loss": losses[-1:], "eval_loss": evals[-1:]}
+    return {name: values[0] for name, values in found.items() if values}
+
+
+def resolved_arguments(args: transformers.TrainingArguments) -> dict[str, object]:
+    """The arguments that differ from their class's defaults, "automatic" ones resolved; no tokens, no paths."""
+    hidden = frozenset({"output_dir", "local_rank", "logging_dir"})
+    found = differing_fields(args, type(args), hidden)
+    return {name: value for name, value in found.items() if not name.endswith("_token")}
+
+
+def _json(section: Mapping[str, object]) -> str:
+    return json.dumps(section, indent=2, sort_keys=True, default=str)

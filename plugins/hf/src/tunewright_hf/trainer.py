@@ -1,0 +1,175 @@
+"""The training itself, on every rank: read from top to bottom.
+
+Needs torch, transformers, peft and datasets: the extra `train`.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+
+import peft
+import torch
+import transformers
+
+from tunewright.errors import RequestError
+from tunewright.providers import TrainRun
+from tunewright_hf import data as data_
+from tunewright_hf import real, result
+from tunewright_hf.callbacks import Events, Pauses, TokenLoss, barrier, quiet, token_losses, with_speed
+from tunewright_hf.collate import Collator, level
+from tunewright_hf.inputs import MARKER
+from tunewright_hf.labels import Encoder
+from tunewright_hf.params import HuggingFaceTrainParams
+
+logger = logging.getLogger(__name__)
+
+
+def train(params: HuggingFaceTrainParams, run: TrainRun) -> None:
+    """Train `run.model` on `run.dataset` and leave the result in `run.result`.
+
+    Raises:
+        RequestError: the inputs or parameters cannot be trained with, or the loss is no number any more.
+    """
+    transformers.utils.logging.disable_progress_bar()  # the log is no terminal; the events tell the progress
+    folder = needed_model(run)
+    config = load_config(folder, params)
+    tokenizer = load_tokenizer(folder, params)
+    max_length = data_.resolve_max_length(params.data, context(config))
+    data = data_.prepare(run, params.data, tokenizer, max_length)
+
+    defaults = real.pace(params, len(data.train), run.world_size)
+    args = real.build_arguments(params, run.checkpoints, evaluates=data.evaluation is not None, defaults=defaults)
+    check_world(args, run)
+    clear_incomplete(run)
+    model = load_model(folder, params, args)
+    use_cache = model.config.use_cache
+    cls = real.trainer_class(params.transformer_class)
+    trainer = build_trainer(cls, run, args, model=model, tokenizer=tokenizer, data=data)
+
+    trainer.train(resume_from_checkpoint=str(run.resume_from) if run.resume_from else None)
+
+    model.config.use_cache = use_cache  # Trainer switches it off, and it would stay off for who loads the result
+    encoder = Encoder(tokenizer, data.format, params.data)
+    if run.rank == 0:
+        result.answer_samples(trainer, params.sample_prompts, encoder, run)
+    barrier()
+    result.save(trainer, params, run, data)
+    barrier()
+    if run.local_rank == 0:
+        data_.discard(run)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def needed_model(run: TrainRun) -> Path:
+    """The model's folder.
+
+    Raises:
+        RequestError: the job has none.
+    """
+    if run.model is None:
+        raise RequestError("is needed to train", field="model", remedy="Give model=…, for example hf://org/name.")
+    return run.model
+
+
+def load_config(folder: Path, params: HuggingFaceTrainParams) -> transformers.PreTrainedConfig:
+    """The model's configuration.
+
+    Raises:
+        RequestError: it cannot be read, needs code that may not run, or is of no causal language model.
+    """
+    with real.refused("model", f"Give a model folder that transformers {transformers.__version__} can load."):
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=params.trust_remote_code)
+    causal = transformers.AutoModelForCausalLM._model_mapping  # no public name; it holds every class that can be loaded
+    own_code = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
+    if type(config) not in causal and not own_code:
+        remedy = "The trainer hf trains causal language models: give one of these."
+        raise RequestError(f"has a {type(config).__name__}", field="model", value=str(folder), remedy=remedy)
+    return config
+
+
+def load_tokenizer(folder: Path, params: HuggingFaceTrainParams) -> transformers.PreTrainedTokenizerBase:
+    """The model's tokenizer.
+
+    Raises:
+        RequestError: the folder has none.
+    """
+    with real.refused("model", "Save the tokenizer into the model's folder with save_pretrained()."):
+        return transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=params.trust_remote_code)
+
+
+def context(config: transformers.PreTrainedConfig) -> int | None:
+    """The model's context in tokens, if it has a limit."""
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
+def check_world(args: transformers.TrainingArguments, run: TrainRun) -> None:
+    """A job of several processes in which each believes to be alone would train as many models."""
+    if args.world_size != run.world_size:
+        found = f"transformers sees {args.world_size} process(es), the job has {run.world_size}"
+        raise RuntimeError(f"{found}. Start the ranks with torchrun.")
+
+
+def clear_incomplete(run: TrainRun) -> None:
+    """Remove checkpoints that were cut off, so that their numbers are free, and rotation counts complete ones only."""
+    if run.rank == 0:
+        for folder in run.checkpoints.glob("checkpoint-*"):
+            if not (folder / MARKER).is_file():
+                logger.warning("removing the incomplete %s", folder)
+                shutil.rmtree(folder)
+    barrier()
+
+
+def load_model(
+    folder: Path, params: HuggingFaceTrainParams, args: transformers.TrainingArguments
+) -> transformers.PreTrainedModel | peft.PeftModel:
+    """The model, with its adapter if there is to be one."""
+    dtype = real.weights_dtype(params, args)
+    transformers.set_seed(args.seed)  # an adapter begins with random numbers
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype=dtype, trust_remote_code=params.trust_remote_code
+    )
+    if params.lora_config is not None:
+        with real.refused("lora_config", "Change the field that it names."):
+            model = peft.get_peft_model(model, real.build_lora(params.lora_config))
+        if args.activation_checkpointing:
+            model.enable_input_require_grads()  # else nothing in a checkpointed block of frozen weights gets a gradient
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    everything = sum(p.numel() for p in model.parameters())
+    precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"
+    logger.info("%d of %d weights are trained, in %s; loaded as %s", trained, everything, precision, dtype)
+    return model
+
+
+def build_trainer(
+    cls: type[transformers.Trainer],
+    run: TrainRun,
+    args: transformers.TrainingArguments,
+    *,
+    model: transformers.PreTrainedModel | peft.PeftModel,
+    tokenizer: transformers.PreTrainedTokenizerBase,
+    data: data_.Prepared,
+) -> transformers.Trainer:
+    """A Trainer of a transformers class, with events, exact counting, and checkpoints that are whole."""
+    keep = args.save_total_limit
+    args.save_total_limit = None  # `Events` removes older ones, but only once the new one is complete
+    pad_id = result.pad_id(tokenizer)
+    with real.refused("training_parameters", "Change the argument that it names."):
+        trainer = with_speed(cls)(
+            model=model,
+            args=args,
+            data_collator=Collator(pad_id),
+            train_dataset=data.train,
+            eval_dataset=data.evaluation,
+            processing_class=tokenizer,
+            compute_metrics=TokenLoss(),
+            preprocess_logits_for_metrics=token_losses,
+            callbacks=[Pauses(), Events(run, keep)],
+        )
+    quiet(trainer)
+    # Only a loss that is divided by the learnt tokens of all ranks can take samples without any.
+    if trainer.model_accepts_loss_kwargs and args.average_tokens_across_devices and not args.dataloader_drop_last:
+        trainer.train_dataset = level(data.train, args.train_batch_size * args.world_size, pad_id)
+    return trainer

@@ -1,0 +1,131 @@
+"""What becomes of rows on their way to samples: nothing is lost in silence, and nothing is done twice."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tunewright import RequestError, TrainRun
+from tunewright_hf import DataParams
+
+transformers = pytest.importorskip("transformers")
+data = pytest.importorskip("tunewright_hf.data")
+
+
+@pytest.fixture
+def prepare(tmp_path: Path, model_folder: Path) -> Callable[..., object]:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model_folder)
+
+    def call(folder: Path, *, max_length: int = 64, local_rank: int = 0, eval_dataset: Path | None = None, **given):
+        run = TrainRun(
+            dataset=folder, eval_dataset=eval_dataset, output=tmp_path / "out", local_rank=local_rank, emit=lambda _: None
+        )
+        return data.prepare(run, DataParams(**given), tokenizer, max_length)
+
+    return call
+
+
+def test_what_is_cut_and_what_is_lost_is_counted(prepare, dataset_of, caplog: pytest.LogCaptureFixture) -> None:
+    long_prompt = {"prompt": "What is 1? " * 40, "completion": " 2."}
+    long_answer = {"prompt": "What?", "completion": " The sum." * 40}
+    rows = [long_prompt, long_answer, {"prompt": "What?", "completion": " 2."}, {"prompt": None, "completion": "x"}]
+    with caplog.at_level(logging.WARNING, "tunewright_hf"):
+        prepared = prepare(dataset_of(rows), max_length=32)
+    counts = prepared.counts["train"]
+    assert (counts.rows, counts.samples, counts.dropped, counts.truncated) == (4, 2, 2, 1)
+    assert "2 of 4 rows dropped" in caplog.text
+    assert all(any(label != -100 for label in sample[1:]) for sample in prepared.train["labels"])
+    assert [len(s) for s in prepared.train["input_ids"]] == prepared.train["length"][:]
+    assert counts.tokens == sum(prepared.train["length"])
+    assert counts.learnt_tokens == sum(t != -100 for s in prepared.train["labels"] for t in s[1:])
+    assert len(prepared.train[0]["input_ids"]) == 32
+    assert prepared.train[0]["labels"][-1] != 1, "a sample that was cut does not end"
+
+
+def test_a_dataset_that_leaves_nothing_to_learn_is_refused(prepare, dataset_of) -> None:
+    with pytest.raises(RequestError, match="none of its 1 rows leaves anything to learn"):
+        prepare(dataset_of([{"prompt": "What is 1? " * 40, "completion": " 2."}]), max_length=8)
+
+
+def test_a_file_that_breaks_off_later_is_refused(prepare, dataset_of) -> None:
+    folder = dataset_of([{"text": "one"}])
+    with (folder / "data.jsonl").open("a") as file:
+        file.write('{"text": "tw')
+    with pytest.raises(RequestError, match="cannot be read as json"):
+        prepare(folder)
+    assert not list((folder.parent / "out" / "tokenised").iterdir()), "a failure leaves nothing behind"
+
+
+def test_numbers_in_csv_stay_as_they_are_written(prepare, dataset_of, model_folder: Path) -> None:
+    folder = dataset_of([])
+    (folder / "data.jsonl").unlink()
+    (folder / "data.csv").write_text('prompt,completion\nWhat?,007\nWhat?,NA\n"a, b",1.50\n')
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model_folder)
+    labels = prepare(folder).train["labels"]
+    assert [tokenizer.decode([t for t in s if t not in (-100, 1)]) for s in labels] == ["007", "NA", "1.50"]
+
+
+def test_tokenising_happens_once(prepare, dataset_of, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = dataset_of([{"text": "one"}])
+    first = prepare(folder)
+    monkeypatch.setattr(data, "_build", lambda *_: pytest.fail("tokenised again"))
+    assert prepare(folder).train["input_ids"][:] == first.train["input_ids"][:]
+    assert prepare(folder, local_rank=1).counts == first.counts
+
+
+@pytest.mark.parametrize("change", ["rows", "max_length", "columns"])
+def test_other_inputs_are_tokenised_anew(change: str, prepare, dataset_of) -> None:
+    folder = dataset_of([{"text": "one", "body": "two"}])
+    before = prepare(folder)
+    if change == "rows":
+        dataset_of([{"text": "one more", "body": "two"}])
+    after = prepare(
+        folder, max_length=3 if change == "max_length" else 64, text_column="body" if change == "columns" else "text"
+    )
+    assert after.train["input_ids"][:] != before.train["input_ids"][:] or after.max_length != before.max_length
+
+
+def test_several_processes_give_the_same_samples_in_order(prepare, dataset_of, monkeypatch) -> None:
+    folder = dataset_of([{"text": f"What is {n}?"} for n in range(60)])
+    alone = prepare(folder).train.to_list()
+    (folder.parent / "out").rename(folder.parent / "before")
+    monkeypatch.setattr(data, "_ROWS_PER_PROCESS", 20)
+    monkeypatch.setattr(data.os, "sched_getaffinity", lambda _: {0, 1})
+    assert prepare(folder).train.to_list() == alone
+
+
+def test_the_evaluation_has_the_format_of_the_training(prepare, dataset_of) -> None:
+    training = dataset_of([{"prompt": "a", "completion": "b", "text": "c"}])
+    evaluation = dataset_of([{"text": "c"}], name="evaluation")
+    with pytest.raises(RequestError, match="has no column 'prompt' and 'completion'"):
+        prepare(training, eval_dataset=evaluation)
+    assert prepare(training, eval_dataset=evaluation, format="text").evaluation.num_rows == 1
+
+
+def test_auto_prefers_what_says_most(prepare, dataset_of) -> None:
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    rows = [{"text": "a", "prompt": "b", "completion": "c", "messages": messages}]
+    assert prepare(dataset_of(rows)).format == "chat"
+    assert prepare(dataset_of(rows, name="other"), messages_column="none").format == "prompt_completion"
+
+
+@pytest.mark.parametrize(("given", "context", "expected"), [(None, 128, 128), (None, 4096, 1024), (None, None, 1024), (16, 128, 16)])
+def test_the_longest_sample(given: int | None, context: int | None, expected: int) -> None:
+    assert data.resolve_max_length(DataParams(max_length=given), context) == expected
+
+
+def test_samples_longer_than_the_context_are_refused() -> None:
+    with pytest.raises(RequestError, match=r"max_length=129.*Give 128 or less"):
+        data.resolve_max_length(DataParams(max_length=129), 128)
+
+
+def test_levelling_adds_samples_without_labels_and_no_others(prepare, dataset_of) -> None:
+    from tunewright_hf.collate import level
+
+    samples = prepare(dataset_of([{"text": f"What is {n}?"} for n in range(5)])).train
+    full = level(samples, 4, pad_id=1)
+    assert len(full) == 8
+    assert full.to_list()[:5] == samples.to_list()
+    assert all(label == -100 for s in full.to_list()[5:] for label in s["labels"])
+    assert level(samples, 5, pad_id=1) is samples

@@ -1,0 +1,170 @@
+"""Labels against expectations written by hand, token by token."""
+
+from pathlib import Path
+
+import pytest
+
+from tunewright import RequestError
+from tunewright_hf import DataParams
+from tunewright_hf.labels import Encoder
+
+transformers = pytest.importorskip("transformers")
+
+EOS, USER, ASSISTANT, SYSTEM = 1, 2, 3, 4
+GENERATION = (
+    "{% for m in messages %}<|{{ m['role'] }}|>"
+    "{% if m['role'] == 'assistant' %}{% generation %}{{ m['content'] }}{% endgeneration %}{% else %}{{ m['content'] }}{% endif %}"
+    "</s>{% endfor %}"
+)
+BARE = (
+    "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+)
+FORGETFUL = "{% for m in messages %}{% if loop.last or m['role'] == 'user' %}{{ m['content'] }}|{% endif %}{% endfor %}"
+CHAT = [
+    {"role": "system", "content": "Add."},
+    {"role": "user", "content": "1 and 1?"},
+    {"role": "assistant", "content": "2."},
+    {"role": "user", "content": "2 and 2?"},
+    {"role": "assistant", "content": "4."},
+]
+
+
+@pytest.fixture
+def tokenizer(model_folder: Path):
+    return transformers.AutoTokenizer.from_pretrained(model_folder)
+
+
+def ids(tokenizer, text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def ignored(part: list[int]) -> list[int]:
+    return [-100] * len(part)
+
+
+def test_text_is_learnt_whole_with_its_end(tokenizer) -> None:
+    sample = Encoder(tokenizer, "text", DataParams())({"text": "What is 1?"})
+    expected = [*ids(tokenizer, "What is 1?"), EOS]
+    assert sample.ids == expected
+    assert sample.labels == expected
+
+
+def test_text_that_ends_with_its_end_gets_no_second_one(tokenizer) -> None:
+    sample = Encoder(tokenizer, "text", DataParams())({"text": "What</s>"})
+    assert sample.ids == [*ids(tokenizer, "What"), EOS]
+
+
+@pytest.mark.parametrize("text", ["", "  \n", None])
+def test_a_blank_text_is_no_sample(tokenizer, text: str | None) -> None:
+    assert Encoder(tokenizer, "text", DataParams())({"text": text}) is None
+
+
+def test_of_prompt_and_completion_the_completion_is_learnt(tokenizer) -> None:
+    sample = Encoder(tokenizer, "prompt_completion", DataParams())({"prompt": "What is 1?", "completion": " The sum."})
+    prompt, completion = ids(tokenizer, "What is 1?"), ids(tokenizer, " The sum.")
+    assert sample.ids == [*prompt, *completion, EOS]
+    assert sample.labels == [*ignored(prompt), *completion, EOS]
+
+
+def test_a_token_never_reaches_over_the_seam(tokenizer) -> None:
+    prompt, completion = ids(tokenizer, "What is "), ids(tokenizer, "The sum")
+    assert ids(tokenizer, "What is The sum") != prompt + completion, "this text must merge at the seam to test anything"
+    sample = Encoder(tokenizer, "prompt_completion", DataParams())({"prompt": "What is ", "completion": "The sum"})
+    assert sample.ids == [*prompt, *completion, EOS]
+    assert sample.labels == [*ignored(prompt), *completion, EOS]
+
+
+def test_a_tokenizer_that_frames_texts_frames_a_sample_once(tokenizer) -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", EOS)]
+    )
+    prompt, completion = ids(tokenizer, "What is 1?"), ids(tokenizer, " 2.")
+    encoder = Encoder(tokenizer, "prompt_completion", DataParams())
+    sample = encoder({"prompt": "What is 1?", "completion": " 2."})
+    assert sample.ids == [0, *prompt, *completion, EOS]
+    assert sample.labels == [-100, *ignored(prompt), *completion, EOS]
+    assert encoder.prompt("What is 1?") == [0, *prompt]
+
+
+def chat_pieces(tokenizer) -> list[tuple[list[int], bool]]:
+    """The conversation by hand, and whether each piece is learnt; the end of an assistant's turn is."""
+    return [
+        ([SYSTEM, *ids(tokenizer, "Add."), EOS, USER, *ids(tokenizer, "1 and 1?"), EOS, ASSISTANT], False),
+        ([*ids(tokenizer, "2."), EOS], True),
+        ([USER, *ids(tokenizer, "2 and 2?"), EOS, ASSISTANT], False),
+        ([*ids(tokenizer, "4."), EOS], True),
+    ]
+
+
+@pytest.mark.parametrize("template", [None, GENERATION], ids=["by_prefixes", "by_generation_marks"])
+def test_of_a_chat_the_assistants_turns_are_learnt(tokenizer, template: str | None) -> None:
+    tokenizer.chat_template = template or tokenizer.chat_template
+    sample = Encoder(tokenizer, "chat", DataParams())({"messages": CHAT})
+    pieces = chat_pieces(tokenizer)
+    assert sample.ids == [t for piece, _ in pieces for t in piece]
+    assert sample.labels == [t for piece, learnt in pieces for t in (piece if learnt else ignored(piece))]
+
+
+def test_a_template_without_an_end_gets_one(tokenizer) -> None:
+    tokenizer.chat_template = BARE
+    sample = Encoder(tokenizer, "chat", DataParams())({"messages": CHAT[1:3]})
+    prompt, answer = ids(tokenizer, "user: 1 and 1?\nassistant: "), ids(tokenizer, "2.\n")
+    assert sample.ids == [*prompt, *answer, EOS]
+    assert sample.labels == [*ignored(prompt), *answer, EOS]
+
+
+def test_a_template_that_rewrites_earlier_turns_is_refused(tokenizer) -> None:
+    tokenizer.chat_template = FORGETFUL
+    with pytest.raises(RequestError, match="generation"):
+        Encoder(tokenizer, "chat", DataParams())({"messages": CHAT})
+
+
+def test_messages_without_an_answer_are_no_sample(tokenizer) -> None:
+    assert Encoder(tokenizer, "chat", DataParams())({"messages": CHAT[:2]}) is None
+
+
+def test_keys_that_arrow_filled_up_do_not_reach_the_template(tokenizer) -> None:
+    tokenizer.chat_template = "{% for m in messages %}{{ m.keys() | list }}{% endfor %}"
+    messages = [{"role": "assistant", "content": "a", "tool_calls": None}]
+    sample = Encoder(tokenizer, "chat", DataParams())({"messages": messages})
+    assert "tool_calls" not in tokenizer.decode(sample.ids)
+
+
+@pytest.mark.parametrize(
+    ("form", "row", "expected"),
+    [
+        ("text", {"text": 3}, ["'text'", "int", "3"]),
+        ("prompt_completion", {"prompt": "a", "completion": ["b"]}, ["'completion'", "list"]),
+        ("chat", {"messages": "hello"}, ["'messages'", "hello"]),
+        ("chat", {"messages": [{"from": "human", "value": "x"}]}, ["'messages'", "role"]),
+    ],
+)
+def test_a_column_of_something_else_is_refused(tokenizer, form: str, row: dict[str, object], expected: list[str]) -> None:
+    with pytest.raises(RequestError) as error:
+        Encoder(tokenizer, form, DataParams())(row)
+    for part in expected:
+        assert part in str(error.value)
+
+
+def test_what_a_template_refuses_is_told_with_its_reason(tokenizer) -> None:
+    tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
+    with pytest.raises(RequestError, match=r"user, assistant.*roles must alternate"):
+        Encoder(tokenizer, "chat", DataParams())({"messages": CHAT[1:3]})
+
+
+def test_a_chat_prompt_is_what_the_template_makes_of_it(tokenizer) -> None:
+    prompt = Encoder(tokenizer, "chat", DataParams()).prompt("1 and 1?")
+    assert prompt == [USER, *ids(tokenizer, "1 and 1?"), EOS, ASSISTANT]
+
+
+def test_pads_are_not_learnt_and_the_end_is_although_they_are_one_token() -> None:
+    pytest.importorskip("torch")
+    from tunewright_hf.collate import Collator
+
+    samples = [{"input_ids": [5, 6, EOS], "labels": [-100, 6, EOS]}, {"input_ids": [7], "labels": [7]}]
+    batch = Collator(pad_id=EOS)(samples)
+    assert batch["input_ids"].tolist() == [[5, 6, EOS], [7, EOS, EOS]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert batch["labels"].tolist() == [[-100, 6, EOS], [7, -100, -100]]

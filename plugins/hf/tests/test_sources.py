@@ -1,0 +1,198 @@
+"""The client half of `hf://`: repositories, fields and other spellings."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunewright import ExitCode, FetchError, RequestError, SecretRef
+from tunewright.testing import DatasetProviderTests, ModelProviderTests
+from tunewright.uris import ref_problem
+from tunewright_hf.sources import HubRepo, HuggingFaceDatasetParams, HuggingFaceModelParams, parse_uri
+
+MODEL = "hf://openchat/openchat_3.5"
+DATASET = "hf://datasets/imdatta0/ultrachat_1k"
+TOKEN = "a-token-for-the-test"
+
+# Names that the Hub takes, apart from those of its other name spaces.
+NAMES = st.from_regex(r"[A-Za-z0-9]([_.-]?[A-Za-z0-9]){0,20}", fullmatch=True).filter(
+    lambda s: not s.endswith(".git") and s not in ("datasets", "models", "spaces", "buckets", "kernels")
+)
+REPOS = st.builds(
+    HubRepo,
+    repo_type=st.sampled_from(["model", "dataset"]),
+    repo_id=NAMES | st.tuples(NAMES, NAMES).map("/".join),
+    revision=st.none() | st.text(min_size=1).filter(lambda s: not ref_problem(s)),
+)
+
+
+class TestHuggingFaceModel(ModelProviderTests):
+    name = "hf"
+
+    def provider(self) -> HuggingFaceModelParams:
+        return HuggingFaceModelParams(
+            uri=MODEL,
+            revision="v1.0",
+            access_token=TOKEN,
+            endpoint="https://hub.example",
+            allow_patterns=["*.safetensors", "*.json"],
+            ignore_patterns="original/",
+            transformer_type="AutoModelForSequenceClassification",
+            num_labels=3,
+            trust_remote_code=True,
+        )
+
+
+class TestHuggingFaceDataset(DatasetProviderTests):
+    name = "hf"
+
+    def provider(self) -> HuggingFaceDatasetParams:
+        return HuggingFaceDatasetParams(
+            uri=DATASET, eval_dataset="hf://org/eval@v2", access_token=TOKEN, split="train[:10%]"
+        )
+
+
+@given(REPOS)
+def test_every_repository_survives_its_uri(repo: HubRepo) -> None:
+    assert parse_uri(repo.uri, repo.repo_type) == repo
+
+
+@given(st.sampled_from(["model", "dataset"]), st.text(alphabet="ab1_.-/@%:\\ \0é2fF"))
+def test_what_is_taken_the_hubs_own_library_takes(repo_type: str, text: str) -> None:
+    validators = pytest.importorskip("huggingface_hub.utils")
+    try:
+        repo = parse_uri(f"hf://{text}", repo_type)  # type: ignore[arg-type]
+    except RequestError:
+        return
+    validators.validate_repo_id(repo.repo_id)
+    assert repo.revision is None or not ref_problem(repo.revision)
+
+
+@given(st.text(alphabet="ab1_.-/", min_size=1))
+def test_what_the_hubs_own_library_takes_is_taken(repo_id: str) -> None:
+    validators = pytest.importorskip("huggingface_hub.utils")
+    try:
+        validators.validate_repo_id(repo_id)
+    except ValueError:
+        return
+    assert parse_uri(f"hf://{repo_id}", "model").repo_id == repo_id
+
+
+@pytest.mark.parametrize(
+    ("uri", "repo_id", "revision"),
+    [
+        ("hf://org/name", "org/name", None),
+        ("hf://gpt2", "gpt2", None),
+        ("hf://gpt2@main", "gpt2", "main"),
+        ("hf://org/name@refs/pr/1", "org/name", "refs/pr/1"),
+        ("hf://org/name@refs%2Fpr%2F1", "org/name", "refs/pr/1"),
+    ],
+)
+def test_uris_of_models(uri: str, repo_id: str, revision: str | None) -> None:
+    assert HuggingFaceModelParams(uri=uri).repo == HubRepo(repo_type="model", repo_id=repo_id, revision=revision)
+
+
+@pytest.mark.parametrize("uri", ["hf://datasets/org/name@v1", "hf://org/name@v1"])
+def test_a_datasets_uri_may_leave_out_that_it_is_one(uri: str) -> None:
+    repo = HuggingFaceDatasetParams(uri=uri).repo
+    assert repo == HubRepo(repo_type="dataset", repo_id="org/name", revision="v1")
+    assert repo.uri == "hf://datasets/org/name@v1"
+    assert HuggingFaceDatasetParams(uri="hf://datasets/squad").repo.repo_id == "squad"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["hf://", "hf:org/name", "hf:///name", "hf://org/", "hf://org/name/file", "hf://org/name@", "hf://org/name@-x",
+     "hf://org/name@a..b", "hf://org/name@a%00", "hf://../name", "hf://org/..", "hf://org/na--me", "hf://org/name.git",
+     "hf://-org/name", "hf://org/näme", "hf://models/org/name", "hf://spaces/org/name", "hf://datasets",
+     f"hf://org/{'a' * 97}", "hf+https://org/name", "s3://org/name", "hf://org/name\n"],
+)  # fmt: skip
+def test_what_names_nothing_on_the_hub_is_refused(uri: str) -> None:
+    with pytest.raises(RequestError, match=r"HuggingFaceModelParams\.uri"):
+        HuggingFaceModelParams(uri=uri)
+    with pytest.raises(RequestError, match=r"HuggingFaceDatasetParams\.eval_dataset"):
+        HuggingFaceDatasetParams(uri=DATASET, eval_dataset=uri)
+
+
+def test_a_dataset_is_no_model() -> None:
+    with pytest.raises(RequestError, match=r"Hub's datasets, and a model is asked for\. Write it as hf://org/name"):
+        HuggingFaceModelParams(uri=DATASET)
+
+
+def test_the_keps_example() -> None:
+    given = HuggingFaceModelParams(model=MODEL, access_token=TOKEN)  # type: ignore[call-arg]
+    assert given == HuggingFaceModelParams(uri=MODEL, access_token=TOKEN)
+    assert HuggingFaceDatasetParams(dataset=DATASET).uri == DATASET  # type: ignore[call-arg]
+
+
+def test_the_1_9_sdks_spellings() -> None:
+    class AutoModelForSequenceClassification: ...
+
+    model = HuggingFaceModelParams(
+        model_uri="hf://google-bert/bert-base-cased",
+        transformer_type=AutoModelForSequenceClassification,  # type: ignore[arg-type]
+        access_token=None,
+        num_labels=5,
+    )  # type: ignore[call-arg]
+    assert model.uri == "hf://google-bert/bert-base-cased"
+    assert model.transformer_type == "AutoModelForSequenceClassification"
+    dataset = HuggingFaceDatasetParams(repo_id="imdatta0/ultrachat_1k", access_token=TOKEN, split="train[:1000]")  # type: ignore[call-arg]
+    assert dataset.uri == DATASET
+    assert HuggingFaceDatasetParams(repo_id=DATASET).uri == DATASET  # type: ignore[call-arg]
+
+
+def test_the_revision_may_stand_in_the_uri_or_in_its_field() -> None:
+    assert HuggingFaceModelParams(uri=f"{MODEL}@v1").repo == HuggingFaceModelParams(uri=MODEL, revision="v1").repo
+    assert HuggingFaceModelParams(uri=f"{MODEL}@v1", revision="v1").repo.revision == "v1"
+    with pytest.raises(RequestError, match=r"HuggingFaceModelParams\.revision='v2': differs"):
+        HuggingFaceModelParams(uri=f"{MODEL}@v1", revision="v2")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"model": MODEL},
+        {"model_uri": MODEL},
+        {"revision": "-x"},
+        {"revision": "a b"},
+        {"revision": ""},
+        {"revision": 3},
+        {"access_token": f"{TOKEN}\n"},
+        {"access_token": 3},
+        {"endpoint": "hub.example"},
+        {"endpoint": f"https://user:{TOKEN}@hub.example"},
+        {"transformer_type": "Auto Model"},
+        {"transformer_type": 3},
+        {"num_labels": 0},
+        {"num_labels": "3"},
+        {"num_labels": True},
+        {"trust_remote_code": "no"},
+        {"allow_patterns": [3]},
+        {"revision": "hf_" + "x" * 30},
+    ],
+)
+def test_bad_fields_are_named_and_no_token_shows(fields: dict[str, object]) -> None:
+    with pytest.raises(RequestError, match=next(iter(fields))) as caught:
+        HuggingFaceModelParams(uri=MODEL, **fields)  # type: ignore[arg-type]
+    assert TOKEN not in str(caught.value)
+    assert "x" * 30 not in str(caught.value)
+
+
+def test_a_token_in_the_uri_is_refused_unseen() -> None:
+    with pytest.raises(RequestError) as caught:
+        HuggingFaceModelParams(uri=f"hf://user:{TOKEN}@org/name")
+    assert TOKEN not in str(caught.value)
+
+
+def test_code_from_the_hub_does_not_run_unless_asked() -> None:
+    source = HuggingFaceModelParams(uri=MODEL, access_token=SecretRef(name="hf", key="token"))
+    assert source.trust_remote_code is False
+
+
+def test_downloads_say_that_they_are_to_come(tmp_path: Path) -> None:
+    downloads = HuggingFaceModelParams(uri=MODEL).download_model, HuggingFaceDatasetParams(uri=DATASET).download_dataset
+    for download in downloads:
+        with pytest.raises(FetchError, match="not part of this release") as caught:
+            download(tmp_path)
+        assert caught.value.code is ExitCode.USAGE

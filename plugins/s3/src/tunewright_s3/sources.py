@@ -1,0 +1,165 @@
+"""The providers of `s3://`: what a user can say of a bucket, checked before anything is created."""
+
+# ruff: noqa: RUF009 - secret() makes an attrs field
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
+from urllib.parse import urlsplit
+
+import attrs
+
+from tunewright import DatasetProvider, ModelProvider, RequestError, SecretRef, secret
+from tunewright.providers import SourceProvider, accept_keywords, renamed
+from tunewright.uris import (
+    FilePatterns,
+    check_exclusive,
+    check_flag,
+    check_http_url,
+    check_text,
+    check_together,
+    not_in_this_release,
+    one_of,
+    uris_of,
+)
+from tunewright_s3.uri import format_uri, parse_uri
+
+_REGION_IN_HOST = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d+")
+
+
+def _other_spellings(slot: str) -> Callable[[dict[str, object]], dict[str, object]]:
+    """KEP-2003's keywords and those of kubeflow-training 1.9."""
+    rename = renamed(
+        **{slot: "uri"},
+        region_name="region",
+        access_key="access_key_id",
+        secret_key="secret_access_key",  # noqa: S106 - a field's name
+    )
+
+    def rewrite(keywords: dict[str, object]) -> dict[str, object]:
+        return _split_access_token(_join_bucket(rename(keywords)))
+
+    return rewrite
+
+
+def _join_bucket(keywords: dict[str, object]) -> dict[str, object]:
+    """1.9 has `bucket_name` and `file_key` for the URI."""
+    others = {k: v for k, v in keywords.items() if k not in ("bucket_name", "file_key")}
+    if len(others) == len(keywords):
+        return keywords
+    if "uri" in others or "bucket_name" not in keywords:
+        problem = "means the same as uri, and both are given" if "uri" in others else "is missing"
+        raise RequestError(problem, field="bucket_name", remedy='Give uri="s3://bucket/prefix" alone.')
+    uri = format_uri(str(keywords["bucket_name"]), str(keywords.get("file_key") or "").lstrip("/"))
+    return {"uri": uri, **others}
+
+
+def _split_access_token(keywords: dict[str, object]) -> dict[str, object]:
+    """The KEP has one `access_token` for all of a credential: "KEY_ID:SECRET[:SESSION]"."""
+    others = dict(keywords)
+    token = others.pop("access_token", None)
+    if token is None:
+        return others
+    parts = _token_parts(token)
+    if clash := [name for name in parts if others.get(name) is not None]:
+        raise RequestError(f"is given together with {clash[0]}", field="access_token", remedy="Give one of them.")
+    return {**others, **parts}
+
+
+def _token_parts(token: object) -> dict[str, str]:
+    names = ("access_key_id", "secret_access_key", "session_token")
+    if isinstance(token, SecretRef):
+        raise RequestError(
+            "is one key of a Secret, and S3 needs the parts apart",
+            field="access_token",
+            remedy="Give access_key_id=SecretRef(…) and secret_access_key=SecretRef(…), with session_token=SecretRef(…) if there is one.",
+        )
+    parts = token.split(":") if isinstance(token, str) else []
+    if len(parts) not in (2, 3) or not all(parts) or any(part != part.strip() for part in parts):
+        # The value stays unsaid: it is somebody's key, only misspelt.
+        raise RequestError(
+            "is not of the form KEY_ID:SECRET or KEY_ID:SECRET:SESSION",
+            field="access_token",
+            remedy='Write access_token="KEY_ID:SECRET", or give access_key_id= and secret_access_key=.',
+        )
+    return dict(zip(names, parts, strict=False))
+
+
+@attrs.frozen(kw_only=True, slots=False)  # without slots it can be mixed into providers, which have theirs
+class S3Source(FilePatterns, SourceProvider):
+    """What the model and the dataset provider share. Field names are those of boto3 and the AWS CLI.
+
+    Without keys, and unless `anonymous`, the container uses what its cluster gives it: IRSA or Pod Identity.
+
+    Attributes:
+        access_key_id: with `secret_access_key`, the credential.
+        secret_access_key: see `access_key_id`.
+        session_token: of a temporary credential.
+        region: the bucket's region.
+        endpoint_url: of a store other than Amazon's: "https://minio.example:9000".
+        addressing_style: where the bucket's name goes: "path", "virtual" (the host's name), or "auto".
+        anonymous: send no credential: for public buckets.
+        version_id: of the one object that `uri` names, in a bucket that keeps versions.
+    """
+
+    extra: ClassVar[str | None] = "fetch"
+
+    access_key_id: str | SecretRef | None = secret(env="AWS_ACCESS_KEY_ID")
+    secret_access_key: str | SecretRef | None = secret(env="AWS_SECRET_ACCESS_KEY")
+    session_token: str | SecretRef | None = secret(env="AWS_SESSION_TOKEN")
+    region: str | None = attrs.field(default=None, validator=check_text)
+    endpoint_url: str | None = attrs.field(default=None, validator=check_http_url)
+    addressing_style: str = attrs.field(default="auto", validator=one_of("auto", "path", "virtual"))
+    anonymous: bool = attrs.field(default=False, validator=check_flag)
+    version_id: str | None = attrs.field(default=None, validator=check_text)
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what no store would take."""
+        for field, uri in uris_of(self):
+            parse_uri(uri, field)
+        check_together(self, "access_key_id", "secret_access_key")
+        if self.session_token is not None:
+            check_together(self, "session_token", "access_key_id")
+        check_exclusive(self, "anonymous", "access_key_id")
+        self._check_region()
+        self._check_version()
+
+    def _check_region(self) -> None:
+        """A request that is signed for one region and sent to another's server comes back as a riddle."""
+        host = urlsplit(self.endpoint_url or "").hostname or ""
+        regions = _REGION_IN_HOST.findall(host) if ".amazonaws.com" in host else []
+        if self.region is not None and regions and self.region not in regions:
+            remedy = f"Give region={regions[0]!r}, or leave endpoint_url out: the region selects Amazon's server."
+            field = f"{type(self).__name__}.region"
+            raise RequestError(
+                f"differs from that of endpoint_url, {host}", field=field, value=self.region, remedy=remedy
+            )
+
+    def _check_version(self) -> None:
+        _, key = parse_uri(self.uri)
+        if self.version_id is not None and (not key or key.endswith("/") or len(uris_of(self)) > 1):
+            problem = "belongs to one object, and the URIs name more"
+            remedy = "Name the object by its whole key, and give eval_dataset= to train() with a provider of its own."
+            raise RequestError(problem, field=f"{type(self).__name__}.version_id", value=self.version_id, remedy=remedy)
+
+
+@accept_keywords(_other_spellings("model"))
+@attrs.frozen(kw_only=True)
+class S3ModelParams(S3Source, ModelProvider):
+    """A model's files below a prefix. `model=` is taken for `uri=`, and `access_token="KEY_ID:SECRET[:SESSION]"`."""
+
+    def download_model(self, target: Path) -> None:  # noqa: ARG002 - the base's signature
+        """Comes with a later release."""
+        raise not_in_this_release(self.uri)
+
+
+@accept_keywords(_other_spellings("dataset"))
+@attrs.frozen(kw_only=True)
+class S3DatasetParams(S3Source, DatasetProvider):
+    """A dataset's files below a prefix. `dataset=` is taken for `uri=`, and `access_token="KEY_ID:SECRET[:SESSION]"`."""
+
+    def download_dataset(self, target: Path) -> None:  # noqa: ARG002 - the base's signature
+        """Comes with a later release."""
+        raise not_in_this_release(self.uri)
