@@ -14,7 +14,14 @@ import attrs
 import pluggy
 
 from tunewright import hookspecs
-from tunewright.errors import PluginConflict, PluginError, PluginLoadError, PluginNotFound, RequestError
+from tunewright.errors import (
+    PluginConflict,
+    PluginError,
+    PluginLoadError,
+    PluginNotFound,
+    RequestError,
+    TunewrightError,
+)
 from tunewright.providers import DatasetProvider, ModelProvider, Provider, TrainerProvider, uri_scheme
 from tunewright.request import Request
 from tunewright.specs import JobPlan
@@ -62,15 +69,16 @@ class Plugin:
 
         Raises:
             PluginError: the plugin has none.
-            PluginLoadError: what its hook returns is not such a class.
+            PluginLoadError: its hook fails, or what it returns is not such a class.
         """
-        cls = self._call(_HOOKS[kind])
-        if cls is None:
+        if kind not in self.kinds():
             has = ", ".join(self.kinds()) or "nothing"
-            raise self._error(
-                PluginError, f"Plugin {self.name!r} gives no {kind}: it gives {has}. Name another plugin."
-            )
-        return _check_class(self, kind, cls)
+            message = f"Plugin {self.name!r} gives no {kind}: it gives {has}. Name another plugin."
+            raise PluginError(message, name=self.name, dist=self.dist)
+        cls = self._call(_HOOKS[kind])
+        if problem := _class_problem(kind, cls):
+            raise _breaks_contract(self, problem)
+        return cast("type", cls)
 
     def kinds(self) -> list[str]:
         """What the plugin gives: some of "model", "dataset", "trainer", "backend"."""
@@ -80,20 +88,24 @@ class Plugin:
         """The plan after this plugin's `tunewright_modify_plan`.
 
         Raises:
-            PluginLoadError: the hook returned something that is not a plan.
+            PluginLoadError: the hook fails, or returned something that is not a plan.
+            TunewrightError: the hook refuses the request.
         """
         changed = self._call("tunewright_modify_plan", plan=plan, request=request)
         if changed is not None and not isinstance(changed, JobPlan):
-            raise self._error(
-                PluginLoadError, f"Its tunewright_modify_plan returned {type(changed).__name__}, not a JobPlan."
+            raise _breaks_contract(
+                self, f"its hook tunewright_modify_plan returned {type(changed).__name__}, not a JobPlan"
             )
         return plan if changed is None else changed
 
     def _call(self, hook: str, **arguments: object) -> object:
-        return getattr(self._manager.hook, hook)(**arguments)
-
-    def _error(self, error: type[PluginError], message: str) -> PluginError:
-        return error(message, name=self.name, dist=self.dist)
+        try:
+            return getattr(self._manager.hook, hook)(**arguments)
+        except TunewrightError:
+            raise
+        except (Exception, SystemExit) as error:  # as at import: a hook is free to import the class that it returns
+            problem = f"its hook {hook} raised {type(error).__name__}: {error}"
+            raise _breaks_contract(self, problem) from error
 
 
 class Registry:
@@ -198,23 +210,32 @@ def _load(point: importlib.metadata.EntryPoint) -> Plugin:
     return Plugin(name=name, dist=dist, version=point.dist.version if point.dist else "0", manager=manager)
 
 
-def _check_class(plugin: Plugin, kind: Kind, cls: object) -> type:
+def _class_problem(kind: Kind, cls: object) -> str | None:
+    """How what a hook returned breaks the contract, as a clause; None if it does not."""
     from tunewright.backends import Backend
 
     base = {"model": ModelProvider, "dataset": DatasetProvider, "trainer": TrainerProvider, "backend": Backend}[kind]
-    problem = None
     if not isinstance(cls, type) or not issubclass(cls, base):
-        problem = f"its hook {_HOOKS[kind]} returned {cls!r}, which is not a subclass of {base.__name__}"
-    elif missing := getattr(cls, "__abstractmethods__", None):
-        problem = f"its class {cls.__name__} lacks {', '.join(sorted(missing))}"
-    elif issubclass(cls, Provider) and "__attrs_attrs__" not in vars(cls) and vars(cls).get("__annotations__"):
-        problem = f"its class {cls.__name__} has fields and lacks the decorator @attrs.frozen(kw_only=True)"
-    if problem:
-        message = (
-            f"Plugin {plugin.name!r} of distribution {plugin.dist} breaks the contract: {problem}. Tell its author."
-        )
-        raise PluginLoadError(message, name=plugin.name, dist=plugin.dist)
-    return cast("type", cls)
+        return f"its hook {_HOOKS[kind]} returned {cls!r}, which is not a subclass of {base.__name__}"
+    if missing := getattr(cls, "__abstractmethods__", None):
+        return f"its class {cls.__name__} lacks {', '.join(sorted(missing))}"
+    for part in cls.__mro__:
+        if issubclass(part, Provider) and _has_lost_fields(part):
+            return f"its class {part.__name__} has fields and lacks the decorator @attrs.frozen(kw_only=True)"
+    return None
+
+
+def _has_lost_fields(cls: type) -> bool:
+    """Whether a class body declares fields that attrs never collected: without its decorator they do nothing."""
+    own = vars(cls)
+    annotated = any("ClassVar" not in str(annotation) for annotation in own.get("__annotations__", {}).values())
+    field = type(attrs.field())
+    return "__attrs_attrs__" not in own and (annotated or any(isinstance(value, field) for value in own.values()))
+
+
+def _breaks_contract(plugin: Plugin, problem: str) -> PluginLoadError:
+    message = f"Plugin {plugin.name!r} of distribution {plugin.dist} breaks the contract: {problem}. Tell its author."
+    return PluginLoadError(message, name=plugin.name, dist=plugin.dist)
 
 
 def _wrong_api(name: str, point: importlib.metadata.EntryPoint) -> PluginLoadError:

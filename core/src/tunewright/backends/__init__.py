@@ -154,6 +154,6 @@ class Backend(ABC):
             JobError: there is no such job.
         """
 
-    def result_folder(self, name: str) -> Path | None:
+    def result_folder(self, name: str) -> Path | None:  # noqa: ARG002 - for backends that have one
         """The finished model's folder on this machine, where there is one."""
         return None

@@ -1,0 +1,246 @@
+"""The registry, with distributions that are really installed: names, URIs, and everything that can be wrong with a plugin."""
+
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from tunewright import PluginConflict, PluginError, PluginLoadError, PluginNotFound, RequestError
+from tunewright.registry import Registry
+from tunewright.testing import HEAVY_MODULES
+
+Install = Callable[..., None]
+BROKEN = {
+    "import": "import a_library_that_nobody_has",
+    "exit": "raise SystemExit('no credentials')",
+    "exit without a word": "import sys; sys.exit()",
+    "syntax": "def broken(:",
+    "value": "raise ValueError('of itself')",
+    "missing attribute": "from tunewright import ThisIsNotThere",
+    "a hook's wrong name": "from tunewright import hookimpl\n@hookimpl\ndef tunewright_datset_provider(): ...",
+    "a hook's wrong argument": "from tunewright import hookimpl\n@hookimpl\ndef tunewright_modify_plan(plans): ...",
+}
+
+
+def test_a_plugin_is_found_by_its_name(site) -> None:
+    site.providers("acme", version="2.3")
+    plugin = Registry().get("acme")
+    assert (plugin.name, plugin.dist, plugin.version) == ("acme", "tunewright-acme", "2.3")
+    assert plugin.kinds() == ["model", "dataset", "trainer"]
+    assert [plugin.provider(kind).__name__ for kind in ("model", "dataset", "trainer")] == ["Model", "Data", "Trainer"]
+
+
+@pytest.mark.parametrize(
+    "uri", ["acme://sales", "ACME://sales", "acme+https://host/sales", "acme+x.y-z://sales", "acme:sales"]
+)
+def test_a_uris_scheme_before_a_plus_selects_the_plugin(site, uri: str) -> None:
+    site.providers("acme")
+    assert Registry().for_uri(uri, "dataset").name == "acme"
+
+
+@pytest.mark.parametrize("uri", ["sales", "./sales", "", "://sales", "1acme://sales", "ac me://sales"])
+def test_what_has_no_scheme_is_refused_with_the_field(site, uri: str) -> None:
+    with pytest.raises(RequestError, match=r"dataset=.*is not a URI.*hf://") as caught:
+        Registry().for_uri(uri, "dataset")
+    assert repr(uri) in str(caught.value)
+
+
+def test_the_built_ins_come_through_the_same_door(site) -> None:
+    assert {"file", "pvc", "local", "kubernetes"} <= set(Registry().names())
+    assert Registry().get("file").dist == "tunewright"
+
+
+def test_a_plugin_is_imported_when_it_is_asked_for_and_not_before(site) -> None:
+    site.providers("acme")
+    site.providers("other")
+    registry = Registry()
+    assert {"acme", "other"} <= set(registry.names())
+    assert not {"tw_acme", "tw_other"} & set(sys.modules)
+    registry.get("acme")
+    assert "tw_acme" in sys.modules
+    assert "tw_other" not in sys.modules
+
+
+def test_a_plugin_is_loaded_once(site) -> None:
+    site.providers("acme")
+    registry = Registry()
+    assert registry.get("acme") is registry.for_uri("acme://x", "model")
+
+
+@pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
+def test_a_broken_plugin_is_reported_when_asked_for_and_disturbs_nobody(site, text: str) -> None:
+    site.install("tunewright-bad", {"bad": "tw_bad"}, tw_bad=text)
+    site.providers("acme")
+    registry = Registry()
+    assert registry.get("acme").provider("dataset")
+    with pytest.raises(PluginLoadError, match=r"'bad' of distribution tunewright-bad could not be loaded") as caught:
+        registry.get("bad")
+    assert (caught.value.name, caught.value.dist) == ("bad", "tunewright-bad")
+    assert "pip install --force-reinstall tunewright-bad" in str(caught.value)
+    assert registry.for_uri("acme://x", "model").provider("model")
+
+
+def test_the_message_of_a_broken_plugin_has_the_cause(site) -> None:
+    site.install("tunewright-bad", {"bad": "tw_bad"}, tw_bad=BROKEN["import"])
+    with pytest.raises(PluginLoadError, match=r"No module named 'a_library_that_nobody_has'") as caught:
+        Registry().get("bad")
+    assert isinstance(caught.value.__cause__, ModuleNotFoundError)
+
+
+def test_the_message_of_a_wrong_hook_names_it(site) -> None:
+    site.install("tunewright-bad", {"bad": "tw_bad"}, tw_bad=BROKEN["a hook's wrong name"])
+    with pytest.raises(PluginLoadError, match=r"tunewright_datset_provider"):
+        Registry().get("bad")
+
+
+@pytest.mark.parametrize("value", ["tw_bad:missing", "tw_nowhere", "tw_bad:a.b"])
+def test_an_entry_point_to_nothing_is_a_broken_plugin(site, value: str) -> None:
+    site.install("tunewright-bad", {"bad": value}, tw_bad="")
+    with pytest.raises(PluginLoadError, match="could not be loaded"):
+        Registry().get("bad")
+
+
+@pytest.mark.parametrize(
+    ("group", "upgrade"),
+    [("tunewright.v0", "tunewright-old"), ("tunewright.v2", "tunewright"), ("tunewright.v10", "tunewright")],
+)
+def test_another_api_version_names_what_to_upgrade(site, group: str, upgrade: str) -> None:
+    site.providers("old", group=group)
+    site.providers("acme")
+    registry = Registry()
+    api = group.removeprefix("tunewright.")
+    with pytest.raises(PluginLoadError, match=rf"tunewright-old is made for plugin api {api}; .* has api v1") as caught:
+        registry.get("old")
+    assert str(caught.value).endswith(f"`pip install --upgrade {upgrade}`.")
+    assert "tw_old" not in sys.modules
+    assert "old" not in registry.names()
+    assert registry.get("acme")
+
+
+def test_a_plugin_for_two_api_versions_is_used_by_its_own(site) -> None:
+    site.providers("acme")
+    site.install("tunewright-acme-next", {"acme": "tw_nowhere"}, group="tunewright.v2")
+    assert Registry().get("acme").dist == "tunewright-acme"
+
+
+def test_two_distributions_that_claim_one_name_are_a_conflict_of_that_name_alone(site) -> None:
+    site.providers("acme")
+    site.install("someone-elses-acme", {"acme": "tw_other"}, tw_other="raise SystemExit")
+    site.providers("fine")
+    registry = Registry()
+    expected = r"'acme' is registered by several distributions: someone-elses-acme, tunewright-acme\. Uninstall"
+    with pytest.raises(PluginConflict, match=expected) as caught:
+        registry.get("acme")
+    assert caught.value.dist == "someone-elses-acme, tunewright-acme"
+    assert not {"tw_acme", "tw_other"} & set(sys.modules)
+    assert registry.get("fine")
+
+
+def test_a_stranger_cannot_take_a_built_in_name_in_silence(site) -> None:
+    site.install("evil", {"file": "tw_evil"}, tw_evil="raise SystemExit")
+    with pytest.raises(PluginConflict, match="evil, tunewright"):
+        Registry().for_uri("file:///a", "model")
+
+
+def test_of_two_versions_of_a_distribution_the_first_on_the_path_counts(site, monkeypatch, tmp_path) -> None:
+    site.providers("acme", version="1.0")
+    later = type(site)(tmp_path / "later")
+    later.folder.mkdir()
+    monkeypatch.setattr(sys, "path", [*sys.path, str(later.folder)])
+    later.providers("acme", version="0.5")
+    assert Registry().get("acme").version == "1.0"
+
+
+def test_a_missing_package_names_what_to_install(site) -> None:
+    site.providers("acme")
+    with pytest.raises(PluginNotFound, match=r"`pip install tunewright-nowhere`\. Installed plugins: acme, ") as caught:
+        Registry().for_uri("nowhere://x", "model")
+    assert caught.value.name == "nowhere"
+    assert "Did you mean" not in str(caught.value)
+
+
+def test_a_name_that_is_nearly_right_is_asked_about(site) -> None:
+    site.providers("acme")
+    with pytest.raises(PluginNotFound, match=r"Did you mean 'acme'\?.*`pip install tunewright-acne`"):
+        Registry().get("acne")
+
+
+def test_a_plugin_without_the_kind_says_what_it_gives(site) -> None:
+    with pytest.raises(PluginError, match=r"'file' gives no trainer: it gives model, dataset"):
+        Registry().get("file").provider("trainer")
+
+
+FAULTS = {
+    "no class": ("return 42", "returned 42, which is not a subclass of DatasetProvider"),
+    "an instance": ("return object()", "is not a subclass of DatasetProvider"),
+    "nothing": ("return None", "returned None, which is not a subclass of DatasetProvider"),
+    "another kind": ("return Model", "is not a subclass of DatasetProvider"),
+    "abstract": (
+        "@attrs.frozen(kw_only=True)\n    class Data(DatasetProvider): ...\n    return Data",
+        "class Data lacks download_dataset",
+    ),
+    "fields without attrs": (
+        "class Data(DatasetProvider):\n        n: int = 1\n        def download_dataset(self, target): ...\n    return Data",
+        "class Data has fields and lacks the decorator @attrs.frozen",
+    ),
+    "a secret without attrs": (
+        "class Data(DatasetProvider):\n        t = secret(env='T')\n        def download_dataset(self, target): ...\n    return Data",
+        "class Data has fields and lacks the decorator @attrs.frozen",
+    ),
+    "fields of a base without attrs": (
+        "class Base(DatasetProvider):\n        n: int = 1\n        def download_dataset(self, target): ...\n"
+        "    @attrs.frozen(kw_only=True)\n    class Data(Base): ...\n    return Data",
+        "class Base has fields and lacks the decorator @attrs.frozen",
+    ),
+    "a hook that raises": ("import a_library_that_nobody_has", "No module named 'a_library_that_nobody_has'"),
+    "a hook that exits": ("raise SystemExit(3)", "SystemExit: 3"),
+}
+
+
+@pytest.mark.parametrize(("body", "says"), FAULTS.values(), ids=FAULTS)
+def test_a_class_that_breaks_the_contract_is_reported_for_its_author(site, body: str, says: str) -> None:
+    text = "\nimport attrs\nfrom tunewright import *\n@hookimpl\ndef tunewright_dataset_provider():\n    "
+    model = "\n@attrs.frozen(kw_only=True)\nclass Model(ModelProvider):\n    def download_model(self, target): ...\n"
+    site.install("tunewright-bad", {"bad": "tw_bad"}, tw_bad=text + body + model)
+    registry = Registry()
+    with pytest.raises(PluginLoadError, match=r"'bad' of distribution tunewright-bad breaks the contract") as caught:
+        registry.get("bad").provider("dataset")
+    assert says in str(caught.value)
+    assert registry.get("file").provider("dataset")
+
+
+def test_a_class_without_fields_of_its_own_needs_no_decorator(site) -> None:
+    text = (
+        "from typing import ClassVar\nfrom tunewright import *\nclass Data(DatasetProvider):\n"
+        "    extra: ClassVar[str] = 'fetch'\n    def download_dataset(self, target): ...\n"
+        "@hookimpl\ndef tunewright_dataset_provider(): return Data"
+    )
+    site.install("tunewright-plain", {"plain": "tw_plain"}, tw_plain=text)
+    assert Registry().get("plain").provider("dataset")(uri="plain://x").extra == "fetch"
+
+
+def test_the_list_of_plugins_may_be_given(site) -> None:
+    site.providers("acme")
+    from importlib.metadata import EntryPoint
+
+    registry = Registry([EntryPoint("mine", "tw_acme", "tunewright.v1"), EntryPoint("x", "tw_acme", "console_scripts")])
+    assert registry.names() == ["mine"]
+    assert registry.get("mine").provider("trainer").__name__ == "Trainer"
+
+
+def test_a_module_finds_the_plugins_of_its_own_package(site) -> None:
+    site.providers("acme")
+    site.install("tunewright-bad", {"bad": "tw_bad"}, tw_bad=BROKEN["import"])
+    assert [plugin.name for plugin in Registry().from_module("tw_acme.deep.module")] == ["acme"]
+
+
+def test_the_registry_imports_nothing_heavy(site) -> None:
+    import json
+    import subprocess
+
+    code = (
+        "import json, sys; from tunewright.registry import Registry; Registry().names();"
+        f"print(json.dumps([m for m in {HEAVY_MODULES} if m in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []
