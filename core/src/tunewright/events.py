@@ -34,8 +34,9 @@ _RANK_PREFIX = re.compile(r"^\[[A-Za-z_]+(\d+)\]:")
 
 
 def format_event(event: Event) -> str:
-    """One line without its line break. NaN and infinities, which JSON does not have, become null."""
-    return json.dumps({k: _finite(v) for k, v in event.items()}, ensure_ascii=False, separators=(", ", ": "))
+    """One line of ASCII without its line break. NaN and infinities, which JSON does not have, become null."""
+    # ASCII, because a log may be read or written in any encoding, and Unicode has line breaks of its own.
+    return json.dumps({k: _finite(v) for k, v in event.items()}, separators=(", ", ": "))
 
 
 def emit(event: Event, stream: TextIO | None = None) -> None:
@@ -52,10 +53,14 @@ def parse_event(line: str) -> dict[str, Json] | None:
         return None
     try:
         event = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return event if isinstance(event.get("event"), str) else None
 
 
 def _finite(value: Json) -> Json:
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

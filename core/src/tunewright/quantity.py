@@ -7,11 +7,12 @@ import re
 from tunewright.errors import RequestError
 
 # https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
-_QUANTITY = re.compile(r"(?P<number>\d+(?:\.\d*)?|\.\d+)(?P<suffix>[KMGTPE]i|[numkMGTPE]|[eE][+-]?\d+)?")
-_BINARY: dict[str, float] = {f"{p}i": 1024**n for n, p in enumerate("KMGTPE", start=1)}
-_DECIMAL: dict[str, float] = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1} | {
-    p: 1000**n for n, p in enumerate("kMGTPE", start=1)
-}
+_QUANTITY = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?P<suffix>[KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?")
+_UNITS: dict[str, float] = (
+    {"n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1}
+    | {p: 1000**n for n, p in enumerate("kMGTPE", start=1)}
+    | {f"{p}i": 1024**n for n, p in enumerate("KMGTPE", start=1)}
+)
 
 
 def check_quantity(value: str | float | None, *, field: str) -> None:
@@ -21,7 +22,7 @@ def check_quantity(value: str | float | None, *, field: str) -> None:
     remedy = 'Write a Kubernetes quantity: 8 or "500m" for cpu, "16Gi" for memory and storage.'
     if isinstance(value, bool) or not isinstance(value, int | float | str) or not _QUANTITY.fullmatch(str(value)):
         raise RequestError("is not a quantity", field=field, value=value, remedy=remedy)
-    if to_number(value) <= 0:
+    if not to_number(value) > 0:  # "0e999" is no number at all
         raise RequestError("must be more than 0", field=field, value=value, remedy=remedy)
 
 
@@ -35,6 +36,5 @@ def to_number(value: str | float) -> float:
     if match is None:
         raise ValueError(value)
     number, suffix = float(match["number"]), match["suffix"] or ""
-    if suffix[:1] in ("e", "E") and suffix[1:]:
-        return number * float(f"1e{suffix[1:]}")
-    return number * (_BINARY.get(suffix) or _DECIMAL[suffix])
+    unit = _UNITS.get(suffix)
+    return number * (float(f"1{suffix}") if unit is None else unit)  # an exponent is what is left: "e3"
