@@ -48,7 +48,7 @@ def assemble(request: Request) -> JobPlan:
 
 
 def _train_plan(request: TrainRequest) -> JobPlan:
-    documents = {slot: _document(slot, s.plugin, s.provider).dumps() for slot, s in request.sources.items()}
+    documents = {slot: document_of(slot, s.plugin, s.provider).dumps() for slot, s in request.sources.items()}
     layout = _layout(request, key=_digest(documents))
     steps = [_fetch(request, slot, layout) for slot, s in request.sources.items() if s.provider.existing() is None]
     main = _trainer(request, layout)
@@ -58,7 +58,7 @@ def _train_plan(request: TrainRequest) -> JobPlan:
         main=main,
         bootstrap=_bootstrap(request),
         files={f"{slot}.json": text for slot, text in documents.items()}
-        | {"trainer.json": _document("trainer", request.trainer.plugin, request.trainer.provider).dumps()},
+        | {"trainer.json": document_of("trainer", request.trainer.plugin, request.trainer.provider).dumps()},
         volumes=(*layout.volumes, *_claims(request)),
     )
     for plugin in _selected_plugins(request):
@@ -130,7 +130,8 @@ def _layout(request: Request, key: str) -> Layout:
     )
 
 
-def _document(slot: str, plugin: Plugin, provider: attrs.AttrsInstance) -> wire.WireDocument:
+def document_of(slot: str, plugin: Plugin, provider: attrs.AttrsInstance) -> wire.WireDocument:
+    """What travels of a provider."""
     return wire.WireDocument(
         kind="dataset" if slot == "eval_dataset" else slot,
         provider=plugin.name,

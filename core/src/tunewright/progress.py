@@ -31,7 +31,7 @@ def follow(job: Job, *, style: Style = "auto") -> JobStatus:
         The status at the end, whatever it is.
     """
     summary = Summary()
-    view = _view(style)
+    view = view_for(style)
     with view:
         for line in job.log_lines(follow=True):
             if (event := parse_event(line.text)) is not None:
@@ -203,7 +203,8 @@ def _size(count: float) -> str:
     return decimal(int(count))
 
 
-def _view(style: Style) -> View:
+def view_for(style: Style) -> View:
+    """The view for a style."""
     if style == "json":
         return JsonView()
     from rich.console import Console

@@ -394,7 +394,7 @@ def _start(command: list[str]) -> subprocess.Popen[bytes]:
     if sys.platform == "win32":
         return subprocess.Popen(command, env=env, creationflags=subprocess.CREATE_NEW_PROCESS_GROUP)
     # A session of its own: a terminal's Ctrl-C comes to `run` alone, which passes it on once.
-    return subprocess.Popen(command, env=env, start_new_session=True, preexec_fn=_die_with_run)  # noqa: PLW1509 - one thread
+    return subprocess.Popen(command, env=env, start_new_session=True, preexec_fn=die_with_parent)  # noqa: PLW1509 - one thread
 
 
 def _supervise(
@@ -457,7 +457,8 @@ def _prctl(option: int, value: int) -> bool:
         return False
 
 
-def _die_with_run() -> None:
+def die_with_parent() -> None:
+    """Have this process terminated with its parent, where the system can: for `preexec_fn`, in a process of one thread."""
     # If `run` is killed, the command must not go on beside the next attempt. Process 1 takes everything with it anyway.
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
