@@ -11,14 +11,14 @@ import difflib
 import functools
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_origin
 
 import attrs
 
 from tunewright.errors import ExitCode, FetchError, RequestError
 from tunewright.events import Json
 from tunewright.hookspecs import API
-from tunewright.secret import refuse_literal_tokens, secret_fields
+from tunewright.secret import SecretRef, SecretValue, refuse_literal_tokens, secret_fields
 
 if TYPE_CHECKING:
     from cattrs import Converter
@@ -38,11 +38,11 @@ class WireDocument:
         params: the provider's fields that differ from their defaults, without secrets.
     """
 
-    kind: str
-    provider: str
-    distribution: str
-    version: str
-    params: Mapping[str, Json]
+    kind: str = attrs.field(validator=attrs.validators.instance_of(str))
+    provider: str = attrs.field(validator=attrs.validators.instance_of(str))
+    distribution: str = attrs.field(validator=attrs.validators.instance_of(str))
+    version: str = attrs.field(validator=attrs.validators.instance_of(str))
+    params: Mapping[str, Json] = attrs.field(validator=attrs.validators.instance_of(dict))
 
     def dumps(self) -> str:
         """Canonical JSON."""
@@ -84,18 +84,38 @@ def unstructure(provider: attrs.AttrsInstance, field: str) -> dict[str, Json]:
         field: what the user calls it ("model"), for messages.
 
     Raises:
-        RequestError: a field holds something that JSON does not have, or a literal token.
+        RequestError: a field holds something that JSON does not have, is not of its type, or holds a literal token.
     """
     hidden = secret_fields(type(provider))
     given = {a.name: getattr(provider, a.name) for a in attrs.fields(type(provider)) if a.name not in hidden}
-    defaults = {a.name: a.default for a in attrs.fields(type(provider)) if not isinstance(a.default, attrs.Factory)}  # type: ignore[arg-type]
-    params = {k: _converter().unstructure(v) for k, v in given.items() if k not in defaults or defaults[k] != v}
+    defaults = {a.name: _default(a, provider) for a in attrs.fields(type(provider))}
     names = ", ".join(hidden) or "a field declared with secret()"
-    refuse_literal_tokens(params, field, f"Secrets go into {names}, or use a SecretRef to a Kubernetes Secret.")
+    remedy = f"Secrets go into {names}, or use a SecretRef to a Kubernetes Secret."
     try:
-        return dict(json.loads(dumps(params)))
-    except (TypeError, ValueError) as error:
+        params = {k: _converter().unstructure(v) for k, v in given.items() if defaults[k] != v}
+        refuse_literal_tokens(params, field, remedy)
+        plain = dict(json.loads(dumps(params).encode()))
+    except _SecretInParamsError as error:
+        raise RequestError("holds a secret, and this field is not made for one", field=field, remedy=remedy) from error
+    except (TypeError, ValueError, RecursionError) as error:
         raise RequestError(f"cannot travel as JSON: {error}", field=field, remedy="Use plain values.") from error
+    _typed(plain, type(provider))  # what the container would refuse is refused here
+    return plain
+
+
+def _default(attribute: attrs.Attribute[object], provider: attrs.AttrsInstance) -> object:
+    default: Any = attribute.default
+    if isinstance(default, attrs.Factory):  # type: ignore[arg-type]
+        return default.factory(provider) if default.takes_self else default.factory()
+    return default
+
+
+class _SecretInParamsError(Exception):
+    """A SecretValue or SecretRef in a field that travels in plain sight."""
+
+
+def _refuse_secret(_: object) -> Json:
+    raise _SecretInParamsError
 
 
 def structure(cls: type[_T], params: Mapping[str, Json], secrets: Mapping[str, str]) -> _T:
@@ -104,13 +124,30 @@ def structure(cls: type[_T], params: Mapping[str, Json], secrets: Mapping[str, s
     Raises:
         RequestError: a field is unknown or has the wrong type.
     """
-    fields = {a.name: a for a in attrs.fields(attrs.resolve_types(cls))}  # type: ignore[type-var,arg-type]
     values: dict[str, object] = {k: secrets[env] for k, env in secret_fields(cls).items() if env in secrets}
+    values |= _typed(params, cls)
+    try:
+        return cls(**values)
+    except TypeError as error:  # a field without a default is missing
+        problem = f"cannot be made: {error}"
+        raise RequestError(problem, field=cls.__name__, remedy="Give what is missing.") from error
+
+
+def _typed(params: Mapping[str, Json], cls: type) -> dict[str, object]:
+    """The params as the types that the class's fields are annotated with."""
+    try:
+        fields = {a.name: a for a in attrs.fields(attrs.resolve_types(cls))}
+    except NameError as error:
+        remedy = "Its author has to import what annotations name, and not under TYPE_CHECKING alone."
+        raise RequestError(
+            f"has an annotation without a meaning: {error}", field=cls.__name__, remedy=remedy
+        ) from error
+    values: dict[str, object] = {}
     for name, value in params.items():
         if name not in fields:
             raise RequestError("is not a field of " + cls.__name__, field=name, remedy=did_you_mean(name, fields))
         values[name] = _structure_field(value, fields[name], cls)
-    return cls(**values)
+    return values
 
 
 def _structure_field(value: Json, attribute: attrs.Attribute[object], cls: type) -> object:
@@ -120,8 +157,9 @@ def _structure_field(value: Json, attribute: attrs.Attribute[object], cls: type)
     try:
         return _converter().structure(value, attribute.type)
     except Exception as error:  # cattrs raises many kinds; all mean: not that type
-        problem = f"is not a {getattr(attribute.type, '__name__', attribute.type)}"
-        raise RequestError(problem, field=f"{cls.__name__}.{attribute.name}", value=value, remedy=str(error)) from error
+        expected = attribute.type.__name__ if type(attribute.type) is type else str(attribute.type)
+        field, remedy = f"{cls.__name__}.{attribute.name}", f"Give a value of type {expected}."
+        raise RequestError(f"is not of type {expected}", field=field, value=value, remedy=remedy) from error
 
 
 def did_you_mean(name: str, known: Mapping[str, object] | list[str]) -> str:
@@ -137,4 +175,23 @@ def _converter() -> Converter:
 
     converter = make_converter(omit_if_default=True)
     configure_union_passthrough(str | int | float | bool | None, converter)
+    for secret in (SecretValue, SecretRef):
+        converter.register_unstructure_hook(secret, _refuse_secret)
+    # A set has no order, and equal requests have equal bytes.
+    converter.register_unstructure_hook_func(
+        _is_set, lambda items: sorted((converter.unstructure(item) for item in items), key=dumps)
+    )
+    # cattrs would make 3 of "3", and True of "no".
+    for kind, taken in {bool: (bool,), int: (int,), float: (float, int), str: (str,)}.items():
+        converter.register_structure_hook(kind, functools.partial(_exactly, taken))
     return converter
+
+
+def _is_set(kind: Any) -> bool:
+    return kind in (set, frozenset) or get_origin(kind) in (set, frozenset)
+
+
+def _exactly(types: tuple[type, ...], value: object, _: type) -> Any:
+    if type(value) not in types:
+        raise TypeError(f"it is a {type(value).__name__}")
+    return value
