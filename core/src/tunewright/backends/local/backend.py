@@ -1,0 +1,285 @@
+"""The client side of the local backend."""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import importlib.util
+import re
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Self
+
+import attrs
+
+from tunewright.backends import Backend, BackendOptions, JobStatus, LogLine
+from tunewright.backends.local import logs
+from tunewright.backends.local.folder import JobFolder, Status
+from tunewright.backends.local.spec import render, secrets_of
+from tunewright.environment import state_home
+from tunewright.errors import AlreadySucceeded, JobError, RequestError
+from tunewright.manifests import Manifests
+from tunewright.specs import JobPlan
+from tunewright.states import JobState
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+# The supervisor gives its processes 30 s.
+_STOP_TIMEOUT = 45.0
+_TICK = 0.05
+
+
+class LocalBackend(Backend):
+    """Runs jobs on this machine: each container is a process, and a folder stands for the volume.
+
+    A supervisor process for each job, which survives the client, runs the init containers one after another and then all
+    workers at the same time, under the same commands and variables as in a cluster. Everything that is known of a job is
+    in its folder below `tunewright.environment.state_home()`, so any process can look after it.
+
+    What is different from a cluster:
+
+    - `python`, `python3` and `torchrun` are those of the client's own Python environment, which has the plugins: images,
+      and the step that installs plugins into them, are ignored. So `base_image=` with a command runs that command here.
+    - Limits of CPU and memory, scheduling, queues, labels' selectors, service accounts and `pod_overrides` are ignored.
+      Asked-for GPUs are dealt out to the workers by CUDA_VISIBLE_DEVICES.
+    - Steps begin with the environment of whoever submitted or resumed the job, less the variables that launchers set.
+    - The init containers run once and not once for each worker: local workers share what these bring.
+    - If one worker has to be started again, all are: a rendezvous needs all of them. Any exit code of 128 or more does so.
+    - Literal secrets lie in a file that only its owner may read, until the job has succeeded or is deleted, because a job
+      can be resumed from another terminal. A step's process gets those of its own container.
+    - `delete`, and `ttl=` some time after the end, remove the result with the job. Nothing waits for the ttl: an expired
+      job goes when jobs are next looked at.
+    """
+
+    sees_client_files: ClassVar[bool] = True
+
+    def __init__(self, jobs: Path) -> None:
+        self._jobs = jobs
+
+    @classmethod
+    def connect(cls, options: BackendOptions) -> Self:  # noqa: ARG003 - there is one local machine
+        """Make one; nothing is created on the disk."""
+        # Without links: a job's supervisor is known by this path.
+        return cls((state_home() / "jobs").resolve())
+
+    def render(self, plan: JobPlan) -> Manifests:
+        """A LocalJob and its LocalFiles: the commands, variables and folders that the supervisor will use."""
+        return render(plan, self._jobs / plan.name)
+
+    def submit(self, plan: JobPlan) -> None:
+        """Start the job, or go on with the very same job where it stopped.
+
+        Raises:
+            RequestError: the plan has something that only Kubernetes can do, or this machine lacks a library.
+            AlreadySucceeded: the very same job has succeeded.
+            JobError: the name belongs to a job that is running, or to another plan.
+        """
+        documents, secrets = self.render(plan), secrets_of(plan)
+        _check_machine(plan)
+        with self._lock(plan.name):
+            job = self._existing(plan.name)
+            if job is None:
+                job = JobFolder.create(self._jobs / plan.name, documents, secrets)
+                if plan.suspend:
+                    return job.write(Status(state=JobState.SUSPENDED, detail=job.go_on()))
+                try:
+                    return job.start_supervisor()
+                except BaseException:
+                    job.remove()
+                    raise
+            self._refuse_taken(job, documents)
+            if not plan.suspend:
+                job.keep_secrets(secrets)  # they may have been renewed
+                self._start(job)
+        return None
+
+    def get(self, name: str) -> JobStatus:  # noqa: D102 - the base's
+        job = self._job(name)
+        return self._status(job, job.status())
+
+    def list(self, labels: Mapping[str, str] | None = None) -> builtins.list[JobStatus]:  # noqa: D102 - the base's
+        found = []
+        for path in self._jobs.glob("[!.]*/job.json"):
+            with contextlib.suppress(JobError, FileNotFoundError):  # deleted just now
+                found.append(self.get(path.parent.name))
+        wanted = dict(labels or {}).items()
+        chosen = [status for status in found if wanted <= status.labels.items()]
+        return sorted(chosen, key=lambda status: status.created or datetime.min.replace(tzinfo=UTC), reverse=True)
+
+    def logs(  # noqa: D102 - the base's
+        self, name: str, *, follow: bool = False, step: str | None = None, worker: int | None = None
+    ) -> Iterator[LogLine]:
+        job = self._job(name)
+        files = _log_files(job)
+        steps = builtins.list(dict.fromkeys(file.step for file in files))
+        if step is not None and step not in steps:
+            raise JobError(f"Job {name!r} has no step {step!r}: it has {', '.join(steps)}.", name=name)
+        workers = max(file.worker for file in files) + 1
+        if worker is not None and not 0 <= worker < workers:
+            raise JobError(f"Job {name!r} has no worker {worker}: it has {workers}, from 0.", name=name)
+        chosen = [f for f in files if step in (None, f.step) and worker in (None, f.worker)]
+        return logs.follow(chosen, lambda: _at_rest(job)) if follow else logs.read(chosen)
+
+    def suspend(self, name: str) -> None:  # noqa: D102 - the base's
+        with self._lock(name):
+            job = self._job(name)
+            state = JobState(job.status().state)
+            if state.final:
+                raise JobError(f"Job {name!r} has {state.lower()} already: there is nothing to suspend.", name=name)
+            _stop(job)
+            status = job.read()
+            if not JobState(status.state).at_rest:  # its supervisor could not say so
+                job.write(attrs.evolve(status, state=JobState.SUSPENDED, detail=job.go_on()))
+
+    def resume(self, name: str) -> None:  # noqa: D102 - the base's
+        with self._lock(name):
+            job = self._job(name)
+            state = JobState(job.status().state)
+            if state is JobState.SUCCEEDED:
+                raise JobError(f"Job {name!r} has succeeded already: there is nothing to resume.", name=name)
+            if not state.at_rest:
+                raise JobError(f"Job {name!r} is {state.lower()}. Follow it: tunewright logs -f {name}", name=name)
+            self._start(job)
+
+    def delete(self, name: str) -> None:  # noqa: D102 - the base's
+        with self._lock(name):
+            job = self._job(name)
+            _stop(job)
+            job.remove()
+
+    def result_folder(self, name: str) -> Path | None:
+        """The finished model's folder, `output/model` in the workspace."""
+        return _result(self._job(name))
+
+    def _start(self, job: JobFolder) -> None:
+        _stop(job)  # what an interruption may have left
+        job.start_supervisor()
+
+    def _job(self, name: str) -> JobFolder:
+        job = self._existing(name)
+        if job is None:
+            raise JobError(f"There is no job {name!r} on this machine. See: tunewright list", name=name)
+        return job
+
+    def _existing(self, name: str) -> JobFolder | None:
+        path = self._jobs / name
+        if not _NAME.fullmatch(name) or not (path / "job.json").exists():
+            return None
+        job = JobFolder(path)
+        if not _has_expired(job):
+            return job
+        job.remove()
+        return None
+
+    def _refuse_taken(self, job: JobFolder, documents: Manifests) -> None:
+        name, state = job.name, JobState(job.status().state)
+        if differences := job.differences(documents):
+            raise JobError(
+                f"There is a job {name!r} already, {state.lower()}, and it is another one: {', '.join(differences)} differ. "
+                f"Choose another name, or delete it with its result: tunewright delete {name}",
+                name=name,
+            )
+        if state is JobState.SUCCEEDED:
+            message = f"Job {name!r} has succeeded already, with the very same plan. To run it again: tunewright delete {name}"
+            raise AlreadySucceeded(message, name=name)
+        if not state.at_rest:
+            raise JobError(f"Job {name!r} is {state.lower()} already. Follow it: tunewright logs -f {name}", name=name)
+
+    def _status(self, job: JobFolder, status: Status) -> JobStatus:
+        state = JobState(status.state)
+        result = _result(job)
+        return JobStatus(
+            name=job.name,
+            state=state,
+            detail=status.detail or _detail(job, status),
+            created=job.created(),
+            started=_moment(status.started),
+            finished=_moment(status.finished),
+            result=str(result) if result else None,
+            labels=job.labels(),
+        )
+
+    def _lock(self, name: str) -> BaseFileLock:
+        """One client at a time changes a job."""
+        from filelock import FileLock
+
+        if not _NAME.fullmatch(name):
+            self._job(name)
+        folder = self._jobs / ".locks"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return FileLock(folder / f"{name}.lock")
+
+
+def _check_machine(plan: JobPlan) -> None:
+    """Refuse what would fail in the first step for want of a library."""
+    words = {word for container in (*plan.init_containers, plan.main) for word in container.command}
+    needed = {
+        "psutil": "tunewright[local]",
+        "filelock": "tunewright[local]",
+        **({"tunewright_launcher": "tunewright[local]"} if "tunewright_launcher" in words else {}),
+        **({"torch": "torch"} if "torchrun" in words else {}),
+    }
+    for module, distribution in needed.items():
+        if importlib.util.find_spec(module) is None:
+            problem = f"needs the module {module}, which this Python environment lacks"
+            remedy = f"Install it: pip install '{distribution}'"
+            raise RequestError(problem, field="backend", value="local", remedy=remedy)
+
+
+def _stop(job: JobFolder) -> None:
+    """End the supervisor and everything that runs for the job; returns when nothing is left."""
+    import psutil
+
+    from tunewright.backends.local import process
+
+    if job.is_supervised():
+        job.stop_file.touch()
+        end = time.monotonic() + _STOP_TIMEOUT
+        while job.is_supervised() and time.monotonic() < end:
+            time.sleep(_TICK)
+        if job.is_supervised() and (pid := job.read().pid):
+            with contextlib.suppress(psutil.Error):
+                psutil.Process(pid).kill()
+    process.end_all(job.workspace, patience=_STOP_TIMEOUT)
+
+
+def _at_rest(job: JobFolder) -> bool:
+    try:
+        return JobState(job.status().state).at_rest
+    except FileNotFoundError:  # deleted
+        return True
+
+
+def _log_files(job: JobFolder) -> list[logs.LogFile]:
+    spec = job.spec()
+    containers = [(step.name, 0) for step in spec.steps]
+    containers += [(spec.worker.name, worker) for worker in range(spec.num_workers)]
+    return [logs.LogFile(step, worker, job.log(step, worker)) for step, worker in containers]
+
+
+def _detail(job: JobFolder, status: Status) -> str:
+    state = JobState(status.state)
+    if state.at_rest:
+        return ""
+    files = [file for file in _log_files(job) if not status.step or file.step == status.step]
+    return logs.detail(state, files) or status.step
+
+
+def _result(job: JobFolder) -> Path | None:
+    folder = job.workspace / "output" / "model"
+    return folder if folder.is_dir() else None
+
+
+def _has_expired(job: JobFolder) -> bool:
+    if (finished := job.read().finished) is None:
+        return False
+    ttl = job.spec().ttl
+    return ttl is not None and time.time() > finished + ttl
+
+
+def _moment(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,248 @@
+"""A job's folder: everything that is known of the job, readable by any process, also after a crash.
+
+job.json          the documents that `render` made, secrets redacted, and when the job was submitted
+secrets.json      the literal secrets, for its owner alone; removed when the job has succeeded
+status.json       where the job is, and its supervisor's process id; replaced as a whole
+stop              present: the supervisor is asked to end
+config/           the job's configuration files
+workspace/        stands for the volume: model/, dataset/, eval_dataset/, output/
+packages/         what is pip-installed for the job
+workers/N/        what a pod has to itself: the verdict and the termination message
+logs/             STEP-WORKER.log, and under ranks/ each rank's own
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import attrs
+
+from tunewright.backends.local.spec import FILES, JOB, Spec
+from tunewright.errors import JobError
+from tunewright.events import Json
+from tunewright.manifests import Manifests
+from tunewright.runner import write_atomically
+from tunewright.states import JobState
+from tunewright.wire import dumps
+
+_MODULE = "tunewright.backends.local"
+_START_TIMEOUT = 60.0
+_TICK = 0.02
+
+
+@attrs.frozen(kw_only=True)
+class Status:
+    """What the supervisor says of the job.
+
+    Attributes:
+        state: a JobState.
+        detail: about the state.
+        step: the container that runs, while init containers do.
+        started: when the first step started, in seconds since the epoch.
+        finished: when the job ended, in seconds since the epoch.
+        pid: the supervisor's process id.
+        scratch: folder that stands for the pods' /tmp.
+    """
+
+    state: str = JobState.CREATED
+    detail: str = ""
+    step: str = ""
+    started: float | None = None
+    finished: float | None = None
+    pid: int | None = None
+    scratch: str | None = None
+
+
+class JobFolder:
+    """The folder of one job; see the module's description."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def name(self) -> str:
+        """The job's name."""
+        return self.path.name
+
+    @property
+    def stop_file(self) -> Path:
+        """Present: the supervisor is asked to end."""
+        return self.path / "stop"
+
+    @property
+    def workspace(self) -> Path:
+        """Stands for the volume."""
+        return self.path / "workspace"
+
+    @property
+    def logs(self) -> Path:
+        """Folder of the logs."""
+        return self.path / "logs"
+
+    def log(self, step: str, worker: int) -> Path:
+        """The log of one container."""
+        return self.logs / f"{step}-{worker}.log"
+
+    # What was submitted.
+
+    @classmethod
+    def create(cls, path: Path, documents: Manifests, secrets: Mapping[str, Mapping[str, str]]) -> JobFolder:
+        """Make it whole, or not at all.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        new = cls(path.with_name(f".new-{path.name}"))
+        shutil.rmtree(new.path, ignore_errors=True)
+        new.path.mkdir(mode=0o700)
+        try:
+            for folder in (new.logs, new.workspace / "output", new.path / "config"):
+                folder.mkdir(parents=True)
+            for name, text in documents.of_kind(FILES)[0]["data"].items():  # type: ignore[union-attr]
+                (new.path / "config" / name).write_text(str(text), "utf-8")
+            record = {"created": time.time(), "documents": list(documents)}
+            (new.path / "job.json").write_text(dumps(record), "utf-8")
+            new.keep_secrets(secrets)
+            new.write(Status())
+            new.path.rename(path)
+        finally:
+            shutil.rmtree(new.path, ignore_errors=True)
+        return cls(path)
+
+    def documents(self) -> list[dict[str, Json]]:
+        """The documents that the job was made from, secrets redacted."""
+        return list(self._record()["documents"])  # type: ignore[arg-type]
+
+    def created(self) -> datetime:
+        """When it was submitted."""
+        return datetime.fromtimestamp(float(str(self._record()["created"])), UTC)
+
+    def spec(self) -> Spec:
+        """What the supervisor follows."""
+        return Spec.read(self.documents()[0])
+
+    def labels(self) -> dict[str, str]:
+        """The job's labels."""
+        return dict(self.documents()[0]["metadata"]["labels"])  # type: ignore[call-overload,index,arg-type]
+
+    def _record(self) -> dict[str, Json]:
+        record: dict[str, Json] = json.loads((self.path / "job.json").read_text("utf-8"))
+        return record
+
+    def differences(self, documents: Manifests) -> list[str]:
+        """Where other documents differ from these: "spec.worker.command", at most three."""
+        ours = {str(d["kind"]): d for d in self.documents()}
+        theirs = {str(d["kind"]): d for d in json.loads(dumps(list(documents)))}
+        found = _differences(ours[JOB], theirs[JOB], "")
+        return sorted([*found, *_differences(ours[FILES], theirs[FILES], "")])[:3]
+
+    def keep_secrets(self, secrets: Mapping[str, Mapping[str, str]]) -> None:
+        """Keep the literal secrets, for their owner alone, until the job has succeeded."""
+        file = self.path / "secrets.json"
+        file.unlink(missing_ok=True)
+        if secrets:
+            handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(handle, "w", encoding="utf-8") as out:
+                out.write(dumps(secrets))
+
+    def secrets(self) -> dict[str, dict[str, str]]:
+        """The literal secrets: container → variable → value."""
+        try:
+            return dict(json.loads((self.path / "secrets.json").read_text("utf-8")))
+        except FileNotFoundError:
+            return {}
+
+    # Where it is.
+
+    def write(self, status: Status) -> None:
+        """Replace the status."""
+        write_atomically(self.path / "status.json", dumps(attrs.asdict(status)))
+
+    def read(self) -> Status:
+        """What the supervisor last said; it may be dead."""
+        return Status(**json.loads((self.path / "status.json").read_text("utf-8")))
+
+    def status(self) -> Status:
+        """Where the job is, also if its supervisor could not say so any more."""
+        status = self.read()
+        if JobState(status.state).at_rest or self.is_supervised():
+            return status
+        status = self.read()  # it may have ended between the two looks
+        if JobState(status.state).at_rest:
+            return status
+        detail = f"It was interrupted: its processes were killed, or the machine was restarted. {self.go_on()}"
+        return attrs.evolve(status, state=JobState.SUSPENDED, detail=detail)
+
+    def go_on(self) -> str:
+        """What to do with a job that has not ended."""
+        return f"Go on from the newest checkpoint: tunewright resume {self.name}"
+
+    def is_supervised(self) -> bool:
+        """Whether the job's supervisor lives.
+
+        Its command line tells it from another process that has got its number since. A start time would do less: it
+        seems to change when the machine's clock is set.
+        """
+        import psutil
+
+        pid = self.read().pid
+        if pid is None:
+            return False
+        try:
+            process = psutil.Process(pid)
+            return process.status() != psutil.STATUS_ZOMBIE and process.cmdline()[-1:] == [str(self.path)]
+        except (psutil.Error, OSError):
+            return False
+
+    def start_supervisor(self) -> None:
+        """Start the supervisor, which survives this process, and wait until it is at work.
+
+        Raises:
+            JobError: it could not start.
+        """
+        self.stop_file.unlink(missing_ok=True)
+        command = [sys.executable, "-P", "-m", _MODULE, str(self.path)]
+        with (self.logs / "supervisor.log").open("ab") as log:
+            process = _start_detached(command, self.path, log.fileno())
+        # Reaped when it ends, should this process live longer.
+        threading.Thread(target=process.wait, daemon=True).start()
+        end = time.monotonic() + _START_TIMEOUT
+        while self.read().pid != process.pid:
+            if process.poll() is not None or time.monotonic() > end:
+                text = (self.logs / "supervisor.log").read_text("utf-8", errors="replace")[-2000:]
+                raise JobError(f"The supervisor of job {self.name!r} did not start. It said: {text}", name=self.name)
+            time.sleep(_TICK)
+
+    def remove(self) -> None:
+        """Remove everything."""
+        gone = self.path.with_name(f".gone-{self.name}-{os.urandom(4).hex()}")
+        self.path.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+def _start_detached(command: list[str], folder: Path, log: int) -> subprocess.Popen[bytes]:
+    if sys.platform == "win32":
+        flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS
+        return subprocess.Popen(
+            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, creationflags=flags
+        )
+    return subprocess.Popen(
+        command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+    )
+
+
+def _differences(ours: Json, theirs: Json, path: str) -> Iterator[str]:
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for key in {*ours, *theirs}:
+            yield from _differences(ours.get(key), theirs.get(key), f"{path}.{key}" if path else key)
+    elif ours != theirs:
+        yield path

@@ -1,0 +1,252 @@
+"""The supervisor: one process for each job, which starts its steps and workers and sees to their ends.
+
+It does what Kubernetes and the training operator do for a PyTorchJob whose restart policy is `ExitCode`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+import attrs
+
+from tunewright.backends.local import process
+from tunewright.backends.local.folder import JobFolder, Status
+from tunewright.backends.local.spec import Program, paths_in
+from tunewright.runner import FAILURE, read_verdict
+from tunewright.states import JobState
+
+_TICK = 0.1
+_LAST_FINAL_CODE = 127
+# Seconds that the other workers have, once one has to be started again, to end by themselves and say why.
+_SETTLE = 5.0
+# `run` gives its command 25 s and then kills it; whatever has not ended by then is killed.
+GRACE = 30.0
+
+
+class _Stop(Exception):  # noqa: N818 - not an error
+    """Somebody asked the supervisor to end the job's processes."""
+
+
+class _Failed(Exception):  # noqa: N818 - the state's name
+    """The job has failed; the message is its cause and remedy."""
+
+
+def supervise(path: Path) -> int:
+    """Run the job in a folder to its end.
+
+    Returns:
+        The exit code of the process: 0 whatever became of the job; 1 if another supervisor is at work.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path / "supervisor.lock", timeout=_SETTLE)
+    try:
+        with lock:
+            Supervisor(JobFolder(path)).run()
+    except Timeout:
+        sys.stderr.write("another supervisor is at work\n")
+        return FAILURE
+    return 0
+
+
+class Supervisor:
+    """Runs one job; what it knows that others may want is in the job's status."""
+
+    def __init__(self, job: JobFolder) -> None:
+        self._job = job
+        self._spec = job.spec()
+        self._secrets = job.secrets()
+        self._scratch = Path(tempfile.mkdtemp(prefix="tunewright-"))
+        programs = job.path / "bin"
+        process.write_programs(programs)
+        self._base = process.client_environment(os.environ, programs)
+        self._running: list[subprocess.Popen[bytes]] = []
+        self._signalled = False
+        now = job.read()
+        self._started = now.started or time.time()
+        self._status = Status(pid=os.getpid(), scratch=str(self._scratch), started=self._started)
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, self._on_signal)
+
+    def run(self) -> None:
+        """Do everything, and say how it ended."""
+        self._say(JobState.CREATED)
+        try:
+            self._empty_pods()
+            self._initialise()
+            self._train()
+            end, detail = JobState.SUCCEEDED, ""
+        except _Failed as failure:
+            end, detail = JobState.FAILED, str(failure)
+        except _Stop:
+            end, detail = JobState.SUSPENDED, self._job.go_on()
+        except Exception as error:  # whatever it is, the job must not look as if it ran
+            traceback.print_exc()
+            end, detail = JobState.FAILED, f"The supervisor failed: {type(error).__name__}: {error}"
+        self._end_everything()
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        if end is JobState.SUCCEEDED:
+            self._job.keep_secrets({})
+        self._status = attrs.evolve(self._status, finished=time.time() if end.final else None, scratch=None)
+        self._say(end, detail)
+
+    def _say(self, state: JobState, detail: str = "", step: str = "") -> None:
+        self._status = attrs.evolve(self._status, state=state, detail=detail, step=step)
+        self._job.write(self._status)
+
+    def _on_signal(self, _: int, __: FrameType | None) -> None:
+        self._signalled = True
+
+    def _empty_pods(self) -> None:
+        """New pods have nothing of the former ones."""
+        for name in ("workers", "packages"):
+            shutil.rmtree(self._job.path / name, ignore_errors=True)
+        (self._job.path / "packages").mkdir()
+
+    # The init containers. They run once, not once for each worker: local workers share the folders that the steps fill.
+
+    def _initialise(self) -> None:
+        for program in self._spec.steps:
+            self._say(JobState.DOWNLOADING, step=program.name)
+            self._step(program)
+            self._refuse_verdict(0)  # `run` would do no more than exit with it
+
+    def _step(self, program: Program) -> None:
+        for _ in range(self._spec.max_restarts + 1):
+            code = self._wait(program, self._start(program, 0, backend={process.WORKER: f"{self._job.name}-worker-0"}))
+            self._end_everything()
+            if code == 0:
+                return
+            if code <= _LAST_FINAL_CODE:
+                break
+        raise _Failed(
+            f"Step {program.name} ended with exit code {code}. "
+            f"Its log says why: tunewright logs {self._job.name} --step {program.name}"
+        )
+
+    def _wait(self, program: Program, running: subprocess.Popen[bytes]) -> int:
+        for _ in self._ticks():
+            if (code := process.exit_code(running)) is not None:
+                return code
+            if self._spec.deadline and time.time() > self._started + self._spec.deadline:
+                raise _Failed(
+                    f"Step {program.name} did not end within the job's deadline of {self._spec.deadline} seconds. "
+                    "Give it more time with deadline=."
+                )
+        raise AssertionError("ticks go on for ever")
+
+    # The workers.
+
+    def _train(self) -> None:
+        """Start the workers together, until they have succeeded or failed: a rendezvous needs all of them."""
+        while not self._round():
+            self._say(JobState.RESTARTING, self._status.detail)
+
+    def _round(self) -> bool:
+        """One life of all workers; returns whether the job has succeeded with it."""
+        workers = self._start_workers()
+        self._say(JobState.RUNNING)
+        settled = None
+        for _ in self._ticks():
+            codes = [process.exit_code(worker) for worker in workers]
+            self._refuse_final(codes)
+            successes = codes.count(0)
+            if successes == len(codes) or (self._spec.elastic and successes):
+                return True
+            again = [i for i, code in enumerate(codes) if code is not None and code > _LAST_FINAL_CODE]
+            if again and settled is None:
+                settled = time.monotonic() + _SETTLE
+                self._status = attrs.evolve(
+                    self._status, detail=f"worker {again[0]} ended with exit code {codes[again[0]]}"
+                )
+            if settled is not None and (None not in codes or time.monotonic() > settled):
+                break
+        self._end_everything()
+        for worker in range(len(workers)):
+            self._refuse_verdict(worker)
+        return False
+
+    def _start_workers(self) -> list[subprocess.Popen[bytes]]:
+        port = process.free_port()
+        started = []
+        for worker in range(self._spec.num_workers):
+            ranks = self._job.logs / "ranks" / f"{self._spec.worker.name}-{worker}"
+            backend = process.distributed_environment(
+                self._spec, job=self._job.name, worker=worker, port=port, logs=ranks
+            )
+            started.append(self._start(self._spec.worker, worker, backend=backend))
+        return started
+
+    def _refuse_final(self, codes: list[int | None]) -> None:
+        for worker, code in enumerate(codes):
+            if code and code <= _LAST_FINAL_CODE:
+                log = paths_in(self._job.path, worker).termination_log
+                said = log.read_text("utf-8", errors="replace").strip() if log.exists() else ""
+                raise _Failed(
+                    said or f"Worker {worker} ended with exit code {code}. See: tunewright logs {self._job.name}"
+                )
+
+    # Both.
+
+    def _refuse_verdict(self, worker: int) -> None:
+        if verdict := read_verdict(paths_in(self._job.path, worker).run):
+            raise _Failed(f"{verdict.cause} {verdict.remedy}".strip())
+
+    def _end_everything(self) -> None:
+        """End what was started, and what that has started; returns when nothing is left."""
+        for running in self._running:
+            process.terminate(running)
+        end = time.monotonic() + GRACE
+        while any(process.exit_code(running) is None for running in self._running) and time.monotonic() < end:
+            time.sleep(_TICK)
+        process.end_all(self._job.workspace)
+        for running in self._running:
+            running.wait()
+        self._running.clear()
+
+    def _start(self, program: Program, worker: int, *, backend: dict[str, str]) -> subprocess.Popen[bytes]:
+        paths = paths_in(self._job.path, worker)
+        own, scratch = paths.run.parent, self._scratch / str(worker)
+        if program is self._spec.worker:
+            shutil.rmtree(own, ignore_errors=True)  # a new pod's main container
+        for folder in (paths.run, scratch):
+            folder.mkdir(parents=True, exist_ok=True)
+        env = process.step_environment(
+            {**self._base, **process.share_of_machine(self._spec, worker, self._base)},
+            program,
+            paths,
+            secrets=self._secrets.get(program.name, {}),
+            scratch=scratch,
+            backend={**backend, process.PARENT: str(os.getpid())},
+        )
+        try:
+            running = process.start(program.command, env, folder=own, log=self._job.log(program.name, worker))
+        except OSError as error:
+            raise _Failed(
+                f"The program {program.command[0]!r} could not be started: {error.strerror or error}. "
+                "Install it on this machine, or give its whole path."
+            ) from error
+        self._running.append(running)
+        return running
+
+    def _ticks(self) -> Iterator[None]:
+        """A look at the processes, ten times a second.
+
+        Raises:
+            _Stop: the supervisor is asked to end.
+        """
+        while True:
+            if self._signalled or self._job.stop_file.exists():
+                raise _Stop
+            yield
+            time.sleep(_TICK)
