@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dis
 import inspect
 import json
 import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import CodeType
 
 from tunewright.errors import RequestError
 from tunewright.events import Json
 
 FUNCTION_FILE = "train_func.py"
 PARAMETERS_FILE = "parameters.json"
+
+# The body of a class reads the module's names and its own with the same instruction.
+_READS, _WRITES = ("LOAD_GLOBAL", "LOAD_NAME"), ("STORE_NAME",)
 
 _MAIN = """
 
@@ -75,12 +80,20 @@ def _source(train_func: Callable[..., object], name: str) -> str:
         ) from error
     if not source.startswith(("def ", "async def ")):
         raise RequestError("is decorated or not a top-level def", field="train_func", value=name, remedy=remedy)
-    outer = inspect.getclosurevars(train_func)
-    if used := sorted({*outer.nonlocals, *outer.globals} - {name}):
+    code = train_func.__code__
+    outer = _globals_read(code) & set(train_func.__globals__) | set(code.co_freevars)
+    if used := sorted(outer - {name}):
         problem = f"uses {', '.join(used)} from outside, and only its own source is shipped"
         remedy = "Import and define what it needs in its body, pass values as parameters=, or use script=."
         raise RequestError(problem, field="train_func", value=name, remedy=remedy)
     return source
+
+
+def _globals_read(code: CodeType) -> set[str]:
+    """Names that are read from the module. `inspect.getclosurevars` also gives attributes and what is imported inside."""
+    names = {kind: {i.argval for i in dis.get_instructions(code) if i.opname in kind} for kind in (_READS, _WRITES)}
+    inner = (_globals_read(constant) for constant in code.co_consts if isinstance(constant, CodeType))
+    return (names[_READS] - names[_WRITES]).union(*inner)
 
 
 def _call(train_func: Callable[..., object], name: str, parameters: dict[str, Json]) -> str:
