@@ -82,7 +82,8 @@ def _source(train_func: Callable[..., object], name: str) -> str:
         raise RequestError("is decorated or not a top-level def", field="train_func", value=name, remedy=remedy)
     code = train_func.__code__
     outer = _globals_read(code) & set(train_func.__globals__) | set(code.co_freevars)
-    if used := sorted(outer - {name}):
+    # Every module has a __name__, and the body of a class reads it.
+    if used := sorted(n for n in outer if n != name and not n.startswith("__")):
         problem = f"uses {', '.join(used)} from outside, and only its own source is shipped"
         remedy = "Import and define what it needs in its body, pass values as parameters=, or use script=."
         raise RequestError(problem, field="train_func", value=name, remedy=remedy)
