@@ -17,7 +17,7 @@ import attrs
 from tunewright.backends import Backend, BackendOptions, JobStatus, LogLine
 from tunewright.backends.local import logs
 from tunewright.backends.local.folder import JobFolder, Status
-from tunewright.backends.local.spec import render, secrets_of
+from tunewright.backends.local.render import render, secrets_of
 from tunewright.environment import state_home
 from tunewright.errors import AlreadySucceeded, JobError, RequestError
 from tunewright.manifests import Manifests
@@ -93,18 +93,21 @@ class LocalBackend(Backend):
                     raise
             self._refuse_taken(job, documents)
             if not plan.suspend:
-                job.keep_secrets(secrets)  # they may have been renewed
+                job.renew(documents, secrets)
                 self._start(job)
         return None
 
     def get(self, name: str) -> JobStatus:  # noqa: D102 - the base's
-        job = self._job(name)
-        return self._status(job, job.status())
+        try:
+            job = self._job(name)
+            return self._status(job, job.status())
+        except FileNotFoundError:  # deleted just now
+            raise _no_such(name) from None
 
     def list(self, labels: Mapping[str, str] | None = None) -> builtins.list[JobStatus]:  # noqa: D102 - the base's
         found = []
         for path in self._jobs.glob("[!.]*/job.json"):
-            with contextlib.suppress(JobError, FileNotFoundError):  # deleted just now
+            with contextlib.suppress(JobError):  # deleted just now
                 found.append(self.get(path.parent.name))
         wanted = dict(labels or {}).items()
         chosen = [status for status in found if wanted <= status.labels.items()]
@@ -162,7 +165,7 @@ class LocalBackend(Backend):
     def _job(self, name: str) -> JobFolder:
         job = self._existing(name)
         if job is None:
-            raise JobError(f"There is no job {name!r} on this machine. See: tunewright list", name=name)
+            raise _no_such(name)
         return job
 
     def _existing(self, name: str) -> JobFolder | None:
@@ -172,7 +175,8 @@ class LocalBackend(Backend):
         job = JobFolder(path)
         if not _has_expired(job):
             return job
-        job.remove()
+        with contextlib.suppress(FileNotFoundError):  # another process was first
+            job.remove()
         return None
 
     def _refuse_taken(self, job: JobFolder, documents: Manifests) -> None:
@@ -208,10 +212,14 @@ class LocalBackend(Backend):
         from filelock import FileLock
 
         if not _NAME.fullmatch(name):
-            self._job(name)
+            raise _no_such(name)
         folder = self._jobs / ".locks"
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return FileLock(folder / f"{name}.lock")
+
+
+def _no_such(name: str) -> JobError:
+    return JobError(f"There is no job {name!r} on this machine. See: tunewright list", name=name)
 
 
 def _check_machine(plan: JobPlan) -> None:

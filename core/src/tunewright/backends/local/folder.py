@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -34,6 +35,10 @@ from tunewright.runner import write_atomically
 from tunewright.states import JobState
 from tunewright.wire import dumps
 
+_MAY_CHANGE = re.compile(
+    r"metadata\.(labels|annotations)\b.*|spec\.(deadline|max_restarts|ttl)|data\.run\.py"
+    r"|spec\..*\.env\.TUNEWRIGHT_(DEADLINE|MAX_RESTARTS)"
+)
 _MODULE = "tunewright.backends.local"
 _START_TIMEOUT = 60.0
 _TICK = 0.02
@@ -107,10 +112,7 @@ class JobFolder:
         try:
             for folder in (new.logs, new.workspace / "output", new.path / "config"):
                 folder.mkdir(parents=True)
-            for name, text in documents.of_kind(FILES)[0]["data"].items():  # type: ignore[union-attr]
-                (new.path / "config" / name).write_text(str(text), "utf-8")
-            record = {"created": time.time(), "documents": list(documents)}
-            (new.path / "job.json").write_text(dumps(record), "utf-8")
+            new._keep(documents, time.time())
             new.keep_secrets(secrets)
             new.write(Status())
             new.path.rename(path)
@@ -139,11 +141,23 @@ class JobFolder:
         return record
 
     def differences(self, documents: Manifests) -> list[str]:
-        """Where other documents differ from these: "spec.worker.command", at most three."""
-        ours = {str(d["kind"]): d for d in self.documents()}
-        theirs = {str(d["kind"]): d for d in json.loads(dumps(list(documents)))}
-        found = _differences(ours[JOB], theirs[JOB], "")
-        return sorted([*found, *_differences(ours[FILES], theirs[FILES], "")])[:3]
+        """Where other documents ask for another job: "spec.worker.command", at most three.
+
+        How long it may take, how often it is started again and how it is labelled may change between two starts.
+        """
+        ours, theirs = ({str(d["kind"]): d for d in given} for given in (self.documents(), documents))
+        found = [*_differences(ours[JOB], theirs[JOB]), *_differences(ours[FILES], theirs[FILES])]
+        return sorted(path for path in found if not _MAY_CHANGE.fullmatch(path))[:3]
+
+    def renew(self, documents: Manifests, secrets: Mapping[str, Mapping[str, str]]) -> None:
+        """Take over what may change between two starts."""
+        self._keep(documents, self.created().timestamp())
+        self.keep_secrets(secrets)
+
+    def _keep(self, documents: Manifests, created: float) -> None:
+        for name, text in documents.of_kind(FILES)[0]["data"].items():  # type: ignore[union-attr]
+            (self.path / "config" / name).write_text(str(text), "utf-8")
+        write_atomically(self.path / "job.json", dumps({"created": created, "documents": list(documents)}))
 
     def keep_secrets(self, secrets: Mapping[str, Mapping[str, str]]) -> None:
         """Keep the literal secrets, for their owner alone, until the job has succeeded."""
@@ -240,9 +254,11 @@ def _start_detached(command: list[str], folder: Path, log: int) -> subprocess.Po
     )
 
 
-def _differences(ours: Json, theirs: Json, path: str) -> Iterator[str]:
+def _differences(ours: Json, theirs: Json, path: str = "") -> Iterator[str]:
+    if isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        ours, theirs = ({str(i): item for i, item in enumerate(items)} for items in (ours, theirs))
     if isinstance(ours, dict) and isinstance(theirs, dict):
         for key in {*ours, *theirs}:
-            yield from _differences(ours.get(key), theirs.get(key), f"{path}.{key}" if path else key)
+            yield from _differences(ours.get(key), theirs.get(key), f"{path}.{key}".removeprefix("."))
     elif ours != theirs:
         yield path

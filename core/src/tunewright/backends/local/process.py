@@ -1,148 +1,28 @@
-"""The processes of a job: their environment as a pod would have it, how they start, and how all of them end."""
+"""A job's processes: how they start, and how all of them end."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
-import sysconfig
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunewright import environment
-from tunewright.backends.local.spec import Program, Spec
-from tunewright.environment import Paths
-from tunewright.runner import die_with_parent, usable_cpus
+from tunewright.backends.local.env import LOOPBACK, expand
+from tunewright.runner import die_with_parent
 
 if TYPE_CHECKING:
     import psutil
 
-LOOPBACK = "127.0.0.1"
-# `run` reads them.
-WORKER, PARENT = "TUNEWRIGHT_WORKER", "TUNEWRIGHT_PARENT"
-
-# What a launcher around the client may have left in its environment.
-_LEFT_OVER = re.compile(
-    r"(TUNEWRIGHT|PET|TORCHELASTIC)_.*|MASTER_(ADDR|PORT)|((LOCAL|GROUP|ROLE)_)?(RANK|WORLD_SIZE)|ROLE_NAME"
-)
-_REFERENCE = re.compile(r"\$\$|\$\(([^)]*)\)")
-_SHIMS = {"python": "", "python3": "", "torchrun": " -m torch.distributed.run"}
-
-
-def expand(text: str, env: Mapping[str, str]) -> str:
-    """Replace `$(NAME)` as Kubernetes does: unknown names stay as they are, and `$$` is `$`."""
-    return _REFERENCE.sub(
-        lambda found: "$" if found[1] is None else env.get(found[1], found[0]),
-        text,
-    )
-
-
-def client_environment(env: Mapping[str, str], programs: Path) -> dict[str, str]:
-    """The environment that steps begin with: the client's own, whose Python environment has the plugins.
-
-    Args:
-        env: the client's.
-        programs: folder of the programs that `write_programs` made.
-    """
-    kept = {k: v for k, v in env.items() if not _LEFT_OVER.fullmatch(k)}
-    places = (str(programs), sysconfig.get_path("scripts"), str(Path(sys.executable).parent), kept.get("PATH", ""))
-    return {**kept, "PATH": os.pathsep.join(place for place in places if place)}
-
-
-def write_programs(folder: Path) -> None:
-    """Make `python`, `python3` and `torchrun` be those of this interpreter's environment, activated or not.
-
-    A link would not do: Python looks for its environment beside the name by which it was started.
-    """
-    folder.mkdir(exist_ok=True)
-    if sys.platform == "win32":
-        return  # an environment's Scripts folder has all of them, and is on PATH
-    for name, options in _SHIMS.items():
-        quoted = sys.executable.replace("'", "'\\''")
-        file = folder / name
-        file.write_text(f"#!/bin/sh\nexec '{quoted}'{options} \"$@\"\n", "utf-8")
-        file.chmod(0o700)
-
-
-def step_environment(
-    base: Mapping[str, str],
-    program: Program,
-    paths: Paths,
-    *,
-    secrets: Mapping[str, str],
-    scratch: Path,
-    backend: Mapping[str, str],
-) -> dict[str, str]:
-    """The environment of one process. What the backend sets wins over the container's, as the operator's does.
-
-    Args:
-        base: from `client_environment`.
-        program: what is to run.
-        paths: the worker's.
-        secrets: the container's literal secrets.
-        scratch: stands for the pod's /tmp.
-        backend: what the backend sets besides `paths`.
-    """
-    own = paths.to_env()
-    given: dict[str, str] = {}
-    for name, value in program.env.items():
-        given[name] = expand(value, {**own, **given})
-    pod = {"TMPDIR": str(scratch), "HF_HOME": str(scratch / "hf"), **given, **secrets, **own, **backend}
-    search = (own[environment.PACKAGES], given.get("PYTHONPATH"), base.get("PYTHONPATH"))
-    return {**base, **pod, "PYTHONPATH": os.pathsep.join(place for place in search if place)}
-
-
-def distributed_environment(spec: Spec, *, job: str, worker: int, port: int, logs: Path) -> dict[str, str]:
-    """What the operator sets: for elastic Workers with a c10d rendezvous, or for an image that starts itself.
-
-    Args:
-        spec: the job's.
-        job: its name.
-        worker: index.
-        port: free on this machine, the same for all workers.
-        logs: folder for the output of each rank.
-    """
-    env = {
-        "PYTHONUNBUFFERED": "1",
-        "PET_NPROC_PER_NODE": str(spec.num_procs_per_worker),
-        WORKER: f"{job}-worker-{worker}",
-    }
-    if spec.self_starting:
-        world = spec.num_workers * spec.num_procs_per_worker
-        address = {"MASTER_ADDR": LOOPBACK, "MASTER_PORT": str(port)}
-        rank = {"WORLD_SIZE": str(world), "RANK": str(worker), "PET_NODE_RANK": str(worker)}
-        pet = {f"PET_{k}": v for k, v in address.items()} | {"PET_NNODES": str(spec.num_workers)}
-        return {**env, **address, **rank, **pet}
-    least, most = spec.elastic or (spec.num_workers, spec.num_workers)
-    return {
-        **env,
-        "PET_RDZV_BACKEND": "c10d",
-        "PET_RDZV_ENDPOINT": f"{LOOPBACK}:{port}",
-        "PET_RDZV_ID": job,
-        "PET_NNODES": f"{least}:{most}",
-        # Not the operator's. This machine's own name need not resolve; and each rank's lines are to be told apart.
-        "PET_LOCAL_ADDR": LOOPBACK,
-        "PET_TEE": "3",
-        "PET_LOG_DIR": str(logs),
-    }
-
-
-def share_of_machine(spec: Spec, worker: int, base: Mapping[str, str]) -> dict[str, str]:
-    """What a pod's limits would do: this worker's part of the cores, and of the GPUs where it asked for some."""
-    ranks = spec.num_workers * spec.num_procs_per_worker
-    env = {"OMP_NUM_THREADS": base.get("OMP_NUM_THREADS") or str(max(1, usable_cpus() // ranks))}
-    if spec.gpus and spec.num_workers > 1:
-        first = worker * spec.gpus
-        visible = [d for d in base.get("CUDA_VISIBLE_DEVICES", "").split(",") if d]
-        devices = visible or [str(index) for index in range(spec.num_workers * spec.gpus)]
-        env["CUDA_VISIBLE_DEVICES"] = ",".join(devices[first : first + spec.gpus])
-    return env
+_TICK = 0.05
+# What does not even end when it is killed waits for the system; nobody can do more.
+_KILL_TIMEOUT = 30.0
 
 
 def free_port() -> int:
@@ -203,17 +83,19 @@ def end_all(workspace: Path, patience: float = 0) -> None:
     """
     import psutil
 
-    if patience and (found := _working_for(workspace)):
+    now = time.monotonic()
+    found = _working_for(workspace)
+    if patience:
         for process in found:
             with contextlib.suppress(psutil.Error):
                 process.terminate()
-        psutil.wait_procs(found, timeout=patience)
-    while found := _working_for(workspace):
-        for process in found:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        psutil.wait_procs(found, timeout=1)
-        time.sleep(0.01)
+    while found and time.monotonic() < now + patience + _KILL_TIMEOUT:
+        if time.monotonic() >= now + patience:
+            for process in found:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+        time.sleep(_TICK)
+        found = _working_for(workspace)
 
 
 def _working_for(workspace: Path) -> list[psutil.Process]:

@@ -19,7 +19,7 @@ from types import FrameType
 
 import attrs
 
-from tunewright.backends.local import process
+from tunewright.backends.local import env, process
 from tunewright.backends.local.folder import JobFolder, Status
 from tunewright.backends.local.spec import Program, paths_in
 from tunewright.runner import FAILURE, read_verdict
@@ -68,12 +68,14 @@ class Supervisor:
         self._secrets = job.secrets()
         self._scratch = Path(tempfile.mkdtemp(prefix="tunewright-"))
         programs = job.path / "bin"
-        process.write_programs(programs)
-        self._base = process.client_environment(os.environ, programs)
+        env.write_programs(programs)
+        self._base = env.client_environment(os.environ, programs)
         self._running: list[subprocess.Popen[bytes]] = []
         self._signalled = False
-        now = job.read()
-        self._started = now.started or time.time()
+        before = job.read()
+        # A job that has failed and is started again has all of its time again.
+        goes_on = before.state != JobState.FAILED
+        self._started = (before.started if goes_on else None) or time.time()
         self._status = Status(pid=os.getpid(), scratch=str(self._scratch), started=self._started)
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, self._on_signal)
@@ -85,7 +87,7 @@ class Supervisor:
             self._empty_pods()
             self._initialise()
             self._train()
-            end, detail = JobState.SUCCEEDED, ""
+            end, detail = JobState.SUCCEEDED, self._farewell()
         except _Failed as failure:
             end, detail = JobState.FAILED, str(failure)
         except _Stop:
@@ -99,6 +101,10 @@ class Supervisor:
             self._job.keep_secrets({})
         self._status = attrs.evolve(self._status, finished=time.time() if end.final else None, scratch=None)
         self._say(end, detail)
+
+    def _farewell(self) -> str:
+        ttl = self._spec.ttl
+        return "" if ttl is None else f"It is removed, with its result, {ttl} seconds after its end."
 
     def _say(self, state: JobState, detail: str = "", step: str = "") -> None:
         self._status = attrs.evolve(self._status, state=state, detail=detail, step=step)
@@ -123,7 +129,7 @@ class Supervisor:
 
     def _step(self, program: Program) -> None:
         for _ in range(self._spec.max_restarts + 1):
-            code = self._wait(program, self._start(program, 0, backend={process.WORKER: f"{self._job.name}-worker-0"}))
+            code = self._wait(program, self._start(program, 0, backend={env.WORKER: f"{self._job.name}-worker-0"}))
             self._end_everything()
             if code == 0:
                 return
@@ -177,13 +183,11 @@ class Supervisor:
         return False
 
     def _start_workers(self) -> list[subprocess.Popen[bytes]]:
-        port = process.free_port()
+        port = str(process.free_port())
         started = []
         for worker in range(self._spec.num_workers):
             ranks = self._job.logs / "ranks" / f"{self._spec.worker.name}-{worker}"
-            backend = process.distributed_environment(
-                self._spec, job=self._job.name, worker=worker, port=port, logs=ranks
-            )
+            backend = env.distributed_environment(self._spec, job=self._job.name, worker=worker, port=port, logs=ranks)
             started.append(self._start(self._spec.worker, worker, backend=backend))
         return started
 
@@ -221,16 +225,16 @@ class Supervisor:
             shutil.rmtree(own, ignore_errors=True)  # a new pod's main container
         for folder in (paths.run, scratch):
             folder.mkdir(parents=True, exist_ok=True)
-        env = process.step_environment(
-            {**self._base, **process.share_of_machine(self._spec, worker, self._base)},
+        variables = env.step_environment(
+            {**self._base, **env.share_of_machine(self._spec, worker, self._base)},
             program,
             paths,
             secrets=self._secrets.get(program.name, {}),
             scratch=scratch,
-            backend={**backend, process.PARENT: str(os.getpid())},
+            backend={**backend, env.PARENT: str(os.getpid())},
         )
         try:
-            running = process.start(program.command, env, folder=own, log=self._job.log(program.name, worker))
+            running = process.start(program.command, variables, folder=own, log=self._job.log(program.name, worker))
         except OSError as error:
             raise _Failed(
                 f"The program {program.command[0]!r} could not be started: {error.strerror or error}. "
