@@ -5,7 +5,12 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import attrs
 import pytest
+
+from tunewright import TrainRun
+from tunewright.runner import newest_checkpoint
+from tunewright_hf import HuggingFaceTrainParams
 
 # Before torch is imported: several test processes share few cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -63,7 +68,6 @@ def dataset_of(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-
 @pytest.fixture(scope="session")
 def sums() -> Callable[[int], list[dict[str, object]]]:
     """Rows of prompt and completion."""
@@ -72,3 +76,80 @@ def sums() -> Callable[[int], list[dict[str, object]]]:
         return [{"prompt": f"What is {n} and {n}?", "completion": f" The sum is {n + n}."} for n in range(count)]
 
     return rows
+
+
+@attrs.frozen
+class Training:
+    """What a training left."""
+
+    output: Path
+    events: list[dict[str, object]]
+
+    @property
+    def result(self) -> Path:
+        return self.output / "model"
+
+    def of(self, event: str) -> list[dict[str, object]]:
+        return [e for e in self.events if e["event"] == event]
+
+    @property
+    def losses(self) -> dict[int, float]:
+        """By step."""
+        return {int(e["step"]): float(e["loss"]) for e in self.of("step")}
+
+
+class Cut(Exception):
+    """Stands for a crash."""
+
+
+@pytest.fixture(scope="session")
+def train(model_folder: Path) -> Callable[..., Training]:
+    """Trains in this process; with `cut_at`, a crash follows the first event of that name and step."""
+
+    def call(
+        output: Path,
+        dataset: Path,
+        *,
+        eval_dataset: Path | None = None,
+        model: Path | None = None,
+        cut_at=None,
+        **given,
+    ) -> Training:
+        events: list[dict[str, object]] = []
+
+        def emit(event) -> None:
+            events.append(dict(event))
+            if cut_at == (event["event"], event.get("step")):
+                raise Cut
+
+        output.mkdir(exist_ok=True)
+        run = TrainRun(
+            model=model or model_folder,
+            dataset=dataset,
+            eval_dataset=eval_dataset,
+            output=output,
+            resume_from=newest_checkpoint(output / "checkpoints"),
+            emit=emit,
+        )
+        try:
+            HuggingFaceTrainParams(**given).train(run)
+        except Cut:
+            pass
+        else:
+            assert cut_at is None, "the training was to be cut off"
+        return Training(output, events)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def qa(tmp_path_factory: pytest.TempPathFactory, sums: Callable[[int], list[dict[str, object]]]) -> Path:
+    """41 rows to train on, a number that no batch divides, and 11 to evaluate on; their lengths differ."""
+    folder = tmp_path_factory.mktemp("data") / "qa"
+    folder.mkdir()
+    rows = sums(52)
+    for i, row in enumerate(rows):
+        row["prompt"] = str(row["prompt"]) + " What is the sum?" * (i % 4)
+    for name, part in (("train", rows[:41]), ("validation", rows[41:])):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part), encoding="utf-8")
+    return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -28,21 +29,29 @@ def barrier() -> None:
 def with_speed(base: type[transformers.Trainer]) -> type[transformers.Trainer]:
     """A subclass of a Trainer class that logs `tokens_per_second`: learnt tokens of all ranks, over training time.
 
-    Time spent in evaluation and in saving is not counted; see `Pauses`.
+    Time spent in evaluation and in saving is not counted; see `Pauses`. A training is the same with evaluations as
+    without, and one that is resumed when it has made its last step makes no further one.
     """
-    return cast("type[transformers.Trainer]", type(base.__name__, (_Speed, base), {}))
+    return cast("type[transformers.Trainer]", type(base.__name__, (_Exact, base), {}))
 
 
-class _Speed(transformers.Trainer):  # type: ignore[misc]
+class _Exact(transformers.Trainer):  # type: ignore[misc]
     # Tokens since the last log, of this rank; kept on its device, so that counting does not wait for it.
     _learnt: torch.Tensor | float = 0.0
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[dict[str, torch.Tensor]], num_batches: int, device: torch.device
     ) -> tuple[list[dict[str, torch.Tensor]], torch.Tensor | int | None]:
+        if self.state.global_step >= self.state.max_steps:  # transformers looks only after a step
+            return [], None
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._learnt = self._learnt + sum((b["labels"][:, 1:] != IGNORED).sum() for b in batches)
         return batches, items
+
+    def evaluate(self, *args: object, **keywords: object) -> dict[str, float]:
+        # Its data loader draws a seed. A checkpoint may lie before that, and a resumed training would draw other numbers.
+        with torch.random.fork_rng(devices=[]):
+            return cast("dict[str, float]", super().evaluate(*args, **keywords))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
@@ -92,6 +101,35 @@ class Pauses(transformers.TrainerCallback):  # type: ignore[misc]
 def pauses_of(trainer: transformers.Trainer) -> Pauses:
     """The trainer's own Pauses."""
     return next(c for c in trainer.callback_handler.callbacks if isinstance(c, Pauses))
+
+
+class Unlogged(transformers.TrainerCallback):  # type: ignore[misc]
+    """Keeps the loss of the steps since the last log in the checkpoint: the next log is the mean over these, too."""
+
+    def __init__(self, trainer: transformers.Trainer, run: TrainRun) -> None:
+        self._trainer = trainer
+        self._resume_from = run.resume_from
+        self._file = f"unlogged_{run.rank}.json"
+
+    def on_train_begin(self, *_: object, **__: object) -> None:
+        """Take up what the checkpoint has for this rank."""
+        if self._resume_from and (file := self._resume_from / self._file).is_file():
+            record = json.loads(file.read_text(encoding="utf-8"))
+            self._trainer._tr_loss += record["loss"]
+            self._trainer._globalstep_last_logged = record["logged"]
+
+    def on_save(
+        self, args: transformers.TrainingArguments, state: transformers.TrainerState, *_: object, **__: object
+    ) -> None:
+        """Write it beside the weights."""
+        record = {"loss": self._trainer._tr_loss.item(), "logged": self._trainer._globalstep_last_logged}
+        file = checkpoint_folder(args, state) / self._file
+        file.write_text(json.dumps(record), encoding="utf-8")
+
+
+def checkpoint_folder(args: transformers.TrainingArguments, state: transformers.TrainerState) -> Path:
+    """The folder of the checkpoint that is being saved."""
+    return Path(args.output_dir, f"checkpoint-{state.global_step}")
 
 
 class Events(transformers.TrainerCallback):  # type: ignore[misc]
@@ -155,7 +193,7 @@ class Events(transformers.TrainerCallback):  # type: ignore[misc]
     ) -> None:
         """Mark the checkpoint complete, once all ranks have written their part, and only then remove older ones."""
         barrier()
-        folder = Path(args.output_dir, f"checkpoint-{state.global_step}")
+        folder = checkpoint_folder(args, state)
         if self._run.rank == 0:
             from tunewright.runner import mark_checkpoint
 

@@ -42,7 +42,8 @@ class Collator:
 
 
 def level(samples: datasets.Dataset, multiple: int, pad_id: int) -> datasets.Dataset:
-    """Add samples without labels until their number is a multiple of the samples in one step's batches.
+    """Add samples without labels until their number is a multiple of the samples in one step: of all ranks' batches,
+    accumulated ones included.
 
     Ranks must run the same number of batches. Left to itself, accelerate lets the ranks that fall short see samples of
     the epoch's beginning again. A sample without labels adds nothing to a loss that is divided by the number of learnt

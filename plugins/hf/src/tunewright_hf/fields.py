@@ -63,7 +63,8 @@ def describe_type(annotation: object) -> str:
     alternatives = list(dict.fromkeys(_alternatives(annotation)))
     if any(a.startswith("'") for a in alternatives):
         alternatives = [a for a in alternatives if a != "str"]
-    return " | ".join(sorted(alternatives, key=lambda a: a == "None"))
+    # Sorted: typing keeps one object for `str | list` and `list | str`, in the order that the process saw first.
+    return " | ".join(sorted(alternatives, key=lambda a: (a == "None", "" if a.startswith("'") else a)))
 
 
 def _alternatives(annotation: object) -> Iterator[str]:

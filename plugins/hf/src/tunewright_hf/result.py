@@ -18,7 +18,8 @@ from tunewright_hf.callbacks import barrier
 from tunewright_hf.data import Prepared
 from tunewright_hf.labels import Encoder
 from tunewright_hf.params import HuggingFaceTrainParams
-from tunewright_hf.standins import differing_fields
+from tunewright_hf.real import build_lora
+from tunewright_hf.standins import LoraConfig, differing_fields
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ def pad_id(tokenizer: transformers.PreTrainedTokenizerBase) -> int:
 def card(trainer: transformers.Trainer, params: HuggingFaceTrainParams, run: TrainRun, data: Prepared) -> str:
     """The model card: how to load the model, and how it came to be."""
     adapter = params.lora_config is not None and not params.merge
-    lora = _lora(trainer) if params.lora_config is not None else None
+    lora = _lora(params.lora_config) if params.lora_config is not None else None
     sections = {
         "Result": _losses(trainer.state.log_history) | {"steps": trainer.state.global_step},
         "Data": {
@@ -119,9 +120,10 @@ def card(trainer: transformers.Trainer, params: HuggingFaceTrainParams, run: Tra
     return f"{_head(adapter)}\n# Model trained with Tunewright\n\n{_how_to_load(adapter, run)}\n{body}"
 
 
-def _lora(trainer: transformers.Trainer) -> dict[str, object]:
-    config = trainer.model.peft_config["default"]
-    return differing_fields(config, type(config), frozenset({"base_model_name_or_path", "peft_version"}))
+def _lora(given: LoraConfig) -> dict[str, object]:
+    # As it was built: peft puts every single layer's name in the place of "all-linear" when it takes it into use.
+    config = build_lora(given)
+    return differing_fields(config, type(config), LoraConfig.derived)
 
 
 def _head(adapter: bool) -> str:

@@ -17,7 +17,7 @@ from tunewright.errors import RequestError
 from tunewright.providers import TrainRun
 from tunewright_hf import data as data_
 from tunewright_hf import real, result
-from tunewright_hf.callbacks import Events, Pauses, TokenLoss, barrier, quiet, token_losses, with_speed
+from tunewright_hf.callbacks import Events, Pauses, TokenLoss, Unlogged, barrier, quiet, token_losses, with_speed
 from tunewright_hf.collate import Collator, level
 from tunewright_hf.inputs import MARKER
 from tunewright_hf.labels import Encoder
@@ -45,6 +45,7 @@ def train(params: HuggingFaceTrainParams, run: TrainRun) -> None:
     clear_incomplete(run)
     model = load_model(folder, params, args)
     use_cache = model.config.use_cache
+    args.eval_on_start |= owes_evaluation(args, run.resume_from)
     cls = real.trainer_class(params.transformer_class)
     trainer = build_trainer(cls, run, args, model=model, tokenizer=tokenizer, data=data)
 
@@ -122,6 +123,15 @@ def clear_incomplete(run: TrainRun) -> None:
     barrier()
 
 
+def owes_evaluation(args: transformers.TrainingArguments, resume_from: Path | None) -> bool:
+    """Whether a training was cut off between an epoch's last checkpoint and the evaluation that is due behind it."""
+    if resume_from is None or args.eval_strategy != "epoch":
+        return False
+    state = transformers.TrainerState.load_from_json(str(resume_from / "trainer_state.json"))
+    evaluated = any("eval_loss" in e and e["step"] == state.global_step for e in state.log_history)
+    return float(state.epoch).is_integer() and state.epoch >= args.eval_delay and not evaluated
+
+
 def load_model(
     folder: Path, params: HuggingFaceTrainParams, args: transformers.TrainingArguments
 ) -> transformers.PreTrainedModel | peft.PeftModel:
@@ -166,10 +176,12 @@ def build_trainer(
             processing_class=tokenizer,
             compute_metrics=TokenLoss(),
             preprocess_logits_for_metrics=token_losses,
-            callbacks=[Pauses(), Events(run, keep)],
         )
     quiet(trainer)
+    for callback in (Pauses(), Unlogged(trainer, run), Events(run, keep)):  # Events declares the checkpoint complete
+        trainer.add_callback(callback)
     # Only a loss that is divided by the learnt tokens of all ranks can take samples without any.
     if trainer.model_accepts_loss_kwargs and args.average_tokens_across_devices and not args.dataloader_drop_last:
-        trainer.train_dataset = level(data.train, args.train_batch_size * args.world_size, pad_id)
+        step = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
+        trainer.train_dataset = level(data.train, step, pad_id)
     return trainer

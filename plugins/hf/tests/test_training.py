@@ -1,0 +1,308 @@
+"""Real trainings of a tiny Llama, from the dataset's files to a result that plain transformers and peft load."""
+
+import importlib.metadata
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tunewright import RequestError, TrainRun
+from tunewright_hf import HuggingFaceTrainParams, LoraConfig, TrainingArguments
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+peft = pytest.importorskip("peft")
+safetensors = pytest.importorskip("safetensors.torch")
+
+FAST = {"learning_rate": 2e-2, "num_train_epochs": 3, "save_steps": 9, "seed": 1}
+PROMPT = "What is 3 and 3?"
+ROW = {"prompt": PROMPT, "completion": " The sum is 6."}
+
+
+@pytest.fixture(scope="session")
+def lora(tmp_path_factory: pytest.TempPathFactory, train, qa: Path):
+    output = tmp_path_factory.mktemp("lora")
+    return train(output, qa, **FAST, lora_config={"r": 4, "lora_dropout": 0.1}, sample_prompts=[PROMPT])
+
+
+@pytest.fixture(scope="session")
+def full(tmp_path_factory: pytest.TempPathFactory, train, qa: Path):
+    return train(tmp_path_factory.mktemp("full"), qa, **FAST)
+
+
+@pytest.fixture(scope="session")
+def merged(tmp_path_factory: pytest.TempPathFactory, train, qa: Path):
+    output = tmp_path_factory.mktemp("merged")
+    return train(output, qa, **FAST, lora_config={"r": 4, "lora_dropout": 0.1}, merge=True)
+
+
+def logits(model, folder: Path):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    with torch.no_grad():
+        return model.eval()(**tokenizer(PROMPT, return_tensors="pt")).logits
+
+
+def base(folder: Path):
+    return transformers.AutoModelForCausalLM.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("kind", ["lora", "full"])
+def test_the_client_is_told_what_happens(kind: str, request: pytest.FixtureRequest) -> None:
+    training = request.getfixturevalue(kind)
+    assert training.events[0] == {
+        "event": "start", "total_steps": 18, "epochs": 3, "world_size": 1, "resumed_from": None
+    }  # fmt: skip
+    steps = training.of("step")
+    assert [e["step"] for e in steps] == list(range(1, 19))
+    assert all(e["total_steps"] == 18 and e["tokens_per_second"] > 0 and e["learning_rate"] > 0 for e in steps)
+    assert [e["step"] for e in training.of("eval")] == [6, 12, 18]
+    assert [e["step"] for e in training.of("checkpoint")] == [9, 18]
+    assert training.events[-1] == {"event": "saved", "path": str(training.result)}
+    json.dumps(training.events, allow_nan=False)
+
+
+@pytest.mark.parametrize("kind", ["lora", "full"])
+def test_the_loss_falls(kind: str, request: pytest.FixtureRequest) -> None:
+    training = request.getfixturevalue(kind)
+    losses = list(training.losses.values())
+    assert losses[0] == pytest.approx(math.log(400), rel=0.1), "a model that has learnt nothing guesses"
+    assert losses[-1] < 0.9 * losses[0]
+    assert training.of("eval")[-1]["eval_loss"] < training.of("eval")[0]["eval_loss"]
+
+
+def test_a_sample_prompt_is_answered_by_the_trained_model(full, lora, model_folder: Path) -> None:
+    (sample,) = lora.of("sample")
+    assert full.of("sample") == []
+    assert sample["prompt"] == PROMPT
+    tokenizer = transformers.AutoTokenizer.from_pretrained(lora.result)
+    model = peft.PeftModel.from_pretrained(base(model_folder), lora.result)
+    ids = tokenizer(PROMPT, return_tensors="pt")
+    output = model.generate(**ids, max_new_tokens=128, do_sample=False, pad_token_id=1)
+    assert sample["text"] == tokenizer.decode(output[0, ids["input_ids"].shape[1] :], skip_special_tokens=True).strip()
+
+
+def test_full_fine_tuning_changes_every_weight(full, model_folder: Path) -> None:
+    before = safetensors.load_file(model_folder / "model.safetensors")
+    after = safetensors.load_file(full.result / "model.safetensors")
+    assert before.keys() == after.keys()
+    assert [name for name in before if torch.equal(before[name], after[name])] == []
+
+
+def test_lora_saves_adapters_for_all_linear_layers_and_nothing_else(lora, model_folder: Path) -> None:
+    names = set(safetensors.load_file(lora.result / "adapter_model.safetensors"))
+    layers = {n.rsplit(".", 2)[0].rpartition(".")[2] for n in names}
+    assert layers == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    assert all(".lora_A." in n or ".lora_B." in n for n in names)
+    assert not (lora.result / "model.safetensors").exists()
+
+
+def test_under_lora_only_adapters_change(train, qa: Path, tmp_path: Path, monkeypatch, model_folder: Path) -> None:
+    from tunewright_hf import result
+
+    seen = {}
+    monkeypatch.setattr(result, "save", lambda trainer, *_: seen.update(trainer.model.state_dict()))
+    train(tmp_path / "out", qa, max_steps=2, lora_config={"r": 2, "target_modules": ["q_proj"]}, save_strategy="no")
+    before = base(model_folder).state_dict()
+    frozen = {
+        n.replace("base_model.model.", "").replace("base_layer.", ""): v for n, v in seen.items() if "lora" not in n
+    }
+    assert frozen.keys() == before.keys()
+    assert all(torch.equal(frozen[n], before[n]) for n in before)
+    assert any("lora_B" in n and v.any() for n, v in seen.items())
+
+
+def test_plain_peft_loads_the_adapter_and_computes_the_same(lora, merged, model_folder: Path) -> None:
+    adapted = peft.PeftModel.from_pretrained(base(model_folder), lora.result)
+    found = logits(adapted, lora.result)
+    assert torch.equal(found, logits(peft.AutoPeftModelForCausalLM.from_pretrained(lora.result), lora.result))
+    assert (found - logits(base(model_folder), model_folder)).abs().max() > 0.01, "the adapter does something"
+    # The same training with merge: the whole model, and no trace of peft.
+    assert not (merged.result / "adapter_config.json").exists()
+    assert (found - logits(base(merged.result), merged.result)).abs().max() < 1e-5
+
+
+def test_plain_transformers_loads_the_result_and_computes_the_same(full, train, qa: Path, tmp_path: Path) -> None:
+    # The last checkpoint's evaluation was computed by the model in training.
+    model = base(full.result)
+    assert independent_eval_loss(model, full.result, qa) == pytest.approx(full.of("eval")[-1]["eval_loss"], abs=1e-5)
+    assert model.config.use_cache is True
+    assert model.dtype == torch.float32
+
+
+def independent_eval_loss(model, folder: Path, dataset: Path) -> float:
+    """The mean over all completion tokens and ends, sample by sample, from the files and the tokenizer alone."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    total, count = 0.0, 0
+    for line in (dataset / "validation.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        prompt = tokenizer(row["prompt"])["input_ids"]
+        ids = [*prompt, *tokenizer(row["completion"])["input_ids"], tokenizer.eos_token_id]
+        with torch.no_grad():
+            scores = model.eval()(torch.tensor([ids])).logits[0].double().log_softmax(-1)
+        for i in range(len(prompt), len(ids)):
+            total -= scores[i - 1, ids[i]].item()
+            count += 1
+    return total / count
+
+
+@pytest.mark.parametrize("size", [1, 4, 16])
+def test_eval_loss_is_the_mean_over_tokens(
+    size: int, lora, train, qa: Path, tmp_path: Path, model_folder: Path
+) -> None:
+    given = {"max_steps": 2, "learning_rate": 1e-2, "per_device_eval_batch_size": size, "save_strategy": "no"}
+    training = train(tmp_path / "out", qa, **given)
+    (found,) = training.of("eval")
+    assert found["step"] == 2
+    expected = independent_eval_loss(base(training.result), training.result, qa)
+    assert found["eval_loss"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_card_tells_how_the_model_came_to_be(lora, full, merged) -> None:
+    text = (lora.result / "README.md").read_text()
+    sections = {part.split("\n", 1)[0]: part for part in text.split("\n## ")[1:]}
+    read = {title: json.loads(part.split("```json\n")[1].split("```")[0]) for title, part in sections.items()}
+    assert read["Versions"]["transformers"] == transformers.__version__
+    assert read["Versions"]["torch"] == importlib.metadata.version("torch")
+    assert read["Result"] == {
+        "first_loss": lora.losses[1], "last_loss": lora.losses[18], "eval_loss": lora.of("eval")[-1]["eval_loss"], "steps": 18
+    }  # fmt: skip
+    arguments = read["TrainingArguments that differ from transformers' defaults"]
+    assert (arguments["learning_rate"], arguments["seed"], arguments["eval_strategy"]) == (2e-2, 1, "epoch")
+    assert read["LoraConfig that differs from peft's defaults"] == {
+        "r": 4, "lora_dropout": 0.1, "target_modules": "all-linear", "task_type": "CAUSAL_LM"
+    }  # fmt: skip
+    assert read["Data"]["train"]["rows"] == 41
+    assert text.startswith("---\nlibrary_name: peft\n")
+    assert "PeftModel.from_pretrained(base, FOLDER)" in text
+    for training in (full, merged):
+        text = (training.result / "README.md").read_text()
+        assert "library_name: transformers" in text
+        assert "peft" not in text.split("## Result")[0]
+
+
+def test_the_result_is_all_that_is_left_beside_checkpoints(full) -> None:
+    assert sorted(p.name for p in full.output.iterdir()) == ["checkpoints", "model"]
+    assert sorted(p.name for p in full.result.iterdir()) == [
+        "README.md", "chat_template.jinja", "config.json", "generation_config.json", "model.safetensors",
+        "tokenizer.json", "tokenizer_config.json",
+    ]  # fmt: skip
+
+
+CHAT = [
+    {"messages": [{"role": "user", "content": f"What is {n}?"}, {"role": "assistant", "content": f"{n}."}]}
+    for n in range(20)
+]
+TEXT = [{"text": f"What is {n} and {n}? The sum is {n + n}."} for n in range(20)]
+
+
+@pytest.mark.parametrize(("form", "rows"), [("chat", CHAT), ("text", TEXT)])
+def test_chat_and_text_are_trained_on(form: str, rows, train, dataset_of: Callable[..., Path], tmp_path: Path) -> None:
+    evaluation = dataset_of(rows[:7], name="evaluation")
+    training = train(
+        tmp_path / "out",
+        dataset_of(rows),
+        eval_dataset=evaluation,
+        learning_rate=5e-3,
+        num_train_epochs=2,
+        sample_prompts=["What is 3?"],
+        data={"format": form},
+    )
+    losses = list(training.losses.values())
+    assert losses[-1] < losses[0]
+    assert len(training.of("eval")) == 2
+    assert f'"format": "{form}"' in (training.result / "README.md").read_text()
+    assert len(training.of("sample")) == 1
+
+
+def test_real_objects_train_like_ours(train, qa: Path, tmp_path: Path) -> None:
+    ours = train(
+        tmp_path / "ours",
+        qa,
+        training_parameters=TrainingArguments(max_steps=3, seed=7, logging_steps=1),
+        lora_config=LoraConfig(r=2),
+    )
+    arguments = transformers.TrainingArguments(
+        output_dir=str(tmp_path / "elsewhere"), max_steps=3, seed=7, logging_steps=1, use_cpu=True
+    )
+    real = train(
+        tmp_path / "real",
+        qa,
+        training_parameters=arguments,
+        lora_config=peft.LoraConfig(r=2, target_modules="all-linear"),
+    )
+    assert real.losses == ours.losses
+    assert not (tmp_path / "elsewhere" / "checkpoint-3").exists()
+
+
+def test_another_trainer_class_of_transformers(train, qa: Path, tmp_path: Path) -> None:
+    training = train(tmp_path / "out", qa, transformerClass="Seq2SeqTrainer", max_steps=2)
+    assert '"trainer": "Seq2SeqTrainer"' in (training.result / "README.md").read_text()
+    assert len(training.losses) == 2
+
+
+def test_an_unknown_trainer_class_is_refused(train, qa: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"transformer_class='Seq2SeqTraner'.*Did you mean 'Seq2SeqTrainer'\?"):
+        train(tmp_path / "out", qa, transformerClass="Seq2SeqTraner", max_steps=1)
+
+
+def weights(training) -> dict[str, object]:
+    return safetensors.load_file(training.result / "adapter_model.safetensors")
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_one_others(train, qa: Path, tmp_path: Path) -> None:
+    given = {"max_steps": 4, "lora_config": {"r": 2, "lora_dropout": 0.2}, "learning_rate": 1e-2}
+    first, again, other = (train(tmp_path / name, qa, **given, seed=s) for name, s in (("a", 3), ("b", 3), ("c", 4)))
+    assert first.losses == again.losses
+    assert all(torch.equal(weights(first)[n], w) for n, w in weights(again).items())
+    assert first.losses != other.losses
+    assert not any(torch.equal(weights(first)[n], w) for n, w in weights(other).items())
+
+
+@pytest.mark.parametrize("lora_config", [None, {"r": 4}])
+def test_accumulation_is_one_large_batch(lora_config, train, qa: Path, tmp_path: Path) -> None:
+    given = {"num_train_epochs": 2, "learning_rate": 1e-3, "lora_config": lora_config, "save_strategy": "no"}
+    whole = train(tmp_path / "whole", qa, **given, per_device_train_batch_size=16)
+    pieces = train(tmp_path / "pieces", qa, **given, per_device_train_batch_size=4, gradient_accumulation_steps=4)
+    assert whole.losses.keys() == pieces.losses.keys() == set(range(1, 7))
+    assert list(pieces.losses.values()) == pytest.approx(list(whole.losses.values()), abs=1e-5)
+
+
+def test_every_sample_is_seen_once_an_epoch(train, qa: Path, tmp_path: Path, monkeypatch) -> None:
+    from tunewright_hf.collate import Collator
+
+    seen: list[tuple[int, ...]] = []
+    collate = Collator.__call__
+
+    def watched(self, samples):
+        seen.extend(tuple(s["input_ids"]) for s in samples if any(label != -100 for label in s["labels"]))
+        return collate(self, samples)
+
+    monkeypatch.setattr(Collator, "__call__", watched)
+    train(
+        tmp_path / "out", qa, num_train_epochs=2, eval_strategy="no", save_strategy="no", gradient_accumulation_steps=2
+    )
+    assert len(set(seen[:41])) == 41
+    assert sorted(seen[:41]) == sorted(seen[41:])
+    assert seen[:41] != seen[41:], "each epoch has an order of its own"
+
+
+def test_a_loss_that_is_no_number_is_final(train, qa: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"learning_rate=1e\+30: the loss became nan by step \d+") as error:
+        train(tmp_path / "out", qa, learning_rate=1e30, max_grad_norm=0.0, max_steps=10)
+    assert "Lower learning_rate" in error.value.remedy
+    assert not (tmp_path / "out" / "model").exists()
+
+
+def test_without_evaluation_data_an_evaluation_is_refused(train, dataset_of, sums, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"eval_strategy='steps'.*nothing to evaluate on"):
+        train(tmp_path / "out", dataset_of(sums(8)), eval_strategy="steps", max_steps=1)
+
+
+def test_a_model_or_dataset_that_is_missing_is_refused(train, qa: Path, model_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="dataset: is needed to train"):
+        train(tmp_path, None)
+    run = TrainRun(dataset=qa, output=tmp_path, emit=lambda _: None)
+    with pytest.raises(RequestError, match="model: is needed to train"):
+        HuggingFaceTrainParams().train(run)
