@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-FOLDER = Path(__file__).parent / "quickstart"
-
 # Modules that every Python has, on every system; importing one does nothing that can be seen.
 MODULES = """
     argparse base64 bisect builtins calendar collections configparser contextlib copy csv dataclasses datetime difflib
@@ -49,14 +47,15 @@ Pair = tuple[str, str]
 """A question and its answer."""
 
 
-def main() -> None:
-    """Make the data, the tokenizer and the model, and say what was made."""
+def main(folder: Path = Path(__file__).parent / "quickstart") -> None:
+    """Make the data, the tokenizer and the model in a folder, and say what was made."""
     train, held_out = question_answer_pairs()
-    write_rows(FOLDER / "data" / "train.jsonl", train)
-    write_rows(FOLDER / "data" / "validation.jsonl", held_out)
-    parameters = make_model(FOLDER / "model", train)
-    print(f"data:  {FOLDER / 'data'}: {len(train):,} questions and answers, {len(held_out):,} held out")
-    print(f"model: {FOLDER / 'model'}: a Llama with {parameters / 1e6:.1f}M random weights, and its tokenizer")
+    write_rows(folder / "data" / "train.jsonl", train)
+    write_rows(folder / "data" / "validation.jsonl", held_out)
+    parameters = make_model(folder / "model", train)
+    print(f"data:  {len(train):,} questions and answers in {folder / 'data'}")
+    print(f"       for example: {train[0][0]} {train[0][1]}")
+    print(f"model: a Llama with {parameters / 1e6:.1f}M random weights, and its tokenizer, in {folder / 'model'}")
 
 
 def documented() -> Iterator[tuple[str, str, str]]:
