@@ -36,7 +36,7 @@ from tunewright.states import JobState
 from tunewright.wire import dumps
 
 _MAY_CHANGE = re.compile(
-    r"metadata\.(labels|annotations)\b.*|spec\.(deadline|max_restarts|ttl)|data\.run\.py"
+    r"metadata\.(labels|annotations)\b.*|spec\.(deadline|max_restarts|ttl)|spec\.environment\..*|data\.run\.py"
     r"|spec\..*\.env\.TUNEWRIGHT_(DEADLINE|MAX_RESTARTS)"
 )
 _MODULE = "tunewright.backends.local"

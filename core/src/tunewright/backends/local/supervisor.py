@@ -156,7 +156,7 @@ class Supervisor:
     def _train(self) -> None:
         """Start the workers together, until they have succeeded or failed: a rendezvous needs all of them."""
         while not self._round():
-            self._say(JobState.RESTARTING, self._status.detail)
+            pass
 
     def _round(self) -> bool:
         """One life of all workers; returns whether the job has succeeded with it."""
@@ -169,12 +169,9 @@ class Supervisor:
             successes = codes.count(0)
             if successes == len(codes) or (self._spec.elastic and successes):
                 return True
-            again = [i for i, code in enumerate(codes) if code is not None and code > _LAST_FINAL_CODE]
-            if again and settled is None:
+            if settled is None and (cause := _reason_to_restart(codes)):
                 settled = time.monotonic() + _SETTLE
-                self._status = attrs.evolve(
-                    self._status, detail=f"worker {again[0]} ended with exit code {codes[again[0]]}"
-                )
+                self._say(JobState.RESTARTING, cause)
             if settled is not None and (None not in codes or time.monotonic() > settled):
                 break
         self._end_everything()
@@ -254,3 +251,10 @@ class Supervisor:
                 raise _Stop
             yield
             time.sleep(_TICK)
+
+
+def _reason_to_restart(codes: list[int | None]) -> str | None:
+    for worker, code in enumerate(codes):
+        if code is not None and code > _LAST_FINAL_CODE:
+            return f"worker {worker} ended with exit code {code}, and all start again"
+    return None
