@@ -121,6 +121,7 @@ def test_a_killed_process_is_started_again(machine, victim):
     assert len(events(job, "attempt")) == 2
 
 
+@pytest.mark.slow
 def test_all_workers_start_again_with_one_of_them(machine):
     script = """
     (out / f"started-{os.getpid()}-{me}").touch()
@@ -189,6 +190,7 @@ def test_a_terminated_supervisor_suspends_its_job(machine):
     assert not machine.workers()
 
 
+@pytest.mark.slow
 def test_other_processes_list_suspend_resume_and_delete_a_job(machine):
     job = machine.submit(machine.plan(UNTIL_GO))
     machine.until((machine.output() / "ready").exists)
