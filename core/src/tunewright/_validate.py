@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
+from tunewright._names import is_object_name, is_qualified_name
 from tunewright.errors import RequestError
 from tunewright.secret import EnvValue, SecretRef, SecretValue, refuse_literal_tokens
 from tunewright.specs import Resources
@@ -67,12 +68,15 @@ def check_env(_: object, attribute: Attribute, value: Mapping[str, EnvValue]) ->
 
 
 def check_labels(_: object, attribute: Attribute, value: Mapping[str, str]) -> None:
-    """Strings, and for labels Kubernetes' rules; no literal tokens."""
+    """Strings by names that Kubernetes takes, and for labels its rules; no literal tokens."""
     for name, item in value.items():
         field = f"{attribute.name}[{name!r}]"
+        if not is_qualified_name(name):
+            remedy = "Use at most 63 letters, digits, '-', '_' and '.', after a domain and '/' where it has one."
+            raise RequestError("is not a name that Kubernetes takes", field=field, remedy=remedy)
         if not isinstance(item, str):
             raise RequestError("must be a string", field=field, value=item, remedy=f'Write "{item}".')
-        if attribute.name == "labels" and not _LABEL.fullmatch(item):
+        if attribute.name != "annotations" and not _LABEL.fullmatch(item):
             remedy = "Use at most 63 letters, digits, '-', '_' and '.'; longer texts go into annotations."
             raise RequestError("is not a label value", field=field, value=item, remedy=remedy)
     refuse_literal_tokens(value, attribute.name, "Labels and annotations can be read by everybody.")
@@ -84,7 +88,7 @@ def check_elastic(instance: RequestLike, attribute: Attribute, value: tuple[int,
     match value:
         case None:
             return
-        case (int(least), int(most)) if 1 <= least <= most:
+        case (int(least), int(most)) if 1 <= least <= most and bool not in (type(least), type(most)):
             within = least <= instance.num_workers <= most
         case _:
             raise RequestError("is not a range of workers", field="elastic", value=value, remedy=remedy)
@@ -136,19 +140,108 @@ def to_range(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def to_texts(values: Iterable[object] | None) -> tuple[str, ...]:
-    """Strings of the values."""
-    return tuple(str(v) for v in values or ())
-
-
 def to_mapping(value: Any) -> Any:
-    """A copy of a mapping; None is empty. Anything else is left to the validator."""
-    if value is None:
-        return {}
-    return dict(value) if isinstance(value, Mapping) else value
+    """A copy of a mapping, all the way down; None is empty. Anything else is left to the validator."""
+    return {} if value is None else copied(value)
+
+
+def copied(value: Any) -> Any:
+    """Fresh dicts and lists all the way down, so that nobody changes the caller's, nor ours."""
+    if isinstance(value, Mapping):
+        return {k: copied(v) for k, v in value.items()}
+    return [copied(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def check_mapping(_: object, attribute: Attribute, value: object) -> None:
     """A dict."""
     if not isinstance(value, dict):
         _refuse("must be a dict", attribute, value, "Write {name: value}.")
+
+
+def check_object(instance: object, attribute: Attribute, value: object) -> None:
+    """None, or an object of Kubernetes' API."""
+    if value is not None:
+        check_mapping(instance, attribute, value)
+        check_manifest(instance, attribute, value)
+
+
+def check_manifest(_: object, attribute: Attribute, value: object) -> None:
+    """Parts of a manifest: what YAML has, and no secrets."""
+    _check_yaml(value, attribute.name)
+    refuse_literal_tokens(value, attribute.name, "Refer to a Secret: valueFrom: {secretKeyRef: {name: …, key: …}}.")
+
+
+def _check_yaml(value: object, path: str) -> None:
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            if not isinstance(name, str):
+                raise RequestError("must be a string", field=f"{path}[{name!r}]", remedy=f'Write "{name}".')
+            _check_yaml(item, f"{path}[{name!r}]")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _check_yaml(item, f"{path}[{index}]")
+    elif value is not None and not isinstance(value, str | bool | int | float):
+        remedy = "Use text, numbers, true or false, lists and dicts, as YAML has them."
+        raise RequestError(f"is a {type(value).__name__}, which has no place in a manifest", field=path, remedy=remedy)
+
+
+def to_list(value: Any) -> Any:
+    """A tuple of the elements, each copied; None is empty. What is no list is left to the validator."""
+    if value is None:
+        return ()
+    return tuple(copied(v) for v in value) if _is_list(value) else value
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, Collection) and not isinstance(value, str | bytes | Mapping)
+
+
+def check_list_of(kind: type, example: str) -> Callable[[object, Attribute, object], None]:
+    """A validator: a tuple, as `to_list` makes it, of elements of this kind."""
+
+    def check(_: object, attribute: Attribute, value: object) -> None:
+        if not isinstance(value, tuple):
+            _refuse("must be a list", attribute, value, f"Write {attribute.name}={example}.")
+            return
+        for index, item in enumerate(value):
+            if not isinstance(item, kind):
+                problem, remedy = f"is a {type(item).__name__}", f"Write {attribute.name}={example}."
+                raise RequestError(problem, field=f"{attribute.name}[{index}]", value=item, remedy=remedy)
+
+    return check
+
+
+def texts(value: object, field: str, example: str) -> tuple[str, ...]:
+    """The elements of a list as strings; None is empty.
+
+    Raises:
+        RequestError: it is not a list; a string alone would fall apart into its letters.
+    """
+    if value is None:
+        return ()
+    if not _is_list(value):
+        raise RequestError("must be a list", field=field, value=value, remedy=f"Write {field}={example}.")
+    return tuple(str(v) for v in value)  # type: ignore[attr-defined]
+
+
+def check_object_name(_: object, attribute: Attribute, value: object) -> None:
+    """None, or the name of an object of the cluster."""
+    if value is not None and not is_object_name(value):
+        remedy = "Use lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit."
+        _refuse("is not a name that Kubernetes takes", attribute, value, remedy)
+
+
+def check_flag(_: object, attribute: Attribute, value: object) -> None:
+    """True or False, and nothing that is merely true ("no")."""
+    if not isinstance(value, bool):
+        _refuse("is not a truth value", attribute, value, "Write True or False.")
+
+
+def check_text(example: str) -> Callable[[object, Attribute, object], None]:
+    """A validator: text without white space around it."""
+
+    def check(_: object, attribute: Attribute, value: object) -> None:
+        if not isinstance(value, str) or not value or value != value.strip():
+            _refuse("must be text without white space around it", attribute, value, f"Write {example!r}.")
+
+    return check

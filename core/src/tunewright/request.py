@@ -91,27 +91,37 @@ class Request:
     annotations: Mapping[str, str] = attrs.field(
         default=None, converter=check.to_mapping, validator=[check.check_mapping, check.check_labels]
     )
-    queue: str | None = None
-    priority_class: str | None = None
+    queue: str | None = attrs.field(default=None, validator=check.check_object_name)
+    priority_class: str | None = attrs.field(default=None, validator=check.check_object_name)
     node_selector: Mapping[str, str] = attrs.field(
-        default=None, converter=check.to_mapping, validator=check.check_mapping
+        default=None, converter=check.to_mapping, validator=[check.check_mapping, check.check_labels]
     )
-    tolerations: tuple[Mapping[str, Json], ...] = attrs.field(default=(), converter=to_tuple)
-    affinity: Mapping[str, Json] | None = None
-    runtime_class: str | None = None
-    scheduling_policy: Mapping[str, Json] | None = None
-    service_account: str | None = None
+    tolerations: tuple[Mapping[str, Json], ...] = attrs.field(
+        default=(),
+        converter=check.to_list,
+        validator=[check.check_list_of(dict, '[{"key": "gpu", "operator": "Exists"}]'), check.check_manifest],
+    )
+    affinity: Mapping[str, Json] | None = attrs.field(
+        default=None, converter=check.copied, validator=check.check_object
+    )
+    runtime_class: str | None = attrs.field(default=None, validator=check.check_object_name)
+    scheduling_policy: Mapping[str, Json] | None = attrs.field(
+        default=None, converter=check.copied, validator=check.check_object
+    )
+    service_account: str | None = attrs.field(default=None, validator=check.check_object_name)
     image: str | None = attrs.field(default=None, validator=check.check_image)
-    image_pull_secrets: tuple[str, ...] = attrs.field(default=(), converter=to_tuple)
+    image_pull_secrets: tuple[str, ...] = attrs.field(
+        default=(), converter=check.to_list, validator=check.check_list_of(str, '["registry-login"]')
+    )
     elastic: tuple[int, int] | None = attrs.field(default=None, converter=check.to_range, validator=check.check_elastic)
     max_restarts: int = attrs.field(default=3, validator=check.at_least(0, "Write 0 to fail at the first crash."))
     ttl: int | None = attrs.field(default=None, validator=attrs.validators.optional(check.at_least(0, "Give seconds.")))
     deadline: int | None = attrs.field(
         default=None, validator=attrs.validators.optional(check.at_least(1, "Give seconds."))
     )
-    suspend: bool = False
+    suspend: bool = attrs.field(default=False, validator=check.check_flag)
     pod_overrides: Mapping[str, Json] = attrs.field(
-        default=None, converter=check.to_mapping, validator=check.check_mapping
+        default=None, converter=check.to_mapping, validator=[check.check_mapping, check.check_manifest]
     )
 
     @property
@@ -155,16 +165,23 @@ class CodeRequest(Request):
 
     code: Mapping[str, str] = attrs.field(factory=dict, converter=to_dict)
     command: tuple[str, ...] = attrs.field(default=(), converter=to_tuple)
-    arguments: tuple[str, ...] = attrs.field(default=(), converter=check.to_texts)
-    packages_to_install: tuple[str, ...] = attrs.field(default=(), converter=to_tuple)
-    pip_index_url: str | None = None
+    arguments: tuple[str, ...] = attrs.field(default=(), converter=to_tuple)
+    packages_to_install: tuple[str, ...] = attrs.field(
+        default=(), converter=check.to_list, validator=check.check_list_of(str, '["einops==0.8.1"]')
+    )
+    pip_index_url: str | None = attrs.field(
+        default=None, validator=attrs.validators.optional(check.check_text("https://host/simple"))
+    )
 
     def __attrs_post_init__(self) -> None:
         """Refuse secrets where everybody can read them."""
-        for field in ("arguments", "command", "pip_index_url", "packages_to_install"):
-            refuse_literal_tokens(
-                getattr(self, field) or "", field, "Give it as an environment variable: env={…: SecretRef(…)}."
-            )
+        for fields, where in (
+            (("arguments", "command"), "env"),
+            (("packages_to_install", "pip_index_url"), "init_env"),
+        ):
+            remedy = f"Give it as an environment variable: {where}={{…: SecretRef(…)}}."
+            for field in fields:
+                refuse_literal_tokens(getattr(self, field) or "", "args" if field == "arguments" else field, remedy)
 
 
 AnyRequest = TrainRequest | CodeRequest

@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from tunewright._names import is_object_name, is_secret_key
 from tunewright.errors import RequestError
 
 _METADATA_KEY = "tunewright.secret.env"
@@ -23,8 +24,21 @@ class SecretRef:
         key: the key within it.
     """
 
-    name: str = attrs.field(validator=attrs.validators.instance_of(str))
-    key: str = attrs.field(validator=attrs.validators.instance_of(str))
+    name: str = attrs.field()
+    key: str = attrs.field()
+
+    # A refused value stays unsaid: it may be the secret itself, given to the wrong class.
+    @name.validator
+    def _check_name(self, _: attrs.Attribute[str], value: object) -> None:
+        if not is_object_name(value):
+            remedy = 'Write SecretRef(name="…", key="…"), with the name of a Secret in the job\'s namespace.'
+            raise RequestError("is not a name that Kubernetes takes", field="SecretRef.name", remedy=remedy)
+
+    @key.validator
+    def _check_key(self, _: attrs.Attribute[str], value: object) -> None:
+        if not is_secret_key(value):
+            remedy = "Write one of the keys that `kubectl describe secret` lists."
+            raise RequestError("is not a key that a Secret has", field="SecretRef.key", remedy=remedy)
 
 
 @attrs.frozen
@@ -32,6 +46,12 @@ class SecretValue:
     """A literal secret on its way to its container: it prints as `<redacted>` everywhere."""
 
     _value: str = attrs.field(repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what no environment variable can hold."""
+        if not isinstance(self._value, str) or not self._value or "\0" in self._value:
+            problem = "is empty or no string"
+            raise RequestError(problem, field="SecretValue", remedy="Give the secret itself as a string.")
 
     def reveal(self) -> str:
         """The literal. For the code that hands it to the container, and for nothing else."""

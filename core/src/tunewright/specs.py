@@ -54,9 +54,10 @@ class Resources:
         """Refuse what Kubernetes would refuse."""
         for name in ("cpu", "memory"):
             check_quantity(getattr(self, name), field=f"resources_per_worker[{name!r}]")
-        for group in (self.extended, self.requests):
-            for name, value in group.items():
-                check_quantity(value, field=f"resources_per_worker[{name!r}]")
+        for name, value in self.extended.items():
+            check_quantity(value, field=f"resources_per_worker[{name!r}]")
+        for name, value in self.requests.items():
+            check_quantity(value, field=f"resources_per_worker['requests'][{name!r}]")
 
 
 def as_resources(value: Any) -> Resources:
@@ -68,14 +69,30 @@ def as_resources(value: Any) -> Resources:
         return Resources()
     if not isinstance(value, Mapping):
         raise RequestError("must be a dict", field="resources_per_worker", value=value, remedy=remedy)
-    known = {"cpu", "memory", "gpu", "requests"}
-    given = {str(k).removeprefix("nvidia.com/"): v for k, v in value.items()}
-    other = {k: v for k, v in given.items() if k not in known and k != "extended"}
-    if bare := [k for k in other if "/" not in k and k != "ephemeral-storage" and not k.startswith("hugepages-")]:
-        problem = f"unknown resource {bare[0]!r}"
-        raise RequestError(problem, field="resources_per_worker", value=dict(value), remedy=remedy)
-    extended = {**given.get("extended", {}), **other}
-    return Resources(extended=extended, **{k: v for k, v in given.items() if k in known})
+    given = {str(k): v for k, v in value.items()}
+    if "nvidia.com/gpu" in given:
+        if "gpu" in given:
+            problem = "means the same as 'gpu', and both are given"
+            raise RequestError(problem, field="resources_per_worker['nvidia.com/gpu']", remedy="Give one of them.")
+        given["gpu"] = given.pop("nvidia.com/gpu")
+    fields = {k: given.pop(k) for k in ("cpu", "memory", "gpu") if k in given}
+    groups = {k: _group(given.pop(k, None), k, remedy) for k in ("extended", "requests")}
+    for name in (*given, *groups["extended"], *(set(groups["requests"]) - {"cpu", "memory"})):
+        if not _is_resource(name):
+            problem = f"unknown resource {name!r}"
+            raise RequestError(problem, field="resources_per_worker", value=dict(value), remedy=remedy)
+    return Resources(extended={**groups["extended"], **given}, requests=groups["requests"], **fields)
+
+
+def _group(value: object, name: str, remedy: str) -> dict[str, Any]:
+    if value is not None and not isinstance(value, Mapping):
+        raise RequestError("must be a dict", field=f"resources_per_worker[{name!r}]", value=value, remedy=remedy)
+    return {str(k): v for k, v in (value or {}).items()}
+
+
+def _is_resource(name: str) -> bool:
+    """Whether a resource has a name of Kubernetes' own, or a domain in its name."""
+    return "/" in name or name == "ephemeral-storage" or name.startswith("hugepages-")
 
 
 @attrs.frozen(kw_only=True)

@@ -12,14 +12,17 @@ from typing import Any, Final
 import attrs
 
 from tunewright._convert import to_tuple
+from tunewright._names import is_object_name
 from tunewright.errors import RequestError
 from tunewright.quantity import check_quantity
 from tunewright.specs import EphemeralClaim, ExistingClaim, NewClaim, Volume, VolumeSource
+from tunewright.uris import path_problem
 
 RWO: Final = "ReadWriteOnce"
 RWX: Final = "ReadWriteMany"
 ROX: Final = "ReadOnlyMany"
-_MODES = (RWO, ROX, RWX, "ReadWriteOncePod")
+RWOP: Final = "ReadWriteOncePod"
+_MODES = (RWO, ROX, RWX, RWOP)
 
 INPUTS: Final = "inputs"
 OUTPUT: Final = "output"
@@ -36,7 +39,7 @@ class Storage:
 
     Attributes:
         size: capacity of a new claim, as a Kubernetes quantity.
-        storage_class: of a new claim; None for the cluster's default.
+        storage_class: of a new claim; None for the cluster's default, "" for none at all.
         access_modes: of the claim, new or existing: "ReadWriteOnce", "ReadWriteMany" or "ReadOnlyMany". Not given: one
             worker gets a ReadWriteOnce claim, several get ephemeral volumes.
         claim: an existing claim to use instead of a new one.
@@ -55,29 +58,58 @@ class Storage:
     keep: bool | None = None
 
     def __attrs_post_init__(self) -> None:
-        """Refuse what Kubernetes would refuse."""
+        """Refuse what Kubernetes would refuse, and what contradicts itself."""
         check_quantity(self.size, field="storage.size")
+        self._check_words()
+        self._check_key()
+        if self.ephemeral and (self.claim or self.keep):
+            problem = "is a volume that goes with its pod, which cannot go with claim= or keep=True"
+            raise RequestError(problem, field="storage.ephemeral", value=True, remedy="Give one of them.")
+        if self.mode == ROX and not self.claim:
+            remedy = 'Give claim="…", or a mode that can be written.'
+            raise RequestError(
+                "is for a claim that holds files already", field="storage.access_modes", value=[ROX], remedy=remedy
+            )
+
+    def _check_words(self) -> None:
+        # "" is a storage class of Kubernetes: none at all.
+        names = {"claim": self.claim, "storage_class": self.storage_class or None}
+        for field, name in names.items():
+            if name is not None and not is_object_name(name):
+                problem, remedy = "is not a name that Kubernetes takes", "Write it as the cluster spells it: my-claim."
+                raise RequestError(problem, field=f"storage.{field}", value=name, remedy=remedy)
+        for field, flag in {"ephemeral": self.ephemeral, "keep": self.keep}.items():
+            if flag is not None and not isinstance(flag, bool):
+                raise RequestError(
+                    "is not a truth value", field=f"storage.{field}", value=flag, remedy="Write true or false."
+                )
         for mode in self.access_modes:
             if mode not in _MODES:
                 problem, remedy = "is not an access mode", f"Use one of {', '.join(_MODES)}."
                 raise RequestError(problem, field="storage.access_modes", value=mode, remedy=remedy)
-        if self.claim and self.ephemeral:
-            raise RequestError(
-                "cannot go with claim=", field="storage.ephemeral", value=True, remedy="Give one of them."
-            )
-        if self.key and (not self.claim or ".." in self.key.split("/") or self.key.startswith("/")):
-            remedy = 'Give claim="…" with it, and a relative folder or "auto".'
-            raise RequestError(
-                "needs an existing claim and a folder within it", field="storage.key", value=self.key, remedy=remedy
-            )
+
+    def _check_key(self) -> None:
+        if self.key is None:
+            return
+        remedy = 'Give claim="…" with it, and a relative folder or "auto".'
+        problem = path_problem(self.key) if isinstance(self.key, str) and self.key else "is no folder"
+        if not self.claim:
+            problem = "needs an existing claim"
+        if problem:
+            raise RequestError(problem, field="storage.key", value=self.key, remedy=remedy)
 
     @property
     def mode(self) -> str | None:
         """The access mode that decides: the widest one that may be written, else ReadOnlyMany, else None."""
-        for mode in (RWX, RWO, "ReadWriteOncePod", ROX):
+        for mode in (RWX, RWO, RWOP, ROX):
             if mode in self.access_modes:
-                return RWO if mode == "ReadWriteOncePod" else mode
+                return RWO if mode == RWOP else mode
         return None
+
+    @property
+    def new_mode(self) -> str:
+        """The access mode of a new claim."""
+        return RWX if self.mode == RWX else RWOP if self.access_modes == (RWOP,) else RWO
 
 
 def as_storage(value: Any) -> Storage:
@@ -136,23 +168,24 @@ def lay_out(storage: Storage, *, job: str, workers: int, output: str | None, key
         RequestError: the result would be lost, or a claim cannot be mounted by every worker.
     """
     if storage.claim:
-        return _existing(storage, storage.claim, job=job, workers=workers, output=output, key=key)
+        return _existing(storage, storage.claim, job=job, workers=workers, output=output, key=key, ttl=ttl)
     ephemeral = storage.ephemeral or (workers > 1 and storage.mode != RWX)
     if ephemeral:
         return _ephemeral(storage, workers=workers, output=output)
     _refuse_losing_result(storage, output=output, ttl=ttl)
-    volume = Volume(name=SHARED, source=_new_claim(storage, RWX if storage.mode == RWX else RWO, output))
+    volume = Volume(name=SHARED, source=_new_claim(storage, storage.new_mode, output))
     return Layout(inputs=volume, output=volume)
 
 
-def _existing(storage: Storage, claim: str, *, job: str, workers: int, output: str | None, key: str) -> Layout:
-    folder = key if storage.key == "auto" else storage.key or ""
+def _existing(
+    storage: Storage, claim: str, *, job: str, workers: int, output: str | None, key: str, ttl: int | None
+) -> Layout:
+    folder = key if storage.key == "auto" else (storage.key or "").removesuffix("/")
     mode = storage.mode or RWO
     if mode == ROX:
         inputs = Volume(name=INPUTS, source=ExistingClaim(claim=claim, read_only=True))
-        return Layout(
-            inputs=inputs, output=_output_beside(storage, workers, output), inputs_folder=folder, read_only_inputs=True
-        )
+        outside = _output_beside(storage, workers=workers, output=output, ttl=ttl)
+        return Layout(inputs=inputs, output=outside, inputs_folder=folder, read_only_inputs=True)
     if mode == RWO and workers > 1:
         problem = f"is a {RWO} claim, which {workers} workers on different nodes cannot mount"
         remedy = (
@@ -177,8 +210,9 @@ def _ephemeral(storage: Storage, *, workers: int, output: str | None) -> Layout:
     return Layout(inputs=volume, output=volume)
 
 
-def _output_beside(storage: Storage, workers: int, output: str | None) -> Volume:
+def _output_beside(storage: Storage, *, workers: int, output: str | None, ttl: int | None) -> Volume:
     if workers == 1:
+        _refuse_losing_result(storage, output=output, ttl=ttl)
         return Volume(name=OUTPUT, source=_new_claim(storage, RWO, output))
     if output is None:
         problem = (

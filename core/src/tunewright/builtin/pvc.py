@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import attrs
 
+from tunewright._names import is_object_name
 from tunewright.errors import ExitCode, FetchError
 from tunewright.hookspecs import hookimpl
 from tunewright.providers import ClaimFolder, DatasetProvider, ModelProvider, SourceProvider
 from tunewright.uris import bad_uri, path_problem, split_uri, uris_of
 
 FORM = "pvc://claim/folder"
-_LONGEST_NAME = 253
-# RFC 1123 as Kubernetes reads it for object names: labels of letters and digits, joined by dots.
-_LABEL = r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?"
-_CLAIM = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 
 
 def parse_uri(uri: str, field: str = "uri") -> ClaimFolder:
@@ -26,7 +22,7 @@ def parse_uri(uri: str, field: str = "uri") -> ClaimFolder:
         RequestError: the claim's name is none that Kubernetes takes, or the folder could lead out of the claim.
     """
     parts = split_uri(uri, scheme="pvc", form=FORM, field=field)
-    if not _CLAIM.fullmatch(parts.authority) or len(parts.authority) > _LONGEST_NAME:
+    if not is_object_name(parts.authority):
         raise bad_uri("has a claim name that Kubernetes does not take", uri, field=field, form=FORM)
     if problem := path_problem(parts.path):
         raise bad_uri(problem, uri, field=field, form=FORM)
