@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from tunewright import environment, images, wire
+from tunewright.code import RUNNER_FILE
 from tunewright.errors import RequestError
 from tunewright.registry import Plugin
 from tunewright.request import CodeRequest, Request, TrainRequest
@@ -30,7 +31,6 @@ from tunewright.storage import Layout, lay_out
 
 LAUNCHER = ("python", "-m", "tunewright_launcher")
 TORCHRUN = ("torchrun", "--max-restarts=0")
-RUNNER_FILE = "run.py"
 
 
 def assemble(request: Request) -> JobPlan:
@@ -203,10 +203,21 @@ def _pip(
     index: str | None,
     env: Mapping[str, EnvValue] | None = None,
 ) -> ContainerSpec:
-    options = ("--index-url", index) if index else ()
+    options = ("--index-url", _literal(index)) if index else ()
     target = f"$({environment.PACKAGES})"
     # `--` keeps a requirement that begins with a hyphen from being read as an option.
-    command = ("python", "-m", "pip", "install", "--no-cache-dir", "--target", target, *options, "--", *requirements)
+    command = (
+        "python",
+        "-m",
+        "pip",
+        "install",
+        "--no-cache-dir",
+        "--target",
+        target,
+        *options,
+        "--",
+        *map(_literal, requirements),
+    )
     return ContainerSpec(name=name, image=image, command=command, env=env or {})
 
 
@@ -256,9 +267,14 @@ def _code_command(request: CodeRequest) -> tuple[str, ...]:
     runner = ("python3", f"$({environment.CONFIG})/{RUNNER_FILE}", "--")
     if request.code:
         entry = next(iter(request.code))
-        return (*runner, *TORCHRUN, f"$({environment.CONFIG})/{entry}", *request.arguments)
+        return (*runner, *TORCHRUN, f"$({environment.CONFIG})/{_literal(entry)}", *map(_literal, request.arguments))
     # An image's own entry point is not known here, so nothing can stand in front of it.
     return (*runner, *request.command) if request.command else ()
+
+
+def _literal(word: str) -> str:
+    """A word of a command that comes out of Kubernetes' expansion of `$(NAME)` as it went in."""
+    return word.replace("$", "$$")
 
 
 @functools.cache
