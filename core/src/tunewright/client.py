@@ -9,6 +9,7 @@ from typing import Literal, TypedDict, Unpack, overload
 import attrs
 
 from tunewright import compat, sources
+from tunewright._validate import texts
 from tunewright.assemble import assemble
 from tunewright.backends import BackendOptions, JobStatus
 from tunewright.code import function_files, script_files
@@ -170,8 +171,9 @@ class TrainingClient:
     def train_request(self, *arguments: object, **options: object) -> TrainRequest:
         """The checked request that `train()` makes of its arguments."""
         given = compat.train_keywords(arguments, options)
+        _refuse_unknown(given, TrainOptions)
         base = Path(str(given.pop("base_folder", None) or Path.cwd()))
-        name = given.pop("name", None) or generated_name("train")
+        name = given.pop("name", None)
         trainer = sources.select_trainer(self.registry, given.pop("trainer", None))
         model, dataset, evaluation = (given.pop(slot, None) for slot in ("model", "dataset", "eval_dataset"))
         for field, value in (("model", model), ("dataset", dataset)):
@@ -184,7 +186,7 @@ class TrainingClient:
             problem = "is given to train() and to the dataset's provider"
             raise RequestError(problem, field="eval_dataset", remedy="Give one of them.")
         return _train_request(
-            name=name,
+            name=generated_name("train") if name is None else name,
             model=sources.select_model(self.registry, model, base),
             dataset=attrs.evolve(chosen, provider=attrs.evolve(chosen.provider, eval_dataset=None)),
             eval_dataset=own
@@ -197,14 +199,14 @@ class TrainingClient:
     def code_request(self, name: str | None = None, **options: object) -> CodeRequest:
         """The checked request that `create_job()` makes of its arguments."""
         given = compat.create_job_keywords(options)
+        _refuse_unknown(given, CodeOptions)
         code, command, arguments = _code(given)
-        image = given.pop("base_image", None) or given.pop("image", None)
         return _code_request(
-            name=name or generated_name("job"),
+            name=generated_name("job") if name is None else name,
             code=code,
             command=command,
             arguments=arguments,
-            image=image,
+            image=_image(given.pop("base_image", None), given.pop("image", None)),
             packages_to_install=given.pop("packages_to_install", None),
             pip_index_url=given.pop("pip_index_url", None),
             **_common_options(given),
@@ -251,7 +253,7 @@ class TrainingClient:
         callback: Callable[[JobStatus], None] | None = None,
     ) -> JobStatus:
         """Wait until a job is in one of the states; see `Job.wait`."""
-        states = tuple(JobState(state) for state in expected_conditions)
+        states = _states(expected_conditions)
         return self.get_job(name).wait(states, timeout=wait_timeout, callback=callback)
 
     def is_job_created(self, name: str) -> bool:
@@ -289,33 +291,56 @@ class TrainingClient:
 
 def _code(given: dict[str, object]) -> tuple[dict[str, str], tuple[str, ...], tuple[str, ...]]:
     """What a code job runs: files, or a command, and arguments."""
-    train_func, script, parameters, command = (
-        given.pop(k, None) for k in ("train_func", "script", "parameters", "command")
-    )
-    arguments = tuple(str(a) for a in given.pop("args", None) or ())  # type: ignore[attr-defined]
+    train_func, script, parameters = (given.pop(k, None) for k in ("train_func", "script", "parameters"))
+    command = texts(given.pop("command", None), "command", '["./start", "--fast"]')
+    arguments = texts(given.pop("args", None), "args", '["--lr", "1e-3"]')
     if train_func is not None and script is not None:
         raise RequestError("and script are both given", field="train_func", remedy="Give one of them.")
-    if parameters and train_func is None:
-        raise RequestError(
-            "are a function's arguments", field="parameters", remedy="Give args=[…] to a script or an image."
-        )
+    if parameters is not None and train_func is None:
+        remedy = "Give args=[…] to a script or an image."
+        raise RequestError("are a function's arguments", field="parameters", remedy=remedy)
+    if command and (train_func is not None or script is not None):
+        remedy = "Leave it out, or give base_image= alone."
+        raise RequestError("is for an image that starts itself", field="command", remedy=remedy)
     if train_func is not None:
-        return function_files(train_func, parameters), (), arguments  # type: ignore[arg-type]
+        if arguments:
+            remedy = "Give parameters={…} to a function."
+            raise RequestError("are a script's or an image's arguments", field="args", remedy=remedy)
+        return function_files(train_func, parameters), (), ()  # type: ignore[arg-type]
     if script is not None:
         return script_files(script), (), arguments  # type: ignore[arg-type]
     if given.get("base_image") is None:
         remedy = "Give train_func=, script= or base_image=."
         raise RequestError("there is nothing to run", field="create_job()", remedy=remedy)
-    return {}, (*(command or ()), *arguments), ()  # type: ignore[misc]
+    return {}, (*command, *arguments), ()
+
+
+def _image(base_image: object, image: object) -> object:
+    if base_image is not None and image is not None:
+        raise RequestError(
+            "means the same as base_image, and both are given", field="image", remedy="Give one of them."
+        )
+    return image if base_image is None else base_image
+
+
+def _states(conditions: Collection[str]) -> tuple[JobState, ...]:
+    known = [str(state) for state in JobState]
+    given = (conditions,) if isinstance(conditions, str) else tuple(conditions)
+    for state in given:
+        if state not in known:
+            remedy = did_you_mean(str(state), known)
+            raise RequestError("is not a state of a job", field="expected_conditions", value=state, remedy=remedy)
+    return tuple(JobState(state) for state in given)
+
+
+def _refuse_unknown(given: Mapping[str, object], options: type) -> None:
+    known = ["name", "dry_run", *options.__annotations__]
+    for name in given:
+        if name not in known:
+            raise RequestError("is not an argument", field=name, remedy=did_you_mean(name, known))
 
 
 def _common_options(given: Mapping[str, object]) -> Mapping[str, object]:
-    known = attrs.fields_dict(Request)
-    for name in given:
-        if name not in known:
-            raise RequestError(
-                "is not an argument", field=name, remedy=did_you_mean(name, [*known, *TrainOptions.__annotations__])
-            )
     # None is "not given" everywhere, so that callers need not build their keywords piece by piece.
     return {k: v for k, v in given.items() if v is not None}
 

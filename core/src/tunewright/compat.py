@@ -69,8 +69,17 @@ def _plain_env(value: object) -> object:
     """1.9 takes a dict, or a list of V1EnvVar, which have `name` and `value`."""
     if not isinstance(value, list | tuple):
         return value
-    pairs = [(v["name"], v.get("value")) if isinstance(v, Mapping) else (v.name, v.value) for v in value]
+    pairs = [_pair(item) for item in value]
     if missing := [name for name, item in pairs if item is None]:
         remedy = f"Write env={{{missing[0]!r}: SecretRef(name=…, key=…)}}."
         raise RequestError("has no literal value", field=f"env_vars[{missing[0]!r}]", remedy=remedy)
     return dict(pairs)
+
+
+def _pair(item: object) -> tuple[object, object]:
+    if isinstance(item, Mapping) and "name" in item:
+        return item["name"], item.get("value")
+    if hasattr(item, "name") and hasattr(item, "value"):
+        return item.name, item.value
+    remedy = "Write env={NAME: value}."
+    raise RequestError(f"holds a {type(item).__name__}, which names no variable", field="env_vars", remedy=remedy)

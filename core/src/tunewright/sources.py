@@ -18,6 +18,9 @@ from tunewright.wire import did_you_mean
 Spelling = str | Path | Mapping[str, object] | Provider
 """A URI, a path or a registry name; a dict {"provider": …, …}; or a provider object."""
 
+# The fields of a source that hold a URI: its own, the KEP's spellings of it, and the dataset to evaluate on.
+_URIS = {"uri", "model", "dataset", "eval_dataset"}
+
 _S = TypeVar("_S", bound=SourceProvider)
 _P = TypeVar("_P", bound=Provider)
 
@@ -100,7 +103,8 @@ def _source(
         remedy = 'Give a URI such as "hf://org/name", a path such as "./folder", a dict {"provider": …, "uri": …}, or an object.'
         raise RequestError("names no source", field=field, value=value, remedy=remedy)
     full = as_uri(uri, base)
-    parameters = {k: full if v is uri else v for k, v in parameters.items()}
+    written = {k: v for k, v in parameters.items() if k in _URIS | {field} and isinstance(v, str | Path)}
+    parameters |= {k: as_uri(v, base) for k, v in written.items()}
     plugin = registry.get(str(name)) if name is not None else registry.for_uri(full, field)
     return Selected(plugin=plugin, provider=build(class_of(plugin), parameters, field))
 
@@ -118,8 +122,10 @@ def _given_source(
 
 def as_uri(value: str | Path, base: Path) -> str:
     """A path (`./data`, `../data`, `/data`, `~/data`, a Path) becomes a file:// URI; anything else stays as it is."""
-    if isinstance(value, Path) or value.startswith(("./", "../", "/", "~/", ".\\", "..\\")) or value in (".", ".."):
-        return (base / Path(value).expanduser()).resolve().as_uri()
+    beginnings = ("./", "../", "/", "~/", ".\\", "..\\")
+    path = Path(value)
+    if isinstance(value, Path) or value.startswith(beginnings) or value in (".", "..") or path.is_absolute():
+        return (base / path.expanduser()).resolve().as_uri()
     return value
 
 
