@@ -154,9 +154,9 @@ def describe(event: Event, summary: Summary) -> str | None:  # noqa: PLR0911 - a
             return f"{item}: {how}, {files} files, {_size(size)}"
         case {"event": "start"}:
             resumed = f", resumed from step {summary.resumed_from}" if summary.resumed_from else ""
-            return f"training: {summary.total_steps} steps on {event.get('world_size', 1)} processes{resumed}"
+            return f"training: {_known(summary.total_steps)} steps on {event.get('world_size', 1)} processes{resumed}"
         case {"event": "step"}:
-            return f"step {summary.step}/{summary.total_steps}: {_step_note(summary)}"
+            return f"step {summary.step}/{_known(summary.total_steps)}: {_step_note(summary)}"
         case {"event": "eval", "eval_loss": float(loss)}:
             return f"evaluation at step {event.get('step', summary.step)}: loss {loss:.4f}"
         case {"event": "checkpoint", "step": step}:
@@ -186,6 +186,10 @@ def _success(status: JobStatus, summary: Summary) -> list[str]:
     for prompt, text in summary.samples.items():
         lines += [f"asked: {prompt}", f"answered: {text}"]
     return lines
+
+
+def _known(number: int | None) -> str:
+    return "?" if number is None else str(number)
 
 
 def _step_note(summary: Summary) -> str:

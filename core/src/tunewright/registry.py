@@ -64,6 +64,8 @@ class Plugin:
     def provider(self, kind: Literal["trainer"]) -> type[TrainerProvider]: ...
     @overload
     def provider(self, kind: Literal["backend"]) -> type[Backend]: ...
+    @overload
+    def provider(self, kind: Kind) -> type: ...
     def provider(self, kind: Kind) -> type:
         """The plugin's class of a kind.
 
@@ -80,7 +82,7 @@ class Plugin:
             raise _breaks_contract(self, problem)
         return cast("type", cls)
 
-    def kinds(self) -> list[str]:
+    def kinds(self) -> list[Kind]:
         """What the plugin gives: some of "model", "dataset", "trainer", "backend"."""
         return [kind for kind, hook in _HOOKS.items() if getattr(self._manager.hook, hook).get_hookimpls()]
 
@@ -120,9 +122,10 @@ class Registry:
         self._index: Mapping[str, list[importlib.metadata.EntryPoint]] | None = None
         self._loaded: dict[str, Plugin] = {}
 
-    def names(self) -> list[str]:
-        """Every registry name of this api version, usable or not, without loading anything."""
-        return sorted(name for name, points in self._entry_points().items() if any(_of_this_api(p) for p in points))
+    def names(self, *, of_any_api: bool = False) -> list[str]:
+        """Every registry name of this api version, or of any, usable or not, without loading anything."""
+        found = self._entry_points().items()
+        return sorted(name for name, points in found if of_any_api or any(_of_this_api(p) for p in points))
 
     def get(self, name: str) -> Plugin:
         """Load one plugin by its name.

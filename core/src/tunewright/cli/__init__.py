@@ -13,6 +13,7 @@ def main() -> None:
     from tunewright.errors import FetchError, TunewrightError
 
     try:
+        # A pipe that nobody reads any more (`tunewright logs … | head`) is click's business: it exits in silence.
         sys.exit(cli.main(standalone_mode=False))
     except TunewrightError as error:
         click.echo(f"error: {error}", err=True)
@@ -22,6 +23,3 @@ def main() -> None:
         sys.exit(64)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
-    except BrokenPipeError:  # `tunewright logs … | head`
-        sys.stderr.close()
-        sys.exit(0)

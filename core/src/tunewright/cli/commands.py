@@ -89,11 +89,11 @@ def train(
     given = attrs.asdict(connection)
     client = Connection(**{k: given[k] or written[k] for k in given}).client("kubernetes")
     folder = job_file.absolute().parent
-    start: Callable[..., Job | Manifests] = client.train
-    if isinstance(script := keywords.get("script"), str):
-        start, keywords["script"] = client.create_job, folder / script
-    else:
+    start: Callable[..., Job | Manifests] = client.create_job if jobfile.is_code(keywords) else client.train
+    if start == client.train:
         keywords["base_folder"] = folder
+    elif isinstance(script := keywords.get("script"), str):
+        keywords["script"] = folder / script
     try:
         created = start(dry_run=dry_run, **keywords)
     except AlreadySucceeded as done:
@@ -102,7 +102,7 @@ def train(
     _follow(created, detach=detach, as_json=as_json)
 
 
-@cli.command(context_settings={"ignore_unknown_options": True})
+@cli.command(context_settings={"allow_interspersed_args": False})
 @click.argument("script", type=click.Path(path_type=Path))
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 @click.option("--name", help="The job's name; generated if not given.")
@@ -134,7 +134,7 @@ def run(
     detach: bool,
     as_json: bool,
 ) -> None:
-    """Run a Python SCRIPT under torchrun; what follows it are its arguments."""
+    """Run a Python SCRIPT under torchrun; whatever follows it, options too, are its ARGS."""
     resources = {"gpu": gpu, "cpu": cpu, "memory": memory}
     start: Callable[..., Job | Manifests] = connection.client("kubernetes").create_job
     created = start(

@@ -60,7 +60,13 @@ def _assign(document: Keywords, assignment: str) -> None:
             raise RequestError("cannot be assigned", field="--set", value=assignment, remedy=remedy)
         target[key] = inner
         target = inner
-    target[last] = yaml.safe_load(text)
+    try:
+        target[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        remedy = f"Quote it for YAML: --set '{path}=\"…\"'."
+        raise RequestError(
+            f"has a value that is not YAML: {error}", field="--set", value=assignment, remedy=remedy
+        ) from error
 
 
 def _resolve(value: object, *, as_env: bool) -> object:
@@ -84,6 +90,11 @@ def _secret(value: object, field: str, *, as_env: bool) -> object:
         case {"secret": str(name), "key": str(key), **rest} if not rest:
             return SecretRef(name=name, key=key)
     return _resolve(value, as_env=as_env)
+
+
+def is_code(keywords: Mapping[str, object]) -> bool:
+    """Whether the keywords are those of `create_job()`, and not of `train()`."""
+    return any(key in keywords for key in ("script", "base_image"))
 
 
 def split(document: Mapping[str, object]) -> tuple[dict[str, str | None], Keywords]:

@@ -13,6 +13,8 @@ from tunewright.events import Json
 from tunewright.progress import as_json as to_line
 from tunewright.registry import Registry
 
+_WIDE = 1000
+
 
 def statuses(found: Iterable[JobStatus], *, as_json: bool) -> None:
     """A row for each job."""
@@ -39,7 +41,7 @@ def one_status(status: JobStatus, *, as_json: bool) -> None:
 
 def plugin_table(registry: Registry, *, as_json: bool) -> None:
     """A row for each plugin; what is wrong with one never hides the others."""
-    rows = [_plugin_row(registry, name) for name in registry.names()]
+    rows = [_plugin_row(registry, name) for name in registry.names(of_any_api=True)]
     if as_json:
         for row in rows:
             click.echo(to_line(row))  # type: ignore[arg-type]
@@ -54,18 +56,15 @@ def plugin_table(registry: Registry, *, as_json: bool) -> None:
 
 
 def _plugin_row(registry: Registry, name: str) -> dict[str, str]:
+    row = {"name": name, "distribution": "", "version": "", "gives": "unusable", "problem": ""}
     try:
         plugin = registry.get(name)
+        row |= {"distribution": plugin.dist, "version": plugin.version}
+        for kind in plugin.kinds():
+            plugin.provider(kind)
     except PluginError as error:
-        return {
-            "name": name,
-            "distribution": error.dist or "",
-            "version": "",
-            "gives": "unusable",
-            "problem": str(error),
-        }
-    gives = ", ".join(plugin.kinds())
-    return {"name": name, "distribution": plugin.dist, "version": plugin.version, "gives": gives, "problem": ""}
+        return row | {"distribution": error.dist or "", "problem": str(error)}
+    return row | {"gives": ", ".join(plugin.kinds())}
 
 
 def _status_dict(status: JobStatus) -> dict[str, Json]:
@@ -93,4 +92,7 @@ def _table(head: list[str], rows: list[list[str]]) -> None:
     table = Table(*head, box=SIMPLE_HEAD, pad_edge=False)
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = _WIDE  # in a pipe, each row is one line
+    console.print(table)
