@@ -55,6 +55,20 @@ def at_least(least: int, remedy: str) -> Callable[[object, Attribute, object], N
     return check
 
 
+def one_of(*choices: str) -> Callable[[object, Attribute, object], None]:
+    """A validator: one of these words."""
+
+    def check(instance: object, attribute: Attribute, value: object) -> None:
+        if value not in choices:
+            field, remedy = (
+                f"{type(instance).__name__}.{attribute.name}",
+                f"Write one of {', '.join(map(repr, choices))}.",
+            )
+            raise RequestError("is not known", field=field, value=value, remedy=remedy)
+
+    return check
+
+
 def check_env(_: object, attribute: Attribute, value: Mapping[str, EnvValue]) -> None:
     """Variable names, and values that are strings or secrets; no literal tokens."""
     for name, item in value.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Mapping
 from importlib import resources
 from typing import Any
@@ -296,4 +295,4 @@ def _shaped(plugin: Plugin, spec: object, method: str) -> ContainerSpec:
 
 
 def _digest(documents: Mapping[str, str]) -> str:
-    return hashlib.sha256(wire.dumps(dict(documents)).encode()).hexdigest()[:16]
+    return wire.digest(dict(documents))[:16]

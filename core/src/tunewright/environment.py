@@ -20,6 +20,12 @@ DEADLINE = "TUNEWRIGHT_DEADLINE"
 OUTPUT = "TUNEWRIGHT_OUTPUT"
 WORLD_SIZE = "TUNEWRIGHT_WORLD_SIZE"
 
+# In the init containers, set by the user with init_env=.
+RETRY_FOR = "TUNEWRIGHT_RETRY_FOR"
+FETCH_CONNECTIONS = "TUNEWRIGHT_FETCH_CONNECTIONS"
+FETCH_RATE = "TUNEWRIGHT_FETCH_RATE"
+FETCH_STALL = "TUNEWRIGHT_FETCH_STALL"
+
 # In the containers, set by the backend.
 WORKSPACE = "TUNEWRIGHT_WORKSPACE"
 CONFIG = "TUNEWRIGHT_CONFIG"
@@ -73,6 +79,39 @@ _PATHS = {
     "packages": PACKAGES,
     "termination_log": TERMINATION_LOG,
 }
+
+
+@attrs.frozen(kw_only=True)
+class FetchLimits:
+    """How a fetch behaves towards the network.
+
+    Attributes:
+        connections: ranges that are read at the same time.
+        rate: bytes a second, all connections together; None for as fast as it goes.
+        stall: seconds without a byte, or with next to none, after which a connection is given up.
+        tries: how often in a row a range may fail without a byte before the whole try has failed.
+        retry_for: seconds for which a fetch that failed for a reason that may pass is tried again.
+    """
+
+    connections: int = 16
+    rate: float | None = None
+    stall: float = 30.0
+    tries: int = 6
+    retry_for: float = 600.0
+
+    @classmethod
+    def read(cls, env: Mapping[str, str]) -> FetchLimits:
+        """From the variables of the init container.
+
+        Raises:
+            ValueError: one of them is not a number.
+        """
+        given = {field: float(env[name]) for field, name in _FETCH.items() if env.get(name)}
+        whole = {"connections": int(given.pop("connections"))} if "connections" in given else {}
+        return cls(**whole, **given)
+
+
+_FETCH = {"connections": FETCH_CONNECTIONS, "rate": FETCH_RATE, "stall": FETCH_STALL, "retry_for": RETRY_FOR}
 
 
 def state_home() -> Path:

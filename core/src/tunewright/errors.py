@@ -101,10 +101,19 @@ class FetchError(TunewrightError):
         cause: what happened, to what.
         remedy: what to do about it.
         code: the exit code that the container ends with.
+        retry_after: seconds after which the source wants to be asked again, where it says so.
     """
 
-    def __init__(self, cause: str, *, remedy: str, code: ExitCode) -> None:
+    def __init__(self, cause: str, *, remedy: str, code: ExitCode, retry_after: float | None = None) -> None:
         super().__init__(f"{cause} {remedy}")
         self.cause = cause
         self.remedy = remedy
         self.code = code
+        self.retry_after = retry_after
+
+
+class SourceChanged(FetchError):  # noqa: N818 - as PluginNotFound
+    """A file is not the one that was listed any more: the source is listed again."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(cause, remedy="Wait until nobody writes there, and try again.", code=ExitCode.TRY_AGAIN)

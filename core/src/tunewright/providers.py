@@ -44,6 +44,7 @@ from typing import ClassVar, Self, TypeVar
 
 import attrs
 
+from tunewright._validate import one_of
 from tunewright.errors import RequestError
 from tunewright.events import Event, Json
 from tunewright.specs import ContainerSpec
@@ -103,9 +104,14 @@ class SourceProvider(Provider):
 
     Attributes:
         uri: what to fetch, as the user wrote it. Its scheme is the plugin's name.
+        policy: "IfNotPresent" uses what a volume holds of the same request without asking anybody; "Always" asks the
+            source at each start, and fetches again what has changed.
+        verify: how what a volume holds is looked at before it is used: by "size", or in "full", by its contents.
     """
 
     uri: str = attrs.field()
+    policy: str = attrs.field(default="IfNotPresent", validator=one_of("IfNotPresent", "Always"))
+    verify: str = attrs.field(default="size", validator=one_of("size", "full"))
 
     @uri.validator
     def _check_uri(self, attribute: attrs.Attribute[str], value: object) -> None:

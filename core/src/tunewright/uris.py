@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 import attrs
 
+from tunewright._validate import one_of as one_of  # noqa: PLC0414 - plugins take it from here
 from tunewright.errors import ExitCode, FetchError, RequestError
 from tunewright.providers import SourceProvider, uri_scheme
 from tunewright.secret import refuse_literal_tokens
@@ -200,17 +201,6 @@ def check_flag(instance: object, attribute: attrs.Attribute[bool], value: object
     if not isinstance(value, bool):
         remedy = "Write True or False."
         raise RequestError("is not a truth value", field=_name(instance, attribute), value=value, remedy=remedy)
-
-
-def one_of(*choices: str) -> Callable[[object, attrs.Attribute[str], object], None]:
-    """Validator of an attrs field: one of these words."""
-
-    def check(instance: object, attribute: attrs.Attribute[str], value: object) -> None:
-        if value not in choices:
-            field, remedy = _name(instance, attribute), f"Write one of {', '.join(map(repr, choices))}."
-            raise RequestError("is not known", field=field, value=value, remedy=remedy)
-
-    return check
 
 
 def check_together(provider: object, *names: str) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import difflib
 import functools
+import hashlib
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, get_origin
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
 
 import attrs
 
@@ -74,6 +75,11 @@ class WireDocument:
 def dumps(value: object) -> str:
     """Canonical JSON: the same value gives the same bytes."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest(value: object) -> str:
+    """SHA-256 of a value's canonical JSON, in hexadecimal digits."""
+    return hashlib.sha256(dumps(value).encode()).hexdigest()
 
 
 def unstructure(provider: attrs.AttrsInstance, field: str) -> dict[str, Json]:
@@ -184,7 +190,15 @@ def _converter() -> Converter:
     # cattrs would make 3 of "3", and True of "no".
     for kind, taken in {bool: (bool,), int: (int,), float: (float, int), str: (str,)}.items():
         converter.register_structure_hook(kind, functools.partial(_exactly, taken))
+    converter.register_structure_hook_func(_is_any_json, lambda value, _: value)
     return converter
+
+
+def _is_any_json(kind: Any) -> bool:
+    # `Json` names itself, which cattrs does not follow.
+    parts = get_args(kind)
+    scalars, groups = {type(None), bool, int, float, str}, {list, dict}
+    return kind is object or (scalars <= set(parts) and groups <= {get_origin(part) for part in parts})
 
 
 def _is_set(kind: Any) -> bool:

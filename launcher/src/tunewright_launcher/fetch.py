@@ -11,20 +11,26 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tunewright.errors import FetchError
-from tunewright.events import Event, emit
-from tunewright.providers import DatasetProvider, ModelProvider
-from tunewright.wire import WireDocument
-from tunewright_launcher.provider import load_source, read_document
-from tunewright_launcher.slots import Marker, Slot, request_digest, take_stock
-from tunewright_launcher.step import Step, log
+import attrs
 
-RETRY_FOR = "TUNEWRIGHT_RETRY_FOR"
+from tunewright.environment import FetchLimits
+from tunewright.errors import ExitCode, FetchError, SourceChanged
+from tunewright.events import Event, Json, emit
+from tunewright.providers import DatasetProvider, ModelProvider
+from tunewright.snapshots import Snapshot, SnapshotSource
+from tunewright.wire import WireDocument
+from tunewright_launcher.engine import fetch_snapshot
+from tunewright_launcher.files import take_stock
+from tunewright_launcher.journal import FileRecord, Journal, fingerprint
+from tunewright_launcher.provider import load_source, read_document
+from tunewright_launcher.slots import Displaced, Marker, Slot, Staging, request_digest
+from tunewright_launcher.step import Step, log
 
 _LONGEST_PAUSE = 60.0
 _PROGRESS_EVERY = 1.0
 
 Emit = Callable[[Event], None]
+Source = ModelProvider | DatasetProvider
 
 
 def fetch(step: Step, slot: str) -> None:
@@ -36,54 +42,129 @@ def fetch(step: Step, slot: str) -> None:
         FetchError, PluginError, RequestError, OSError: it cannot be fetched.
     """
     document = read_document(step, slot)
-    place = Slot(step.paths.workspace, slot)
-    if marker := place.find(request_digest(document)):
-        emit(_fetched(slot, marker, cached=True))
+    if (marker := _present(document, step.paths.workspace, slot)) and document.params.get("policy") != "Always":
+        emit(_fetched(slot, marker))
         return
-    provider = load_source(step, document)
+    provider, limits = load_source(step, document), _limits(step)
 
     def work() -> None:
-        fetch_into(provider, document, step.paths.workspace, slot, emit)
+        fetch_into(provider, document, step.paths.workspace, slot, emit, limits=limits)
 
     def say(error: FetchError, pause: float) -> None:
         log(f"fetch {slot}", step.secrets.redact(f"{error.cause} Trying again in {pause:.0f} s."))
 
-    patiently(work, float(step.env.get(RETRY_FOR) or 600), say)
+    patiently(work, limits.retry_for, say)
 
 
 def fetch_into(
-    provider: ModelProvider | DatasetProvider, document: WireDocument, workspace: Path, slot: str, emit: Emit
-) -> Marker:
-    """Fetch once: stage, download, take stock, commit. A slot that holds what is requested stays as it is.
+    provider: Source,
+    document: WireDocument,
+    workspace: Path,
+    slot: str,
+    emit: Emit,
+    *,
+    limits: FetchLimits | None = None,
+) -> None:
+    """Fetch once: stage, download, verify, commit. A slot that holds what is requested stays as it is.
 
     Args:
-        provider: what downloads.
+        provider: what downloads, or lists what the engine downloads.
         document: the request; the slot is compared with it.
         workspace: the volume's folder, in which the slot is.
         slot: the slot's name.
         emit: gets `progress` and `fetched`.
+        limits: how to behave towards the network.
 
     Raises:
         FetchError: or whatever else the provider raises.
     """
     place, request = Slot(workspace, slot), request_digest(document)
-    if marker := place.find(request) or place.recover(request):
-        emit(_fetched(slot, marker, cached=True))
-        return marker
-    with place.staged() as target:
-        with _progress(slot, target, emit):
-            _download(provider, target)
-        marker = Marker(
-            provider=document.provider,
-            uri=provider.uri,
-            request=request,
-            revision=None,
-            files=take_stock(target),
-            fetched_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        )
-        marker = place.commit(target, marker)
-    emit(_fetched(slot, marker, cached=False))
-    return marker
+    for again in (True, False):
+        marker = _present(document, workspace, slot)
+        if marker and not _is_outdated(provider, marker):
+            emit(_fetched(slot, marker))
+            return
+        try:
+            _stage(_Job(provider, document, place, request, emit, limits or FetchLimits()), keep=marker)
+            return
+        except Displaced:
+            continue  # the worker that took over goes on with it: wait for its marker
+        except SourceChanged:
+            if not again:
+                raise
+    raise FetchError(
+        f"Other workers took the fetch of {slot} over, again and again.",
+        remedy="Look whether the volume's file system stands still for long.",
+        code=ExitCode.TRY_AGAIN,
+    )
+
+
+@attrs.frozen
+class _Job:
+    """What one try works with."""
+
+    provider: Source
+    document: WireDocument
+    place: Slot
+    request: str
+    emit: Emit
+    limits: FetchLimits
+
+
+def _stage(job: _Job, *, keep: Marker | None) -> None:
+    """Fetch into a staging folder and commit it; `keep` is the outdated marker that is to be replaced."""
+    slot = job.place.name
+    with job.place.staged(job.request, replace=keep is not None) as staging:
+        if staging is None or (keep is None and staging.recover()):
+            marker = job.place.find(job.request)
+            if marker is None:
+                raise Displaced
+            job.emit(_fetched(slot, marker))
+            return
+        with contextlib.closing(Journal(staging.journal)) as journal:
+            revision, records = _download(job, staging, journal)
+            marker = Marker(
+                provider=job.document.provider,
+                uri=job.provider.uri,
+                request=job.request,
+                revision=revision,
+                fetched_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+            )
+            files, size = staging.commit(marker, records)
+    job.emit(_event(slot, files, size, revision, cached=False))
+
+
+def _download(job: _Job, staging: Staging, journal: Journal) -> tuple[str | None, Iterator[tuple[str, FileRecord]]]:
+    if isinstance(job.provider, SnapshotSource):
+        snapshot = job.provider.snapshot()
+        tell = _teller(job.place.name, job.emit)
+        return snapshot.revision, fetch_snapshot(snapshot, staging.files, journal=journal, limits=job.limits, tell=tell)
+    staging.empty()  # only the engine can go on with what is there
+    with _progress(job.place.name, staging.files, job.emit):
+        if isinstance(job.provider, ModelProvider):
+            job.provider.download_model(staging.files)
+        else:
+            job.provider.download_dataset(staging.files)
+    return None, take_stock(staging.files)
+
+
+def _present(document: WireDocument, workspace: Path, slot: str) -> Marker | None:
+    full = document.params.get("verify") == "full"
+    return Slot(workspace, slot).find(request_digest(document), digests=full)
+
+
+def _is_outdated(provider: Source, marker: Marker) -> bool:
+    """Whether the source is to be asked, and has something else now."""
+    if provider.policy != "Always":
+        return False
+    return not isinstance(provider, SnapshotSource) or not _is_same(provider.snapshot(), marker)
+
+
+def _is_same(snapshot: Snapshot, marker: Marker) -> bool:
+    if snapshot.revision is not None:
+        return snapshot.revision == marker.revision
+    versions = {record.version for record in marker.files.values()}
+    return versions == {fingerprint(entry).hex() for entry in snapshot.entries()}
 
 
 def patiently(work: Callable[[], None], retry_for: float, say: Callable[[FetchError, float], None]) -> None:
@@ -103,7 +184,7 @@ def patiently(work: Callable[[], None], retry_for: float, say: Callable[[FetchEr
             return work()
         except FetchError as error:
             # Jitter: the workers of a job fail together, and should not come back together.
-            wait = pause * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
+            wait = max(pause * random.uniform(0.5, 1.5), error.retry_after or 0)  # noqa: S311 - no secret
             if not error.code.may_pass or time.monotonic() + wait > end:
                 raise
             say(error, wait)
@@ -111,29 +192,35 @@ def patiently(work: Callable[[], None], retry_for: float, say: Callable[[FetchEr
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-def _download(provider: ModelProvider | DatasetProvider, target: Path) -> None:
-    if isinstance(provider, ModelProvider):
-        provider.download_model(target)
-    else:
-        provider.download_dataset(target)
+def _limits(step: Step) -> FetchLimits:
+    try:
+        return FetchLimits.read(step.env)
+    except ValueError as error:
+        cause = f"A variable TUNEWRIGHT_FETCH_… or TUNEWRIGHT_RETRY_FOR is not a number: {error}."
+        raise FetchError(cause, remedy="Correct it in init_env.", code=ExitCode.USAGE) from error
 
 
-def _fetched(slot: str, marker: Marker, *, cached: bool) -> Event:
-    return {
-        "event": "fetched",
-        "item": slot,
-        "files": len(marker.files),
-        "bytes": marker.size,
-        "revision": marker.revision,
-        "cached": cached,
-    }
+def _fetched(slot: str, marker: Marker) -> Event:
+    return _event(slot, len(marker.files), marker.size, marker.revision, cached=True)
+
+
+def _event(slot: str, files: int, size: int, revision: str | None, *, cached: bool) -> dict[str, Json]:
+    about: dict[str, Json] = {"files": files, "bytes": size, "revision": revision, "cached": cached}
+    return {"event": "fetched", "item": slot, **about}
+
+
+def _teller(slot: str, emit: Emit) -> Callable[[int, int | None], None]:
+    def tell(done: int, total: int | None) -> None:
+        emit({"event": "progress", "phase": "fetch", "item": slot, "done": done, "total": total})
+
+    return tell
 
 
 @contextlib.contextmanager
 def _progress(slot: str, folder: Path, emit: Emit) -> Iterator[None]:
-    """Tell how much is on the disk, while a provider downloads."""
+    """Tell how much is on the disk, while a provider downloads by itself."""
     done = threading.Event()
-    thread = threading.Thread(target=_tell, args=(slot, folder, emit, done), daemon=True)
+    thread = threading.Thread(target=_watch, args=(folder, _teller(slot, emit), done), daemon=True)
     thread.start()
     try:
         yield
@@ -142,14 +229,14 @@ def _progress(slot: str, folder: Path, emit: Emit) -> Iterator[None]:
         thread.join()
 
 
-def _tell(slot: str, folder: Path, emit: Emit, done: threading.Event) -> None:
+def _watch(folder: Path, tell: Callable[[int, int | None], None], done: threading.Event) -> None:
     last = -1
     while not done.is_set():
         began = time.monotonic()
         size = _size(folder)
         if size != last:
             with contextlib.suppress(OSError):  # nobody listens any more
-                emit({"event": "progress", "phase": "fetch", "item": slot, "done": size, "total": None})
+                tell(size, None)
         last = size
         # A folder of very many files takes long to look at: do little else than download.
         done.wait(max(_PROGRESS_EVERY, 10 * (time.monotonic() - began)))

@@ -1,22 +1,25 @@
 """Slots: folders of the volume that are there whole, with a marker, or not at all.
 
-    <workspace>/model/                  committed: `complete.json` is in it
-    <workspace>/.staging/model-0-1a2b…  what a fetch of worker 0 is writing, or what a crash left over
+    <workspace>/model/                         committed: `complete.json` is in it
+    <workspace>/.staging/model.lease           who fetches; see `tunewright_launcher.lease`
+    <workspace>/.staging/model-1a2b…-9f8e…/    what is being fetched: named by request and holder
+        files/                                 becomes model/
+        journal                                what is there already
 
-A slot is staged on the same volume, verified, marked, flushed to the disk and then renamed into place. A marker is
-written after everything that it names and removed before any of it, so a crash never leaves one over missing files.
+A slot is staged on the same volume, verified, flushed to the disk, renamed into place and marked by a file that is in it
+already. A marker is written after everything that it names and removed before any of it, so a crash never leaves one over
+missing files.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
-import hashlib
 import json
 import os
 import re
 import shutil
-import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
@@ -24,26 +27,16 @@ import attrs
 
 from tunewright import wire
 from tunewright.errors import ExitCode, FetchError
-from tunewright.runner import MARKER, sync, worker_in, write_atomically
+from tunewright.runner import MARKER, sync
 from tunewright.wire import WireDocument
+from tunewright_launcher.files import sha256_of, walk
+from tunewright_launcher.journal import FileRecord
+from tunewright_launcher.lease import Lease
 
 API = 1
 STAGING = ".staging"
-
-
-@attrs.frozen(kw_only=True)
-class FileRecord:
-    """What is known of one file.
-
-    Attributes:
-        size: bytes.
-        sha256: hexadecimal digest of what was written.
-        verified: what the provider could compare with the source: "sha256", or "size" at most.
-    """
-
-    size: int = attrs.field(validator=attrs.validators.instance_of(int))
-    sha256: str = attrs.field(validator=attrs.validators.instance_of(str))
-    verified: str = attrs.field(default="size", validator=attrs.validators.in_(("sha256", "size")))
+# What says how to fetch, and not what.
+_MANNER = ("policy", "verify")
 
 
 @attrs.frozen(kw_only=True)
@@ -55,43 +48,40 @@ class Marker:
         uri: what was asked for.
         request: digest of the request; see `request_digest`.
         revision: what the URI was resolved to, where the source has revisions.
-        files: path relative to the slot, with "/" → record.
         fetched_at: time of the commit, ISO 8601, UTC.
+        files: path relative to the slot, with "/" → record.
     """
 
     provider: str
     uri: str
     request: str
     revision: str | None
-    files: Mapping[str, FileRecord]
     fetched_at: str
+    files: Mapping[str, FileRecord] = attrs.field(factory=dict)
 
     @property
     def size(self) -> int:
         """Bytes of all files."""
         return sum(record.size for record in self.files.values())
 
-    def dumps(self) -> str:
-        """As JSON; names that are not UTF-8 are kept by JSON's escapes."""
-        return json.dumps({"api": API, **attrs.asdict(self)}, indent=1, sort_keys=True)
-
     @classmethod
     def loads(cls, text: str) -> Marker | None:
-        """Read what `dumps` wrote; None for anything else, which then marks nothing."""
+        """Read what `Staging.commit` wrote; None for anything else, which then marks nothing."""
         try:
-            record = json.loads(text)
-            if record.pop("api") != API:
+            fields = json.loads(text)
+            if fields.pop("api") != API:
                 return None
-            files = {_relative(name): FileRecord(**fields) for name, fields in record.pop("files").items()}
-            return cls(files=files, **record)
+            files = {_relative(name): FileRecord.of(record) for name, record in fields.pop("files").items()}
+            return cls(files=files, **fields)
         except (ValueError, TypeError, KeyError, AttributeError):
             return None
 
 
 def request_digest(document: WireDocument) -> str:
     """What a slot is compared by: provider, distribution and params. Secrets and versions do not change what is fetched."""
-    identity = {"provider": document.provider, "distribution": document.distribution, "params": dict(document.params)}
-    return hashlib.sha256(wire.dumps(identity).encode()).hexdigest()
+    params = {k: v for k, v in document.params.items() if k not in _MANNER}
+    identity = {"provider": document.provider, "distribution": document.distribution, "params": params}
+    return wire.digest(identity)
 
 
 def read_marker(folder: Path) -> Marker | None:
@@ -115,10 +105,9 @@ def verify(folder: Path, *, digests: bool = False) -> Marker:
         path = folder / name
         size = path.stat().st_size if path.is_file() else None
         if size != record.size:
-            raise _bad(
-                f"{path} has {'gone' if size is None else f'{size} bytes'}; the marker says {record.size} bytes."
-            )
-        if digests and _digest(path) != record.sha256:
+            found = "is gone" if size is None else f"has {size} bytes"
+            raise _bad(f"{path} {found}; the marker says {record.size} bytes.")
+        if digests and sha256_of(path) != record.sha256:
             raise _bad(f"{path} has other contents than the marker says.")
     return marker
 
@@ -130,79 +119,84 @@ class Slot:
     Attributes:
         workspace: the volume's folder.
         name: "model", "dataset" or "eval_dataset"; any folder's name where there is no job.
-        worker: who stages; others' staging folders are not touched, for they may be at work.
     """
 
     workspace: Path
     name: str
-    worker: str = attrs.field(factory=lambda: worker_in(os.environ))
 
     @property
     def folder(self) -> Path:
         """Where the slot is, once it is committed."""
         return self.workspace / self.name
 
-    def find(self, request: str) -> Marker | None:
-        """The marker, if the slot holds what is requested, and its files are there."""
-        return _holds(self.folder, request)
-
-    def recover(self, request: str) -> Marker | None:
-        """Clean up after a crash: commit what was staged whole and is requested, and remove the rest.
-
-        Raises:
-            FetchError: NOT_FOUND: the workspace is read-only.
-        """
-        with self._writing():
-            for left in self._left_over():
-                if _holds(left, request):
-                    self._swap_in(left, request)
-                else:
-                    self._discard(left)
-        return self.find(request)
+    def find(self, request: str, *, digests: bool = False) -> Marker | None:
+        """The marker, if the slot holds what is requested, and its files are there; on demand, with these contents."""
+        marker = read_marker(self.folder)
+        if marker is None or marker.request != request:
+            return None
+        try:
+            return verify(self.folder, digests=digests)
+        except FetchError:
+            return None
 
     @contextlib.contextmanager
-    def staged(self) -> Iterator[Path]:
-        """A new empty folder to fetch into; if it is not committed, it is removed with all that is in it.
+    def staged(self, request: str, *, replace: bool = False) -> Iterator[Staging | None]:
+        """Where to fetch into, with what an earlier holder has left of the same request. None: another worker was faster.
+
+        Args:
+            request: digest of the request.
+            replace: the slot holds what is requested, and is to be fetched anew.
 
         Raises:
             FetchError: USAGE: the slot's folder holds files that no fetch has put there.
                 NOT_FOUND: the workspace is read-only.
         """
+        with self._writing():
+            (self.workspace / STAGING).mkdir(parents=True, exist_ok=True)
+            with self._lease(request, replace=replace) as held:
+                if not held.held:
+                    yield None
+                    return
+                self._refuse_foreign()
+                # Another worker may have been faster while the lease was waited for.
+                yield None if held.stop_waiting() else self._take_over(request, held.owner.nonce)
+        self._clean()
+
+    def _lease(self, request: str, *, replace: bool) -> Lease:
+        """The lease on this slot; it is not waited for once the slot holds what is requested."""
+        before = read_marker(self.folder) if replace else None
+
+        def stop_waiting() -> bool:
+            found = self.find(request)
+            return found is not None and found != before
+
+        return Lease(self.workspace / STAGING / f"{self.name}.lease", stop_waiting)
+
+    def _refuse_foreign(self) -> None:
         if self.folder.is_dir() and read_marker(self.folder) is None and any(self.folder.iterdir()):
             cause = f"{self.folder} has files and no marker: they were not fetched, and are not overwritten."
             remedy = "Move them elsewhere, or use them where they are, with pvc://claim/folder."
             raise FetchError(cause, remedy=remedy, code=ExitCode.USAGE)
-        target = self._new_name()
-        with self._writing():
-            target.mkdir(parents=True)
-        try:
-            yield target
-        finally:
-            self._discard(target)
-            with contextlib.suppress(OSError):  # others may be staging
-                target.parent.rmdir()
 
-    def commit(self, staged: Path, marker: Marker) -> Marker:
-        """Mark what is staged, and put it in the slot's place. Returns the slot's marker."""
-        for base, _, _ in os.walk(staged):
-            sync(Path(base))
-        write_atomically(staged / MARKER, marker.dumps())
-        self._swap_in(staged, marker.request)
-        return self.find(marker.request) or marker
+    def _take_over(self, request: str, nonce: str) -> Staging:
+        """Make the holder's staging folder, of what is left over if it is of this request; other left-overs go."""
+        target = self.workspace / STAGING / f"{self.name}-{request[:16]}-{nonce}"
+        for left in self._left_over():
+            if left.name.startswith(f"{self.name}-{request[:16]}-") and not target.exists():
+                with contextlib.suppress(FileNotFoundError):
+                    left.rename(target)
+            else:
+                _discard(left)
+        (target / "files").mkdir(parents=True, exist_ok=True)
+        return Staging(self, target, request)
 
-    def _swap_in(self, staged: Path, request: str) -> None:
-        if self.find(request):
-            return  # another worker was first
-        former = self._new_name()
-        if self.folder.exists():
-            self.folder.rename(former)
-        try:
-            staged.rename(self.folder)
-        except OSError:
-            if not self.find(request):
-                raise
-        sync(self.workspace)
-        self._discard(former)
+    def _left_over(self) -> list[Path]:
+        ours = re.compile(rf"{re.escape(self.name)}-[0-9a-f]{{16}}-[0-9a-f]{{8}}")
+        return sorted(path for path in (self.workspace / STAGING).iterdir() if ours.fullmatch(path.name))
+
+    def _clean(self) -> None:
+        with contextlib.suppress(OSError):  # others may be staging
+            (self.workspace / STAGING).rmdir()
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -215,79 +209,123 @@ class Slot:
             remedy = "Fill the volume first, with a job that may write to it, or name another volume."
             raise FetchError(cause, remedy=remedy, code=ExitCode.NOT_FOUND) from error
 
-    def _left_over(self) -> list[Path]:
-        ours = re.compile(rf"{re.escape(self.name)}-{re.escape(self.worker)}-[0-9a-f]{{8}}")
-        staging = self.workspace / STAGING
-        return sorted(path for path in staging.iterdir() if ours.fullmatch(path.name)) if staging.is_dir() else []
 
-    def _new_name(self) -> Path:
-        return self.workspace / STAGING / f"{self.name}-{self.worker}-{os.urandom(4).hex()}"
-
-    def _discard(self, folder: Path) -> None:
-        # Under another name first: should its writer still live, its commit must fail.
-        with contextlib.suppress(FileNotFoundError):
-            doomed = folder.rename(self._new_name())
-            (doomed / MARKER).unlink(missing_ok=True)
-            sync(doomed)
-            shutil.rmtree(doomed, ignore_errors=True)
+class Displaced(Exception):  # noqa: N818 - no error: another worker goes on with it
+    """The staging folder was taken over while its holder seemed dead."""
 
 
-def take_stock(folder: Path) -> dict[str, FileRecord]:
-    """Every file of a staged folder, by its path relative to the folder; each is flushed to the disk.
+@attrs.frozen
+class Staging:
+    """A staging folder, while its lease is held.
 
-    Raises:
-        FetchError: BAD_DATA: there are no files, or something that is neither a file nor a folder, or a file that is
-            named as the marker.
+    Attributes:
+        slot: the slot that it will become.
+        folder: the staging folder itself.
+        request: digest of the request.
     """
-    files = {name: _record(folder / name) for name in sorted(_walk(folder))}
-    if not files:
-        raise FetchError(
-            "The provider has fetched nothing: there is not one file.",
-            remedy="Check the URI, and the patterns if there are some.",
-            code=ExitCode.BAD_DATA,
-        )
-    if MARKER in files:
-        cause = f"The source has a file {MARKER}, and that is the name of the slot's marker."
-        raise FetchError(cause, remedy="Leave it out with ignore_patterns, or rename it.", code=ExitCode.BAD_DATA)
-    return files
+
+    slot: Slot
+    folder: Path
+    request: str
+
+    @property
+    def files(self) -> Path:
+        """Where to fetch into."""
+        return self.folder / "files"
+
+    @property
+    def journal(self) -> Path:
+        """The journal's file."""
+        return self.folder / "journal"
+
+    def recover(self) -> bool:
+        """Put what an earlier holder had staged whole in the slot's place; whether there was such a thing."""
+        marker = read_marker(self.files)
+        if marker is None or marker.request != self.request:
+            (self.files / MARKER).unlink(missing_ok=True)
+            return False
+        verify(self.files)
+        self._swap_in()
+        return True
+
+    def empty(self) -> None:
+        """Remove what is there of an earlier try."""
+        shutil.rmtree(self.files)
+        self.journal.unlink(missing_ok=True)
+        self.files.mkdir()
+
+    def discard(self) -> None:
+        """Remove it all."""
+        _discard(self.folder)
+
+    def commit(self, marker: Marker, records: Iterator[tuple[str, FileRecord]]) -> tuple[int, int]:
+        """Mark what is staged, and put it in the slot's place.
+
+        Args:
+            marker: without its files.
+            records: of the files; they are written as they come, however many.
+
+        Returns:
+            The number of files, and of bytes.
+
+        Raises:
+            Displaced: another worker has taken the folder over.
+        """
+        try:
+            counts = _write_marker(self.files / MARKER, marker, records)
+            _flush(self.files)
+            self._swap_in()
+        except FileNotFoundError as error:
+            if self.folder.exists():
+                raise
+            raise Displaced from error
+        return counts
+
+    def _swap_in(self) -> None:
+        if self.slot.folder.exists():
+            (self.slot.folder / MARKER).unlink(missing_ok=True)
+            self.slot.folder.rename(self.folder / "former")
+        self.files.rename(self.slot.folder)
+        sync(self.slot.workspace)
+        _discard(self.folder)
 
 
-def _walk(folder: Path) -> Iterator[str]:
-    for base, folders, names in os.walk(folder, onerror=_raise):
-        for name in (*folders, *names):
-            path = Path(base, name)
-            mode = path.lstat().st_mode
-            if stat.S_ISREG(mode):
-                yield path.relative_to(folder).as_posix()
-            elif not stat.S_ISDIR(mode):
-                kind = "a link" if stat.S_ISLNK(mode) else "neither a file nor a folder"
-                shown = path.relative_to(folder).as_posix().encode(errors="backslashreplace").decode()
-                raise _bad(f"The provider has left {shown!r}, which is {kind}.")
+def _write_marker(path: Path, marker: Marker, records: Iterator[tuple[str, FileRecord]]) -> tuple[int, int]:
+    """Write it as it comes: a marker of a hundred thousand files would fill the memory."""
+    head = json.dumps({"api": API, **attrs.asdict(attrs.evolve(marker, files={}))})
+    count = size = 0
+    with path.open("w", encoding="utf-8") as stream:
+        stream.write(head.removesuffix("{}}"))
+        stream.write("{")
+        for name, record in records:
+            stream.write(f"{',' if count else ''}\n {json.dumps(name)}: {json.dumps(attrs.asdict(record))}")
+            count, size = count + 1, size + record.size
+        stream.write("\n}}\n")
+    return count, size
 
 
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def _record(path: Path) -> FileRecord:
-    record = FileRecord(size=path.stat().st_size, sha256=_digest(path))
-    sync(path)
-    return record
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _holds(folder: Path, request: str) -> Marker | None:
-    marker = read_marker(folder)
-    if marker is None or marker.request != request:
-        return None
+def _flush(folder: Path) -> None:
+    """Bring everything below a folder to the disk: with one call where the system has it, else file by file."""
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        return verify(folder)
-    except FetchError:
-        return None
+        if _syncfs is not None and _syncfs(handle) == 0:
+            return
+    finally:
+        os.close(handle)
+    for name in walk(folder):
+        sync(folder / name)
+    for base, _, _ in os.walk(folder):
+        sync(Path(base))
+
+
+_syncfs = getattr(ctypes.CDLL(None), "syncfs", None) if os.name == "posix" else None
+
+
+def _discard(folder: Path) -> None:
+    # Under another name first: should its writer still live, its commit must fail.
+    with contextlib.suppress(FileNotFoundError):
+        doomed = folder.rename(folder.with_name(f"doomed-{os.urandom(8).hex()}"))
+        shutil.rmtree(doomed, ignore_errors=True)
 
 
 def _relative(name: str) -> str:

@@ -1,0 +1,155 @@
+"""Snapshots: what a provider that can list its files and read them in ranges gives to the fetch engine.
+
+A provider derives from `SnapshotSource` and says in `snapshot()` what there is; it writes no loop of its own. The engine
+in the launcher reads the entries in parallel ranges, keeps a journal, resumes after a crash, verifies every digest,
+retries with patience, and commits the slot. For files that come over HTTP, `tunewright_launcher.http.HttpSnapshot` opens
+the ranges, and the provider only says which request to send:
+
+    class AcmeSnapshot(HttpSnapshot):
+        revision = "42"
+
+        def entries(self):
+            for file in acme.list_files("sales"):
+                yield Entry(path=file.name, size=file.size, digests=(Digest(algorithm="sha256", value=file.sha256),))
+
+        def request(self, entry):
+            return HttpRequest(url=f"https://acme.example/files/{entry.path}", headers={"Authorization": "Bearer …"})
+
+
+    @attrs.frozen(kw_only=True)
+    class AcmeDataset(SnapshotSource, DatasetProvider):
+        def snapshot(self):
+            return AcmeSnapshot()
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Literal, Protocol
+
+import attrs
+
+from tunewright._convert import to_tuple
+from tunewright.providers import SourceProvider
+
+Algorithm = Literal["sha256", "sha1", "md5", "crc32", "crc32c", "crc64nvme", "git-blob-sha1"]
+
+
+@attrs.frozen(kw_only=True)
+class Digest:
+    """What a file's contents must come to.
+
+    Attributes:
+        algorithm: "git-blob-sha1" is git's name of a blob: SHA-1 over a header and the contents.
+        value: lower-case hexadecimal digits.
+        part_size: bytes of each part but the last, for a digest of the parts' digests (S3's multipart ETag and COMPOSITE
+            checksums); None for a digest of the whole contents.
+    """
+
+    algorithm: Algorithm
+    value: str
+    part_size: int | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Entry:
+    """One file of a snapshot.
+
+    Attributes:
+        path: relative POSIX path within the slot. The engine refuses one that would leave it.
+        size: bytes.
+        digests: what is known of the contents before they are read; all of them must match.
+        validator: the version that is meant, as the source names it (an entity tag, with its quotes). A file whose
+            validator or digests have changed is fetched from its beginning.
+        source: what the snapshot itself needs to find the file, where the path does not say it: a key, a URL.
+    """
+
+    path: str
+    size: int
+    digests: tuple[Digest, ...] = attrs.field(default=(), converter=to_tuple)
+    validator: str | None = None
+    source: str = ""
+
+
+class Reader(Protocol):
+    """A range of a file that is being read.
+
+    Attributes:
+        digests: of the whole file, where they come only with the answer.
+    """
+
+    digests: tuple[Digest, ...]
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Fill a part of the buffer; 0 at the range's end.
+
+        Raises:
+            FetchError: TRY_AGAIN where the range broke off: the engine goes on from where it was.
+        """
+
+
+class Snapshot(ABC):
+    """What a source held at one moment.
+
+    Attributes:
+        revision: what the URI was resolved to (a commit, a version); None where the source has no revisions.
+    """
+
+    revision: str | None = None
+
+    @abstractmethod
+    def entries(self) -> Iterator[Entry]:
+        """The files, in any order. Yield them as they are listed: the engine begins with the first ones meanwhile.
+
+        Raises:
+            FetchError: the source cannot be listed.
+        """
+
+    @abstractmethod
+    def open(self, entry: Entry, start: int, stop: int) -> AbstractContextManager[Reader]:
+        """Read the bytes from `start` up to, not including, `stop`. Called from many threads.
+
+        Raises:
+            FetchError: UNAVAILABLE and TRY_AGAIN are tried again.
+            SourceChanged: the file is not the one that was listed.
+        """
+
+    def describe(self, entry: Entry) -> Entry:
+        """The entry with everything that is known of it; called once before it is read in several ranges."""
+        return entry
+
+    def finish(self, folder: Path) -> None:  # noqa: B027 - most have nothing to do
+        """Called when all entries are in `folder` and verified: unpack them, say, and leave there what is meant.
+
+        Raises:
+            FetchError: BAD_DATA where they are not what they should be.
+        """
+
+
+@attrs.frozen(kw_only=True, slots=False)  # without slots it can be mixed into providers, which have theirs
+class SnapshotSource(SourceProvider):
+    """A source whose files the engine fetches. Mix it in before `ModelProvider` or `DatasetProvider`."""
+
+    @abstractmethod
+    def snapshot(self) -> Snapshot:
+        """The container half: resolve the URI. The engine calls it once for each try.
+
+        Raises:
+            FetchError: NOT_FOUND, NO_PERMISSION; UNAVAILABLE and TRY_AGAIN are tried again.
+        """
+
+    def download_model(self, target: Path) -> None:
+        """Fetch the snapshot; the launcher does so by itself, with a journal."""
+        self._download(target)
+
+    def download_dataset(self, target: Path) -> None:
+        """Fetch the snapshot; the launcher does so by itself, with a journal."""
+        self._download(target)
+
+    def _download(self, target: Path) -> None:
+        from tunewright_launcher.engine import fetch_snapshot
+
+        fetch_snapshot(self.snapshot(), target)

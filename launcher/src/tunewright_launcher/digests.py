@@ -1,0 +1,149 @@
+"""Digests: computed while a file comes in, and compared with what the source says."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from tunewright.errors import ExitCode, FetchError
+from tunewright.snapshots import Algorithm, Digest
+
+SIZE = "size"
+"""How a file is said to be verified where its source has no digest that can be computed here."""
+
+_WIDTH = {"crc32": 4, "crc32c": 4, "crc64nvme": 8}
+
+
+class Hasher(Protocol):
+    """What hashlib's objects have."""
+
+    def update(self, data: memoryview, /) -> None:
+        """Take the next bytes in."""
+
+    def digest(self) -> bytes:
+        """The digest of what was taken in."""
+
+
+class Checks:
+    """The digests of one file: SHA-256, for the marker, and those that its source has.
+
+    Args:
+        digests: the source's. One that cannot be computed here (its library is not installed) is not compared.
+        size: bytes of the whole file.
+    """
+
+    def __init__(self, digests: Iterable[Digest], size: int) -> None:
+        self._sha256 = hashlib.sha256()
+        self._expected = [(d, hasher) for d in digests if (hasher := _hasher(d, size)) is not None]
+
+    def update(self, data: memoryview) -> None:
+        """Take the next bytes in."""
+        self._sha256.update(data)
+        for _, hasher in self._expected:
+            if hasher is not _SHA256:
+                hasher.update(data)
+
+    @property
+    def compares(self) -> bool:
+        """Whether there is a digest of the source to compare with."""
+        return bool(self._expected)
+
+    @property
+    def sha256(self) -> str:
+        """In hexadecimal digits."""
+        return self._sha256.hexdigest()
+
+    def verify(self, what: str) -> str:
+        """Compare with the source's digests; returns how the file was verified: the algorithm's name, or "size".
+
+        Raises:
+            FetchError: BAD_DATA: it has other contents than the source says.
+        """
+        for expected, hasher in self._expected:
+            found = self._sha256.hexdigest() if hasher is _SHA256 else hasher.digest().hex()
+            if found != expected.value.lower():
+                cause = f"{what} has the {expected.algorithm} digest {found}, and its source says {expected.value}."
+                remedy = "It was damaged on its way or at its source; if it stays so, the source is bad."
+                raise FetchError(cause, remedy=remedy, code=ExitCode.BAD_DATA)
+        return self._expected[0][0].algorithm if self._expected else SIZE
+
+
+_SHA256: Hasher = hashlib.sha256()  # stands for the one that is computed anyway
+
+
+def _hasher(digest: Digest, size: int) -> Hasher | None:
+    if digest.part_size is not None:
+        return _OfParts(digest.algorithm, digest.part_size) if _new(digest.algorithm) else None
+    if digest.algorithm == "sha256":
+        return _SHA256
+    if digest.algorithm == "git-blob-sha1":
+        return hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+    return _new(digest.algorithm)
+
+
+def _new(algorithm: Algorithm) -> Hasher | None:
+    if algorithm in _WIDTH:
+        function = _crc_function(algorithm)
+        return function and _Crc(function, _WIDTH[algorithm])
+    return hashlib.new(algorithm, usedforsecurity=False)
+
+
+def _crc_function(algorithm: str) -> Callable[[memoryview, int], int] | None:
+    try:
+        from awscrt import checksums
+    except ImportError:
+        return zlib.crc32 if algorithm == "crc32" else None
+    functions: dict[str, Callable[[memoryview, int], int]] = {
+        "crc32": checksums.crc32,
+        "crc32c": checksums.crc32c,
+        "crc64nvme": checksums.crc64nvme,
+    }
+    return functions[algorithm]
+
+
+class _Crc:
+    def __init__(self, function: Callable[[memoryview, int], int], width: int) -> None:
+        self._function = function
+        self._width = width
+        self._value = 0
+
+    def update(self, data: memoryview, /) -> None:
+        self._value = self._function(data, self._value)
+
+    def digest(self) -> bytes:
+        return self._value.to_bytes(self._width, "big")
+
+
+class _OfParts:
+    """The digest of the parts' digests, one after another; see "Checking object integrity" in Amazon S3's user guide."""
+
+    def __init__(self, algorithm: Algorithm, part_size: int) -> None:
+        self._algorithm: Algorithm = algorithm
+        self._part_size = part_size
+        self._part, self._left = _known(algorithm), part_size
+        self._all = _known(algorithm)
+
+    def update(self, data: memoryview, /) -> None:
+        while data:
+            piece, data = data[: self._left], data[self._left :]
+            self._part.update(piece)
+            self._left -= len(piece)
+            if not self._left:
+                self._close_part()
+
+    def _close_part(self) -> None:
+        self._all.update(memoryview(self._part.digest()))
+        self._part, self._left = _known(self._algorithm), self._part_size
+
+    def digest(self) -> bytes:
+        if self._left != self._part_size:
+            self._close_part()
+        return self._all.digest()
+
+
+def _known(algorithm: Algorithm) -> Hasher:
+    hasher = _new(algorithm)
+    assert hasher is not None  # noqa: S101 - `_hasher` has looked
+    return hasher

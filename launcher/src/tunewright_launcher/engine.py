@@ -1,0 +1,284 @@
+"""The fetch engine: brings the entries of a snapshot into a folder, in parallel, verified, and from where it was.
+
+One thread lists; the others take the largest file that is known. A large file is read in ranges by several of them and
+verified when the last one is there; a small one is verified while it comes in. Whatever breaks off goes on at its last
+byte. The first error that waiting cannot mend ends it all; the journal keeps what is there for the next try.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tunewright.environment import FetchLimits
+from tunewright.errors import ExitCode, FetchError, SourceChanged
+from tunewright.snapshots import Digest, Entry, Snapshot
+from tunewright_launcher.digests import Checks
+from tunewright_launcher.files import Files, check_path, hostile, take_stock, write
+from tunewright_launcher.journal import FileRecord, Journal, missing, short
+from tunewright_launcher.pace import Pace, Progress, Slowness, Tell
+from tunewright_launcher.work import Large, Queue, Work
+
+MIB = 1 << 20
+_BUFFER = MIB // 4
+_SMALL = 16 * MIB  # a file up to here is one range
+_LARGEST_RANGE = 64 * MIB
+_NOTE_EVERY = MIB // 2  # what a killed process loses of each range, at most
+
+Records = Iterator[tuple[str, FileRecord]]
+
+
+def fetch_snapshot(
+    snapshot: Snapshot,
+    folder: Path,
+    *,
+    journal: Journal | None = None,
+    limits: FetchLimits | None = None,
+    tell: Tell | None = None,
+) -> Records:
+    """Bring all entries of a snapshot into a folder.
+
+    Args:
+        snapshot: what to fetch.
+        folder: where to; it exists, and holds nothing but what the journal tells of.
+        journal: what is there already, and where the finished files are recorded; None for a fetch that is not resumed.
+        limits: how to behave towards the network.
+        tell: is called now and then with the bytes that are there, and with those of all files once they are listed.
+
+    Returns:
+        Path and record of each file; to be used up before the journal is closed.
+
+    Raises:
+        FetchError: NO_SPACE, BAD_DATA (a hostile name, other contents than the source says), or the source's own.
+        SourceChanged: a file changed while it was fetched.
+    """
+    if journal is not None:
+        return _fetch(snapshot, folder, journal, limits or FetchLimits(), tell)
+    with tempfile.TemporaryDirectory() as scratch:
+        temporary = Journal(Path(scratch, "journal"))
+        try:
+            return iter(list(_fetch(snapshot, folder, temporary, limits or FetchLimits(), tell)))
+        finally:
+            temporary.close()
+
+
+def _fetch(snapshot: Snapshot, folder: Path, journal: Journal, limits: FetchLimits, tell: Tell | None) -> Records:
+    _Fetch(snapshot, folder, journal, limits, tell).run()
+    if type(snapshot).finish is Snapshot.finish:
+        return journal.records()
+    fetched = dict(journal.records())
+    snapshot.finish(folder)
+    return take_stock(folder, fetched)
+
+
+class _Stopped(Exception):  # noqa: N818 - no error: another thread has one
+    """The fetch has ended in another thread."""
+
+
+class _Fetch:
+    """One fetch of one snapshot."""
+
+    def __init__(
+        self, snapshot: Snapshot, folder: Path, journal: Journal, limits: FetchLimits, tell: Tell | None
+    ) -> None:
+        self._snapshot = snapshot
+        self._files = Files(folder)
+        self._journal = journal
+        self._limits = limits
+        self._queue = Queue()
+        self._pace = Pace(limits.rate)
+        self._progress = Progress(tell)
+
+    def run(self) -> None:
+        """Fetch everything; see `fetch_snapshot`."""
+        count = max(1, self._limits.connections)
+        threads = [threading.Thread(target=self._work, name=f"fetch-{i}", daemon=True) for i in range(count)]
+        for thread in threads:
+            thread.start()
+        with self._progress, self._files:
+            try:
+                listed = self._list()
+            except BaseException as error:
+                self._queue.fail(error)
+                raise
+            finally:
+                self._queue.done()
+                for thread in threads:
+                    thread.join()
+            if self._queue.error is not None:
+                raise self._queue.error
+            if self._journal.resumed:
+                self._files.keep_only(listed)
+
+    def _list(self) -> set[bytes]:
+        """Let the workers have every entry that is not there; returns what was listed, as `short` of the paths."""
+        listed: set[bytes] = set()
+        total = 0
+        for entry in self._snapshot.entries():
+            check_path(entry.path)
+            if (key := short(entry.path)) in listed:
+                raise hostile(entry.path, "is listed twice")
+            listed.add(key)
+            total += entry.size
+            self._begin(entry)
+            if self._stopped():
+                return listed
+        if not listed:
+            cause = "There is nothing to fetch: not one file is there, or the patterns select none."
+            raise FetchError(
+                cause, remedy="Check the URI, and the patterns if there are some.", code=ExitCode.NOT_FOUND
+            )
+        self._progress.total = total
+        return listed
+
+    def _begin(self, entry: Entry) -> None:
+        if self._journal.expects(entry) and self._files.size(entry.path) == entry.size:
+            self._progress.add(entry.size)
+            return
+        self._files.reserve(sum(stop - start for start, stop in self._gaps(entry)))
+        self._queue.put(Work(entry), wait=True)
+
+    def _gaps(self, entry: Entry) -> list[tuple[int, int]]:
+        return missing(self._journal.ranges(entry), entry.size)
+
+    def _work(self) -> None:
+        """What each thread does, until there is nothing left to do."""
+        while (work := self._queue.take()) is not None:
+            try:
+                if work.large is not None:
+                    self._range(work.large, work.start, work.stop)
+                elif work.entry.size <= _SMALL and not self._journal.ranges(work.entry):
+                    self._small(work.entry)
+                else:
+                    self._split(Large(self._snapshot.describe(work.entry)))
+            except _Stopped:
+                return
+            except BaseException as error:  # whatever it is, `run` raises it
+                self._queue.fail(error)
+                return
+            self._queue.done()
+
+    def _small(self, entry: Entry, *, again: bool = True) -> None:
+        """Fetch a file in one range, and verify it on its way."""
+        checks: Checks | None = None
+
+        def sink(data: memoryview, position: int, digests: tuple[Digest, ...]) -> None:
+            nonlocal checks
+            checks = checks or Checks((*entry.digests, *digests), entry.size)
+            checks.update(data)
+            write(handle, data, position)
+
+        with self._files.create(entry.path) as handle:
+            self._read(entry, 0, entry.size, sink)
+        try:
+            self._finish(entry, checks or Checks(entry.digests, 0))
+        except FetchError:
+            if not again:
+                raise
+            # Once more: it may have been damaged on its way.
+            self._progress.add(-entry.size)
+            self._small(entry, again=False)
+
+    def _split(self, large: Large) -> None:
+        """Begin a large file: put the ranges that it lacks into the queue."""
+        entry = large.entry
+        self._files.create_sparse(entry.path, entry.size)
+        gaps = self._gaps(entry)
+        if not large.again:
+            self._progress.add(entry.size - sum(stop - start for start, stop in gaps))
+        length = range_length(entry.size, self._limits.connections)
+        ranges = [(a, min(a + length, stop)) for start, stop in gaps for a in range(start, stop, length)]
+        large.left = len(ranges)
+        for start, stop in ranges:
+            self._queue.put(Work(entry, large, start, stop))
+        if not ranges:
+            self._verify(large)
+
+    def _range(self, large: Large, start: int, stop: int) -> None:
+        noted = start
+
+        def sink(data: memoryview, position: int, _: tuple[Digest, ...]) -> None:
+            nonlocal noted
+            write(handle, data, position)
+            end = position + len(data)
+            if end - noted >= _NOTE_EVERY or end == stop:
+                self._journal.wrote(large.entry, noted, end)
+                noted = end
+
+        with self._files.open(large.entry.path) as handle:
+            self._read(large.entry, start, stop, sink)
+        if large.range_done():
+            self._verify(large)
+
+    def _verify(self, large: Large) -> None:
+        """Read a large file once more, from the page cache mostly, and compare it with its source's digests."""
+        entry = large.entry
+        checks = Checks(entry.digests, entry.size)
+        buffer = memoryview(bytearray(MIB))
+        with self._files.open(entry.path) as handle:
+            position = 0
+            while count := os.preadv(handle, [buffer], position):
+                checks.update(buffer[:count])
+                position += count
+                if self._stopped():
+                    raise _Stopped
+        try:
+            if not (self._journal.same_boot or checks.compares):
+                cause = f"{entry.path} was written before the machine was started anew, and its source has no digest."
+                raise FetchError(cause, remedy="It is fetched again.", code=ExitCode.BAD_DATA)
+            self._finish(entry, checks)
+        except FetchError:
+            self._journal.forget(entry)
+            if large.again:
+                raise
+            # Once more, from the beginning: a range may have been damaged on its way.
+            self._progress.add(-entry.size)
+            self._split(Large(entry, again=True))
+
+    def _finish(self, entry: Entry, checks: Checks) -> None:
+        verified = checks.verify(entry.path)
+        self._journal.finished(entry, sha256=checks.sha256, verified=verified)
+
+    def _read(
+        self, entry: Entry, start: int, stop: int, sink: Callable[[memoryview, int, tuple[Digest, ...]], None]
+    ) -> None:
+        """Read a range to its end, going on where it breaks off."""
+        position, failures = start, 0
+        while position < stop:
+            before = position
+            try:
+                for data, digests in self._pieces(entry, position, stop):
+                    sink(data, position, digests)
+                    position += len(data)
+                    self._progress.add(len(data))
+            except SourceChanged:
+                raise
+            except FetchError as error:
+                failures = 1 if position > before else failures + 1
+                if not error.code.may_pass or failures >= self._limits.tries:
+                    raise
+                self._pace.pause(0 if position > before else failures, error.retry_after, self._stopped)
+
+    def _pieces(self, entry: Entry, start: int, stop: int) -> Iterator[tuple[memoryview, tuple[Digest, ...]]]:
+        self._pace.wait(self._stopped)
+        buffer = memoryview(bytearray(min(_BUFFER, stop - start)))
+        slow = Slowness(self._limits)
+        with self._snapshot.open(entry, start, stop) as reader:
+            while start < stop and (count := reader.readinto(buffer)):
+                if self._stopped():
+                    raise _Stopped
+                yield buffer[:count], reader.digests
+                start += count
+                slow.check(count, entry.path)
+                self._pace.spend(count)
+
+    def _stopped(self) -> bool:
+        return self._queue.error is not None
+
+
+def range_length(size: int, connections: int) -> int:
+    """Bytes of the ranges of a large file: few requests, and yet enough for all connections, and to share the end."""
+    return max(_SMALL // 2, min(_LARGEST_RANGE, -(-size // (2 * connections))))

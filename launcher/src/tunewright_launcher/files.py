@@ -1,0 +1,194 @@
+"""The files that a fetch writes: names that cannot leave the folder, room for them, and what is there at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Self
+
+from tunewright.errors import ExitCode, FetchError
+from tunewright.runner import MARKER
+from tunewright_launcher.journal import FileRecord, short
+
+_LONGEST_NAME = 255  # bytes, of most file systems
+_COLLISION = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
+# Above what is free, a volume needs some room for its own book-keeping.
+_SPARE = 1 << 20
+
+
+class Files:
+    """Writes files below one folder, which nobody else writes to.
+
+    Args:
+        folder: the folder; it exists.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        self._parents = {""}
+        self._free = _free_bytes(folder)
+        self._reserved = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the folder."""
+        os.close(self._root)
+
+    def size(self, path: str) -> int | None:
+        """Bytes of a regular file; None without one."""
+        try:
+            found = os.stat(path, dir_fd=self._root, follow_symlinks=False)
+        except OSError:
+            return None
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+    def reserve(self, count: int) -> None:
+        """So many bytes will be written.
+
+        Raises:
+            FetchError: NO_SPACE: all that is to be written does not fit.
+        """
+        self._reserved += count
+        if self._reserved > self._free:
+            cause = f"The volume has {self._free} bytes free, and at least {self._reserved} are to be fetched."
+            raise FetchError(cause, remedy="Ask for a larger volume: storage={'size': …}.", code=ExitCode.NO_SPACE)
+
+    def create(self, path: str) -> contextlib.AbstractContextManager[int]:
+        """Open a file for writing, emptied, with the folders that it lies in; gives its descriptor."""
+        return self._open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+
+    def create_sparse(self, path: str, size: int) -> None:
+        """Make a file of a size, without filling it; what is in it stays."""
+        with self._open(path, os.O_WRONLY | os.O_CREAT) as handle:
+            os.ftruncate(handle, size)
+
+    def open(self, path: str) -> contextlib.AbstractContextManager[int]:
+        """Open a file that is there, to read and write."""
+        return self._open(path, os.O_RDWR)
+
+    @contextlib.contextmanager
+    def _open(self, path: str, flags: int) -> Iterator[int]:
+        try:
+            self._make_parent(path)
+            handle = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=self._root)
+        except OSError as error:
+            if error.errno in _COLLISION:
+                raise hostile(path, "has the name of a folder, or lies in what is a file") from error
+            raise
+        try:
+            yield handle
+        finally:
+            os.close(handle)
+
+    def _make_parent(self, path: str) -> None:
+        parent = path.rpartition("/")[0]
+        if parent not in self._parents:
+            (self._folder / parent).mkdir(parents=True, exist_ok=True)
+            self._parents.add(parent)
+
+    def keep_only(self, listed: set[bytes]) -> None:
+        """Remove every file but these.
+
+        Args:
+            listed: `short` of their paths.
+        """
+        for path in list(walk(self._folder)):
+            if short(path) not in listed:
+                os.unlink(path, dir_fd=self._root)
+
+
+def write(handle: int, data: memoryview, position: int) -> None:
+    """Write all of the data at a position of a file."""
+    while data:
+        written = os.pwrite(handle, data, position)
+        data, position = data[written:], position + written
+
+
+def check_path(path: str) -> None:
+    """Refuse a path that is not of a file below its folder.
+
+    Raises:
+        FetchError: BAD_DATA.
+    """
+    parts = path.split("/")
+    if not path or path.startswith("/") or "\0" in path or not {"", ".", ".."}.isdisjoint(parts):
+        raise hostile(path, "is no path of a file within a folder")
+    if any(len(os.fsencode(part)) > _LONGEST_NAME for part in parts):
+        raise hostile(path, f"has a name of more than {_LONGEST_NAME} bytes")
+    if path == MARKER:
+        raise hostile(path, "has the name of the slot's marker")
+
+
+def hostile(path: str, problem: str) -> FetchError:
+    """The error for a file of the source that cannot be taken as it is."""
+    name = path.encode(errors="backslashreplace").decode()
+    remedy = "Leave it out with ignore_patterns, or have it renamed at its source."
+    return FetchError(f"The source's file {name!r} {problem}.", remedy=remedy, code=ExitCode.BAD_DATA)
+
+
+def take_stock(folder: Path, fetched: Mapping[str, FileRecord] | None = None) -> Iterator[tuple[str, FileRecord]]:
+    """Every file of a folder, by its path relative to it, in order.
+
+    Args:
+        folder: the folder.
+        fetched: the records of files that need not be read again.
+
+    Raises:
+        FetchError: BAD_DATA: there are no files, or something that is neither a file nor a folder, or a file that is
+            named as the marker.
+    """
+    known, empty = fetched or {}, True
+    for path in sorted(walk(folder)):
+        check_path(path)
+        empty = False
+        yield path, known.get(path) or _record(folder / path)
+    if empty:
+        raise FetchError(
+            "The provider has fetched nothing: there is not one file.",
+            remedy="Check the URI, and the patterns if there are some.",
+            code=ExitCode.BAD_DATA,
+        )
+
+
+def walk(folder: Path) -> Iterator[str]:
+    """The paths of all files below a folder, relative to it.
+
+    Raises:
+        FetchError: BAD_DATA: there is something that is neither a file nor a folder.
+    """
+    for base, folders, names in os.walk(folder, onerror=_raise):
+        for name in (*folders, *names):
+            path = Path(base, name)
+            mode = path.lstat().st_mode
+            if stat.S_ISREG(mode):
+                yield path.relative_to(folder).as_posix()
+            elif not stat.S_ISDIR(mode):
+                kind = "a link" if stat.S_ISLNK(mode) else "neither a file nor a folder"
+                raise hostile(path.relative_to(folder).as_posix(), f"is {kind}")
+
+
+def sha256_of(path: Path) -> str:
+    """In hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _record(path: Path) -> FileRecord:
+    return FileRecord(size=path.stat().st_size, sha256=sha256_of(path))
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _free_bytes(folder: Path) -> int:
+    found = os.statvfs(folder)
+    return max(0, found.f_bavail * found.f_frsize - _SPARE)

@@ -1,0 +1,338 @@
+"""HTTP for the fetch engine: ranges over connections that are kept, and errors that say what to do.
+
+The standard library's client, because it is the fastest one per request that does not come with a runtime of its own: the
+time for many small files is the processor's, not the network's.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import email.utils
+import http.client
+import ssl
+import threading
+import time
+import urllib.request
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
+from typing import cast
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit
+
+import attrs
+
+from tunewright._convert import to_dict
+from tunewright.errors import ExitCode, FetchError, SourceChanged
+from tunewright.snapshots import Digest, Entry, Reader, Snapshot
+
+_MOVED = (301, 302, 303, 307, 308)
+_BUSY = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
+_DENIED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+_GONE = (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
+_CHANGED = (HTTPStatus.PRECONDITION_FAILED, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
+_MOST_REDIRECTS = 5
+_LONGEST_MESSAGE = 64 << 10
+# What may go on to another host than the one it was meant for.
+_GENERAL = ("range", "accept", "accept-encoding", "user-agent")
+
+Headers = http.client.HTTPMessage
+"""Of an answer: `get` and `in` do not mind upper and lower case."""
+
+
+@attrs.frozen(kw_only=True)
+class HttpRequest:
+    """A GET.
+
+    Attributes:
+        url: absolute, percent-encoded.
+        headers: credentials and conditions. They are dropped where the server redirects to another host.
+    """
+
+    url: str
+    headers: Mapping[str, str] = attrs.field(factory=dict, converter=to_dict)
+
+
+class Http:
+    """Sends requests. Each thread has connections of its own, which are kept open.
+
+    Args:
+        timeout: seconds without a byte after which a server counts as unavailable.
+        ca_bundle: file of certificates to trust in place of the system's.
+    """
+
+    def __init__(self, *, timeout: float = 30.0, ca_bundle: str | None = None) -> None:
+        self._timeout = timeout
+        self._ca_bundle = ca_bundle
+        self._tls: ssl.SSLContext | None = None
+        self._thread = threading.local()
+        self._proxies = urllib.request.getproxies_environment()
+
+    def send(self, request: HttpRequest) -> tuple[http.client.HTTPResponse, str]:
+        """The answer, whatever its status, after redirects; and the URL that it came from.
+
+        Raises:
+            FetchError: UNAVAILABLE where nobody answers; BAD_DATA for redirects without end or to plain HTTP.
+        """
+        for _ in range(_MOST_REDIRECTS + 1):
+            response = self._once(request)
+            location = response.getheader("Location")
+            if response.status not in _MOVED or not location:
+                return response, request.url
+            response.read(_LONGEST_MESSAGE)
+            request = _redirected(request, location)
+            self.close_unread(response)
+        raise FetchError(
+            f"{shown(request.url)} redirects without end.", remedy="Check the endpoint.", code=ExitCode.BAD_DATA
+        )
+
+    def close_unread(self, response: http.client.HTTPResponse) -> None:
+        """Close a connection whose answer was not read to its end: the rest of it would be taken for the next one's."""
+        if not response.isclosed():
+            response.close()
+            # A thread reads one answer at a time.
+            if connection := self._kept().pop(self._thread.last, None):
+                connection.close()
+
+    def _kept(self) -> dict[tuple[str, str], http.client.HTTPConnection]:
+        if not hasattr(self._thread, "connections"):
+            self._thread.connections = {}
+        return cast("dict[tuple[str, str], http.client.HTTPConnection]", self._thread.connections)
+
+    def _once(self, request: HttpRequest) -> http.client.HTTPResponse:
+        parts = urlsplit(request.url)
+        key = self._thread.last = (parts.scheme, parts.netloc)
+        connection = self._kept().get(key)
+        if connection is not None:
+            # A server may close a connection that was idle: that says nothing about the request.
+            with contextlib.suppress(http.client.HTTPException, OSError):
+                return self._ask(connection, request, parts)
+            connection.close()
+        try:
+            connection = self._kept()[key] = self._connect(parts)
+            return self._ask(connection, request, parts)
+        except (http.client.HTTPException, OSError) as error:
+            self._kept().pop(key, None)
+            raise unavailable(request.url, error) from error
+
+    def _ask(
+        self, connection: http.client.HTTPConnection, request: HttpRequest, parts: SplitResult
+    ) -> http.client.HTTPResponse:
+        path = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
+        target = f"http://{parts.netloc}{path}" if self._proxy(parts) and parts.scheme == "http" else path
+        connection.putrequest("GET", target, skip_host=True, skip_accept_encoding=True)
+        connection.putheader("Host", parts.netloc)
+        connection.putheader("Accept-Encoding", "identity")
+        for name, value in request.headers.items():
+            connection.putheader(name, value)
+        connection.endheaders()
+        return connection.getresponse()
+
+    def _connect(self, parts: SplitResult) -> http.client.HTTPConnection:
+        proxy = self._proxy(parts)
+        host, port = (proxy.hostname, proxy.port) if proxy else (parts.hostname, parts.port)
+        if parts.scheme != "https":
+            return http.client.HTTPConnection(host or "", port, timeout=self._timeout)
+        connection = http.client.HTTPSConnection(host or "", port, timeout=self._timeout, context=self._context())
+        if proxy:
+            connection.set_tunnel(parts.hostname or "", parts.port or 443, headers=_proxy_headers(proxy))
+        return connection
+
+    def _proxy(self, parts: SplitResult) -> SplitResult | None:
+        url = self._proxies.get(parts.scheme) or self._proxies.get("all")
+        if not url or urllib.request.proxy_bypass_environment(parts.netloc, self._proxies):  # type: ignore[attr-defined]
+            return None
+        return urlsplit(url if "://" in url else f"http://{url}")
+
+    def _context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = ssl.create_default_context(cafile=self._ca_bundle)
+        return self._tls
+
+
+class HttpSnapshot(Snapshot):
+    """A snapshot whose files come over HTTP: a subclass lists the entries and says which request fetches one.
+
+    Args:
+        http: sends the requests; one for the whole snapshot.
+    """
+
+    def __init__(self, http: Http | None = None) -> None:
+        self.http = http or Http()
+        self._moved: dict[str, HttpRequest] = {}
+
+    @abstractmethod
+    def request(self, entry: Entry) -> HttpRequest:
+        """The request for the whole file, with credentials, and with If-Match where the server knows it.
+
+        Called for every range, from many threads.
+        """
+
+    def digests_in(self, headers: Headers) -> tuple[Digest, ...]:
+        """The digests of the whole file that an answer's headers have; called for answers with the whole file."""
+        del headers
+        return ()
+
+    def refusal(self, entry: Entry, status: int, headers: Headers, body: bytes) -> FetchError | None:
+        """What an answer that is no success means here; None for what it means everywhere."""
+        del entry, status, headers, body
+        return None
+
+    @contextlib.contextmanager
+    def open(self, entry: Entry, start: int, stop: int) -> Iterator[Reader]:
+        """See `Snapshot.open`."""
+        whole = start == 0 and stop == entry.size
+        response, url = self._send(entry, None if whole else f"bytes={start}-{stop - 1}")
+        try:
+            self._check(entry, response, start, stop)
+            digests = self.digests_in(response.headers) if whole else ()
+            yield _Body(response, shown(url), stop - start, digests)
+        finally:
+            self.http.close_unread(response)
+
+    def _send(self, entry: Entry, wanted: str | None) -> tuple[http.client.HTTPResponse, str]:
+        """Ask where the last redirect led to, as long as that is answered: a range should not cost two round trips."""
+        known = self._moved.get(entry.path) if wanted else None
+        extra = {"Range": wanted} if wanted else {}
+        if known is not None:
+            response, url = self.http.send(attrs.evolve(known, headers={**known.headers, **extra}))
+            if response.status < HTTPStatus.BAD_REQUEST:
+                return response, url
+            self.http.close_unread(response)
+            self._moved.pop(entry.path, None)  # signed URLs expire
+        asked = self.request(entry)
+        response, url = self.http.send(attrs.evolve(asked, headers={**asked.headers, **extra}))
+        if wanted and url != asked.url and response.status == HTTPStatus.PARTIAL_CONTENT:
+            self._moved[entry.path] = _redirected(asked, url)
+        return response, url
+
+    def _check(self, entry: Entry, response: http.client.HTTPResponse, start: int, stop: int) -> None:
+        """Raise unless the answer is the range that was asked for; skip to its start where the server knows no ranges."""
+        if response.status >= HTTPStatus.BAD_REQUEST or response.status in _MOVED:
+            body = response.read(_LONGEST_MESSAGE)
+            refused = self.refusal(entry, response.status, response.headers, body)
+            raise refused or refusal(f"{entry.path} of {shown(self.request(entry).url)}", response)
+        size = _size(response)
+        if size is not None and size != entry.size:
+            raise SourceChanged(f"{entry.path} has {size} bytes now, and {entry.size} when it was listed.")
+        if response.status == HTTPStatus.PARTIAL_CONTENT:
+            expected = f"bytes {start}-{stop - 1}/"
+            if not (response.getheader("Content-Range") or "").startswith(expected):
+                cause = f"The server sent another range of {entry.path} than bytes {start} to {stop}."
+                raise FetchError(cause, remedy="Check what stands between.", code=ExitCode.TRY_AGAIN)
+        else:
+            _skip(response, start)
+
+
+class _Body:
+    """A `Reader` of an answer."""
+
+    def __init__(self, response: http.client.HTTPResponse, url: str, length: int, digests: tuple[Digest, ...]) -> None:
+        self.digests = digests
+        self._response = response
+        self._url = url
+        self._left = length
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """See `Reader.readinto`."""
+        try:
+            count = self._response.readinto(buffer[: self._left]) if self._left else 0
+        except (http.client.HTTPException, OSError) as error:
+            raise _broke_off(self._url, str(error) or type(error).__name__) from error
+        if not count and self._left:
+            raise _broke_off(self._url, f"{self._left} bytes are missing")
+        self._left -= count
+        if not self._left and not self._response.isclosed():
+            self._response.readinto(bytearray(1))  # its end is read, so the connection can be used again
+        return count
+
+
+def refusal(what: str, response: http.client.HTTPResponse) -> FetchError:
+    """What the status of an answer means.
+
+    Args:
+        what: what was asked for, without secrets.
+        response: the answer.
+    """
+    said = f"{what} was answered with {response.status} {response.reason}."
+    wait = retry_after(response.headers)
+    if response.status in _CHANGED:
+        return SourceChanged(f"{said} It has changed since it was listed.")
+    if response.status in _DENIED:
+        remedy = "Give a credential that may read it."
+        return FetchError(said, remedy=remedy, code=ExitCode.NO_PERMISSION)
+    if response.status in _GONE:
+        return FetchError(said, remedy="Check the URI.", code=ExitCode.NOT_FOUND)
+    if response.status in _BUSY:
+        return FetchError(said, remedy="It is tried again.", code=ExitCode.TRY_AGAIN, retry_after=wait)
+    if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        remedy = "If this stays, tell who runs the server."
+        return FetchError(said, remedy=remedy, code=ExitCode.UNAVAILABLE, retry_after=wait)
+    return FetchError(said, remedy="Check the URI and the endpoint.", code=ExitCode.BAD_DATA)
+
+
+def unavailable(url: str, error: Exception) -> FetchError:
+    """What it means that there is no answer."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        cause = f"The certificate of {shown(url)} is not trusted: {error.verify_message}."
+        remedy = "Mount your authority's certificates and name the file in init_env: SSL_CERT_FILE."
+        return FetchError(cause, remedy=remedy, code=ExitCode.USAGE)
+    cause = f"{shown(url)} gives no answer: {error or type(error).__name__}."
+    return FetchError(
+        cause, remedy="Look whether it can be reached from where the step runs.", code=ExitCode.UNAVAILABLE
+    )
+
+
+def retry_after(headers: Headers) -> float | None:
+    """Seconds of a Retry-After header: a number, or a date; see RFC 9110, 10.2.3."""
+    value = headers.get("Retry-After")
+    if value is None:
+        return None
+    if value.strip().isdecimal():
+        return float(value)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def shown(url: str) -> str:
+    """A URL for messages: without its query, which may hold a signature, and without a user."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _redirected(request: HttpRequest, location: str) -> HttpRequest:
+    url = urljoin(request.url, location)
+    old, new = urlsplit(request.url), urlsplit(url)
+    if (old.scheme, old.netloc) == (new.scheme, new.netloc):
+        return attrs.evolve(request, url=url)
+    if new.scheme not in ("http", "https") or (old.scheme == "https" and new.scheme == "http"):
+        cause = f"{shown(request.url)} redirects to {shown(url)}, which is not encrypted."
+        raise FetchError(cause, remedy="Check the endpoint.", code=ExitCode.BAD_DATA)
+    return HttpRequest(url=url, headers={k: v for k, v in request.headers.items() if k.lower() in _GENERAL})
+
+
+def _proxy_headers(proxy: SplitResult) -> dict[str, str]:
+    if proxy.username is None:
+        return {}
+    user = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+    return {"Proxy-Authorization": f"Basic {base64.b64encode(user.encode()).decode()}"}
+
+
+def _size(response: http.client.HTTPResponse) -> int | None:
+    """Bytes of the whole file, as far as the answer tells."""
+    if response.status == HTTPStatus.PARTIAL_CONTENT:
+        total = (response.getheader("Content-Range") or "").rpartition("/")[2]
+        return int(total) if total.isdecimal() else None
+    length = response.getheader("Content-Length") or ""
+    return int(length) if length.isdecimal() else None
+
+
+def _skip(response: http.client.HTTPResponse, count: int) -> None:
+    while count > 0 and (skipped := response.read(min(count, 1 << 20))):
+        count -= len(skipped)
+
+
+def _broke_off(url: str, why: str) -> FetchError:
+    return FetchError(f"{url} broke off: {why}.", remedy="It is tried again.", code=ExitCode.TRY_AGAIN)

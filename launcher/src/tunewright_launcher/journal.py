@@ -1,0 +1,173 @@
+"""The journal of a fetch: which files, and which ranges of large ones, are on the disk already.
+
+It lies beside the staged files and is only ever appended to, a line at once, after the bytes that the line tells of. So a
+process that is killed loses what it had in its hands, and no more. The lines are not flushed to the disk: after a crash of
+the machine they may tell of bytes that never got there. So what another start of a machine has written (`boot_id`) counts
+as ranges that are still to be verified, never as finished.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import attrs
+
+from tunewright.snapshots import Entry
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+@attrs.frozen(kw_only=True)
+class FileRecord:
+    """What is known of one file of a slot.
+
+    Attributes:
+        size: bytes.
+        sha256: hexadecimal digest of what was written.
+        verified: how it was compared with its source: an algorithm ("sha256", "md5", …), or "size" at the least.
+        version: `fingerprint` of its entry, in hexadecimal digits; None where the source lists no entries.
+    """
+
+    size: int = attrs.field(validator=attrs.validators.instance_of(int))
+    sha256: str = attrs.field(validator=attrs.validators.instance_of(str))
+    verified: str = attrs.field(default="size", validator=attrs.validators.instance_of(str))
+    version: str | None = None
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> Self:
+        """From JSON's values; others are ignored.
+
+        Raises:
+            KeyError, TypeError: one is missing, or of the wrong type.
+        """
+        return cls(size=fields["size"], sha256=fields["sha256"], verified=fields["verified"], version=fields["version"])
+
+
+def fingerprint(entry: Entry) -> bytes:
+    """What tells one version of a file from another: 16 bytes over all that is known of it."""
+    known = (entry.path, entry.size, entry.validator, *((d.algorithm, d.value) for d in entry.digests))
+    return short(repr(known))
+
+
+def short(text: str) -> bytes:
+    """16 bytes that stand for a text: a set of them takes little memory."""
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
+
+
+class Journal:
+    """One journal, for appending and for reading what an earlier process has left.
+
+    Args:
+        file: where it is; made if it is not there.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._lock = threading.Lock()
+        self._done: set[bytes] = set()
+        self._wanted: set[bytes] = set()
+        self._ranges: dict[bytes, dict[int, int]] = {}  # of a file: stop → start
+        self.same_boot = True
+        self._read()
+        self.resumed = bool(self._done or self._ranges)
+        self._handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.write(self._handle, b"\n")  # a process that was killed may have left half a line
+        self._append({"boot": _boot_id()})
+
+    def expects(self, entry: Entry) -> bool:
+        """The file is wanted; whether this version of it was written whole and verified."""
+        key = fingerprint(entry)
+        self._wanted.add(key)
+        return key in self._done
+
+    def ranges(self, entry: Entry) -> list[tuple[int, int]]:
+        """The ranges (start, stop) of this version of the file that were written."""
+        return [(start, stop) for stop, start in self._ranges.get(fingerprint(entry), {}).items()]
+
+    def wrote(self, entry: Entry, start: int, stop: int) -> None:
+        """A range of a file is on the disk."""
+        self._append({"of": fingerprint(entry).hex(), "start": start, "stop": stop})
+
+    def finished(self, entry: Entry, *, sha256: str, verified: str) -> None:
+        """A file is on the disk and verified."""
+        record = FileRecord(size=entry.size, sha256=sha256, verified=verified, version=fingerprint(entry).hex())
+        self._append({"done": record.version, "path": entry.path, **attrs.asdict(record)})
+
+    def forget(self, entry: Entry) -> None:
+        """What was written of a file is not to be trusted."""
+        self._append({"forget": fingerprint(entry).hex()})
+
+    def records(self) -> Iterator[tuple[str, FileRecord]]:
+        """Path and record of each file that is wanted and finished; of one that was finished twice, the last."""
+        forgotten = {line["forget"]: -1 for line in self._lines() if "forget" in line}
+        for number, line in enumerate(self._lines()):
+            if line.get("done") in forgotten:
+                forgotten[line["done"]] = number
+        left = set(self._wanted)
+        for number, line in enumerate(self._lines()):
+            key = bytes.fromhex(str(line.get("done", "")))
+            if key in left and forgotten.get(line["done"], number) == number:
+                left.discard(key)
+                yield str(line["path"]), FileRecord.of(line)
+
+    def close(self) -> None:
+        """Nothing more is appended."""
+        os.close(self._handle)
+
+    def _append(self, line: dict[str, object]) -> None:
+        data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
+        with self._lock:
+            os.write(self._handle, data)
+
+    def _lines(self) -> Iterator[dict[str, object]]:
+        with contextlib.suppress(FileNotFoundError), self._file.open("rb") as stream:
+            for line in stream:
+                with contextlib.suppress(ValueError):  # the last line of a process that was killed, or had no space
+                    yield json.loads(line)
+
+    def _read(self) -> None:
+        finished: dict[bytes, int] = {}
+        for line in self._lines():
+            key = bytes.fromhex(str(line.get("of") or line.get("done") or line.get("forget") or ""))
+            if "boot" in line:
+                self.same_boot = self.same_boot and line["boot"] == _boot_id()
+            elif "of" in line:
+                self._add_range(key, int(line["start"]), int(line["stop"]))  # type: ignore[call-overload]
+            elif "done" in line:
+                finished[key] = int(line["size"])  # type: ignore[call-overload]
+                self._ranges.pop(key, None)
+            elif "forget" in line:
+                finished.pop(key, None)
+                self._ranges.pop(key, None)
+        if self.same_boot:
+            self._done.update(finished)
+        else:
+            self._ranges.update({key: {size: 0} for key, size in finished.items()})
+
+    def _add_range(self, key: bytes, start: int, stop: int) -> None:
+        ranges = self._ranges.setdefault(key, {})
+        ranges[stop] = ranges.pop(start, start)  # it goes on where another one ended
+
+
+def missing(ranges: list[tuple[int, int]], size: int) -> list[tuple[int, int]]:
+    """The gaps of a file of that size between the ranges that are there, in order."""
+    gaps, position = [], 0
+    for start, stop in sorted(ranges):
+        if start > position:
+            gaps.append((position, start))
+        position = max(position, stop)
+    return [*gaps, (position, size)] if position < size else gaps
+
+
+def _boot_id() -> str:
+    try:
+        return _BOOT_ID.read_text("utf-8").strip()
+    except OSError:
+        return ""

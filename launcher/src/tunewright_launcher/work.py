@@ -1,0 +1,93 @@
+"""What the threads of a fetch share: the queue of what is to be done, the largest first."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+
+import attrs
+
+from tunewright.snapshots import Entry
+
+_MOST_WAITING = 4096  # entries that are listed and not begun; more would only cost memory
+
+
+@attrs.define(eq=False)
+class Large:
+    """A file that is read in ranges.
+
+    Attributes:
+        entry: the file.
+        again: whether it was fetched before and did not match its digests.
+        left: ranges that are still to come.
+    """
+
+    entry: Entry
+    again: bool = False
+    left: int = 0
+    _lock: threading.Lock = attrs.field(factory=threading.Lock)
+
+    def range_done(self) -> bool:
+        """Count one range; whether it was the last one."""
+        with self._lock:
+            self.left -= 1
+            return not self.left
+
+
+@attrs.frozen(eq=False)
+class Work:
+    """One thing to do: an entry to begin, or a range of a large file."""
+
+    entry: Entry
+    large: Large | None = None
+    start: int = 0
+    stop: int = 0
+
+
+class Queue:
+    """What is to be done. The lister waits while it is full, so that memory stays bounded."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, int, int, Work]] = []
+        self._count = itertools.count()
+        self._lock = threading.Lock()
+        self._filled = threading.Condition(self._lock)
+        self._room = threading.Condition(self._lock)
+        self._open = 1  # the lister, and every piece of work that is not done
+        self.error: BaseException | None = None
+
+    def put(self, work: Work, *, wait: bool = False) -> None:
+        """Add something to do, which is open until `done`."""
+        with self._lock:
+            while wait and len(self._heap) >= _MOST_WAITING and self.error is None:
+                self._room.wait()
+            self._open += 1
+            # The ranges of a file that was begun come before other files.
+            heapq.heappush(self._heap, (work.large is None, -work.entry.size, next(self._count), work))
+            self._filled.notify()
+
+    def take(self) -> Work | None:
+        """The next thing to do; None when everything is done, or a thread has failed."""
+        with self._lock:
+            while not self._heap and self._open and self.error is None:
+                self._filled.wait()
+            if self.error is not None or not self._heap:
+                return None
+            work = heapq.heappop(self._heap)[3]
+            self._room.notify()
+            return work
+
+    def done(self) -> None:
+        """The lister, or a piece of work, is done."""
+        with self._lock:
+            self._open -= 1
+            if not self._open:
+                self._filled.notify_all()
+
+    def fail(self, error: BaseException) -> None:
+        """A thread has failed: all end. The first error stays."""
+        with self._lock:
+            self.error = self.error or error
+            self._filled.notify_all()
+            self._room.notify_all()

@@ -1,0 +1,1 @@
+"""Real servers on the loopback interface, with faults to switch on. For tests and benchmarks."""
