@@ -3,6 +3,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunewright import DatasetProvider, ExitCode, FetchError, RequestError, SecretRef, SecretValue, secret
+from tunewright.events import Json
 from tunewright.wire import WireDocument, did_you_mean, dumps, structure, unstructure
 
 TOKEN = "hf_" + "a1B2c3D4e5" * 3
@@ -38,6 +40,9 @@ class Data(DatasetProvider):
     chosen: frozenset[str] = frozenset()
     raw: bytes = b""
     folder: Path | None = None
+    any_json: Json = None
+    named_json: Mapping[str, Json] | None = None
+    anything: object = None
 
     def download_dataset(self, target) -> None: ...
 
@@ -61,6 +66,9 @@ def wired(provider: Data, secrets: dict[str, str] | None = None) -> Data:
         either=st.none() | st.integers() | TEXT,
         chosen=st.frozensets(TEXT),
         raw=st.binary(),
+        any_json=JSON,
+        named_json=st.none() | st.dictionaries(TEXT, JSON, max_size=3),
+        anything=JSON,
         folder=st.none() | st.just(Path("/data/x")),
     )
 )
@@ -173,7 +181,7 @@ def test_an_unknown_field_is_asked_about() -> None:
 
 FAULTY = [
     ("number", "3"), ("number", 3.5), ("number", False), ("rate", "0.5"), ("flag", "no"), ("flag", 1), ("names", 3), ("tags", [1]),
-    ("either", [1]), ("eval_dataset", 3),
+    ("either", [1]), ("eval_dataset", 3), ("named_json", [1]),
 ]  # fmt: skip
 
 
