@@ -107,8 +107,8 @@ class FetchLimits:
             ValueError: one of them is not a number.
         """
         given = {field: float(env[name]) for field, name in _FETCH.items() if env.get(name)}
-        whole = {"connections": int(given.pop("connections"))} if "connections" in given else {}
-        return cls(**whole, **given)
+        connections = int(given.pop("connections", cls().connections))
+        return attrs.evolve(cls(connections=connections), **given)
 
 
 _FETCH = {"connections": FETCH_CONNECTIONS, "rate": FETCH_RATE, "stall": FETCH_STALL, "retry_for": RETRY_FOR}
