@@ -106,12 +106,17 @@ class FetchLimits:
         Raises:
             ValueError: one of them is not a number.
         """
-        given = {field: float(env[name]) for field, name in _FETCH.items() if env.get(name)}
-        connections = int(given.pop("connections", cls().connections))
-        return attrs.evolve(cls(connections=connections), **given)
+        usual = cls()
 
+        def number(name: str, default: float) -> float:
+            return float(env.get(name) or default)
 
-_FETCH = {"connections": FETCH_CONNECTIONS, "rate": FETCH_RATE, "stall": FETCH_STALL, "retry_for": RETRY_FOR}
+        return cls(
+            connections=int(number(FETCH_CONNECTIONS, usual.connections)),
+            rate=number(FETCH_RATE, 0) or None,
+            stall=number(FETCH_STALL, usual.stall),
+            retry_for=number(RETRY_FOR, usual.retry_for),
+        )
 
 
 def state_home() -> Path:
