@@ -1,0 +1,391 @@
+"""Assembly: a pure function from a request to a plan, in which each container gets its own and no more."""
+
+import builtins
+import json
+import socket
+import subprocess
+from pathlib import Path
+
+import attrs
+import pytest
+
+from tunewright import RequestError, SecretRef, SecretValue, images
+from tunewright.assemble import assemble, runner_source
+from tunewright.errors import PluginLoadError
+from tunewright.specs import ContainerSpec, ExistingClaim, JobPlan, Mount, Resources
+from tunewright.wire import WireDocument
+
+HOOK = """
+CALLS = []
+
+@hookimpl
+def tunewright_modify_plan(plan, request):
+    import attrs, shared_log
+    shared_log.calls.append("{name}")
+    return attrs.evolve(plan, labels={{**plan.labels, "order": plan.labels.get("order", "") + "{name}."}})
+"""
+PYTHON = ("python", "-m", "tunewright_launcher")
+SECRETS = {"model": "m-literal", "dataset": "d-literal", "trainer": "t-literal"}
+
+
+def train_options(**more: object) -> dict[str, object]:
+    return {
+        "name": "sft",
+        "model": {"provider": "acme", "uri": "acme://m", "token": SECRETS["model"]},
+        "dataset": {"provider": "acme", "uri": "acme://d", "token": SECRETS["dataset"]},
+        "trainer": {"provider": "acme", "key": SECRETS["trainer"]},
+        **more,
+    }
+
+
+@pytest.fixture
+def plan_of(client):
+    return lambda **more: assemble(client.train_request(**train_options(**more)))
+
+
+@pytest.fixture
+def code_plan_of(client):
+    return lambda **options: assemble(client.code_request(**{"name": "code", "base_image": "image:1", **options}))
+
+
+def by_name(plan: JobPlan) -> dict[str, ContainerSpec]:
+    return {c.name: c for c in plan.containers}
+
+
+def test_equal_requests_give_equal_plans(client) -> None:
+    first, second = (client.train_request(**train_options(num_workers=1)) for _ in range(2))
+    assert assemble(first) == assemble(second)
+    assert assemble(first).files == assemble(second).files
+
+
+def test_nothing_is_touched(client, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = client.train_request(**train_options())
+    assemble(request)  # what is imported and cached on first use is so now
+
+    def touched(*arguments: object, **_: object) -> None:
+        pytest.fail(f"assemble() touches {arguments}")
+
+    for home, name in [
+        (builtins, "open"),
+        (Path, "open"),
+        (Path, "exists"),
+        (Path, "stat"),
+        (socket, "socket"),
+        (subprocess, "Popen"),
+    ]:
+        monkeypatch.setattr(home, name, touched)
+    plan = assemble(request)
+    monkeypatch.undo()
+    assert plan.name == "sft"
+
+
+def test_the_containers_come_in_their_order_with_the_launchers_commands(plan_of) -> None:
+    plan = plan_of(eval_dataset="acme://e")
+    assert [c.name for c in plan.containers] == [
+        "install-plugins", "fetch-model", "fetch-dataset", "fetch-eval-dataset", "check", "train"
+    ]  # fmt: skip
+    found = by_name(plan)
+    assert found["fetch-model"].command == (*PYTHON, "fetch", "model")
+    assert found["fetch-eval-dataset"].command == (*PYTHON, "fetch", "eval_dataset")
+    assert found["check"].command == (*PYTHON, "check")
+    assert found["train"].command == (
+        *PYTHON,
+        "run",
+        "--",
+        "torchrun",
+        "--max-restarts=0",
+        "-m",
+        "tunewright_launcher",
+        "train",
+    )
+
+
+def test_each_container_gets_its_own_secrets_and_no_others(plan_of) -> None:
+    found = by_name(plan_of(env={"WANDB": SecretValue("w-literal")}, init_env={"PROXY": SecretValue("p-literal")}))
+    assert {name: {k: v.reveal() for k, v in c.secrets.items()} for name, c in found.items()} == {
+        "install-plugins": {},
+        "fetch-model": {"ACME_TOKEN": "m-literal", "PROXY": "p-literal"},
+        "fetch-dataset": {"ACME_TOKEN": "d-literal", "PROXY": "p-literal"},
+        "check": {"ACME_KEY": "t-literal", "WANDB": "w-literal", "PROXY": "p-literal"},
+        "train": {"ACME_KEY": "t-literal", "WANDB": "w-literal"},
+    }
+
+
+def test_no_secret_is_in_a_file_a_command_or_a_repr(plan_of) -> None:
+    plan = plan_of(eval_dataset="acme://e")
+    shown = repr(plan) + json.dumps(dict(plan.files)) + repr([c.command for c in plan.containers])
+    assert not [value for value in SECRETS.values() if value in shown]
+
+
+def test_a_reference_stays_one(plan_of) -> None:
+    reference = SecretRef(name="acme", key="token")
+    plan = plan_of(model={"provider": "acme", "uri": "acme://m", "token": reference})
+    assert plan.secret_refs == {"fetch-model.ACME_TOKEN": reference}
+
+
+def test_the_files_are_the_wire_documents(plan_of) -> None:
+    files = plan_of(eval_dataset="acme://e", trainer={"provider": "acme", "rate": 0.5}).files
+    documents = {name: WireDocument.loads(text) for name, text in files.items()}
+    assert {name: (d.kind, d.provider, d.distribution, d.version, d.params) for name, d in documents.items()} == {
+        "model.json": ("model", "acme", "tunewright-acme", "1.0", {"uri": "acme://m"}),
+        "dataset.json": ("dataset", "acme", "tunewright-acme", "1.0", {"uri": "acme://d"}),
+        "eval_dataset.json": ("dataset", "acme", "tunewright-acme", "1.0", {"uri": "acme://e"}),
+        "trainer.json": ("trainer", "acme", "tunewright-acme", "1.0", {"rate": 0.5}),
+    }
+
+
+def test_fetchers_write_the_volume_and_the_trainer_reads_each_slot_and_writes_its_output(plan_of) -> None:
+    found = by_name(plan_of())
+    assert (
+        found["fetch-model"].mounts == found["fetch-dataset"].mounts == (Mount(volume="workspace", path="/workspace"),)
+    )
+    expected = (
+        Mount(volume="workspace", path="/workspace/model", sub_path="model", read_only=True),
+        Mount(volume="workspace", path="/workspace/dataset", sub_path="dataset", read_only=True),
+        Mount(volume="workspace", path="/workspace/output", sub_path="output"),
+    )
+    assert found["check"].mounts == found["train"].mounts == expected
+
+
+def test_a_key_puts_the_inputs_into_a_folder_named_by_what_is_fetched(plan_of) -> None:
+    storage = {"claim": "shared", "key": "auto"}
+    plan, other = plan_of(storage=storage), plan_of(storage=storage, model="acme://other")
+    folder = by_name(plan)["fetch-model"].mounts[0].sub_path
+    assert len(folder) == 16
+    assert by_name(plan)["train"].mounts[0].sub_path == f"{folder}/model"
+    assert by_name(plan)["train"].mounts[-1].sub_path == "jobs/sft/output"
+    assert by_name(other)["fetch-model"].mounts[0].sub_path != folder
+    same = plan_of(
+        name="another", storage=storage, num_workers=1, trainer={"provider": "acme", "rate": 0.5}, env={"A": "1"}
+    )
+    assert by_name(same)["fetch-model"].mounts[0].sub_path == folder
+
+
+def test_a_secret_does_not_change_the_folder(plan_of) -> None:
+    storage = {"claim": "shared", "key": "auto"}
+    plans = plan_of(storage=storage), plan_of(storage=storage, model="acme://m")
+    assert len({by_name(p)["train"].mounts[0].sub_path for p in plans}) == 1
+
+
+def test_what_lies_on_a_claim_is_mounted_and_not_fetched(plan_of) -> None:
+    plan = plan_of(model="pvc://models/llama", dataset="acme://d", eval_dataset="pvc://data")
+    assert [c.name for c in plan.init_containers] == ["fetch-dataset", "check"]
+    assert {v.name: v.source for v in plan.volumes}["source-model"] == ExistingClaim(claim="models", read_only=True)
+    assert Mount(volume="source-model", path="/workspace/model", sub_path="llama", read_only=True) in plan.main.mounts
+    assert Mount(volume="source-eval-dataset", path="/workspace/eval_dataset", read_only=True) in plan.main.mounts
+    assert {m.volume for c in plan.containers for m in c.mounts} == {v.name for v in plan.volumes}
+
+
+def test_inputs_on_a_claim_that_can_only_be_read_are_mounted_so(plan_of) -> None:
+    plan = plan_of(storage={"claim": "data", "access_modes": "ReadOnlyMany"})
+    assert all(m.read_only for c in plan.init_containers[:-1] for m in c.mounts)
+    assert [v.name for v in plan.volumes] == ["inputs", "output"]
+    assert by_name(plan)["train"].mounts[-1] == Mount(volume="output", path="/workspace/output", sub_path="output")
+
+
+def test_the_trainer_gets_the_resources_and_nobody_else_the_gpu(plan_of) -> None:
+    plan = plan_of(resources_per_worker={"gpu": 4, "memory": "16Gi"}, num_procs_per_worker="auto")
+    assert plan.main.resources == Resources(gpu=4, memory="16Gi")
+    assert plan.num_procs_per_worker == 4
+    assert [c.resources for c in plan.init_containers] == [None] * 3
+
+
+def test_the_trainers_image_follows_gpu_plugin_and_user_in_this_order(plan_of, site, client) -> None:
+    site.providers("imaged", extra="\nTrainer.image = 'acme/trainer:1'\nModel.image = 'acme/model:1'\n")
+    client.registry._index = None
+    assert plan_of().main.image == images.TRAINER_CPU
+    assert plan_of(resources_per_worker={"gpu": 1}).main.image == images.TRAINER_CUDA
+    imaged = plan_of(model="imaged://m", trainer="imaged", resources_per_worker={"gpu": 1})
+    assert {c.name: c.image for c in imaged.containers} == {
+        "install-plugins": images.STORAGE, "fetch-model": "acme/model:1", "fetch-dataset": images.STORAGE,
+        "check": "acme/trainer:1", "train": "acme/trainer:1",
+    }  # fmt: skip
+    mine = plan_of(trainer="imaged", image="mine:1")
+    assert mine.main.image == by_name(mine)["check"].image == "mine:1"
+
+
+def test_all_images_of_core_are_pinned() -> None:
+    for image in (images.STORAGE, images.TRAINER_CPU, images.TRAINER_CUDA):
+        assert image.endswith(f":{images.VERSION}")
+
+
+def test_foreign_plugins_are_installed_in_their_version_with_their_extra(plan_of) -> None:
+    boot = plan_of().bootstrap
+    assert boot.command == (
+        "python", "-m", "pip", "install", "--no-cache-dir", "--target", "$(TUNEWRIGHT_PACKAGES)", "--",
+        "tunewright-acme==1.0", "tunewright-acme[fetch]==1.0", "tunewright-acme[train]==1.0",
+    )  # fmt: skip
+    assert boot.image == images.STORAGE
+    assert boot.env == {}
+
+
+def test_what_the_images_hold_is_not_installed(plan_of, site, client) -> None:
+    site.providers("imaged", extra="\nTrainer.image = Model.image = Data.image = 'acme:1'\n")
+    client.registry._index = None
+    assert plan_of(model="file:///m", dataset="file:///d", trainer="hf").bootstrap is None
+    assert plan_of(model="imaged://m", dataset="imaged://d", trainer="imaged").bootstrap is None
+    mine = plan_of(model="file:///m", dataset="file:///d", trainer="acme", image="mine:1")
+    assert mine.bootstrap is None
+
+
+def test_the_runs_settings_are_in_the_trainers_environment(plan_of) -> None:
+    plan = plan_of(
+        num_workers=2, num_procs_per_worker=3, max_restarts=7, deadline=60, output="s3://b/p", env={"A": "$(B) `x`"}
+    )
+    expected = {
+        "TUNEWRIGHT_MAX_RESTARTS": "7", "TUNEWRIGHT_DEADLINE": "60", "TUNEWRIGHT_OUTPUT": "s3://b/p",
+        "TUNEWRIGHT_WORLD_SIZE": "6", "A": "$(B) `x`",
+    }  # fmt: skip
+    assert expected.items() <= dict(plan.main.env).items()
+    elastic = plan_of(elastic=(1, 3), output="s3://b/p")
+    assert "TUNEWRIGHT_WORLD_SIZE" not in elastic.main.env
+    assert "TUNEWRIGHT_DEADLINE" not in elastic.main.env
+
+
+def test_everything_that_the_user_says_of_the_job_reaches_the_plan(plan_of) -> None:
+    said = {
+        "num_workers": 2, "elastic": (1, 3), "labels": {"a": "b"}, "annotations": {"c": "d"}, "max_restarts": 5, "deadline": 60,
+        "ttl": 30, "suspend": True, "output": "s3://b/p", "pod_overrides": {"spec": {"hostNetwork": True}},
+    }  # fmt: skip
+    scheduling = {
+        "queue": "team", "priority_class": "high", "node_selector": {"zone": "a"}, "tolerations": ({"key": "gpu"},),
+        "affinity": {"nodeAffinity": {}}, "runtime_class": "nvidia", "service_account": "runner", "image_pull_secrets": ("login",),
+    }  # fmt: skip
+    plan = plan_of(**said, **scheduling, scheduling_policy={"minAvailable": 2})
+    assert {name: getattr(plan, name) for name in said} == said
+    assert attrs.asdict(plan.scheduling, recurse=False) == {**scheduling, "policy": {"minAvailable": 2}}
+
+
+def test_a_thousand_workers_are_a_number(plan_of) -> None:
+    few, many = plan_of(num_workers=4, output="s3://b/p"), plan_of(num_workers=1000, output="s3://b/p")
+    assert attrs.evolve(many, num_workers=4, main=few.main, init_containers=few.init_containers) == few
+    assert len(many.containers) == len(few.containers)
+
+
+def test_the_hook_is_called_for_the_selected_plugins_once_each_in_their_order(plan_of, site, client) -> None:
+    site.install("shared-log", {}, shared_log="calls = []")
+    for name in ("mod", "dat", "eva", "tra", "other"):
+        site.providers(name, extra=HOOK.format(name=name))
+    client.registry._index = None
+    plan = plan_of(model="mod://m", dataset="dat://d", eval_dataset="eva://e", trainer="tra")
+    import shared_log
+
+    assert shared_log.calls == ["mod", "dat", "eva", "tra"]
+    assert plan.labels["order"] == "mod.dat.eva.tra."
+    shared_log.calls.clear()
+    assert plan_of(model="dat://m", dataset="dat://d", trainer="tra").labels["order"] == "dat.tra."
+    assert shared_log.calls == ["dat", "tra"]
+
+
+@pytest.mark.parametrize(
+    ("body", "error", "says"),
+    [
+        (
+            "return 'a plan'",
+            PluginLoadError,
+            "'odd' of distribution tunewright-odd breaks the contract: its hook .* returned str",
+        ),
+        ("raise KeyError('x')", PluginLoadError, "its hook tunewright_modify_plan raised KeyError: 'x'"),
+        (
+            "from tunewright import RequestError\n    raise RequestError('not so', field='a', remedy='So.')",
+            RequestError,
+            "a: not so. So.",
+        ),
+    ],
+)
+def test_a_hook_that_fails_names_its_plugin_and_one_that_refuses_is_heard(
+    plan_of, site, client, *, body, error, says
+) -> None:
+    site.providers("odd", extra=f"\n@hookimpl\ndef tunewright_modify_plan(plan, request):\n    {body}\n")
+    client.registry._index = None
+    with pytest.raises(error, match=says):
+        plan_of(trainer="odd")
+
+
+def test_a_hook_that_returns_nothing_changes_nothing(plan_of, site, client) -> None:
+    site.providers("odd", extra="\n@hookimpl\ndef tunewright_modify_plan(plan): ...\n")
+    client.registry._index = None
+    assert plan_of(trainer="odd").name == "sft"
+
+
+def test_a_plugin_may_shape_its_containers(plan_of, site, client) -> None:
+    site.providers("shaped")
+    module = site.folder / "tw_shaped.py"
+    text = module.read_text().replace(
+        "    def download_dataset",
+        "    def init_container(self, defaults):\n        return attrs.evolve(defaults, image='s:1')\n\n    def download_dataset",
+    )
+    shape = "    def container(self, defaults):\n        return attrs.evolve(defaults, command=('mine', str(self.rate)))\n\n    def train"
+    module.write_text(text.replace("    def train", shape))
+    client.registry._index = None
+    found = by_name(plan_of(dataset="shaped://d", trainer="shaped"))
+    assert found["fetch-dataset"].image == "s:1"
+    assert found["train"].command == ("mine", "0.1")
+    assert found["check"].command == (*PYTHON, "check")
+
+
+def test_a_plugin_that_shapes_no_container_is_named(plan_of, site, client) -> None:
+    site.providers("odd")
+    module = site.folder / "tw_odd.py"
+    module.write_text(
+        module.read_text().replace("    def train", "    def container(self, defaults): return {}\n\n    def train")
+    )
+    client.registry._index = None
+    with pytest.raises(
+        RequestError, match=r"'odd' returned dict from container\(\), not a ContainerSpec.*author of tunewright-odd"
+    ):
+        plan_of(trainer="odd")
+
+
+def test_a_script_runs_under_the_runner_and_torchrun_with_its_arguments_to_the_letter(code_plan_of, tmp_path) -> None:
+    (tmp_path / "train.py").write_text("print(1)")
+    plan = code_plan_of(script=tmp_path / "train.py", args=["--text", "$HOME $(A) $$ `x`", 3])
+    assert plan.main.command == (
+        "python3", "$(TUNEWRIGHT_CONFIG)/run.py", "--", "torchrun", "--max-restarts=0", "$(TUNEWRIGHT_CONFIG)/train.py",
+        "--text", "$$HOME $$(A) $$$$ `x`", "3",
+    )  # fmt: skip
+    assert plan.files == {"train.py": "print(1)", "run.py": runner_source()}
+    assert not plan.self_starting
+    assert plan.init_containers == ()
+
+
+def test_a_command_runs_under_the_runner_and_an_image_alone_as_it_is(code_plan_of) -> None:
+    plan = code_plan_of(command=["./start", "$(RANK)"], args=["--fast"])
+    assert plan.main.command == ("python3", "$(TUNEWRIGHT_CONFIG)/run.py", "--", "./start", "$(RANK)", "--fast")
+    assert plan.self_starting
+    alone = code_plan_of()
+    assert alone.main.command == ()
+    assert alone.main.image == "image:1"
+    assert alone.self_starting
+
+
+def test_packages_are_installed_first_with_the_init_containers_environment(code_plan_of, tmp_path) -> None:
+    (tmp_path / "train.py").write_text("")
+    index = SecretRef(name="pip", key="url")
+    plan = code_plan_of(
+        script=tmp_path / "train.py",
+        packages_to_install=["einops", "--evil"],
+        pip_index_url="https://host/simple",
+        init_env={"PIP_INDEX_URL": index},
+    )
+    (install,) = plan.init_containers
+    assert install.command[3:] == (
+        "install", "--no-cache-dir", "--target", "$(TUNEWRIGHT_PACKAGES)", "--index-url", "https://host/simple", "--", "einops", "--evil"
+    )  # fmt: skip
+    assert (install.image, install.env) == ("image:1", {"PIP_INDEX_URL": index})
+
+
+def test_a_code_job_keeps_its_output(code_plan_of) -> None:
+    plan = code_plan_of(num_workers=2, storage={"access_modes": "ReadWriteMany"})
+    assert plan.main.mounts == (Mount(volume="workspace", path="/workspace/output", sub_path="output"),)
+    assert [v.name for v in plan.volumes] == ["workspace"]
+
+
+def test_the_users_environment_reaches_a_code_job(code_plan_of) -> None:
+    env = code_plan_of(env={"A": "1", "B": SecretValue("x")}, max_restarts=1).main.env
+    assert (env["A"], env["B"], env["TUNEWRIGHT_MAX_RESTARTS"]) == ("1", SecretValue("x"), "1")
+
+
+def test_only_requests_are_assembled(client) -> None:
+    with pytest.raises(TypeError, match="Not a request that can be assembled: str"):
+        assemble("request")  # type: ignore[arg-type]
