@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import attrs
@@ -166,7 +167,10 @@ def test_a_job_whose_supervisor_was_killed_is_shown_as_interrupted_and_goes_on_w
     assert "interrupted" in status.detail
     assert "tunewright resume job" in status.detail
     machine.until(lambda: not machine.processes())  # nobody had to tell them
+    scratch = JobFolder(machine.folder()).read().scratch
+    assert Path(scratch).exists()
     machine.submit(plan)
+    assert not Path(scratch).exists()
     assert machine.rest(job).state is JobState.SUCCEEDED
     assert list(job.logs()) == ["done"]
 
@@ -211,9 +215,9 @@ def test_other_processes_list_suspend_resume_and_delete_a_job(machine):
 def test_ctrl_c_in_the_terminal_suspends_the_job(machine, tmp_path: Path):
     script = tmp_path / "script.py"
     script.write_text("import time\ntime.sleep(60)\n")
-    command = (*CLI, "run", str(script), "--backend", "local", "--name", "job")
+    command = (*CLI, "run", "--backend", "local", "--name", "job", str(script))
     client = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    machine.until(lambda: machine.workers(containing="run.py"))
+    machine.until(lambda: machine.workers(containing="run.py") or client.poll() is not None)
     client.send_signal(signal.SIGINT)
     _, said = client.communicate(timeout=60)
     assert client.returncode == 130
@@ -263,7 +267,7 @@ def test_a_name_is_taken_by_a_running_job_and_by_another_plan(machine):
     with pytest.raises(AlreadySucceeded, match="tunewright delete job") as caught:
         machine.submit(plan)
     assert caught.value.name == "job"
-    with pytest.raises(JobError, match=r"another one: data\.train\.py, spec\.num_workers differ") as caught:
+    with pytest.raises(JobError, match=r"differs from it in data\.train\.py, spec\.num_workers\.") as caught:
         machine.submit(machine.plan("pass", num_workers=2))
     assert not isinstance(caught.value, AlreadySucceeded)
 
@@ -357,6 +361,25 @@ def test_a_renewed_secret_is_the_same_plan(machine):
     assert old.state is JobState.FAILED
     new = machine.run(machine.plan(script, env={**once, "TOKEN": SecretValue("new")}))
     assert new.state is JobState.SUCCEEDED
+
+
+def test_of_two_clients_that_submit_at_once_one_is_refused(machine):
+    plan, refused = machine.plan(UNTIL_GO), []
+
+    def submit():
+        try:
+            machine.submit(plan)
+        except JobError as error:
+            refused.append(str(error))
+
+    threads = [threading.Thread(target=submit) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(refused) == 2
+    assert all("already. Follow it" in text for text in refused)
+    assert len(machine.supervisors()) == 1
 
 
 def test_a_log_is_followed_to_its_last_line_across_a_restart(machine):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+import click
+
 from tunewright import sources
 from tunewright.assemble import document_of
 from tunewright.errors import FetchError, RequestError
@@ -39,10 +41,12 @@ def fetch_by_hand(uri: str, folder: Path, kind: Literal["model", "dataset"], *, 
         view.show(event, summary)
 
     def say(error: FetchError, pause: float) -> None:
-        emit({"event": "retry", "cause": error.cause, "seconds": pause})
+        click.echo(f"{error.cause} Trying again in {pause:.0f} s.", err=True)
 
     def work() -> None:
         fetch_into(selected.provider, document, folder, kind, emit)
 
     with view:
         patiently(work, _RETRY_FOR, say)
+    if not as_json:
+        click.echo(f"It is in {folder / kind}")

@@ -6,6 +6,7 @@ import builtins
 import contextlib
 import importlib.util
 import re
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -183,7 +184,7 @@ class LocalBackend(Backend):
         name, state = job.name, JobState(job.status().state)
         if differences := job.differences(documents):
             raise JobError(
-                f"There is a job {name!r} already, {state.lower()}, and it is another one: {', '.join(differences)} differ. "
+                f"There is a job {name!r} already, {state.lower()}, and this one differs from it in {', '.join(differences)}. "
                 f"Choose another name, or delete it with its result: tunewright delete {name}",
                 name=name,
             )
@@ -253,6 +254,8 @@ def _stop(job: JobFolder) -> None:
             with contextlib.suppress(psutil.Error):
                 psutil.Process(pid).kill()
     process.end_all(job.workspace, patience=_STOP_TIMEOUT)
+    if scratch := job.read().scratch:  # its supervisor could not remove it
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _at_rest(job: JobFolder) -> bool:

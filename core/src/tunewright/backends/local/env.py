@@ -67,6 +67,7 @@ def step_environment(
     paths: Paths,
     *,
     secrets: Mapping[str, str],
+    own: Path,
     scratch: Path,
     backend: Mapping[str, str],
 ) -> dict[str, str]:
@@ -77,15 +78,16 @@ def step_environment(
         program: what is to run.
         paths: the worker's.
         secrets: the container's literal secrets.
-        scratch: stands for the pod's /tmp.
+        own: what the worker has to itself; holds its caches, which may grow large.
+        scratch: stands for the pod's /tmp. Its path is short, for sockets' paths have to be.
         backend: what the backend sets besides `paths`.
     """
-    own = paths.to_env()
+    set_paths = paths.to_env()
     given: dict[str, str] = {}
     for name, value in program.env.items():
-        given[name] = expand(value, {**own, **given})
-    pod = {"TMPDIR": str(scratch), "HF_HOME": str(scratch / "hf"), **given, **secrets, **own, **backend}
-    search = (own[environment.PACKAGES], given.get("PYTHONPATH"), base.get("PYTHONPATH"))
+        given[name] = expand(value, {**set_paths, **given})
+    pod = {"TMPDIR": str(scratch), "HF_HOME": str(own / "hf"), **given, **secrets, **set_paths, **backend}
+    search = (set_paths[environment.PACKAGES], given.get("PYTHONPATH"), base.get("PYTHONPATH"))
     return {**base, **pod, "PYTHONPATH": os.pathsep.join(place for place in search if place)}
 
 

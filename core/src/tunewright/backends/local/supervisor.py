@@ -218,8 +218,9 @@ class Supervisor:
     def _start(self, program: Program, worker: int, *, backend: dict[str, str]) -> subprocess.Popen[bytes]:
         paths = paths_in(self._job.path, worker)
         own, scratch = paths.run.parent, self._scratch / str(worker)
-        if program is self._spec.worker:
-            shutil.rmtree(own, ignore_errors=True)  # a new pod's main container
+        if program is self._spec.worker:  # of a new pod
+            shutil.rmtree(paths.run, ignore_errors=True)
+            paths.termination_log.unlink(missing_ok=True)
         for folder in (paths.run, scratch):
             folder.mkdir(parents=True, exist_ok=True)
         variables = env.step_environment(
@@ -227,6 +228,7 @@ class Supervisor:
             program,
             paths,
             secrets=self._secrets.get(program.name, {}),
+            own=own,
             scratch=scratch,
             backend={**backend, env.PARENT: str(os.getpid())},
         )
