@@ -14,7 +14,7 @@ def main() -> None:
 
     try:
         # A pipe that nobody reads any more (`tunewright logs … | head`) is click's business: it exits in silence.
-        sys.exit(cli.main(standalone_mode=False))
+        sys.exit(cli.main(prog_name="tunewright", standalone_mode=False))
     except TunewrightError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.code if isinstance(error, FetchError) else error.exit_code)
