@@ -24,9 +24,8 @@ from tunewright_launcher.work import Large, Queue, Work
 
 MIB = 1 << 20
 _BUFFER = MIB // 4
-_SMALL = 16 * MIB  # a file up to here is one range
+_SMALL = 8 * MIB  # a file up to here is one range
 _LARGEST_RANGE = 64 * MIB
-_NOTE_EVERY = MIB // 2  # what a killed process loses of each range, at most
 
 Records = Iterator[tuple[str, FileRecord]]
 
@@ -198,15 +197,9 @@ class _Fetch:
             self._verify(large)
 
     def _range(self, large: Large, start: int, stop: int) -> None:
-        noted = start
-
         def sink(data: memoryview, position: int, _: tuple[Digest, ...]) -> None:
-            nonlocal noted
             write(handle, data, position)
-            end = position + len(data)
-            if end - noted >= _NOTE_EVERY or end == stop:
-                self._journal.wrote(large.entry, noted, end)
-                noted = end
+            self._journal.wrote(large.entry, position, position + len(data))
 
         with self._files.open(large.entry.path) as handle:
             self._read(large.entry, start, stop, sink)
@@ -281,4 +274,4 @@ class _Fetch:
 
 def range_length(size: int, connections: int) -> int:
     """Bytes of the ranges of a large file: few requests, and yet enough for all connections, and to share the end."""
-    return max(_SMALL // 2, min(_LARGEST_RANGE, -(-size // (2 * connections))))
+    return max(_SMALL, min(_LARGEST_RANGE, -(-size // (2 * connections))))

@@ -42,7 +42,9 @@ def fetch(step: Step, slot: str) -> None:
         FetchError, PluginError, RequestError, OSError: it cannot be fetched.
     """
     document = read_document(step, slot)
-    if (marker := _present(document, step.paths.workspace, slot)) and document.params.get("policy") != "Always":
+    place, request = Slot(step.paths.workspace, slot), request_digest(document)
+    full = document.params.get("verify") == "full"
+    if document.params.get("policy") != "Always" and (marker := place.find(request, digests=full)):
         emit(_fetched(slot, marker))
         return
     provider, limits = load_source(step, document), _limits(step)
@@ -80,8 +82,8 @@ def fetch_into(
     """
     place, request = Slot(workspace, slot), request_digest(document)
     for again in (True, False):
-        marker = _present(document, workspace, slot)
-        if marker and not _is_outdated(provider, marker):
+        marker = place.find(request)
+        if marker and not _is_outdated(provider, place, marker):
             emit(_fetched(slot, marker))
             return
         try:
@@ -148,13 +150,10 @@ def _download(job: _Job, staging: Staging, journal: Journal) -> tuple[str | None
     return None, take_stock(staging.files)
 
 
-def _present(document: WireDocument, workspace: Path, slot: str) -> Marker | None:
-    full = document.params.get("verify") == "full"
-    return Slot(workspace, slot).find(request_digest(document), digests=full)
-
-
-def _is_outdated(provider: Source, marker: Marker) -> bool:
-    """Whether the source is to be asked, and has something else now."""
+def _is_outdated(provider: Source, place: Slot, marker: Marker) -> bool:
+    """Whether what the slot holds has been damaged, or the source has something else now; each where it is asked for."""
+    if provider.verify == "full" and place.find(marker.request, digests=True) is None:
+        return True
     if provider.policy != "Always":
         return False
     return not isinstance(provider, SnapshotSource) or not _is_same(provider.snapshot(), marker)
