@@ -1,0 +1,3 @@
+"""A user's script, for the golden manifests."""
+
+print("hello")
