@@ -221,7 +221,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
-        chunks = answer.chunks or (answer.body[i : i + CHUNK] for i in range(0, len(answer.body), CHUNK))
+        # In small pieces where it is to be slow, so that it drips rather than stands still.
+        size = min(CHUNK, max(1, int(fault.rate / 20))) if fault.rate else CHUNK
+        chunks = answer.chunks or (answer.body[i : i + size] for i in range(0, len(answer.body), size))
         sent = 0
         for chunk in chunks:
             sent += self._send_chunk(chunk, sent, fault)

@@ -236,15 +236,17 @@ class _Body:
     def readinto(self, buffer: memoryview, /) -> int:
         """See `Reader.readinto`."""
         try:
-            count = self._response.readinto(buffer[: self._left]) if self._left else 0
+            # As much as one read of the socket gives: `readinto` would fill the buffer, however long a drip takes.
+            data = self._response.read1(min(len(buffer), self._left)) if self._left else b""
         except (http.client.HTTPException, OSError) as error:
             raise _broke_off(self._url, str(error) or type(error).__name__) from error
-        if not count and self._left:
+        if not data and self._left:
             raise _broke_off(self._url, f"{self._left} bytes are missing")
-        self._left -= count
+        buffer[: len(data)] = data
+        self._left -= len(data)
         if not self._left and not self._response.isclosed():
             self._response.readinto(bytearray(1))  # its end is read, so the connection can be used again
-        return count
+        return len(data)
 
 
 def refusal(what: str, response: http.client.HTTPResponse) -> FetchError:

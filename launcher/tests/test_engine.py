@@ -1,0 +1,245 @@
+"""The engine and its HTTP, in one process: what is asked for, what is taken as an answer, and what is kept."""
+
+import email.utils
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from tests.servers.faulty import Answer, Fault, FaultyServer, FileServer, Request, ranged
+
+from tunewright.environment import FetchLimits
+from tunewright.errors import ExitCode, FetchError, SourceChanged
+from tunewright.snapshots import Digest, Entry
+from tunewright_launcher.engine import fetch_snapshot, range_length
+from tunewright_launcher.http import Http, HttpRequest, HttpSnapshot, retry_after
+from tunewright_launcher.journal import Journal
+
+MIB = 1 << 20
+LIMITS = FetchLimits(connections=4, stall=1.0, tries=3)
+LARGE = bytes(range(256)) * (20 * MIB // 256)
+
+
+class Files(HttpSnapshot):
+    """The files of a server, with digests; `sizes` says otherwise."""
+
+    def __init__(
+        self,
+        server: FaultyServer,
+        files: Mapping[str, bytes],
+        *,
+        headers: Mapping[str, str] | None = None,
+        validators: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(Http(timeout=1))
+        self.server = server
+        self.files = files
+        self.headers = headers or {}
+        self.validators = validators or {}
+
+    def entries(self) -> Iterator[Entry]:
+        for path, body in self.files.items():
+            digest = Digest(algorithm="sha256", value=hashlib.sha256(body).hexdigest())
+            yield Entry(path=path, size=len(body), digests=(digest,), validator=self.validators.get(path))
+
+    def request(self, entry: Entry) -> HttpRequest:
+        condition = {"If-Match": entry.validator} if entry.validator else {}
+        return HttpRequest(url=f"{self.server.url}/{entry.path}", headers={**self.headers, **condition})
+
+
+def serve(files: Mapping[str, bytes]) -> FileServer:
+    return FileServer({f"/{path}": body for path, body in files.items()})
+
+
+def fetched(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (made := tmp_path / "files").mkdir()
+    return made
+
+
+class Redirecting(FaultyServer):
+    """Redirects everything to another server."""
+
+    def __init__(self, target: Callable[[Request], str]) -> None:
+        super().__init__()
+        self.target = target
+
+    def answer(self, request: Request) -> Answer:
+        return Answer(status=302, headers={"Location": self.target(request)})
+
+
+def test_a_large_file_is_asked_for_in_ranges_and_small_ones_whole(folder: Path) -> None:
+    files = {"large": LARGE, "small": b"x" * 1000, "empty": b""}
+    with serve(files) as server:
+        records = dict(fetch_snapshot(Files(server, files), folder, limits=LIMITS))
+        asked = sorted(request.headers.get("range", "") for request in server.log)
+    assert fetched(folder) == files
+    assert records["large"].sha256 == hashlib.sha256(LARGE).hexdigest()
+    assert asked == ["", "bytes=0-8388607", "bytes=16777216-20971519", "bytes=8388608-16777215"]
+
+
+def test_progress_is_told_up_to_the_last_byte(folder: Path) -> None:
+    told: list[tuple[int, int | None]] = []
+    with serve({"large": LARGE}) as server:
+        fetch_snapshot(Files(server, {"large": LARGE}), folder, limits=LIMITS, tell=lambda *now: told.append(now))
+    assert told[-1] == (len(LARGE), len(LARGE))
+
+
+def test_what_a_journal_has_is_not_asked_for_and_what_it_has_no_more_is_removed(tmp_path: Path, folder: Path) -> None:
+    files = {"large": LARGE, "kept": b"kept", "gone": b"gone"}
+    with serve(files) as server:
+        list(fetch_snapshot(Files(server, files), folder, journal=Journal(tmp_path / "journal"), limits=LIMITS))
+        files = {"large": LARGE, "kept": b"kept", "new": b"new"}
+        server.files["/new"] = b"new"
+        server.log.clear()
+        journal = Journal(tmp_path / "journal")
+        records = dict(fetch_snapshot(Files(server, files), folder, journal=journal, limits=LIMITS))
+        assert [request.path for request in server.log] == ["/new"]
+    assert fetched(folder) == files
+    assert set(records) == set(files)
+
+
+def test_a_credential_does_not_follow_a_redirect_to_another_host(folder: Path) -> None:
+    files = {"large": LARGE, "small": b"small"}
+    with serve(files) as store, Redirecting(lambda request: store.url + request.target) as server:
+        snapshot = Files(server, files, headers={"Authorization": "Bearer secret", "X-Key": "secret"})
+        fetch_snapshot(snapshot, folder, limits=FetchLimits(connections=1))
+        assert all(request.headers["authorization"] == "Bearer secret" for request in server.log)
+        assert store.log
+        assert not [r for r in store.log if {"authorization", "x-key"} & set(r.headers)]
+        assert len(server.log) < len(store.log), "a range should not cost a redirect each"
+    assert fetched(folder) == files
+
+
+def test_a_redirect_that_no_longer_works_is_asked_for_again(folder: Path) -> None:
+    with serve({"large": LARGE}) as store, Redirecting(lambda request: store.url + request.target) as server:
+        store.faults.append(Fault(path="large", status=403, times=2))
+        store.faults[0].times = 0
+        first = Files(server, {"large": LARGE})
+        entry = next(first.entries())
+        for expired in (False, True):
+            store.faults[0].times = int(expired)
+            with first.open(entry, 0, 1000) as reader:
+                assert reader.readinto(memoryview(bytearray(1000))) == 1000
+        assert len(server.log) == 2
+
+
+def test_redirects_without_end_are_refused(folder: Path) -> None:
+    with (
+        Redirecting(lambda request: f"{request.target}x") as server,
+        pytest.raises(FetchError, match="without end") as caught,
+    ):
+        fetch_snapshot(Files(server, {"a": b"a"}), folder, limits=LIMITS)
+    assert caught.value.code is ExitCode.BAD_DATA
+
+
+def test_a_server_that_knows_no_ranges_is_read_from_its_beginning(folder: Path) -> None:
+    class Plain(FileServer):
+        def answer(self, request: Request) -> Answer:
+            return Answer(body=self.files[request.path])
+
+    with Plain({"/large": LARGE}) as server:
+        fetch_snapshot(Files(server, {"large": LARGE}), folder, limits=FetchLimits(connections=2))
+    assert fetched(folder) == {"large": LARGE}
+
+
+def test_another_range_than_was_asked_for_is_not_taken(folder: Path) -> None:
+    class Shifted(FileServer):
+        def answer(self, request: Request) -> Answer:
+            headers = {"Content-Range": f"bytes 5-{len(LARGE) - 1}/{len(LARGE)}"}
+            return Answer(status=206, headers=headers, body=LARGE[5:])
+
+    with Shifted({}) as server, pytest.raises(FetchError, match="another range"):
+        fetch_snapshot(Files(server, {"large": LARGE}), folder, limits=LIMITS)
+
+
+@pytest.mark.parametrize("now", [b"longer than it was", b"new"], ids=["size", "entity tag"])
+def test_a_file_that_changed_after_it_was_listed_is_not_taken(folder: Path, now: bytes) -> None:
+    with serve({"a": now}) as server, pytest.raises(SourceChanged, match="a "):
+        fetch_snapshot(Files(server, {"a": b"old"}, validators={"a": '"old"'}), folder, limits=LIMITS)
+
+
+def test_a_connection_that_the_server_closed_while_idle_is_no_failure(folder: Path) -> None:
+    class Closing(FileServer):
+        def answer(self, request: Request) -> Answer:
+            return ranged(self.files[request.path], request, {"Connection": "close"})
+
+    files = {f"{i}": b"x" * 100 for i in range(50)}
+    with Closing({f"/{p}": b for p, b in files.items()}) as server:
+        fetch_snapshot(Files(server, files), folder, limits=FetchLimits(connections=2, tries=1))
+    assert fetched(folder) == files
+
+
+def test_a_drip_counts_as_a_stall(folder: Path) -> None:
+    with serve({"a": b"x" * 2000}) as server:
+        server.faults.append(Fault(path="a", rate=100))
+        fetch_snapshot(Files(server, {"a": b"x" * 2000}), folder, limits=LIMITS)
+        assert len(server.log) == 2, "it was asked for again"
+    assert fetched(folder) == {"a": b"x" * 2000}
+
+
+def test_a_rate_limit_holds_for_all_connections_together(folder: Path) -> None:
+    files = {str(i): b"x" * 100_000 for i in range(8)}
+    with serve(files) as server:
+        began = time.monotonic()
+        fetch_snapshot(Files(server, files), folder, limits=FetchLimits(connections=8, rate=800_000))
+        assert time.monotonic() - began > 0.5  # 800 kB at 800 kB a second, less the first pieces
+    assert fetched(folder) == files
+
+
+def test_the_first_error_that_waiting_cannot_mend_ends_all_threads(folder: Path) -> None:
+    files = {str(i): b"x" * 1000 for i in range(500)}
+    with serve(files) as server:
+        server.faults.append(Fault(path="/3$", status=403, times=-1))
+        with pytest.raises(FetchError, match="403") as caught:
+            fetch_snapshot(Files(server, files), folder, limits=LIMITS)
+    assert caught.value.code is ExitCode.NO_PERMISSION
+
+
+def test_a_proxy_of_the_environment_is_used(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Proxy(FileServer):
+        def answer(self, request: Request) -> Answer:
+            return Answer(body=self.files[request.target])
+
+    with Proxy({"http://files.invalid/a": b"through"}) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.delenv("no_proxy", raising=False)
+        snapshot = Files(proxy, {"a": b"through"})
+        snapshot.request = lambda entry: HttpRequest(url=f"http://files.invalid/{entry.path}")  # type: ignore[method-assign]
+        fetch_snapshot(snapshot, folder, limits=LIMITS)
+    assert fetched(folder) == {"a": b"through"}
+
+
+def test_nobody_listening_is_unavailable_and_the_message_has_no_query(folder: Path) -> None:
+    with serve({}) as server:
+        pass
+    snapshot = Files(server, {"a": b"a"})
+    snapshot.request = lambda entry: HttpRequest(url=f"{server.url}/a?X-Amz-Signature=secret")  # type: ignore[method-assign]
+    with pytest.raises(FetchError, match="no answer") as caught:
+        fetch_snapshot(snapshot, folder, limits=FetchLimits(tries=1))
+    assert caught.value.code is ExitCode.UNAVAILABLE
+    assert "secret" not in str(caught.value)
+
+
+def test_retry_after_is_a_number_or_a_date() -> None:
+    def headers(value: str) -> email.message.Message:
+        message = email.message.Message()
+        message["Retry-After"] = value
+        return message
+
+    in_a_minute = email.utils.formatdate(time.time() + 60, usegmt=True)
+    assert retry_after(headers("120")) == 120
+    assert 55 < (retry_after(headers(in_a_minute)) or 0) <= 60
+    assert retry_after(headers("soon")) is None
+
+
+@pytest.mark.parametrize("size", [9 * MIB, 400 * MIB, 70 << 30])
+def test_ranges_are_few_and_enough_for_all_connections(size: int) -> None:
+    length = range_length(size, 16)
+    assert 8 * MIB <= length <= 64 * MIB
+    assert length == 8 * MIB or size // length >= 16
