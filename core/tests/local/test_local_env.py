@@ -69,6 +69,7 @@ def test_workers_get_what_the_operator_sets_for_elastic_workers(machine, monkeyp
     host, port = first["PET_RDZV_ENDPOINT"].split(":")
     assert (host, first["PET_RDZV_ENDPOINT"]) == ("127.0.0.1", second["PET_RDZV_ENDPOINT"])
     assert 0 < int(port) < 65536
+    assert first["PET_LOCAL_ADDR"] == "127.0.0.1"  # this machine's name need not resolve
     assert first["PYTHONUNBUFFERED"] == "1"
     assert [e["TUNEWRIGHT_WORKER"] for e in (first, second)] == ["job-worker-0", "job-worker-1"]
     assert first["TUNEWRIGHT_RUN"] != second["TUNEWRIGHT_RUN"]

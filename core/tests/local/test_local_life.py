@@ -5,12 +5,13 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import attrs
 import pytest
 
-from tunewright.backends.local.folder import JobFolder
+from tunewright.backends.local.folder import JobFolder, Status
 from tunewright.errors import AlreadySucceeded, JobError
 from tunewright.events import parse_event
 from tunewright.job import Job
@@ -151,9 +152,11 @@ def test_an_elastic_job_succeeds_with_any_worker(machine):
     machine.until(lambda: not machine.processes())
 
 
-def test_what_a_job_left_running_ends_with_it(machine):
+@pytest.mark.parametrize("where", ["step", "worker"])
+def test_what_a_process_left_running_ends_with_it(machine, where):
     script = "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True)"
-    assert machine.run(machine.plan(script)).state is JobState.SUCCEEDED
+    plan = machine.plan(steps=[("check", script)]) if where == "step" else machine.plan(script)
+    assert machine.run(plan).state is JobState.SUCCEEDED
     assert machine.workers() == []
 
 
@@ -173,6 +176,24 @@ def test_a_job_whose_supervisor_was_killed_is_shown_as_interrupted_and_goes_on_w
     assert not Path(scratch).exists()
     assert machine.rest(job).state is JobState.SUCCEEDED
     assert list(job.logs()) == ["done"]
+
+
+def test_a_step_does_not_outlive_a_killed_supervisor(machine):
+    step = f"assert int(os.environ['TUNEWRIGHT_PARENT']) == os.getppid(){UNTIL_GO}"
+    job = machine.submit(machine.plan(steps=[("install-packages", step)]))
+    machine.until((machine.output() / "ready").exists)
+    machine.supervisors()[0].kill()
+    machine.until(lambda: not machine.processes())
+    assert job.state is JobState.SUSPENDED
+
+
+def test_another_process_with_the_number_of_a_dead_supervisor_is_not_taken_for_it(machine):
+    job = machine.submit(machine.plan(suspend=True))
+    folder = JobFolder(machine.folder())
+    folder.write(Status(state=JobState.RUNNING, pid=os.getpid()))
+    assert "interrupted" in job.status().detail
+    job.resume()
+    assert machine.rest(job).state is JobState.SUCCEEDED
 
 
 def test_everything_killed_at_once_goes_on_with_the_same_plan(machine):
@@ -212,17 +233,34 @@ def test_other_processes_list_suspend_resume_and_delete_a_job(machine):
     assert "no jobs" in cli("list")
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_the_terminal_suspends_the_job(machine, tmp_path: Path):
     script = tmp_path / "script.py"
-    script.write_text("import time\ntime.sleep(60)\n")
+    script.write_text('import time\nprint(\'{"event": "start", "total_steps": 3}\')\ntime.sleep(60)\n')
     command = (*CLI, "run", "--backend", "local", "--name", "job", str(script))
     client = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    machine.until(lambda: machine.workers(containing="run.py") or client.poll() is not None)
+    assert "3 steps" in client.stdout.readline()
     client.send_signal(signal.SIGINT)
     _, said = client.communicate(timeout=60)
     assert client.returncode == 130
     assert "job is suspended" in said
     assert not machine.processes()
+
+
+def test_ctrl_c_while_the_supervisor_starts_leaves_nothing(machine, monkeypatch):
+    naps, sleep = [], time.sleep
+
+    def interrupted(seconds):
+        naps.append(seconds)
+        if len(naps) == 1:
+            raise KeyboardInterrupt
+        sleep(seconds)
+
+    monkeypatch.setattr(time, "sleep", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        machine.submit(machine.plan("time.sleep(60)"))
+    assert not machine.folder().exists()
+    machine.until(lambda: not machine.processes())
 
 
 def test_suspending_and_resuming_twice_does_nothing_more(machine):
@@ -289,6 +327,14 @@ def test_a_step_has_to_end_within_the_deadline_too(machine):
     assert status.state is JobState.FAILED
     assert "fetch-model did not end within the job's deadline of 1 seconds" in status.detail
     machine.until(lambda: not machine.processes())
+
+
+def test_a_failed_job_has_all_of_its_time_again(machine):
+    plan = machine.plan(steps=[("check", "")], deadline=60, suspend=True)
+    job = machine.submit(plan)
+    JobFolder(machine.folder()).write(Status(state=JobState.FAILED, started=1.0, finished=2.0))
+    job.resume()
+    assert machine.rest(job).state is JobState.SUCCEEDED
 
 
 def test_an_expired_job_is_removed_when_jobs_are_looked_at(machine):

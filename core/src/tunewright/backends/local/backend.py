@@ -90,6 +90,7 @@ class LocalBackend(Backend):
                 try:
                     return job.start_supervisor()
                 except BaseException:
+                    _stop(job)
                     job.remove()
                     raise
             self._refuse_taken(job, documents)

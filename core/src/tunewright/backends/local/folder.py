@@ -229,9 +229,16 @@ class JobFolder:
             process = _start_detached(command, self.path, log.fileno())
         # Reaped when it ends, should this process live longer.
         threading.Thread(target=process.wait, daemon=True).start()
+        try:
+            self._wait_for(process)
+        except BaseException:  # Ctrl-C, too
+            process.kill()
+            raise
+
+    def _wait_for(self, supervisor: subprocess.Popen[bytes]) -> None:
         end = time.monotonic() + _START_TIMEOUT
-        while self.read().pid != process.pid:
-            if process.poll() is not None or time.monotonic() > end:
+        while self.read().pid != supervisor.pid:
+            if supervisor.poll() is not None or time.monotonic() > end:
                 text = (self.logs / "supervisor.log").read_text("utf-8", errors="replace")[-2000:]
                 raise JobError(f"The supervisor of job {self.name!r} did not start. It said: {text}", name=self.name)
             time.sleep(_TICK)

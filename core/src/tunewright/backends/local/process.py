@@ -33,7 +33,7 @@ def free_port() -> int:
 
 
 def start(command: Iterable[str], env: Mapping[str, str], *, folder: Path, log: Path) -> subprocess.Popen[bytes]:
-    """Start a process with a session of its own, whose output is appended to a file.
+    """Start a process that ends with this one, and whose output is appended to a file.
 
     Raises:
         OSError: it cannot be started.
@@ -52,7 +52,6 @@ def start(command: Iterable[str], env: Mapping[str, str], *, folder: Path, log: 
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            start_new_session=True,
             preexec_fn=die_with_parent,  # noqa: PLW1509 - the supervisor has one thread
         )
 
