@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 
@@ -26,6 +27,7 @@ def check_plan(plan: JobPlan) -> None:
     _check_containers(plan)
     _check_files(plan)
     _check_labels(plan)
+    _check_json(plan)
     _check_policy(plan)
     if plan.self_starting and plan.elastic:
         problem = "needs torchrun, and an image that starts itself has a fixed world"
@@ -60,6 +62,22 @@ def _check_labels(plan: JobPlan) -> None:
         if name in plan.labels:
             remedy = "Give queue=." if name == names.QUEUE else "Leave it out: jobs are found by it."
             raise RequestError("is set by Tunewright", field=f"labels[{name!r}]", remedy=remedy)
+
+
+def _check_json(plan: JobPlan) -> None:
+    where = plan.scheduling
+    for field, value in {
+        "pod_overrides": plan.pod_overrides,
+        "affinity": where.affinity,
+        "tolerations": where.tolerations,
+        "node_selector": where.node_selector,
+        "scheduling_policy": where.policy,
+    }.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            remedy = "Use strings, numbers, booleans, lists and dicts; quote dates in YAML."
+            raise RequestError(f"is not what Kubernetes takes: {error}", field=field, remedy=remedy) from error
 
 
 def _check_policy(plan: JobPlan) -> None:

@@ -5,7 +5,7 @@ https://kubernetes.io/docs/tasks/manage-kubernetes-objects/update-api-object-kub
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from tunewright.backends.pytorchjob.names import MAIN
 from tunewright.errors import RequestError
@@ -29,6 +29,7 @@ _MERGE_KEYS = {
     "schedulingGates": "name",
 }
 _DIRECTIVE = "$patch"
+_KINDS = ("initContainers", "containers")
 
 
 def overridden(template: Mapping[str, object], patch: Mapping[str, object]) -> Mapping[str, object]:
@@ -48,15 +49,13 @@ def overridden(template: Mapping[str, object], patch: Mapping[str, object]) -> M
 
 
 def _merged(base: object, patch: object, path: str, name: str) -> object:
-    key = _MERGE_KEYS.get(name)
-    shape = _shape([] if key else patch) if base is None else _shape(base)
+    shape = _shape(patch if base is None else base)
     if _shape(patch) != shape:
-        raise RequestError(
-            f"is not a {shape}", field=path, value=patch, remedy=f"Write a {shape}, or null to remove it."
-        )
+        remedy = f"Write a {shape}, or null to remove it."
+        raise RequestError(f"is not a {shape}", field=path, value=patch, remedy=remedy)
     if isinstance(patch, Mapping):
         return _merged_mapping(base if isinstance(base, Mapping) else {}, patch, path)
-    if key and isinstance(patch, list | tuple):
+    if isinstance(patch, list | tuple) and (key := _MERGE_KEYS.get(name)):
         return _merged_list(base if isinstance(base, list | tuple) else (), patch, key, path)
     return patch
 
@@ -100,19 +99,43 @@ def _check_patch(patch: Mapping[str, object]) -> None:
 
 
 def _check_result(result: Mapping[str, object], template: Mapping[str, object]) -> None:
-    """What the operator's webhook would refuse, and what is most likely a misspelt name."""
-    known = [*_names(template, "containers"), *_names(template, "initContainers")]
-    remedy = f"There are: {', '.join(known)}. The main container is {MAIN!r}; a new one needs an image."
-    for kind in ("containers", "initContainers"):
-        for name, container in _names(result, kind).items():
-            if not container.get("image"):
-                problem = "is no container of the job, and has no image"
-                raise RequestError(problem, field=f"{_FIELD}.spec.{kind}", value=name, remedy=remedy)
-    if MAIN not in _names(result, "containers"):
+    """What the operator's webhook would refuse, and what would keep it from making pods, which nobody would be told."""
+    known = ", ".join(str(c["name"]) for kind in _KINDS for c in _elements(template["spec"], kind))
+    remedy = f"There are: {known}. The main container is {MAIN!r}; a new one needs an image."
+    spec = result.get("spec")
+    if MAIN not in [c["name"] for c in _elements(spec, "containers")]:
         raise RequestError(f"removes the container {MAIN!r}", field=f"{_FIELD}.spec.containers", remedy=remedy)
+    volumes = {v["name"] for v in _elements(spec, "volumes")}
+    for kind in _KINDS:
+        for container in _elements(spec, kind):
+            field = f"{_FIELD}.spec.{kind}[{container['name']}]"
+            if not container.get("image"):
+                raise RequestError("is no container of the job, and has no image", field=field, remedy=remedy)
+            _check_references(container, volumes, field)
+    for volume in _elements(spec, "volumes"):
+        _check_one_of(set(volume) - {"name"}, f"{_FIELD}.spec.volumes[{volume['name']}]")
 
 
-def _names(template: Mapping[str, object], kind: str) -> dict[str, Mapping[str, object]]:
-    spec = template.get("spec")
-    containers = spec.get(kind, ()) if isinstance(spec, Mapping) else ()
-    return {c["name"]: c for c in containers}
+def _check_references(container: Mapping[str, object], volumes: Collection[object], field: str) -> None:
+    for variable in _elements(container, "env"):
+        _check_one_of(set(variable) & {"value", "valueFrom"}, f"{field}.env[{variable['name']}]", least=0)
+    for mount in _elements(container, "volumeMounts"):
+        if mount.get("name") not in volumes:
+            remedy = f"There are: {', '.join(sorted(map(str, volumes)))}. Add it to spec.volumes."
+            where = f"{field}.volumeMounts[{mount['mountPath']}]"
+            raise RequestError("mounts no volume of the pod", field=where, value=mount.get("name"), remedy=remedy)
+
+
+def _check_one_of(given: set[str], field: str, least: int = 1) -> None:
+    """Kubernetes' merge keeps what the patch does not name, so that an element may end with two sources."""
+    if not least <= len(given) <= 1:
+        problem = f"has {' and '.join(sorted(given)) or 'no source'}, and needs one of them"
+        raise RequestError(problem, field=field, remedy="Write null for the one that is to go.")
+
+
+def _elements(parent: object, name: str) -> list[Mapping[str, object]]:
+    """The elements of a merged list."""
+    elements = parent.get(name, ()) if isinstance(parent, Mapping) else ()
+    if not isinstance(elements, list | tuple):
+        raise RequestError("is not a list", field=f"{_FIELD}.….{name}", value=elements, remedy="Write a list.")
+    return list(elements)

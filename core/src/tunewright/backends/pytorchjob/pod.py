@@ -120,7 +120,8 @@ def _env(plan: JobPlan, container: ContainerSpec) -> list[Document]:
 
 def _variable(plan: JobPlan, container: ContainerSpec, name: str, value: EnvValue) -> Document:
     if isinstance(value, str):
-        return {"name": name, "value": value}
+        # Kubernetes would replace $(NAME) and make one $ of $$, as in commands; a value is meant to the letter.
+        return {"name": name, "value": value.replace("$", "$$")}
     if isinstance(value, SecretValue):
         value = SecretRef(name=names.secret_name(plan.name), key=names.secret_key(container, name))
     return {"name": name, "valueFrom": {"secretKeyRef": {"name": value.name, "key": value.key}}}

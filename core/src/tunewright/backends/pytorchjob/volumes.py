@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from tunewright import environment, specs
@@ -13,7 +14,8 @@ from tunewright.specs import ContainerSpec, EphemeralClaim, ExistingClaim, JobPl
 TMP = "/tmp"  # noqa: S108 - in the container, where it is the pod's own emptyDir
 _SHM = "/dev/shm"  # noqa: S108 - as above
 
-_PACKAGES = f"$({environment.PACKAGES})"
+# `$$(NAME)` is not a reference to the variable, but the literal text.
+_PACKAGES = re.compile(rf"(?<!\$)\$\({environment.PACKAGES}\)")
 
 Groups = Mapping[str, tuple[Volume, ...]]
 """Name of a volume in the pod → the plan's volumes that it stands for."""
@@ -152,7 +154,7 @@ def _read_only(volume: Volume) -> bool:
 
 def _installs(container: ContainerSpec) -> bool:
     """Whether its command names the folder of packages: then it writes there; the others read."""
-    return any(_PACKAGES in word for word in container.command)
+    return any(_PACKAGES.search(word) for word in container.command)
 
 
 def installs_packages(plan: JobPlan) -> bool:
