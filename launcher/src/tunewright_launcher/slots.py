@@ -272,7 +272,9 @@ class Staging:
             Displaced: another worker has taken the folder over.
         """
         try:
-            counts = _write_marker(self.files / MARKER, marker, records)
+            # Beside the files until it is whole: the records may come from a walk through them.
+            counts = _write_marker(self.folder / MARKER, marker, records)
+            (self.folder / MARKER).rename(self.files / MARKER)
             _flush(self.files)
             self._swap_in()
         except FileNotFoundError as error:
