@@ -70,3 +70,16 @@ def test_changing_what_was_read_changes_nothing_else() -> None:
         del taken["kind"]
     assert found[0] == source == {"kind": "A", "spec": {"list": [1], "dict": {"a": {"b": 1}}}}
     assert found.to_yaml().count("b: 1") == 1
+
+
+def test_texts_of_several_lines_are_written_as_blocks() -> None:
+    text = Manifests([{"kind": "ConfigMap", "data": {"f.py": "def f():\n    return 1\n"}}]).to_yaml()
+    assert text.endswith("  f.py: |\n    def f():\n        return 1\n")
+
+
+@pytest.mark.parametrize(
+    "value", ["a\r\nb", "trailing  \nb", "  leading\nx", "\n", "tab\t\n", "\u2028\n", "---\n", "\x07\n"]
+)
+def test_yaml_keeps_every_text(value: str) -> None:
+    (document,) = yaml.safe_load_all(Manifests([{"kind": "X", "d": value}]).to_yaml())
+    assert document["d"] == value

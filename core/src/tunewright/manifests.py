@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 from tunewright.events import Json
 from tunewright.secret import REDACTED, SecretValue
+
+if TYPE_CHECKING:
+    import yaml
 
 Document = Mapping[str, object]
 
@@ -29,10 +33,8 @@ class Manifests(Sequence[dict[str, Json]]):
         """All documents as YAML, as `kubectl apply -f -` takes it."""
         import yaml
 
-        # CSafeDumper is several times faster; it is missing only where PyYAML was built without libyaml.
-        dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
         return yaml.dump_all(
-            list(self), Dumper=dumper, sort_keys=False, explicit_start=True, width=120, allow_unicode=True
+            list(self), Dumper=_dumper(), sort_keys=False, explicit_start=True, width=120, allow_unicode=True
         )
 
     def of_kind(self, kind: str) -> list[dict[str, Json]]:
@@ -55,6 +57,24 @@ class Manifests(Sequence[dict[str, Json]]):
     def __repr__(self) -> str:
         kinds = ", ".join(str(d.get("kind")) for d in self._documents)
         return f"<Manifests: {kinds}; .to_yaml() shows them>"
+
+
+@functools.cache
+def _dumper() -> type[yaml.SafeDumper]:
+    """Writes texts of several lines, such as a function's source, as blocks that people can read."""
+    import yaml
+
+    # CSafeDumper is several times faster; it is missing only where PyYAML was built without libyaml.
+    base: type[yaml.SafeDumper] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+    class Dumper(base):  # type: ignore[misc,valid-type]
+        pass
+
+    def text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+
+    Dumper.add_representer(str, text)
+    return Dumper
 
 
 def _plain(value: object, *, reveal: bool) -> Json:
