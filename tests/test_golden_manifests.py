@@ -180,7 +180,9 @@ def pod_overrides(client):
                 },
                 {"name": "metrics", "image": "registry.example/metrics:1.2", "resources": {"limits": {"cpu": "100m"}}},
             ],
-            "initContainers": [{"name": "check", "resources": {"limits": {"memory": "4Gi"}}}],
+            "initContainers": [
+                {"name": "check", "resources": {"limits": {"memory": "4Gi"}, "requests": {"memory": "4Gi"}}}
+            ],
             "volumes": [
                 {"name": "cache", "hostPath": {"path": "/mnt/cache"}},
                 {"name": "shm", "emptyDir": {"sizeLimit": "8Gi"}},

@@ -410,6 +410,13 @@ OTHER = ContainerSpec(name="other", image="i:1")
         ({"init_containers": (attrs.evolve(OTHER, name="x" * 64),)}, "cannot be a container's name"),
         ({"init_containers": (attrs.evolve(OTHER, image=""),)}, "has no image"),
         ({"init_containers": (attrs.evolve(OTHER, mounts=(Mount(volume="no", path="/x"),)),)}, "mounts volume 'no'"),
+        (
+            {
+                "main": attrs.evolve(OTHER, mounts=(Mount(volume="v", path="/tmp"),)),
+                "volumes": (Volume(name="v", source=EmptyDir()),),
+            },
+            "has two mounts at /tmp",
+        ),
         ({"volumes": (Volume(name="tmp", source=EmptyDir()),)}, "'tmp': is the name of two volumes"),
         ({"files": {"my script.py": ""}}, "'my script.py': is not a name that a ConfigMap takes"),
         ({"files": {"big.py": "x" * 1_050_000}}, "1,050,000 bytes"),

@@ -114,6 +114,14 @@ def test_a_secret_gives_way_to_a_value_when_it_is_removed() -> None:
         ({"spec": {"volumes": [{"name": "tmp", "hostPath": {"path": "/x"}}]}}, "emptyDir and hostPath"),
         ({"spec": {"volumes": [{"name": "new"}]}}, "no source"),
         ({"spec": {"volumes": [{"name": "tmp", "$patch": "delete"}]}}, r"volumeMounts\[/tmp\]='tmp': mounts no volume"),
+        (
+            {"spec": {"containers": [{"name": "pytorch", "resources": {"requests": {"memory": "2Gi"}}}]}},
+            "resources.requests.memory='2Gi': is not what the limit of 1Gi allows",
+        ),
+        (
+            {"spec": {"containers": [{"name": "pytorch", "resources": {"requests": {"cpu": "lots"}}}]}},
+            "requests.cpu='lots'",
+        ),
         ({"metadata": {"annotations": {"token": "hf_" + "a" * 30}}}, "looks like a literal token"),
     ],
 )

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from tunewright.backends.pytorchjob.names import MAIN
 from tunewright.errors import RequestError
+from tunewright.quantity import to_number
 from tunewright.secret import refuse_literal_tokens
 
 _FIELD = "pod_overrides"
@@ -112,6 +113,7 @@ def _check_result(result: Mapping[str, object], template: Mapping[str, object]) 
             if not container.get("image"):
                 raise RequestError("is no container of the job, and has no image", field=field, remedy=remedy)
             _check_references(container, volumes, field)
+            _check_resources(container, f"{field}.resources")
     for volume in _elements(spec, "volumes"):
         _check_one_of(set(volume) - {"name"}, f"{_FIELD}.spec.volumes[{volume['name']}]")
 
@@ -124,6 +126,26 @@ def _check_references(container: Mapping[str, object], volumes: Collection[objec
             remedy = f"There are: {', '.join(sorted(map(str, volumes)))}. Add it to spec.volumes."
             where = f"{field}.volumeMounts[{mount['mountPath']}]"
             raise RequestError("mounts no volume of the pod", field=where, value=mount.get("name"), remedy=remedy)
+
+
+def _check_resources(container: Mapping[str, object], field: str) -> None:
+    resources = container.get("resources")
+    limits, requests = (_mapping(_mapping(resources).get(k)) for k in ("limits", "requests"))
+    for name in limits.keys() & requests.keys():
+        asked, most = (str(group[name]) for group in (requests, limits))
+        try:
+            fits = to_number(asked) <= to_number(most)
+        except ValueError:
+            fits = False
+        if not fits:
+            remedy = "Patch both: requests follow the limits that the job has without the patch."
+            raise RequestError(
+                f"is not what the limit of {most} allows", field=f"{field}.requests.{name}", value=asked, remedy=remedy
+            )
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _check_one_of(given: set[str], field: str, least: int = 1) -> None:

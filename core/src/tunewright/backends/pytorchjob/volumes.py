@@ -68,7 +68,13 @@ def mounts(plan: JobPlan, container: ContainerSpec, groups: Groups) -> list[Docu
         found.append(
             _mount(pod_name[mount.volume], mount.path, mount.sub_path, mount.read_only or mount.volume in read_only)
         )
-    return [*found, *_common_mounts(plan, container)]
+    mounted = [*found, *_common_mounts(plan, container)]
+    paths = [m["mountPath"] for m in mounted]
+    for path in paths:
+        if paths.count(path) > 1:
+            problem = f"container {container.name!r} has two mounts at {path}"
+            raise RequestError(problem, field="mounts", remedy="Tell the author of the plugin that adds it.")
+    return mounted
 
 
 def claims(plan: JobPlan) -> list[Document]:
