@@ -215,6 +215,16 @@ def test_a_terminated_supervisor_suspends_its_job(machine):
     assert not machine.workers()
 
 
+def test_a_job_whose_supervisor_hangs_can_be_deleted(machine, monkeypatch):
+    monkeypatch.setattr("tunewright.backends.local.backend._STOP_TIMEOUT", 0.5)
+    job = machine.submit(machine.plan(UNTIL_GO))
+    machine.until((machine.output() / "ready").exists)
+    machine.supervisors()[0].suspend()
+    job.delete()
+    assert not machine.processes()
+    assert not machine.folder().exists()
+
+
 @pytest.mark.slow
 def test_other_processes_list_suspend_resume_and_delete_a_job(machine):
     job = machine.submit(machine.plan(UNTIL_GO))

@@ -45,7 +45,7 @@ class LocalBackend(Backend):
 
     - `python`, `python3` and `torchrun` are those of the client's own Python environment, which has the plugins: images,
       and the step that installs plugins into them, are ignored. So `base_image=` with a command runs that command here.
-    - Limits of CPU and memory, scheduling, queues, labels' selectors, service accounts and `pod_overrides` are ignored.
+    - Limits of CPU and memory, scheduling, queues, node selectors, service accounts and `pod_overrides` are ignored.
       Asked-for GPUs are dealt out to the workers by CUDA_VISIBLE_DEVICES.
     - Steps begin with the environment of whoever submitted or resumed the job, less the variables that launchers set.
     - The init containers run once and not once for each worker: local workers share what these bring.
