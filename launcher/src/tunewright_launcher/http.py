@@ -42,15 +42,19 @@ Headers = http.client.HTTPMessage
 
 @attrs.frozen(kw_only=True)
 class HttpRequest:
-    """A GET.
+    """A GET, or what else `method` says; it may be sent twice, so it must not matter if it is.
 
     Attributes:
         url: absolute, percent-encoded.
         headers: credentials and conditions. They are dropped where the server redirects to another host.
+        method: "GET", "POST", …
+        body: of a POST. It never goes to another host than the one that it was meant for.
     """
 
     url: str
     headers: Mapping[str, str] = attrs.field(factory=dict, converter=to_dict)
+    method: str = "GET"
+    body: bytes | None = attrs.field(default=None, repr=False)
 
 
 class Http:
@@ -80,7 +84,7 @@ class Http:
             if response.status not in _MOVED or not location:
                 return response, request.url
             response.read(_LONGEST_MESSAGE)
-            request = _redirected(request, location)
+            request = _redirected(request, location, response.status)
             self.close_unread(response)
         raise FetchError(
             f"{shown(request.url)} redirects without end.", remedy="Check the endpoint.", code=ExitCode.BAD_DATA
@@ -120,12 +124,14 @@ class Http:
     ) -> http.client.HTTPResponse:
         path = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
         target = f"http://{parts.netloc}{path}" if self._proxy(parts) and parts.scheme == "http" else path
-        connection.putrequest("GET", target, skip_host=True, skip_accept_encoding=True)
+        connection.putrequest(request.method, target, skip_host=True, skip_accept_encoding=True)
         connection.putheader("Host", parts.netloc)
         connection.putheader("Accept-Encoding", "identity")
         for name, value in request.headers.items():
             connection.putheader(name, value)
-        connection.endheaders()
+        if request.body is not None:
+            connection.putheader("Content-Length", str(len(request.body)))
+        connection.endheaders(request.body)
         return connection.getresponse()
 
     def _connect(self, parts: SplitResult) -> http.client.HTTPConnection:
@@ -203,7 +209,7 @@ class HttpSnapshot(Snapshot):
         asked = self.request(entry)
         response, url = self.http.send(attrs.evolve(asked, headers={**asked.headers, **extra}))
         if wanted and url != asked.url and response.status == HTTPStatus.PARTIAL_CONTENT:
-            self._moved[entry.path] = _redirected(asked, url)
+            self._moved[entry.path] = _redirected(asked, url, HTTPStatus.FOUND)
         return response, url
 
     def _check(self, entry: Entry, response: http.client.HTTPResponse, start: int, stop: int) -> None:
@@ -304,11 +310,13 @@ def shown(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-def _redirected(request: HttpRequest, location: str) -> HttpRequest:
+def _redirected(request: HttpRequest, location: str, status: int) -> HttpRequest:
     url = urljoin(request.url, location)
     old, new = urlsplit(request.url), urlsplit(url)
     if (old.scheme, old.netloc) == (new.scheme, new.netloc):
-        return attrs.evolve(request, url=url)
+        # As every client does it; see RFC 9110, 15.4.
+        keeps = request.method != "POST" or status in (HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT)
+        return attrs.evolve(request, url=url) if keeps else HttpRequest(url=url, headers=request.headers)
     if new.scheme not in ("http", "https") or (old.scheme == "https" and new.scheme == "http"):
         cause = f"{shown(request.url)} redirects to {shown(url)}, which is not encrypted."
         raise FetchError(cause, remedy="Check the endpoint.", code=ExitCode.BAD_DATA)
