@@ -12,20 +12,24 @@ import attrs
 from tunewright import environment, images, wire
 from tunewright.code import RUNNER_FILE
 from tunewright.errors import RequestError
+from tunewright.providers import Provider
 from tunewright.registry import Plugin
 from tunewright.request import CodeRequest, Request, TrainRequest
-from tunewright.secret import EnvValue, secret_env
+from tunewright.secret import EnvValue, SecretRef, SecretValue, secret_env
 from tunewright.specs import (
     INPUT_SLOTS,
+    KIND_OF_SLOT,
     OUTPUT_SLOT,
     WORKSPACE,
     ContainerSpec,
+    EphemeralClaim,
     ExistingClaim,
     JobPlan,
     Mount,
     Scheduling,
     Volume,
 )
+from tunewright.storage import OUTPUT as OUTPUT_VOLUME
 from tunewright.storage import Layout, lay_out
 
 LAUNCHER = ("python", "-m", "tunewright_launcher")
@@ -57,7 +61,8 @@ def _train_plan(request: TrainRequest) -> JobPlan:
         main=main,
         bootstrap=_bootstrap(request),
         files={f"{slot}.json": text for slot, text in documents.items()}
-        | {"trainer.json": document_of("trainer", request.trainer.plugin, request.trainer.provider).dumps()},
+        | {"trainer.json": document_of("trainer", request.trainer.plugin, request.trainer.provider).dumps()}
+        | _output_document(request),
         volumes=(*layout.volumes, *_claims(request)),
     )
     for plugin in _selected_plugins(request):
@@ -119,7 +124,7 @@ def _scheduling(request: Request) -> Scheduling:
 
 
 def _layout(request: Request, key: str) -> Layout:
-    return lay_out(
+    layout = lay_out(
         request.storage,
         job=request.name,
         workers=request.most_workers,
@@ -127,12 +132,22 @@ def _layout(request: Request, key: str) -> Layout:
         key=key,
         ttl=request.ttl,
     )
+    target = (
+        request.output_target.provider.existing()
+        if isinstance(request, TrainRequest) and request.output_target
+        else None
+    )
+    if target is None:
+        return layout
+    # What is on a claim already needs no upload: the job writes there.
+    claim = Volume(name=OUTPUT_VOLUME, source=ExistingClaim(claim=target.claim))
+    return attrs.evolve(layout, output=claim, output_folder=target.folder)
 
 
 def document_of(slot: str, plugin: Plugin, provider: attrs.AttrsInstance) -> wire.WireDocument:
     """What travels of a provider."""
     return wire.WireDocument(
-        kind="dataset" if slot == "eval_dataset" else slot,
+        kind=KIND_OF_SLOT.get(slot, slot),
         provider=plugin.name,
         distribution=plugin.dist,
         version=plugin.version,
@@ -165,11 +180,36 @@ def _trainer(request: TrainRequest, layout: Layout) -> ContainerSpec:
         name="train",
         image=request.image or trainer.image or images.trainer(gpus=gpus),
         command=(*LAUNCHER, "run", "--", *TORCHRUN, "-m", "tunewright_launcher", "train"),
-        env={**_run_env(request), **request.env, **secret_env(trainer)},
+        env={**_run_env(request), **_upload_env(request, layout), **request.env, **_main_secrets(request)},
         resources=request.resources_per_worker,
         mounts=(*_input_mounts(request, layout), _output_mount(layout)),
     )
     return _shaped(request.trainer.plugin, trainer.container(defaults), "container")
+
+
+def _main_secrets(request: TrainRequest) -> dict[str, SecretRef | SecretValue]:
+    """The trainer's secrets and those of the upload, which both run in the main container."""
+    trainer, target = request.trainer.provider, request.output_target
+    own, uploads = secret_env(trainer), secret_env(target.provider) if target else {}
+    if clash := [name for name in own if name in uploads and own[name] != uploads[name]]:
+        problem = f"differs from the trainer's, and both are {clash[0]} in one container"
+        raise RequestError(problem, field="output", remedy="Give the same credential to both.")
+    return own | uploads
+
+
+def _upload_env(request: TrainRequest, layout: Layout) -> dict[str, str]:
+    """Whether checkpoints are uploaded: where they would be lost with the pod, unless the user says otherwise."""
+    wanted = request.upload_checkpoints
+    if wanted is None:
+        wanted = isinstance(layout.output.source, EphemeralClaim)
+    return {environment.UPLOAD_CHECKPOINTS: "1"} if wanted and request.output_target else {}
+
+
+def _output_document(request: TrainRequest) -> dict[str, str]:
+    target = request.output_target
+    if target is None or target.provider.existing() is not None:
+        return {}
+    return {f"{OUTPUT_SLOT}.json": document_of(OUTPUT_SLOT, target.plugin, target.provider).dumps()}
 
 
 def _check(request: TrainRequest, main: ContainerSpec) -> ContainerSpec:
@@ -180,9 +220,11 @@ def _check(request: TrainRequest, main: ContainerSpec) -> ContainerSpec:
 
 
 def _bootstrap(request: TrainRequest) -> ContainerSpec | None:
-    chosen = [(s.plugin, s.provider) for s in request.sources.values()]
-    if request.image is None:  # the user's own image holds the trainer's plugin
-        chosen.append((request.trainer.plugin, request.trainer.provider))  # type: ignore[arg-type]
+    chosen: list[tuple[Plugin, Provider]] = [(s.plugin, s.provider) for s in request.sources.values()]
+    if request.image is None:  # the user's own image holds the plugins of the trainer and of the upload
+        chosen.append((request.trainer.plugin, request.trainer.provider))
+        if request.output_target:
+            chosen.append((request.output_target.plugin, request.output_target.provider))
     wanted = {
         f"{plugin.dist}{f'[{provider.extra}]' if provider.extra else ''}=={plugin.version}"
         for plugin, provider in chosen
@@ -284,6 +326,8 @@ def runner_source() -> str:
 
 def _selected_plugins(request: TrainRequest) -> list[Plugin]:
     plugins = [*(s.plugin for s in request.sources.values()), request.trainer.plugin]
+    if request.output_target:
+        plugins.append(request.output_target.plugin)
     return list({plugin.name: plugin for plugin in plugins}.values())
 
 

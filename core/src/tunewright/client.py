@@ -38,7 +38,6 @@ class JobOptions(TypedDict, total=False):
     num_procs_per_worker: int | Literal["auto"]
     resources_per_worker: Mapping[str, object] | Resources
     storage: Mapping[str, object] | Storage
-    output: str
     env: Mapping[str, EnvValue]
     init_env: Mapping[str, EnvValue]
     labels: Mapping[str, str]
@@ -65,13 +64,15 @@ class TrainOptions(JobOptions, total=False):
     """The keywords of `train()`.
 
     `model`, `dataset`, `eval_dataset` and `trainer` take a URI, a path or a registry name, a dict {"provider": …, …}, or a
-    provider object.
+    provider object; `output` takes them, too, of a place that can be written to.
     """
 
     model: Spelling
     dataset: Spelling
     eval_dataset: Spelling
     trainer: Spelling
+    output: Spelling
+    upload_checkpoints: bool
     base_folder: str | Path
 
 
@@ -80,6 +81,7 @@ class CodeOptions(JobOptions, total=False):
 
     train_func: Callable[..., object]
     script: str | Path
+    output: str
     base_image: str
     command: Collection[str]
     args: Collection[object]
@@ -185,6 +187,7 @@ class TrainingClient:
         if own and evaluation is not None:
             problem = "is given to train() and to the dataset's provider"
             raise RequestError(problem, field="eval_dataset", remedy="Give one of them.")
+        target = sources.select_output(self.registry, given.pop("output", None), base)
         return _train_request(
             name=generated_name("train") if name is None else name,
             model=sources.select_model(self.registry, model, base),
@@ -193,6 +196,9 @@ class TrainingClient:
             if evaluation is None
             else sources.select_dataset(self.registry, evaluation, base, "eval_dataset"),
             trainer=trainer,
+            output=None if target is None else target.provider.uri,
+            output_target=target,
+            upload_checkpoints=given.pop("upload_checkpoints", None),
             **_common_options(given),
         )
 

@@ -13,6 +13,7 @@ these are in use:
 | `checkpoint` | `step`, `path`                                                           | the trainer      |
 | `sample`   | `prompt`, `text`                                                           | the trainer      |
 | `saved`    | `path`                                                                     | the trainer      |
+| `uploaded` | `item` ("model", "checkpoint-<step>"), `uri`, `files`, `bytes`              | the launcher     |
 | `attempt`  | `attempt`, `limit`                                                         | `run`            |
 | `failed`   | `code`, `cause`, `remedy`                                                  | `fetch`, `run`   |
 """

@@ -63,7 +63,7 @@ def tunewright_modify_plan(plan: JobPlan, request: Request) -> JobPlan:
     """Return the plan as this plugin wants it: the last word before a backend renders it.
 
     Called on the client, for the plugins that the request selected and no others: the model's, the dataset's, the
-    evaluation dataset's, the trainer's, each once, in this order. It must be pure: the same plan and request give the
+    evaluation dataset's, the trainer's, the output's, each once, in this order. It must be pure: the same plan and request give the
     same plan. The user's `pod_overrides` are applied after it, when the plan is rendered.
 
     Args:

@@ -7,18 +7,37 @@ not count. It skips what is there already, tries again with patience, and fetche
 
 from __future__ import annotations
 
+import tempfile
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import attrs
 
 from tunewright.providers import SourceProvider
 from tunewright.snapshots import Entry, Snapshot
 
+_CHECK = ".tunewright-check"
+
 
 class Store(ABC):
-    """What lies below the URI of an output. Paths are relative to it, with "/"; all methods may raise FetchError."""
+    """What lies below the URI of an output. Paths are relative to it, with "/"; all methods may raise FetchError.
+
+    Class attributes:
+        atomic: whether all files of one `upload` appear together, so that no marker is needed.
+    """
+
+    atomic: ClassVar[bool] = False
+
+    def check_writable(self) -> None:
+        """Raise unless it may be written to. By default a small file is written and removed."""
+        with tempfile.TemporaryDirectory() as scratch:
+            file = Path(scratch, "check")
+            file.write_bytes(b"")
+            self.upload({f"{_CHECK}/{uuid.uuid4().hex}": file})
+        self.remove(_CHECK)
 
     @abstractmethod
     def entries(self, folder: str) -> Iterator[Entry]:

@@ -152,6 +152,8 @@ def describe(event: Event, summary: Summary) -> str | None:  # noqa: PLR0911 - a
         case {"event": "fetched", "item": item, "files": files, "bytes": int(size)}:
             how = "is there already" if event.get("cached") else "fetched"
             return f"{item}: {how}, {files} files, {_size(size)}"
+        case {"event": "uploaded", "item": item, "uri": uri, "files": files, "bytes": int(size)}:
+            return f"{item}: uploaded to {uri}, {files} files, {_size(size)}"
         case {"event": "start"}:
             resumed = f", resumed from step {summary.resumed_from}" if summary.resumed_from else ""
             return f"training: {_known(summary.total_steps)} steps on {event.get('world_size', 1)} processes{resumed}"

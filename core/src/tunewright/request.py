@@ -137,12 +137,24 @@ class Request:
 
 @attrs.frozen(kw_only=True)
 class TrainRequest(Request):
-    """What `train()` asks for: providers."""
+    """What `train()` asks for: providers.
+
+    Attributes:
+        model: fetches the model.
+        dataset: fetches the dataset.
+        eval_dataset: fetches the dataset to evaluate on.
+        trainer: trains.
+        output_target: takes in what `output` names: an `OutputTarget`, or one whose claim is mounted.
+        upload_checkpoints: whether checkpoints are uploaded to `output`, too, so that a pod on another node resumes
+            from there. None: they are where the pod's own volume goes with it.
+    """
 
     model: Selected[ModelProvider] | None = None
     dataset: Selected[DatasetProvider] | None = None
     eval_dataset: Selected[DatasetProvider] | None = None
     trainer: Selected[TrainerProvider]
+    output_target: Selected[ModelProvider] | None = None
+    upload_checkpoints: bool | None = attrs.field(default=None, validator=attrs.validators.optional(check.check_flag))
 
     @property
     def sources(self) -> dict[str, Selected[ModelProvider] | Selected[DatasetProvider]]:

@@ -10,6 +10,7 @@ from typing import TypeVar
 import attrs
 
 from tunewright.errors import RequestError
+from tunewright.outputs import OutputTarget
 from tunewright.providers import DatasetProvider, ModelProvider, Provider, SourceProvider, TrainerProvider, uri_scheme
 from tunewright.registry import Kind, Plugin, Registry
 from tunewright.request import Selected
@@ -33,6 +34,22 @@ def select_model(registry: Registry, value: object, base: Path) -> Selected[Mode
 def select_dataset(registry: Registry, value: object, base: Path, field: str = "dataset") -> Selected[DatasetProvider]:
     """The provider for `dataset=` or `eval_dataset=`; relative paths are taken from the folder `base`."""
     return _source(registry, value, field, base, lambda plugin: plugin.provider("dataset"))
+
+
+def select_output(registry: Registry, value: object, base: Path) -> Selected[ModelProvider] | None:
+    """The provider for `output=`; None for none.
+
+    Raises:
+        RequestError: it is no place that can be written to.
+    """
+    if value is None:
+        return None
+    selected = _source(registry, value, "output", base, lambda plugin: plugin.provider("model"))
+    provider = selected.provider
+    if not isinstance(provider, OutputTarget) and provider.existing() is None:
+        remedy = "Write s3://bucket/prefix, hf://org/name, pvc://claim/folder or file:///folder."
+        raise RequestError("cannot be written to", field="output", value=provider.uri, remedy=remedy)
+    return selected
 
 
 def select_eval_dataset(dataset: Selected[DatasetProvider]) -> Selected[DatasetProvider] | None:

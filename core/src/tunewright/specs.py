@@ -22,6 +22,9 @@ PACKAGES = "/opt/tunewright/packages"
 INPUT_SLOTS = ("model", "dataset", "eval_dataset")
 OUTPUT_SLOT = "output"
 
+KIND_OF_SLOT = {"model": "model", "dataset": "dataset", "eval_dataset": "dataset", "output": "model"}
+"""Which kind of provider fills a slot, or takes it in."""
+
 
 def _whole_gpus(value: Any) -> int:
     if isinstance(value, str) and value.isdecimal():

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from tunewright import environment
 from tunewright.errors import ExitCode, FetchError
 from tunewright.events import emit
 from tunewright.runner import MARKER
 from tunewright.specs import INPUT_SLOTS, OUTPUT_SLOT
+from tunewright_launcher.outputs import CHECKPOINTS, load_output
 from tunewright_launcher.provider import document_file, load_source, load_trainer, read_document
-from tunewright_launcher.step import Step
+from tunewright_launcher.step import Step, log
 from tunewright_launcher.train import train_run
 
 
@@ -18,13 +18,12 @@ def check(step: Step) -> None:
     Raises:
         FetchError, PluginError, RequestError, OSError: what is wrong.
     """
-    if step.env.get(environment.OUTPUT):
-        cause = "Uploading the result comes with a later release."
-        remedy = "Leave output= out: the result stays in the output folder."
-        raise FetchError(cause, remedy=remedy, code=ExitCode.USAGE)
     for slot in INPUT_SLOTS:
         _check_slot(step, slot)
     step.paths.slot(OUTPUT_SLOT).mkdir(parents=True, exist_ok=True)
+    if (output := load_output(step, lambda text: log("check", text))) is not None:
+        output.check_writable()
+        output.fetch_checkpoint(step.paths.slot(OUTPUT_SLOT) / CHECKPOINTS)
     load_trainer(step).check(train_run(step, emit=emit))
 
 

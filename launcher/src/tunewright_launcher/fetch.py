@@ -47,7 +47,7 @@ def fetch(step: Step, slot: str) -> None:
     if document.params.get("policy") != "Always" and (marker := place.find(request, digests=full)):
         emit(_fetched(slot, marker))
         return
-    provider, limits = load_source(step, document), _limits(step)
+    provider, limits = load_source(step, document), limits_of(step)
 
     def work() -> None:
         fetch_into(provider, document, step.paths.workspace, slot, emit, limits=limits)
@@ -191,7 +191,12 @@ def patiently(work: Callable[[], None], retry_for: float, say: Callable[[FetchEr
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-def _limits(step: Step) -> FetchLimits:
+def limits_of(step: Step) -> FetchLimits:
+    """The limits that the container's environment sets.
+
+    Raises:
+        FetchError: USAGE: one of them is not a number.
+    """
     try:
         return FetchLimits.read(step.env)
     except ValueError as error:

@@ -10,6 +10,7 @@ from typing import TypeVar
 from tunewright.errors import ExitCode, FetchError
 from tunewright.providers import DatasetProvider, ModelProvider, Provider, TrainerProvider
 from tunewright.registry import Plugin
+from tunewright.specs import KIND_OF_SLOT
 from tunewright.wire import WireDocument
 from tunewright_launcher.step import Step
 
@@ -35,7 +36,7 @@ def read_document(step: Step, slot: str) -> WireDocument:
     except (OSError, UnicodeDecodeError) as error:
         cause = f"The job's configuration {file} cannot be read: {error}."
         raise FetchError(cause, remedy="Submit the job again.", code=ExitCode.USAGE) from error
-    kind = slot if slot in ("model", TRAINER) else "dataset"
+    kind = KIND_OF_SLOT.get(slot, slot)
     if document.kind != kind:
         cause = f"The job's configuration {file} is for a {document.kind}, not for a {kind}."
         raise FetchError(cause, remedy="Submit the job again.", code=ExitCode.BAD_DATA)

@@ -12,7 +12,9 @@ from tunewright.events import Event, emit
 from tunewright.providers import TrainRun
 from tunewright.specs import OUTPUT_SLOT
 from tunewright_launcher.failure import Secrets, as_verdict, traceback_of
+from tunewright_launcher.outputs import CheckpointUploads, load_output
 from tunewright_launcher.provider import document_file, load_trainer
+from tunewright_launcher.ranks import while_others_wait
 from tunewright_launcher.step import Step, log
 
 
@@ -28,8 +30,7 @@ def train(env: Mapping[str, str]) -> int:
     try:
         _check_world(env)
         step = Step.read(env, secrets)
-        trainer = load_trainer(step)
-        trainer.train(train_run(step, emit=emit if _number(env, "RANK", 0) == 0 else _say_nothing))
+        _train(step, name)
     except (RequestError, FetchError, PluginError) as error:
         code, cause, remedy = as_verdict(error)
         log(name, secrets.redact(str(error)))
@@ -43,6 +44,17 @@ def train(env: Mapping[str, str]) -> int:
                 runner.write_error(folder, secrets.redact(as_verdict(error).cause))
         return int(ExitCode.FAILURE)
     return 0
+
+
+def _train(step: Step, name: str) -> None:
+    first = _number(step.env, "RANK", 0) == 0
+    output = load_output(step, lambda text: log(name, text)) if first else None
+    run = train_run(step, emit=emit if first else _say_nothing)
+    uploads = output if step.env.get(environment.UPLOAD_CHECKPOINTS) else None
+    with CheckpointUploads(uploads, run.checkpoints):
+        load_trainer(step).train(run)
+    if document_file(step, OUTPUT_SLOT).is_file():
+        while_others_wait(step.env, lambda: output.upload_model(run.result) if output else None)
 
 
 def train_run(step: Step, *, emit: Callable[[Event], None]) -> TrainRun:

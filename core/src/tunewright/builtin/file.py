@@ -16,6 +16,7 @@ import attrs
 
 from tunewright.errors import ExitCode, FetchError
 from tunewright.hookspecs import hookimpl
+from tunewright.outputs import OutputTarget, Store
 from tunewright.providers import DatasetProvider, ModelProvider, SourceProvider
 from tunewright.uris import FilePatterns, bad_uri, split_uri, uris_of
 
@@ -62,8 +63,14 @@ class FileSource(FilePatterns, SourceProvider):
 
 
 @attrs.frozen(kw_only=True)
-class FileModel(FileSource, ModelProvider):
+class FileModel(FileSource, OutputTarget, ModelProvider):
     """A model's folder."""
+
+    def store(self) -> Store:
+        """The folder, to write to."""
+        from tunewright.builtin.file_store import FileStore
+
+        return FileStore(self.local_path())
 
     def download_model(self, target: Path) -> None:
         """Copy it; see `copy_files`."""

@@ -1,0 +1,265 @@
+"""Outputs: the finished model, and checkpoints on the way, to where `output=` says; and a checkpoint back from there.
+
+    <uri>/…                                            the model's files, and `complete.json` after them
+    <uri>/checkpoints/<key>/checkpoint-<step>/…        a checkpoint, and `complete.json` after it
+
+`key` stands for what is trained on what and how, so that another job with the same output never resumes from there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import attrs
+
+from tunewright import wire
+from tunewright.environment import FetchLimits
+from tunewright.errors import ExitCode, FetchError
+from tunewright.events import emit
+from tunewright.outputs import OutputTarget, Store
+from tunewright.runner import MARKER, newest_checkpoint
+from tunewright.snapshots import Entry, Reader, Snapshot
+from tunewright.specs import INPUT_SLOTS, OUTPUT_SLOT
+from tunewright_launcher.digests import Checks
+from tunewright_launcher.engine import fetch_snapshot
+from tunewright_launcher.fetch import limits_of, patiently
+from tunewright_launcher.files import sha256_of, walk
+from tunewright_launcher.journal import Journal
+from tunewright_launcher.provider import TRAINER, document_file, load_source, read_document
+from tunewright_launcher.slots import Displaced, Marker, Slot
+from tunewright_launcher.step import Step
+
+CHECKPOINTS = "checkpoints"
+_UPLOADS = 8  # files at the same time
+_LOOK_EVERY = 2.0
+_CHECKPOINT = re.compile(r"checkpoint-([0-9]+)")
+_BLOCK = 1 << 20
+
+Say = Callable[[str], None]
+
+
+@attrs.frozen(kw_only=True)
+class Output:
+    """Where a job's output goes.
+
+    Attributes:
+        store: what can be written to.
+        uri: as the user wrote it.
+        key: of the job's checkpoints; see `key_of`.
+        limits: how long to be patient.
+        say: for the log.
+    """
+
+    store: Store
+    uri: str
+    key: str
+    limits: FetchLimits
+    say: Say
+
+    def upload_model(self, folder: Path) -> None:
+        """Upload the finished model; what is there already is not sent again.
+
+        Raises:
+            FetchError: it cannot be uploaded.
+        """
+        files, size = self._upload(folder, "")
+        emit({"event": "uploaded", "item": "model", "uri": self.uri, "files": files, "bytes": size})
+
+    def upload_checkpoint(self, folder: Path) -> None:
+        """Upload a complete checkpoint, and then remove the job's older ones.
+
+        Raises:
+            FetchError: it cannot be uploaded.
+            FileNotFoundError: it was removed meanwhile, since there are newer ones.
+        """
+        files, size = self._upload(folder, f"{self._checkpoints}/{folder.name}")
+        for name in self._names():
+            if name != folder.name:
+                self.store.remove(f"{self._checkpoints}/{name}")
+        emit({"event": "uploaded", "item": folder.name, "uri": self.uri, "files": files, "bytes": size})
+
+    def fetch_checkpoint(self, folder: Path) -> None:
+        """Bring the newest complete checkpoint into a folder, unless it has this one or a newer one.
+
+        Raises:
+            FetchError: it cannot be fetched.
+        """
+        name = max(self._complete_ones(), key=_step_of, default=None)
+        local = newest_checkpoint(folder)
+        if name is None or (local is not None and _step_of(local.name) >= _step_of(name)):
+            return
+        self.say(f"fetching {name} from {self.uri}, to resume from it")
+        patiently(lambda: self._fetch(name, folder), self.limits.retry_for, self._say_again)
+
+    def check_writable(self) -> None:
+        """Find out now, and not after hours of training, whether it may be written to.
+
+        Raises:
+            FetchError: NO_PERMISSION, NOT_FOUND: it may not.
+        """
+        patiently(self.store.check_writable, self.limits.retry_for, self._say_again)
+
+    @property
+    def _checkpoints(self) -> str:
+        return f"{CHECKPOINTS}/{self.key}"
+
+    def _names(self) -> set[str]:
+        parts = (entry.path.split("/") for entry in self.store.entries(self._checkpoints))
+        return {name for _, _, name, *rest in parts if rest and _CHECKPOINT.fullmatch(name)}
+
+    def _complete_ones(self) -> set[str]:
+        if self.store.atomic:
+            return self._names()
+        marked = (entry.path.split("/") for entry in self.store.entries(self._checkpoints))
+        return {name for _, _, name, *rest in marked if rest == [MARKER] and _CHECKPOINT.fullmatch(name)}
+
+    def _fetch(self, name: str, folder: Path) -> None:
+        place = Slot(folder, name)
+        request = wire.digest([self.uri, self.key, name])
+        with contextlib.suppress(Displaced), place.staged(request) as staging:
+            if staging is None or staging.recover():
+                return
+            snapshot = _Unmarked(self.store.snapshot(f"{self._checkpoints}/{name}"))
+            with contextlib.closing(Journal(staging.journal)) as journal:
+                records = fetch_snapshot(snapshot, staging.files, journal=journal, limits=self.limits)
+                marker = Marker(provider="output", uri=self.uri, request=request, revision=name, fetched_at="")
+                staging.commit(marker, records)
+
+    def _upload(self, folder: Path, to: str) -> tuple[int, int]:
+        prefix = f"{to}/" if to else ""
+        files = {f"{prefix}{path}": folder / path for path in sorted(walk(folder)) if path != MARKER}
+        there = {entry.path: entry for entry in self.store.entries(to) if entry.path in files}
+        lacking = {path: file for path, file in files.items() if not _is_there(there.get(path), file)}
+        if self.store.atomic:
+            self._send(lacking)
+        else:
+            with ThreadPoolExecutor(_UPLOADS) as pool:
+                list(pool.map(lambda item: self._send(dict([item])), lacking.items()))
+            self._mark(files, f"{prefix}{MARKER}", prefix)
+        return len(files), sum(file.stat().st_size for file in files.values())
+
+    def _mark(self, files: Mapping[str, Path], marker: str, prefix: str) -> None:
+        records = {p.removeprefix(prefix): {"size": f.stat().st_size, "sha256": sha256_of(f)} for p, f in files.items()}
+        with tempfile.TemporaryDirectory() as scratch:
+            file = Path(scratch, MARKER)
+            file.write_text(json.dumps({"api": 1, "files": records}, indent=1, sort_keys=True), "utf-8")
+            self._send({marker: file})
+
+    def _send(self, files: Mapping[str, Path]) -> None:
+        if files:
+            patiently(lambda: self.store.upload(files), self.limits.retry_for, self._say_again)
+
+    def _say_again(self, error: FetchError, pause: float) -> None:
+        self.say(f"{error.cause} Trying again in {pause:.0f} s.")
+
+
+def load_output(step: Step, say: Callable[[str], None]) -> Output | None:
+    """Where the job's output is uploaded to; None if it stays on the volume. Raises as `load_source`."""
+    if not document_file(step, OUTPUT_SLOT).is_file():
+        return None
+    document = read_document(step, OUTPUT_SLOT)
+    provider = load_source(step, document)
+    if not isinstance(provider, OutputTarget):
+        cause = f"{provider.uri} cannot be written to."
+        raise FetchError(cause, remedy="Use the same release of the plugin on both sides.", code=ExitCode.USAGE)
+    inputs = (document_file(step, slot) for slot in (*INPUT_SLOTS, TRAINER))
+    return Output(
+        store=provider.store(),
+        uri=provider.uri,
+        key=key_of(file.read_text("utf-8") for file in inputs if file.is_file()),
+        limits=limits_of(step),
+        say=lambda text: say(step.secrets.redact(text)),
+    )
+
+
+class CheckpointUploads:
+    """Uploads each new complete checkpoint while the training goes on. Entered on one rank.
+
+    Args:
+        output: where to; None uploads nothing.
+        folder: the folder of the checkpoints.
+    """
+
+    def __init__(self, output: Output | None, folder: Path) -> None:
+        self._output = output
+        self._folder = folder
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> None:
+        if self._output is not None:
+            self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        """Let an upload that was begun come to its end."""
+        self._ended.set()
+        if self._output is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        assert self._output is not None  # noqa: S101 - for the type checker: it was looked at before the start
+        last: Path | None = None
+        ended = False
+        while not ended:
+            ended = self._ended.wait(_LOOK_EVERY)
+            newest = newest_checkpoint(self._folder)
+            if newest is None or newest == last:
+                continue
+            try:
+                self._output.upload_checkpoint(newest)
+                last = newest
+            except FileNotFoundError:
+                continue  # a newer one has replaced it
+            except (FetchError, OSError) as error:
+                # The training itself goes on: the next checkpoint may get through.
+                self._output.say(f"{newest.name} was not uploaded: {error}")
+
+
+def key_of(documents: Iterable[str]) -> str:
+    """A name for what is trained on what and how: 16 hexadecimal digits over the job's documents."""
+    return wire.digest(sorted(documents))[:16]
+
+
+class _Unmarked(Snapshot):
+    """A snapshot without the marker of its upload: the slot gets one of its own."""
+
+    def __init__(self, marked: Snapshot) -> None:
+        self._marked = marked
+
+    def entries(self) -> Iterator[Entry]:
+        return (entry for entry in self._marked.entries() if entry.path != MARKER)
+
+    def open(self, entry: Entry, start: int, stop: int) -> AbstractContextManager[Reader]:
+        return self._marked.open(entry, start, stop)
+
+    def describe(self, entry: Entry) -> Entry:
+        return self._marked.describe(entry)
+
+
+def _is_there(entry: Entry | None, file: Path) -> bool:
+    """Whether a store has a file of just these contents, as far as its own digests tell."""
+    if entry is None or entry.size != file.stat().st_size:
+        return False
+    checks = Checks(entry.digests, entry.size)
+    if not checks.compares:
+        return False
+    with file.open("rb") as stream:
+        while data := stream.read(_BLOCK):
+            checks.update(memoryview(data))
+    try:
+        checks.verify(file.name)
+    except FetchError:
+        return False
+    return True
+
+
+def _step_of(name: str) -> int:
+    return int(name.rpartition("-")[2])

@@ -1,0 +1,145 @@
+"""Outputs: what is uploaded, what is not sent again, and what a job on a new node resumes from."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tunewright.builtin.file_store import FileStore
+from tunewright.environment import FetchLimits
+from tunewright.errors import ExitCode, FetchError
+from tunewright.runner import MARKER, mark_checkpoint
+from tunewright_launcher.outputs import CheckpointUploads, Output, key_of
+
+
+class Counting(FileStore):
+    """A real folder that counts, and that fails where it is told to."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.sent: list[str] = []
+        self.refuses: dict[str, FetchError] = {}
+
+    def upload(self, files: Mapping[str, Path]) -> None:
+        for path in files:
+            if error := self.refuses.pop(path, None):
+                raise error
+        super().upload(files)
+        self.sent += files
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Counting:
+    return Counting(tmp_path / "remote")
+
+
+def output_of(store: Counting, *, key: str = "k1") -> Output:
+    return Output(store=store, uri="file:///remote", key=key, limits=FetchLimits(retry_for=5), say=lambda text: None)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    (folder / "tokenizer").mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(bytes(range(256)) * 100)
+    (folder / "tokenizer" / "vocab.json").write_text("{}")
+    return folder
+
+
+def checkpoint(folder: Path, step: int, text: str = "weights") -> Path:
+    made = folder / f"checkpoint-{step}"
+    made.mkdir(parents=True)
+    (made / "model.bin").write_text(f"{text} {step}")
+    mark_checkpoint(made)
+    return made
+
+
+def test_the_model_is_uploaded_and_marked_last(store: Counting, model: Path, tmp_path: Path) -> None:
+    output_of(store).upload_model(model)
+    assert store.sent[-1] == MARKER
+    assert sorted(store.sent[:-1]) == ["model.safetensors", "tokenizer/vocab.json"]
+    assert (tmp_path / "remote/model.safetensors").read_bytes() == (model / "model.safetensors").read_bytes()
+    marker = json.loads((tmp_path / "remote" / MARKER).read_text())
+    assert set(marker["files"]) == {"model.safetensors", "tokenizer/vocab.json"}
+
+
+def test_what_is_there_already_is_not_sent_again(store: Counting, model: Path) -> None:
+    output_of(store).upload_model(model)
+    store.sent.clear()
+    (model / "tokenizer" / "vocab.json").write_text("[]")  # of the same size
+    output_of(store).upload_model(model)
+    assert store.sent == ["tokenizer/vocab.json", MARKER]
+
+
+def test_an_upload_that_fails_for_a_while_comes_to_its_end(store: Counting, model: Path) -> None:
+    store.refuses["model.safetensors"] = FetchError("down.", remedy="Wait.", code=ExitCode.UNAVAILABLE)
+    output_of(store).upload_model(model)
+    assert store.sent[-1] == MARKER
+
+
+def test_an_upload_that_is_refused_leaves_no_marker(store: Counting, model: Path, tmp_path: Path) -> None:
+    store.refuses["model.safetensors"] = FetchError("no.", remedy="Ask.", code=ExitCode.NO_PERMISSION)
+    with pytest.raises(FetchError, match="no"):
+        output_of(store).upload_model(model)
+    assert not (tmp_path / "remote" / MARKER).exists()
+
+
+def test_whether_it_may_be_written_to_is_found_out_and_leaves_nothing(store: Counting, tmp_path: Path) -> None:
+    output_of(store).check_writable()
+    assert [p for p in (tmp_path / "remote").rglob("*") if p.is_file()] == []
+
+
+def test_a_new_node_resumes_from_the_newest_complete_checkpoint(store: Counting, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    output_of(store).upload_checkpoint(checkpoint(first, 10))
+    output_of(store).upload_checkpoint(checkpoint(first, 20))
+    cut = tmp_path / "remote/checkpoints/k1/checkpoint-30"
+    cut.mkdir()
+    (cut / "model.bin").write_text("half an upload")
+    second.mkdir()
+    output_of(store).fetch_checkpoint(second)
+    assert sorted(p.name for p in second.iterdir()) == ["checkpoint-20"]
+    assert (second / "checkpoint-20" / "model.bin").read_text() == "weights 20"
+    assert (second / "checkpoint-20" / MARKER).is_file()
+
+
+def test_a_newer_checkpoint_replaces_older_ones(store: Counting, tmp_path: Path) -> None:
+    output_of(store).upload_checkpoint(checkpoint(tmp_path / "local", 10))
+    output_of(store).upload_checkpoint(checkpoint(tmp_path / "local", 20))
+    assert [p.name for p in (tmp_path / "remote/checkpoints/k1").iterdir()] == ["checkpoint-20"]
+
+
+def test_a_node_that_is_further_than_the_store_keeps_what_it_has(store: Counting, tmp_path: Path) -> None:
+    output_of(store).upload_checkpoint(checkpoint(tmp_path / "first", 10))
+    checkpoint(tmp_path / "second", 20)
+    output_of(store).fetch_checkpoint(tmp_path / "second")
+    assert [p.name for p in (tmp_path / "second").iterdir()] == ["checkpoint-20"]
+
+
+def test_another_job_with_the_same_output_never_resumes_from_there(store: Counting, tmp_path: Path) -> None:
+    output_of(store, key="k1").upload_checkpoint(checkpoint(tmp_path / "first", 10))
+    (tmp_path / "second").mkdir()
+    output_of(store, key="k2").fetch_checkpoint(tmp_path / "second")
+    assert list((tmp_path / "second").iterdir()) == []
+
+
+def test_checkpoints_are_uploaded_while_the_training_goes_on_and_one_that_fails_does_not_end_it(
+    store: Counting, tmp_path: Path
+) -> None:
+    folder = tmp_path / "checkpoints"
+    refusal = FetchError("no.", remedy="Ask.", code=ExitCode.NO_PERMISSION)
+    store.refuses["checkpoints/k1/checkpoint-10/model.bin"] = refusal
+    with CheckpointUploads(output_of(store), folder):
+        checkpoint(folder, 10)
+    assert not (tmp_path / "remote/checkpoints/k1/checkpoint-10" / MARKER).exists()
+    with CheckpointUploads(output_of(store), folder):
+        checkpoint(folder, 20)
+        shutil.rmtree(folder / "checkpoint-10")
+    assert (tmp_path / "remote/checkpoints/k1/checkpoint-20" / MARKER).exists()
+
+
+def test_keys_depend_on_the_documents_and_not_on_their_order() -> None:
+    assert key_of(["a", "b"]) == key_of(["b", "a"])
+    assert key_of(["a", "b"]) != key_of(["a", "c"])
