@@ -1,0 +1,234 @@
+"""`check` and `train` as processes, with a trainer that does what its parameters say."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+import pytest
+
+from tunewright.runner import mark_checkpoint, write_verdict
+
+TRAINER = """
+import json
+import os
+
+import attrs
+from tunewright import RequestError, SecretRef, TrainerProvider, hookimpl, secret
+
+
+@attrs.frozen(kw_only=True)
+class Toy(TrainerProvider):
+    token: str | SecretRef | None = secret(env="TOY_TOKEN")
+    does: str = "train"
+
+    def check(self, run):
+        if self.does == "refuse":
+            raise RequestError("is refused", field="does", value=self.does, remedy="Write 'train'.")
+        if self.does == "exit":
+            raise SystemExit(3)
+        if self.does == "burst":
+            raise ValueError(f"a library's error with {self.token} in it")
+
+    def train(self, run):
+        if self.does == "refuse":
+            raise RequestError("is refused by a rank", field="does", value=self.does, remedy="Write 'train'.")
+        if self.does == "burst":
+            raise ValueError(f"a library's error with {self.token} in it")
+        run.emit({"event": "toy", "rank": run.rank, "world": run.world_size, "resume": str(run.resume_from)})
+        run.result.mkdir(parents=True)
+        (run.result / "model.bin").write_text("trained")
+
+
+@hookimpl
+def tunewright_trainer_provider():
+    return Toy
+"""
+SECRET = "a-token-that-must-not-show"
+
+
+@attrs.frozen
+class Pod:
+    """Folders and environment of a pod."""
+
+    folder: Path
+    site: Path
+
+    def prepare(self, **params: str) -> None:
+        for name in ("config", "run", "workspace"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        self.write("trainer", provider="toy", distribution="tunewright-toy", **params)
+
+    def write(self, slot: str, *, provider: str, distribution: str, kind: str = "", **params: str) -> None:
+        document = {
+            "api": 1,
+            "kind": kind or slot,
+            "provider": provider,
+            "distribution": distribution,
+            "params": params,
+        }
+        (self.folder / "config" / f"{slot}.json").write_text(json.dumps({**document, "version": VERSIONS[provider]}))
+
+    def run(self, command: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        given = {
+            **os.environ,
+            "PYTHONPATH": str(self.site),
+            "TUNEWRIGHT_WORKSPACE": str(self.folder / "workspace"),
+            "TUNEWRIGHT_CONFIG": str(self.folder / "config"),
+            "TUNEWRIGHT_RUN": str(self.folder / "run"),
+            "TUNEWRIGHT_TERMINATION_LOG": str(self.folder / "termination-log"),
+            "TOY_TOKEN": SECRET,
+            **(env or {}),
+        }
+        words = [sys.executable, "-m", "tunewright_launcher", command]
+        return subprocess.run(words, env=given, capture_output=True, text=True, check=False, timeout=60)
+
+    def verdict(self) -> dict[str, object] | None:
+        file = self.folder / "run" / "verdict.json"
+        return json.loads(file.read_text()) if file.exists() else None
+
+
+VERSIONS = {"toy": "1.0", "file": "0.1.0"}
+
+
+@pytest.fixture(scope="session")
+def toy_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("toy-site")
+    (folder / "tunewright_toy.py").write_text(TRAINER)
+    info = folder / "tunewright_toy-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: tunewright-toy\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[tunewright.v1]\ntoy = tunewright_toy\n")
+    return folder
+
+
+@pytest.fixture
+def pod(tmp_path: Path, toy_site: Path) -> Pod:
+    made = Pod(tmp_path, toy_site)
+    made.prepare()
+    return made
+
+
+def test_a_check_that_finds_nothing_says_nothing_and_makes_the_output_folder(pod: Pod) -> None:
+    done = pod.run("check")
+    assert (done.returncode, pod.verdict()) == (0, None), done.stderr
+    assert (pod.folder / "workspace" / "output").is_dir()
+
+
+def test_what_a_check_refuses_is_a_verdict_and_exit_code_0(pod: Pod) -> None:
+    pod.prepare(does="refuse")
+    done = pod.run("check")
+    assert done.returncode == 0
+    assert pod.verdict() == {"code": 64, "cause": "does='refuse': is refused.", "remedy": "Write 'train'."}
+    assert '{"event": "failed"' in done.stdout
+    assert (pod.folder / "termination-log").read_text() == "does='refuse': is refused. Write 'train'."
+
+
+def test_without_a_place_for_verdicts_the_exit_code_tells(pod: Pod) -> None:
+    pod.prepare(does="refuse")
+    assert pod.run("check", {"TUNEWRIGHT_RUN": ""}).returncode == 64
+
+
+@pytest.mark.parametrize("does", ["burst", "exit"])
+def test_an_unexpected_end_is_a_verdict_with_the_traceback_in_the_log_and_no_secret(pod: Pod, does: str) -> None:
+    pod.prepare(does=does)
+    done = pod.run("check")
+    verdict = pod.verdict()
+    assert done.returncode == 0
+    assert verdict
+    assert verdict["code"] == 70
+    assert "Traceback" in done.stderr
+    assert SECRET not in f"{done.stdout}{done.stderr}{verdict}{(pod.folder / 'termination-log').read_text()}"
+
+
+def test_after_a_verdict_later_steps_do_nothing(pod: Pod) -> None:
+    write_verdict(pod.folder / "run", 77, "No.", "Ask.")
+    done = pod.run("check")
+    assert done.returncode == 0
+    assert "does nothing" in done.stderr
+    assert not (pod.folder / "workspace" / "output").exists()
+
+
+def test_a_slot_without_its_marker_is_not_trained_on(pod: Pod) -> None:
+    (pod.folder / "workspace" / "model").mkdir()
+    (pod.folder / "workspace" / "model" / "config.json").write_text("{}")
+    pod.write("model", provider="file", distribution="tunewright", uri="file:///models/x")
+    pod.run("check")
+    verdict = pod.verdict()
+    assert verdict
+    assert verdict["code"] == 66
+    assert "fetch model" in str(verdict["remedy"])
+
+
+def test_another_version_of_the_plugin_than_the_clients_is_refused(pod: Pod) -> None:
+    file = pod.folder / "config" / "trainer.json"
+    file.write_text(file.read_text().replace('"1.0"', '"0.9"'))
+    pod.run("check")
+    verdict = pod.verdict()
+    assert verdict
+    assert verdict["code"] == 64
+    assert "tunewright-toy 0.9" in str(verdict["cause"])
+
+
+def test_another_api_than_the_containers_is_refused(pod: Pod) -> None:
+    file = pod.folder / "config" / "trainer.json"
+    file.write_text(file.read_text().replace('"api": 1', '"api": 2'))
+    pod.run("check")
+    assert "api 2" in str(pod.verdict())
+
+
+def test_an_output_that_cannot_be_written_to_is_found_out_before_the_training(pod: Pod, tmp_path: Path) -> None:
+    (tmp_path / "in-the-way").write_text("a file")
+    uri = (tmp_path / "in-the-way" / "out").as_uri()
+    pod.write("output", kind="model", provider="file", distribution="tunewright", uri=uri)
+    pod.run("check")
+    verdict = pod.verdict()
+    assert verdict
+    assert verdict["code"] != 0
+
+
+def test_a_rank_trains_and_rank_0_speaks_for_all(pod: Pod) -> None:
+    done = pod.run("train", {"RANK": "0", "WORLD_SIZE": "1"})
+    assert done.returncode == 0, done.stderr
+    assert '{"event": "toy", "rank": 0, "world": 1' in done.stdout
+    (pod.folder / "workspace/output/model/model.bin").unlink()
+    (pod.folder / "workspace/output/model").rmdir()
+    assert "toy" not in pod.run("train", {"RANK": "1", "WORLD_SIZE": "2"}).stdout
+
+
+def test_a_rank_resumes_from_the_newest_complete_checkpoint(pod: Pod) -> None:
+    checkpoints = pod.folder / "workspace/output/checkpoints"
+    for step in (5, 10, 20):
+        (checkpoints / f"checkpoint-{step}").mkdir(parents=True)
+    mark_checkpoint(checkpoints / "checkpoint-5")
+    mark_checkpoint(checkpoints / "checkpoint-10")
+    assert "checkpoint-10" in pod.run("train").stdout
+
+
+def test_a_launcher_that_ignores_the_operators_variables_is_found_out(pod: Pod) -> None:
+    done = pod.run("train", {"TUNEWRIGHT_WORLD_SIZE": "4", "WORLD_SIZE": "1"})
+    assert done.returncode == 64
+    assert "4 ranks" in str(pod.verdict())
+
+
+def test_a_ranks_final_error_is_a_verdict_and_any_other_one_is_tried_again(pod: Pod) -> None:
+    pod.prepare(does="burst")
+    done = pod.run("train")
+    assert (done.returncode, pod.verdict()) == (1, None)
+    assert SECRET not in done.stderr
+    assert "ValueError" in (pod.folder / "run" / "error.txt").read_text()
+    pod.prepare(does="refuse")
+    assert pod.run("train").returncode == 64
+    assert "refused by a rank" in str(pod.verdict())
+
+
+def test_the_finished_model_is_uploaded(pod: Pod, tmp_path: Path) -> None:
+    uri = (tmp_path / "remote").as_uri()
+    pod.write("output", kind="model", provider="file", distribution="tunewright", uri=uri)
+    done = pod.run("train")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "remote" / "model.bin").read_text() == "trained"
+    assert '"event": "uploaded"' in done.stdout
