@@ -63,7 +63,10 @@ def test_lora_with_defaults_is_not_full_fine_tuning_on_the_wire() -> None:
 
 
 @given(
-    rate=st.floats(0, 1), steps=st.integers(1, 10**6), column=st.text(min_size=1, max_size=8), prompts=st.lists(st.text())
+    rate=st.floats(0, 1),
+    steps=st.integers(1, 10**6),
+    column=st.text(min_size=1, max_size=8),
+    prompts=st.lists(st.text()),
 )
 def test_the_wire_is_the_identity(rate: float, steps: int, column: str, prompts: list[str]) -> None:
     params = HuggingFaceTrainParams(
@@ -82,7 +85,11 @@ def test_the_keps_flat_spelling() -> None:
 
 
 def test_the_callers_dicts_are_never_changed() -> None:
-    given_dicts = {"training_parameters": {"lr_scheduler_kwargs": {"a": 1}}, "lora_config": {"r": 4}, "data": {"format": "text"}}
+    given_dicts = {
+        "training_parameters": {"lr_scheduler_kwargs": {"a": 1}},
+        "lora_config": {"r": 4},
+        "data": {"format": "text"},
+    }
     before = copy.deepcopy(given_dicts)
     params = HuggingFaceTrainParams(**given_dicts, learning_rate=0.1)
     wire.unstructure(params, "trainer")
@@ -109,6 +116,8 @@ def test_the_callers_dicts_are_never_changed() -> None:
         ({"bf16": 3}, ["bf16=3", "must be bool, not int"]),
         ({"max_steps": 1.5}, ["max_steps=1.5", "must be int, not float"]),
         ({"max_steps": True}, ["max_steps=True", "must be int, not bool"]),
+        ({"per_device_train_batch_size": 0}, ["per_device_train_batch_size=0", "more than 0", "leave it out"]),
+        ({"learning_rate": -1}, ["learning_rate=-1", "0 or more"]),
         ({"seed": None}, ["seed=None", "must be int, not NoneType"]),
         ({"lr_scheduler_type": "cosin"}, ["lr_scheduler_type='cosin'", "Did you mean 'cosine'?"]),
         ({"output_dir": "/tmp"}, ["output_dir='/tmp'", "the job's output folder"]),
@@ -133,13 +142,21 @@ def test_bad_input_is_refused_with_field_value_and_remedy(keywords: dict[str, ob
 
 
 def test_what_fits_is_taken() -> None:
-    arguments = TrainingArguments(learning_rate=1, num_train_epochs=3, report_to="none", debug=["underflow_overflow"], fsdp=True)
+    arguments = TrainingArguments(
+        learning_rate=1, num_train_epochs=3, report_to="none", debug=["underflow_overflow"], fsdp=True
+    )
     assert arguments["learning_rate"] == 1
-    assert LoraConfig(bias="all", init_lora_weights="pissa_niter_4", target_modules={"b", "a"})["target_modules"] == ["a", "b"]
+    assert LoraConfig(bias="all", init_lora_weights="pissa_niter_4", target_modules={"b", "a"})["target_modules"] == [
+        "a",
+        "b",
+    ]
 
 
 def test_a_token_is_refused_among_the_arguments_and_never_shown() -> None:
-    for keywords in ({"training_parameters": {"hub_token": "hf_" + "x" * 30}}, {"training_parameters": {"hub_token": None}}):
+    for keywords in (
+        {"training_parameters": {"hub_token": "hf_" + "x" * 30}},
+        {"training_parameters": {"hub_token": None}},
+    ):
         with pytest.raises(RequestError, match=r"TrainingArguments\.hub_token: is a secret") as error:
             HuggingFaceTrainParams(**keywords)
         assert "xxx" not in str(error.value)

@@ -49,12 +49,12 @@ CUTS = [
 
 
 @pytest.mark.parametrize(
-    ("method", "cut_at", "pace", "step"),
-    [(FULL, *CUTS[0][1:]), (FULL, *CUTS[2][1:]), *((LORA, *c[1:]) for c in CUTS)],
+    ("given", "cut_at", "step"),
+    [({**FULL, **c[2]}, c[1], c[3]) for c in (CUTS[0], CUTS[2])] + [({**LORA, **c[2]}, c[1], c[3]) for c in CUTS],
     ids=[f"full_{CUTS[0][0]}", f"full_{CUTS[2][0]}", *(f"lora_{c[0]}" for c in CUTS)],
 )
-def test_it_resumes_to_the_same_bits(method, cut_at, pace, step: int, train, qa: Path, tmp_path: Path) -> None:
-    given = {**PACE, "logging_steps": 1, **pace, **method}
+def test_it_resumes_to_the_same_bits(given, cut_at, step: int, train, qa: Path, tmp_path: Path) -> None:
+    given = {**PACE, "logging_steps": 1, **given}
     whole = train(tmp_path / "whole", qa, **given)
     before = train(tmp_path / "cut", qa, **given, cut_at=cut_at)
     assert newest_checkpoint(tmp_path / "cut" / "checkpoints").name == f"checkpoint-{step}"
@@ -118,10 +118,16 @@ def test_an_older_checkpoint_stays_until_the_new_one_is_complete(train, qa: Path
 
 def test_the_best_checkpoint_is_kept_and_loaded_at_the_end(train, qa: Path, tmp_path: Path) -> None:
     # Upside down, so that the best is not the last.
-    given = {**PACE, "save_strategy": "epoch", "metric_for_best_model": "loss", "greater_is_better": True}
+    given = {**PACE, "metric_for_best_model": "loss", "greater_is_better": True}
     training = train(tmp_path / "out", qa, **given, save_total_limit=1, load_best_model_at_end=True)
     losses = {e["step"]: e["eval_loss"] for e in training.of("eval")}
     best = max(losses, key=losses.get)
     assert best != max(losses), "the last is the best, so this shows nothing"
     saved = safetensors.load_file(training.output / "checkpoints" / f"checkpoint-{best}" / "model.safetensors")
     assert all(torch.equal(saved[name], w) for name, w in weights(training).items())
+
+
+def test_the_best_checkpoint_by_steps_needs_no_arithmetic(train, qa: Path, tmp_path: Path) -> None:
+    given = {**PACE, "num_train_epochs": 3, "eval_strategy": "steps", "eval_steps": 5, "load_best_model_at_end": True}
+    training = train(tmp_path / "out", qa, **given)
+    assert [e["step"] for e in training.of("checkpoint")] == [5, 10, 15, 18]

@@ -123,7 +123,7 @@ def test_plain_peft_loads_the_adapter_and_computes_the_same(lora, merged, model_
     assert (found - logits(base(merged.result), merged.result)).abs().max() < 1e-5
 
 
-def test_plain_transformers_loads_the_result_and_computes_the_same(full, train, qa: Path, tmp_path: Path) -> None:
+def test_plain_transformers_loads_the_result_and_computes_the_same(full, qa: Path) -> None:
     # The last checkpoint's evaluation was computed by the model in training.
     model = base(full.result)
     assert independent_eval_loss(model, full.result, qa) == pytest.approx(full.of("eval")[-1]["eval_loss"], abs=1e-5)
@@ -148,9 +148,7 @@ def independent_eval_loss(model, folder: Path, dataset: Path) -> float:
 
 
 @pytest.mark.parametrize("size", [1, 4, 16])
-def test_eval_loss_is_the_mean_over_tokens(
-    size: int, lora, train, qa: Path, tmp_path: Path, model_folder: Path
-) -> None:
+def test_eval_loss_is_the_mean_over_tokens(size: int, train, qa: Path, tmp_path: Path) -> None:
     given = {"max_steps": 2, "learning_rate": 1e-2, "per_device_eval_batch_size": size, "save_strategy": "no"}
     training = train(tmp_path / "out", qa, **given)
     (found,) = training.of("eval")

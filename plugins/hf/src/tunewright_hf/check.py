@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import attrs
+import peft
+import torch
 import transformers
 from transformers.integrations import get_available_reporting_integrations
 
@@ -10,10 +14,11 @@ from tunewright.errors import RequestError
 from tunewright.providers import TrainRun
 from tunewright_hf import real
 from tunewright_hf.data import resolve_max_length
-from tunewright_hf.inputs import evaluation_split, held_out_split
+from tunewright_hf.inputs import check_dataset, evaluation_split, held_out_split
+from tunewright_hf.labels import check_tokenizer
 from tunewright_hf.params import HuggingFaceTrainParams
-from tunewright_hf.standins import TrainingArguments
-from tunewright_hf.trainer import context, load_config, load_tokenizer, needed_model
+from tunewright_hf.standins import LoraConfig, TrainingArguments
+from tunewright_hf.trainer import context, is_known, load_config, load_tokenizer, needed_model
 
 
 def check(params: HuggingFaceTrainParams, run: TrainRun) -> None:
@@ -24,17 +29,40 @@ def check(params: HuggingFaceTrainParams, run: TrainRun) -> None:
     """
     folder = needed_model(run)
     params.check_inputs(model=folder, dataset=run.dataset, eval_dataset=run.eval_dataset)
+    check_weights(folder)
     real.trainer_class(params.transformer_class)
     check_arguments(params, run)
+    config = load_config(folder, params)
+    resolve_max_length(params.data, context(config))
     if params.lora_config is not None:
-        real.build_lora(params.lora_config)
-    resolve_max_length(params.data, context(load_config(folder, params)))
-    check_tokenizer(load_tokenizer(folder, params), params, str(folder))
+        check_lora(params.lora_config, config)
+    tokenizer = load_tokenizer(folder, params)
+    if run.dataset is not None and (form := check_dataset(run.dataset, params.data, "dataset")):
+        check_tokenizer(tokenizer, form)
+
+
+def check_weights(folder: Path) -> None:
+    """A model without weights would be found out by every rank, one after another."""
+    if not any(file for kind in ("*.safetensors", "*.bin") for file in folder.glob(kind)):
+        remedy = "Give a folder as save_pretrained() writes it: config.json, weights and tokenizer."
+        raise RequestError("has no weights (*.safetensors or *.bin)", field="model", value=str(folder), remedy=remedy)
+
+
+def check_lora(given: LoraConfig, config: transformers.PreTrainedConfig) -> None:
+    """Build the adapter around a model without weights, so that layers that it does not have are found out."""
+    real.build_lora(given)
+    if not is_known(config):  # code that comes with a model may need its weights
+        return
+    plain = real.build_lora(LoraConfig(**{**given, "init_lora_weights": True}))  # others look at the weights
+    with torch.device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(config)
+    with real.refused("lora_config", "Name layers that the model has, or leave target_modules out: it is all-linear."):
+        peft.get_peft_model(model, plain, low_cpu_mem_usage=True)
 
 
 def check_arguments(params: HuggingFaceTrainParams, run: TrainRun) -> None:
     """Build the real TrainingArguments, as far as that works where no GPU is to be seen."""
-    elsewhere = {k: v for k, v in params.training_parameters.items() if k != "tf32"}
+    elsewhere = {k: v for k, v in params.training_parameters.items() if k not in ("tf32", "ddp_backend")}
     here = attrs.evolve(params, training_parameters=TrainingArguments(**{**elsewhere, "use_cpu": True}))
     args = real.build_arguments(here, run.checkpoints, evaluates=_evaluates(params, run))
     missing = sorted(set(args.report_to) - set(get_available_reporting_integrations()))
@@ -51,15 +79,3 @@ def _evaluates(params: HuggingFaceTrainParams, run: TrainRun) -> bool:
     if run.eval_dataset is not None:
         return bool(evaluation_split(run.eval_dataset, params.data))
     return run.dataset is not None and held_out_split(run.dataset, params.data) is not None
-
-
-def check_tokenizer(
-    tokenizer: transformers.PreTrainedTokenizerBase, params: HuggingFaceTrainParams, folder: str
-) -> None:
-    """A chat needs a template, and everything else a token that ends it."""
-    if params.data.format == "chat" and not tokenizer.chat_template:
-        remedy = "Give a model with a chat template, or data as prompt and completion."
-        raise RequestError("has a tokenizer without a chat template", field="model", value=folder, remedy=remedy)
-    if params.data.format != "chat" and tokenizer.eos_token_id is None:
-        remedy = "Set eos_token in tokenizer_config.json: without it the model would never learn to stop."
-        raise RequestError("has a tokenizer without an end-of-text token", field="model", value=folder, remedy=remedy)

@@ -42,12 +42,16 @@ class Collator:
 
 
 def level(samples: datasets.Dataset, multiple: int, pad_id: int) -> datasets.Dataset:
-    """Add samples without labels until their number is a multiple of the samples in one step: of all ranks' batches,
-    accumulated ones included.
+    """Add samples without labels until their number is a multiple of the samples in one step.
 
     Ranks must run the same number of batches. Left to itself, accelerate lets the ranks that fall short see samples of
     the epoch's beginning again. A sample without labels adds nothing to a loss that is divided by the number of learnt
     tokens, so every sample counts exactly once, and any number of ranks makes the same steps of the same samples.
+
+    Args:
+        samples: with the columns `input_ids`, `labels` and `length`.
+        multiple: samples in one step: of the batches of all ranks, accumulated ones included.
+        pad_id: what the added samples consist of.
     """
     missing = -len(samples) % multiple
     if not missing:

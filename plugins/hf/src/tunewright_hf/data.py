@@ -32,7 +32,7 @@ from tunewright_hf.inputs import (
     resolve_format,
     training_split,
 )
-from tunewright_hf.labels import Encoder
+from tunewright_hf.labels import Encoder, check_tokenizer
 from tunewright_hf.params import DataParams
 
 if TYPE_CHECKING:
@@ -157,6 +157,7 @@ def _build(run: TrainRun, data: DataParams, tokenizer: PreTrainedTokenizerBase, 
         stage, cache = Path(scratch, "stage"), Path(scratch, "cache")
         loaded = {name: _load(split, field, cache) for name, (field, split) in _splits(run, data).items()}
         form = resolve_format(loaded["train"].column_names, data)
+        check_tokenizer(tokenizer, form)
         encoder = Encoder(tokenizer, form, data)
         counts = {}
         for name, rows in loaded.items():

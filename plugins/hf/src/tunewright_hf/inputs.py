@@ -67,20 +67,22 @@ def check_model(folder: Path) -> None:
         raise RequestError("has no config.json", field="model", value=str(folder), remedy=remedy)
 
 
-def check_dataset(folder: Path, data: DataParams, field: str) -> None:
+def check_dataset(folder: Path, data: DataParams, field: str) -> str | None:
     """Raise RequestError if a slot's dataset is empty, or lacks the columns that `data` names.
 
     Args:
         folder: the folder or file.
         data: the columns and splits.
         field: the slot, "dataset" or "eval_dataset".
+
+    Returns:
+        The format, resolved; None where that cannot be known here.
     """
     split = evaluation_split(folder, data) if field == "eval_dataset" else training_split(folder, data)
     columns, has_rows = _peek(split, field)
     if has_rows is False:
         raise _empty(folder, field)
-    if columns is not None:
-        resolve_format(columns, data, field)
+    return None if columns is None else resolve_format(columns, data, field)
 
 
 def training_split(folder: Path, data: DataParams) -> Split:

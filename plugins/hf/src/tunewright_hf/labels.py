@@ -45,6 +45,21 @@ class Sample:
         return sum(label != IGNORED for label in self.labels[1:])
 
 
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase, form: str) -> None:
+    """A chat needs a template, and everything else a token that ends it.
+
+    Raises:
+        RequestError: the tokenizer has none.
+    """
+    folder = tokenizer.name_or_path
+    if form == "chat" and not tokenizer.chat_template:
+        remedy = "Give a model with a chat template, or data as prompt and completion."
+        raise RequestError("has a tokenizer without a chat template", field="model", value=folder, remedy=remedy)
+    if form != "chat" and tokenizer.eos_token_id is None:
+        remedy = "Set eos_token in tokenizer_config.json: without it the model would never learn to stop."
+        raise RequestError("has a tokenizer without an end-of-text token", field="model", value=folder, remedy=remedy)
+
+
 Span = tuple[str, bool]
 """A piece of text, and whether it is learnt."""
 

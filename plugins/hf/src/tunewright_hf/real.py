@@ -34,7 +34,7 @@ def refused(field: str, remedy: str) -> Iterator[None]:
     except RequestError:
         raise
     except (ValueError, TypeError, KeyError, ImportError, OSError, RuntimeError, NotImplementedError) as error:
-        problem = f"is refused: {error}".rstrip(". \n")
+        problem = f"is refused: {' '.join(str(error).split())}".rstrip(". ")
         raise RequestError(problem, field=field, remedy=remedy) from error
 
 
@@ -78,6 +78,7 @@ def build_arguments(
         "logging_nan_inf_filter": False,  # transformers would show the last good loss instead of nan
         "save_total_limit": 2,
         "eval_strategy": "epoch" if evaluates else "no",
+        **_best(given),
         **_device(given),
         **(defaults or {}),
     }
@@ -85,6 +86,11 @@ def build_arguments(
     cls = getattr(transformers, name, transformers.TrainingArguments)
     with refused("training_parameters", "Change the argument that it names."):
         return construct(cls, {**ours, **given, "output_dir": str(output), "batch_eval_metrics": True})
+
+
+def _best(given: Mapping[str, object]) -> dict[str, object]:
+    """The best checkpoint can be loaded only if there is one for each evaluation."""
+    return {"save_strategy": given.get("eval_strategy", "epoch")} if given.get("load_best_model_at_end") else {}
 
 
 def _device(given: Mapping[str, object]) -> dict[str, object]:
@@ -105,11 +111,14 @@ def weights_dtype(params: HuggingFaceTrainParams, args: transformers.TrainingArg
 
 def pace(params: HuggingFaceTrainParams, samples: int, world_size: int) -> dict[str, object]:
     """`logging_steps` and `save_steps` by the length of the run, as defaults."""
-    steps = total_steps(params.training_parameters, samples, world_size)
-    return {
-        "logging_steps": max(1, min(_MOST_STEPS_TO_LOG, steps // _LOGS)),
-        "save_steps": max(1, min(_MOST_STEPS_TO_SAVE, math.ceil(steps / _SAVES))),
-    }
+    given = params.training_parameters
+    steps = total_steps(given, samples, world_size)
+    logs = max(1, min(_MOST_STEPS_TO_LOG, steps // _LOGS))
+    saves = max(1, min(_MOST_STEPS_TO_SAVE, math.ceil(steps / _SAVES)))
+    evaluates = given.get("eval_steps") or given.get("logging_steps") or logs
+    if given.get("load_best_model_at_end") and isinstance(evaluates, int):  # transformers wants a multiple
+        saves = math.ceil(saves / evaluates) * evaluates
+    return {"logging_steps": logs, "save_steps": saves}
 
 
 def total_steps(given: Mapping[str, object], samples: int, world_size: int) -> int:

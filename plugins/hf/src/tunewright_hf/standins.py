@@ -29,6 +29,9 @@ class _StandIn(Mapping[str, Json]):
     home: ClassVar[str]
     managed: ClassVar[Mapping[str, str]]
     derived: ClassVar[frozenset[str]]
+    # Numbers that the real class takes as they are, and fails with far into a run.
+    positive: ClassVar[frozenset[str]] = frozenset()
+    not_negative: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, **fields: object) -> None:
         self._fields = {name: self._checked(name, value) for name, value in fields.items()}
@@ -69,7 +72,16 @@ class _StandIn(Mapping[str, Json]):
             raise RequestError("is set by Tunewright", field=field, value=value, remedy=cls.managed[name])
         plain = _plain(value, field)
         _check_type(plain, known[name], field)
+        if isinstance(plain, int | float) and (plain < 0 or not plain):
+            cls._check_sign(name, plain)
         return plain
+
+    @classmethod
+    def _check_sign(cls, name: str, value: float) -> None:
+        wanted = "more than 0" if name in cls.positive else "0 or more" if name in cls.not_negative else ""
+        if wanted and (value < 0 or name in cls.positive):
+            field, remedy = f"{cls.schema}.{name}", "Change it, or leave it out."
+            raise RequestError(f"must be {wanted}", field=field, value=value, remedy=remedy)
 
     def __getitem__(self, name: str) -> Json:
         return self._fields[name]
@@ -107,6 +119,16 @@ class TrainingArguments(_StandIn):
         "batch_eval_metrics": "Leave it out: an evaluation reports eval_loss, the mean over all learnt tokens.",
         "prediction_loss_only": "Leave it out: an evaluation reports eval_loss, the mean over all learnt tokens.",
     }
+    positive = frozenset(
+        {
+            "gradient_accumulation_steps",
+            "logging_steps",
+            "num_train_epochs",
+            "per_device_eval_batch_size",
+            "per_device_train_batch_size",
+        }
+    )
+    not_negative = frozenset({"learning_rate", "max_grad_norm", "seed", "warmup_steps", "weight_decay"})
     # What the real class works out, or what has no meaning in the job.
     derived = frozenset({"output_dir", "logging_dir", "disable_tqdm", "local_rank", "do_eval"})
 

@@ -39,7 +39,8 @@ def train(params: HuggingFaceTrainParams, run: TrainRun) -> None:
     max_length = data_.resolve_max_length(params.data, context(config))
     data = data_.prepare(run, params.data, tokenizer, max_length)
 
-    defaults = real.pace(params, len(data.train), run.world_size)
+    pace = real.pace(params, len(data.train), run.world_size)
+    defaults = {**pace, "ddp_find_unused_parameters": may_pass_over_weights(config)}
     args = real.build_arguments(params, run.checkpoints, evaluates=data.evaluation is not None, defaults=defaults)
     check_world(args, run)
     clear_incomplete(run)
@@ -81,14 +82,29 @@ def load_config(folder: Path, params: HuggingFaceTrainParams) -> transformers.Pr
     Raises:
         RequestError: it cannot be read, needs code that may not run, or is of no causal language model.
     """
-    with real.refused("model", f"Give a model folder that transformers {transformers.__version__} can load."):
+    able = f"Give a model folder that transformers {transformers.__version__} can load"
+    trust = "" if params.trust_remote_code else ", or trust_remote_code=True if you trust the Python code in it"
+    with real.refused("model", f"{able}{trust}."):
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=params.trust_remote_code)
-    causal = transformers.AutoModelForCausalLM._model_mapping  # no public name; it holds every class that can be loaded
     own_code = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
-    if type(config) not in causal and not own_code:
+    if not is_known(config) and not own_code:
         remedy = "The trainer hf trains causal language models: give one of these."
         raise RequestError(f"has a {type(config).__name__}", field="model", value=str(folder), remedy=remedy)
     return config
+
+
+def is_known(config: transformers.PreTrainedConfig) -> bool:
+    """Whether transformers itself has a causal language model for a configuration."""
+    return type(config) in transformers.AutoModelForCausalLM._model_mapping  # no public name holds them all
+
+
+def may_pass_over_weights(config: transformers.PreTrainedConfig) -> bool:
+    """Whether a step may leave weights out: those of experts, or of a part that reads images.
+
+    Where none can, DDP need not look for them in each step's graph.
+    """
+    experts = any("expert" in name for name in config.to_dict())
+    return experts or config.get_text_config() is not config or hasattr(config, "auto_map")
 
 
 def load_tokenizer(folder: Path, params: HuggingFaceTrainParams) -> transformers.PreTrainedTokenizerBase:

@@ -1,0 +1,181 @@
+"""What `check` refuses in its init container, which sees no GPU: nothing that a GPU could do, and all that cannot work."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tunewright import RequestError, TrainRun
+from tunewright_hf import HuggingFaceTrainParams
+
+transformers = pytest.importorskip("transformers")
+
+
+@pytest.fixture
+def check(model_folder: Path, qa: Path, tmp_path: Path) -> Callable[..., None]:
+    def call(*, model: Path | None = None, dataset: Path | None = None, **given: object) -> None:
+        output = tmp_path / "output"
+        run = TrainRun(model=model or model_folder, dataset=dataset or qa, output=output, emit=lambda _: None)
+        HuggingFaceTrainParams(**given).check(run)
+        assert not output.exists(), "a check leaves nothing"
+
+    return call
+
+
+@pytest.fixture
+def copied_model(model_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(model_folder, tmp_path / "model"))
+
+
+def change(file: Path, **keys: object) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), **keys}))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"bf16": True},
+        {"fp16": True},
+        {"tf32": True},
+        {"bf16_full_eval": True},
+        {"optim": "adamw_torch_fused"},
+        {"ddp_backend": "nccl"},
+        {"fsdp": True, "fsdp_config": {"version": 2}},
+        {"use_cpu": False},
+        {"lora_config": {}},
+        {"lora_config": {"r": 8, "init_lora_weights": "pissa", "target_modules": ["q_proj"]}},
+        {"lora_config": {"use_dora": True, "modules_to_save": ["lm_head"]}},
+        {"load_best_model_at_end": True},
+        {"eval_strategy": "steps", "eval_steps": 5, "load_best_model_at_end": True},
+    ],
+    ids=str,
+)
+def test_what_may_work_where_the_training_runs_passes(given: dict[str, object], check: Callable[..., None]) -> None:
+    check(**given)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"report_to": "wandb"}, ["report_to='wandb'", "is not installed", "Use an image that has it"]),
+        ({"bf16": True, "fp16": True}, ["training_parameters", "At most one of fp16 and bf16"]),
+        ({"load_best_model_at_end": True, "save_strategy": "steps"}, ["training_parameters", "strategy to match"]),
+        ({"per_device_train_batch_size": 0}, ["per_device_train_batch_size=0", "more than 0"]),
+        ({"gradient_accumulation_steps": 0}, ["gradient_accumulation_steps=0", "more than 0"]),
+        ({"num_train_epochs": -1}, ["num_train_epochs=-1", "more than 0"]),
+        ({"learning_rate": -1.0}, ["learning_rate=-1.0", "0 or more"]),
+        ({"transformer_class": "Trainr"}, ["transformer_class='Trainr'", "Did you mean 'Trainer'?"]),
+        ({"lora_config": {"target_modules": ["q_prj"]}}, ["lora_config", "q_prj", "all-linear"]),
+        ({"lora_config": {"r": 0}}, ["lora_config", "positive integer"]),
+        ({"data": {"max_length": 129}}, ["DataParams.max_length=129", "Give 128 or less"]),
+        ({"data": {"completion_column": "answer"}, }, ["has no column", "'answer'", "Its columns are: prompt, completion"]),
+        ({"lora_config": {}, "merge": True, "fsdp": True}, ["merge=True", "FSDP"]),
+        ({"transformer_class": "DataCollatorForSeq2Seq"}, ["transformer_class='DataCollatorForSeq2Seq'", "no Trainer class"]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_cannot_work_is_refused(given: dict[str, object], expected: list[str], check: Callable[..., None]) -> None:
+    with pytest.raises(RequestError) as error:
+        check(**given)
+    for part in expected:
+        assert part in str(error.value)
+
+
+def test_a_model_folder_without_its_parts_is_refused(check: Callable[..., None], copied_model: Path) -> None:
+    (copied_model / "model.safetensors").unlink()
+    with pytest.raises(RequestError, match=r"has no weights.*save_pretrained"):
+        check(model=copied_model)
+    (copied_model / "config.json").unlink()
+    with pytest.raises(RequestError, match=r"has no config\.json") as error:
+        check(model=copied_model)
+    assert (error.value.field, str(copied_model) in str(error.value)) == ("model", True)
+
+
+def test_a_model_without_a_tokenizer_is_refused(check: Callable[..., None], copied_model: Path) -> None:
+    for file in copied_model.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(RequestError, match=r"model: is refused: .*Save the tokenizer"):
+        check(model=copied_model)
+
+
+def test_another_kind_of_model_is_refused(check: Callable[..., None], copied_model: Path) -> None:
+    change(copied_model / "config.json", model_type="vit")
+    with pytest.raises(RequestError, match=r"has a ViTConfig.*causal language models"):
+        check(model=copied_model)
+
+
+@pytest.mark.parametrize("given", [{}, {"data": {"format": "chat"}}], ids=["auto", "chat"])
+def test_chats_need_a_template(
+    given, check: Callable[..., None], copied_model: Path, dataset_of, train, tmp_path
+) -> None:
+    messages = [{"role": "user", "content": "1?"}, {"role": "assistant", "content": "1."}]
+    dataset = dataset_of([{"messages": messages}])
+    check(dataset=dataset, **given)
+    (copied_model / "chat_template.jinja").unlink()
+    with pytest.raises(RequestError, match="without a chat template"):
+        check(model=copied_model, dataset=dataset, **given)
+    with pytest.raises(RequestError, match="without a chat template"):
+        train(tmp_path / "out", dataset, model=copied_model, **given)
+
+
+def test_what_is_no_chat_needs_an_end(check: Callable[..., None], copied_model: Path) -> None:
+    change(copied_model / "tokenizer_config.json", eos_token=None)
+    with pytest.raises(RequestError, match=r"without an end-of-text token.*learn to stop"):
+        check(model=copied_model)
+
+
+CODE = """
+import pathlib
+from transformers import LlamaConfig, LlamaForCausalLM
+
+pathlib.Path(__file__).parent.joinpath("ran")
+open({proof!r}, "a").write("ran ")
+
+
+class OwnConfig(LlamaConfig):
+    model_type = "own-llama"
+
+
+class OwnForCausalLM(LlamaForCausalLM):
+    config_class = OwnConfig
+"""
+
+
+@pytest.fixture
+def own_code(copied_model: Path, tmp_path: Path) -> Path:
+    """A model folder that brings its own class; the file that its code writes is `ran` beside it."""
+    (copied_model / "own.py").write_text(CODE.format(proof=str(tmp_path / "ran")))
+    auto_map = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnForCausalLM"}
+    change(copied_model / "config.json", model_type="own-llama", auto_map=auto_map, architectures=["OwnForCausalLM"])
+    return copied_model
+
+
+def test_code_in_a_model_folder_does_not_run_unasked(check, train, own_code: Path, qa: Path, tmp_path: Path) -> None:
+    for attempt in (check, lambda model: train(tmp_path / "out", qa, model=model, max_steps=1)):
+        with pytest.raises(RequestError, match=r"trust_remote_code=True if you trust") as error:
+            attempt(model=own_code)
+        assert error.value.field == "model"
+    assert not (tmp_path / "ran").exists()
+
+
+def test_code_that_is_trusted_runs_and_comes_with_the_result(
+    check, train, own_code: Path, qa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    check(model=own_code, trust_remote_code=True)
+    assert (tmp_path / "ran").exists()
+    training = train(tmp_path / "out", qa, model=own_code, max_steps=2, trust_remote_code=True)
+    model = transformers.AutoModelForCausalLM.from_pretrained(training.result, trust_remote_code=True)
+    assert type(model).__name__ == "OwnForCausalLM"
+
+
+def test_a_known_model_with_code_beside_it_is_loaded_by_transformers_own_class(
+    train, copied_model: Path, qa: Path, tmp_path: Path
+) -> None:
+    (copied_model / "own.py").write_text(CODE.format(proof=str(tmp_path / "ran")))
+    change(copied_model / "config.json", auto_map={"AutoModelForCausalLM": "own.OwnForCausalLM"})
+    train(tmp_path / "out", qa, model=copied_model, max_steps=1)
+    assert not (tmp_path / "ran").exists()

@@ -1,0 +1,180 @@
+"""Trainings of several processes: torchrun, the launcher's `train` on every rank, gloo on loopback."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import attrs
+import psutil
+import pytest
+
+from tunewright import wire
+from tunewright.environment import Paths
+from tunewright.events import parse_event
+from tunewright_hf import HuggingFaceTrainParams
+
+torch = pytest.importorskip("torch")
+safetensors = pytest.importorskip("safetensors.torch")
+
+pytestmark = pytest.mark.slow
+
+# The launcher's `train`, which writes down what its rank was given to train on.
+RANK = """
+import json, os, sys
+from tunewright_hf.collate import Collator
+from tunewright_launcher.cli import main
+
+collate, seen = Collator.__call__, []
+def watched(self, samples):
+    seen.extend(list(s["input_ids"]) for s in samples if any(label != -100 for label in s["labels"]))
+    return collate(self, samples)
+Collator.__call__ = watched
+code = main(["train"])
+open(os.environ["TUNEWRIGHT_WORKSPACE"] + "/seen-" + os.environ["RANK"], "w").write(json.dumps(seen))
+sys.exit(code)
+"""
+LORA = {"lora_config": {"r": 4}}
+GLOBAL_BATCH = 8
+GIVEN = {"num_train_epochs": 2, "learning_rate": 1e-2, "logging_steps": 1, "save_strategy": "no"}
+
+
+@attrs.frozen
+class Job:
+    """The folders of a job and the command that runs it, as a backend makes them."""
+
+    workspace: Path
+    processes: int
+
+    def start(self) -> subprocess.Popen[str]:
+        folders = {f.name: self.workspace / f".{f.name}" for f in attrs.fields(Paths)}
+        paths = Paths(**{**folders, "workspace": self.workspace, "config": self.workspace / "config"})
+        paths.run.mkdir(exist_ok=True)
+        world = {"TUNEWRIGHT_WORLD_SIZE": str(self.processes), "TUNEWRIGHT_MAX_RESTARTS": "3"}
+        env = {
+            **os.environ,
+            **paths.to_env(),
+            **world,
+            "OMP_NUM_THREADS": "1",
+            "PET_NPROC_PER_NODE": str(self.processes),
+        }
+        torchrun = ["torchrun", "--standalone", "--max-restarts=0", str(self.workspace / "rank.py")]
+        command = [sys.executable, "-m", "tunewright_launcher", "run", "--", *torchrun]
+        env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
+        return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True, cwd=self.workspace)
+
+    def finish(self) -> list[dict[str, object]]:
+        process = self.start()
+        output, _ = process.communicate(timeout=200)
+        assert process.returncode == 0
+        return [e for line in output.splitlines() if (e := parse_event(line))]
+
+    @property
+    def weights(self) -> dict[str, object]:
+        (file,) = (self.workspace / "output" / "model").glob("*model.safetensors")
+        return safetensors.load_file(file)
+
+
+@pytest.fixture
+def job(tmp_path: Path, model_folder: Path, qa: Path) -> Iterator[Callable[..., Job]]:
+    def make(name: str, processes: int, **given: object) -> Job:
+        folder = tmp_path / name
+        for part in ("config", "output"):
+            (folder / part).mkdir(parents=True)
+        (folder / "model").symlink_to(model_folder)
+        (folder / "dataset").symlink_to(qa)
+        (folder / "rank.py").write_text(RANK)
+        params = wire.unstructure(HuggingFaceTrainParams(**given), "trainer")
+        document = wire.WireDocument(
+            kind="trainer", provider="hf", distribution="tunewright-hf", version=version("tunewright-hf"), params=params
+        )
+        (folder / "config" / "trainer.json").write_text(document.dumps())
+        return Job(folder, processes)
+
+    yield make
+    for child in psutil.Process().children(recursive=True):  # of a test that failed
+        child.kill()
+
+
+def losses(events: list[dict[str, object]]) -> dict[int, float]:
+    return {int(e["step"]): float(e["loss"]) for e in events if e["event"] == "step"}
+
+
+def evaluations(events: list[dict[str, object]]) -> list[float]:
+    return [float(e["eval_loss"]) for e in events if e["event"] == "eval"]
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+@pytest.mark.parametrize("method", [LORA, {}], ids=["lora", "full"])
+def test_any_number_of_ranks_makes_the_same_training(
+    method: dict[str, object], processes: int, job: Callable[..., Job], train, qa: Path, tmp_path: Path
+) -> None:
+    alone = train(tmp_path / "alone", qa, **GIVEN, **method, per_device_train_batch_size=GLOBAL_BATCH)
+    several = job("several", processes, **GIVEN, **method, per_device_train_batch_size=GLOBAL_BATCH // processes)
+    events = several.finish()
+    assert [e["world_size"] for e in events if e["event"] == "start"] == [processes]
+    assert len([e for e in events if e["event"] == "saved"]) == 1, "one rank speaks"
+    assert losses(events).keys() == alone.losses.keys()
+    assert list(losses(events).values()) == pytest.approx(list(alone.losses.values()), abs=1e-5)
+    assert evaluations(events) == pytest.approx([e["eval_loss"] for e in alone.of("eval")], abs=1e-5)
+    assert_every_sample_was_seen_once(several, qa)
+
+
+def assert_every_sample_was_seen_once(done: Job, dataset: Path) -> None:
+    tokenizer = pytest.importorskip("transformers").AutoTokenizer.from_pretrained(done.workspace / "model")
+    rows = [json.loads(line) for line in (dataset / "train.jsonl").read_text().splitlines()]
+    samples = sorted(
+        [*tokenizer(row["prompt"])["input_ids"], *tokenizer(row["completion"])["input_ids"], 1] for row in rows
+    )
+    seen = [s for r in range(done.processes) for s in json.loads((done.workspace / f"seen-{r}").read_text())]
+    assert sorted(s for s in seen if s in samples) == sorted([*samples, *samples]), "once in each of two epochs"
+
+
+def test_a_rank_is_killed_and_the_job_goes_on_to_the_same_bits(job: Callable[..., Job]) -> None:
+    pace = {"save_strategy": "steps", "save_steps": 7, "num_train_epochs": 40, "gradient_accumulation_steps": 2}
+    given = {
+        **GIVEN,
+        **pace,
+        "learning_rate": 1e-3,
+        "per_device_train_batch_size": 4,
+        "lora_config": {"r": 4, "lora_dropout": 0.1},
+    }
+    whole = job("whole", 2, **given)
+    expected = whole.finish()
+    cut = job("cut", 2, **given)
+    run = cut.start()
+    killed_at = kill_a_rank_at(run, 60)
+    assert run.wait(60) == 129, "to be started again"
+    assert not (cut.workspace / "output" / "model").exists()
+    events = cut.finish()
+    assert [e["resumed_from"] for e in events if e["event"] == "start"] == [killed_at // 7 * 7]
+    assert losses(events)
+    assert losses(events).items() <= losses(expected).items()
+    assert evaluations(events) == evaluations(expected)[-len(evaluations(events)) :]
+    assert all(torch.equal(cut.weights[name], w) for name, w in whole.weights.items())
+
+
+def kill_a_rank_at(run: subprocess.Popen[str], step: int) -> int:
+    """Kill -9 rank 1 once the step is made; the last step that was."""
+    last, victim = 0, None
+    for line in run.stdout:
+        event = parse_event(line)
+        if event and event["event"] == "step":
+            last = int(event["step"])
+            if victim is None and last >= step:
+                ranks = psutil.Process(run.pid).children(recursive=True)
+                victim = next(p for p in ranks if p.environ().get("RANK") == "1")
+                victim.kill()
+    assert victim is not None
+    return last
+
+
+def test_a_loss_that_is_no_number_ends_the_job_for_good(job: Callable[..., Job]) -> None:
+    bad = job("bad", 2, **{**GIVEN, "learning_rate": 1e30, "max_grad_norm": 0.0})
+    run = bad.start()
+    run.communicate(timeout=200)
+    assert run.returncode == 64
+    assert "the loss became nan" in (bad.workspace / ".termination_log").read_text()
