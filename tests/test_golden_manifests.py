@@ -32,14 +32,16 @@ KUBERNETES = "1.34"
 # Long enough to be taken for tokens, so that they are refused wherever they would show.
 HF_TOKEN = "hf_" + "golden" * 6
 S3_KEY_ID, S3_SECRET = "AKIA" + "GOLDEN0123456789", "golden/secret/access/key/of/a/test"
-WANDB_KEY = "golden-wandb-key"
+WANDB_KEY, ACME_TOKEN = "golden-wandb-key", "golden-acme-token"
+LITERALS = (HF_TOKEN, S3_KEY_ID, S3_SECRET, WANDB_KEY, ACME_TOKEN)
 
 CPU = {"cpu": 4, "memory": "16Gi"}
 GPU = {"gpu": 8, "cpu": 64, "memory": "512Gi"}
 
 ACME = """
 import attrs
-from tunewright import DatasetProvider, SecretRef, hookimpl, secret
+from tunewright import DatasetProvider, ModelProvider, SecretRef, hookimpl, secret
+from tunewright.outputs import OutputTarget
 
 @attrs.frozen(kw_only=True)
 class AcmeDataset(DatasetProvider):
@@ -48,9 +50,21 @@ class AcmeDataset(DatasetProvider):
 
     def download_dataset(self, target): ...
 
+@attrs.frozen(kw_only=True)
+class AcmeModel(OutputTarget, ModelProvider):
+    token: str | SecretRef | None = secret(env="ACME_TOKEN")
+
+    def download_model(self, target): ...
+
+    def store(self): ...
+
 @hookimpl
 def tunewright_dataset_provider():
     return AcmeDataset
+
+@hookimpl
+def tunewright_model_provider():
+    return AcmeModel
 """
 
 
@@ -79,7 +93,8 @@ def three_workers_read_write_many(client):
 
 def three_workers_ephemeral(client):
     storage = {"size": "100Gi", "access_modes": ["ReadWriteOnce"]}
-    return fine_tuning(client, "ephemeral", num_workers=3, storage=storage, output="s3://bucket/models/ephemeral")
+    output = {"provider": "acme", "uri": "acme://results/ephemeral", "token": ACME_TOKEN}
+    return fine_tuning(client, "ephemeral", num_workers=3, storage=storage, output=output)
 
 
 def read_only_claim(client):
@@ -197,9 +212,8 @@ def pod_overrides(client):
 
 def lifecycle(client):
     env = {"TUNEWRIGHT_GRACE": "120", "PYTHONPATH": "/opt/extra"}
-    return fine_tuning(
-        client, "lifecycle", output="hf://org/tuned", ttl=3600, deadline=86400, suspend=True, max_restarts=0, env=env
-    )
+    life = {"ttl": 3600, "deadline": 86400, "suspend": True, "max_restarts": 0}
+    return fine_tuning(client, "lifecycle", output="pvc://results/tuned", env=env, **life)
 
 
 def plugin_that_is_installed(client):
@@ -380,7 +394,10 @@ def test_every_name_refers_to_something(client: TrainingClient, case) -> None:
     job, *others = case(client)
     template = template_of(job)
     made = {(d["kind"], d["metadata"]["name"]): d for d in others}
-    existing_claims, existing_secrets = {"prepared", "models", "data", "shared"}, {"hub", "aws", "wandb", "acme"}
+    existing_claims, existing_secrets = (
+        {"prepared", "models", "data", "shared", "results"},
+        {"hub", "aws", "wandb", "acme"},
+    )
     names = [c["name"] for c in containers_of(template)]
     assert len(names) == len(set(names))
     assert "pytorch" in names
@@ -415,12 +432,12 @@ def test_the_yaml_says_what_the_documents_say(client: TrainingClient, case) -> N
 def test_no_literal_secret_is_in_the_yaml_nor_in_a_repr(client: TrainingClient, case) -> None:
     manifests = case(client)
     for text in (manifests.to_yaml(), repr(manifests), json.dumps(list(manifests))):
-        assert not [s for s in (HF_TOKEN, S3_KEY_ID, S3_SECRET, WANDB_KEY) if s in text]
+        assert not [literal for literal in LITERALS if literal in text]
 
 
 def test_literal_secrets_are_where_submit_needs_them(client: TrainingClient) -> None:
-    revealed = json.dumps(secrets_literal(client).reveal())
-    assert all(s in revealed for s in (HF_TOKEN, S3_KEY_ID, S3_SECRET, WANDB_KEY))
+    revealed = json.dumps(secrets_literal(client).reveal() + three_workers_ephemeral(client).reveal())
+    assert all(literal in revealed for literal in LITERALS)
 
 
 @each_case
