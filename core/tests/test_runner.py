@@ -19,11 +19,11 @@ from tunewright import runner
 FILE = Path(runner.__file__)
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
 
-READY_THEN_WAIT = "import time; print('ready', flush=True); time.sleep(1000)"
+READY_THEN_WAIT = "import time; print('ready', flush=True); time.sleep(300)"
 IGNORES_TERM = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + READY_THEN_WAIT
 # A grandchild in a session of its own, as torchrun's ranks are.
 WITH_ORPHAN = (
-    "import subprocess, sys, time; p = subprocess.Popen(['sleep', '1000'], start_new_session=True, stdout=subprocess.DEVNULL);"
+    "import subprocess, sys, time; p = subprocess.Popen(['sleep', '300'], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL);"
     "print('orphan', p.pid, flush=True); {then}"
 )
 
@@ -85,9 +85,11 @@ def pod(tmp_path: Path) -> Iterator[Pod]:
     found = Pod(tmp_path)
     yield found
     for process in found.processes:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
+        process.kill()
+        process.wait()
+        for stream in (process.stdout, process.stderr):
+            if stream:  # not read to its end: what a failed test leaves behind may hold it open
+                stream.close()
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -368,7 +370,7 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
 
 
 @LINUX
-@pytest.mark.parametrize(("then", "code"), [("sys.exit(0)", 0), ("sys.exit(7)", 129), ("time.sleep(1000)", 143)])
+@pytest.mark.parametrize(("then", "code"), [("sys.exit(0)", 0), ("sys.exit(7)", 129), ("time.sleep(300)", 143)])
 def test_what_the_command_leaves_behind_is_ended(pod: Pod, then: str, code: int) -> None:
     process = pod.python(WITH_ORPHAN.format(then=then))
     orphan = int(ready(process, "orphan").split()[1])
@@ -380,7 +382,7 @@ def test_what_the_command_leaves_behind_is_ended(pod: Pod, then: str, code: int)
 
 @LINUX
 def test_a_killed_run_takes_its_command_with_it(pod: Pod) -> None:
-    process = pod.python("import os; print('pid', os.getpid(), flush=True); import time; time.sleep(1000)")
+    process = pod.python("import os; print('pid', os.getpid(), flush=True); import time; time.sleep(300)")
     pid = int(ready(process, "pid").split()[1])
     assert alive(pid)
     process.kill()
@@ -394,7 +396,7 @@ def test_run_does_not_outlive_the_parent_that_it_is_told_of(pod: Pod) -> None:
         "import os, subprocess, sys; p = subprocess.Popen(sys.argv[1:], env={**os.environ, 'TUNEWRIGHT_PARENT': str(os.getpid())});"
         "print('run', p.pid, flush=True); p.wait()"
     )
-    command = [sys.executable, "-c", code, sys.executable, str(FILE), "--", "sleep", "1000"]
+    command = [sys.executable, "-c", code, sys.executable, str(FILE), "--", "sleep", "300"]
     parent = subprocess.Popen(command, env=pod.env, stdout=subprocess.PIPE, text=True)
     pod.processes.append(parent)
     pid = int(ready(parent, "run").split()[1])
