@@ -96,9 +96,11 @@ class Snapshot(ABC):
 
     Attributes:
         revision: what the URI was resolved to (a commit, a version); None where the source has no revisions.
+        extra_space: bytes that `finish` needs besides the entries; known when they are listed.
     """
 
     revision: str | None = None
+    extra_space: int = 0
 
     @abstractmethod
     def entries(self) -> Iterator[Entry]:

@@ -130,6 +130,7 @@ class _Fetch:
             raise FetchError(
                 cause, remedy="Check the URI, and the patterns if there are some.", code=ExitCode.NOT_FOUND
             )
+        self._files.reserve(self._snapshot.extra_space)
         self._progress.total = total
         return listed
 

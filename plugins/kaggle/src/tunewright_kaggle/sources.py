@@ -3,19 +3,20 @@
 # ruff: noqa: RUF009 - secret() makes an attrs field
 from __future__ import annotations
 
-from pathlib import Path
+from abc import abstractmethod
 from typing import ClassVar
 
 import attrs
 
 from tunewright import DatasetProvider, ModelProvider, SecretRef, secret
-from tunewright.providers import SourceProvider, accept_keywords, renamed
-from tunewright.uris import FilePatterns, check_exclusive, check_together, not_in_this_release, uris_of
-from tunewright_kaggle.uri import parse_dataset, parse_model
+from tunewright.providers import accept_keywords, renamed
+from tunewright.snapshots import Snapshot, SnapshotSource
+from tunewright.uris import FilePatterns, check_exclusive, check_together, uris_of
+from tunewright_kaggle.uri import KaggleHandle, parse_dataset, parse_model
 
 
 @attrs.frozen(kw_only=True, slots=False)  # without slots it can be mixed into providers, which have theirs
-class KaggleSource(FilePatterns, SourceProvider):
+class KaggleSource(FilePatterns, SnapshotSource):
     """What the model and the dataset provider share. Give `api_token`, or `username` and `key` of a kaggle.json.
 
     Attributes:
@@ -37,8 +38,16 @@ class KaggleSource(FilePatterns, SourceProvider):
         check_together(self, "username", "key")
         check_exclusive(self, "api_token", "key")
 
-    def _parse(self, uri: str, field: str) -> object:
-        raise NotImplementedError
+    def snapshot(self) -> Snapshot:
+        """See `tunewright_kaggle.snapshot`."""
+        from tunewright_kaggle.api import Account
+        from tunewright_kaggle.snapshot import KaggleSnapshot
+
+        account = Account(api_token=_text(self.api_token), username=_text(self.username), key=_text(self.key))
+        return KaggleSnapshot(self._parse(self.uri, "uri"), account, self.selects)
+
+    @abstractmethod
+    def _parse(self, uri: str, field: str) -> KaggleHandle: ...
 
 
 @accept_keywords(renamed(model="uri"))
@@ -46,12 +55,8 @@ class KaggleSource(FilePatterns, SourceProvider):
 class KaggleModelParams(KaggleSource, ModelProvider):
     """A variation of a model. `model=` is taken for `uri=`."""
 
-    def _parse(self, uri: str, field: str) -> object:
+    def _parse(self, uri: str, field: str) -> KaggleHandle:
         return parse_model(uri, field)
-
-    def download_model(self, target: Path) -> None:  # noqa: ARG002 - the base's signature
-        """Comes with a later release."""
-        raise not_in_this_release(self.uri)
 
 
 @accept_keywords(renamed(dataset="uri"))
@@ -59,9 +64,10 @@ class KaggleModelParams(KaggleSource, ModelProvider):
 class KaggleDatasetParams(KaggleSource, DatasetProvider):
     """A dataset, or the data of a competition. `dataset=` is taken for `uri=`."""
 
-    def _parse(self, uri: str, field: str) -> object:
+    def _parse(self, uri: str, field: str) -> KaggleHandle:
         return parse_dataset(uri, field)
 
-    def download_dataset(self, target: Path) -> None:  # noqa: ARG002 - the base's signature
-        """Comes with a later release."""
-        raise not_in_this_release(self.uri)
+
+def _text(secret: str | SecretRef | None) -> str | None:
+    """A secret in the container, where each has become text."""
+    return secret if isinstance(secret, str) else None
