@@ -14,6 +14,7 @@ from __future__ import annotations
 import io
 import os
 import pty
+import re
 import shlex
 import struct
 import sys
@@ -37,7 +38,7 @@ def run(command: list[str]) -> pyte.Screen:
     pid, terminal = pty.fork()
     if pid == 0:
         os.environ.update(TERM="xterm-256color", COLUMNS=str(COLUMNS), LINES=str(ROWS))
-        os.execvp(command[0], command)
+        os.execvp(command[0], command)  # noqa: S606 - no shell is wanted
     ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
     while chunk := _read(terminal):
         sys.stdout.buffer.write(chunk)
@@ -80,7 +81,7 @@ def _line(screen: pyte.Screen, row: int) -> Text:
 def _color(name: str) -> Color | None:
     if name == "default":
         return None
-    is_rgb = len(name) == 6 and all(c in "0123456789abcdef" for c in name)
+    is_rgb = re.fullmatch(r"[0-9a-f]{6}", name)
     return Color.parse(f"#{name}" if is_rgb else {"brown": "yellow"}.get(name, name))
 
 

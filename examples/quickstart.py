@@ -25,7 +25,7 @@ MODULES = """
     math os os.path pathlib pickle platform pprint queue random re sched secrets shelve shlex shutil signal socket
     statistics string struct subprocess sys tempfile textwrap threading time timeit types urllib.parse urllib.request
     warnings weakref webbrowser zipfile zlib zoneinfo
-""".split()
+"""
 LEAST_PAIRS = 2_000
 VOCABULARY = 4_096
 
@@ -33,7 +33,7 @@ VOCABULARY = 4_096
 QUESTIONS = {
     "function": ("What does {name} do?", "What is {name} for?", "Explain {name}.", "Describe {name}."),
     "class": ("What is {name}?", "What is {name} for?", "Explain {name}.", "Describe {name}."),
-    "module": ("What is the module {name} for?", "What is in the module {name}?", "Explain {name}.", "Describe {name}."),
+    "module": ("What does the module {name} do?", "What is {name} for?", "Explain {name}.", "Describe {name}."),
 }
 
 CHAT_TEMPLATE = (
@@ -68,7 +68,7 @@ def documented() -> Iterator[tuple[str, str, str]]:
 
 def public_things() -> Iterator[tuple[str, str, object]]:
     """Name, kind and object: the modules, their functions and classes, and the classes' methods."""
-    for module_name in MODULES:
+    for module_name in MODULES.split():
         module = importlib.import_module(module_name)
         yield module_name, "module", module
         prefix = "" if module_name == "builtins" else f"{module_name}."
@@ -102,7 +102,7 @@ def question_answer_pairs() -> tuple[list[Pair], list[Pair]]:
         train += [(question, answer) for question in asked]
         held_out += [(kept, answer)] if number % 8 == 0 else []
     if len(train) < LEAST_PAIRS:
-        raise SystemExit(f"Only {len(train)} docstrings were found: is this Python run with -OO, or without its library?")
+        raise SystemExit(f"Only {len(train)} pairs were found: does Python run with -OO, which removes docstrings?")
     return train, held_out
 
 
@@ -119,13 +119,15 @@ def make_model(folder: Path, pairs: list[Pair]) -> int:
     """Train the tokenizer, make the model, save both as one folder; returns the number of the model's parameters."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     tokenizer = make_tokenizer(text for pair in pairs for text in pair)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=256,
-        intermediate_size=640,
-        num_hidden_layers=4,
+        intermediate_size=1536,
+        num_hidden_layers=2,
         num_attention_heads=4,
         max_position_embeddings=256,
         bos_token_id=None,
