@@ -71,6 +71,9 @@ def build_arguments(
         remedy = "Give eval_dataset=…, or a dataset with a validation or test split, or leave eval_strategy out."
         value = given["eval_strategy"]
         raise RequestError("has nothing to evaluate on", field="eval_strategy", value=value, remedy=remedy)
+    if given.get("push_to_hub") and not given.get("hub_model_id"):
+        remedy = "Give hub_model_id='org/name', or leave push_to_hub out."
+        raise RequestError("does not say where to", field="push_to_hub", value=True, remedy=remedy)
     ours = {
         "report_to": "none",
         "disable_tqdm": True,

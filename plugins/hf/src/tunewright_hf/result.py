@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
+import huggingface_hub
 import torch
 import transformers
 
@@ -39,6 +40,8 @@ def save(trainer: transformers.Trainer, params: HuggingFaceTrainParams, run: Tra
         _finish(stage, trainer, card(trainer, params, run, data))
         shutil.rmtree(run.result, ignore_errors=True)
         stage.rename(run.result)
+        if trainer.args.push_to_hub:
+            push(trainer, run.result)
         run.emit({"event": "saved", "path": str(run.result)})
 
 
@@ -46,7 +49,7 @@ def _write_model(trainer: transformers.Trainer, params: HuggingFaceTrainParams, 
     if trainer.is_fsdp_enabled:  # the shards of all ranks become one model, as transformers' documentation does it
         trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
     if not params.merge:
-        trainer.save_model(str(stage))
+        trainer.save_model(str(stage), _internal_call=True)  # else it would push the checkpoints' folder
     elif trainer.args.should_save:
         trainer.model.merge_and_unload().save_pretrained(stage)
         trainer.processing_class.save_pretrained(stage)
@@ -57,6 +60,15 @@ def _finish(stage: Path, trainer: transformers.Trainer, text: str) -> None:
     if trainer.model.generation_config is not None:
         trainer.model.generation_config.save_pretrained(stage)
     (stage / "README.md").write_text(text, encoding="utf-8")
+
+
+def push(trainer: transformers.Trainer, folder: Path) -> None:
+    """Upload the result to the Hub, after what the Trainer itself may still be uploading of the checkpoints."""
+    trainer._finish_current_push()
+    args = trainer.args
+    huggingface_hub.HfApi(token=args.hub_token).upload_folder(
+        repo_id=trainer.hub_model_id, folder_path=folder, revision=args.hub_revision, commit_message="End of training"
+    )
 
 
 def answer_samples(trainer: transformers.Trainer, prompts: tuple[str, ...], encoder: Encoder, run: TrainRun) -> None:

@@ -1,0 +1,51 @@
+"""The plugin's page: its rows are rows of the format that it says, and its Python runs."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tunewright_hf import DataParams, HuggingFaceTrainParams
+from tunewright_hf.inputs import check_dataset
+
+PAGE = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+
+
+@pytest.mark.parametrize(("form", "rows"), zip(["text", "prompt_completion", "chat"], blocks("jsonl"), strict=True))
+def test_the_rows_are_of_their_format(
+    form: str, rows: str, dataset_of: Callable[..., Path], train, tmp_path: Path
+) -> None:
+    dataset = dataset_of([json.loads(line) for line in rows.splitlines()])
+    assert check_dataset(dataset, DataParams(), "dataset") == form
+    assert len(train(tmp_path / "out", dataset, max_steps=1).losses) == 1
+
+
+def test_the_job_file_and_the_python_say_the_same() -> None:
+    import yaml
+
+    code = blocks("python")[0].partition("TrainingClient(backend")[0]
+    spoken: dict[str, object] = {}
+    exec(code, spoken)
+    written = yaml.safe_load(blocks("yaml")[0])["trainer"]
+    assert written.pop("provider") == "hf"
+    assert HuggingFaceTrainParams(**written) == spoken["trainer"]
+
+
+def test_every_field_that_the_page_says_is_set_by_tunewright_is_refused() -> None:
+    from tunewright_hf import TrainingArguments
+
+    sentence = re.search(r"Tunewright sets (.*?), and refuses them", PAGE, re.DOTALL)[1]
+    assert set(re.findall(r"`(\w+)`", sentence)) == set(TrainingArguments.managed)
+
+
+def test_the_page_names_every_parameter() -> None:
+    import attrs
+
+    names = [a.name for cls in (DataParams, HuggingFaceTrainParams) for a in attrs.fields(cls)]
+    assert [name for name in names if name != "packing" and name not in PAGE] == []
