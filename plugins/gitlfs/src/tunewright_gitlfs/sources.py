@@ -4,21 +4,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import ClassVar
 
 import attrs
 
 from tunewright import DatasetProvider, ModelProvider, RequestError, SecretRef, secret
-from tunewright.providers import SourceProvider, accept_keywords, renamed
+from tunewright.providers import accept_keywords, renamed
 from tunewright.secret import refuse_literal_tokens
+from tunewright.snapshots import Snapshot, SnapshotSource
 from tunewright.uris import (
     check_exclusive,
     check_patterns,
     check_text,
     check_together,
     from_uri_or_field,
-    not_in_this_release,
     patterns,
     ref_problem,
     uris_of,
@@ -63,7 +62,7 @@ def _check_known_hosts(instance: object, attribute: attrs.Attribute[str | None],
 
 
 @attrs.frozen(kw_only=True, slots=False)  # without slots it can be mixed into providers, which have theirs
-class GitLFSSource(SourceProvider):
+class GitLFSSource(SnapshotSource):
     """What the model and the dataset provider share. Field names are git's and git-lfs'.
 
     For https give `token`, or `username` and `password`; for ssh give `ssh_private_key` and `known_hosts`.
@@ -71,8 +70,9 @@ class GitLFSSource(SourceProvider):
     Attributes:
         ref: branch, tag or commit, as `@ref` in the URI; None is the remote's default branch.
         path: folder within the repository, as `#folder` in the URI; None is all of it.
-        include: patterns of the paths whose LFS objects are fetched; none: all.
-        exclude: patterns of the paths whose LFS objects are not fetched.
+        include: patterns of the LFS files that are fetched, as gitignore(5) has them, relative to `path`; none: all.
+            Files that are not in LFS are fetched in any case.
+        exclude: patterns of the files that are left out, in LFS or not.
         token: an access token of the server.
         username: with `password`, for servers without tokens.
         password: see `username`.
@@ -104,6 +104,22 @@ class GitLFSSource(SourceProvider):
         """What `uri`, `ref` and `path` name together."""
         return self._source(self.uri, f"{type(self).__name__}.uri")
 
+    def snapshot(self) -> Snapshot:
+        """The container half: fetch the commit without its files."""
+        from tunewright_gitlfs.origin import HttpOrigin, Origin, SshOrigin
+        from tunewright_gitlfs.snapshot import GitSnapshot
+        from tunewright_launcher.http import Http
+
+        source, http = self.source, Http()
+        origin: Origin
+        if source.transport == "ssh":
+            origin = SshOrigin(source, key=_literal(self.ssh_private_key), known_hosts=self.known_hosts)
+        else:
+            token, username, password = map(_literal, (self.token, self.username, self.password))
+            origin = HttpOrigin(source, http, token=token, username=username, password=password)
+        patterns = {"include": self.include, "exclude": self.exclude}
+        return GitSnapshot(origin, http, ref=source.ref, folder=source.folder, **patterns)
+
     def _source(self, uri: str, field: str) -> GitSource:
         named, cls = parse_uri(uri, field), type(self).__name__
         ref = from_uri_or_field(named.ref, self.ref, field=f"{cls}.ref", uri=uri)
@@ -119,21 +135,18 @@ class GitLFSSource(SourceProvider):
                 raise RequestError(problem, field=f"{type(self).__name__}.{name}", remedy=f"Give {fit}.")
 
 
+def _literal(value: str | SecretRef | None) -> str | None:
+    """A secret as the container has it: there it is no reference any more."""
+    return value if isinstance(value, str) else None
+
+
 @accept_keywords(_other_spellings("model"))
 @attrs.frozen(kw_only=True)
 class GitLFSModelParams(GitLFSSource, ModelProvider):
     """A model in a git repository. `model=` is taken for `uri=`."""
-
-    def download_model(self, target: Path) -> None:  # noqa: ARG002 - the base's signature
-        """Comes with a later release."""
-        raise not_in_this_release(self.uri)
 
 
 @accept_keywords(_other_spellings("dataset"))
 @attrs.frozen(kw_only=True)
 class GitLFSDatasetParams(GitLFSSource, DatasetProvider):
     """A dataset in a git repository. `dataset=` is taken for `uri=`."""
-
-    def download_dataset(self, target: Path) -> None:  # noqa: ARG002 - the base's signature
-        """Comes with a later release."""
-        raise not_in_this_release(self.uri)

@@ -1,0 +1,217 @@
+"""The LFS batch API: where the contents of pointers are to be had.
+
+See git-lfs' docs/api/batch.md. Objects are asked for a hundred at a time, when the first of them is wanted; what is said
+holds for a while, and is then asked for anew.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlsplit
+
+import attrs
+
+from tunewright import ExitCode, FetchError
+from tunewright_gitlfs.origin import LfsApi, Origin
+from tunewright_gitlfs.pointers import Pointer
+from tunewright_launcher.http import Headers, Http, HttpRequest, refusal, retry_after, shown
+
+BATCH = 100
+_FRESH = 5.0  # seconds for which an action that is refused is not too old
+_KEPT = 64  # batches whose actions are kept: hundreds of bytes for each object
+_JSON = "application/vnd.git-lfs+json"
+_LONGEST_ANSWER = 16 << 20
+_QUOTA = (507, 509)  # insufficient storage; bandwidth limit exceeded, which no RFC has
+_MISSING = (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
+_DENIED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+
+
+@attrs.frozen(kw_only=True)
+class Action:
+    """How an object is to be had.
+
+    Attributes:
+        request: the GET.
+        expires_at: time on the monotonic clock after which it is asked for anew.
+    """
+
+    request: HttpRequest
+    expires_at: float
+
+
+class Batch:
+    """Objects that are asked for together; may be used by many threads.
+
+    Args:
+        lfs: who is asked.
+        pointers: the objects.
+    """
+
+    def __init__(self, lfs: Lfs, pointers: Iterable[Pointer]) -> None:
+        self._lfs = lfs
+        self._pointers = tuple(pointers)
+        self._lock = threading.Lock()
+        self._actions: Mapping[str, Action] = {}
+        self._asked_at = float("-inf")
+
+    def action(self, oid: str) -> Action:
+        """How this object is to be had.
+
+        Raises:
+            FetchError: the server does not give it.
+        """
+        with self._lock:  # one thread asks for all
+            action = self._actions.get(oid)
+            if action is None or time.monotonic() > action.expires_at:
+                self._asked_at = time.monotonic()
+                actions = self._actions = self._lfs.ask(self._pointers)
+                self._lfs.keep(self)
+                action = actions[oid]
+            return action
+
+    def forget(self) -> None:
+        """Ask anew when one is wanted again."""
+        self._actions = {}
+
+    def renew(self, oid: str, refused: Action) -> bool:
+        """An action was refused: whether it may only have been too old, and another one is worth a try."""
+        with self._lock:
+            if self._actions.get(oid) is not refused:
+                return True  # another thread has been here
+            if time.monotonic() < self._asked_at + _FRESH:
+                return False
+            self.forget()
+            return True
+
+
+class Lfs:
+    """The LFS of an origin.
+
+    Args:
+        origin: whose LFS it is.
+        http: sends requests.
+    """
+
+    def __init__(self, origin: Origin, http: Http) -> None:
+        self._origin = origin
+        self._http = http
+        self._recent: deque[Batch] = deque()
+        self._lock = threading.Lock()
+
+    def keep(self, batch: Batch) -> None:
+        """A batch has its actions; one that has had them for long must ask again."""
+        with self._lock:
+            self._recent.append(batch)
+            if len(self._recent) > _KEPT:
+                self._recent.popleft().forget()
+
+    def ask(self, pointers: Iterable[Pointer]) -> Mapping[str, Action]:
+        """How these objects are to be had, by oid.
+
+        Raises:
+            FetchError: NOT_FOUND, NO_PERMISSION, BAD_DATA: it does not have, or give, one of them.
+        """
+        wanted = {pointer.oid: pointer for pointer in pointers}
+        api, answer = self._post({"oid": p.oid, "size": p.size} for p in wanted.values())
+        now = time.monotonic()
+        try:
+            if answer.get("transfer", "basic") != "basic":
+                raise _malformed(api, f"the transfer {answer['transfer']!r}, which was not offered")
+            found = {str(o["oid"]): _action(api, o, now) for o in answer["objects"]}
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
+            raise _malformed(api, f"what cannot be read ({type(error).__name__})") from error
+        if missing := wanted.keys() - found.keys():
+            raise _malformed(api, f"nothing about the object {min(missing)}")
+        return found
+
+    def _post(self, objects: Iterable[Mapping[str, object]]) -> tuple[LfsApi, dict[str, Any]]:
+        asked = {"operation": "download", "transfers": ["basic"], "hash_algo": "sha256", "objects": list(objects)}
+        for refused in (False, True):
+            api = self._origin.lfs(refused=refused)
+            headers = {**api.headers, "Accept": _JSON, "Content-Type": _JSON}
+            url, body = f"{api.url}/objects/batch", json.dumps(asked).encode()
+            response, _ = self._http.send(HttpRequest(url=url, headers=headers, method="POST", body=body))
+            text = response.read(_LONGEST_ANSWER)
+            self._http.close_unread(response)
+            if response.status != HTTPStatus.UNAUTHORIZED:
+                break
+        if response.status != HTTPStatus.OK:
+            raise _refused(api, response.status, response.headers, text) or refusal(f"LFS at {shown(url)}", response)
+        try:
+            return api, dict(json.loads(text))
+        except (TypeError, ValueError) as error:
+            raise _malformed(api, "what is no JSON") from error
+
+
+def _action(api: LfsApi, answer: Mapping[str, Any], now: float) -> Action:
+    if error := answer.get("error"):
+        raise _object_error(api, str(answer["oid"]), int(error.get("code", 0)), str(error.get("message", "")))
+    download = answer["actions"]["download"]
+    url, headers = str(download["href"]), {str(k): str(v) for k, v in (download.get("header") or {}).items()}
+    own, other = urlsplit(api.url), urlsplit(url)
+    if other.scheme not in ("http", "https") or (own.scheme == "https" and other.scheme == "http"):
+        raise _malformed(api, f"the address {shown(url)}, which is not encrypted")
+    if not all(f"{name}{value}".isprintable() for name, value in headers.items()):
+        raise _malformed(api, "headers that cannot be sent")
+    # Our credential is for the LFS server itself, where it does not give another one.
+    is_own = (own.scheme, own.netloc) == (other.scheme, other.netloc)
+    if is_own and not answer.get("authenticated") and "authorization" not in map(str.lower, headers):
+        headers = {**api.headers, **headers}
+    return Action(request=HttpRequest(url=url, headers=headers), expires_at=now + _life(download))
+
+
+def _life(download: Mapping[str, Any]) -> float:
+    """Seconds for which an action is used: somewhat less than it lasts."""
+    life = float(download.get("expires_in") or 0)
+    if life <= 0 and (until := download.get("expires_at")):
+        moment = dt.datetime.fromisoformat(str(until))
+        life = moment.timestamp() - time.time() if moment.year > 1 else 0  # Go's zero time means never
+    return 0.8 * life if life > 0 else float("inf")
+
+
+def _object_error(api: LfsApi, oid: str, code: int, message: str) -> FetchError:
+    cause = f"LFS at {shown(api.url)} does not give the object {oid}: {code} {_short(message)}."
+    if code in _DENIED or code in _QUOTA:
+        remedy = "Give a credential that may read it; if a quota is used up, have it raised."
+        return FetchError(cause, remedy=remedy, code=ExitCode.NO_PERMISSION)
+    if code in _MISSING:
+        remedy = "Have it pushed with `git lfs push --all`, or leave its file out with exclude=."
+        return FetchError(cause, remedy=remedy, code=ExitCode.NOT_FOUND)
+    if code == HTTPStatus.TOO_MANY_REQUESTS or code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return FetchError(cause, remedy="It is tried again.", code=ExitCode.UNAVAILABLE)
+    return FetchError(cause, remedy="Ask who runs the server.", code=ExitCode.BAD_DATA)
+
+
+def _refused(api: LfsApi, status: int, headers: Headers, body: bytes) -> FetchError | None:
+    """What a refused batch means; None for what such a status means everywhere."""
+    cause = f"LFS at {shown(api.url)} has refused with {status}: {_message(body)}."
+    if status in _DENIED or status in _QUOTA:
+        remedy = "Give a credential that may read it; if a quota is used up, have it raised."
+        return FetchError(cause, remedy=remedy, code=ExitCode.NO_PERMISSION, retry_after=retry_after(headers))
+    if status in _MISSING:
+        remedy = "The repository has LFS files, and its server no LFS: look whether LFS is enabled there."
+        return FetchError(cause, remedy=remedy, code=ExitCode.NOT_FOUND)
+    return None
+
+
+def _message(body: bytes) -> str:
+    try:
+        return _short(str(json.loads(body)["message"]))
+    except (ValueError, TypeError, KeyError):
+        return "no reason given"
+
+
+def _short(text: str) -> str:
+    return "".join(c for c in text if c.isprintable())[:200].rstrip(" .")
+
+
+def _malformed(api: LfsApi, what: str) -> FetchError:
+    cause = f"LFS at {shown(api.url)} has answered with {what}."
+    return FetchError(cause, remedy="Ask who runs the server, or what stands between.", code=ExitCode.BAD_DATA)

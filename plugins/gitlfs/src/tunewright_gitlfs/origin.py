@@ -1,0 +1,272 @@
+"""The origin of a repository: how git and LFS reach it, and what they may show it.
+
+A credential goes to the origin alone: to git in variables of its environment, bound to the origin's address, and to LFS in
+headers of requests to that address. It is never in an argument, a URL or a file, but for an ssh key, which ssh takes from
+nowhere else.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import re
+import shlex
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from http import HTTPStatus
+from http.client import HTTPResponse
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import quote, unquote, urlsplit
+
+import attrs
+
+from tunewright import ExitCode, FetchError
+from tunewright_gitlfs.failures import failure
+from tunewright_gitlfs.uri import GitSource
+from tunewright_launcher.http import Http, HttpRequest, refusal
+
+_REFS = "/info/refs?service=git-upload-pack"
+_SSH = ("ssh", "-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=30")
+_SSH_ALIVE = ("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=3")
+_NO_SUCH_COMMAND = 127
+_LONGEST_WAIT = 60.0  # seconds for `git-lfs-authenticate`
+
+
+@attrs.frozen(kw_only=True)
+class LfsApi:
+    """Where LFS is asked for objects.
+
+    Attributes:
+        url: of the API, without a slash at its end.
+        headers: what it is shown: credentials.
+        expires_at: time on the monotonic clock after which the headers are worth nothing.
+    """
+
+    url: str
+    headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    expires_at: float = float("inf")
+
+
+class Origin(Protocol):
+    """One repository on one server.
+
+    Attributes:
+        url: as git takes it.
+    """
+
+    @property
+    def url(self) -> str:
+        """The remote's URL."""
+
+    def git_environment(self) -> AbstractContextManager[Mapping[str, str]]:
+        """Variables for git, while it speaks to the origin."""
+
+    def git_config(self) -> Mapping[str, str]:
+        """Settings for git, while it speaks to the origin."""
+
+    def lfs(self, *, refused: bool = False) -> LfsApi:
+        """Where its LFS is.
+
+        Args:
+            refused: what was given before was not accepted.
+
+        Raises:
+            FetchError: there is nothing else to give.
+        """
+
+
+class HttpOrigin:
+    """An origin that is reached over http or https.
+
+    It is asked for its refs once, as git would ask, before git is: that tells a missing repository from a refused
+    credential, and follows redirects by the rule that a credential stays with its host.
+
+    Args:
+        source: what the URI names.
+        http: sends requests.
+        token: an access token.
+        username: with `password`.
+        password: see `username`.
+
+    Raises:
+        FetchError: NO_PERMISSION, NOT_FOUND, UNAVAILABLE, …: the origin does not let it be read.
+    """
+
+    def __init__(
+        self, source: GitSource, http: Http, *, token: str | None, username: str | None, password: str | None
+    ) -> None:
+        self._source = source
+        self._http = http
+        self._offers = _offers(token, username, password)
+        self.url = self._find()
+
+    def git_environment(self) -> AbstractContextManager[Mapping[str, str]]:
+        """See `Origin.git_environment`."""
+        return contextlib.nullcontext({})
+
+    def git_config(self) -> Mapping[str, str]:
+        """See `Origin.git_config`. The header is for URLs of the origin's host and port, and for no others."""
+        headers = self._headers()
+        return {
+            f"http.{self._source.transport}://{self._source.host}/.extraHeader": f"{name}: {value}"
+            for name, value in headers.items()
+        }
+
+    def lfs(self, *, refused: bool = False) -> LfsApi:
+        """See `Origin.lfs`. No file of the repository has a say in it: a `.lfsconfig` could name any host."""
+        if refused and not self._next_offer():
+            raise self._denied(f"The LFS of {self._source.url} does not let its objects be read.")
+        own = _host_of(self.url) == _host_of(self._source.url)
+        return LfsApi(url=_lfs_url(self.url), headers=self._headers() if own else {})
+
+    def _headers(self) -> Mapping[str, str]:
+        return {"Authorization": self._offers[0]} if self._offers else {}
+
+    def _next_offer(self) -> bool:
+        """Some servers take a token as a password, and others as what it is. Whether there is another way to show it."""
+        if not self._offers[1:]:
+            return False
+        self._offers.pop(0)
+        return True
+
+    def _find(self) -> str:
+        """The repository's URL, after redirects."""
+        while True:
+            headers = {**self._headers(), "Git-Protocol": "version=2", "Accept": "*/*"}
+            response, url = self._http.send(HttpRequest(url=f"{self._source.url}{_REFS}", headers=headers))
+            self._http.close_unread(response)
+            if response.status != HTTPStatus.UNAUTHORIZED or not self._next_offer():
+                break
+        if response.status >= HTTPStatus.BAD_REQUEST:
+            raise self._refused(response)
+        return url.partition("/info/refs")[0]
+
+    def _refused(self, response: HTTPResponse) -> FetchError:
+        general = refusal(f"The repository {self._source.url}", response)
+        if general.code is ExitCode.NO_PERMISSION:
+            return self._denied(general.cause)
+        if general.code is ExitCode.NOT_FOUND:
+            remedy = "Check the URI. A private repository looks like this to who may not read it: give token=."
+            return FetchError(general.cause, remedy=remedy, code=ExitCode.NOT_FOUND)
+        return general
+
+    def _denied(self, cause: str) -> FetchError:
+        remedy = (
+            "The credential is wrong, has expired, or may not read this repository: give another one."
+            if self._offers
+            else "Give token=, or username= and password=; or the repository does not exist."
+        )
+        return FetchError(cause, remedy=remedy, code=ExitCode.NO_PERMISSION)
+
+
+class SshOrigin:
+    """An origin that is reached over ssh; its LFS over HTTP, with what `git-lfs-authenticate` on the server says.
+
+    Args:
+        source: what the URI names.
+        key: the text of a private key; None for those that ssh finds by itself.
+        known_hosts: the text of a known_hosts file; None for ssh's own.
+    """
+
+    def __init__(self, source: GitSource, *, key: str | None, known_hosts: str | None) -> None:
+        self._source = source
+        self._key = key
+        self._known_hosts = known_hosts
+        self._api: LfsApi | None = None
+        self.url = source.url
+
+    @contextlib.contextmanager
+    def git_environment(self) -> Iterator[Mapping[str, str]]:
+        """See `Origin.git_environment`."""
+        with self._ssh() as ssh:
+            yield {"GIT_SSH_COMMAND": shlex.join(ssh), "GIT_SSH_VARIANT": "ssh"}
+
+    def git_config(self) -> Mapping[str, str]:
+        """See `Origin.git_config`."""
+        return {}
+
+    def lfs(self, *, refused: bool = False) -> LfsApi:
+        """See `Origin.lfs` and git-lfs' docs/api/authentication.md."""
+        if self._api is None or refused or time.monotonic() > self._api.expires_at:
+            self._api = self._authenticate()
+        return self._api
+
+    def _authenticate(self) -> LfsApi:
+        parts = urlsplit(self._source.url)
+        user = f"{parts.username}@" if parts.username else ""
+        port = ["-p", str(parts.port)] if parts.port else []
+        command = f"git-lfs-authenticate {shlex.quote(unquote(parts.path))} download"
+        what = f"Asking {self._source.host} for access to the LFS of {unquote(parts.path)}"
+        with self._ssh() as ssh:
+            argv = [*ssh, *port, "--", f"{user}{parts.hostname}", command]
+            try:
+                done = subprocess.run(
+                    argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=_LONGEST_WAIT
+                )
+            except subprocess.TimeoutExpired:
+                raise failure(what, "ssh: the answer has timed out") from None
+        if done.returncode == _NO_SUCH_COMMAND:
+            return LfsApi(url=_lfs_url(f"https://{parts.hostname}{quote(unquote(parts.path))}"))
+        if done.returncode != 0:
+            raise failure(what, done.stderr.decode(errors="replace"))
+        return _read_access(what, done.stdout)
+
+    @contextlib.contextmanager
+    def _ssh(self) -> Iterator[list[str]]:
+        """The beginning of ssh's arguments, while its key is in a file that nobody else can read."""
+        with tempfile.TemporaryDirectory(prefix="tunewright-ssh-") as folder:  # made with mode 0700
+            argv = [*_SSH, *_SSH_ALIVE]
+            if self._known_hosts is not None:
+                _write(hosts := Path(folder, "known_hosts"), self._known_hosts)
+                argv += ["-o", f"UserKnownHostsFile={hosts}", "-o", "GlobalKnownHostsFile=/dev/null"]
+            if self._key is not None:
+                _write(key := Path(folder, "key"), self._key)
+                argv += ["-i", str(key), "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none"]
+            yield argv
+
+
+def _offers(token: str | None, username: str | None, password: str | None) -> list[str]:
+    """Values of an Authorization header, the most usual first."""
+    if token is not None:
+        return [_basic("x-access-token", token), f"Bearer {token}"]
+    if username is not None and password is not None:
+        return [_basic(username, password)]
+    return []
+
+
+def _basic(username: str, password: str) -> str:
+    return f"Basic {base64.b64encode(f'{username}:{password}'.encode()).decode()}"
+
+
+def _lfs_url(remote: str) -> str:
+    """See git-lfs' docs/api/server-discovery.md."""
+    return f"{remote}/info/lfs" if remote.endswith(".git") else f"{remote}.git/info/lfs"
+
+
+def _host_of(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc
+
+
+def _read_access(what: str, output: bytes) -> LfsApi:
+    try:
+        answer = json.loads(output)
+        href, headers, life = str(answer["href"]), dict(answer.get("header") or {}), answer.get("expires_in")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise failure(what, f"malformed answer of git-lfs-authenticate: {type(error).__name__}") from error
+    if re.match(r"https?://", href) is None:
+        raise failure(what, "malformed answer of git-lfs-authenticate: no URL of LFS in it")
+    expires_at = time.monotonic() + 0.8 * float(life) if life else float("inf")
+    return LfsApi(url=href.rstrip("/"), headers=headers, expires_at=expires_at)
+
+
+def _write(path: Path, text: str) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
+        stream.write(f"{text.strip()}\n")

@@ -1,0 +1,174 @@
+"""The container half: a commit's files as a snapshot, LFS objects through the batch API and the others from git."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+import threading
+import weakref
+from collections.abc import Iterable, Iterator
+from io import FileIO
+from pathlib import Path
+
+from tunewright import ExitCode, FetchError
+from tunewright.errors import SourceChanged
+from tunewright.snapshots import Digest, Entry, Reader
+from tunewright_gitlfs.lfs import BATCH, Action, Batch, Lfs
+from tunewright_gitlfs.origin import Origin
+from tunewright_gitlfs.pointers import LARGEST, Pointer, looks_like_pointer, read_pointer
+from tunewright_gitlfs.repository import Blob, Repository
+from tunewright_launcher.files import check_path
+from tunewright_launcher.http import Headers, Http, HttpRequest, HttpSnapshot
+
+_REFUSED = (401, 403, 404, 410)
+
+
+class GitSnapshot(HttpSnapshot):
+    """One commit of a repository, or a folder of it.
+
+    Args:
+        origin: where it comes from.
+        http: sends requests.
+        ref: a branch, a tag or a commit; None for the default branch.
+        folder: what is fetched of the commit; None for all of it.
+        include: patterns of the LFS files that are fetched; none: all.
+        exclude: patterns of what is left out.
+    """
+
+    def __init__(
+        self,
+        origin: Origin,
+        http: Http,
+        *,
+        ref: str | None,
+        folder: str | None,
+        include: Iterable[str],
+        exclude: Iterable[str],
+    ) -> None:
+        super().__init__(http)
+        scratch = tempfile.mkdtemp(prefix="tunewright-git-")
+        self._clean = weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
+        self._lfs = Lfs(origin, http)
+        self._repository = Repository(origin, Path(scratch))
+        self._folder = folder
+        self._include, self._exclude = _one_by_one(include), _one_by_one(exclude)
+        self._batches: list[Batch] = []
+        self._short: list[str] = []  # LFS files that are no longer than a pointer
+        self._thread = threading.local()
+        self.revision: str = self._repository.fetch(ref)
+
+    def entries(self) -> Iterator[Entry]:
+        """See `Snapshot.entries`. Plain files are on this machine once it begins; LFS objects are only looked up."""
+        pointers: list[tuple[str, Pointer]] = []
+        blobs = list(self._repository.check_out(self.revision, self._folder, self._exclude))
+        wanted = self._repository.matching(self._include) if self._include else None
+        for blob in blobs:
+            if (entry := self._plain(blob)) is not None:
+                yield entry
+            elif wanted is None or blob.path in wanted:
+                pointers.append((blob.path, self._pointer(blob)))
+        if wanted is not None and not pointers:
+            cause = f"include= selects no LFS file of {self.revision}."
+            raise FetchError(cause, remedy="Check its patterns; plain files need none.", code=ExitCode.NOT_FOUND)
+        # As the engine takes them, the largest first: what is asked for together is wanted at the same time.
+        pointers.sort(key=lambda item: -item[1].size)
+        for start in range(0, len(pointers), BATCH):
+            group = pointers[start : start + BATCH]
+            self._batches.append(Batch(self._lfs, (pointer for _, pointer in group)))
+            for path, pointer in group:
+                digest = Digest(algorithm="sha256", value=pointer.oid)
+                yield Entry(path=path, size=pointer.size, digests=(digest,), source=str(len(self._batches) - 1))
+
+    def request(self, entry: Entry) -> HttpRequest:
+        """See `HttpSnapshot.request`."""
+        self._thread.action = self._batch(entry).action(_oid(entry))
+        return self._action.request
+
+    def refusal(self, entry: Entry, status: int, headers: Headers, body: bytes) -> FetchError | None:
+        """See `HttpSnapshot.refusal`: what an action led to may be over, and the next one is good."""
+        del headers, body
+        if status in _REFUSED and self._batch(entry).renew(_oid(entry), self._action):
+            cause = f"{entry.path} was answered with {status}: its address may have expired."
+            return FetchError(cause, remedy="LFS is asked for another one.", code=ExitCode.TRY_AGAIN)
+        return None
+
+    @contextlib.contextmanager
+    def open(self, entry: Entry, start: int, stop: int) -> Iterator[Reader]:
+        """See `Snapshot.open`."""
+        if not entry.source:
+            with (self._repository.files / entry.path).open("rb", buffering=0) as file:
+                file.seek(start)
+                yield _Part(file, stop - start)
+            return
+        try:
+            with super().open(entry, start, stop) as reader:
+                yield reader
+        except SourceChanged as error:  # its name is its digest: it cannot change, it can only be wrong
+            remedy = "It was damaged at its source: have it pushed anew."
+            raise FetchError(error.cause, remedy=remedy, code=ExitCode.BAD_DATA) from error
+
+    def finish(self, folder: Path) -> None:
+        """See `Snapshot.finish`: what was committed through LFS twice has a pointer as its contents."""
+        self._clean()
+        for path in self._short:
+            if looks_like_pointer((folder / path).read_bytes()):
+                raise _left_over(path)
+
+    def _plain(self, blob: Blob) -> Entry | None:
+        """The entry of a file that git itself has; None for a pointer."""
+        check_path(blob.path)
+        file = self._repository.files / blob.path
+        size = file.stat().st_size
+        if size <= LARGEST and looks_like_pointer(file.read_bytes()):
+            return None
+        return Entry(path=blob.path, size=size, digests=(Digest(algorithm="git-blob-sha1", value=blob.oid),))
+
+    def _pointer(self, blob: Blob) -> Pointer:
+        pointer = read_pointer((self._repository.files / blob.path).read_bytes())
+        if pointer is None:
+            raise _left_over(blob.path)
+        if pointer.size <= LARGEST:
+            self._short.append(blob.path)
+        return pointer
+
+    def _batch(self, entry: Entry) -> Batch:
+        return self._batches[int(entry.source)]
+
+    @property
+    def _action(self) -> Action:
+        """What this thread was given last."""
+        action: Action = self._thread.action
+        return action
+
+
+class _Part:
+    """A `Reader` of a range of a file on this machine."""
+
+    def __init__(self, file: FileIO, length: int) -> None:
+        self.digests: tuple[Digest, ...] = ()
+        self._file = file
+        self._left = length
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """See `Reader.readinto`."""
+        count = self._file.readinto(buffer[: self._left]) or 0
+        self._left -= count
+        return count
+
+
+def _oid(entry: Entry) -> str:
+    return entry.digests[0].value
+
+
+def _one_by_one(patterns: Iterable[str]) -> tuple[str, ...]:
+    """As git-lfs has it, a pattern may be several with commas between them."""
+    return tuple(part for pattern in patterns for part in pattern.split(",") if part)
+
+
+def _left_over(path: str) -> FetchError:
+    cause = (
+        f"{path} is an LFS pointer whose file cannot be had: it is damaged, of another kind, or was committed twice."
+    )
+    remedy = "Have the file itself committed anew through git-lfs, or leave it out with exclude=."
+    return FetchError(cause, remedy=remedy, code=ExitCode.BAD_DATA)
