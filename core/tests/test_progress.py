@@ -95,6 +95,12 @@ def test_bars_are_drawn_in_a_terminal_and_stay_at_the_end() -> None:
     assert text.endswith(ENDING)
 
 
+def test_the_bar_of_a_finished_training_is_full_also_if_its_last_step_was_not_logged() -> None:
+    logged = [event for event in EVENTS if event["event"] != "step" or int(str(event["step"])) % 7 == 0]
+    text = shown(BarsView, logged, force_terminal=True, color_system=None)
+    assert "100%" in text.rpartition("train")[2]
+
+
 def test_bars_give_the_terminal_back_when_following_is_interrupted() -> None:
     stream = io.StringIO()
     view = BarsView(Console(file=stream, width=80, force_terminal=True))

@@ -137,6 +137,8 @@ class BarsView(LinesView):
                 self._move(f"fetch {item}", size or 1, size or 1, note)
             case {"event": "step"}:
                 self._move("train", summary.step, summary.total_steps, _step_note(summary))
+            case {"event": "saved"} if summary.total_steps:  # the last step need not have been logged
+                self._move("train", summary.total_steps, summary.total_steps, _step_note(summary))
             case _:
                 super().show(event, summary)
 
