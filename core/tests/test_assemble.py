@@ -230,14 +230,19 @@ def test_what_the_images_hold_is_not_installed(plan_of, site, client) -> None:
 
 def test_the_runs_settings_are_in_the_trainers_environment(plan_of) -> None:
     plan = plan_of(
-        num_workers=2, num_procs_per_worker=3, max_restarts=7, deadline=60, output="s3://b/p", env={"A": "$(B) `x`"}
+        num_workers=2,
+        num_procs_per_worker=3,
+        max_restarts=7,
+        deadline=60,
+        output="file:///out",
+        env={"A": "$(B) `x`"},
     )
     expected = {
-        "TUNEWRIGHT_MAX_RESTARTS": "7", "TUNEWRIGHT_DEADLINE": "60", "TUNEWRIGHT_OUTPUT": "s3://b/p",
+        "TUNEWRIGHT_MAX_RESTARTS": "7", "TUNEWRIGHT_DEADLINE": "60", "TUNEWRIGHT_OUTPUT": "file:///out",
         "TUNEWRIGHT_WORLD_SIZE": "6", "A": "$(B) `x`",
     }  # fmt: skip
     assert expected.items() <= dict(plan.main.env).items()
-    elastic = plan_of(elastic=(1, 3), output="s3://b/p")
+    elastic = plan_of(elastic=(1, 3), output="file:///out")
     assert "TUNEWRIGHT_WORLD_SIZE" not in elastic.main.env
     assert "TUNEWRIGHT_DEADLINE" not in elastic.main.env
 
@@ -245,7 +250,7 @@ def test_the_runs_settings_are_in_the_trainers_environment(plan_of) -> None:
 def test_everything_that_the_user_says_of_the_job_reaches_the_plan(plan_of) -> None:
     said = {
         "num_workers": 2, "elastic": (1, 3), "labels": {"a": "b"}, "annotations": {"c": "d"}, "max_restarts": 5, "deadline": 60,
-        "ttl": 30, "suspend": True, "output": "s3://b/p", "pod_overrides": {"spec": {"hostNetwork": True}},
+        "ttl": 30, "suspend": True, "output": "file:///out", "pod_overrides": {"spec": {"hostNetwork": True}},
     }  # fmt: skip
     scheduling = {
         "queue": "team", "priority_class": "high", "node_selector": {"zone": "a"}, "tolerations": ({"key": "gpu"},),
@@ -257,7 +262,10 @@ def test_everything_that_the_user_says_of_the_job_reaches_the_plan(plan_of) -> N
 
 
 def test_a_thousand_workers_are_a_number(plan_of) -> None:
-    few, many = plan_of(num_workers=4, output="s3://b/p"), plan_of(num_workers=1000, output="s3://b/p")
+    few, many = (
+        plan_of(num_workers=4, output="file:///out"),
+        plan_of(num_workers=1000, output="file:///out"),
+    )
     assert attrs.evolve(many, num_workers=4, main=few.main, init_containers=few.init_containers) == few
     assert len(many.containers) == len(few.containers)
 

@@ -68,10 +68,10 @@ def test_any_of_the_states_will_do(wanted) -> None:
 @pytest.mark.parametrize("state", [JobState.FAILED, JobState.SUSPENDED])
 def test_a_job_that_is_at_rest_otherwise_is_an_error_with_its_cause(state: JobState) -> None:
     with pytest.raises(JobError, match=f"'sft' is {state}: out of memory; give more") as caught:
-        job(JobState.RUNNING, JobStatus(name="sft", state=state, detail="out of memory; give more")).wait()
+        job(JobState.RUNNING, JobStatus(name="sft", state=state, detail="out of memory; give more")).wait(timeout=5)
     assert caught.value.name == "sft"
     with pytest.raises(JobError, match="no cause is known"):
-        job(state).wait()
+        job(state).wait(timeout=5)
 
 
 def test_failed_and_suspended_may_be_what_is_waited_for() -> None:
