@@ -134,9 +134,10 @@ class Encoder:
     def _conversation(self, messages: list[dict[str, object]]) -> Sample:
         if _GENERATION.search(self.tokenizer.get_chat_template()):
             return self._marked_by_template(messages)
-        sample = encode(self.tokenizer, self._turns(messages), special=False)
+        whole = self._render(messages)
+        sample = encode(self.tokenizer, self._turns(messages, whole), special=False)
         last = str(messages[-1].get("content") or "").strip()
-        ends_bare = messages[-1]["role"] == "assistant" and self._render(messages).rstrip().endswith(last)
+        ends_bare = messages[-1]["role"] == "assistant" and whole.rstrip().endswith(last)
         # A template that writes nothing behind an answer would teach the model never to stop.
         return self._with_eos(sample) if ends_bare else sample
 
@@ -149,20 +150,19 @@ class Encoder:
         learnt = [bool(m or (i and mask[i - 1] and ids[i] == eos)) for i, m in enumerate(mask)]
         return Sample(ids, [t if yes else IGNORED for t, yes in zip(ids, learnt, strict=True)])
 
-    def _turns(self, messages: list[dict[str, object]]) -> list[Span]:
+    def _turns(self, messages: list[dict[str, object]], whole: str) -> list[Span]:
         """The rendered conversation in pieces: an assistant's turn is what it adds to the prompt before it."""
-        whole = self._render(messages)
         spans: list[Span] = []
         done = 0
         for i, message in enumerate(messages):
             if message["role"] == "assistant":
                 before = self._render(messages[:i], add_generation_prompt=True) if i else ""
-                after = self._render(messages[: i + 1])
+                after = whole if i + 1 == len(messages) else self._render(messages[: i + 1])
                 if not (whole.startswith(before) and whole.startswith(after) and done <= len(before) <= len(after)):
                     raise _unmarkable()
                 spans += [(whole[done : len(before)], False), (whole[len(before) : len(after)], True)]
                 done = len(after)
-        return [*spans, (whole[done:], False)]
+        return [*spans, (whole[done:], False)] if whole[done:] else spans
 
     def _render(self, messages: Sequence[Mapping[str, object]], *, add_generation_prompt: bool = False) -> str:
         text = self.tokenizer.apply_chat_template(
