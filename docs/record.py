@@ -66,7 +66,8 @@ def draw(screen: pyte.Screen, command: list[str]) -> str:
         lines.pop()
     for line in lines:
         console.print(line, soft_wrap=True)
-    return console.export_svg(title="Tunewright")
+    drawing = console.export_svg(title="Tunewright")
+    return re.sub(r"@font-face \{.*?\}", "", drawing, flags=re.DOTALL)  # a picture fetches no fonts
 
 
 def _line(screen: pyte.Screen, row: int) -> Text:

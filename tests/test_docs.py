@@ -1,6 +1,7 @@
 """The pages for people: links lead somewhere, code compiles, jobs dry-run, commands and names exist."""
 
 import ast
+import contextlib
 import importlib
 import re
 import shlex
@@ -51,7 +52,10 @@ def _blocks(page: Path, languages: tuple[str, ...]) -> Iterator[Block]:
 
 
 def commands() -> Iterator[tuple[str, list[str]]]:
-    """Every call of `tunewright` in a shell block: where it is, and its arguments."""
+    """Every call of `tunewright` in a shell block or in the text: where it is, and its arguments."""
+    for page in PAGES:
+        for command in re.findall(r"`tunewright ([a-z-]+[^`\n…]*)`", page.read_text("utf-8")):
+            yield f"{page.relative_to(ROOT)}: {command}", shlex.split(command)
     for block in blocks("sh", "shell", "bash"):
         for line in block.text.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
@@ -116,7 +120,8 @@ def test_commands_and_their_options_exist(where: str, arguments: list[str]) -> N
         return
     command = cli.get_command(click.Context(cli), name)
     assert command is not None, f"there is no command {name!r}"
-    command.make_context(name, rest)  # a UsageError names what does not exist
+    with contextlib.suppress(click.MissingParameter):  # "`tunewright train` follows it" names no file
+        command.make_context(name, rest)  # a UsageError names what does not exist
 
 
 def test_options_that_the_text_mentions_exist() -> None:
