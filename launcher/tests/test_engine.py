@@ -243,3 +243,62 @@ def test_ranges_are_few_and_enough_for_all_connections(size: int) -> None:
     length = range_length(size, 16)
     assert 8 * MIB <= length <= 64 * MIB
     assert length == 8 * MIB or size // length >= 16
+
+
+class Packed(Files):
+    """A file without a digest, whose last bytes tell whether it is whole, and which is unpacked into another."""
+
+    def entries(self) -> Iterator[Entry]:
+        for path, body in self.files.items():
+            yield Entry(path=path, size=len(body))
+
+    def finish(self, folder: Path) -> Mapping[str, str]:
+        packed = (folder / "packed").read_bytes()
+        (folder / "left").write_bytes(b"")
+        if packed[-32:] != hashlib.sha256(packed[:-32]).digest():
+            raise FetchError("damaged", remedy="", code=ExitCode.BAD_DATA)
+        (folder / "left").unlink()
+        (folder / "packed").unlink()
+        (folder / "unpacked").write_bytes(packed[:-32])
+        return {"unpacked": hashlib.sha256(packed[:-32]).hexdigest()}
+
+
+PACKED = {"packed": LARGE + hashlib.sha256(LARGE).digest()}
+
+
+def test_what_a_snapshot_finishes_is_recorded_without_being_read_again(folder: Path, tmp_path: Path) -> None:
+    with serve(PACKED) as server:
+        records = dict(fetch_snapshot(Packed(server, PACKED), folder, journal=Journal(tmp_path / "journal")))
+    assert list(records) == ["unpacked"]
+    assert (records["unpacked"].sha256, records["unpacked"].size) == (hashlib.sha256(LARGE).hexdigest(), len(LARGE))
+    assert records["unpacked"].version is not None
+
+
+def test_what_cannot_be_finished_is_fetched_once_more_where_no_digest_has_vouched_for_it(
+    folder: Path, tmp_path: Path
+) -> None:
+    with serve(PACKED) as server:
+        server.faults.append(Fault(path="packed", flip=100))
+        fetch_snapshot(Packed(server, PACKED), folder, journal=Journal(tmp_path / "journal"))
+        assert fetched(folder) == {"unpacked": LARGE}
+
+
+def test_what_can_never_be_finished_is_not_kept_for_the_next_process(folder: Path, tmp_path: Path) -> None:
+    with serve(PACKED) as server:
+        server.faults.append(Fault(path="packed", flip=100, times=-1))
+        with pytest.raises(FetchError, match="damaged"):
+            fetch_snapshot(Packed(server, PACKED), folder, journal=Journal(tmp_path / "journal"))
+        server.faults.clear()
+        fetch_snapshot(Packed(server, PACKED), folder, journal=Journal(tmp_path / "journal"))
+        assert fetched(folder) == {"unpacked": LARGE}
+
+
+def test_a_resumed_file_that_was_damaged_before_is_mended_at_once(folder: Path, tmp_path: Path) -> None:
+    files = {"large": LARGE}
+    with serve(files) as server:
+        snapshot = Files(server, files)
+        [entry] = snapshot.entries()
+        (folder / "large").write_bytes(bytes(MIB))
+        Journal(tmp_path / "journal").wrote(entry, 0, MIB)
+        list(fetch_snapshot(snapshot, folder, journal=Journal(tmp_path / "journal"), limits=LIMITS))
+    assert fetched(folder) == files

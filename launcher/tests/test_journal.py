@@ -70,6 +70,19 @@ def test_what_was_forgotten_is_fetched_again_and_recorded_once(file: Path) -> No
     assert [record.sha256 for _, record in again.records()] == ["good"]
 
 
+def test_what_an_earlier_process_has_written_can_be_forgotten_at_once(file: Path) -> None:
+    Journal(file).wrote(ENTRY, 0, 30)
+    second = reopened(file)
+    second.expects(ENTRY)
+    second.forget(ENTRY)
+    assert second.ranges(ENTRY) == []
+    Journal(file).finished(ENTRY, sha256="ab", verified="size")
+    third = reopened(file)
+    assert third.expects(ENTRY)
+    third.forget_all()
+    assert not third.expects(ENTRY)
+
+
 def test_after_a_new_start_of_the_machine_nothing_counts_as_verified(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

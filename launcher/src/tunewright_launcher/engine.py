@@ -13,10 +13,12 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import attrs
+
 from tunewright.environment import FetchLimits
 from tunewright.errors import ExitCode, FetchError, SourceChanged
 from tunewright.snapshots import Digest, Entry, Snapshot
-from tunewright_launcher.digests import Checks
+from tunewright_launcher.digests import SIZE, Checks
 from tunewright_launcher.files import Files, check_path, hostile, take_stock, write
 from tunewright_launcher.journal import FileRecord, Journal, missing, short
 from tunewright_launcher.pace import Pace, Progress, Slowness, Tell
@@ -64,12 +66,29 @@ def fetch_snapshot(
             temporary.close()
 
 
-def _fetch(snapshot: Snapshot, folder: Path, journal: Journal, limits: FetchLimits, tell: Tell | None) -> Records:
+def _fetch(
+    snapshot: Snapshot, folder: Path, journal: Journal, limits: FetchLimits, tell: Tell | None, *, again: bool = True
+) -> Records:
     _Fetch(snapshot, folder, journal, limits, tell).run()
     if type(snapshot).finish is Snapshot.finish:
         return journal.records()
-    fetched = dict(journal.records())
-    snapshot.finish(folder)
+    try:
+        return _finished(snapshot, folder, dict(journal.records()))
+    except FetchError as error:
+        if error.code is ExitCode.BAD_DATA and any(record.verified == SIZE for _, record in journal.records()):
+            # It may have been damaged on its way, without a digest that would have shown it.
+            journal.forget_all()
+            if again:
+                return _fetch(snapshot, folder, journal, limits, tell, again=False)
+        raise
+
+
+def _finished(snapshot: Snapshot, folder: Path, fetched: dict[str, FileRecord]) -> Records:
+    """Let the snapshot finish; what it has made of a single entry is of that entry's version, and as well verified."""
+    made = snapshot.finish(folder) or {}
+    origin = next(iter(fetched.values())) if len(fetched) == 1 else FileRecord(size=0, sha256="")
+    for path, sha256 in made.items():
+        fetched[path] = attrs.evolve(origin, size=(folder / path).stat().st_size, sha256=sha256)
     return take_stock(folder, fetched)
 
 

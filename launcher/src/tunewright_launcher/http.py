@@ -184,6 +184,11 @@ class HttpSnapshot(Snapshot):
         del entry, status, headers, body
         return None
 
+    def is_other(self, entry: Entry, headers: Headers) -> bool:
+        """Whether the headers of an answer say that it is of another version than the one that was listed."""
+        del entry, headers
+        return False
+
     @contextlib.contextmanager
     def open(self, entry: Entry, start: int, stop: int) -> Iterator[Reader]:
         """See `Snapshot.open`."""
@@ -218,9 +223,11 @@ class HttpSnapshot(Snapshot):
             body = response.read(_LONGEST_MESSAGE)
             refused = self.refusal(entry, response.status, response.headers, body)
             raise refused or refusal(f"{entry.path} of {shown(self.request(entry).url)}", response)
-        size = _size(response)
+        size = size_of(response)
         if size is not None and size != entry.size:
             raise SourceChanged(f"{entry.path} has {size} bytes now, and {entry.size} when it was listed.")
+        if self.is_other(entry, response.headers):
+            raise SourceChanged(f"{entry.path} is not the version that was listed any more.")
         if response.status == HTTPStatus.PARTIAL_CONTENT:
             expected = f"bytes {start}-{stop - 1}/"
             if not (response.getheader("Content-Range") or "").startswith(expected):
@@ -330,8 +337,8 @@ def _proxy_headers(proxy: SplitResult) -> dict[str, str]:
     return {"Proxy-Authorization": f"Basic {base64.b64encode(user.encode()).decode()}"}
 
 
-def _size(response: http.client.HTTPResponse) -> int | None:
-    """Bytes of the whole file, as far as the answer tells."""
+def size_of(response: http.client.HTTPResponse) -> int | None:
+    """Bytes of the whole file, as far as the answer to a request for it, or for a range of it, tells."""
     if response.status == HTTPStatus.PARTIAL_CONTENT:
         total = (response.getheader("Content-Range") or "").rpartition("/")[2]
         return int(total) if total.isdecimal() else None

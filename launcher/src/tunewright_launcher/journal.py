@@ -102,7 +102,13 @@ class Journal:
 
     def forget(self, entry: Entry) -> None:
         """What was written of a file is not to be trusted."""
-        self._append({"forget": fingerprint(entry).hex()})
+        self._forget(fingerprint(entry))
+
+    def forget_all(self) -> None:
+        """Nothing that was written of what is wanted is to be trusted."""
+        for key in self._wanted:
+            self._forget(key)
+        self.resumed = True
 
     def records(self) -> Iterator[tuple[str, FileRecord]]:
         """Path and record of each file that is wanted and finished; of one that was finished twice, the last."""
@@ -120,6 +126,11 @@ class Journal:
     def close(self) -> None:
         """Nothing more is appended."""
         os.close(self._handle)
+
+    def _forget(self, key: bytes) -> None:
+        self._done.discard(key)
+        self._ranges.pop(key, None)
+        self._append({"forget": key.hex()})
 
     def _append(self, line: dict[str, object]) -> None:
         data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
