@@ -100,7 +100,9 @@ def new_plugin(name: str, parent: Path) -> Path:
         raise RequestError("cannot be a plugin's name", field="NAME", value=name, remedy=remedy)
     folder = parent / f"tunewright-{name}"
     if folder.exists():
-        raise RequestError("exists already", field="folder", value=str(folder), remedy="Take another name or remove it.")
+        raise RequestError(
+            "exists already", field="folder", value=str(folder), remedy="Take another name or remove it."
+        )
     words = {"name": name, "title": name.title(), "upper": name.upper()}
     for path, text in _FILES.items():
         file = folder / Template(path).substitute(words)
