@@ -1,0 +1,83 @@
+"""Programs that tests and benchmarks run beside ours: found on PATH, or built once from their Go modules into a cache."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import attrs
+
+MODULES = {
+    "versitygw": ("github.com/versity/versitygw", "v1.8.0", "cmd/versitygw"),
+    "s5cmd": ("github.com/peak/s5cmd/v2", "v2.3.0", ""),
+    "git-lfs": ("github.com/git-lfs/git-lfs/v3", "v3.8.1", ""),
+}
+
+
+@attrs.frozen
+class Missing(Exception):  # noqa: N818 - a reason to skip
+    """A program is neither here nor can it be built."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+def cache() -> Path:
+    """Where built programs are kept between runs."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home, "tunewright-tests", "bin")
+
+
+def tool(name: str) -> Path:
+    """The program's path.
+
+    Raises:
+        Missing: it is not here, and there is no Go to build it with, or the build fails.
+    """
+    if found := shutil.which(name, path=f"{cache()}{os.pathsep}{os.environ.get('PATH', '')}"):
+        return Path(found)
+    module, version, package = MODULES[name]
+    _require_go(name)
+    with tempfile.TemporaryDirectory() as folder:
+        # A module of our own that requires it: `go install module@version` asks for more than every proxy serves.
+        path = f"{module}/{package}".rstrip("/")
+        Path(folder, "go.mod").write_text(f"module tools\ngo 1.24\nrequire {module} {version}\n", "utf-8")
+        Path(folder, "tools.go").write_text(f'//go:build tools\n\npackage tools\n\nimport _ "{path}"\n', "utf-8")
+        _go(name, "mod", "tidy", folder=folder)
+        return _go(name, "build", "-ldflags", "-s -w", "-o", str(_target(name)), path, folder=folder)
+
+
+def build(name: str, source: Path) -> Path:
+    """A program of one Go file of ours, built when the file is newer than what the cache has.
+
+    Raises:
+        Missing: as `tool`.
+    """
+    target = _target(name)
+    if not target.exists() or target.stat().st_mtime < source.stat().st_mtime:
+        _require_go(name)
+        _go(name, "build", "-o", str(target), str(source), folder=source.parent)
+    return target
+
+
+def _target(name: str) -> Path:
+    cache().mkdir(parents=True, exist_ok=True)
+    return cache() / name
+
+
+def _require_go(name: str) -> None:
+    if shutil.which("go") is None:
+        raise Missing(f"{name} is not on PATH, and there is no Go to build it with")
+
+
+def _go(name: str, *arguments: str, folder: str | Path) -> Path:
+    env = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=mod"}
+    done = subprocess.run(["go", *arguments], cwd=folder, env=env, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise Missing(f"{name} could not be built: {done.stderr.strip()[-500:]}")
+    return _target(name)
