@@ -60,12 +60,16 @@ def show(timings: Mapping[str, Timing], ratios: Mapping[str, float], *, limits: 
         print(f"{name:40} {ratio:9.2f} times")
 
 
+def machine() -> dict[str, object]:
+    """What the figures depend on."""
+    return {"python": platform.python_version(), "system": platform.platform(), "cpus": os.cpu_count()}
+
+
 def as_json(settings: Mapping[str, object], timings: Mapping[str, Timing], ratios: Mapping[str, float]) -> str:
     """One line: settings, medians and spreads in seconds, ratios."""
-    machine = {"python": platform.python_version(), "system": platform.platform(), "cpus": os.cpu_count()}
     return json.dumps(
         {
-            "settings": {**machine, **settings},
+            "settings": {**machine(), **settings},
             "medians": {name: timing.median for name, timing in timings.items()},
             "spreads": {name: [timing.low, timing.high] for name, timing in timings.items()},
             "ratios": dict(ratios),

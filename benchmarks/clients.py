@@ -1,0 +1,122 @@
+"""What the fetch benchmarks share: a measured process, a store that is far away, and the check of what arrived."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import attrs
+from tests.servers.tools import build
+
+
+class Cost(NamedTuple):
+    """What one run of a client took.
+
+    Attributes:
+        seconds: of the clock.
+        cpu: seconds of processor time, user and system, of the process and its children.
+        memory: bytes, the peak resident size of the process itself.
+    """
+
+    seconds: float
+    cpu: float
+    memory: int
+
+
+@attrs.frozen(kw_only=True)
+class Client:
+    """One arm.
+
+    Attributes:
+        name: what it is called in the table.
+        command: from the folder to fetch into to a command line.
+        env: variables besides this process's own.
+        folder: from the folder to fetch into to the one that then holds the files.
+    """
+
+    name: str
+    command: Callable[[Path], Sequence[str]]
+    env: Mapping[str, str] = attrs.field(factory=dict)
+    folder: Callable[[Path], Path] = lambda target: target
+
+
+def run(client: Client, target: Path, expected: Mapping[str, str]) -> Cost:
+    """Let a client fetch into an empty folder, and check every file afterwards.
+
+    Args:
+        client: who fetches.
+        target: the folder.
+        expected: relative path → SHA-256 in hexadecimal digits.
+
+    Raises:
+        RuntimeError: it failed, or a file is missing or has other contents.
+    """
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    log = target.parent / f"{client.name}.log"
+    with log.open("wb") as output:
+        began = time.perf_counter()
+        env = {**os.environ, **client.env}
+        process = subprocess.Popen(client.command(target), env=env, stdout=output, stderr=output, cwd=target)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - began
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        raise RuntimeError(f"{client.name} failed: {log.read_text('utf-8', errors='replace')[-2000:]}")
+    _check(client.folder(target), expected, client.name)
+    shutil.rmtree(target)
+    return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+
+
+def _check(folder: Path, expected: Mapping[str, str], name: str) -> None:
+    for path, digest in expected.items():
+        with (folder / path).open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                raise RuntimeError(f"{name} left {path} with other contents than the store has")
+
+
+def alternate(
+    clients: Sequence[Client], target: Path, expected: Mapping[str, str], repeats: int
+) -> dict[str, list[Cost]]:
+    """Let all clients fetch in turn, so that a busy moment of the machine meets all of them."""
+    costs: dict[str, list[Cost]] = {client.name: [] for client in clients}
+    for _ in range(repeats):
+        for client in clients:
+            costs[client.name].append(run(client, target / client.name, expected))
+    return costs
+
+
+def table(title: str, costs: Mapping[str, Sequence[Cost]], ours: str) -> dict[str, float]:
+    """Print a row for each client; returns how many times faster ours was than each, by the median."""
+    print(f"\n{title:28}      s   (least to most)    CPU s   MB peak   times ours")
+    ratios = {}
+    fastest = median(c.seconds for c in costs[ours])
+    for name, runs in costs.items():
+        seconds = sorted(c.seconds for c in runs)
+        cpu, memory = median(c.cpu for c in runs), max(c.memory for c in runs) / 1e6
+        ratios[name] = median(seconds) / fastest
+        spread = f"({seconds[0]:.2f} to {seconds[-1]:.2f})"
+        print(f"{name:28} {median(seconds):6.2f}   {spread:16} {cpu:6.2f}   {memory:7.0f}   {ratios[name]:8.2f}")
+    return {name: ratio for name, ratio in ratios.items() if name != ours}
+
+
+@contextlib.contextmanager
+def far_away(upstream: str, *, delay_ms: int = 20, megabytes_per_second: float = 90) -> Iterator[str]:
+    """A proxy in front of a server that waits before each request and limits each connection; gives its URL."""
+    program = build("far", Path(__file__).with_name("far.go").absolute())
+    command = [str(program), "127.0.0.1:0", upstream, str(delay_ms), str(megabytes_per_second)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout
+        yield f"http://{process.stdout.readline().strip()}"
+    finally:
+        process.kill()
+        process.wait()
