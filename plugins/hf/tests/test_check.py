@@ -95,6 +95,12 @@ def test_a_model_folder_without_its_parts_is_refused(check: Callable[..., None],
     assert (error.value.field, str(copied_model) in str(error.value)) == ("model", True)
 
 
+def test_a_dataset_without_rows_is_refused(check: Callable[..., None], dataset_of) -> None:
+    with pytest.raises(RequestError, match="is empty") as error:
+        check(dataset=dataset_of([]))
+    assert error.value.field == "dataset"
+
+
 def test_a_model_without_a_tokenizer_is_refused(check: Callable[..., None], copied_model: Path) -> None:
     for file in copied_model.glob("tokenizer*"):
         file.unlink()

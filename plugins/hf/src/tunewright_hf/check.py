@@ -18,7 +18,7 @@ from tunewright_hf.inputs import check_dataset, evaluation_split, held_out_split
 from tunewright_hf.labels import check_tokenizer
 from tunewright_hf.params import HuggingFaceTrainParams
 from tunewright_hf.standins import LoraConfig, TrainingArguments
-from tunewright_hf.trainer import context, is_known, load_config, load_tokenizer, needed_model
+from tunewright_hf.trainer import is_known, load_config, load_tokenizer, needed_model
 
 
 def check(params: HuggingFaceTrainParams, run: TrainRun) -> None:
@@ -33,7 +33,7 @@ def check(params: HuggingFaceTrainParams, run: TrainRun) -> None:
     real.trainer_class(params.transformer_class)
     check_arguments(params, run)
     config = load_config(folder, params)
-    resolve_max_length(params.data, context(config))
+    resolve_max_length(params.data, real.context(config))
     if params.lora_config is not None:
         check_lora(params.lora_config, config)
     tokenizer = load_tokenizer(folder, params)

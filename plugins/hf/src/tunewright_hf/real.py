@@ -105,6 +105,11 @@ def _device(given: Mapping[str, object]) -> dict[str, object]:
     return {} if chosen or given.get("use_cpu") else {"bf16": supported}
 
 
+def context(config: transformers.PreTrainedConfig) -> int | None:
+    """The model's context in tokens, if it has a limit."""
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
 def weights_dtype(params: HuggingFaceTrainParams, args: transformers.TrainingArguments) -> torch.dtype:
     """The dtype to load weights in: weights that are trained are fp32, since bf16 would round small updates away."""
     if params.lora_config is not None and (args.bf16 or args.fp16):

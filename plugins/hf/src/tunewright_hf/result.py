@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import logging
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ from tunewright_hf.callbacks import barrier
 from tunewright_hf.data import Prepared
 from tunewright_hf.labels import Encoder
 from tunewright_hf.params import HuggingFaceTrainParams
-from tunewright_hf.real import build_lora
+from tunewright_hf.real import build_lora, context
 from tunewright_hf.standins import LoraConfig, differing_fields
 
 logger = logging.getLogger(__name__)
@@ -82,9 +83,13 @@ def answer_samples(trainer: transformers.Trainer, prompts: tuple[str, ...], enco
 
 
 def answer(model: transformers.PreTrainedModel, encoder: Encoder, prompt: str) -> str:
-    """What the model says to a prompt, at most 128 tokens long."""
+    """What the model says to a prompt: at most 128 tokens, and no more than it has room for."""
     tokenizer = encoder.tokenizer
     ids = torch.tensor([encoder.prompt(prompt)], device=model.device)
+    room = (context(model.config) or math.inf) - ids.shape[1]
+    if room < 1:
+        logger.warning("no answer to %r: it fills the model's context", prompt)
+        return ""
     settings = model.generation_config
     ends = settings.eos_token_id if settings and settings.eos_token_id is not None else []
     stops = {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id} - {None}
@@ -92,7 +97,7 @@ def answer(model: transformers.PreTrainedModel, encoder: Encoder, prompt: str) -
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
         generation_config=transformers.GenerationConfig(
-            max_new_tokens=_ANSWER_TOKENS,
+            max_new_tokens=int(min(_ANSWER_TOKENS, room)),
             do_sample=False,
             eos_token_id=sorted(stops) or None,
             pad_token_id=pad_id(tokenizer),
@@ -102,9 +107,11 @@ def answer(model: transformers.PreTrainedModel, encoder: Encoder, prompt: str) -
 
 
 def pad_id(tokenizer: transformers.PreTrainedTokenizerBase) -> int:
-    """The token to pad with: pads are masked everywhere, so any will do where the tokenizer has none."""
-    known = (tokenizer.pad_token_id, tokenizer.eos_token_id)
-    return next((token for token in known if token is not None), 0)
+    """What to pad with: pads are masked everywhere, so any token will do that the model has.
+
+    It need not have the tokenizer's own: people add one to a tokenizer, and leave the embeddings as they are.
+    """
+    return 0 if tokenizer.eos_token_id is None else int(tokenizer.eos_token_id)
 
 
 def card(trainer: transformers.Trainer, params: HuggingFaceTrainParams, run: TrainRun, data: Prepared) -> str:

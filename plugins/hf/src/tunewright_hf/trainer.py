@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 
 import peft
+import pyarrow.compute
 import torch
 import transformers
 
@@ -36,8 +37,10 @@ def train(params: HuggingFaceTrainParams, run: TrainRun) -> None:
     folder = needed_model(run)
     config = load_config(folder, params)
     tokenizer = load_tokenizer(folder, params)
-    max_length = data_.resolve_max_length(params.data, context(config))
+    max_length = data_.resolve_max_length(params.data, real.context(config))
     data = data_.prepare(run, params.data, tokenizer, max_length)
+    check_vocabulary(data, config)
+    drop_unknown_pad(tokenizer, config)
 
     pace = real.pace(params, len(data.train), run.world_size)
     defaults = {**pace, "ddp_find_unused_parameters": may_pass_over_weights(config)}
@@ -117,9 +120,26 @@ def load_tokenizer(folder: Path, params: HuggingFaceTrainParams) -> transformers
         return transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=params.trust_remote_code)
 
 
-def context(config: transformers.PreTrainedConfig) -> int | None:
-    """The model's context in tokens, if it has a limit."""
-    return getattr(config.get_text_config(), "max_position_embeddings", None)
+def drop_unknown_pad(tokenizer: transformers.PreTrainedTokenizerBase, config: transformers.PreTrainedConfig) -> None:
+    """Trainer writes the tokenizer's pad token into the model's configuration, which then could not be loaded."""
+    if tokenizer.pad_token_id is not None and tokenizer.pad_token_id >= config.get_text_config().vocab_size:
+        logger.warning("the model has no embedding for the pad token %s: the result does without", tokenizer.pad_token)
+        tokenizer.pad_token = tokenizer.eos_token
+
+
+def check_vocabulary(data: data_.Prepared, config: transformers.PreTrainedConfig) -> None:
+    """A token that the model does not have would be an error deep in it; on a GPU one that tells nothing.
+
+    Raises:
+        RequestError: the data has such tokens.
+    """
+    size = config.get_text_config().vocab_size
+    columns = [d.data.column("input_ids") for d in (data.train, data.evaluation) if d is not None]
+    highest = max(pyarrow.compute.max(pyarrow.compute.list_flatten(column)).as_py() for column in columns)
+    if highest >= size:
+        problem = f"has a tokenizer that makes token {highest}, and embeddings for {size}"
+        remedy = "Give the tokenizer that belongs to the model, or resize the model with resize_token_embeddings()."
+        raise RequestError(problem, field="model", remedy=remedy)
 
 
 def check_world(args: transformers.TrainingArguments, run: TrainRun) -> None:
