@@ -9,6 +9,7 @@ import getpass
 import hashlib
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -65,6 +66,27 @@ def pointer(oid: str, size: int) -> bytes:
 
 def basic(username: str, password: str) -> str:
     return f"Basic {base64.b64encode(f'{username}:{password}'.encode()).decode()}"
+
+
+WEIGHTS = Lfs(random.Random(0).randbytes(300_000))
+LARGE = Lfs(random.Random(1).randbytes(20 << 20))
+MODEL: dict[str, File] = {
+    ".gitattributes": b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n*.txt text eol=crlf working-tree-encoding=UTF-16\n",
+    "config.json": b'{"model_type": "tiny"}\n',
+    "empty": b"",
+    "lines.txt": b"one\r\ntwo\n$Id$\n",
+    "model.safetensors": WEIGHTS,
+    "parts/a/model-1.bin": Lfs(b"first"),
+    "parts/a/notes.md": b"notes",
+    "parts/b/model-2.bin": Lfs(b"second"),
+    "run.sh": b"#!/bin/sh\n",
+    "ünïcode name.txt": "ö".encode(),
+}
+
+
+def contents(files: Mapping[str, File]) -> dict[str, bytes]:
+    """The files that are to be in the slot."""
+    return {path: file.content if isinstance(file, Lfs) else file for path, file in files.items()}  # type: ignore[misc]
 
 
 def git(folder: Path, *arguments: str, stdin: bytes = b"") -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import attrs
 import pytest
+from tests.servers.faulty import FileServer
 from tests.servers.git import GitServer
 
 from tunewright import ExitCode, FetchError
@@ -67,3 +68,10 @@ def server(tmp_path: Path) -> Iterator[GitServer]:
 @pytest.fixture
 def fetch(server: GitServer, tmp_path: Path) -> Fetch:
     return Fetch(server, tmp_path / "volume")
+
+
+@pytest.fixture
+def listener() -> Iterator[FileServer]:
+    """Another host, which must not hear anything secret."""
+    with FileServer({}) as other:
+        yield other

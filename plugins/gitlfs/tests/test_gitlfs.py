@@ -3,7 +3,6 @@
 import posixpath
 import shutil
 import subprocess
-from pathlib import Path
 from typing import get_args
 
 import attrs
@@ -11,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunewright import ExitCode, FetchError, RequestError, SecretRef
+from tunewright import RequestError, SecretRef
 from tunewright.testing import DatasetProviderTests, ModelProviderTests
 from tunewright.uris import path_problem, ref_problem
 from tunewright_gitlfs import GitLFSDatasetParams, GitLFSModelParams, GitSource, parse_uri
@@ -232,10 +231,3 @@ def test_a_key_file_may_end_with_a_line_break() -> None:
 def test_the_keps_spellings() -> None:
     assert GitLFSModelParams(model=HTTPS) == GitLFSModelParams(uri=HTTPS)  # type: ignore[call-arg]
     assert GitLFSDatasetParams(dataset=HTTPS) == GitLFSDatasetParams(uri=HTTPS)  # type: ignore[call-arg]
-
-
-def test_downloads_say_that_they_are_to_come(tmp_path: Path) -> None:
-    for download in (GitLFSModelParams(uri=HTTPS).download_model, GitLFSDatasetParams(uri=HTTPS).download_dataset):
-        with pytest.raises(FetchError, match="not part of this release") as caught:
-            download(tmp_path)
-        assert caught.value.code is ExitCode.USAGE

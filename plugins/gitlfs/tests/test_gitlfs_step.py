@@ -13,7 +13,7 @@ from pathlib import Path
 import attrs
 import pytest
 from tests.servers.faulty import Fault
-from tests.servers.git import GitServer, Lfs, SshServer, basic, sshd_problem
+from tests.servers.git import GitServer, Lfs, SshServer, basic, contents, sshd_problem
 
 from tunewright.assemble import document_of
 from tunewright.registry import Registry
@@ -21,7 +21,7 @@ from tunewright_gitlfs import GitLFSModelParams
 
 TOKEN = "a-token-that-must-not-show"
 FILES = {"config.json": b"{}", "a.bin": Lfs(random.Random(0).randbytes(20 << 20)), "b.bin": Lfs(b"second" * 5000)}
-CONTENTS = {path: file.content if isinstance(file, Lfs) else file for path, file in FILES.items()}
+CONTENTS = contents(FILES)
 SIZE = sum(map(len, CONTENTS.values()))
 
 has_sshd = pytest.mark.skipif(sshd_problem() is not None, reason=str(sshd_problem()))
@@ -92,11 +92,11 @@ def watch(process: subprocess.Popen[str], *folders: Path) -> tuple[bytes, dict[P
     while process.poll() is None:
         arguments += command_lines(process.pid)
         for folder in folders:
-            for path in folder.rglob("*"):
+            for path in (Path(base, name) for base, _, names in os.walk(folder) for name in names):
                 try:
-                    if path.is_file() and path.stat().st_size < 1 << 16:
+                    if path.stat().st_size < 1 << 16:
                         files[path] = path.read_bytes()
-                except OSError:
+                except OSError:  # it is gone
                     continue
     return arguments, files
 

@@ -1,0 +1,158 @@
+"""LFS objects: whom a credential is shown, addresses that expire, and what the batch API says."""
+
+import pytest
+from tests.servers.faulty import Answer, Fault, FileServer
+from tests.servers.git import LARGE, MODEL, WEIGHTS, File, GitServer, Lfs, ObjectStore, basic, contents
+
+from tunewright import ExitCode
+
+TOKEN = "a-token-that-must-not-show"
+
+
+def batches(server: GitServer) -> int:
+    return sum(request.path.endswith("/objects/batch") for request in server.log)
+
+
+def _authorization(request):
+    return request.headers.get("authorization", "").lower()
+
+
+def test_objects_on_another_host_get_what_lfs_says_and_no_credential_of_ours(tmp_path, fetch):
+    with ObjectStore() as store, GitServer(tmp_path / "git", store=store) as server:
+        server.accepts = {basic("x-access-token", TOKEN)}
+        server.commit("org/model", MODEL)
+        assert fetch.run(server.uri(), token=TOKEN) == contents(MODEL)
+        shown = {request.headers.get("authorization", "") for request in store.log}
+        assert store.log
+        assert all(value.startswith("RemoteAuth ") for value in shown), shown
+
+
+def test_an_object_that_is_redirected_to_another_host_gets_no_credential(server, fetch):
+    with FileServer({f"/elsewhere/{LARGE.oid}": LARGE.content}) as other:
+        server.moved["/objects"] = f"{other.url}/elsewhere"
+        server.commit("org/model", {"large.bin": LARGE})
+        assert fetch.run() == {"large.bin": LARGE.content}
+        assert other.log
+        assert not [r for r in other.log if "authorization" in r.headers]
+
+
+def test_a_repository_that_is_redirected_to_another_host_takes_no_credential_there(server, fetch, listener):
+    server.accepts = {basic("x-access-token", TOKEN)}
+    server.commit("org/model", MODEL)
+    server.moved["/org/model"] = f"{listener.url}/org/model"
+    fetch.fails(ExitCode.NOT_FOUND, token=TOKEN)
+    assert listener.log
+    assert not [r for r in listener.log if "authorization" in r.headers]
+
+
+def test_a_public_repository_that_has_moved_to_another_host_comes_from_there(tmp_path, server, fetch):
+    with GitServer(tmp_path / "new") as new:
+        new.commit("org/model", MODEL)
+        server.moved["/org/model"] = f"{new.url}/org/model"
+        assert fetch.run(token=TOKEN) == contents(MODEL)
+        assert not [r for r in new.log if TOKEN in str(r.headers) or "basic" in _authorization(r)]
+
+
+def test_a_repository_that_was_renamed_on_its_host_keeps_its_credential(server, fetch):
+    server.accepts = {basic("x-access-token", TOKEN)}
+    server.commit("org/new", MODEL)
+    server.moved["/org/model"] = f"{server.url}/org/new"
+    assert fetch.run(token=TOKEN) == contents(MODEL)
+
+
+def test_lfsconfig_and_gitattributes_lead_nowhere(server, fetch, listener):
+    config = (
+        f'[lfs]\n\turl = {listener.url}/lfs\n\tpushurl = {listener.url}\n[remote "origin"]\n\tlfsurl = {listener.url}\n'
+    )
+    server.accepts = {basic("x-access-token", TOKEN)}
+    files = {
+        **MODEL,
+        ".lfsconfig": config.encode(),
+        ".gitmodules": f'[submodule "a"]\n\tpath=a\n\turl={listener.url}\n'.encode(),
+    }
+    server.commit("org/model", files)
+    assert fetch.run(token=TOKEN) == contents(files)
+    assert listener.log == []
+
+
+def test_an_address_that_has_expired_is_asked_for_anew(server, fetch):
+    server.commit("org/model", {"large.bin": LARGE})
+    server.life = 0.5
+    server.faults.append(Fault(path="/objects/[0-9a-f]{64}", rate=2 << 20, end_after=1 << 20, times=3))
+    assert fetch.run() == {"large.bin": LARGE.content}
+    assert batches(server) > 1
+
+
+def test_an_address_that_expires_without_saying_so_is_asked_for_anew(server, fetch, monkeypatch):
+    monkeypatch.setattr("tunewright_gitlfs.lfs._FRESH", 0.1)
+    server.commit("org/model", {"large.bin": LARGE})
+    server.life, server.tells_life = 0.5, False
+    server.faults.append(Fault(path="/objects/[0-9a-f]{64}", delay=0.6, end_after=1 << 20, times=2))
+    assert fetch.run() == {"large.bin": LARGE.content}
+    assert batches(server) > 1
+
+
+def test_an_object_that_is_refused_for_good_is_no_permission(server, fetch):
+    server.commit("org/model", {"a.bin": WEIGHTS})
+    server.faults.append(Fault(path="/objects/[0-9a-f]{64}", status=403, times=-1))
+    fetch.fails(ExitCode.NO_PERMISSION, "a.bin", "403")
+
+
+def test_objects_are_asked_for_a_hundred_at_a_time_and_what_is_there_not_at_all(server, fetch):
+    files: dict[str, File] = {f"{i}.bin": Lfs(b"%d" % i) for i in range(250)}
+    server.commit("org/model", files)
+    assert fetch.run() == contents(files)
+    assert batches(server) == 3
+    server.log.clear()
+    fetch.run()
+    assert server.log == [], "a second start sends no request"
+    fetch.run(policy="Always")
+    assert batches(server) == 0
+    assert not [r for r in server.log if "/objects/" in r.target], "the commit is the same"
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (404, ExitCode.NOT_FOUND),
+        (410, ExitCode.NOT_FOUND),
+        (422, ExitCode.BAD_DATA),
+        (403, ExitCode.NO_PERMISSION),
+        (509, ExitCode.NO_PERMISSION),
+    ],
+)
+@pytest.mark.parametrize("of_one", [True, False])
+def test_what_lfs_refuses_is_told_with_its_own_words(server, fetch, status, code, of_one):
+    server.commit("org/model", MODEL)
+    server.lfs_error, server.lfs_error_of = (status, "over its data quota"), WEIGHTS.oid if of_one else ""
+    error = fetch.fails(code, "LFS", str(status))
+    assert "over its data quota" in str(error) or not of_one
+
+
+def test_an_object_that_was_never_pushed_is_not_found(server, fetch):
+    server.commit("org/model", MODEL)
+    del server.objects[WEIGHTS.oid]
+    fetch.fails(ExitCode.NOT_FOUND, WEIGHTS.oid, "git lfs push")
+    assert fetch.run(exclude="*.safetensors")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>",
+        b"[]",
+        b"{}",
+        b'{"objects": []}',
+        b'{"objects": [{}]}',
+        b'{"transfer": "ssh", "objects": []}',
+        b'{"objects": [{"oid": "%s", "actions": {}}]}',
+        b'{"objects": [{"oid": "%s", "actions": {"download": {"href": "file:///etc/passwd"}}}]}',
+        b'{"objects": [{"oid": "%s", "actions": {"download": {"href": "http://x/", "header": {"a": "b\\r\\nc: d"}}}}]}',
+        b'{"objects": [{"oid": "%s", "actions": {"download": {"href": "http://x/", "expires_at": "soon"}}}]}',
+    ],
+)
+def test_an_answer_that_is_no_answer_is_bad_data(server, fetch, monkeypatch, body):
+    server.commit("org/model", {"a.bin": WEIGHTS})
+    monkeypatch.setattr(server, "_batch", lambda _: Answer(body=body.replace(b"%s", WEIGHTS.oid.encode())))
+    fetch.fails(ExitCode.BAD_DATA, "LFS at")
