@@ -138,7 +138,7 @@ def find_splits(folder: Path, data: DataParams) -> dict[str, Split]:
     groups: dict[str | None, list[Path]] = {}
     for file in files:
         relative = file.relative_to(folder) if folder.is_dir() else Path(file.name)
-        groups.setdefault(_split_name(relative, data), []).append(file)
+        groups.setdefault(split_name(relative, data), []).append(file)
     loose = groups.pop(None, [])
     if loose and "train" in groups:
         logger.warning("ignored, because other files name their split: %s", ", ".join(f.name for f in loose))
@@ -162,7 +162,7 @@ def _visible_files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _split_name(relative: Path, data: DataParams) -> str | None:
+def split_name(relative: Path, data: DataParams) -> str | None:
     """The split that a file's name tells, or else its folders', from the innermost: `data/test/part-0.jsonl`."""
     stem = relative.name.split(".")[0]
     if shard := _SHARD.fullmatch(stem):

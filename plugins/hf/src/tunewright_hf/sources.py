@@ -6,13 +6,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar, Literal, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 from urllib.parse import quote, unquote
 
 import attrs
 
 from tunewright import DatasetProvider, ModelProvider, RequestError, SecretRef, secret
-from tunewright.providers import SourceProvider, accept_keywords, renamed
+from tunewright.outputs import OutputTarget, Store
+from tunewright.providers import accept_keywords, renamed
+from tunewright.snapshots import Snapshot, SnapshotSource
 from tunewright.uris import (
     FilePatterns,
     bad_uri,
@@ -20,11 +22,15 @@ from tunewright.uris import (
     check_http_url,
     check_text,
     from_uri_or_field,
-    not_in_this_release,
     ref_problem,
     split_uri,
     uris_of,
 )
+from tunewright_hf.inputs import split_name
+from tunewright_hf.params import DataParams
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
 RepoType = Literal["model", "dataset"]
 _FORMS: dict[RepoType, str] = {
@@ -107,8 +113,15 @@ def _check_count(instance: object, attribute: attrs.Attribute[int | None], value
         raise RequestError("must be a whole number, 1 or more", field=field, value=value, remedy=remedy)
 
 
+def _check_split(instance: object, attribute: attrs.Attribute[str | None], value: str | None) -> None:
+    if value is not None and not re.fullmatch(r"[\w.-]+", value):
+        remedy = "Write the split's name alone, such as 'train': whole files are fetched."
+        field = f"{type(instance).__name__}.{attribute.name}"
+        raise RequestError("is not the name of a split", field=field, value=value, remedy=remedy)
+
+
 @attrs.frozen(kw_only=True, slots=False)  # without slots it can be mixed into providers, which have theirs
-class HubSource(FilePatterns, SourceProvider):
+class HubSource(FilePatterns, SnapshotSource):
     """What the model and the dataset provider share. Field names are those of huggingface_hub.
 
     Attributes:
@@ -129,6 +142,17 @@ class HubSource(FilePatterns, SourceProvider):
         for field, uri in uris_of(self):
             self._repo(uri, field)
 
+    def snapshot(self) -> Snapshot:
+        """The repository at one commit; see `tunewright_hf.hub`."""
+        from tunewright_hf.hub import HubSnapshot
+
+        return HubSnapshot(self._api(), self.repo, self.selects)
+
+    def _api(self) -> HfApi:
+        from tunewright_hf.hub import connect
+
+        return connect(endpoint=self.endpoint, token=self.access_token if isinstance(self.access_token, str) else None)
+
     @property
     def repo(self) -> HubRepo:
         """What `uri` and `revision` name together."""
@@ -142,7 +166,7 @@ class HubSource(FilePatterns, SourceProvider):
 
 @accept_keywords(renamed(model="uri", model_uri="uri"))
 @attrs.frozen(kw_only=True)
-class HuggingFaceModelParams(HubSource, ModelProvider):
+class HuggingFaceModelParams(HubSource, OutputTarget, ModelProvider):
     """A model of the Hub. `model=` (KEP-2003) and `model_uri=` (kubeflow-training 1.9) are taken for `uri=`.
 
     Attributes:
@@ -158,9 +182,11 @@ class HuggingFaceModelParams(HubSource, ModelProvider):
     num_labels: int | None = attrs.field(default=None, validator=_check_count)
     trust_remote_code: bool = attrs.field(default=False, validator=check_flag)
 
-    def download_model(self, target: Path) -> None:  # noqa: ARG002 - the base's signature
-        """Comes with a later release."""
-        raise not_in_this_release(self.uri)
+    def store(self) -> Store:
+        """The repository, to commit to."""
+        from tunewright_hf.hub import HubStore
+
+        return HubStore(self._api(), self.repo)
 
 
 def _dataset_spellings() -> Callable[[dict[str, object]], dict[str, object]]:
@@ -180,13 +206,16 @@ class HuggingFaceDatasetParams(HubSource, DatasetProvider):
     """A dataset of the Hub. `dataset=` (KEP-2003) and `repo_id=` (kubeflow-training 1.9) are taken for `uri=`.
 
     Attributes:
-        split: the split to train on, as `datasets` writes it: "train", "train[:10%]"; None: all that there are.
+        split: fetch the files of this split alone ("train"), and those that name none; None: all that there are. The
+            trainer is told which one to train on by `DataParams(train_split=…)`.
     """
 
     repo_type: ClassVar[RepoType] = "dataset"
 
-    split: str | None = attrs.field(default=None, validator=check_text)
+    split: str | None = attrs.field(default=None, validator=[check_text, _check_split])
 
-    def download_dataset(self, target: Path) -> None:  # noqa: ARG002 - the base's signature
-        """Comes with a later release."""
-        raise not_in_this_release(self.uri)
+    def selects(self, path: str) -> bool:
+        """Also leaves out the files of other splits, where files or folders are named by their split."""
+        if not super().selects(path):
+            return False
+        return self.split is None or split_name(Path(path), DataParams(train_split=self.split)) in (None, self.split)
