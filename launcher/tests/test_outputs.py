@@ -11,6 +11,7 @@ from tunewright.builtin.file_store import FileStore
 from tunewright.environment import FetchLimits
 from tunewright.errors import ExitCode, FetchError
 from tunewright.runner import MARKER, mark_checkpoint
+from tunewright.wire import WireDocument
 from tunewright_launcher.outputs import CheckpointUploads, Output, key_of
 
 
@@ -141,5 +142,9 @@ def test_checkpoints_are_uploaded_while_the_training_goes_on_and_one_that_fails_
 
 
 def test_keys_depend_on_the_documents_and_not_on_their_order() -> None:
-    assert key_of(["a", "b"]) == key_of(["b", "a"])
-    assert key_of(["a", "b"]) != key_of(["a", "c"])
+    def document(**params: str) -> WireDocument:
+        return WireDocument(kind="dataset", provider="p", distribution="d", version="1", params=params)
+
+    a, b, c = (document(uri=uri) for uri in "abc")
+    assert key_of([a, b]) == key_of([b, a]) == key_of([a, document(uri="b", policy="Always", verify="full")])
+    assert key_of([a, b]) != key_of([a, c])

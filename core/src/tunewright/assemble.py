@@ -51,8 +51,8 @@ def assemble(request: Request) -> JobPlan:
 
 
 def _train_plan(request: TrainRequest) -> JobPlan:
-    documents = {slot: document_of(slot, s.plugin, s.provider).dumps() for slot, s in request.sources.items()}
-    layout = _layout(request, key=_digest(documents))
+    documents = {slot: document_of(slot, s.plugin, s.provider) for slot, s in request.sources.items()}
+    layout = _layout(request, key=_key_of(documents))
     steps = [_fetch(request, slot, layout) for slot, s in request.sources.items() if s.provider.existing() is None]
     main = _trainer(request, layout)
     plan = _common(
@@ -60,7 +60,7 @@ def _train_plan(request: TrainRequest) -> JobPlan:
         init_containers=(*steps, _check(request, main)),
         main=main,
         bootstrap=_bootstrap(request),
-        files={f"{slot}.json": text for slot, text in documents.items()}
+        files={f"{slot}.json": document.dumps() for slot, document in documents.items()}
         | {"trainer.json": document_of("trainer", request.trainer.plugin, request.trainer.provider).dumps()}
         | _output_document(request),
         volumes=(*layout.volumes, *_claims(request)),
@@ -338,5 +338,6 @@ def _shaped(plugin: Plugin, spec: object, method: str) -> ContainerSpec:
     return spec
 
 
-def _digest(documents: Mapping[str, str]) -> str:
-    return wire.digest(dict(documents))[:16]
+def _key_of(documents: Mapping[str, wire.WireDocument]) -> str:
+    """The folder of shared inputs: named by what is fetched, so that jobs which need the same share it."""
+    return wire.digest({slot: document.request_digest() for slot, document in documents.items()})[:16]

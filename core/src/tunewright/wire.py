@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+# What says how to fetch, and not what: fields of `SourceProvider`.
+_MANNER = ("policy", "verify")
+
 
 @attrs.frozen(kw_only=True)
 class WireDocument:
@@ -48,6 +51,16 @@ class WireDocument:
     def dumps(self) -> str:
         """Canonical JSON."""
         return dumps({"api": API, **attrs.asdict(self, recurse=False)})
+
+    def request_digest(self) -> str:
+        """What is asked for, as 64 hexadecimal digits: slots and shared folders are compared by it.
+
+        Provider, distribution and params count; secrets, versions, and how it is fetched and looked at do not change what
+        is fetched.
+        """
+        manner = () if self.kind == "trainer" else _MANNER
+        params = {k: v for k, v in self.params.items() if k not in manner}
+        return digest({"provider": self.provider, "distribution": self.distribution, "params": params})
 
     @classmethod
     def loads(cls, text: str) -> WireDocument:

@@ -23,7 +23,7 @@ from tunewright_launcher.engine import fetch_snapshot
 from tunewright_launcher.files import take_stock
 from tunewright_launcher.journal import FileRecord, Journal, fingerprint
 from tunewright_launcher.provider import load_source, read_document
-from tunewright_launcher.slots import Displaced, Marker, Slot, Staging, request_digest
+from tunewright_launcher.slots import Displaced, Marker, Slot, Staging
 from tunewright_launcher.step import Step, log
 
 _LONGEST_PAUSE = 60.0
@@ -42,7 +42,7 @@ def fetch(step: Step, slot: str) -> None:
         FetchError, PluginError, RequestError, OSError: it cannot be fetched.
     """
     document = read_document(step, slot)
-    place, request = Slot(step.paths.workspace, slot), request_digest(document)
+    place, request = Slot(step.paths.workspace, slot), document.request_digest()
     full = document.params.get("verify") == "full"
     if document.params.get("policy") != "Always" and (marker := place.find(request, digests=full)):
         emit(_fetched(slot, marker))
@@ -80,7 +80,7 @@ def fetch_into(
     Raises:
         FetchError: or whatever else the provider raises.
     """
-    place, request = Slot(workspace, slot), request_digest(document)
+    place, request = Slot(workspace, slot), document.request_digest()
     for again in (True, False):
         marker = place.find(request)
         if marker and not _is_outdated(provider, place, marker):

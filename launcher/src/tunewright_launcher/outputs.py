@@ -28,6 +28,7 @@ from tunewright.outputs import OutputTarget, Store
 from tunewright.runner import MARKER, newest_checkpoint
 from tunewright.snapshots import Entry, Reader, Snapshot
 from tunewright.specs import INPUT_SLOTS, OUTPUT_SLOT
+from tunewright.wire import WireDocument
 from tunewright_launcher.digests import Checks
 from tunewright_launcher.engine import fetch_snapshot
 from tunewright_launcher.fetch import limits_of, patiently
@@ -174,7 +175,7 @@ def load_output(step: Step, say: Callable[[str], None]) -> Output | None:
     return Output(
         store=provider.store(),
         uri=provider.uri,
-        key=key_of(file.read_text("utf-8") for file in inputs if file.is_file()),
+        key=key_of(WireDocument.loads(file.read_text("utf-8")) for file in inputs if file.is_file()),
         limits=limits_of(step),
         say=lambda text: say(step.secrets.redact(text)),
     )
@@ -223,9 +224,9 @@ class CheckpointUploads:
                 self._output.say(f"{newest.name} was not uploaded: {error}")
 
 
-def key_of(documents: Iterable[str]) -> str:
-    """A name for what is trained on what and how: 16 hexadecimal digits over the job's documents."""
-    return wire.digest(sorted(documents))[:16]
+def key_of(documents: Iterable[WireDocument]) -> str:
+    """A name for what is trained on what and how: 16 hexadecimal digits over what the job's documents ask for."""
+    return wire.digest(sorted(document.request_digest() for document in documents))[:16]
 
 
 class _Unmarked(Snapshot):

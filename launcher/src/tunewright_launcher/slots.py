@@ -25,18 +25,14 @@ from pathlib import Path, PurePosixPath
 
 import attrs
 
-from tunewright import wire
 from tunewright.errors import ExitCode, FetchError
 from tunewright.runner import MARKER, sync
-from tunewright.wire import WireDocument
 from tunewright_launcher.files import sha256_of, walk
 from tunewright_launcher.journal import FileRecord
 from tunewright_launcher.lease import Lease
 
 API = 1
 STAGING = ".staging"
-# What says how to fetch, and not what.
-_MANNER = ("policy", "verify")
 
 
 @attrs.frozen(kw_only=True)
@@ -46,7 +42,7 @@ class Marker:
     Attributes:
         provider: the plugin's registry name.
         uri: what was asked for.
-        request: digest of the request; see `request_digest`.
+        request: digest of the request; see `WireDocument.request_digest`.
         revision: what the URI was resolved to, where the source has revisions.
         fetched_at: time of the commit, ISO 8601, UTC.
         files: path relative to the slot, with "/" → record.
@@ -75,13 +71,6 @@ class Marker:
             return cls(files=files, **fields)
         except (ValueError, TypeError, KeyError, AttributeError):
             return None
-
-
-def request_digest(document: WireDocument) -> str:
-    """What a slot is compared by: provider, distribution and params. Secrets and versions do not change what is fetched."""
-    params = {k: v for k, v in document.params.items() if k not in _MANNER}
-    identity = {"provider": document.provider, "distribution": document.distribution, "params": params}
-    return wire.digest(identity)
 
 
 def read_marker(folder: Path) -> Marker | None:
