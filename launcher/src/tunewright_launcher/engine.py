@@ -172,7 +172,7 @@ class _Fetch:
                 elif work.entry.size <= _SMALL and not self._journal.ranges(work.entry):
                     self._small(work.entry)
                 else:
-                    self._split(Large(self._snapshot.describe(work.entry)))
+                    self._split(Large(work.entry, self._snapshot.describe(work.entry).digests))
             except _Stopped:
                 return
             except BaseException as error:  # whatever it is, `run` raises it
@@ -229,7 +229,7 @@ class _Fetch:
     def _verify(self, large: Large) -> None:
         """Read a large file once more, from the page cache mostly, and compare it with its source's digests."""
         entry = large.entry
-        checks = Checks(entry.digests, entry.size)
+        checks = Checks(large.digests, entry.size)
         buffer = memoryview(bytearray(MIB))
         with self._files.open(entry.path) as handle:
             position = 0
@@ -249,7 +249,7 @@ class _Fetch:
                 raise
             # Once more, from the beginning: a range may have been damaged on its way.
             self._progress.add(-entry.size)
-            self._split(Large(entry, again=True))
+            self._split(Large(entry, large.digests, again=True))
 
     def _finish(self, entry: Entry, checks: Checks) -> None:
         verified = checks.verify(entry.path)

@@ -8,7 +8,7 @@ import threading
 
 import attrs
 
-from tunewright.snapshots import Entry
+from tunewright.snapshots import Digest, Entry
 
 _MOST_WAITING = 4096  # entries that are listed and not begun; more would only cost memory
 
@@ -18,12 +18,14 @@ class Large:
     """A file that is read in ranges.
 
     Attributes:
-        entry: the file.
+        entry: the file, as it was listed: that is what the journal knows it by.
+        digests: what is known of it since it was described.
         again: whether it was fetched before and did not match its digests.
         left: ranges that are still to come.
     """
 
     entry: Entry
+    digests: tuple[Digest, ...] = ()
     again: bool = False
     left: int = 0
     _lock: threading.Lock = attrs.field(factory=threading.Lock)
