@@ -17,7 +17,7 @@ import urllib.request
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
-from typing import cast
+from typing import Protocol, cast
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 import attrs
@@ -262,7 +262,15 @@ class _Body:
         return len(data)
 
 
-def refusal(what: str, response: http.client.HTTPResponse) -> FetchError:
+class Answered(Protocol):
+    """What says how a request was answered; `http.client.HTTPResponse` has it."""
+
+    status: int
+    reason: str
+    headers: Headers
+
+
+def refusal(what: str, response: Answered) -> FetchError:
     """What the status of an answer means.
 
     Args:
