@@ -5,6 +5,7 @@ with GitServer(folder) as server:
 """
 
 import base64
+import datetime as dt
 import getpass
 import hashlib
 import json
@@ -105,11 +106,11 @@ class ObjectStore(FaultyServer):
         self.objects: dict[str, bytes] = {}
         self.passes: dict[str, float] = {}  # → until when it is good
 
-    def hand_out(self, oid: str, life: float) -> dict[str, object]:
-        """An action: a URL and the header that it wants."""
+    def hand_out(self, oid: str, life: float, address: str) -> dict[str, object]:
+        """An action: a URL at this address and the header that it wants."""
         value = f"RemoteAuth {os.urandom(8).hex()}"
         self.passes[value] = time.monotonic() + life
-        return {"href": f"{self.url}/objects/{oid}", "header": {"Authorization": value}}
+        return {"href": f"{address}/objects/{oid}", "header": {"Authorization": value}}
 
     def answer(self, request: Request) -> Answer:
         until = self.passes.get(request.headers.get("authorization", ""), 0.0)
@@ -207,18 +208,22 @@ class GitServer(ObjectStore):
             status, message = self.lfs_error
             return Answer(status=status, headers={"Content-Type": JSON}, body=json.dumps({"message": message}).encode())
         asked = json.loads(request.body)
-        objects = [self._object(one["oid"], one["size"]) for one in asked["objects"]]
+        # As the client knows this server: there may be a proxy between them.
+        address = f"http://{request.headers['host']}" if self.store is self else self.store.url
+        objects = [self._object(one["oid"], one["size"], address) for one in asked["objects"]]
         body = json.dumps({"transfer": "basic", "objects": objects}).encode()
         return Answer(headers={"Content-Type": JSON}, body=body)
 
-    def _object(self, oid: str, size: int) -> dict[str, object]:
+    def _object(self, oid: str, size: int, address: str) -> dict[str, object]:
         about: dict[str, object] = {"oid": oid, "size": size}
         if self.lfs_error and oid == self.lfs_error_of:
             return about | {"error": {"code": self.lfs_error[0], "message": self.lfs_error[1]}}
         if oid not in self.store.objects:
             return about | {"error": {"code": 404, "message": "Object does not exist"}}
-        action = self.store.hand_out(oid, self.life)
-        return about | {"actions": {"download": action | ({"expires_in": self.life} if self.tells_life else {})}}
+        action = self.store.hand_out(oid, self.life, address)
+        until = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=self.life)
+        told = {"expires_in": int(self.life)} if self.life >= 1 else {"expires_at": until.isoformat()}
+        return about | {"actions": {"download": action | (told if self.tells_life else {})}}
 
     def _backend(self, request: Request) -> Answer:
         path, query = request.path, urlsplit(request.target).query
