@@ -138,7 +138,7 @@ class Output:
         prefix = f"{to}/" if to else ""
         files = {f"{prefix}{path}": folder / path for path in sorted(walk(folder)) if path != MARKER}
         there = {entry.path: entry for entry in self.store.entries(to) if entry.path in files}
-        lacking = {path: file for path, file in files.items() if not _is_there(there.get(path), file)}
+        lacking = {path: file for path, file in files.items() if not is_there(there.get(path), file)}
         if self.store.atomic:
             self._send(lacking)
         else:
@@ -245,7 +245,7 @@ class _Unmarked(Snapshot):
         return self._marked.describe(entry)
 
 
-def _is_there(entry: Entry | None, file: Path) -> bool:
+def is_there(entry: Entry | None, file: Path) -> bool:
     """Whether a store has a file of just these contents, as far as its own digests tell."""
     if entry is None or entry.size != file.stat().st_size:
         return False
