@@ -33,6 +33,7 @@ from typing import Literal, Protocol
 import attrs
 
 from tunewright._convert import to_tuple
+from tunewright.environment import FetchLimits
 from tunewright.providers import SourceProvider
 
 Algorithm = Literal["sha256", "sha1", "md5", "crc32", "crc32c", "crc64nvme", "git-blob-sha1"]
@@ -118,6 +119,10 @@ class Snapshot(ABC):
             FetchError: UNAVAILABLE and TRY_AGAIN are tried again.
             SourceChanged: the file is not the one that was listed.
         """
+
+    def use_limits(self, limits: FetchLimits) -> None:
+        """How to behave towards the network; said before anything else is asked for."""
+        del limits
 
     def describe(self, entry: Entry) -> Entry:
         """The entry with everything that is known of it; called once before it is read in several ranges."""

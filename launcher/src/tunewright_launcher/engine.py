@@ -112,6 +112,7 @@ class _Fetch:
 
     def run(self) -> None:
         """Fetch everything; see `fetch_snapshot`."""
+        self._snapshot.use_limits(self._limits)
         count = max(1, self._limits.connections)
         threads = [threading.Thread(target=self._work, name=f"fetch-{i}", daemon=True) for i in range(count)]
         for thread in threads:

@@ -23,6 +23,7 @@ from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 import attrs
 
 from tunewright._convert import to_dict
+from tunewright.environment import FetchLimits
 from tunewright.errors import ExitCode, FetchError, SourceChanged
 from tunewright.snapshots import Digest, Entry, Reader, Snapshot
 
@@ -61,16 +62,21 @@ class Http:
     """Sends requests. Each thread has connections of its own, which are kept open.
 
     Args:
-        timeout: seconds without a byte after which a server counts as unavailable.
+        timeout: seconds without a byte after which a server counts as unavailable; None: `FetchLimits.stall`.
         ca_bundle: file of certificates to trust in place of the system's.
     """
 
-    def __init__(self, *, timeout: float = 30.0, ca_bundle: str | None = None) -> None:
-        self._timeout = timeout
+    def __init__(self, *, timeout: float | None = None, ca_bundle: str | None = None) -> None:
+        self._given_timeout = timeout
+        self._timeout = FetchLimits().stall if timeout is None else timeout
         self._ca_bundle = ca_bundle
         self._tls: ssl.SSLContext | None = None
         self._thread = threading.local()
         self._proxies = urllib.request.getproxies_environment()
+
+    def use_limits(self, limits: FetchLimits) -> None:
+        """Be as patient as they say, unless a timeout was given."""
+        self._timeout = limits.stall if self._given_timeout is None else self._given_timeout
 
     def send(self, request: HttpRequest) -> tuple[http.client.HTTPResponse, str]:
         """The answer, whatever its status, after redirects; and the URL that it came from.
@@ -166,6 +172,10 @@ class HttpSnapshot(Snapshot):
     def __init__(self, http: Http | None = None) -> None:
         self.http = http or Http()
         self._moved: dict[str, HttpRequest] = {}
+
+    def use_limits(self, limits: FetchLimits) -> None:
+        """See `Snapshot.use_limits`."""
+        self.http.use_limits(limits)
 
     @abstractmethod
     def request(self, entry: Entry) -> HttpRequest:
