@@ -25,6 +25,8 @@ def tunewright_modify_plan(plan, request):
     return attrs.evolve(plan, labels={{**plan.labels, "order": plan.labels.get("order", "") + "{name}."}})
 """
 PYTHON = ("python", "-m", "tunewright_launcher")
+INSTALL = ("python3", "$(TUNEWRIGHT_CONFIG)/run.py", "--install")
+PIP = ("python3", "-m", "pip", "install", "--no-cache-dir", "--target", "$(TUNEWRIGHT_PACKAGES)")
 SECRETS = {"model": "m-literal", "dataset": "d-literal", "trainer": "t-literal"}
 
 
@@ -103,7 +105,7 @@ def test_the_containers_come_in_their_order_with_the_launchers_commands(plan_of)
 def test_each_container_gets_its_own_secrets_and_no_others(plan_of) -> None:
     found = by_name(plan_of(env={"WANDB": SecretValue("w-literal")}, init_env={"PROXY": SecretValue("p-literal")}))
     assert {name: {k: v.reveal() for k, v in c.secrets.items()} for name, c in found.items()} == {
-        "install-plugins": {},
+        "install-plugins": {"PROXY": "p-literal"},
         "fetch-model": {"ACME_TOKEN": "m-literal", "PROXY": "p-literal"},
         "fetch-dataset": {"ACME_TOKEN": "d-literal", "PROXY": "p-literal"},
         "check": {"ACME_KEY": "t-literal", "WANDB": "w-literal", "PROXY": "p-literal"},
@@ -125,7 +127,8 @@ def test_a_reference_stays_one(plan_of) -> None:
 
 def test_the_files_are_the_wire_documents(plan_of) -> None:
     files = plan_of(eval_dataset="acme://e", trainer={"provider": "acme", "rate": 0.5}).files
-    documents = {name: WireDocument.loads(text) for name, text in files.items()}
+    assert files["run.py"] == runner_source()
+    documents = {name: WireDocument.loads(text) for name, text in files.items() if name != "run.py"}
     assert {name: (d.kind, d.provider, d.distribution, d.version, d.params) for name, d in documents.items()} == {
         "model.json": ("model", "acme", "tunewright-acme", "1.0", {"uri": "acme://m"}),
         "dataset.json": ("dataset", "acme", "tunewright-acme", "1.0", {"uri": "acme://d"}),
@@ -212,8 +215,7 @@ def test_all_images_of_core_are_pinned() -> None:
 def test_foreign_plugins_are_installed_in_their_version_with_their_extra(plan_of) -> None:
     boot = plan_of().bootstrap
     assert boot.command == (
-        "python", "-m", "pip", "install", "--no-cache-dir", "--target", "$(TUNEWRIGHT_PACKAGES)", "--",
-        "tunewright-acme==1.0", "tunewright-acme[fetch]==1.0", "tunewright-acme[train]==1.0",
+        *INSTALL, "install-plugins", "--", *PIP, "--", "tunewright-acme==1.0", "tunewright-acme[fetch]==1.0", "tunewright-acme[train]==1.0",
     )  # fmt: skip
     assert boot.image == images.STORAGE
     assert boot.env == {}
@@ -226,6 +228,7 @@ def test_what_the_images_hold_is_not_installed(plan_of, site, client) -> None:
     assert plan_of(model="imaged://m", dataset="imaged://d", trainer="imaged").bootstrap is None
     mine = plan_of(model="file:///m", dataset="file:///d", trainer="acme", image="mine:1")
     assert mine.bootstrap is None
+    assert "run.py" not in mine.files
 
 
 def test_the_runs_settings_are_in_the_trainers_environment(plan_of) -> None:
@@ -377,10 +380,28 @@ def test_packages_are_installed_first_with_the_init_containers_environment(code_
         init_env={"PIP_INDEX_URL": index},
     )
     (install,) = plan.init_containers
-    assert install.command[3:] == (
-        "install", "--no-cache-dir", "--target", "$(TUNEWRIGHT_PACKAGES)", "--index-url", "https://host/simple", "--", "einops", "--evil"
+    assert install.command == (
+        *INSTALL, "install-packages", "--", *PIP, "--index-url", "https://host/simple", "--", "einops", "--evil"
     )  # fmt: skip
-    assert (install.image, install.env) == ("image:1", {"PIP_INDEX_URL": index})
+    assert (install.image, install.env) == (
+        "image:1",
+        {"PIP_INDEX_URL": index, "TUNEWRIGHT_SECRETS": "PIP_INDEX_URL"},
+    )
+
+
+def test_packages_are_refused_where_nothing_would_see_that_they_are_missing(client, code_plan_of) -> None:
+    with pytest.raises(RequestError, match=r"packages_to_install: .*image's own entry point.*Give command="):
+        code_plan_of(packages_to_install=["einops"])
+    assert code_plan_of(packages_to_install=["einops"], command=["./start"]).init_containers
+
+
+def test_run_is_told_which_variables_hold_secrets(plan_of) -> None:
+    found = by_name(plan_of(env={"WANDB": SecretValue("w"), "PLAIN": "x", "REF": SecretRef(name="a", key="b")}))
+    named = {name: c.env.get("TUNEWRIGHT_SECRETS") for name, c in found.items()}
+    assert named == {
+        "install-plugins": None, "fetch-model": "ACME_TOKEN", "fetch-dataset": "ACME_TOKEN",
+        "check": "WANDB,REF,ACME_KEY", "train": "WANDB,REF,ACME_KEY",
+    }  # fmt: skip
 
 
 def test_a_code_job_keeps_its_output(code_plan_of) -> None:

@@ -33,6 +33,7 @@ from tunewright.storage import OUTPUT as OUTPUT_VOLUME
 from tunewright.storage import Layout, lay_out
 
 LAUNCHER = ("python", "-m", "tunewright_launcher")
+RUNNER = ("python3", f"$({environment.CONFIG})/{RUNNER_FILE}")
 TORCHRUN = ("torchrun", "--max-restarts=0")
 
 
@@ -54,20 +55,21 @@ def _train_plan(request: TrainRequest) -> JobPlan:
     documents = {slot: document_of(slot, s.plugin, s.provider) for slot, s in request.sources.items()}
     layout = _layout(request, key=_key_of(documents))
     steps = [_fetch(request, slot, layout) for slot, s in request.sources.items() if s.provider.existing() is None]
-    main = _trainer(request, layout)
+    main, bootstrap = _trainer(request, layout), _bootstrap(request)
     plan = _common(
         request,
         init_containers=(*steps, _check(request, main)),
         main=main,
-        bootstrap=_bootstrap(request),
+        bootstrap=bootstrap,
         files={f"{slot}.json": document.dumps() for slot, document in documents.items()}
         | {"trainer.json": document_of("trainer", request.trainer.plugin, request.trainer.provider).dumps()}
-        | _output_document(request),
+        | _output_document(request)
+        | ({RUNNER_FILE: runner_source()} if bootstrap else {}),
         volumes=(*layout.volumes, *_claims(request)),
     )
     for plugin in _selected_plugins(request):
         plan = plugin.modify_plan(plan, request)
-    return plan
+    return _naming_secrets(plan)
 
 
 def _code_plan(request: CodeRequest) -> JobPlan:
@@ -80,13 +82,29 @@ def _code_plan(request: CodeRequest) -> JobPlan:
         resources=request.resources_per_worker,
         mounts=(_output_mount(layout),),
     )
-    return _common(
+    plan = _common(
         request,
         init_containers=(_install(request, main.image),) if request.packages_to_install else (),
         main=main,
         self_starting=not request.code,
         files={**request.code, RUNNER_FILE: runner_source()},
         volumes=(layout.output,),
+    )
+    return _naming_secrets(plan)
+
+
+def _naming_secrets(plan: JobPlan) -> JobPlan:
+    """Tell `run` which variables hold secrets, for it keeps them out of its messages."""
+
+    def naming(container: ContainerSpec) -> ContainerSpec:
+        names = ",".join(name for name, value in container.env.items() if not isinstance(value, str))
+        return attrs.evolve(container, env={**container.env, environment.SECRETS: names}) if names else container
+
+    return attrs.evolve(
+        plan,
+        bootstrap=naming(plan.bootstrap) if plan.bootstrap else None,
+        init_containers=[naming(c) for c in plan.init_containers],
+        main=naming(plan.main),
     )
 
 
@@ -230,7 +248,7 @@ def _bootstrap(request: TrainRequest) -> ContainerSpec | None:
         for plugin, provider in chosen
         if provider.image is None and plugin.dist not in images.BUNDLED
     }
-    return _pip("install-plugins", images.STORAGE, sorted(wanted), None) if wanted else None
+    return _pip("install-plugins", images.STORAGE, sorted(wanted), None, request.init_env) if wanted else None
 
 
 def _install(request: CodeRequest, image: str) -> ContainerSpec:
@@ -242,13 +260,18 @@ def _pip(
     image: str,
     requirements: tuple[str, ...] | list[str],
     index: str | None,
-    env: Mapping[str, EnvValue] | None = None,
+    env: Mapping[str, EnvValue],
 ) -> ContainerSpec:
+    """An init container that brings packages. pip itself would fail, and then be started again for ever."""
     options = ("--index-url", _literal(index)) if index else ()
     target = f"$({environment.PACKAGES})"
     # `--` keeps a requirement that begins with a hyphen from being read as an option.
     command = (
-        "python",
+        *RUNNER,
+        "--install",
+        name,
+        "--",
+        "python3",
         "-m",
         "pip",
         "install",
@@ -259,7 +282,7 @@ def _pip(
         "--",
         *map(_literal, requirements),
     )
-    return ContainerSpec(name=name, image=image, command=command, env=env or {})
+    return ContainerSpec(name=name, image=image, command=command, env=env)
 
 
 def _input_mounts(request: TrainRequest, layout: Layout) -> tuple[Mount, ...]:
@@ -305,12 +328,17 @@ def _run_env(request: Request) -> dict[str, str]:
 
 
 def _code_command(request: CodeRequest) -> tuple[str, ...]:
-    runner = ("python3", f"$({environment.CONFIG})/{RUNNER_FILE}", "--")
     if request.code:
         entry = next(iter(request.code))
-        return (*runner, *TORCHRUN, f"$({environment.CONFIG})/{_literal(entry)}", *map(_literal, request.arguments))
+        return (
+            *RUNNER,
+            "--",
+            *TORCHRUN,
+            f"$({environment.CONFIG})/{_literal(entry)}",
+            *map(_literal, request.arguments),
+        )
     # An image's own entry point is not known here, so nothing can stand in front of it.
-    return (*runner, *request.command) if request.command else ()
+    return (*RUNNER, "--", *request.command) if request.command else ()
 
 
 def _literal(word: str) -> str:

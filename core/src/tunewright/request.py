@@ -10,6 +10,7 @@ import attrs
 
 from tunewright import _validate as check
 from tunewright._convert import to_dict, to_tuple
+from tunewright.errors import RequestError
 from tunewright.events import Json
 from tunewright.providers import DatasetProvider, ModelProvider, Provider, TrainerProvider
 from tunewright.secret import EnvValue, refuse_literal_tokens
@@ -186,7 +187,12 @@ class CodeRequest(Request):
     )
 
     def __attrs_post_init__(self) -> None:
-        """Refuse secrets where everybody can read them."""
+        """Refuse secrets where everybody can read them, and a step whose failure nobody would see."""
+        if self.packages_to_install and not self.code and not self.command:
+            # Only `run` reads what a failed step leaves, and the job would go on without the packages.
+            problem = "cannot be installed for an image's own entry point, which would start even if that failed"
+            remedy = "Give command=[…], the program that the image starts, or build the packages into the image."
+            raise RequestError(problem, field="packages_to_install", remedy=remedy)
         for fields, where in (
             (("arguments", "command"), "env"),
             (("packages_to_install", "pip_index_url"), "init_env"),

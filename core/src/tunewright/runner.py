@@ -12,6 +12,9 @@ exit code of this process decides what happens to the job:
 | 129                 | the command crashed, and attempts are left                                   | started again |
 | 143 (Ctrl-C: 130)   | `run` itself was terminated; the attempt is not counted                      | started again |
 
+`--install NAME -- python3 -m pip install … -- REQUIREMENT …` is the init container that brings packages. One that fails
+would be started again for ever, so it leaves a verdict and exits 0, and `run` ends with the verdict.
+
 This file is also shipped as text and run by the Python (3.9 or later) of images that hold nothing of Tunewright, so it
 needs the standard library alone and imports nothing of its own package.
 """
@@ -26,14 +29,18 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 FAILURE = 1
 USAGE = 64
+NOT_FOUND = 66
+UNAVAILABLE = 69
 SOFTWARE = 70
 START_AGAIN = 129
 INTERRUPTED = 130
@@ -47,7 +54,19 @@ _LAST_FINAL_CODE = 127
 _TICK = 0.1  # seconds between two looks at signals, parent and deadline
 _MESSAGE_BYTES = 4096  # Kubernetes cuts a termination message here
 _ERROR_LENGTH = 1000
+_TAIL_BYTES = 16 << 10  # of a command's standard error, in which its error is looked for
+_LINE_BYTES = 64 << 10  # a longer line is passed on in pieces
+_DRAIN = 2.0  # seconds for the rest of a standard error that somebody holds open
+_RETRY_FOR = 600.0  # seconds
+_LONGEST_PAUSE = 30.0
 _CHECKPOINT = re.compile(r"checkpoint-([0-9]+)")
+# torchrun's --tee, and torch.distributed itself, put this before each line of a rank.
+_RANK_PREFIX = re.compile(r"(\[[A-Za-z_]+[0-9]+\]:\s?)+")
+# What pip says of an index that may be there again in a minute; it has tried a few times itself by then.
+_INDEX_IS_AWAY = re.compile(
+    r"after connection broken by|\b(429|5[0-9][0-9]) (Client|Server) Error|HTTP error (429|5[0-9][0-9])"
+    r"|[Rr]ead timed out|Connection (reset|aborted|refused)|IncompleteRead|Temporary failure in name resolution"
+)
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 
 
@@ -119,12 +138,14 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         The exit code of the process: see the table above.
     """
-    command = list(argv[1:] if argv[:1] == ["--"] else argv)
     try:
         settings = Settings.read(os.environ)
+        if list(argv[:1]) == ["--install"]:
+            return install(argv[1], list(argv[3:]), settings, _number(os.environ, "TUNEWRIGHT_RETRY_FOR", _RETRY_FOR))
     except ValueError as error:
         _log(str(error))
         return USAGE
+    command = list(argv[1:] if argv[:1] == ["--"] else argv)
     watch = _Watch(settings)
     attempts = _Attempts(settings)
     outcome = _refusal(command, settings, watch, attempts) or _run(command, settings, watch, attempts)
@@ -157,29 +178,26 @@ def _run(command: list[str], settings: Settings, watch: _Watch, attempts: _Attem
     if settings.run:
         with contextlib.suppress(OSError):
             (settings.run / ERROR_FILE).unlink()
-    adopting = _adopt_orphans()
-    try:
-        process = _start(command)
-    except OSError as error:
-        cause = f"The command {command[0]!r} could not be started: {error.strerror or error}."
-        return Verdict(USAGE, cause, "Check that the image holds it, and that it is on PATH and executable.")
-    stop = _supervise(process, watch, settings.grace, adopting, attempts.uncount)
-    if stop is not None:
-        return _too_late(settings) if stop.late else stop.code
-    return _judge(process.returncode, settings, attempts) if process.returncode else 0
+    end = _execute(command, watch, settings.grace, attempts.uncount)
+    if isinstance(end, Verdict):
+        return end
+    if end.stop is not None:
+        return _too_late(settings) if end.stop.late else end.stop.code
+    return _judge(end, settings, attempts) if end.code else 0
 
 
-def _judge(returncode: int, settings: Settings, attempts: _Attempts) -> int | Verdict:
+def _judge(end: _End, settings: Settings, attempts: _Attempts) -> int | Verdict:
     """What a crash of the command means."""
     if settings.run and (verdict := read_verdict(settings.run)):
         return verdict
-    error = _read(settings.run / ERROR_FILE) if settings.run else None
-    how = f"The training command ended with {_ending(returncode)}"
+    error = (_read(settings.run / ERROR_FILE) if settings.run else None) or "; ".join(errors_in(end.stderr)[-3:])
+    how = f"The training command ended with {_ending(end.code)}"
     if attempts.left():
         _log(f"{how}; it is to be started again (attempt {attempts.number} of {attempts.limit})")
         return START_AGAIN
     since = f"{attempts.number} of {attempts.limit} attempts since the last checkpoint" if attempts.number else ""
-    cause = f"{how}{f'; {since}' if since else ''}.{f' Its error: {error[:_ERROR_LENGTH]}.' if error else ''}"
+    shown = f" Its error: {without_secrets(error, os.environ)[:_ERROR_LENGTH]}." if error else ""
+    cause = f"{how}{f'; {since}' if since else ''}.{shown}"
     return Verdict(FAILURE, cause, "Look for the first error in the log; max_restarts= allows more attempts.")
 
 
@@ -189,6 +207,94 @@ def _ending(returncode: int) -> str:
     with contextlib.suppress(ValueError):
         return f"signal {signal.Signals(-returncode).name}"
     return f"signal {-returncode}"
+
+
+def errors_in(log: str) -> list[str]:
+    """The exceptions at the end of a log, as Python shows them (`ValueError: …`), the oldest first.
+
+    torchrun's own, which only says that a rank has failed, is not among them.
+    """
+    found, inside = [], False
+    for line in (_RANK_PREFIX.sub("", line, count=1) for line in log.splitlines()):
+        if line.startswith(("Traceback (most recent call last)", '  File "')):  # a SyntaxError has no head
+            inside = True
+        elif inside and line and not line[0].isspace():
+            inside = False
+            if "ChildFailedError" not in line and line not in found:
+                found.append(line)
+    return found
+
+
+def without_secrets(text: str, env: Mapping[str, str]) -> str:
+    """The text without the values of the variables that TUNEWRIGHT_SECRETS names: a message is seen by more than a log."""
+    values = {env[name] for name in env.get("TUNEWRIGHT_SECRETS", "").split(",") if env.get(name)}
+    for value in values:
+        values = values | {repr(value)[1:-1], urllib.parse.quote(value, safe="")}  # as libraries show them
+    for value in sorted(values, key=len, reverse=True):
+        text = text.replace(value, "<redacted>")
+    return text
+
+
+def install(name: str, command: list[str], settings: Settings, retry_for: float) -> int:
+    """The init container `name`: run pip, again for `retry_for` seconds while its index is away.
+
+    Returns:
+        The exit code of the process: 0, also after a failure of which a verdict was left; 143 when it was terminated.
+    """
+    if settings.run and read_verdict(settings.run):
+        _log(f"{name} does nothing: an earlier step has failed")
+        return 0
+    watch = _Watch(settings._replace(output=None))
+    give_up, pause = time.monotonic() + retry_for, 1.0
+    while True:
+        end = _execute(command, watch, settings.grace, lambda: None)
+        if not isinstance(end, Verdict):
+            if end.stop is not None:
+                return end.stop.code
+            if not end.code:
+                return 0
+            if _INDEX_IS_AWAY.search(end.stderr) and time.monotonic() + pause < give_up:
+                _log(f"{name}: the package index is away; trying again in {pause:.0f} s")
+                if stop := _sleep(pause, watch):
+                    return stop.code
+                pause = min(2 * pause, _LONGEST_PAUSE)
+                continue
+            end = _pip_verdict(name, command, end)
+        return _leave(end, settings)
+
+
+def _leave(verdict: Verdict, settings: Settings) -> int:
+    report(verdict, settings.termination_log, _emit)
+    if settings.run is None:
+        return verdict.code
+    try:
+        write_verdict(settings.run, *verdict)
+    except OSError as error:
+        _log(f"the verdict could not be left in {settings.run}: {error}")
+        return verdict.code
+    return 0
+
+
+def _pip_verdict(name: str, command: list[str], end: _End) -> Verdict:
+    lines = [line for line in end.stderr.splitlines() if line.strip() and not line.startswith(("[notice]", "WARNING"))]
+    said = without_secrets(" ".join(lines[-3:]), os.environ)[-_ERROR_LENGTH:]
+    index = command[command.index("--index-url") + 1] if "--index-url" in command else "the package index"
+    if _INDEX_IS_AWAY.search(end.stderr):
+        remedy = f"Check that containers reach {index}; init_env= takes PIP_INDEX_URL and HTTPS_PROXY."
+        return Verdict(UNAVAILABLE, f"Step {name} could not reach {index}: {said}", remedy)
+    wanted = ", ".join(command[command.index("--") + 1 :]) if "--" in command else "them"
+    code = NOT_FOUND if "No matching distribution" in end.stderr else FAILURE
+    remedy = f"Check that {index} has {wanted} for the image's Python; init_env= takes PIP_INDEX_URL for another index."
+    return Verdict(code, f"Step {name} ended with {_ending(end.code)}: {said}", remedy)
+
+
+def _sleep(seconds: float, watch: _Watch) -> _Stop | None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if stop := watch.stop():
+            return stop
+        time.sleep(_TICK)
+    return None
 
 
 def _too_late(settings: Settings) -> Verdict:
@@ -388,13 +494,73 @@ def report(verdict: Verdict, termination_log: Path | None, emit: Callable[[Mappi
         _log(f"the termination message could not be written: {error}")
 
 
+class _End(NamedTuple):
+    """How a command ended: why it had to, if it had to; its exit code; and the end of its standard error."""
+
+    stop: _Stop | None
+    code: int
+    stderr: str
+
+
+def _execute(command: list[str], watch: _Watch, grace: float, uncount: Callable[[], None]) -> _End | Verdict:
+    """Run a command and everything that it starts to the end; a verdict if it cannot be started."""
+    adopting = _adopt_orphans()
+    try:
+        process = _start(command)
+    except OSError as error:
+        cause = f"The command {command[0]!r} could not be started: {error.strerror or error}."
+        return Verdict(USAGE, cause, "Check that the image holds it, and that it is on PATH and executable.")
+    assert process.stderr  # noqa: S101 - for the type checker: it is a pipe
+    tail = _Tail(process.stderr)
+    stop = _supervise(process, watch, grace, adopting, uncount)
+    return _End(stop, process.returncode, tail.text())
+
+
+class _Tail:
+    """Passes a command's standard error on, whole lines at once as they come, and remembers the end of it."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream, self._end = stream, b""
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def text(self) -> str:
+        """The end of what was written, once the command has ended."""
+        self._thread.join(_DRAIN)
+        return self._end.decode("utf-8", errors="replace")
+
+    def _read(self) -> None:
+        with self._stream:
+            line = b""
+            while data := os.read(self._stream.fileno(), _LINE_BYTES):
+                line += data
+                # Two processes write into one log: a part of a line would mix with what is no part of it.
+                whole = max(line.rfind(b"\n"), line.rfind(b"\r")) + 1 or (len(line) if len(line) > _LINE_BYTES else 0)
+                self._pass_on(line[:whole])
+                line = line[whole:]
+            self._pass_on(line)
+
+    def _pass_on(self, data: bytes) -> None:
+        self._end = (self._end + data)[-_TAIL_BYTES:]
+        with contextlib.suppress(OSError):  # nobody listens any more
+            while data:
+                data = data[os.write(2, data) :]
+
+
 def _start(command: list[str]) -> subprocess.Popen[bytes]:
     env = {k: v for k, v in os.environ.items() if k != "TUNEWRIGHT_PARENT"}
     env.setdefault("OMP_NUM_THREADS", str(threads_for_each(env.get("PET_NPROC_PER_NODE", "1"))))
     if sys.platform == "win32":
-        return subprocess.Popen(command, env=env, creationflags=subprocess.CREATE_NEW_PROCESS_GROUP)
+        flags = subprocess.CREATE_NEW_PROCESS_GROUP
+        return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, creationflags=flags)
     # A session of its own: a terminal's Ctrl-C comes to `run` alone, which passes it on once.
-    return subprocess.Popen(command, env=env, start_new_session=True, preexec_fn=die_with_parent)  # noqa: PLW1509 - one thread
+    return subprocess.Popen(
+        command,
+        env=env,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=die_with_parent,  # noqa: PLW1509 - one thread
+    )
 
 
 def _supervise(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from urllib.parse import quote
 
+from tunewright import environment
 from tunewright.errors import ExitCode, FetchError, RequestError, TunewrightError
 from tunewright.runner import Verdict
 from tunewright.secret import REDACTED, secret_fields
@@ -23,7 +24,14 @@ class Secrets:
 
     def learn(self, cls: type, env: Mapping[str, str]) -> None:
         """Take the values of a provider class's secret fields from the environment."""
-        for variable in secret_fields(cls).values():
+        self._take(secret_fields(cls).values(), env)
+
+    def learn_named(self, env: Mapping[str, str]) -> None:
+        """Take the values of the variables of which the plan says that they hold secrets."""
+        self._take(env.get(environment.SECRETS, "").split(","), env)
+
+    def _take(self, variables: Iterable[str], env: Mapping[str, str]) -> None:
+        for variable in variables:
             if value := env.get(variable):
                 # As libraries show them: as it is, in a URL, and in a repr.
                 self._values |= {value, quote(value, safe=""), repr(value)[1:-1]}

@@ -52,6 +52,7 @@ class Step:
         Raises:
             FetchError: it does not say where the workspace and the configuration are.
         """
+        secrets.learn_named(env)
         optional = {environment.RUN: "", environment.PACKAGES: "", environment.TERMINATION_LOG: ""}
         try:
             return cls(paths=Paths.read({**optional, **env}), env=env, secrets=secrets)

@@ -232,6 +232,7 @@ def _check_machine(plan: JobPlan) -> None:
         "filelock": "tunewright[local]",
         **({"tunewright_launcher": "tunewright[local]"} if "tunewright_launcher" in words else {}),
         **({"torch": "torch"} if "torchrun" in words else {}),
+        **({"pip": "pip"} if "pip" in words else {}),
     }
     for module, distribution in needed.items():
         if importlib.util.find_spec(module) is None:
