@@ -1,19 +1,30 @@
-"""A real S3 server over a folder: versitygw."""
+"""A real S3 server over a folder, versitygw; and a proxy before it that misbehaves on demand.
+
+with Gateway(folder) as store, S3Proxy(store) as proxy:
+    store.put("data/a", b"…")
+    proxy.faults.append(Fault(path="data/a", cut_after=1000))
+"""
 
 from __future__ import annotations
 
+import functools
+import http.client
+import itertools
 import socket
 import subprocess
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from tests.servers.faulty import CHUNK, Answer, FaultyServer, Request
 from tests.servers.tools import tool
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
 
-ACCESS_KEY, SECRET_KEY, REGION = "test-access-key", "test-secret-key-that-must-not-show", "us-east-1"
+BUCKET = "bucket"
+ACCESS_KEY, SECRET_KEY, REGION = "test-access-key", "test-secret-key/that+must-not-show", "eu-test-1"
 
 
 class Gateway:
@@ -32,12 +43,12 @@ class Gateway:
         self._process: subprocess.Popen[bytes] | None = None
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
-            self._port = probe.getsockname()[1]
+            self.port = probe.getsockname()[1]
 
     @property
     def url(self) -> str:
         """http://127.0.0.1:port"""
-        return f"http://127.0.0.1:{self._port}"
+        return f"http://127.0.0.1:{self.port}"
 
     @property
     def env(self) -> dict[str, str]:
@@ -49,25 +60,26 @@ class Gateway:
             "AWS_DEFAULT_REGION": REGION,
         }
 
-    def client(self, endpoint: str | None = None) -> BaseClient:
-        """boto3's client for the server, or for what stands in front of it."""
+    def client(self, endpoint: str | None = None, **settings: Any) -> BaseClient:
+        """boto3's client for the server, or for what stands in front of it; with more settings for its Config."""
         import boto3
         from botocore.config import Config
 
         session = boto3.Session(ACCESS_KEY, SECRET_KEY, region_name=REGION)
-        config = Config(s3={"addressing_style": "path"}, signature_version="s3v4")
+        config = Config(s3={"addressing_style": "path"}, signature_version="s3v4", **settings)
         return session.client("s3", endpoint_url=endpoint or self.url, config=config)
 
     def __enter__(self) -> Self:
         data, versions = self._folder / "data", self._folder / "versions"
         for folder in (data, versions):
             folder.mkdir(parents=True, exist_ok=True)
-        listen = ["--access", ACCESS_KEY, "--secret", SECRET_KEY, "--port", f"127.0.0.1:{self._port}", "--quiet"]
+        listen = ["--access", ACCESS_KEY, "--secret", SECRET_KEY, "--port", f"127.0.0.1:{self.port}", "--quiet"]
+        listen += ["--region", REGION, "--keep-alive"]
         command = [str(self._program), *listen, "posix", "--versioning-dir", str(versions), str(data)]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for _ in range(200):
             with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self._port)) == 0:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return self
             time.sleep(0.05)
         self.__exit__()
@@ -77,3 +89,99 @@ class Gateway:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+
+    @functools.cached_property
+    def _client(self) -> Any:
+        client: Any = self.client(request_checksum_calculation="when_required")
+        client.create_bucket(Bucket=BUCKET)
+        client.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+        return client
+
+    def put(self, key: str, body: bytes, **about: Any) -> dict[str, Any]:
+        """Upload an object in one go."""
+        return self._client.put_object(Bucket=BUCKET, Key=key, Body=body, **about)
+
+    def put_in_parts(self, key: str, body: bytes, sizes: list[int], **about: Any) -> None:
+        """Upload an object in parts.
+
+        Args:
+            key: the object's.
+            body: its contents.
+            sizes: of the parts; the last one may be left out.
+            about: ChecksumAlgorithm and ChecksumType; none for no checksum.
+        """
+        where = {"Bucket": BUCKET, "Key": key}
+        upload = self._client.create_multipart_upload(**where, **about)["UploadId"]
+        algorithm = {k: v for k, v in about.items() if k == "ChecksumAlgorithm"}
+        ends = [sum(sizes[:i]) for i in range(len(sizes) + 1)]
+        ends += [len(body)] if ends[-1] < len(body) else []
+        parts = []
+        for number, (start, stop) in enumerate(itertools.pairwise(ends), 1):
+            part = {"UploadId": upload, "PartNumber": number, "Body": body[start:stop]}
+            sent = self._client.upload_part(**where, **part, **algorithm)
+            sums = {k: v for k, v in sent.items() if k.startswith("Checksum") and k != "ChecksumType"}
+            parts.append({"PartNumber": number, "ETag": sent["ETag"], **sums})
+        kind = {k: v for k, v in about.items() if k == "ChecksumType"}
+        self._client.complete_multipart_upload(**where, UploadId=upload, MultipartUpload={"Parts": parts}, **kind)
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """What there is below a prefix."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
+        return [item["Key"] for page in pages for item in page.get("Contents", ())]
+
+    def get(self, key: str) -> bytes:
+        return self._client.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+
+
+class S3Proxy(FaultyServer):
+    """Passes everything on to a store, with the Host header that was signed.
+
+    Attributes:
+        refusals: (what the target contains, status, S3's code): answered without the store, always.
+        rewrite: text of listings → what it is replaced by.
+        hidden: beginnings of names, in lower case, of headers that are left out of answers.
+    """
+
+    def __init__(self, store: Gateway) -> None:
+        super().__init__()
+        self.refusals: list[tuple[str, int, str]] = []
+        self.rewrite: dict[str, str] = {}
+        self.hidden: tuple[str, ...] = ()
+        self._store = store
+
+    def answer(self, request: Request) -> Answer:
+        for text, status, code in self.refusals:
+            if text in request.target:
+                body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>no</Message></Error>"
+                return Answer(status=status, body=b"" if request.method == "HEAD" else body.encode())
+        response = self._ask(request)
+        hidden = ("connection", "transfer-encoding", "date", *self.hidden)
+        headers = {k: v for k, v in response.getheaders() if not k.lower().startswith(hidden)}
+        if "list-type" in request.target and self.rewrite:
+            body = response.read().decode()
+            for old, new in self.rewrite.items():
+                body = body.replace(old, new)
+            return Answer(status=response.status, headers=_without(headers, "Content-Length"), body=body.encode())
+        if request.method == "HEAD" or "Content-Length" not in response.headers:
+            return Answer(status=response.status, headers=headers, body=response.read())
+        return Answer(status=response.status, headers=headers, chunks=_chunks(response))
+
+    def _ask(self, request: Request) -> http.client.HTTPResponse:
+        # A connection of its own for each: an answer that the client gives up stays half read.
+        connection = http.client.HTTPConnection("127.0.0.1", self._store.port, timeout=60)
+        connection.putrequest(request.method, request.target, skip_host=True, skip_accept_encoding=True)
+        for name, value in request.headers.items():
+            if name not in ("connection", "transfer-encoding", "expect"):
+                connection.putheader(name, value)
+        connection.endheaders(request.body or None)
+        return connection.getresponse()
+
+
+def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
+    with response:
+        while chunk := response.read(CHUNK):
+            yield chunk
+
+
+def _without(headers: Mapping[str, str], *names: str) -> dict[str, str]:
+    return {k: v for k, v in headers.items() if k not in names}

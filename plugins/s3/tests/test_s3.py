@@ -2,13 +2,12 @@
 
 import posixpath
 import traceback
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunewright import ExitCode, FetchError, RequestError, SecretRef, wire
+from tunewright import RequestError, SecretRef, wire
 from tunewright.secret import secret_env
 from tunewright.testing import DatasetProviderTests, ModelProviderTests
 from tunewright_s3 import S3DatasetParams, S3ModelParams, format_uri, parse_uri
@@ -207,10 +206,3 @@ def test_the_callers_dict_stays_as_it_is() -> None:
     before = dict(given)
     S3DatasetParams(**given)  # type: ignore[arg-type]
     assert given == before
-
-
-def test_downloads_say_that_they_are_to_come(tmp_path: Path) -> None:
-    for download in (S3ModelParams(uri=URI).download_model, S3DatasetParams(uri=URI).download_dataset):
-        with pytest.raises(FetchError, match="not part of this release") as caught:
-            download(tmp_path)
-        assert caught.value.code is ExitCode.USAGE

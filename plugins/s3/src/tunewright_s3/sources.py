@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import ClassVar
 from urllib.parse import urlsplit
 
 import attrs
 
 from tunewright import DatasetProvider, ModelProvider, RequestError, SecretRef, secret
-from tunewright.providers import SourceProvider, accept_keywords, renamed
+from tunewright.outputs import OutputTarget, Store
+from tunewright.providers import accept_keywords, renamed
+from tunewright.snapshots import Snapshot, SnapshotSource
 from tunewright.uris import (
     FilePatterns,
     check_exclusive,
@@ -20,7 +21,6 @@ from tunewright.uris import (
     check_http_url,
     check_text,
     check_together,
-    not_in_this_release,
     one_of,
     uris_of,
 )
@@ -88,7 +88,7 @@ def _token_parts(token: object) -> dict[str, str]:
 
 
 @attrs.frozen(kw_only=True, slots=False)  # without slots it can be mixed into providers, which have theirs
-class S3Source(FilePatterns, SourceProvider):
+class S3Source(FilePatterns, SnapshotSource):
     """What the model and the dataset provider share. Field names are those of boto3 and the AWS CLI.
 
     Without keys, and unless `anonymous`, the container uses what its cluster gives it: IRSA or Pod Identity.
@@ -126,6 +126,14 @@ class S3Source(FilePatterns, SourceProvider):
         self._check_region()
         self._check_version()
 
+    def snapshot(self) -> Snapshot:
+        """The container half; see `tunewright_s3.snapshot`."""
+        from tunewright_s3.bucket import Bucket
+        from tunewright_s3.snapshot import S3Snapshot
+
+        bucket, prefix = parse_uri(self.uri)
+        return S3Snapshot(Bucket(bucket, self), prefix, self.selects, self.version_id)
+
     def _check_region(self) -> None:
         """A request that is signed for one region and sent to another's server comes back as a riddle."""
         host = urlsplit(self.endpoint_url or "").hostname or ""
@@ -147,19 +155,19 @@ class S3Source(FilePatterns, SourceProvider):
 
 @accept_keywords(_other_spellings("model"))
 @attrs.frozen(kw_only=True)
-class S3ModelParams(S3Source, ModelProvider):
+class S3ModelParams(S3Source, OutputTarget, ModelProvider):
     """A model's files below a prefix. `model=` is taken for `uri=`, and `access_token="KEY_ID:SECRET[:SESSION]"`."""
 
-    def download_model(self, target: Path) -> None:  # noqa: ARG002 - the base's signature
-        """Comes with a later release."""
-        raise not_in_this_release(self.uri)
+    def store(self) -> Store:
+        """The container half, for `output=`; see `tunewright_s3.store`."""
+        from tunewright_s3.bucket import Bucket
+        from tunewright_s3.store import S3Store
+
+        bucket, prefix = parse_uri(self.uri)
+        return S3Store(Bucket(bucket, self), prefix)
 
 
 @accept_keywords(_other_spellings("dataset"))
 @attrs.frozen(kw_only=True)
 class S3DatasetParams(S3Source, DatasetProvider):
     """A dataset's files below a prefix. `dataset=` is taken for `uri=`, and `access_token="KEY_ID:SECRET[:SESSION]"`."""
-
-    def download_dataset(self, target: Path) -> None:  # noqa: ARG002 - the base's signature
-        """Comes with a later release."""
-        raise not_in_this_release(self.uri)

@@ -1,0 +1,140 @@
+"""A bucket in the container: botocore lists it and knows its server; the engine's plain GETs are signed here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+import botocore.session
+from botocore import UNSIGNED
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.config import Config
+from botocore.credentials import Credentials
+
+from tunewright.environment import user_variable
+from tunewright_launcher.fetch import patiently
+from tunewright_launcher.http import Http, HttpRequest
+from tunewright_s3.errors import translated
+from tunewright_s3.uri import format_uri
+
+if TYPE_CHECKING:
+    from tunewright_s3.sources import S3Source
+
+_TIMEOUT = 30.0
+# Seconds for which a page of a listing that was begun is asked for again: the pages before it should not be lost.
+_PATIENCE = 20.0
+
+Item = Mapping[str, Any]
+"""What botocore gives for an object: "Key", "Size", "ETag", …"""
+
+
+class Bucket:
+    """One bucket, with one credential.
+
+    Args:
+        name: the bucket's name.
+        source: says who asks, and where.
+
+    Attributes:
+        client: botocore's client; it asks once, and whoever calls it tries again.
+        http: sends the requests that `request` makes.
+
+    Raises:
+        FetchError: botocore cannot work with the settings.
+    """
+
+    def __init__(self, name: str, source: S3Source) -> None:
+        self.name = name
+        session = botocore.session.Session()
+        if source.access_key_id is not None:
+            session.set_credentials(source.access_key_id, source.secret_access_key, source.session_token)
+        with translated(format_uri(name)):
+            # botocore itself knows AWS_DEFAULT_REGION only; EKS sets both.
+            region = source.region or session.get_config_variable("region") or user_variable("AWS_REGION")
+            self.client = session.create_client(
+                "s3", region_name=region, endpoint_url=source.endpoint_url, config=_config(source)
+            )
+            self._credentials: Credentials | None = None if source.anonymous else session.get_credentials()
+            self.http = Http(ca_bundle=session.get_config_variable("ca_bundle"))
+        self._region = ""
+        self._base: str | None = None
+        self.client.meta.events.register("before-sign.s3", self._learn_region)
+
+    def pages(self, prefix: str) -> Iterator[Mapping[str, Any]]:
+        """Pages of the objects whose keys begin with a prefix: "Contents", if there are some, and "IsTruncated".
+
+        Raises:
+            FetchError: they cannot be listed.
+        """
+        asked: dict[str, str] = {"Bucket": self.name, "Prefix": prefix}
+        page = self._page(asked)
+        while True:
+            yield page
+            if not page.get("IsTruncated"):
+                return
+            asked["ContinuationToken"] = page["NextContinuationToken"]
+            page = self._next_page(asked)
+
+    def _next_page(self, asked: Mapping[str, str]) -> Mapping[str, Any]:
+        found: list[Mapping[str, Any]] = []
+        patiently(lambda: found.append(self._page(asked)), _PATIENCE, lambda *_: None)
+        return found[0]
+
+    def _page(self, asked: Mapping[str, str]) -> Mapping[str, Any]:
+        with translated(format_uri(self.name, asked["Prefix"])):
+            return self.client.list_objects_v2(**asked)  # type: ignore[no-any-return]
+
+    def request(self, key: str, headers: Mapping[str, str], *, method: str = "GET", query: str = "") -> HttpRequest:
+        """A signed request for an object.
+
+        Args:
+            key: the object's.
+            headers: to send and to sign.
+            method: GET or HEAD.
+            query: percent-encoded, its names in order.
+
+        Raises:
+            FetchError: there is no credential, or it cannot be refreshed.
+        """
+        url = f"{self._located()}{quote(key)}{'?' if query else ''}{query}"
+        if self._credentials is None:
+            return HttpRequest(url=url, headers=headers, method=method)
+        with translated(format_uri(self.name, key)):
+            frozen = self._credentials.get_frozen_credentials()
+        request = AWSRequest(method=method, url=url, headers=headers)
+        S3SigV4Auth(frozen, "s3", self._region).add_auth(request)
+        return HttpRequest(url=url, headers=dict(request.headers), method=method)
+
+    def _learn_region(self, request: AWSRequest, region_name: str, **_: object) -> None:
+        """What botocore signs for is right at last: it follows a bucket to its region."""
+        self._region = request.context.get("signing", {}).get("region") or region_name
+
+    def _located(self) -> str:
+        """Where the objects are, as a URL that ends where keys begin; by botocore's own rules, from a URL that it presigns.
+
+        Ask only after its first call: that one finds a bucket that is in another region.
+        """
+        if self._base is None:
+            with translated(format_uri(self.name)):
+                params = {"Bucket": self.name, "Key": "x"}
+                region = self._region
+                url = urlsplit(self.client.generate_presigned_url("get_object", Params=params))
+                self._region = region  # presigned URLs are for the client's own
+            self._base = f"{url.scheme}://{url.netloc}{url.path[:-1]}"
+        return self._base
+
+
+def _config(source: S3Source) -> Config:
+    return Config(
+        # Named, or URLs are presigned in a form that only Amazon knows.
+        signature_version=UNSIGNED if source.anonymous else "s3v4",
+        s3={"addressing_style": source.addressing_style},
+        connect_timeout=_TIMEOUT,
+        read_timeout=_TIMEOUT,
+        retries={"total_max_attempts": 1},
+        # Checksums are given where they are meant; as trailers, which are the default, few other stores take them.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )

@@ -1,0 +1,75 @@
+"""The digests that S3 has of an object, from the headers of an answer; see "Checking object integrity" in its user guide."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from http.client import HTTPMessage
+from typing import Final, cast
+
+from tunewright.snapshots import Algorithm, Digest
+
+# The cheapest first: SHA-256 is computed anyway.
+_CHECKSUMS: Final[tuple[Algorithm, ...]] = ("sha256", "crc64nvme", "crc32c", "crc32", "sha1")
+_ETAG = re.compile(r'"?([0-9a-f]{32})(?:-([0-9]+))?"?')
+
+
+def digests_in(headers: HTTPMessage, size: int, part_size: int | None = None) -> tuple[Digest, ...]:
+    """The best digest that an answer tells; none where there is no one that can be computed.
+
+    Args:
+        headers: of an answer to a GET or HEAD of the whole object.
+        size: bytes of the object.
+        part_size: bytes of each part but the last, of an object that was uploaded in parts.
+    """
+    for algorithm in _CHECKSUMS:
+        if value := headers.get(f"x-amz-checksum-{algorithm}"):
+            composite = headers.get("x-amz-checksum-type") == "COMPOSITE"
+            if found := _checksum(algorithm, value, size, part_size, composite=composite):
+                return (found,)
+    return _of_etag(headers, size, part_size)
+
+
+def parts_of(etag: str | None) -> int:
+    """The number of parts that an object was uploaded in, as its entity tag says; 1 if it says nothing."""
+    match = _ETAG.fullmatch(etag or "")
+    return int(match[2] or 1) if match else 1
+
+
+def md5_of(etag: str, part_size: int | None = None) -> tuple[Digest, ...]:
+    """The digest in an entity tag, provided that the object is not encrypted with a key of KMS or of the customer."""
+    match = _ETAG.fullmatch(etag)
+    if match is None or bool(match[2]) != (part_size is not None):
+        return ()
+    return (Digest(algorithm="md5", value=match[1], part_size=part_size),)
+
+
+def _checksum(algorithm: Algorithm, value: str, size: int, part_size: int | None, *, composite: bool) -> Digest | None:
+    encoded, _, count = value.partition("-")
+    try:
+        digits = base64.b64decode(encoded, validate=True).hex()
+    except binascii.Error:
+        return None
+    if not (count or composite):
+        return Digest(algorithm=algorithm, value=digits)
+    length = _fitting(size, part_size, int(count) if count.isdecimal() else 0)
+    return None if length is None else Digest(algorithm=algorithm, value=digits, part_size=length)
+
+
+def _of_etag(headers: HTTPMessage, size: int, part_size: int | None) -> tuple[Digest, ...]:
+    match = _ETAG.fullmatch(cast("str", headers.get("ETag", "")))
+    encrypted = headers.get("x-amz-server-side-encryption", "AES256") != "AES256"
+    if match is None or encrypted or "x-amz-server-side-encryption-customer-algorithm" in headers:
+        return ()
+    if match[2] is None:
+        return md5_of(match[1])
+    length = _fitting(size, part_size, int(match[2]))
+    return () if length is None else md5_of(f"{match[1]}-{match[2]}", length)
+
+
+def _fitting(size: int, part_size: int | None, count: int) -> int | None:
+    """The size of the parts, if so many of them make up the object."""
+    if count == 1:
+        return size
+    return part_size if part_size and count and -(-size // part_size) == count else None

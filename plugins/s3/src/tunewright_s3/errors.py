@@ -1,0 +1,158 @@
+"""What the answers of a store, and botocore's own errors, mean: an exit code, and what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import re
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
+
+import attrs
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    NoCredentialsError,
+    SSLError,
+)
+from botocore.exceptions import (
+    ConnectionError as NoConnection,
+)
+
+from tunewright import ExitCode, FetchError
+from tunewright.errors import SourceChanged
+from tunewright_launcher.http import refusal, retry_after
+
+_CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,64})</Code>")
+_QUERY = re.compile(r"[?]\S*")
+_EXPIRED = "Give a new session_token, with the access_key_id and secret_access_key that belong to it."
+_UNKNOWN_KEY = (
+    ExitCode.NO_PERMISSION,
+    "the store does not know the access key",
+    "Check access_key_id, and endpoint_url: each store has keys of its own.",
+)
+_REGION = "Give the bucket's region: region=…"
+
+# "Error responses" in Amazon S3's API reference, as far as the status alone does not say it.
+_MEANINGS: Mapping[str, tuple[ExitCode, str, str]] = {
+    "NoSuchBucket": (ExitCode.NOT_FOUND, "there is no such bucket", "Check the bucket's name, and endpoint_url."),
+    "NoSuchKey": (ExitCode.NOT_FOUND, "there is no such object", "Check the URI."),
+    "NoSuchVersion": (ExitCode.NOT_FOUND, "there is no such version", "Check version_id."),
+    "InvalidBucketName": (ExitCode.NOT_FOUND, "the store takes no such name", "Check the bucket's name."),
+    "InvalidObjectState": (ExitCode.NOT_FOUND, "the object is archived", "Restore it from its storage class first."),
+    "AccessDenied": (
+        ExitCode.NO_PERMISSION,
+        "the credential may not do this",
+        "Allow it s3:ListBucket on the bucket and s3:GetObject on its objects; for an output, s3:PutObject too. "
+        "Without a credential only public buckets can be read.",
+    ),
+    "InvalidAccessKeyId": _UNKNOWN_KEY,
+    "XAdminUserNotFound": _UNKNOWN_KEY,  # versitygw's word for it
+    "SignatureDoesNotMatch": (
+        ExitCode.NO_PERMISSION,
+        "the secret key does not belong to the access key",
+        "Check secret_access_key: it must be whole, without a space or a line break.",
+    ),
+    "ExpiredToken": (ExitCode.NO_PERMISSION, "the credential has expired", _EXPIRED),
+    "TokenRefreshRequired": (ExitCode.NO_PERMISSION, "the credential has expired", _EXPIRED),
+    "InvalidToken": (ExitCode.NO_PERMISSION, "the session token is not valid", _EXPIRED),
+    "RequestTimeTooSkewed": (
+        ExitCode.NO_PERMISSION,
+        "the clock here and the store's clock differ too much",
+        "Set the clock of the node, for example with NTP.",
+    ),
+    "AuthorizationHeaderMalformed": (ExitCode.USAGE, "the bucket is in another region", _REGION),
+    "PermanentRedirect": (ExitCode.USAGE, "the bucket is in another region", _REGION),
+    "IllegalLocationConstraintException": (ExitCode.USAGE, "the bucket is in another region", _REGION),
+    "RequestTimeout": (ExitCode.TRY_AGAIN, "the store waited too long", "It is tried again."),
+    "SlowDown": (ExitCode.UNAVAILABLE, "the store asks to slow down", "If this stays, use fewer workers at once."),
+    "NoSuchUpload": (ExitCode.TRY_AGAIN, "the upload was ended by somebody else", "It is begun anew."),
+    "BadDigest": (ExitCode.TRY_AGAIN, "the data was damaged on its way", "It is sent again."),
+}  # fmt: skip
+
+
+def refused(what: str, status: int, headers: http.client.HTTPMessage, code: str) -> FetchError:
+    """The error for an answer that is no success.
+
+    Args:
+        what: what was asked for, without secrets.
+        status: of the answer.
+        headers: of the answer.
+        code: S3's own word for it; "" where the answer has none.
+    """
+    if code not in _MEANINGS:
+        reason = code or http.client.responses.get(status, "")
+        return refusal(what, _Answer(status=status, reason=reason, headers=headers))
+    exit_code, meaning, remedy = _MEANINGS[code]
+    if region := headers.get("x-amz-bucket-region"):
+        remedy = remedy.replace(_REGION, f"Give region={region!r}.")
+    cause = f"{what} was answered with {status} {code}: {meaning}."
+    return FetchError(cause, remedy=remedy, code=exit_code, retry_after=retry_after(headers))
+
+
+def code_in(body: bytes) -> str:
+    """S3's word for an error, in the body of an answer; "" if there is none."""
+    match = _CODE.search(body)
+    return match[1].decode() if match else ""
+
+
+def gone(what: str) -> FetchError:
+    """An object was removed since it was listed: the source is listed again, and if it is listed still, that is final."""
+    error = SourceChanged(f"{what} was listed, and is gone.")
+    error.code, error.remedy = ExitCode.NOT_FOUND, "Check the URI."
+    return error
+
+
+@contextlib.contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Botocore's errors become the errors of a fetch.
+
+    Raises:
+        FetchError: in place of a botocore error.
+    """
+    try:
+        yield
+    except ClientError as error:
+        raise _of_answer(what, error) from error
+    except BotoCoreError as error:
+        raise _of_botocore(what, error) from error
+
+
+def _of_answer(what: str, error: ClientError) -> FetchError:
+    about = error.response.get("ResponseMetadata", {})
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    if error.operation_name.startswith("AssumeRole"):
+        cause = f"The role for {what} could not be assumed: {code}."
+        remedy = "Check the role's trust policy, and the annotation of the service account."
+        return FetchError(cause, remedy=remedy, code=ExitCode.NO_PERMISSION)
+    headers = http.client.HTTPMessage()
+    for name, value in about.get("HTTPHeaders", {}).items():
+        headers[name] = value
+    # A HEAD's answer has no body: its code is the status.
+    status = int(about.get("HTTPStatusCode", HTTPStatus.INTERNAL_SERVER_ERROR))
+    return refused(what, status, headers, "" if code.isdecimal() else code)
+
+
+def _of_botocore(what: str, error: BotoCoreError) -> FetchError:
+    kind = type(error).__name__
+    if isinstance(error, NoCredentialsError):
+        remedy = "Give access_key_id= and secret_access_key=, or the pod's service account a role; or anonymous=True for a public bucket."
+        return FetchError(f"There is no credential for {what}.", remedy=remedy, code=ExitCode.NO_PERMISSION)
+    if isinstance(error, SSLError):
+        remedy = "Mount your authority's certificates and name the file in init_env: AWS_CA_BUNDLE."
+        return FetchError(f"The certificate of the store of {what} is not trusted.", remedy=remedy, code=ExitCode.USAGE)
+    if isinstance(error, (NoConnection, HTTPClientError, CredentialRetrievalError)):
+        # Their text has the whole URL, query included.
+        remedy = "Look whether it can be reached from where the step runs."
+        return FetchError(f"{what} gives no answer: {kind}.", remedy=remedy, code=ExitCode.UNAVAILABLE)
+    cause = f"{what} cannot be asked: {kind}: {_QUERY.sub('', str(error))}."
+    return FetchError(cause, remedy="Check the provider's fields, and AWS_… in init_env.", code=ExitCode.USAGE)
+
+
+@attrs.define(kw_only=True)
+class _Answer:
+    status: int
+    reason: str
+    headers: http.client.HTTPMessage
