@@ -1,249 +1,273 @@
-"""The Hub, for the container half: what a repository holds at one commit, and how to write to one.
+"""The Hub as a fetch sees it: a repository at one commit, and what a refusal means.
 
-huggingface_hub resolves and lists; the engine fetches, because `snapshot_download` reports success for files that are cut
-off, damaged or refused. Every file has a digest in the commit's tree: SHA-256 for those in LFS or Xet, git's blob SHA-1 for
-the others. Files in Xet are read over `/resolve/`, which serves them whole to every client: their chunks are another way to
-the same bytes, and could not be compared with a digest before all of them are there.
+Every file has a digest in the commit's tree: SHA-256 where it is in LFS or Xet, git's SHA-1 of the blob otherwise. Files in
+Xet are read over `/resolve/` like all others, which every Hub serves: hf_xet writes whole files by a loop of its own, that
+has no limits, no journal and no digest to compare.
+
+The API is what huggingface_hub's HfApi asks (`repo_info`, `list_repo_tree`, `hf_hub_url`), sent by the fetch engine's HTTP
+client: HfApi lists trees without a timeout, so that a server which stands still would stop a pod for ever, and it sends
+the token to whatever host the link to a next page names.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import http.client
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, ClassVar
+from urllib.parse import quote, urlsplit
+
+import attrs
 
 from tunewright import ExitCode, FetchError
-from tunewright.outputs import Store
-from tunewright.snapshots import Digest, Entry, Snapshot
+from tunewright.errors import SourceChanged
+from tunewright.snapshots import Digest, Entry, Reader
 from tunewright_hf.sources import HubRepo
-from tunewright_launcher.http import HttpRequest, HttpSnapshot, retry_after, shown
+from tunewright_launcher.http import Headers, Http, HttpRequest, HttpSnapshot, refusal, unavailable
 
-if TYPE_CHECKING:
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-    from huggingface_hub.errors import HfHubHTTPError
-    from huggingface_hub.hf_api import RepoFile
+ENDPOINT = "https://huggingface.co"
+_LONGEST_ANSWER = 64 << 20
+_LONGEST_REASON = 300
+_DENIED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+_COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_NEXT = re.compile(r'<([^>]+)>\s*;[^,]*\brel="?next\b')
+# draft-ietf-httpapi-ratelimit-headers-09: nothing is left, for so many seconds.
+_NONE_LEFT = re.compile(r";\s*r=0\s*;\s*t=(\d+)")
 
-# The same weights in the formats of other libraries, and of before safetensors.
-_SAME_WEIGHTS = (
-    "pytorch_model*.bin",
-    "pytorch_model*.bin.index.json",
-    "adapter_model.bin",
-    "tf_model*.h5",
-    "tf_model*.h5.index.json",
-    "flax_model*.msgpack",
-    "flax_model*.msgpack.index.json",
-    "rust_model.ot",
-)
 
-Selects = Callable[[str], bool]
+Choice = Callable[[Iterator[Entry]], Iterator[Entry]]
+"""Which of a repository's files are fetched."""
+
+
+class Hub:
+    """One repository of a Hub.
+
+    Args:
+        repo: which one.
+        endpoint: the Hub's URL; None for $HF_ENDPOINT, as huggingface_hub has it, or else huggingface.co.
+        token: sent to the endpoint alone; with None none is sent, also where this machine has one.
+
+    Raises:
+        FetchError: USAGE: $HF_ENDPOINT is no URL. NO_PERMISSION: the token cannot be one.
+    """
+
+    def __init__(self, repo: HubRepo, *, endpoint: str | None, token: str | None) -> None:
+        self.repo = repo
+        self.endpoint = _checked(endpoint or os.environ.get("HF_ENDPOINT") or ENDPOINT)
+        self.token = token
+        self.http = Http()
+        if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
+            cause = "The token for the Hub has a character that no token has."
+            raise FetchError(cause, remedy="Copy it again, whole and without spaces.", code=ExitCode.NO_PERMISSION)
+
+    @property
+    def api(self) -> str:
+        """Where the API has the repository."""
+        return f"{self.endpoint}/api/{self.repo.repo_type}s/{self.repo.repo_id}"
+
+    @property
+    def page(self) -> str:
+        """The repository's page."""
+        return f"{self.endpoint}/{'datasets/' if self.repo.repo_type == 'dataset' else ''}{self.repo.repo_id}"
+
+    def request(self, url: str) -> HttpRequest:
+        """A request to the endpoint, with the token."""
+        token = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        return HttpRequest(url=url, headers={"User-Agent": "tunewright-hf", **token})
+
+    def file(self, commit: str, path: str) -> HttpRequest:
+        """The request for a file of a commit."""
+        return self.request(f"{self.page}/resolve/{commit}/{quote(path)}")
+
+    def commit(self) -> str:
+        """The commit that the repository's revision is now.
+
+        Raises:
+            FetchError: NOT_FOUND, NO_PERMISSION; UNAVAILABLE and TRY_AGAIN where it may pass.
+        """
+        answer, _ = self._ask(f"{self.api}/revision/{quote(self.repo.revision or 'main', safe='')}")
+        sha = answer.get("sha") if isinstance(answer, dict) else None
+        if not isinstance(sha, str) or not _COMMIT.fullmatch(sha):
+            raise self._malformed("no commit")
+        return sha
+
+    def tree(self, commit: str, folder: str = "") -> Iterator[Entry]:
+        """The files of a commit, or below a folder of it, with their paths within the repository.
+
+        Raises:
+            FetchError: as `commit`; NOT_FOUND also where there is no such folder.
+        """
+        tree = f"{self.api}/tree/{commit}{f'/{quote(folder)}' if folder else ''}"
+        query: str | None = "recursive=true&expand=false"
+        while query is not None:
+            answer, headers = self._ask(f"{tree}?{query}")
+            if not isinstance(answer, list):
+                raise self._malformed("no list of files")
+            yield from filter(None, map(self._entry, answer))
+            following = _NEXT.search(headers.get("Link") or "")
+            # Only where it goes on: a mirror passes on the links of the Hub that it mirrors.
+            query = urlsplit(following[1]).query if following else None
+
+    def refused(self, status: int, headers: Headers, body: bytes, path: str | None = None) -> FetchError | None:
+        """What an answer that is no success means on a Hub; None for what it means everywhere.
+
+        Args:
+            status: of the answer.
+            headers: of the answer.
+            body: its beginning.
+            path: the file that was asked for, if it was one.
+        """
+        missing = {
+            "RevisionNotFound": f"{self.repo.uri} has no branch, tag or commit {self.repo.revision or 'main'!r}.",
+            "EntryNotFound": f"{self.repo.uri} has no {path or 'such folder'} in its commit.",
+        }
+        code = headers.get("X-Error-Code")
+        if code == "GatedRepo":
+            return self._gated()
+        if code in missing:
+            return FetchError(missing[code], remedy=f"See what there is on {self.page}.", code=ExitCode.NOT_FOUND)
+        if status in _DENIED:
+            return self._denied(status, path or self.repo.uri, self._reason(headers, body))
+        if status == HTTPStatus.NOT_FOUND and path is None:
+            hidden = "private and not for this token" if self.token else "private, and no token is given"
+            cause = f"{self.repo.uri} is not there, or {hidden}."
+            return FetchError(cause, remedy=self._remedy, code=ExitCode.NOT_FOUND)
+        return self._busy(headers) if status == HTTPStatus.TOO_MANY_REQUESTS else None
+
+    @property
+    def _remedy(self) -> str:
+        return f"Check the name, and give access_token= a token that may read {self.page}."
+
+    def _gated(self) -> FetchError:
+        who = "the token's account has not been given access" if self.token else "no token is given"
+        remedy = f"Accept its terms on {self.page}, and give access_token= a token of the account that did."
+        return FetchError(f"{self.repo.uri} is gated, and {who}.", remedy=remedy, code=ExitCode.NO_PERMISSION)
+
+    def _denied(self, status: int, what: str, reason: str) -> FetchError:
+        if status == HTTPStatus.UNAUTHORIZED and not self.token:
+            cause = f"{what} is private or not there: without a token {self.endpoint} does not say which."
+            return FetchError(cause, remedy=self._remedy, code=ExitCode.NO_PERMISSION)
+        if status == HTTPStatus.UNAUTHORIZED:
+            cause = f"{self.endpoint} does not accept the token for {what}: {reason}."
+            remedy = "Give access_token= one that is valid and has not expired."
+            return FetchError(cause, remedy=remedy, code=ExitCode.NO_PERMISSION)
+        cause, remedy = f"{self.endpoint} refuses {what}: {reason}.", "Give access_token= a token with that permission."
+        return FetchError(cause, remedy=remedy, code=ExitCode.NO_PERMISSION)
+
+    def _busy(self, headers: Headers) -> FetchError | None:
+        left = _NONE_LEFT.search(headers.get("RateLimit") or "")
+        if left is None or headers.get("Retry-After"):
+            return None
+        cause, remedy = f"{self.endpoint} takes no more requests for {left[1]} s.", "It is tried again."
+        return FetchError(cause, remedy=remedy, code=ExitCode.TRY_AGAIN, retry_after=float(left[1]))
+
+    def _reason(self, headers: Headers, body: bytes) -> str:
+        """What the Hub says, for people; without the token, should it be in there."""
+        text = headers.get("X-Error-Message")
+        if not text:
+            try:
+                text = str(json.loads(body)["error"])
+            except (ValueError, TypeError, KeyError):
+                text = "no reason is given"
+        if self.token:
+            text = text.replace(self.token, "…")
+        return "".join(c if c.isprintable() else " " for c in text)[:_LONGEST_REASON].rstrip(" .")
+
+    def _ask(self, url: str) -> tuple[object, Headers]:
+        response, _ = self.http.send(self.request(url))
+        try:
+            body = response.read(_LONGEST_ANSWER)
+        except (http.client.HTTPException, OSError) as error:
+            raise unavailable(url, error) from error
+        finally:
+            self.http.close_unread(response)
+        if response.status >= HTTPStatus.MULTIPLE_CHOICES:
+            raise self.refused(response.status, response.headers, body) or refusal(self.repo.uri, response)
+        try:
+            return json.loads(body), response.headers
+        except ValueError as error:
+            raise self._malformed("no JSON") from error
+
+    def _entry(self, item: object) -> Entry | None:
+        """The file that an item of a tree is; None for a folder."""
+        if not isinstance(item, Mapping) or item.get("type") != "file":
+            return None
+        lfs = item.get("lfs")
+        size = lfs.get("size") if isinstance(lfs, Mapping) else item.get("size")
+        # With `lfs`, the item's own `oid` is of the pointer.
+        digest = ("sha256", lfs.get("oid")) if isinstance(lfs, Mapping) else ("git-blob-sha1", item.get("oid"))
+        match item.get("path"), size, digest:
+            case str(path), int(size), (("sha256" | "git-blob-sha1") as algorithm, str(value)) if size >= 0:
+                # Paths go into URLs, and a lone surrogate cannot.
+                name = path.encode(errors="backslashreplace").decode()
+                return Entry(path=name, size=size, digests=(Digest(algorithm=algorithm, value=value),))
+        raise self._malformed("a file without path, size or digest")
+
+    def _malformed(self, what: str) -> FetchError:
+        cause = f"{self.endpoint} has answered with {what} when asked for {self.repo.uri}."
+        return FetchError(cause, remedy="Check that it is a Hub: endpoint= or $HF_ENDPOINT.", code=ExitCode.BAD_DATA)
 
 
 class HubSnapshot(HttpSnapshot):
     """A repository at one commit.
 
     Args:
-        api: the Hub.
-        repo: the repository; its revision is resolved once.
-        selects: whether a path is wanted.
-        folder: only what lies below it; paths are relative to it.
+        hub: the repository; its revision is resolved once.
+        choose: which files are fetched; None for all.
+        folder: only what is below it, with paths relative to it.
 
     Raises:
-        FetchError: NOT_FOUND, NO_PERMISSION, UNAVAILABLE.
+        FetchError: as `Hub.commit`.
     """
 
-    def __init__(self, api: HfApi, repo: HubRepo, selects: Selects, *, folder: str = "") -> None:
-        super().__init__()
-        self._api = api
-        self._repo = repo
-        self._selects = selects
-        self._folder = folder
-        with hub_errors(repo):
-            info = api.repo_info(repo.repo_id, revision=repo.revision, repo_type=repo.repo_type)
-        self.revision = str(info.sha)
+    def __init__(self, hub: Hub, choose: Choice | None = None, *, folder: str = "") -> None:
+        super().__init__(hub.http)
+        self._hub = hub
+        self._choose = choose
+        self._prefix = f"{folder}/" if folder else ""
+        self._odd: set[str] = set()
+        self.revision: str = hub.commit()
 
     def entries(self) -> Iterator[Entry]:
-        """The selected files of the commit's tree."""
-        prefix = f"{self._folder}/" if self._folder else ""
-        found = {file.path.removeprefix(prefix): file for file in self._files() if file.path.startswith(prefix)}
-        for path in without_same_weights([path for path in found if self._selects(path)]):
-            yield Entry(path=path, size=found[path].size, digests=(_digest(found[path]),), source=found[path].path)
-
-    def _files(self) -> list[RepoFile]:
-        from huggingface_hub.hf_api import RepoFile
-
-        with hub_errors(self._repo):
-            tree = self._api.list_repo_tree(
-                self._repo.repo_id, recursive=True, revision=self.revision, repo_type=self._repo.repo_type
-            )
-            return [item for item in tree if isinstance(item, RepoFile)]
+        """See `Snapshot.entries`."""
+        tree = self._hub.tree(self.revision, self._prefix.rstrip("/"))
+        if self._prefix:
+            tree = (attrs.evolve(e, path=e.path.removeprefix(self._prefix), source=e.path) for e in tree)
+        return self._choose(tree) if self._choose else tree
 
     def request(self, entry: Entry) -> HttpRequest:
-        """`/resolve/` at the commit; the token goes to the Hub alone, and not to where it redirects to."""
-        from huggingface_hub import hf_hub_url
+        """See `HttpSnapshot.request`."""
+        return self._hub.file(self.revision, entry.source or entry.path)
 
-        url = hf_hub_url(
-            self._repo.repo_id,
-            entry.source,
-            repo_type=self._repo.repo_type,
-            revision=self.revision,
-            endpoint=self._api.endpoint,
-        )
-        return HttpRequest(url=url, headers={"Authorization": f"Bearer {self._api.token}"} if self._api.token else {})
+    def refusal(self, entry: Entry, status: int, headers: Headers, body: bytes) -> FetchError | None:
+        """See `HttpSnapshot.refusal`."""
+        return self._hub.refused(status, headers, body, entry.path)
 
-    def refusal(self, entry: Entry, status: int, headers: http.client.HTTPMessage, body: bytes) -> FetchError | None:
-        """The Hub says in a header what its statuses leave open."""
-        del body
-        if headers.get("X-Error-Code") == "GatedRepo":
-            return _gated(self._repo)
-        if status == HTTPStatus.UNAUTHORIZED:
-            return _refused(f"{entry.path} was answered with 401.")
-        return None
+    def is_other(self, entry: Entry, headers: Headers) -> bool:
+        """See `HttpSnapshot.is_other`."""
+        del entry
+        return headers.get("X-Repo-Commit") not in (None, self.revision)
 
-
-class HubStore(Store):
-    """A repository that outputs are committed to.
-
-    Args:
-        api: the Hub.
-        repo: the repository; made, private, with the first upload.
-    """
-
-    atomic: ClassVar[bool] = True
-
-    def __init__(self, api: HfApi, repo: HubRepo) -> None:
-        self._api = api
-        self._repo = repo
-
-    def check_writable(self) -> None:
-        """Make the repository, which needs the same permission as a commit."""
-        with hub_errors(self._repo):
-            self._api.create_repo(self._repo.repo_id, repo_type=self._repo.repo_type, private=True, exist_ok=True)
-
-    def entries(self, folder: str) -> Iterator[Entry]:
-        """The files below a folder, with their digests; none where there is no repository yet."""
+    @contextlib.contextmanager
+    def open(self, entry: Entry, start: int, stop: int) -> Iterator[Reader]:
+        """See `Snapshot.open`."""
         try:
-            found = list(HubSnapshot(self._api, self._repo, lambda _: True, folder=folder).entries())
-        except FetchError as error:
-            if error.code is not ExitCode.NOT_FOUND:
-                raise
-            found = []
-        return iter([_moved(entry) for entry in found])
-
-    def upload(self, files: Mapping[str, Path]) -> None:
-        """One commit; what is in LFS already is not sent again."""
-        from huggingface_hub import CommitOperationAdd
-
-        self.check_writable()
-        added = [CommitOperationAdd(path_in_repo=path, path_or_fileobj=file) for path, file in files.items()]
-        self._commit(added, f"Upload {len(added)} files with Tunewright")
-
-    def remove(self, folder: str) -> None:
-        """One commit."""
-        from huggingface_hub import CommitOperationDelete
-
-        if any(True for _ in self.entries(folder)):
-            removed = CommitOperationDelete(path_in_repo=f"{folder}/", is_folder=True)
-            self._commit([removed], f"Remove {folder}")
-
-    def snapshot(self, folder: str) -> Snapshot:
-        """A folder of the newest commit."""
-        return HubSnapshot(self._api, self._repo, lambda _: True, folder=folder)
-
-    def _commit(self, operations: Sequence[CommitOperationAdd | CommitOperationDelete], message: str) -> None:
-        with hub_errors(self._repo):
-            self._api.create_commit(
-                self._repo.repo_id,
-                operations,
-                commit_message=message,
-                repo_type=self._repo.repo_type,
-                revision=self._repo.revision,
-            )
+            with super().open(entry, start, stop) as reader:
+                yield reader
+        except SourceChanged as error:
+            # A commit cannot change. What stands between may be wrong once; what is so twice is.
+            code = ExitCode.BAD_DATA if entry.path in self._odd else ExitCode.TRY_AGAIN
+            self._odd.add(entry.path)
+            cause = f"The Hub has sent another file than {entry.path} of the commit {self.revision}: {error.cause}"
+            raise FetchError(cause, remedy="If it stays so, tell who runs the Hub.", code=code) from error
 
 
-def connect(*, endpoint: str | None, token: str | None) -> HfApi:
-    """The Hub. A token that somebody has logged in with on this machine is not used."""
-    from huggingface_hub import HfApi
-
-    return HfApi(endpoint=endpoint, token=token or False)
-
-
-def without_same_weights(paths: list[str]) -> list[str]:
-    """The paths without weights that lie beside the same ones as safetensors."""
-    safe = {PurePosixPath(path).parent for path in paths if path.endswith(".safetensors")}
-
-    def is_double(path: PurePosixPath) -> bool:
-        return path.parent in safe and any(fnmatch.fnmatchcase(path.name, pattern) for pattern in _SAME_WEIGHTS)
-
-    return [path for path in paths if not is_double(PurePosixPath(path))]
-
-
-@contextlib.contextmanager
-def hub_errors(repo: HubRepo) -> Iterator[None]:
-    """What huggingface_hub raises, as what it means for a fetch."""
-    from huggingface_hub import errors
-
-    try:
-        yield
-    except errors.GatedRepoError as error:
-        raise _gated(repo) from error
-    except errors.RevisionNotFoundError as error:
-        cause = f"{repo.uri} has no revision {repo.revision!r}."
-        raise FetchError(
-            cause, remedy="Name a branch, a tag or a commit that it has.", code=ExitCode.NOT_FOUND
-        ) from error
-    except (errors.RepositoryNotFoundError, errors.EntryNotFoundError) as error:
-        remedy = "Check the name; if it is private, give access_token=, of somebody who may read it."
-        raise FetchError(f"The Hub does not show {repo.uri}.", remedy=remedy, code=ExitCode.NOT_FOUND) from error
-    except errors.OfflineModeIsEnabled as error:
-        remedy = "Leave it out of init_env, or use file:// or pvc://."
-        cause = f"HF_HUB_OFFLINE is set, and {repo.uri} is on the Hub."
-        raise FetchError(cause, remedy=remedy, code=ExitCode.USAGE) from error
-    except errors.HfHubHTTPError as error:
-        raise _status_error(repo, error) from error
-    except OSError as error:  # of the transport, whichever library it is
-        cause = f"The Hub gives no answer about {repo.uri}: {type(error).__name__}."
-        remedy = "Look whether it can be reached from where the step runs."
-        raise FetchError(cause, remedy=remedy, code=ExitCode.UNAVAILABLE) from error
-
-
-def _status_error(repo: HubRepo, error: HfHubHTTPError) -> FetchError:
-    status = error.response.status_code
-    said = f"The Hub answered {status} about {repo.uri} ({shown(str(error.response.url))})."
-    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        return _refused(said)
-    if status == HTTPStatus.TOO_MANY_REQUESTS:
-        message = http.client.HTTPMessage()
-        message["Retry-After"] = error.response.headers.get("Retry-After", "")
-        wait = retry_after(message)
-        return FetchError(said, remedy="It is tried again.", code=ExitCode.TRY_AGAIN, retry_after=wait)
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return FetchError(said, remedy="It is tried again.", code=ExitCode.UNAVAILABLE)
-    return FetchError(said, remedy="Check the URI and the endpoint.", code=ExitCode.BAD_DATA)
-
-
-def _refused(said: str) -> FetchError:
-    remedy = (
-        "Give access_token=, of somebody who may use it; a token that has expired, or may only read, has to be renewed."
-    )
-    return FetchError(said, remedy=remedy, code=ExitCode.NO_PERMISSION)
-
-
-def _gated(repo: HubRepo) -> FetchError:
-    cause = f"{repo.uri} is gated, and the token's owner has not been let in."
-    remedy = "Accept its terms on its page at the Hub, and give access_token= of the same account."
-    return FetchError(cause, remedy=remedy, code=ExitCode.NO_PERMISSION)
-
-
-def _digest(file: RepoFile) -> Digest:
-    if file.lfs is not None:
-        return Digest(algorithm="sha256", value=file.lfs.sha256)
-    return Digest(algorithm="git-blob-sha1", value=file.blob_id)
-
-
-def _moved(entry: Entry) -> Entry:
-    """With the path relative to the repository, as a store has it."""
-    return Entry(path=entry.source, size=entry.size, digests=entry.digests)
+def _checked(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in url:
+        # Unsaid, for what is in it may be a password. The field itself was looked at before.
+        raise FetchError("$HF_ENDPOINT is no URL of a Hub.", remedy="Write https://host[:port].", code=ExitCode.USAGE)
+    return url.rstrip("/")

@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 from urllib.parse import quote, unquote
 
@@ -14,7 +13,7 @@ import attrs
 from tunewright import DatasetProvider, ModelProvider, RequestError, SecretRef, secret
 from tunewright.outputs import OutputTarget, Store
 from tunewright.providers import accept_keywords, renamed
-from tunewright.snapshots import Snapshot, SnapshotSource
+from tunewright.snapshots import Entry, Snapshot, SnapshotSource
 from tunewright.uris import (
     FilePatterns,
     bad_uri,
@@ -26,11 +25,9 @@ from tunewright.uris import (
     split_uri,
     uris_of,
 )
-from tunewright_hf.inputs import split_name
-from tunewright_hf.params import DataParams
 
 if TYPE_CHECKING:
-    from huggingface_hub import HfApi
+    from tunewright_hf.hub import Hub
 
 RepoType = Literal["model", "dataset"]
 _FORMS: dict[RepoType, str] = {
@@ -41,6 +38,7 @@ _FORMS: dict[RepoType, str] = {
 _OTHERS = ("datasets", "models", "spaces", "buckets", "kernels")
 # As huggingface_hub's validate_repo_id, which a test compares it with.
 _REPO_ID = re.compile(r"(?:\b[\w.-]{1,96}\b/)?\b[\w.-]{1,96}\b", re.ASCII)
+_SPLIT = re.compile(r"\w[\w.-]*")
 
 
 @attrs.frozen(kw_only=True)
@@ -102,20 +100,30 @@ def _class_name(value: object) -> str | None:
 
 
 def _check_class_name(instance: object, attribute: attrs.Attribute[str | None], value: object) -> None:
-    if value is not None and not (isinstance(value, str) and value.isidentifier()):
-        field, remedy = f"{type(instance).__name__}.{attribute.name}", 'Write "AutoModelForCausalLM".'
-        raise RequestError("is not the name of a class of transformers", field=field, value=value, remedy=remedy)
+    if value not in (None, "AutoModelForCausalLM"):
+        remedy = "The trainer hf trains causal language models: leave it out, or give AutoModelForCausalLM."
+        field = f"{type(instance).__name__}.{attribute.name}"
+        raise RequestError("is no class that a trainer here loads", field=field, value=value, remedy=remedy)
 
 
 def _check_count(instance: object, attribute: attrs.Attribute[int | None], value: object) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        field, remedy = f"{type(instance).__name__}.{attribute.name}", "Give the number of classes, or leave it out."
-        raise RequestError("must be a whole number, 1 or more", field=field, value=value, remedy=remedy)
+    if value is not None:
+        remedy = "Leave it out: the trainer hf trains causal language models, which classify nothing."
+        field = f"{type(instance).__name__}.{attribute.name}"
+        raise RequestError("is for sequence classifiers", field=field, value=value, remedy=remedy)
+
+
+def _check_trust(instance: object, attribute: attrs.Attribute[bool], value: object) -> None:
+    check_flag(instance, attribute, value)
+    if value:
+        remedy = "Give it to the trainer, which is what runs the code: HuggingFaceTrainParams(trust_remote_code=True)."
+        field = f"{type(instance).__name__}.{attribute.name}"
+        raise RequestError("does nothing for a download", field=field, value=value, remedy=remedy)
 
 
 def _check_split(instance: object, attribute: attrs.Attribute[str | None], value: str | None) -> None:
-    if value is not None and not re.fullmatch(r"[\w.-]+", value):
-        remedy = "Write the split's name alone, such as 'train': whole files are fetched."
+    if value is not None and not _SPLIT.fullmatch(value):
+        remedy = 'Files are fetched whole: give the name alone ("train"), and fewer steps with TrainingArguments(max_steps=…).'
         field = f"{type(instance).__name__}.{attribute.name}"
         raise RequestError("is not the name of a split", field=field, value=value, remedy=remedy)
 
@@ -143,15 +151,20 @@ class HubSource(FilePatterns, SnapshotSource):
             self._repo(uri, field)
 
     def snapshot(self) -> Snapshot:
-        """The repository at one commit; see `tunewright_hf.hub`."""
+        """The container half: the repository at the commit that its revision is now; see `tunewright_hf.hub`."""
         from tunewright_hf.hub import HubSnapshot
 
-        return HubSnapshot(self._api(), self.repo, self.selects)
+        return HubSnapshot(self._hub(), self._choose)
 
-    def _api(self) -> HfApi:
-        from tunewright_hf.hub import connect
+    def _hub(self) -> Hub:
+        from tunewright_hf.hub import Hub
 
-        return connect(endpoint=self.endpoint, token=self.access_token if isinstance(self.access_token, str) else None)
+        token = self.access_token if isinstance(self.access_token, str) else None
+        return Hub(self.repo, endpoint=self.endpoint, token=token)
+
+    def _choose(self, entries: Iterator[Entry]) -> Iterator[Entry]:
+        """Which files are fetched."""
+        return (entry for entry in entries if self.selects(entry.path))
 
     @property
     def repo(self) -> HubRepo:
@@ -169,24 +182,32 @@ class HubSource(FilePatterns, SnapshotSource):
 class HuggingFaceModelParams(HubSource, OutputTarget, ModelProvider):
     """A model of the Hub. `model=` (KEP-2003) and `model_uri=` (kubeflow-training 1.9) are taken for `uri=`.
 
+    As `output=` it is committed to: on the branch that `revision` names, in a repository that is made private if there is
+    none.
+
     Attributes:
-        transformer_type: the class of transformers that loads it, by name or the class itself; None: the trainer
-            chooses.
-        num_labels: classes, for a sequence classifier.
-        trust_remote_code: whether code from the repository may run.
+        transformer_type: AutoModelForCausalLM, by name or the class itself, as 1.9 wants it; others are refused.
+        num_labels: of a sequence classifier: refused.
+        trust_remote_code: refused where it is True: the trainer has the field that lets code from the repository run.
     """
 
     repo_type: ClassVar[RepoType] = "model"
 
     transformer_type: str | None = attrs.field(default=None, converter=_class_name, validator=_check_class_name)
     num_labels: int | None = attrs.field(default=None, validator=_check_count)
-    trust_remote_code: bool = attrs.field(default=False, validator=check_flag)
+    trust_remote_code: bool = attrs.field(default=False, validator=_check_trust)
 
     def store(self) -> Store:
-        """The repository, to commit to."""
-        from tunewright_hf.hub import HubStore
+        """The container half: the repository, to commit to."""
+        from tunewright_hf.hub_store import HubStore
 
-        return HubStore(self._api(), self.repo)
+        return HubStore(self._hub())
+
+    def _choose(self, entries: Iterator[Entry]) -> Iterator[Entry]:
+        from tunewright_hf.choice import without_duplicates
+
+        selected = super()._choose(entries)
+        return selected if self.allow_patterns else without_duplicates(selected)
 
 
 def _dataset_spellings() -> Callable[[dict[str, object]], dict[str, object]]:
@@ -206,16 +227,24 @@ class HuggingFaceDatasetParams(HubSource, DatasetProvider):
     """A dataset of the Hub. `dataset=` (KEP-2003) and `repo_id=` (kubeflow-training 1.9) are taken for `uri=`.
 
     Attributes:
-        split: fetch the files of this split alone ("train"), and those that name none; None: all that there are. The
-            trainer is told which one to train on by `DataParams(train_split=…)`.
+        split: fetch the files that names say are of this split ("train"), and those that name none, and not the others;
+            None: all. Which split is trained on is the trainer's to say: `DataParams(train_split=…)`.
     """
 
     repo_type: ClassVar[RepoType] = "dataset"
 
     split: str | None = attrs.field(default=None, validator=[check_text, _check_split])
 
-    def selects(self, path: str) -> bool:
-        """Also leaves out the files of other splits, where files or folders are named by their split."""
-        if not super().selects(path):
-            return False
-        return self.split is None or split_name(Path(path), DataParams(train_split=self.split)) in (None, self.split)
+    def __attrs_post_init__(self) -> None:
+        """Refuse a split that would be that of two datasets."""
+        super().__attrs_post_init__()
+        if self.split is not None and self.eval_dataset is not None:
+            remedy = "Give train() eval_dataset= with a HuggingFaceDatasetParams of its own."
+            field = f"{type(self).__name__}.split"
+            raise RequestError("would hold for eval_dataset, too", field=field, value=self.split, remedy=remedy)
+
+    def _choose(self, entries: Iterator[Entry]) -> Iterator[Entry]:
+        from tunewright_hf.choice import of_split
+
+        selected = super()._choose(entries)
+        return selected if self.split is None else of_split(selected, self.split)
