@@ -1,12 +1,10 @@
 """The client half of `kaggle://`: handles, credentials, and each kind in its place."""
 
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunewright import ExitCode, FetchError, RequestError, SecretRef
+from tunewright import RequestError, SecretRef
 from tunewright.testing import DatasetProviderTests, ModelProviderTests
 from tunewright_kaggle import (
     KaggleCompetition,
@@ -119,10 +117,3 @@ def test_the_keps_spellings() -> None:
     assert KaggleModelParams(model=MODEL) == KaggleModelParams(uri=MODEL)  # type: ignore[call-arg]
     given = KaggleDatasetParams(dataset=DATASET, username=SecretRef(name="kaggle", key="user"), key=KEY)  # type: ignore[call-arg]
     assert given.uri == DATASET
-
-
-def test_downloads_say_that_they_are_to_come(tmp_path: Path) -> None:
-    for download in (KaggleModelParams(uri=MODEL).download_model, KaggleDatasetParams(uri=DATASET).download_dataset):
-        with pytest.raises(FetchError, match="not part of this release") as caught:
-            download(tmp_path)
-        assert caught.value.code is ExitCode.USAGE

@@ -8,16 +8,17 @@ client itself does at import (it signs in, and ends the process where it cannot)
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterator
 from http import HTTPStatus
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
 from tunewright import ExitCode, FetchError
 from tunewright_kaggle.uri import KaggleCompetition, KaggleDataset, KaggleHandle, KaggleModel
-from tunewright_launcher.http import Http, HttpRequest, refusal
+from tunewright_launcher.http import Answered, Headers, Http, HttpRequest, refusal
 
 if TYPE_CHECKING:
     from kagglesdk.kaggle_object import KaggleObject
@@ -25,12 +26,13 @@ if TYPE_CHECKING:
 
 _PAGE = 200
 _LONGEST_ANSWER = 64 << 20
+_LONGEST_MESSAGE = 200
 
 
 class _Page(Protocol):
     """What the answers to a listing have in common, besides their files."""
 
-    next_page_token: str
+    next_page_token: str | None
 
 
 @attrs.frozen(kw_only=True)
@@ -99,15 +101,18 @@ class Api:
         Raises:
             FetchError: NOT_FOUND, NO_PERMISSION, UNAVAILABLE.
         """
+        seen: set[str] = set()
         token = ""
-        while True:
-            page, files = self._page(handle, token)
+        while token not in seen:
+            seen.add(token)
+            page, files = self._page(handle, token or None)
             yield from files
             token = page.next_page_token or ""
             if not token:
                 return
+        raise _unreadable(handle, "its pages have no end")
 
-    def _page(self, handle: KaggleHandle, token: str) -> tuple[_Page, list[File]]:
+    def _page(self, handle: KaggleHandle, token: str | None) -> tuple[_Page, list[File]]:
         if isinstance(handle, KaggleDataset):
             from kagglesdk.datasets.types import dataset_api_service as datasets
 
@@ -117,7 +122,9 @@ class Api:
             asked.page_token, asked.page_size = token, _PAGE
             method = "datasets.DatasetApiService/ListDatasetFiles"
             listed = self._ask(handle, method, asked, datasets.ApiListDatasetFilesResponse)
-            return listed, [File(path=f.name, size=f.total_bytes) for f in listed.dataset_files]
+            if listed.error_message:
+                raise _unreadable(handle, _short(listed.error_message))
+            return listed, [_file(handle, f.name, f.total_bytes) for f in listed.dataset_files]
         if isinstance(handle, KaggleModel):
             from kagglesdk.models.types import model_api_service as models
 
@@ -127,14 +134,14 @@ class Api:
             wanted.page_token, wanted.page_size = token, _PAGE
             method = "models.ModelApiService/ListModelInstanceVersionFiles"
             page = self._ask(handle, method, wanted, models.ApiListModelInstanceVersionFilesResponse)
-            return page, [File(path=f.name, size=f.size) for f in page.files]
+            return page, [_file(handle, f.name, f.size) for f in page.files]
         from kagglesdk.competitions.types import competition_api_service as competitions
 
         data = competitions.ApiListDataFilesRequest()
         data.competition_name, data.page_token, data.page_size = handle.name, token, _PAGE
         method = "competitions.CompetitionApiService/ListDataFiles"
         answer = self._ask(handle, method, data, competitions.ApiListDataFilesResponse)
-        return answer, [File(path=f.name, size=f.total_bytes) for f in answer.files]
+        return answer, [_file(handle, f.name, f.total_bytes) for f in answer.files]
 
     def archive(self, handle: KaggleHandle) -> HttpRequest:
         """The request for everything in one archive: a zip, or for models a tar."""
@@ -159,40 +166,94 @@ class Api:
         return self._request("competitions.CompetitionApiService/DownloadDataFiles", data)
 
     def _request(self, method: str, asked: KaggleObject) -> HttpRequest:
-        from kagglesdk.kaggle_env import KaggleEnv, get_endpoint, get_env
-
-        environment = get_env()
-        # As kagglesdk's KaggleHttpClient has it: only the real service's name stands for its API alone.
-        base = get_endpoint(environment) + ("" if environment is KaggleEnv.PROD else "/api")
-        headers = {"Content-Type": "application/json", "Accept": "application/json", **self.account.headers}
-        return HttpRequest(method="POST", url=f"{base}/v1/{method}", headers=headers, body=asked.to_json().encode())
+        headers = {"Content-Type": "application/json", "User-Agent": "tunewright", **self.account.headers}
+        return HttpRequest(method="POST", url=f"{_base()}/v1/{method}", headers=headers, body=asked.to_json().encode())
 
     def _ask(
         self, handle: KaggleHandle, method: str, asked: KaggleObject, answer: type[Any]
     ) -> Any:  # kagglesdk has no types
         response, _ = self.http.send(self._request(method, asked))
         try:
-            if response.status >= HTTPStatus.BAD_REQUEST:
-                response.read(_LONGEST_ANSWER)
-                raise self.refused(handle, response)
-            return answer.from_json(response.read(_LONGEST_ANSWER).decode())
-        except (ValueError, TypeError, AttributeError, KeyError, HTTPException, OSError) as error:
-            cause = f"Kaggle's answer about {handle.uri} cannot be read: {type(error).__name__}."
-            raise FetchError(cause, remedy="It is tried again.", code=ExitCode.TRY_AGAIN) from error
+            body = response.read(_LONGEST_ANSWER)
+        except (HTTPException, OSError) as error:
+            raise _unreadable(handle, type(error).__name__) from error
         finally:
             self.http.close_unread(response)
+        if response.status >= HTTPStatus.BAD_REQUEST:
+            raise refused(handle, response, body)
+        try:
+            fields = json.loads(body)
+            if fields.get("code", 0) >= HTTPStatus.BAD_REQUEST:  # kagglesdk takes such an answer for an error, too
+                raise refused(handle, _Answered(int(fields["code"]), "in its body", response.headers), body)
+            return answer.from_dict(fields)
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            raise _unreadable(handle, type(error).__name__) from error
 
-    def refused(self, handle: KaggleHandle, response: HTTPResponse) -> FetchError:
-        """What it means that Kaggle refuses to list or to download."""
-        said = f"{handle.uri} was answered with {response.status} {response.reason}."
-        if response.status == HTTPStatus.UNAUTHORIZED:
-            remedy = "Give api_token=, or username= and key=, from Kaggle's settings page."
-            return FetchError(said, remedy=remedy, code=ExitCode.NO_PERMISSION)
-        if response.status == HTTPStatus.FORBIDDEN:
-            rules = "the competition's rules" if isinstance(handle, KaggleCompetition) else "the licence"
-            remedy = f"Accept {rules} on its page at Kaggle; if it is private, give a credential that may read it."
-            return FetchError(said, remedy=remedy, code=ExitCode.NO_PERMISSION)
-        return refusal(handle.uri, response)
+
+@attrs.frozen
+class _Answered:
+    """An error that came with status 200."""
+
+    status: int
+    reason: str
+    headers: Headers
+
+
+def refused(handle: KaggleHandle, response: Answered, body: bytes) -> FetchError:
+    """What it means that Kaggle refuses to list or to download.
+
+    Args:
+        handle: what was asked for.
+        response: the answer.
+        body: its body, or the beginning.
+    """
+    said = f"{handle.uri} was answered with {response.status} {response.reason}{_message(body)}."
+    if response.status == HTTPStatus.UNAUTHORIZED:
+        remedy = "Give api_token=, or username= and key=, from Kaggle's settings page."
+        return FetchError(said, remedy=remedy, code=ExitCode.NO_PERMISSION)
+    if response.status == HTTPStatus.FORBIDDEN:
+        # Kaggle answers so to what does not exist, too: it does not tell strangers of what is private.
+        what = "the competition's rules" if isinstance(handle, KaggleCompetition) else "its licence"
+        remedy = f"Check the URI; accept {what} on its page at Kaggle; give a credential of who may read it."
+        return FetchError(said, remedy=remedy, code=ExitCode.NO_PERMISSION)
+    return refusal(handle.uri, response)
+
+
+def _message(body: bytes) -> str:
+    """What Kaggle says itself, for the end of a sentence."""
+    try:
+        text = json.loads(body)["message"]
+    except (ValueError, TypeError, KeyError):
+        return ""
+    return f": {_short(text)}" if text else ""
+
+
+def _short(text: object) -> str:
+    shown = "".join(c if c.isprintable() else " " for c in str(text))
+    return shown[:_LONGEST_MESSAGE].rstrip(". ")
+
+
+def _unreadable(handle: KaggleHandle, why: str) -> FetchError:
+    cause = f"Kaggle's answer about {handle.uri} cannot be used: {why}."
+    return FetchError(cause, remedy="It is tried again.", code=ExitCode.TRY_AGAIN)
+
+
+def _file(handle: KaggleHandle, name: object, size: object) -> File:
+    if not isinstance(name, str) or not name or not isinstance(size, int) or size < 0:
+        raise _unreadable(handle, f"it lists a file {name!r:.100} of {size!r:.100} bytes")
+    return File(path=name, size=size)
+
+
+def _base() -> str:
+    """Where the API is: Kaggle's own client can be told another place with KAGGLE_API_ENVIRONMENT, so this can be, too."""
+    from kagglesdk.kaggle_env import KaggleEnv, get_endpoint, get_env
+
+    try:
+        environment = get_env()
+    except Exception as error:  # it raises no other class
+        raise FetchError(str(error), remedy="Correct it in init_env.", code=ExitCode.USAGE) from error
+    # As kagglesdk's KaggleHttpClient has it: only the real service's name stands for its API alone.
+    return f"{get_endpoint(environment)}{'' if environment is KaggleEnv.PROD else '/api'}"
 
 
 def _name_variation(request: KaggleObject, handle: KaggleModel) -> None:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import gzip
+import hashlib
+import lzma
+import os
 import stat
+import struct
 import tarfile
+import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 import attrs
 
@@ -17,6 +25,24 @@ from tunewright import ExitCode, FetchError
 from tunewright_launcher.files import Files, check_path, hostile, write
 
 _BLOCK = 1 << 20
+_GZIP = b"\x1f\x8b"
+_THREADS = min(4, os.cpu_count() or 1)
+_DAMAGE = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    ValueError,
+    OverflowError,
+    NotImplementedError,  # a method that zipfile does not have
+    RuntimeError,  # encrypted
+)
+
+
+class _Source(Protocol):
+    def read(self, size: int, /) -> bytes: ...
 
 
 @attrs.frozen
@@ -25,94 +51,172 @@ class Member:
 
     Attributes:
         path: as it is named there.
+        problem: what it is, if it is not a file.
         open: gives its contents.
     """
 
     path: str
+    problem: str | None
     open: Callable[[], IO[bytes]]
 
 
-def unpack(archive: Path, folder: Path, listed: Mapping[str, int], selects: Callable[[str], bool]) -> None:
+def unpack(archive: Path, folder: Path, listed: Mapping[str, int], selects: Callable[[str], bool]) -> dict[str, str]:
     """Unpack the selected files of a zip or a tar into a folder, and compare them with what was listed.
 
     Args:
         archive: the archive.
         folder: where to.
         listed: path → bytes, of every file that the source lists.
-        selects: whether a path is wanted.
+        selects: whether a path is wanted; what is not is passed over, whatever it is.
+
+    Returns:
+        SHA-256 of each file that was unpacked, by path.
 
     Raises:
-        FetchError: BAD_DATA: it is no archive, is damaged, has a hostile name, a link, a file that was not listed or is
-            larger than listed, or lacks one. NO_SPACE: it does not fit.
+        FetchError: BAD_DATA: it is no archive, is damaged, has a hostile name, a link, a file that was not listed, is
+            larger than listed or comes twice, or lacks one. NO_SPACE: it does not fit.
     """
-    wanted = {path for path in listed if selects(path)}
-    with Files(folder) as files:
-        files.reserve(sum(listed[path] for path in wanted))
-        with _damaged(archive), _members(archive) as members:
-            for member in members:
-                _check_member(member.path, listed)
-                if member.path in wanted:
-                    _extract(member, files, listed[member.path])
-                    wanted.discard(member.path)
-    if wanted:
-        raise _bad(f"The archive lacks {len(wanted)} of the listed files, for example {min(wanted)!r}.")
+    wanted = {path: size for path, size in listed.items() if selects(path)}
+    with Files(folder) as files, _damaged():
+        files.reserve(sum(wanted.values()))
+        unpacking = _Unpacking(files, wanted)
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as opened:
+                unpacking.run(filter(lambda member: selects(member.path), _of_zip(opened)), threads=_THREADS)
+        else:
+            with _opened(archive) as stream:
+                tar = _Bounded(stream, limit=2 * sum(listed.values()) + 16 * _BLOCK)
+                unpacking.run(filter(lambda member: selects(member.path), _of_tar(tar)), threads=1)
+    if lacking := wanted.keys() - unpacking.digests.keys():
+        raise _bad(f"The archive lacks {len(lacking)} of the listed files, for example {min(lacking)!r}.")
+    return unpacking.digests
 
 
-def _check_member(path: str, listed: Mapping[str, int]) -> None:
-    check_path(path)
-    if path not in listed:
-        raise hostile(path, "is in the archive, and is not listed")
+class _Unpacking:
+    """Writes members.
 
+    Args:
+        files: where to.
+        wanted: path → bytes.
+    """
 
-def _extract(member: Member, files: Files, size: int) -> None:
-    position = 0
-    with member.open() as source, files.create(member.path) as handle:
-        while data := source.read(_BLOCK):
-            if position + len(data) > size:
-                raise hostile(member.path, f"is larger than the {size} bytes that are listed")
-            write(handle, memoryview(data), position)
-            position += len(data)
-    if position != size:
-        raise _bad(f"{member.path} has {position} bytes in the archive, and {size} are listed.")
+    def __init__(self, files: Files, wanted: Mapping[str, int]) -> None:
+        self.digests: dict[str, str] = {}
+        self._files = files
+        self._wanted = wanted
+        self._begun: set[str] = set()
+        self._lock = threading.Lock()
 
+    def run(self, members: Iterator[Member], *, threads: int) -> None:
+        """Write them all; with one thread, each before the next one is looked for."""
+        with ThreadPoolExecutor(threads) as pool:
+            for future in [pool.submit(self._work, members) for _ in range(threads)]:
+                future.result()
 
-@contextlib.contextmanager
-def _members(archive: Path) -> Iterator[Iterator[Member]]:
-    if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as opened:
-            yield _of_zip(opened)
-    else:
-        with tarfile.open(archive) as tar:  # also compressed
-            yield _of_tar(tar)
+    def _work(self, members: Iterator[Member]) -> None:
+        while True:
+            with self._lock:  # not one future a member: a dataset may have a million
+                member = next(members, None)
+                if member is None:
+                    return
+                self._check(member)
+            self.digests[member.path] = self._write(member)
+
+    def _check(self, member: Member) -> None:
+        path = member.path
+        check_path(path)
+        if member.problem is not None:
+            raise hostile(path, member.problem)
+        if path not in self._wanted:
+            # Passed over, it might be most of the data: Kaggle's listings have been incomplete before. And nothing says
+            # what it should be.
+            raise hostile(path, "is in the archive, and is not listed")
+        if path in self._begun:
+            raise hostile(path, "is in the archive twice")
+        self._begun.add(path)
+
+    def _write(self, member: Member) -> str:
+        """Write a member; returns its SHA-256."""
+        size, position, digest = self._wanted[member.path], 0, hashlib.sha256()
+        with member.open() as source, self._files.create(member.path) as handle:
+            while data := source.read(_BLOCK):
+                if position + len(data) > size:
+                    raise hostile(member.path, f"is larger than the {size} bytes that are listed")
+                write(handle, memoryview(data), position)
+                digest.update(data)
+                position += len(data)
+        if position != size:
+            raise _bad(f"{member.path} has {position} bytes in the archive, and {size} are listed.")
+        return digest.hexdigest()
 
 
 def _of_zip(archive: zipfile.ZipFile) -> Iterator[Member]:
     for info in archive.infolist():
-        kind = stat.S_IFMT(info.external_attr >> 16)
         if info.is_dir():
             continue
-        if kind not in (0, stat.S_IFREG):
-            raise hostile(info.filename, "is a link, or something else that is no file")
         # zipfile cuts a name at a NUL; what it was before counts.
-        yield Member(info.orig_filename, lambda info=info: archive.open(info))  # type: ignore[misc]
+        path = info.orig_filename if "\0" in info.orig_filename else info.filename
+        is_file = stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG)
+        yield Member(path, None if is_file else _NO_FILE, lambda info=info: archive.open(info))  # type: ignore[misc]
 
 
-def _of_tar(archive: tarfile.TarFile) -> Iterator[Member]:
-    for info in archive:
-        path = info.name.removeprefix("./")
-        if info.isdir():
-            continue
-        if not info.isreg():
-            raise hostile(path, "is a link, or something else that is no file")
-        yield Member(path, lambda info=info: archive.extractfile(info))  # type: ignore[misc,arg-type]
+def _of_tar(stream: _Source) -> Iterator[Member]:
+    # As a stream: to go back one byte, as tarfile does with a file, would mean to decompress from the beginning.
+    with tarfile.open(fileobj=stream, mode="r|", bufsize=_BLOCK) as tar:  # type: ignore[call-overload]
+        for info in tar:
+            if info.isdir():
+                continue
+            path, problem = info.name.removeprefix("./"), None if info.isreg() else _NO_FILE
+            yield Member(path, problem, lambda info=info: tar.extractfile(info))  # type: ignore[misc]
+            tar.members.clear()  # or it keeps them all
+    while stream.read(_BLOCK):  # gzip's checksum comes at the very end
+        pass
+
+
+_NO_FILE = "is a link, or something else that is no file"
 
 
 @contextlib.contextmanager
-def _damaged(archive: Path) -> Iterator[None]:
+def _opened(archive: Path) -> Iterator[_Source]:
+    with archive.open("rb", buffering=_BLOCK) as raw:
+        compressed = raw.read(len(_GZIP)) == _GZIP
+        raw.seek(0)
+        if compressed:
+            with gzip.GzipFile(fileobj=raw) as stream:
+                yield stream
+        else:
+            yield raw
+
+
+class _Bounded:
+    """A stream that ends with an error where it becomes much longer than all that is listed."""
+
+    def __init__(self, stream: _Source, limit: int) -> None:
+        self._stream = stream
+        self._left = limit
+
+    def read(self, size: int, /) -> bytes:
+        """The next bytes."""
+        data = self._stream.read(size)
+        self._left -= len(data)
+        if self._left < 0:
+            raise _bad("The archive unpacks to more than twice of what is listed.")
+        return data
+
+
+@contextlib.contextmanager
+def _damaged() -> Iterator[None]:
     try:
         yield
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise _bad(f"The archive {archive.name} is damaged, or of an unknown kind: {error}.") from error
+    except OSError as error:
+        # The disk's own errors have a number; those of gzip and bz2 have none, and a place outside of the file is EINVAL.
+        if error.errno not in (None, errno.EINVAL):
+            raise
+        raise _bad(f"The archive is damaged: {error}.") from error
+    except _DAMAGE as error:
+        raise _bad(
+            f"The archive is damaged, encrypted, or of an unknown kind: {error or type(error).__name__}."
+        ) from error
 
 
 def _bad(cause: str) -> FetchError:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import base64
 import binascii
 import http.client
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
 
+import attrs
+
 from tunewright import ExitCode, FetchError
 from tunewright.snapshots import Digest, Entry
-from tunewright_kaggle.api import Account, Api
+from tunewright_kaggle.api import Account, Api, refused
 from tunewright_kaggle.archive import unpack
 from tunewright_kaggle.uri import KaggleCompetition, KaggleHandle
-from tunewright_launcher.http import HttpRequest, HttpSnapshot
+from tunewright_launcher.files import check_path, hostile
+from tunewright_launcher.http import Headers, HttpRequest, HttpSnapshot, size_of, unavailable
 
 ARCHIVE = ".kaggle-archive"
+_DENIED = (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN)
 
 
 class KaggleSnapshot(HttpSnapshot):
@@ -42,50 +46,69 @@ class KaggleSnapshot(HttpSnapshot):
 
     def entries(self) -> Iterator[Entry]:
         """The archive, once all that is in it has been listed."""
-        self._listed = {file.path: file.size for file in self._api.files(self._handle)}
+        self._listed = {}
+        for file in self._api.files(self._handle):
+            if self._listed.setdefault(file.path, file.size) != file.size:
+                raise hostile(file.path, "is listed twice")
         wanted = [path for path in self._listed if self._selects(path)]
         if not wanted:
             cause = f"{self._handle.uri} has {len(self._listed)} files, and none of them is selected."
             raise FetchError(cause, remedy="Check the URI and the patterns.", code=ExitCode.NOT_FOUND)
+        for path in wanted:
+            check_path(path)
+            if path == ARCHIVE:
+                raise hostile(path, "has the name that the archive has while it is unpacked")
         self.extra_space = sum(self._listed[path] for path in wanted)
         yield self._archive()
 
     def _archive(self) -> Entry:
-        response, _ = self.http.send(self._api.archive(self._handle))
+        asked = self._api.archive(self._handle)
+        # One byte: the headers tell the rest, and the connection can be used again.
+        response, url = self.http.send(attrs.evolve(asked, headers={**asked.headers, "Range": "bytes=0-0"}))
         try:
-            if response.status >= HTTPStatus.BAD_REQUEST:
-                response.read(1 << 16)
-                raise self._api.refused(self._handle, response)
-            length = response.getheader("Content-Length") or ""
-            if not length.isdecimal():
-                cause = f"The store does not say how large the archive of {self._handle.uri} is."
-                raise FetchError(cause, remedy="It is tried again.", code=ExitCode.TRY_AGAIN)
-            tag = response.getheader("ETag")
-            return Entry(path=ARCHIVE, size=int(length), validator=tag, digests=_digests(response.headers))
+            body = response.read(1 << 16) if response.status >= HTTPStatus.BAD_REQUEST else response.read(1)
+        except (http.client.HTTPException, OSError) as error:
+            raise unavailable(url, error) from error
         finally:
-            self.http.close_unread(response)  # its body comes in ranges
+            self.http.close_unread(response)
+        if response.status >= HTTPStatus.BAD_REQUEST:
+            own = response.status in _DENIED and url != asked.url  # the store's refusal, not Kaggle's
+            raise self._store_refuses(response.status) if own else refused(self._handle, response, body)
+        size = size_of(response)
+        if size is None:
+            cause = f"The store does not say how large the archive of {self._handle.uri} is."
+            raise FetchError(cause, remedy="It is tried again.", code=ExitCode.TRY_AGAIN)
+        tag = response.getheader("ETag")
+        return Entry(path=ARCHIVE, size=size, validator=tag, digests=_digests(response.headers))
 
     def request(self, entry: Entry) -> HttpRequest:
         """Kaggle redirects to a store, with a signed URL that is asked for again when it expires."""
         del entry
         return self._api.archive(self._handle)
 
-    def refusal(self, entry: Entry, status: int, headers: http.client.HTTPMessage, body: bytes) -> FetchError | None:
+    def refusal(self, entry: Entry, status: int, headers: Headers, body: bytes) -> FetchError | None:
         """A signed URL that has expired in the middle of the archive: the next try gets a new one."""
-        del headers, body
-        if status in (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN):
-            cause = f"The store of {self._handle.uri} answered {status} to a part of {entry.path}."
-            return FetchError(cause, remedy="It is tried again.", code=ExitCode.TRY_AGAIN)
-        return None
+        del entry, headers, body
+        return self._store_refuses(status) if status in _DENIED else None
 
-    def finish(self, folder: Path) -> None:
+    def is_other(self, entry: Entry, headers: Headers) -> bool:
+        """A competition's data may change while it is fetched."""
+        tag = headers.get("ETag")
+        return entry.validator is not None and tag is not None and tag != entry.validator
+
+    def _store_refuses(self, status: int) -> FetchError:
+        cause = f"The store answered {status} to a request for a part of {self._handle.uri}."
+        return FetchError(cause, remedy="It is tried again with a new address.", code=ExitCode.TRY_AGAIN)
+
+    def finish(self, folder: Path) -> Mapping[str, str]:
         """Unpack the archive, and remove it."""
         archive = folder / ARCHIVE
-        unpack(archive, folder, self._listed, self._selects)
+        digests = unpack(archive, folder, self._listed, self._selects)
         archive.unlink()
+        return digests
 
 
-def _digests(headers: http.client.HTTPMessage) -> tuple[Digest, ...]:
+def _digests(headers: Headers) -> tuple[Digest, ...]:
     """Google's store tells the MD5 of an object: `x-goog-hash: crc32c=…,md5=…`, in base64."""
     found = []
     for header in headers.get_all("x-goog-hash") or ():
