@@ -16,7 +16,7 @@ SPEC.loader.exec_module(memory_backend)  # type: ignore[union-attr]
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tunewright.job._POLL", 0.001)
+    monkeypatch.setattr("tunewright.backends._POLL", 0.001)
 
 
 def job(*states: JobState | JobStatus) -> Job:

@@ -13,9 +13,6 @@ from tunewright.states import JobState
 
 __all__ = ["Job", "JobState"]
 
-# Seconds between two looks at a job that is waited for.
-_POLL = 0.2
-
 
 class Job:
     """A handle on one job; it holds no state of its own, so any number of them may exist, in any process."""
@@ -81,8 +78,7 @@ class Job:
         """
         end = None if timeout is None else time.monotonic() + timeout
         last: JobStatus | None = None
-        while True:
-            status = self.status()
+        for status in self._backend.watch(self.name):
             if callback and status != last:
                 callback(status)
             last = status
@@ -95,7 +91,7 @@ class Job:
             if end is not None and time.monotonic() >= end:
                 wanted = " or ".join(states)
                 raise TimeoutError(f"Job {self.name!r} is {status.state} and not {wanted} after {timeout} s.")
-            time.sleep(_POLL)
+        raise AssertionError("a watch has no end")
 
     def follow(self) -> JobStatus:
         """Draw the job's progress, in a terminal or a notebook, until it is at rest; then show how it ended."""

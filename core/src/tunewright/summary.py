@@ -72,5 +72,16 @@ class Summary:
         return 1 - self.last_loss / self.first_loss
 
 
+def progress_of(event: Event, *, fetching: bool) -> str | None:
+    """How far a job is, in a few words, if the event says so: "model, 43%" while it fetches, "step 12/100" after it."""
+    match event:
+        case {"event": "progress", "item": str(item), "done": int(done)} if fetching:
+            total = event.get("total")
+            return f"{item}, {done * 100 // total}%" if isinstance(total, int) and total else f"{item}, {done:,} bytes"
+        case {"event": "step", "step": int(step), "total_steps": int(total)} if not fetching:
+            return f"step {step}/{total}"
+    return None
+
+
 def _int(value: Json) -> int | None:
     return value if isinstance(value, int) else None

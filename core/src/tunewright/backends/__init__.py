@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -14,6 +15,9 @@ from tunewright._convert import to_dict
 from tunewright.manifests import Manifests
 from tunewright.specs import JobPlan
 from tunewright.states import JobState
+
+# Seconds between two looks at a job that is watched.
+_POLL = 0.2
 
 
 @attrs.frozen(kw_only=True)
@@ -109,6 +113,18 @@ class Backend(ABC):
         Raises:
             JobError: there is no such job.
         """
+
+    def watch(self, name: str) -> Iterator[JobStatus]:
+        """The job's status now, and again after each change and at least about once a second, without end.
+
+        A backend that is told of changes does better than this, which looks five times a second.
+
+        Raises:
+            JobError: there is no such job.
+        """
+        while True:
+            yield self.get(name)
+            time.sleep(_POLL)
 
     @abstractmethod
     def list(self, labels: Mapping[str, str] | None = None) -> list[JobStatus]:

@@ -11,6 +11,7 @@ import attrs
 from tunewright.backends import LogLine
 from tunewright.events import Event, parse_event
 from tunewright.states import JobState
+from tunewright.summary import progress_of
 
 _POLL = 0.15
 _LONGEST_LINE = 1 << 20  # bytes; what is longer comes in pieces
@@ -80,7 +81,7 @@ def detail(state: JobState, files: Sequence[LogFile]) -> str:
     """How far the job is, from its newest events: "model, 43%" or "step 12/100"."""
     for file in files:
         for event in _newest_events(file.path):
-            if text := _say(state, event):
+            if text := progress_of(event, fetching=state is JobState.DOWNLOADING):
                 return text
     return ""
 
@@ -96,13 +97,3 @@ def _newest_events(path: Path) -> Iterator[Event]:
     for line in reversed(lines):
         if event := parse_event(line):
             yield event
-
-
-def _say(state: JobState, event: Event) -> str | None:
-    match event:
-        case {"event": "progress", "item": str(item), "done": int(done)} if state is JobState.DOWNLOADING:
-            total = event.get("total")
-            return f"{item}, {done * 100 // total}%" if isinstance(total, int) and total else f"{item}, {done:,} bytes"
-        case {"event": "step", "step": int(step), "total_steps": int(total)} if state is JobState.RUNNING:
-            return f"step {step}/{total}"
-    return None
