@@ -17,9 +17,12 @@ from tunewright.registry import Plugin
 from tunewright.request import CodeRequest, Request, TrainRequest
 from tunewright.secret import EnvValue, SecretRef, SecretValue, secret_env
 from tunewright.specs import (
+    CODE,
     INPUT_SLOTS,
     KIND_OF_SLOT,
+    MAIN_STEP,
     OUTPUT_SLOT,
+    RUNS,
     WORKSPACE,
     ContainerSpec,
     EphemeralClaim,
@@ -58,6 +61,7 @@ def _train_plan(request: TrainRequest) -> JobPlan:
     main, bootstrap = _trainer(request, layout), _bootstrap(request)
     plan = _common(
         request,
+        labels=request.labels,
         init_containers=(*steps, _check(request, main)),
         main=main,
         bootstrap=bootstrap,
@@ -75,7 +79,7 @@ def _train_plan(request: TrainRequest) -> JobPlan:
 def _code_plan(request: CodeRequest) -> JobPlan:
     layout = _layout(request, key="")
     main = ContainerSpec(
-        name="train",
+        name=MAIN_STEP,
         image=request.image or images.trainer(gpus=request.resources_per_worker.gpu),
         command=_code_command(request),
         env={**_run_env(request), **request.env},
@@ -86,6 +90,7 @@ def _code_plan(request: CodeRequest) -> JobPlan:
         request,
         init_containers=(_install(request, main.image),) if request.packages_to_install else (),
         main=main,
+        labels={**request.labels, RUNS: CODE},
         self_starting=not request.code,
         files={**request.code, RUNNER_FILE: runner_source()},
         volumes=(layout.output,),
@@ -114,7 +119,6 @@ def _common(request: Request, **parts: Any) -> JobPlan:
         num_workers=request.num_workers,
         num_procs_per_worker=request.processes,
         elastic=request.elastic,
-        labels=request.labels,
         annotations=request.annotations,
         scheduling=_scheduling(request),
         max_restarts=request.max_restarts,
@@ -195,7 +199,7 @@ def _trainer(request: TrainRequest, layout: Layout) -> ContainerSpec:
     trainer = request.trainer.provider
     gpus = request.resources_per_worker.gpu
     defaults = ContainerSpec(
-        name="train",
+        name=MAIN_STEP,
         image=request.image or trainer.image or images.trainer(gpus=gpus),
         command=(*LAUNCHER, "run", "--", *TORCHRUN, "-m", "tunewright_launcher", "train"),
         env={**_run_env(request), **_upload_env(request, layout), **request.env, **_main_secrets(request)},

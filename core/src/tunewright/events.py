@@ -16,6 +16,13 @@ these are in use:
 | `uploaded` | `item` ("model", "checkpoint-<step>"), `uri`, `files`, `bytes`              | the launcher     |
 | `attempt`  | `attempt`, `limit`                                                         | `run`            |
 | `failed`   | `code`, `cause`, `remedy`                                                  | `fetch`, `run`   |
+
+With `--json` the client adds two of its own, so that there is nothing else on standard output:
+
+| event      | further keys                                                              | when             |
+|------------|---------------------------------------------------------------------------|------------------|
+| `log`      | `step`, `worker`, `text`: a plain line of the user's own code, or, after a failure, one of the last lines of the step that failed | as it comes; at the end |
+| `end`      | `name`, `state`, `detail`, `result`, `first_loss`, `last_loss`, `eval_loss`, `samples` | last |
 """
 
 from __future__ import annotations

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Literal
 
-from tunewright.backends import JobStatus
+from tunewright.backends import JobStatus, LogLine
 from tunewright.events import Event, Json, format_event, parse_event
+from tunewright.specs import CODE, MAIN_STEP, RUNS
 from tunewright.states import JobState
 from tunewright.summary import Summary
 
@@ -19,9 +22,13 @@ if TYPE_CHECKING:
 
 Style = Literal["auto", "lines", "json"]
 
+_LAST_LINES = 20  # of a step that failed
+
 
 def follow(job: Job, *, style: Style = "auto") -> JobStatus:
     """Show the job's events until it is at rest, and then how it ended.
+
+    Of the plain lines, those are shown that the user's own code prints, and the last ones of a step that failed.
 
     Args:
         job: the job.
@@ -30,16 +37,50 @@ def follow(job: Job, *, style: Style = "auto") -> JobStatus:
     Returns:
         The status at the end, whatever it is.
     """
-    summary = Summary()
+    summary, hidden = Summary(), _Hidden()
     view = view_for(style)
+    shown = MAIN_STEP if job.status().labels.get(RUNS) == CODE else None
     with view:
         for line in job.log_lines(follow=True):
             if (event := parse_event(line.text)) is not None:
+                hidden.note(line, event)
                 summary.add(event)
                 view.show(event, summary)
+            elif line.step == shown:
+                view.line(line)
+            else:
+                hidden.add(line)
     status = job.status()
+    if status.state is JobState.FAILED:
+        for line in hidden.of_failed_step():
+            view.line(line)
     view.end(status, summary)
     return status
+
+
+class _Hidden:
+    """The last plain lines of each container that were not shown, should it be the one that fails."""
+
+    def __init__(self) -> None:
+        self._lines: dict[tuple[str, int], deque[LogLine]] = {}
+        self._failed: tuple[str, int] | None = None
+        self._last: tuple[str, int] | None = None
+
+    def add(self, line: LogLine) -> None:
+        """Keep a line, for a while."""
+        self._last = (line.step, line.worker)
+        self._lines.setdefault(self._last, deque(maxlen=_LAST_LINES)).append(line)
+
+    def note(self, line: LogLine, event: Event) -> None:
+        """See who fails."""
+        self._last = (line.step, line.worker)
+        if event["event"] == "failed":
+            self._failed = self._last
+
+    def of_failed_step(self) -> Collection[LogLine]:
+        """Those of the container that said so, or else of the last one that said anything."""
+        failed = self._failed or self._last
+        return self._lines.get(failed, ()) if failed else ()
 
 
 class View(ABC):
@@ -56,6 +97,10 @@ class View(ABC):
         """Show one event; `summary` has it already."""
 
     @abstractmethod
+    def line(self, line: LogLine) -> None:
+        """Show a plain line."""
+
+    @abstractmethod
     def end(self, status: JobStatus, summary: Summary) -> None:
         """Show how the job ended."""
 
@@ -66,6 +111,10 @@ class JsonView(View):
     def show(self, event: Event, summary: Summary) -> None:  # noqa: ARG002 - it is in the event
         """Print the event."""
         print(format_event(event), flush=True)  # noqa: T201 - this is what --json is for
+
+    def line(self, line: LogLine) -> None:
+        """An event, too: `log`."""
+        self.show({"event": "log", "step": line.step, "worker": line.worker, "text": line.text}, Summary())
 
     def end(self, status: JobStatus, summary: Summary) -> None:
         """One last event, `end`: the state, the result's folder, the losses and the samples."""
@@ -103,6 +152,10 @@ class LinesView(View):
         part = summary.step * 20 // summary.total_steps if summary.total_steps else summary.step
         fresh, self._shown = part != self._shown, part
         return fresh
+
+    def line(self, line: LogLine) -> None:
+        """Print it as it is."""
+        self._console.print(line.text, markup=False, highlight=False, soft_wrap=True)
 
     def end(self, status: JobStatus, summary: Summary) -> None:
         """Say how the job ended, where the result is, and what to do."""
@@ -175,7 +228,9 @@ def ending(status: JobStatus, summary: Summary) -> list[str]:
     if status.state is JobState.SUCCEEDED:
         return _success(status, summary)
     if status.state is JobState.SUSPENDED:
-        return [f"{status.name} is suspended. Go on from its newest checkpoint: tunewright resume {status.name}"]
+        go_on = f"Go on from its newest checkpoint: tunewright resume {status.name}"
+        detail = status.detail if "tunewright resume" in status.detail else f"{status.detail} {go_on}".strip()
+        return [f"{status.name} is suspended. {detail}"]
     return [f"{status.name} {status.state.lower()}: {status.detail}", f"Its log: tunewright logs {status.name}"]
 
 

@@ -19,6 +19,12 @@ CONFIG = "/etc/tunewright"
 RUN = "/run/tunewright"
 PACKAGES = "/opt/tunewright/packages"
 
+RUNS, CODE = "tunewright.dev/runs", "code"
+"""Label of the jobs that run the user's own code: what it prints is for the user, as a trainer's libraries' lines are not."""
+
+MAIN_STEP = "train"
+"""The main container's name."""
+
 INPUT_SLOTS = ("model", "dataset", "eval_dataset")
 OUTPUT_SLOT = "output"
 

@@ -1,0 +1,109 @@
+"""Which plain lines of a job's log are shown: those of the user's own code, and the last ones of a step that failed."""
+
+import json
+
+import pytest
+
+from tunewright import TrainingClient
+from tunewright.assemble import assemble
+from tunewright.backends import JobStatus, LogLine
+from tunewright.events import format_event
+from tunewright.progress import ending, follow
+from tunewright.states import JobState
+from tunewright.summary import Summary
+
+CODE = {"tunewright.dev/runs": "code"}
+FAILED = format_event({"event": "failed", "code": 66, "cause": "No such file.", "remedy": "Look."})
+
+
+class JobLike:
+    """A job whose log is a list of (step, worker, line)."""
+
+    def __init__(self, *lines: tuple[str, int, str], state: JobState = JobState.SUCCEEDED, **status: object) -> None:
+        self.lines = [LogLine(step=step, worker=worker, text=text) for step, worker, text in lines]
+        self.end = JobStatus(name="job", state=state, **status)  # type: ignore[arg-type]
+
+    def log_lines(self, *, follow: bool) -> object:
+        assert follow
+        return iter(self.lines)
+
+    def status(self) -> JobStatus:
+        return self.end
+
+
+@pytest.fixture
+def shown(capsys: pytest.CaptureFixture[str]):
+    """What following a job prints, line by line, in a style."""
+
+    def lines(job: JobLike, style: str = "lines") -> list[str]:
+        follow(job, style=style)  # type: ignore[arg-type]
+        return capsys.readouterr().out.splitlines()
+
+    return lines
+
+
+def test_what_the_users_code_prints_is_shown_as_it_is(shown, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = [
+        ("install-packages", 0, "Collecting einops"),
+        ("train", 0, '{"event": "attempt", "attempt": 1, "limit": 4}'),
+        ("train", 0, "[default0]:hello [bold]you[/bold]"),
+        ("train", 1, "   " + "x" * 300),
+    ]
+    job = JobLike(*log, labels=CODE)
+    assert shown(job) == ["[default0]:hello [bold]you[/bold]", "   " + "x" * 300, "job succeeded."]
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert any("hello [bold]you[/bold]" in line for line in shown(job, "auto")), "also above bars"
+
+
+def test_with_json_the_lines_are_events(shown) -> None:
+    job = JobLike(("train", 1, 'say "hi"'), ("install-packages", 0, "noise"), labels=CODE)
+    first, last = (json.loads(line) for line in shown(job, "json"))
+    assert first == {"event": "log", "step": "train", "worker": 1, "text": 'say "hi"'}
+    assert last["event"] == "end"
+
+
+def test_a_trainers_chatter_stays_hidden(shown) -> None:
+    log = [("fetch-model", 0, "a warning"), ("train", 0, "another")]
+    assert shown(JobLike(*log)) == ["job succeeded."]
+    suspended = JobLike(*log, state=JobState.SUSPENDED)
+    assert shown(suspended) == ["job is suspended. Go on from its newest checkpoint: tunewright resume job"]
+
+
+def test_a_failed_steps_last_lines_are_shown(shown) -> None:
+    log = [("fetch-model", 0, "not this"), *(("train", 0, f"line {n}") for n in range(30)), ("train", 1, "nor this")]
+    job = JobLike(*log, ("train", 0, FAILED), ("fetch-model", 0, "late"), state=JobState.FAILED, detail="No such file.")
+    expected = [*(f"line {n}" for n in range(10, 30)), "job failed: No such file.", "Its log: tunewright logs job"]
+    assert shown(job) == expected
+    first, *_, last = (json.loads(line) for line in shown(job, "json"))
+    assert first == {"event": "failed", "code": 66, "cause": "No such file.", "remedy": "Look."}
+    assert (last["event"], last["state"]) == ("end", "Failed")
+
+
+def test_a_step_that_fails_without_a_word_is_the_last_one(shown) -> None:
+    log = [("fetch-model", 0, "not this"), ("install-packages", 0, "ERROR: no such package")]
+    assert shown(JobLike(*log, state=JobState.FAILED, labels=CODE))[0] == "ERROR: no such package"
+    assert shown(JobLike(state=JobState.FAILED, detail="x"))[0] == "job failed: x"
+
+
+def test_lines_that_were_shown_are_not_shown_again(shown) -> None:
+    log = [("install-packages", 0, "fine"), ("train", 0, "Traceback"), ("train", 0, FAILED)]
+    assert shown(JobLike(*log, state=JobState.FAILED, labels=CODE, detail="x")) == [
+        "Traceback", "job failed: x", "Its log: tunewright logs job"
+    ]  # fmt: skip
+
+
+def test_a_job_that_was_interrupted_says_so() -> None:
+    detail = "It was interrupted: the machine was restarted. Go on from the newest checkpoint: tunewright resume job"
+    status = JobStatus(name="job", state=JobState.SUSPENDED, detail=detail)
+    assert ending(status, Summary()) == [f"job is suspended. {detail}"]
+    queued = JobStatus(name="job", state=JobState.SUSPENDED, detail="Kueue has taken its quota.")
+    assert ending(queued, Summary()) == [
+        "job is suspended. Kueue has taken its quota. Go on from its newest checkpoint: tunewright resume job"
+    ]
+
+
+def test_only_jobs_of_code_are_labelled_so(client: TrainingClient) -> None:
+    code = client.code_request("code", base_image="a:1", command=["./start"], labels={"team": "a"})
+    assert assemble(code).labels == {"team": "a", **CODE}
+    train = client.train_request("sft", model="acme://m", dataset="acme://d", trainer="acme", labels={"team": "a"})
+    assert assemble(train).labels == {"team": "a"}
