@@ -198,12 +198,12 @@ def ask(folder: Path, question: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_killed_rank_and_then_a_power_cut_cost_no_more_than_the_steps_since_the_checkpoint(
     train: Callable[..., subprocess.Popen[str]],
 ) -> None:
     short = [
-        *("--set", "trainer.training_parameters.max_steps=40"),
+        *("--set", "trainer.training_parameters.max_steps=80"),
         *("--set", "trainer.training_parameters.save_steps=10"),
         *("--set", "trainer.training_parameters.logging_steps=2"),
         "--json",
@@ -214,7 +214,7 @@ def test_a_killed_rank_and_then_a_power_cut_cost_no_more_than_the_steps_since_th
     ranks(first.pid)[1].send_signal(signal.SIGKILL)
     assert until(seen, event="attempt")["attempt"] == 1  # there is a new checkpoint: the count begins anew
     resumed = until(seen, event="start")["resumed_from"]
-    assert resumed in (10, 20)
+    assert resumed in range(10, 80, 10)
     until(seen, event="checkpoint", step=lambda step: isinstance(step, int) and step > resumed)
     kill_tree(first.pid)
 
@@ -223,7 +223,7 @@ def test_a_killed_rank_and_then_a_power_cut_cost_no_more_than_the_steps_since_th
     resumed_later = until(seen, event="start", resumed_from=lambda step: step not in (None, resumed))["resumed_from"]
     end = until(seen, event="end")
     assert (end["state"], again.wait()) == ("Succeeded", 0)
-    assert resumed_later in (20, 30, 40)
+    assert resumed_later in range(resumed + 10, 90, 10)
     assert end["last_loss"] < end["first_loss"]
     assert end["eval_loss"] > 0
     assert list(end["samples"]) == [PROMPT]
