@@ -99,22 +99,30 @@ def git(folder: Path, *arguments: str, stdin: bytes = b"") -> str:
 
 
 class ObjectStore(FaultyServer):
-    """Where LFS objects lie: it gives them to whoever has what the batch API handed out for it."""
+    """Where LFS objects lie: it gives them to whoever has what the batch API handed out for it.
+
+    Attributes:
+        objects: by oid.
+        public: whether anybody gets them, and nothing is handed out.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.objects: dict[str, bytes] = {}
+        self.public = False
         self.passes: dict[str, float] = {}  # → until when it is good
 
     def hand_out(self, oid: str, life: float, address: str) -> dict[str, object]:
         """An action: a URL at this address and the header that it wants."""
+        if self.public:
+            return {"href": f"{address}/objects/{oid}"}
         value = f"RemoteAuth {os.urandom(8).hex()}"
         self.passes[value] = time.monotonic() + life
         return {"href": f"{address}/objects/{oid}", "header": {"Authorization": value}}
 
     def answer(self, request: Request) -> Answer:
         until = self.passes.get(request.headers.get("authorization", ""), 0.0)
-        if time.monotonic() > until:
+        if not self.public and time.monotonic() > until:
             return Answer(status=403)
         body = self.objects.get(request.path.rpartition("/")[2])
         return Answer(status=404) if body is None else ranged(body, request)

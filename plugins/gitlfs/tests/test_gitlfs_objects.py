@@ -27,6 +27,33 @@ def test_objects_on_another_host_get_what_lfs_says_and_no_credential_of_ours(tmp
         assert all(value.startswith("RemoteAuth ") for value in shown), shown
 
 
+def test_objects_that_anybody_may_have_from_another_host_get_no_credential_either(tmp_path, fetch):
+    with ObjectStore() as store, GitServer(tmp_path / "git", store=store) as server:
+        store.public = True
+        server.accepts = {basic("x-access-token", TOKEN)}
+        server.commit("org/model", MODEL)
+        assert fetch.run(server.uri(), token=TOKEN) == contents(MODEL)
+        assert store.log
+        assert not [r for r in store.log if "authorization" in r.headers]
+
+
+def test_objects_of_the_lfs_server_itself_get_our_credential_where_it_gives_no_other(server, fetch):
+    server.public = True
+    server.accepts = {basic("x-access-token", TOKEN)}
+    server.commit("org/model", {"a.bin": WEIGHTS})
+    assert fetch.run(token=TOKEN) == {"a.bin": WEIGHTS.content}
+    shown = {r.headers.get("authorization") for r in server.log if r.path.startswith("/objects/")}
+    assert shown == {basic("x-access-token", TOKEN)}
+
+
+def test_git_itself_follows_no_redirect(server, fetch, listener):
+    server.accepts = {basic("x-access-token", TOKEN)}
+    server.commit("org/model", MODEL)
+    server.moved["/org/model/git-upload-pack"] = f"{listener.url}/org/model/git-upload-pack"
+    fetch.fails(ExitCode.BAD_DATA, "302", token=TOKEN)
+    assert listener.log == []
+
+
 def test_an_object_that_is_redirected_to_another_host_gets_no_credential(server, fetch):
     with FileServer({f"/elsewhere/{LARGE.oid}": LARGE.content}) as other:
         server.moved["/objects"] = f"{other.url}/elsewhere"

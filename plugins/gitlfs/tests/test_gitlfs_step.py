@@ -149,6 +149,25 @@ def test_a_second_start_sends_no_request_and_needs_no_git(tmp_path):
         assert "git itself is not installed" in step.verdict()["cause"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+@pytest.mark.parametrize("full", ["tmp", "volume"])
+def test_a_full_disk_is_told_as_such(tmp_path, full):
+    with GitServer(tmp_path / "git") as server:
+        server.commit("org/model", {**FILES, "plain.bin": random.Random(1).randbytes(2 << 20)})
+        step = Step(tmp_path / "pod")
+        (step.folder / full).mkdir(parents=True)
+        mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", step.folder / full]
+        if subprocess.run(mount, check=False, capture_output=True).returncode != 0:
+            pytest.skip("no file system can be mounted here")
+        try:
+            said = step.run({"uri": server.uri()})
+            assert step.verdict() is not None, said
+            assert step.verdict()["code"] == 73, step.verdict()
+            assert not step.slot.exists()
+        finally:
+            subprocess.run(["umount", "-l", step.folder / full], check=True)
+
+
 @pytest.mark.parametrize("moments", [[0.4], pytest.param([i / 21 for i in range(1, 21)], marks=pytest.mark.slow)])
 def test_kill_9_and_resume_downloads_less_than_5_percent_twice(tmp_path, moments):
     for moment in moments:

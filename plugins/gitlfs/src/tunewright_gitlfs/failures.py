@@ -74,6 +74,11 @@ _MEANINGS = (
         "Leave it out with exclude=, or have it renamed at its source.",
     ),
     _means(
+        r"error: 3\d\d",
+        ExitCode.BAD_DATA,
+        "Only the repository's own address may redirect: give the URI that it has now.",
+    ),
+    _means(
         r"could not resolve|couldn't resolve|connection refused|failed to connect|couldn't connect|no route to host"
         r"|network is unreachable|timed out|error: (429|5\d\d)|operation too slow|too slow|less than \d+ bytes/sec",
         ExitCode.UNAVAILABLE,

@@ -36,7 +36,7 @@ class Pointer:
 
 def looks_like_pointer(blob: bytes) -> bool:
     """Whether a blob is meant as a pointer, even if it cannot be read as one."""
-    return len(blob) <= LARGEST and blob.lstrip().startswith(tuple(f"version {v}".encode() for v in _VERSIONS))
+    return blob.lstrip().startswith(tuple(f"version {v}".encode() for v in _VERSIONS))
 
 
 def read_pointer(blob: bytes) -> Pointer | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
 import threading
@@ -64,10 +65,12 @@ class GitSnapshot(HttpSnapshot):
         blobs = list(self._repository.check_out(self.revision, self._folder, self._exclude))
         wanted = self._repository.matching(self._include) if self._include else None
         for blob in blobs:
-            if (entry := self._plain(blob)) is not None:
-                yield entry
+            check_path(blob.path)
+            size, text = self._look_at(blob)
+            if not looks_like_pointer(text):
+                yield Entry(path=blob.path, size=size, digests=(Digest(algorithm="git-blob-sha1", value=blob.oid),))
             elif wanted is None or blob.path in wanted:
-                pointers.append((blob.path, self._pointer(blob)))
+                pointers.append((blob.path, self._follow(blob, text)))
         if wanted is not None and not pointers:
             cause = f"include= selects no LFS file of {self.revision}."
             raise FetchError(cause, remedy="Check its patterns; plain files need none.", code=ExitCode.NOT_FOUND)
@@ -115,17 +118,14 @@ class GitSnapshot(HttpSnapshot):
             if looks_like_pointer((folder / path).read_bytes()):
                 raise _left_over(path)
 
-    def _plain(self, blob: Blob) -> Entry | None:
-        """The entry of a file that git itself has; None for a pointer."""
-        check_path(blob.path)
-        file = self._repository.files / blob.path
-        size = file.stat().st_size
-        if size <= LARGEST and looks_like_pointer(file.read_bytes()):
-            return None
-        return Entry(path=blob.path, size=size, digests=(Digest(algorithm="git-blob-sha1", value=blob.oid),))
+    def _look_at(self, blob: Blob) -> tuple[int, bytes]:
+        """A file's size, and its contents if it may be a pointer."""
+        with (self._repository.files / blob.path).open("rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            return size, file.read() if size <= LARGEST else b""
 
-    def _pointer(self, blob: Blob) -> Pointer:
-        pointer = read_pointer((self._repository.files / blob.path).read_bytes())
+    def _follow(self, blob: Blob, text: bytes) -> Pointer:
+        pointer = read_pointer(text)
         if pointer is None:
             raise _left_over(blob.path)
         if pointer.size <= LARGEST:
