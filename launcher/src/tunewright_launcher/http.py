@@ -114,6 +114,8 @@ class Http:
         key = self._thread.last = (parts.scheme, parts.netloc)
         connection = self._kept().get(key)
         if connection is not None:
+            if connection.sock is not None:  # it may be from before `use_limits`
+                connection.sock.settimeout(self._timeout)
             # A server may close a connection that was idle: that says nothing about the request.
             with contextlib.suppress(http.client.HTTPException, OSError):
                 return self._ask(connection, request, parts)
