@@ -190,7 +190,7 @@ class Api:
             raise _unreadable(handle, type(error).__name__) from error
 
 
-@attrs.frozen
+@attrs.define
 class _Answered:
     """An error that came with status 200."""
 
