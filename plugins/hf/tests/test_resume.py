@@ -1,5 +1,6 @@
 """A training that was cut off goes on as if nothing had happened: the same losses and weights, bit for bit."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,21 @@ PACE = {
     "warmup_steps": 3,
     "num_train_epochs": 2,
 }
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, train, qa: Path):
+    """Trains without checkpoints, for those change nothing; once for all tests that give the same."""
+    known: dict[str, object] = {}
+
+    def call(given: dict[str, object]):
+        other = {k: v for k, v in given.items() if not k.startswith("save_")}
+        key = json.dumps(other, sort_keys=True)
+        if key not in known:
+            known[key] = train(tmp_path_factory.mktemp("whole"), qa, **other, save_strategy="no")
+        return known[key]
+
+    return call
 
 
 def weights(training) -> dict[str, object]:
@@ -53,9 +69,9 @@ CUTS = [
     [({**FULL, **c[2]}, c[1], c[3]) for c in (CUTS[0], CUTS[2])] + [({**LORA, **c[2]}, c[1], c[3]) for c in CUTS],
     ids=[f"full_{CUTS[0][0]}", f"full_{CUTS[2][0]}", *(f"lora_{c[0]}" for c in CUTS)],
 )
-def test_it_resumes_to_the_same_bits(given, cut_at, step: int, train, qa: Path, tmp_path: Path) -> None:
+def test_it_resumes_to_the_same_bits(given, cut_at, step: int, train, uninterrupted, qa: Path, tmp_path: Path) -> None:
     given = {**PACE, "logging_steps": 1, **given}
-    whole = train(tmp_path / "whole", qa, **given)
+    whole = uninterrupted(given)
     before = train(tmp_path / "cut", qa, **given, cut_at=cut_at)
     assert newest_checkpoint(tmp_path / "cut" / "checkpoints").name == f"checkpoint-{step}"
     assert not before.result.exists()
@@ -68,9 +84,11 @@ def test_it_resumes_to_the_same_bits(given, cut_at, step: int, train, qa: Path, 
 
 
 @pytest.mark.parametrize("given", [{"max_steps": 8}, {"num_train_epochs": 1}], ids=["within_an_epoch", "at_its_end"])
-def test_a_training_that_was_cut_off_in_saving_makes_no_further_step(given, train, qa: Path, tmp_path: Path) -> None:
+def test_a_training_that_was_cut_off_in_saving_makes_no_further_step(
+    given, train, uninterrupted, qa: Path, tmp_path: Path
+) -> None:
     given = {**PACE, **LORA, "lr_scheduler_type": "constant", **given}
-    whole = train(tmp_path / "whole", qa, **given)
+    whole = uninterrupted(given)
     train(tmp_path / "cut", qa, **given, cut_at=("eval", max(whole.losses)))
     resumed = train(tmp_path / "cut", qa, **given)
     assert resumed.losses == {}
@@ -78,9 +96,9 @@ def test_a_training_that_was_cut_off_in_saving_makes_no_further_step(given, trai
     assert [e["eval_loss"] for e in resumed.of("eval")] == [whole.of("eval")[-1]["eval_loss"]]
 
 
-def test_an_incomplete_checkpoint_is_passed_over_and_removed(train, qa: Path, tmp_path: Path) -> None:
+def test_an_incomplete_checkpoint_is_passed_over_and_removed(train, uninterrupted, qa: Path, tmp_path: Path) -> None:
     given = {**PACE, **LORA, "save_steps": 2, "logging_steps": 1}
-    whole = train(tmp_path / "whole", qa, **given)
+    whole = uninterrupted(given)
     train(tmp_path / "cut", qa, **given, cut_at=("checkpoint", 6))
     checkpoints = tmp_path / "cut" / "checkpoints"
     (checkpoints / "checkpoint-6" / "complete.json").unlink()
