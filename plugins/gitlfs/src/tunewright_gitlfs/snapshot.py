@@ -49,13 +49,12 @@ class GitSnapshot(HttpSnapshot):
     ) -> None:
         super().__init__(http)
         scratch = tempfile.mkdtemp(prefix="tunewright-git-")
-        self._clean = weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
+        weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
         self._lfs = Lfs(origin, http)
         self._repository = Repository(origin, Path(scratch))
         self._folder = folder
         self._include, self._exclude = _one_by_one(include), _one_by_one(exclude)
         self._batches: list[Batch] = []
-        self._short: list[str] = []  # LFS files that are no longer than a pointer
         self._thread = threading.local()
         self.revision: str = self._repository.fetch(ref)
 
@@ -106,17 +105,10 @@ class GitSnapshot(HttpSnapshot):
             return
         try:
             with super().open(entry, start, stop) as reader:
-                yield reader
+                yield _NoPointer(reader, entry.path) if entry.size <= LARGEST else reader
         except SourceChanged as error:  # its name is its digest: it cannot change, it can only be wrong
             remedy = "It was damaged at its source: have it pushed anew."
             raise FetchError(error.cause, remedy=remedy, code=ExitCode.BAD_DATA) from error
-
-    def finish(self, folder: Path) -> None:
-        """See `Snapshot.finish`: what was committed through LFS twice has a pointer as its contents."""
-        self._clean()
-        for path in self._short:
-            if looks_like_pointer((folder / path).read_bytes()):
-                raise _left_over(path)
 
     def _look_at(self, blob: Blob) -> tuple[int, bytes]:
         """A file's size, and its contents if it may be a pointer."""
@@ -128,8 +120,6 @@ class GitSnapshot(HttpSnapshot):
         pointer = read_pointer(text)
         if pointer is None:
             raise _left_over(blob.path)
-        if pointer.size <= LARGEST:
-            self._short.append(blob.path)
         return pointer
 
     def _batch(self, entry: Entry) -> Batch:
@@ -154,6 +144,24 @@ class _Part:
         """See `Reader.readinto`."""
         count = self._file.readinto(buffer[: self._left]) or 0
         self._left -= count
+        return count
+
+
+class _NoPointer:
+    """A `Reader` of a short LFS file: one that was committed through LFS twice has a pointer as its contents."""
+
+    def __init__(self, reader: Reader, path: str) -> None:
+        self.digests = reader.digests
+        self._reader = reader
+        self._path = path
+        self._text = b""
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """See `Reader.readinto`."""
+        count = self._reader.readinto(buffer)
+        self._text += bytes(buffer[:count])
+        if looks_like_pointer(self._text):
+            raise _left_over(self._path)
         return count
 
 
