@@ -130,6 +130,7 @@ def script(folder) -> str:
         ({"train_func": train_function, "command": ["a"]}, "command: is for an image that starts itself"),
         ({"script": True, "command": ["a"]}, "command: is for an image that starts itself"),
         ({"base_image": "a:1", "image": "b:1"}, "image: means the same as base_image, and both are given"),
+        ({"base_image": "a:1", "args": ["--fast"]}, r"args: are a program's arguments\. Give command=\[…\], too"),
         ({"script": True, "args": "--lr 1"}, r"args='--lr 1': must be a list\. Write args="),
         ({"base_image": "a:1", "command": "./start"}, r"command='./start': must be a list"),
         ({"base_image": "a:1", "command": 3}, r"command=3: must be a list"),

@@ -318,6 +318,9 @@ def _code(given: dict[str, object]) -> tuple[dict[str, str], tuple[str, ...], tu
     if given.get("base_image") is None:
         remedy = "Give train_func=, script= or base_image=."
         raise RequestError("there is nothing to run", field="create_job()", remedy=remedy)
+    if arguments and not command:
+        remedy = "Give command=[…], too: what the image starts by itself is not known here."
+        raise RequestError("are a program's arguments", field="args", remedy=remedy)
     return {}, (*command, *arguments), ()
 
 

@@ -228,16 +228,16 @@ def _check_machine(plan: JobPlan) -> None:
     """Refuse what would fail in the first step for want of a library."""
     words = {word for container in (*plan.init_containers, plan.main) for word in container.command}
     needed = {
-        "psutil": "tunewright[local]",
-        "filelock": "tunewright[local]",
-        **({"tunewright_launcher": "tunewright[local]"} if "tunewright_launcher" in words else {}),
-        **({"torch": "torch"} if "torchrun" in words else {}),
-        **({"pip": "pip"} if "pip" in words else {}),
+        "psutil": "pip install 'tunewright[local]'",
+        "filelock": "pip install 'tunewright[local]'",
+        **({"tunewright_launcher": "pip install 'tunewright[local]'"} if "tunewright_launcher" in words else {}),
+        **({"torch": "pip install torch"} if "torchrun" in words else {}),
+        **({"pip": "python -m ensurepip"} if "pip" in words else {}),
     }
-    for module, distribution in needed.items():
+    for module, command in needed.items():
         if importlib.util.find_spec(module) is None:
             problem = f"needs the module {module}, which this Python environment lacks"
-            remedy = f"Install it: pip install '{distribution}'"
+            remedy = f"Install it: {command}"
             raise RequestError(problem, field="backend", value="local", remedy=remedy)
 
 
