@@ -7,6 +7,7 @@ byte. The first error that waiting cannot mend ends it all; the journal keeps wh
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
 import threading
@@ -173,7 +174,7 @@ class _Fetch:
                 elif work.entry.size <= _SMALL and not self._journal.ranges(work.entry):
                     self._small(work.entry)
                 else:
-                    self._split(Large(work.entry, self._snapshot.describe(work.entry).digests))
+                    self._split(Large(work.entry, self._describe(work.entry).digests))
             except _Stopped:
                 return
             except BaseException as error:  # whatever it is, `run` raises it
@@ -271,10 +272,27 @@ class _Fetch:
             except SourceChanged:
                 raise
             except FetchError as error:
-                failures = 1 if position > before else failures + 1
-                if not error.code.may_pass or failures >= self._limits.tries:
-                    raise
-                self._pace.pause(0 if position > before else failures, error.retry_after, self._stopped)
+                moved = position > before
+                failures = 1 if moved else failures + 1
+                self._pause(error, failures, at_once=moved)
+
+    def _describe(self, entry: Entry) -> Entry:
+        for failures in itertools.count(1):
+            try:
+                return self._snapshot.describe(entry)
+            except SourceChanged:
+                raise
+            except FetchError as error:
+                self._pause(error, failures)
+        raise AssertionError  # for the type checker
+
+    def _pause(self, error: FetchError, failures: int, *, at_once: bool = False) -> None:
+        """Wait after an error; raise it if that does not help, or has not helped so often in a row."""
+        if not error.code.may_pass or failures >= self._limits.tries:
+            raise error
+        self._pace.pause(0 if at_once else failures, error.retry_after, self._stopped)
+        if self._stopped():
+            raise _Stopped
 
     def _pieces(self, entry: Entry, start: int, stop: int) -> Iterator[tuple[memoryview, tuple[Digest, ...]]]:
         self._pace.wait(self._stopped)
