@@ -113,7 +113,19 @@ class FetchError(TunewrightError):
 
 
 class SourceChanged(FetchError):  # noqa: N818 - as PluginNotFound
-    """A file is not the one that was listed any more: the source is listed again."""
+    """A file is not the one that was listed any more: the source is listed again.
 
-    def __init__(self, cause: str) -> None:
-        super().__init__(cause, remedy="Wait until nobody writes there, and try again.", code=ExitCode.TRY_AGAIN)
+    Args:
+        cause: what happened, to what.
+        remedy: what to do if it happens again.
+        code: the exit code if it happens again.
+    """
+
+    def __init__(
+        self,
+        cause: str,
+        *,
+        remedy: str = "Wait until nobody writes there, and try again.",
+        code: ExitCode = ExitCode.TRY_AGAIN,
+    ) -> None:
+        super().__init__(cause, remedy=remedy, code=code)
