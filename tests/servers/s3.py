@@ -124,6 +124,17 @@ class Gateway:
         kind = {k: v for k, v in about.items() if k == "ChecksumType"}
         self._client.complete_multipart_upload(**where, UploadId=upload, MultipartUpload={"Parts": parts}, **kind)
 
+    def delete(self, key: str) -> None:
+        """Remove an object; its older versions stay."""
+        self._client.delete_object(Bucket=BUCKET, Key=key)
+
+    def place(self, key: str, body: bytes) -> None:
+        """Make an object by a file: at once, and without an entity tag or a checksum."""
+        self._client  # noqa: B018 - makes the bucket
+        file = self._folder / "data" / BUCKET / key
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(body)
+
     def keys(self, prefix: str = "") -> list[str]:
         """What there is below a prefix."""
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)

@@ -100,9 +100,7 @@ def code_in(body: bytes) -> str:
 
 def gone(what: str) -> FetchError:
     """An object was removed since it was listed: the source is listed again, and if it is listed still, that is final."""
-    error = SourceChanged(f"{what} was listed, and is gone.")
-    error.code, error.remedy = ExitCode.NOT_FOUND, "Check the URI."
-    return error
+    return SourceChanged(f"{what} was listed, and is gone.", remedy="Check the URI.", code=ExitCode.NOT_FOUND)
 
 
 @contextlib.contextmanager

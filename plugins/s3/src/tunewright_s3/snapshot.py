@@ -5,20 +5,20 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
-from http.client import HTTPMessage
+from http.client import HTTPException, HTTPMessage
 from typing import Any, cast
 from urllib.parse import quote
 
 import attrs
 
 from tunewright import ExitCode, FetchError
+from tunewright.runner import MARKER
 from tunewright.snapshots import Digest, Entry, Reader
-from tunewright_launcher.http import HttpRequest, HttpSnapshot
-from tunewright_s3 import sums
+from tunewright_launcher.http import HttpRequest, HttpSnapshot, size_of, unavailable
 from tunewright_s3.bucket import Bucket, Item
 from tunewright_s3.digests import digests_in, parts_of
 from tunewright_s3.errors import code_in, gone, refused, translated
-from tunewright_s3.sums import Sums
+from tunewright_s3.sums import LONGEST, NAME, Sums
 from tunewright_s3.uri import format_uri
 
 # A HEAD that is refused does not say why: the GET that follows it does.
@@ -52,27 +52,27 @@ class S3Snapshot(HttpSnapshot):
         self.revision = version_id
 
     def entries(self) -> Iterator[Entry]:
-        """The objects, as they are listed; with their digests where a SHA256SUMS file names them.
+        """The objects, as they are listed; with their digests, where a file among them names those.
 
         Whether there is such a file is known after the first page: what is on that page is looked at before anything is
-        yielded, and only a longer listing costs a question of its own.
+        yielded, and only a longer listing costs questions of its own.
         """
         if self.revision is not None:
             yield self._version(self.revision)
             return
-        listed, wanted, known = 0, 0, None
+        listed, wanted, sums = 0, 0, None
         for page in self._bucket.pages(self._prefix):
             files = list(self._files(page.get("Contents", ())))
-            known = known or self._sums(page)
+            sums = sums or self._sums(page)
             for path, item in files:
-                digests = known.of(path)
-                if self._selects(path):
+                digests = sums.see(path)
+                if digests is not None and self._selects(path):
                     wanted += 1
                     yield _entry(path, item, digests)
             listed += len(files)
         if not wanted:
             raise self._nothing(listed)
-        cast("Sums", known).check_complete(self._uri, self._selects)
+        cast("Sums", sums).check_complete(self._uri, self._selects)
 
     def _files(self, page: Iterable[Item]) -> Iterator[tuple[str, Item]]:
         """Those of a page, by relative path: S3's prefixes know no folders, and `data` is one of `data-old/x`, too."""
@@ -86,19 +86,29 @@ class S3Snapshot(HttpSnapshot):
             elif key == self._prefix:
                 yield key.rpartition("/")[2], item
 
-    def _sums(self, page: Mapping[str, Any]) -> Sums:
-        key = f"{self._folder}{sums.NAME}"
-        listed = any(item["Key"] == key for item in page.get("Contents", ()))
-        if not listed and not page.get("IsTruncated"):
-            return Sums()
+    def _sums(self, first: Mapping[str, Any]) -> Sums:
+        """What a file names that is on the first page, or may be on a later one."""
+        marker = self._beside(MARKER, first)
+        if marker is not None and (sums := Sums.of_marker(MARKER, marker)):
+            return sums
+        return Sums.read(self._beside(NAME, first) or b"")
+
+    def _beside(self, name: str, first: Mapping[str, Any]) -> bytes | None:
+        key = f"{self._folder}{name}"
+        listed = any(item["Key"] == key for item in first.get("Contents", ()))
+        if not listed and not first.get("IsTruncated"):
+            return None
+        what = format_uri(self._bucket.name, key)
         response, _ = self.http.send(self._bucket.request(key, {}))
         try:
-            body = response.read(sums.LONGEST)
-            if response.status == HTTPStatus.OK and response.isclosed():
-                return Sums(body)
+            body = response.read(LONGEST)
+            if response.status == HTTPStatus.OK and len(body) == size_of(response):
+                return body
             if not listed and response.status < HTTPStatus.INTERNAL_SERVER_ERROR:
-                return Sums()
-            raise refused(format_uri(self._bucket.name, key), response.status, response.headers, code_in(body))
+                return None
+            raise refused(what, response.status, response.headers, code_in(body))
+        except (HTTPException, OSError) as error:
+            raise unavailable(what, error) from error
         finally:
             self.http.close_unread(response)
 

@@ -1,9 +1,12 @@
-"""SHA256SUMS: what `sha256sum` writes, beside the objects that it names."""
+"""Files that name the digests of the objects beside them: SHA256SUMS, as `sha256sum` writes it, and the marker of an output."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable
+
+import attrs
 
 from tunewright import ExitCode, FetchError
 from tunewright.snapshots import Digest
@@ -16,21 +19,40 @@ _ESCAPED = re.compile(rb"\\([\\nr])")
 _CONTROL = {b"\\": b"\\", b"n": b"\n", b"r": b"\r"}
 
 
+@attrs.frozen(eq=False)
 class Sums:
-    """The digests that a SHA256SUMS file names, and which of its files have been seen.
+    """The digests that such a file names, and which of its files have been seen.
 
-    Args:
-        text: the file's contents; b"" for none. Other lines than digests are ignored.
+    Attributes:
+        name: of the file that says so.
+        known: path → SHA-256.
+        all: whether there are no other files than those.
     """
 
-    def __init__(self, text: bytes = b"") -> None:
-        self._known = dict(_pairs(text.splitlines()))
-        self._seen: set[str] = set()
+    name: str = NAME
+    known: dict[str, bytes] = attrs.field(factory=dict)
+    all: bool = False
+    _seen: set[str] = attrs.field(factory=set)
 
-    def of(self, path: str) -> tuple[Digest, ...]:
-        """The digest of a file that is there; none if the SHA256SUMS file does not name it."""
-        if (value := self._known.get(path)) is None:
-            return ()
+    @classmethod
+    def read(cls, text: bytes) -> Sums:
+        """From a SHA256SUMS file. Other lines than digests are ignored."""
+        return cls(NAME, dict(_pairs(text.splitlines())))
+
+    @classmethod
+    def of_marker(cls, name: str, text: bytes) -> Sums | None:
+        """From the marker that an upload ends with; None for another file of that name."""
+        try:
+            marker = json.loads(text)
+            files = {str(path): bytes.fromhex(record["sha256"]) for path, record in marker["files"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
+        return cls(name, files, all=True) if marker.get("api") == 1 else None
+
+    def see(self, path: str) -> tuple[Digest, ...] | None:
+        """The digest of a file that is there, if it is named; None for a file that does not belong to the others."""
+        if (value := self.known.get(path)) is None:
+            return None if self.all else ()
         self._seen.add(path)
         return (Digest(algorithm="sha256", value=value.hex()),)
 
@@ -40,10 +62,10 @@ class Sums:
         Raises:
             FetchError: BAD_DATA.
         """
-        lacking = [path for path in self._known if path not in self._seen and selects(path)]
+        lacking = [path for path in self.known if path not in self._seen and selects(path)]
         if lacking:
-            cause = f"{NAME} of {uri} names {len(lacking)} files that are not there, among them {min(lacking)!r}."
-            remedy = f"Upload what is missing, or write {NAME} anew."
+            cause = f"{self.name} of {uri} names {len(lacking)} files that are not there, among them {min(lacking)!r}."
+            remedy = f"Upload what is missing, or write {self.name} anew."
             raise FetchError(cause, remedy=remedy, code=ExitCode.BAD_DATA)
 
 
