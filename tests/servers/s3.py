@@ -140,6 +140,10 @@ class Gateway:
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
         return [item["Key"] for page in pages for item in page.get("Contents", ())]
 
+    def unfinished(self) -> list[str]:
+        """Keys of uploads that were begun and not ended."""
+        return [u["Key"] for u in self._client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", ())]
+
     def get(self, key: str) -> bytes:
         return self._client.get_object(Bucket=BUCKET, Key=key)["Body"].read()
 
@@ -150,6 +154,7 @@ class S3Proxy(FaultyServer):
     Attributes:
         refusals: (what the target contains, status, S3's code): answered without the store, always.
         rewrite: text of listings → what it is replaced by.
+        damaged: end of the path of uploads that pass with one bit changed; "" for none.
         hidden: beginnings of names, in lower case, of headers that are left out of answers.
     """
 
@@ -157,6 +162,7 @@ class S3Proxy(FaultyServer):
         super().__init__()
         self.refusals: list[tuple[str, int, str]] = []
         self.rewrite: dict[str, str] = {}
+        self.damaged = ""
         self.hidden: tuple[str, ...] = ()
         self._store = store
 
@@ -184,7 +190,10 @@ class S3Proxy(FaultyServer):
         for name, value in request.headers.items():
             if name not in ("connection", "transfer-encoding", "expect"):
                 connection.putheader(name, value)
-        connection.endheaders(request.body or None)
+        body = bytearray(request.body)
+        if self.damaged and body and request.path.endswith(self.damaged):
+            body[len(body) // 2] ^= 1
+        connection.endheaders(bytes(body) or None)
         return connection.getresponse()
 
 

@@ -23,6 +23,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     except Missing as missing:
         pytest.skip(str(missing))
     with server:
+        assert server.keys() == []  # makes the bucket
         yield server
 
 

@@ -1,0 +1,139 @@
+"""Outputs to a real store: what arrives, what is not sent again, and what goes on after a broken upload."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.servers.faulty import Fault
+from tests.servers.s3 import BUCKET, Gateway, S3Proxy
+
+from tunewright import ExitCode, FetchError
+from tunewright.environment import FetchLimits
+from tunewright_launcher.outputs import Output
+from tunewright_s3 import S3ModelParams
+from tunewright_s3.store import MIB, PART, part_size
+
+Source = Callable[..., S3ModelParams]
+
+LARGE = random.Random(4).randbytes(2 * PART + 3)
+LIMITS = FetchLimits(connections=4, stall=2, tries=3, retry_for=0)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A finished model's folder."""
+    folder = tmp_path / "output"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "config.json").write_bytes(b"{}")
+    (folder / "sub" / "empty").write_bytes(b"")
+    (folder / "model.safetensors").write_bytes(LARGE)
+    return folder
+
+
+def output(source: S3ModelParams, key: str = "k") -> Output:
+    return Output(store=source.store(), uri=source.uri, key=key, limits=LIMITS, say=lambda _: None)
+
+
+def sent(proxy: S3Proxy) -> dict[str, int]:
+    """Bodies that were uploaded since: path → bytes."""
+    found: dict[str, int] = {}
+    for request in proxy.log:
+        if request.method == "PUT":
+            found[request.path] = found.get(request.path, 0) + len(request.body)
+    proxy.log.clear()
+    return found
+
+
+def test_a_model_arrives_whole_and_is_not_sent_again(
+    gateway: Gateway, proxy: S3Proxy, source: Source, model: Path, folder: Path
+) -> None:
+    output(source("out")).upload_model(model)
+    assert sent(proxy)[f"/{BUCKET}/out/model.safetensors"] == len(LARGE)
+    assert gateway.get("out/model.safetensors") == LARGE
+    assert set(gateway.keys("out/")) == {
+        "out/config.json", "out/model.safetensors", "out/sub/empty", "out/complete.json",
+    }  # fmt: skip
+    output(source("out")).upload_model(model)
+    assert set(sent(proxy)) == {f"/{BUCKET}/out/complete.json"}
+    (model / "model.safetensors").write_bytes(LARGE[::-1])
+    output(source("out")).upload_model(model)
+    assert sent(proxy)[f"/{BUCKET}/out/model.safetensors"] == len(LARGE)
+    assert gateway.get("out/model.safetensors") == LARGE[::-1]
+
+
+def test_a_checkpoint_comes_back_to_a_new_node(gateway: Gateway, source: Source, model: Path, tmp_path: Path) -> None:
+    for step in (10, 20):
+        checkpoint = tmp_path / f"checkpoint-{step}"
+        model.rename(checkpoint) if step == 10 else (tmp_path / "checkpoint-10").rename(checkpoint)
+        output(source("train")).upload_checkpoint(checkpoint)
+    assert {key.split("/")[3] for key in gateway.keys("train/")} == {"checkpoint-20"}
+    node = tmp_path / "node"
+    node.mkdir()
+    output(source("train")).fetch_checkpoint(node)
+    assert (node / "checkpoint-20" / "model.safetensors").read_bytes() == LARGE
+    output(source("train"), key="another-job").fetch_checkpoint(tmp_path / "nobody")
+    assert not (tmp_path / "nobody").exists()
+
+
+def test_an_upload_goes_on_with_the_parts_that_are_there(
+    gateway: Gateway, proxy: S3Proxy, source: Source, model: Path
+) -> None:
+    proxy.faults.append(Fault(path="partNumber=2", status=503, times=-1))
+    with pytest.raises(FetchError, match="503") as caught:
+        output(source("resumed")).upload_model(model)
+    assert caught.value.code is ExitCode.UNAVAILABLE
+    assert "resumed/model.safetensors" not in gateway.keys("resumed/")
+    assert "resumed/complete.json" not in gateway.keys("resumed/")
+    proxy.faults.clear()
+    sent(proxy)
+    output(source("resumed")).upload_model(model)
+    assert sent(proxy)[f"/{BUCKET}/resumed/model.safetensors"] == PART
+    assert gateway.get("resumed/model.safetensors") == LARGE
+    assert not gateway.unfinished()
+
+
+def test_parts_of_other_contents_are_not_gone_on_with(
+    gateway: Gateway, proxy: S3Proxy, source: Source, model: Path
+) -> None:
+    proxy.faults.append(Fault(path="partNumber=2", status=503, times=-1))
+    with pytest.raises(FetchError):
+        output(source("other")).upload_model(model)
+    proxy.faults.clear()
+    (model / "model.safetensors").write_bytes(LARGE[::-1])
+    output(source("other")).upload_model(model)
+    assert gateway.get("other/model.safetensors") == LARGE[::-1]
+
+
+@pytest.mark.parametrize("path", ["config.json", "model.safetensors"])
+def test_what_is_damaged_on_its_way_up_is_refused_by_the_store(
+    gateway: Gateway, proxy: S3Proxy, source: Source, model: Path, path: str
+) -> None:
+    proxy.damaged = path
+    with pytest.raises(FetchError):
+        output(source(f"damaged-{path}")).upload_model(model)
+    assert not {f"damaged-{path}/{name}" for name in (path, "complete.json")} & set(gateway.keys("damaged-"))
+
+
+def test_what_may_not_be_written_to_is_found_out_at_once(gateway: Gateway, proxy: S3Proxy, source: Source) -> None:
+    output(source("writable")).check_writable()
+    assert gateway.keys("writable/") == []
+    proxy.refusals = [("/writable/", 403, "AccessDenied")]
+    with pytest.raises(FetchError, match="s3:PutObject") as caught:
+        output(source("writable")).check_writable()
+    assert caught.value.code is ExitCode.NO_PERMISSION
+
+
+def test_removing_a_folder_leaves_its_siblings(gateway: Gateway, source: Source) -> None:
+    for name in ("a/1", "a/b/2", "ab/3"):
+        gateway.put(f"removing/{name}", b"x")
+    source("removing").store().remove("a")
+    assert gateway.keys("removing/") == ["removing/ab/3"]
+    source("removing").store().remove("nothing")
+
+
+@pytest.mark.parametrize("size", [0, 1, PART, PART + 1, 10_000 * PART, 10_000 * PART + 1, 5 << 40])
+def test_parts_are_no_more_than_s3_takes(size: int) -> None:
+    length = part_size(size)
+    assert length % MIB == 0
+    assert -(-size // length) <= 10_000
