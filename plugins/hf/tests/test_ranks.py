@@ -178,3 +178,29 @@ def test_a_loss_that_is_no_number_ends_the_job_for_good(job: Callable[..., Job])
     run.communicate(timeout=400)
     assert run.returncode == 64
     assert "the loss became nan" in (bad.workspace / ".termination_log").read_text()
+
+
+RESUMES = """
+import sys
+from pathlib import Path
+import torch
+from tunewright.providers import TrainRun
+from tunewright_hf.trainer import check_same_checkpoint
+
+torch.distributed.init_process_group("gloo")
+rank = torch.distributed.get_rank()
+resume = Path(sys.argv[1 + rank])
+check_same_checkpoint(TrainRun(output=Path(), rank=rank, world_size=2, resume_from=resume, emit=print))
+torch.distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.parametrize(("second", "same"), [("checkpoint-10", True), ("checkpoint-20", False)])
+def test_ranks_that_fetched_different_checkpoints_do_not_train_apart(tmp_path: Path, second: str, same: bool) -> None:
+    (tmp_path / "rank.py").write_text(RESUMES)
+    torchrun = [Path(sys.executable).with_name("torchrun"), "--standalone", "--nproc-per-node=2", tmp_path / "rank.py"]
+    done = subprocess.run(
+        [*torchrun, "checkpoint-10", second], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert (done.returncode == 0) is same, done.stderr
+    assert ("rank 1 from checkpoint-20" in done.stderr) is not same

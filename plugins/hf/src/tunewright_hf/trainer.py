@@ -46,6 +46,7 @@ def train(params: HuggingFaceTrainParams, run: TrainRun) -> None:
     defaults = {**pace, "ddp_find_unused_parameters": may_pass_over_weights(config)}
     args = real.build_arguments(params, run.checkpoints, evaluates=data.evaluation is not None, defaults=defaults)
     check_world(args, run)
+    check_same_checkpoint(run)
     clear_incomplete(run)
     model = load_model(folder, params, args)
     use_cache = model.config.use_cache
@@ -147,6 +148,21 @@ def check_world(args: transformers.TrainingArguments, run: TrainRun) -> None:
     if args.world_size != run.world_size:
         found = f"transformers sees {args.world_size} process(es), the job has {run.world_size}"
         raise RuntimeError(f"{found}. Start the ranks with torchrun.")
+
+
+def check_same_checkpoint(run: TrainRun) -> None:
+    """Pods with volumes of their own may have fetched different checkpoints, one before and one after an upload.
+
+    Raises:
+        RuntimeError: they would train apart from each other. Started again, they all fetch the newest one.
+    """
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return
+    names: list[str | None] = [None] * run.world_size
+    torch.distributed.all_gather_object(names, run.resume_from.name if run.resume_from else None)
+    if len(set(names)) > 1:
+        found = ", ".join(f"rank {rank} from {name or 'the beginning'}" for rank, name in enumerate(names))
+        raise RuntimeError(f"The ranks would resume from different checkpoints: {found}.")
 
 
 def clear_incomplete(run: TrainRun) -> None:
