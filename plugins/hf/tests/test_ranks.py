@@ -195,12 +195,10 @@ torch.distributed.destroy_process_group()
 """
 
 
-@pytest.mark.parametrize(("second", "same"), [("checkpoint-10", True), ("checkpoint-20", False)])
-def test_ranks_that_fetched_different_checkpoints_do_not_train_apart(tmp_path: Path, second: str, same: bool) -> None:
+def test_ranks_that_fetched_different_checkpoints_do_not_train_apart(tmp_path: Path) -> None:
     (tmp_path / "rank.py").write_text(RESUMES)
     torchrun = [Path(sys.executable).with_name("torchrun"), "--standalone", "--nproc-per-node=2", tmp_path / "rank.py"]
-    done = subprocess.run(
-        [*torchrun, "checkpoint-10", second], capture_output=True, text=True, check=False, timeout=300
-    )
-    assert (done.returncode == 0) is same, done.stderr
-    assert ("rank 1 from checkpoint-20" in done.stderr) is not same
+    command = [*torchrun, "checkpoint-10", "checkpoint-20"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode != 0
+    assert "rank 1 from checkpoint-20" in done.stderr
