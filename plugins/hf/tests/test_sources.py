@@ -1,12 +1,11 @@
 """The client half of `hf://`: repositories, fields and other spellings."""
 
-from pathlib import Path
-
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunewright import ExitCode, FetchError, RequestError, SecretRef
+from tunewright import RequestError, SecretRef
+from tunewright.outputs import OutputTarget
 from tunewright.testing import DatasetProviderTests, ModelProviderTests
 from tunewright.uris import ref_problem
 from tunewright_hf.sources import HubRepo, HuggingFaceDatasetParams, HuggingFaceModelParams, parse_uri
@@ -38,9 +37,7 @@ class TestHuggingFaceModel(ModelProviderTests):
             endpoint="https://hub.example",
             allow_patterns=["*.safetensors", "*.json"],
             ignore_patterns="original/",
-            transformer_type="AutoModelForSequenceClassification",
-            num_labels=3,
-            trust_remote_code=True,
+            transformer_type="AutoModelForCausalLM",
         )
 
 
@@ -48,9 +45,7 @@ class TestHuggingFaceDataset(DatasetProviderTests):
     name = "hf"
 
     def provider(self) -> HuggingFaceDatasetParams:
-        return HuggingFaceDatasetParams(
-            uri=DATASET, eval_dataset="hf://org/eval@v2", access_token=TOKEN, split="train[:10%]"
-        )
+        return HuggingFaceDatasetParams(uri=DATASET, eval_dataset="hf://org/eval@v2", access_token=TOKEN)
 
 
 @given(REPOS)
@@ -58,6 +53,7 @@ def test_every_repository_survives_its_uri(repo: HubRepo) -> None:
     assert parse_uri(repo.uri, repo.repo_type) == repo
 
 
+@settings(deadline=None)  # its first call imports huggingface_hub
 @given(st.sampled_from(["model", "dataset"]), st.text(alphabet="ab1_.-/@%:\\ \0é2fF"))
 def test_what_is_taken_the_hubs_own_library_takes(repo_type: str, text: str) -> None:
     validators = pytest.importorskip("huggingface_hub.utils")
@@ -69,6 +65,7 @@ def test_what_is_taken_the_hubs_own_library_takes(repo_type: str, text: str) -> 
     assert repo.revision is None or not ref_problem(repo.revision)
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="ab1_.-/", min_size=1))
 def test_what_the_hubs_own_library_takes_is_taken(repo_id: str) -> None:
     validators = pytest.importorskip("huggingface_hub.utils")
@@ -127,19 +124,44 @@ def test_the_keps_example() -> None:
 
 
 def test_the_1_9_sdks_spellings() -> None:
-    class AutoModelForSequenceClassification: ...
+    class AutoModelForCausalLM: ...
 
     model = HuggingFaceModelParams(
         model_uri="hf://google-bert/bert-base-cased",
-        transformer_type=AutoModelForSequenceClassification,  # type: ignore[arg-type]
+        transformer_type=AutoModelForCausalLM,  # type: ignore[arg-type]
         access_token=None,
-        num_labels=5,
+        num_labels=None,
     )  # type: ignore[call-arg]
     assert model.uri == "hf://google-bert/bert-base-cased"
-    assert model.transformer_type == "AutoModelForSequenceClassification"
-    dataset = HuggingFaceDatasetParams(repo_id="imdatta0/ultrachat_1k", access_token=TOKEN, split="train[:1000]")  # type: ignore[call-arg]
+    assert model.transformer_type == "AutoModelForCausalLM"
+    dataset = HuggingFaceDatasetParams(repo_id="imdatta0/ultrachat_1k", access_token=TOKEN, split="train")  # type: ignore[call-arg]
     assert dataset.uri == DATASET
     assert HuggingFaceDatasetParams(repo_id=DATASET).uri == DATASET  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("fields", "remedy"),
+    [
+        ({"transformer_type": "AutoModelForSequenceClassification"}, "causal language models"),
+        ({"num_labels": 5}, "causal language models"),
+        ({"trust_remote_code": True}, r"HuggingFaceTrainParams\(trust_remote_code=True\)"),
+    ],
+)
+def test_what_a_download_cannot_do_is_refused_with_what_can(fields: dict[str, object], remedy: str) -> None:
+    with pytest.raises(RequestError, match=f"{next(iter(fields))}.*{remedy}"):
+        HuggingFaceModelParams(uri=MODEL, **fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("split", ["train[:1000]", "train[:10%]", "train+test", "", " ", "../x", "-x", "a b"])
+def test_a_split_is_a_name(split: str) -> None:
+    with pytest.raises(RequestError, match=r"HuggingFaceDatasetParams\.split"):
+        HuggingFaceDatasetParams(uri=DATASET, split=split)
+    assert HuggingFaceDatasetParams(uri=DATASET, split="train_sft").split == "train_sft"
+
+
+def test_a_split_of_two_datasets_is_refused() -> None:
+    with pytest.raises(RequestError, match="split='train': would hold for eval_dataset, too"):
+        HuggingFaceDatasetParams(uri=DATASET, split="train", eval_dataset="hf://org/eval")
 
 
 def test_the_revision_may_stand_in_the_uri_or_in_its_field() -> None:
@@ -185,14 +207,7 @@ def test_a_token_in_the_uri_is_refused_unseen() -> None:
     assert TOKEN not in str(caught.value)
 
 
-def test_code_from_the_hub_does_not_run_unless_asked() -> None:
+def test_a_model_can_be_an_output_and_a_dataset_cannot() -> None:
     source = HuggingFaceModelParams(uri=MODEL, access_token=SecretRef(name="hf", key="token"))
-    assert source.trust_remote_code is False
-
-
-def test_downloads_say_that_they_are_to_come(tmp_path: Path) -> None:
-    downloads = HuggingFaceModelParams(uri=MODEL).download_model, HuggingFaceDatasetParams(uri=DATASET).download_dataset
-    for download in downloads:
-        with pytest.raises(FetchError, match="not part of this release") as caught:
-            download(tmp_path)
-        assert caught.value.code is ExitCode.USAGE
+    assert isinstance(source, OutputTarget)
+    assert not isinstance(HuggingFaceDatasetParams(uri=DATASET), OutputTarget)
