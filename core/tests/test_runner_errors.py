@@ -1,6 +1,7 @@
 """What a plain script raises is in the message that `run` ends with, and its log comes as it is written."""
 
 import os
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -125,6 +126,15 @@ def test_lines_come_as_they_are_written_and_whole(pod: Pod) -> None:
     process.terminate()
     assert process.stderr.read() == b"y" * 100_000 + b"end"
     process.communicate(timeout=60)
+
+
+def test_a_progress_bar_moves_while_its_line_has_no_end(pod: Pod) -> None:
+    process = pod.start(sys.executable, "-c", "import os, time; os.write(2, b'bar 1%\\r'); time.sleep(300)")
+    assert process.stderr
+    moved = select.select([process.stderr], [], [], 60)[0]
+    process.terminate()
+    process.communicate(timeout=60)
+    assert moved
 
 
 def test_a_command_lives_on_when_nobody_reads_its_log(pod: Pod) -> None:
