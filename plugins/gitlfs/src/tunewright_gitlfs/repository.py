@@ -36,8 +36,9 @@ _SETTINGS = {
     "fetch.recurseSubmodules": "false",
     "gc.auto": "0",
     "http.followRedirects": "false",  # `HttpOrigin` has followed them
-    "http.lowSpeedLimit": "1000",
-    "http.lowSpeedTime": "30",
+    # A server that is busy packing sends five bytes every five seconds; see uploadpack.keepAlive in git-config(1).
+    "http.lowSpeedLimit": "1",
+    "http.lowSpeedTime": "60",
     "maintenance.auto": "false",
     "protocol.version": "2",
 }
