@@ -16,6 +16,7 @@ from tests.servers.git import (
 )
 
 from tunewright import ExitCode
+from tunewright_gitlfs.repository import _SETTINGS
 from tunewright_launcher.fetch import patiently
 
 TOKEN = "a-token-that-must-not-show"
@@ -160,8 +161,8 @@ def test_an_object_of_another_size_is_damaged_at_its_source(server, fetch):
     fetch.fails(ExitCode.BAD_DATA, "weights.bin", "1000 bytes")
 
 
-@pytest.mark.slow
-def test_a_server_that_stands_still_is_given_up(server, fetch):
+def test_a_server_that_stands_still_is_given_up(server, fetch, monkeypatch):
+    monkeypatch.setitem(_SETTINGS, "http.lowSpeedTime", "2")
     server.commit("org/model", MODEL)
     server.faults.append(Fault(path="/git-upload-pack", stall_after=10))
     error = fetch.fails(ExitCode.UNAVAILABLE)
