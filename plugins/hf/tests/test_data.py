@@ -19,7 +19,11 @@ def prepare(tmp_path: Path, model_folder: Path) -> Callable[..., object]:
 
     def call(folder: Path, *, max_length: int = 64, local_rank: int = 0, eval_dataset: Path | None = None, **given):
         run = TrainRun(
-            dataset=folder, eval_dataset=eval_dataset, output=tmp_path / "out", local_rank=local_rank, emit=lambda _: None
+            dataset=folder,
+            eval_dataset=eval_dataset,
+            output=tmp_path / "out",
+            local_rank=local_rank,
+            emit=lambda _: None,
         )
         return data.prepare(run, DataParams(**given), tokenizer, max_length)
 
@@ -110,7 +114,9 @@ def test_auto_prefers_what_says_most(prepare, dataset_of) -> None:
     assert prepare(dataset_of(rows, name="other"), messages_column="none").format == "prompt_completion"
 
 
-@pytest.mark.parametrize(("given", "context", "expected"), [(None, 128, 128), (None, 4096, 1024), (None, None, 1024), (16, 128, 16)])
+@pytest.mark.parametrize(
+    ("given", "context", "expected"), [(None, 128, 128), (None, 4096, 1024), (None, None, 1024), (16, 128, 16)]
+)
 def test_the_longest_sample(given: int | None, context: int | None, expected: int) -> None:
     assert data.resolve_max_length(DataParams(max_length=given), context) == expected
 

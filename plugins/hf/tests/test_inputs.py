@@ -178,7 +178,12 @@ def names(folder: Path, **data: str) -> dict[str, list[str]]:
 
 
 def test_splits_are_told_by_file_names_and_folders(tmp_path: Path) -> None:
-    for name in ("train-00000-of-00002.parquet", "train-00001-of-00002.parquet", "validation.parquet", "test/a.parquet"):
+    for name in (
+        "train-00000-of-00002.parquet",
+        "train-00001-of-00002.parquet",
+        "validation.parquet",
+        "test/a.parquet",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert names(tmp_path) == {

@@ -16,9 +16,7 @@ GENERATION = (
     "{% if m['role'] == 'assistant' %}{% generation %}{{ m['content'] }}{% endgeneration %}{% else %}{{ m['content'] }}{% endif %}"
     "</s>{% endfor %}"
 )
-BARE = (
-    "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
-)
+BARE = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
 FORGETFUL = "{% for m in messages %}{% if loop.last or m['role'] == 'user' %}{{ m['content'] }}|{% endif %}{% endfor %}"
 CHAT = [
     {"role": "system", "content": "Add."},
@@ -141,7 +139,9 @@ def test_keys_that_arrow_filled_up_do_not_reach_the_template(tokenizer) -> None:
         ("chat", {"messages": [{"from": "human", "value": "x"}]}, ["'messages'", "role"]),
     ],
 )
-def test_a_column_of_something_else_is_refused(tokenizer, form: str, row: dict[str, object], expected: list[str]) -> None:
+def test_a_column_of_something_else_is_refused(
+    tokenizer, form: str, row: dict[str, object], expected: list[str]
+) -> None:
     with pytest.raises(RequestError) as error:
         Encoder(tokenizer, form, DataParams())(row)
     for part in expected:
