@@ -180,6 +180,8 @@ class Hub:
         response, _ = self.http.send(self.request(url))
         try:
             body = response.read(_LONGEST_ANSWER)
+            if response.length:
+                raise http.client.IncompleteRead(b"", response.length)
         except (http.client.HTTPException, OSError) as error:
             raise unavailable(url, error) from error
         finally:
