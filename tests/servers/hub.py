@@ -73,6 +73,7 @@ class Store(FaultyServer):
     Attributes:
         objects: SHA-256 → contents.
         leaked: Authorization headers that came here, and should not have.
+        seen_at: URL under which clients are sent here; its own, if there is nothing between.
     """
 
     def __init__(self) -> None:
@@ -80,9 +81,10 @@ class Store(FaultyServer):
         self.objects: dict[str, bytes] = {}
         self.leaked: list[str] = []
         self.signature = os.urandom(8).hex()
+        self.seen_at = self.url
 
     def url_of(self, oid: str) -> str:
-        return f"{self.url}/{oid}?Signature={self.signature}"
+        return f"{self.seen_at}/{oid}?Signature={self.signature}"
 
     def answer(self, request: Request) -> Answer:
         if token := request.headers.get("authorization"):
@@ -97,7 +99,9 @@ class Store(FaultyServer):
             self.objects[oid] = request.body
             return Answer()
         body = self.objects.get(oid)
-        return Answer(status=404) if body is None else ranged(body, request)
+        if body is None:
+            return Answer(status=404)
+        return ranged(body, request) if self.faults else _at_once(ranged(body, request))
 
 
 class Hub(FaultyServer):
@@ -122,7 +126,7 @@ class Hub(FaultyServer):
         self.page = 1000
         self.cached = False
         self.ignored: set[str] = set()
-        self._blobs: dict[int, tuple[bytes, str]] = {}
+        self._digests: dict[int, tuple[File, str]] = {}
 
     def __enter__(self) -> Self:
         self.store.__enter__()
@@ -145,7 +149,7 @@ class Hub(FaultyServer):
         """Commit these files, and no others, on a branch; its sha."""
         for file in files.values():
             if isinstance(file, Lfs):
-                self.store.objects[file.oid] = file.content
+                self.store.objects[self._digest(file)] = file.content
         sha = hashlib.sha1(f"{repo.name} {len(repo.commits)} {os.urandom(8).hex()}".encode()).hexdigest()
         repo.commits[sha] = dict(files)
         repo.branches[branch] = sha
@@ -213,22 +217,22 @@ class Hub(FaultyServer):
         headers = {}
         if start + self.page < len(found):
             target = f"{request.target.split('?')[0]}?recursive=true&expand=false&cursor={start + self.page}"
-            headers["Link"] = f'<{self.url}{target}>; rel="next"'
+            headers["Link"] = f'<http://{request.headers["host"]}{target}>; rel="next"'
         folders = {p.rpartition("/")[0] for p, _ in found} - {""} if not start else set()
         entries += [{"type": "directory", "oid": "0" * 40, "size": 0, "path": path} for path in folders]
         return _json(entries, headers)
 
     def _entry(self, path: str, file: File) -> dict[str, object]:
         if isinstance(file, Lfs):
-            lfs = {"oid": file.oid, "size": len(file.content), "pointerSize": len(file.pointer)}
-            oid = blob_sha1(file.pointer)
-            return {"type": "file", "path": path, "size": len(file.content), "oid": oid, "lfs": lfs}
-        return {"type": "file", "path": path, "size": len(file), "oid": self._sha1(file)}
+            lfs = {"oid": self._digest(file), "size": len(file.content), "pointerSize": 134}
+            return {"type": "file", "path": path, "size": len(file.content), "oid": "0" * 40, "lfs": lfs}
+        return {"type": "file", "path": path, "size": len(file), "oid": self._digest(file)}
 
-    def _sha1(self, content: bytes) -> str:
-        if id(content) not in self._blobs:
-            self._blobs[id(content)] = (content, blob_sha1(content))
-        return self._blobs[id(content)][1]
+    def _digest(self, file: File) -> str:
+        """What the tree says of a file: git's SHA-1 of a blob, or the SHA-256 of a large one. Computed once."""
+        if id(file) not in self._digests:
+            self._digests[id(file)] = (file, file.oid if isinstance(file, Lfs) else blob_sha1(file))
+        return self._digests[id(file)][1]
 
     def _resolve(self, request: Request, kind: str | None, name: str, ref: str, path: str) -> Answer:
         repo = self._find(request, kind, name, to="read")
@@ -242,12 +246,12 @@ class Hub(FaultyServer):
         if file is None:
             return _refused(404, "EntryNotFound", "Entry not found", about)
         if isinstance(file, Lfs):
-            linked = {"X-Linked-Etag": f'"{file.oid}"', "X-Linked-Size": str(len(file.content))}
-            return Answer(status=302, headers={**about, **linked, "Location": self.store.url_of(file.oid)})
+            linked = {"X-Linked-Etag": f'"{self._digest(file)}"', "X-Linked-Size": str(len(file.content))}
+            return Answer(status=302, headers={**about, **linked, "Location": self.store.url_of(self._digest(file))})
         if self.cached and "resolve-cache" not in request.target:
             target = f"/api/resolve-cache/{'datasets' if kind else 'models'}/{name}/{sha}/{quote(path)}"
             return Answer(status=307, headers={**about, "Location": target})
-        return ranged(repo.served.get(path, file), request, {**about, "ETag": f'"{self._sha1(file)}"'})
+        return ranged(repo.served.get(path, file), request, {**about, "ETag": f'"{self._digest(file)}"'})
 
     def _cache(self, request: Request, kind: str, name: str, sha: str, path: str) -> Answer:
         return self._resolve(request, "datasets/" if kind == "datasets" else None, name, sha, path)
@@ -275,7 +279,7 @@ class Hub(FaultyServer):
         mode = "lfs" if path.endswith((".safetensors", ".bin", ".pt", ".parquet")) else "regular"
         about: dict[str, object] = {"path": path, "uploadMode": mode, "shouldIgnore": path in self.ignored}
         if there is not None:
-            about["oid"] = there.oid if isinstance(there, Lfs) else self._sha1(there)
+            about["oid"] = self._digest(there)
         return about
 
     def _lfs(self, request: Request, kind: str | None, name: str, what: str) -> Answer:
@@ -312,6 +316,12 @@ class Hub(FaultyServer):
                     del files[name]
         sha = self.commit(repo, files, branch=branch)
         return _json({"commitUrl": f"{self.url}/{repo.name}/commit/{sha}", "commitOid": sha})
+
+
+def _at_once(answer: Answer) -> Answer:
+    """Send the body in one piece: with many small ones, sixteen threads wait for the interpreter most of the time."""
+    length = {"Content-Length": str(len(answer.body))}
+    return attrs.evolve(answer, headers={**answer.headers, **length}, body=b"", chunks=iter([answer.body]))
 
 
 def _json(document: object, headers: Mapping[str, str] | None = None) -> Answer:
