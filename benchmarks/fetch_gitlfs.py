@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 
 from tests.servers.git import ENVIRONMENT, File, GitServer, Lfs
 from tests.servers.tools import Missing, tool
@@ -90,7 +91,7 @@ def measure(*, large: int, small: int, repeats: int) -> dict[str, object]:
             with far_away(server.url) as url:
                 costs = alternate(clients(url, scratch), scratch / "targets", expected, repeats)
     found = table("gitlfs, far", costs, "ours")
-    medians = {f"{name}_far": sorted(c.seconds for c in runs)[len(runs) // 2] for name, runs in costs.items()}
+    medians = {f"{name}_far": median(c.seconds for c in runs) for name, runs in costs.items()}
     return {"medians": medians, "ratios": {f"{name}_far": ratio for name, ratio in found.items()}}
 
 
