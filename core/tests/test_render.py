@@ -487,18 +487,3 @@ def test_no_module_of_the_backend_imports_the_client_when_it_is_imported() -> No
         for node in ast.parse(file.read_text("utf-8")).body:
             imported = [a.name for a in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", None)]
             assert not [name for name in imported if str(name).startswith("kubernetes")]
-
-
-def test_this_release_says_that_it_only_renders() -> None:
-    backend = PyTorchJobBackend.connect(BackendOptions())
-    for call in (
-        lambda: backend.submit(plan()),
-        lambda: backend.get("job"),
-        backend.list,
-        lambda: backend.logs("job"),
-        lambda: backend.suspend("job"),
-        lambda: backend.resume("job"),
-        lambda: backend.delete("job"),
-    ):
-        with pytest.raises(RequestError, match="--dry-run"):
-            call()

@@ -11,7 +11,7 @@ import attrs
 from tunewright import compat, sources
 from tunewright._validate import texts
 from tunewright.assemble import assemble
-from tunewright.backends import BackendOptions, JobStatus
+from tunewright.backends import BackendOptions, JobPod, JobStatus
 from tunewright.code import function_files, script_files
 from tunewright.errors import RequestError
 from tunewright.events import Json
@@ -245,6 +245,10 @@ class TrainingClient:
     ) -> Iterator[str]:
         """The plain lines of a job's log."""
         return self.get_job(name).logs(follow=follow, step=step, worker=worker)
+
+    def get_job_pods(self, name: str) -> list[JobPod]:
+        """A job's pods, by worker; none where workers are not pods."""
+        return self.backend.pods(name)
 
     def get_job_events(self, name: str, *, follow: bool = False) -> Iterator[dict[str, Json]]:
         """The events of a job."""

@@ -99,6 +99,17 @@ class Job:
 
         return follow(self)
 
+    def interrupt(self) -> str:
+        """Leave the job after Ctrl-C: on the user's own machine it is suspended, in a cluster it goes on.
+
+        Returns:
+            What has become of it, and what to do, for people.
+        """
+        if not self._backend.interrupt_suspends:
+            return f"{self.name} goes on. Follow it: tunewright logs -f {self.name} --backend kubernetes"
+        self.suspend()
+        return f"{self.name} is suspended. Go on from its newest checkpoint: tunewright resume {self.name}"
+
     def suspend(self) -> None:
         """End the job's processes and keep its files; `resume` goes on from the newest checkpoint."""
         self._backend.suspend(self.name)

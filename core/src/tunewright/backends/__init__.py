@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -75,15 +76,36 @@ class LogLine:
     text: str
 
 
+@attrs.frozen(kw_only=True)
+class JobPod:
+    """One worker of a job, as a backend that has pods sees it.
+
+    Attributes:
+        name: the pod's name.
+        worker: index of the worker.
+        phase: Kubernetes' own: Pending, Running, Succeeded, Failed or Unknown.
+        node: where it runs; "" while that is not known.
+        step: the step that runs, or ran last; "" before the first one.
+    """
+
+    name: str
+    worker: int
+    phase: str
+    node: str = ""
+    step: str = ""
+
+
 class Backend(ABC):
     """Renders plans and runs them.
 
     Class attributes:
         sees_client_files: whether containers see the client's own files, so that local sources can be checked before
             submit.
+        interrupt_suspends: whether Ctrl-C, while the job is followed, suspends it; else it goes on without a follower.
     """
 
     sees_client_files: ClassVar[bool] = False
+    interrupt_suspends: ClassVar[bool] = True
 
     @classmethod
     @abstractmethod
@@ -145,6 +167,15 @@ class Backend(ABC):
         Raises:
             JobError: there is no such job.
         """
+
+    def pods(self, name: str) -> builtins.list[JobPod]:
+        """The job's pods, by worker; none where workers are not pods.
+
+        Raises:
+            JobError: there is no such job.
+        """
+        self.get(name)
+        return []
 
     @abstractmethod
     def suspend(self, name: str) -> None:

@@ -278,11 +278,7 @@ def _follow(created: Job | Manifests, *, detach: bool, as_json: bool) -> None:
     try:
         end = follow(created, style="json" if as_json else "auto")
     except KeyboardInterrupt:
-        created.suspend()
-        click.echo(
-            f"\n{created.name} is suspended. Go on from its newest checkpoint: tunewright resume {created.name}",
-            err=True,
-        )
+        click.echo(f"\n{created.interrupt()}", err=True)
         sys.exit(130)
     sys.exit(0 if end.state == "Succeeded" else 1)
 

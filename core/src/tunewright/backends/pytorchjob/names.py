@@ -16,6 +16,8 @@ MAIN = "pytorch"
 """The main container's name: the operator's webhook refuses a job without it."""
 INIT_PYTORCH = "init-pytorch"
 """The init container that the operator adds to the workers of a job that has a Master."""
+CHECK = "check"
+"""The last init container of a training, which no other job has."""
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 INSTANCE = "app.kubernetes.io/instance"
@@ -25,6 +27,8 @@ OUTPUT = "tunewright.dev/output"
 """Annotation of the job: URI of its output, `pvc://claim/folder` where it stays on a claim."""
 OBJECTS = "tunewright.dev/objects"
 """Annotation of the job: the objects that belong to it, `Kind/name`, with commas between them."""
+PLAN = "tunewright.dev/plan"
+"""Annotation of the job and of the claims that outlive it, set at submit: digest of what the job does."""
 
 
 def container_name(plan: JobPlan, container: ContainerSpec) -> str:

@@ -1,0 +1,305 @@
+"""The client side of the `kubernetes` backend."""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar, Self
+
+from tunewright.backends import Backend, BackendOptions, JobPod, JobStatus, LogLine
+from tunewright.backends.pytorchjob import names
+from tunewright.backends.pytorchjob.api import Api, Object
+from tunewright.backends.pytorchjob.failures import ApiFailure, ClusterError, NameTaken, explained
+from tunewright.backends.pytorchjob.feed import Feed, Picture
+from tunewright.backends.pytorchjob.live import JOB_NAME, LiveJob, Pod, in_order
+from tunewright.backends.pytorchjob.logs import Follower, Wanted, newest_events, read
+from tunewright.backends.pytorchjob.render import render
+from tunewright.backends.pytorchjob.state import Moment, moment_of, status_of
+from tunewright.backends.pytorchjob.submit import await_gone, has_pods, plan_digest, remains, submit
+from tunewright.errors import AlreadySucceeded, JobError
+from tunewright.manifests import Manifests
+from tunewright.specs import JobPlan
+from tunewright.states import JobState
+from tunewright.summary import progress_of
+
+_FLAG = "--backend kubernetes"
+# Seconds. A pod has half a minute to end, or what the user's own TUNEWRIGHT_GRACE says.
+_END_TIMEOUT = 180.0
+_TICK = 1.0
+# Of so many workers at most the newest events are asked for, one request each, to say how far a job is.
+_SPEAKERS = 8
+
+
+class PyTorchJobBackend(Backend):
+    """Runs jobs as PyTorchJobs of the Kubeflow training-operator.
+
+    It holds no state: everything that is known of a job is in the cluster. Nothing is read and nobody is asked before the
+    first call that needs the cluster, so that plans can be rendered anywhere.
+
+    Args:
+        options: what `TrainingClient` was given.
+    """
+
+    interrupt_suspends: ClassVar[bool] = False
+
+    def __init__(self, options: BackendOptions) -> None:
+        self._options = options
+
+    @classmethod
+    def connect(cls, options: BackendOptions) -> Self:
+        """Make one; no kubeconfig is read."""
+        return cls(options)
+
+    def render(self, plan: JobPlan) -> Manifests:
+        """The PyTorchJob, and the Secret, ConfigMap and claims that belong to it; raises as `Backend.render`."""
+        return render(plan, self._options.namespace)
+
+    def submit(self, plan: JobPlan) -> None:
+        """Create the job, or go on with the very same job where it stopped.
+
+        Raises:
+            RequestError: the plan has something that a PyTorchJob cannot do, or there is no kubeconfig.
+            AlreadySucceeded: the very same job has succeeded.
+            NameTaken: the name belongs to a job that is running, to another plan, or to another's object.
+            ClusterError: the cluster refuses; nothing is left over. The subclasses are in `failures`.
+        """
+        documents = self.render(plan).reveal()
+        with self._explained(plan.name):
+            old = self._api.find(names.KIND, plan.name)
+            if old is not None and not (job := LiveJob.read(old)).ending and not self._makes_way(job, plan, documents):
+                return
+            submit(self._api, plan, documents)
+
+    def get(self, name: str) -> JobStatus:  # noqa: D102 - the base's
+        with self._explained(name):
+            job = self._job(name)
+            return self._status(job, self._pods(name))
+
+    def list(self, labels: Mapping[str, str] | None = None) -> builtins.list[JobStatus]:
+        """All jobs of the namespace that Tunewright made, newest first; with `labels`, those that have all of them.
+
+        Two lists are read, in pages, and no logs: details are shorter than those of `get`.
+        """
+        selector = ",".join(f"{k}={v}" for k, v in {names.MANAGED_BY: "tunewright", **(labels or {})}.items())
+        with self._explained(""):
+            jobs = [
+                LiveJob.read(document) for document in self._api.list(names.KIND, {"labelSelector": selector}).items
+            ]
+            pods = self._unfinished_pods(selector) if any(not job.ended for job in jobs) else {}
+        jobs.sort(key=lambda job: (job.created, job.name), reverse=True)
+        return [status_of(job, moment_of(job, pods.get(job.name, ()))) for job in jobs]
+
+    def watch(self, name: str) -> Iterator[JobStatus]:
+        """As `Backend.watch`: by a watch, not by polling. How far the steps are is asked for once a second.
+
+        Raises:
+            JobError: there is no such job, or it is deleted meanwhile.
+        """
+        with self._explained(name):
+            yield self._status(self._job(name), self._pods(name))
+            with Feed(self._api) as feed:
+                feed.watch(name)
+                picture = Picture()
+                while True:
+                    picture.take(feed.get(_TICK))
+                    if picture.gone:
+                        raise _no_such(name, self._api.namespace)
+                    if picture.whole and picture.job:
+                        yield self._status(picture.job, picture.pods)
+
+    def logs(  # noqa: D102 - the base's
+        self, name: str, *, follow: bool = False, step: str | None = None, worker: int | None = None
+    ) -> Iterator[LogLine]:
+        with self._explained(name):
+            wanted = _wanted(self._job(name), step, worker)
+            lines = self._follow(name, wanted) if follow else read(self._api, self._pods(name), wanted)
+        return self._explained_lines(name, lines)
+
+    def pods(self, name: str) -> builtins.list[JobPod]:  # noqa: D102 - the base's
+        with self._explained(name):
+            self._job(name)
+            return [_as_job_pod(pod) for pod in in_order(self._pods(name))]
+
+    def suspend(self, name: str) -> None:  # noqa: D102 - the base's
+        with self._explained(name):
+            job = self._job(name)
+            _refuse_queued(job)
+            if job.ended:
+                raise JobError(f"Job {name!r} has ended already: there is nothing to suspend.", name=name)
+            self._api.patch(names.KIND, name, {"spec": {"runPolicy": {"suspend": True}}})
+            if not await_gone(lambda: has_pods(self._api, name), _END_TIMEOUT):
+                raise _still_ending(name)
+
+    def resume(self, name: str) -> None:
+        """Go on with a suspended job.
+
+        Raises:
+            JobError: there is no such job, it is not suspended, or Kueue decides when it runs.
+        """
+        with self._explained(name):
+            self._resume(self._job(name))
+
+    def delete(self, name: str) -> None:
+        """End the job and remove it with everything that it owns; a claim that holds the only copy of a result stays.
+
+        Raises:
+            JobError: there is no such job, or its pods do not end.
+        """
+        with self._explained(name):
+            self._delete(self._job(name))
+
+    def _resume(self, job: LiveJob) -> None:
+        _refuse_queued(job)
+        if job.ended:
+            ending = "succeeded" if "Succeeded" in job.conditions else "failed"
+            remedy = f"Submit it again: tunewright delete {job.name} {_FLAG}, and then the command that started it."
+            raise JobError(
+                f"Job {job.name!r} has {ending}, and Kubernetes cannot start it again. {remedy}", name=job.name
+            )
+        if not job.suspended:
+            raise JobError(f"Job {job.name!r} is not suspended. {_follow_it(job.name)}", name=job.name)
+        self._api.patch(names.KIND, job.name, {"spec": {"runPolicy": {"suspend": False}}})
+
+    def _delete(self, job: LiveJob) -> None:
+        self._api.delete(names.KIND, job.name, uid=job.uid, propagation="Foreground")
+        if not await_gone(lambda: remains(self._api, job.name), _END_TIMEOUT):
+            raise _still_ending(job.name)
+
+    def _makes_way(self, job: LiveJob, plan: JobPlan, documents: Sequence[Object]) -> bool:
+        """Whether a job that is there is removed for the new one; False: it is the same one, and goes on."""
+        name = job.name
+        if not job.ours or job.annotations.get(names.PLAN) != plan_digest(documents):
+            owner = "this one is another" if job.ours else "Tunewright did not make it"
+            remedy = f"Choose another name, or delete it: tunewright delete {name} {_FLAG}"
+            raise NameTaken(f"There is a job {name!r} already, and {owner}. {remedy}", name=name)
+        if "Succeeded" in job.conditions:
+            remedy = f"To run it again: tunewright delete {name} {_FLAG}"
+            raise AlreadySucceeded(f"Job {name!r} has succeeded already, with the very same plan. {remedy}", name=name)
+        if "Failed" in job.conditions:
+            self._delete(job)
+            return True
+        if not job.suspended or job.queue:
+            raise NameTaken(f"Job {name!r} is there already, the very same one. {_follow_it(name)}", name=name)
+        if not plan.suspend:
+            self._resume(job)
+        return False
+
+    def _status(self, job: LiveJob, pods: Sequence[Pod]) -> JobStatus:
+        moment = moment_of(job, pods)
+        return status_of(job, moment, self._said(moment) or self._obstacle(job, moment, pods))
+
+    def _said(self, moment: Moment) -> str:
+        """How far the job is, as its containers' newest events say."""
+        for pod, container in moment.speakers[:_SPEAKERS]:
+            for event in newest_events(self._api, pod, container):
+                if text := progress_of(event, fetching=container.init):
+                    return text
+        return ""
+
+    def _obstacle(self, job: LiveJob, moment: Moment, pods: Sequence[Pod]) -> str:
+        """Why nothing happens, where neither the job nor its pods say so."""
+        if moment.state is not JobState.CREATED:
+            return ""
+        if missing := self._missing(job):
+            remedy = f"Its client was ended while it submitted it. Delete it: tunewright delete {job.name} {_FLAG}"
+            return f"Incomplete: {missing} is missing. {remedy}"
+        if moment.detail:
+            return ""
+        about = next((pod for pod in pods if not pod.ending), job)
+        return self._warning(about.name, about.uid)
+
+    def _missing(self, job: LiveJob) -> str:
+        """The object of the job that is created last, if it is not there; "" also where that may not be asked."""
+        kind, _, name = job.annotations.get(names.OBJECTS, "").rpartition(",")[2].partition("/")
+        if not name:
+            return ""
+        with contextlib.suppress(ApiFailure):
+            return "" if self._api.find(kind, name, metadata=True) else f"{kind}/{name}"
+        return ""
+
+    def _warning(self, name: str, uid: str) -> str:
+        """The newest warning among the events of an object."""
+        selector = f"involvedObject.name={name},involvedObject.uid={uid},type=Warning"
+        with contextlib.suppress(ApiFailure):
+            found = self._api.list("Event", {"fieldSelector": selector}).items
+            return max((_time_of(event), str(event.get("message", ""))) for event in found)[1] if found else ""
+        return ""
+
+    def _follow(self, name: str, wanted: Wanted) -> Iterator[LogLine]:
+        follower = Follower(self._api, name, wanted, at_rest=_at_rest, pods=lambda: self._pods(name))
+        return follower.lines()
+
+    def _explained_lines(self, name: str, lines: Iterator[LogLine]) -> Iterator[LogLine]:
+        with self._explained(name):
+            yield from lines
+
+    def _job(self, name: str) -> LiveJob:
+        job = LiveJob.read(self._api.get(names.KIND, name))
+        if not job.ours:
+            problem = f"The PyTorchJob {name!r} was not made by Tunewright."
+            raise JobError(f"{problem} Look after it with kubectl.", name=name)
+        return job
+
+    def _pods(self, name: str) -> builtins.list[Pod]:
+        return [Pod.read(document) for document in self._api.list("Pod", {"labelSelector": f"{JOB_NAME}={name}"}).items]
+
+    def _unfinished_pods(self, selector: str) -> dict[str, builtins.list[Pod]]:
+        query = {"labelSelector": selector, "fieldSelector": "status.phase!=Succeeded,status.phase!=Failed"}
+        found: dict[str, builtins.list[Pod]] = {}
+        for document in self._api.list("Pod", query).items:
+            found.setdefault(document["metadata"]["labels"].get(JOB_NAME, ""), []).append(Pod.read(document))
+        return found
+
+    @functools.cached_property
+    def _api(self) -> Api:
+        return Api.connect(self._options)
+
+    @contextlib.contextmanager
+    def _explained(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except ApiFailure as failure:
+            raise explained(failure, name=name, namespace=self._api.namespace) from failure
+
+
+def _wanted(job: LiveJob, step: str | None, worker: int | None) -> Wanted:
+    steps = [names.step_name(name) for name in job.steps]
+    if step is not None and step not in {*steps, names.INIT_PYTORCH}:
+        raise JobError(f"Job {job.name!r} has no step {step!r}: it has {', '.join(steps)}.", name=job.name)
+    if worker is not None and not 0 <= worker < job.workers:
+        raise JobError(f"Job {job.name!r} has no worker {worker}: it has {job.workers}, from 0.", name=job.name)
+    return Wanted(step, worker)
+
+
+def _as_job_pod(pod: Pod) -> JobPod:
+    begun = [container.step for container in pod.containers if container.phase != "waiting"]
+    return JobPod(name=pod.name, worker=pod.worker, phase=pod.phase, node=pod.node, step=begun[-1] if begun else "")
+
+
+def _at_rest(job: LiveJob, pods: Sequence[Pod]) -> bool:
+    return moment_of(job, pods).state.at_rest
+
+
+def _refuse_queued(job: LiveJob) -> None:
+    if job.queue:
+        problem = f"Job {job.name!r} is in Kueue's queue {job.queue!r}, which alone decides when it runs."
+        raise JobError(f"{problem} To end it: tunewright delete {job.name} {_FLAG}", name=job.name)
+
+
+def _no_such(name: str, namespace: str) -> ClusterError:
+    return ClusterError(f"There is no job {name!r} in namespace {namespace!r} any more.", name=name)
+
+
+def _still_ending(name: str) -> JobError:
+    problem = f"The pods of job {name!r} have not ended after {_END_TIMEOUT:.0f} seconds."
+    return JobError(f"{problem} See what holds them: kubectl describe pods -l {JOB_NAME}={name}", name=name)
+
+
+def _follow_it(name: str) -> str:
+    return f"Follow it: tunewright logs -f {name} {_FLAG}"
+
+
+def _time_of(event: Object) -> str:
+    return str(event.get("lastTimestamp") or event.get("eventTime") or event["metadata"]["creationTimestamp"])

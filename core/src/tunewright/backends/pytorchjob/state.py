@@ -1,0 +1,126 @@
+"""The state of a job, from what the cluster says of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+
+from tunewright.backends import JobStatus
+from tunewright.backends.pytorchjob import names
+from tunewright.backends.pytorchjob.live import Container, LiveJob, Pod, ended_containers, in_order
+from tunewright.states import JobState
+
+# Waiting for these is normal; any other reason is worth telling.
+_ON_ITS_WAY = ("", "PodInitializing", "ContainerCreating")
+
+
+@attrs.frozen
+class Moment:
+    """Where a job is.
+
+    Attributes:
+        state: the state.
+        detail: about it.
+        speakers: the containers whose newest events may say how far the job is.
+    """
+
+    state: JobState
+    detail: str = ""
+    speakers: tuple[tuple[Pod, Container], ...] = ()
+
+
+def status_of(job: LiveJob, moment: Moment, said: str = "") -> JobStatus:
+    """The status of a job.
+
+    Args:
+        job: the job.
+        moment: where it is.
+        said: what its containers say of how far it is.
+    """
+    return JobStatus(
+        name=job.name,
+        state=moment.state,
+        detail=said or moment.detail,
+        created=job.created,
+        started=job.started,
+        finished=job.finished if job.ended else None,
+        result=_result(job) if moment.state is JobState.SUCCEEDED else None,
+        labels=job.labels,
+    )
+
+
+def moment_of(job: LiveJob, pods: Sequence[Pod]) -> Moment:
+    """Where a job is, while the operator says only Created from submit to the first training process."""
+    pods = in_order(pods)
+    if "Succeeded" in job.conditions:
+        return Moment(JobState.SUCCEEDED)
+    if "Failed" in job.conditions:
+        return Moment(JobState.FAILED, _cause(job, pods))
+    return _held(job) if job.suspended else _on_its_way(job, pods)
+
+
+def _on_its_way(job: LiveJob, pods: Sequence[Pod]) -> Moment:
+    present = [pod for pod in pods if not pod.ending]
+    steps = tuple((pod, step) for pod in present if (step := pod.active_step))
+    training = tuple((pod, pod.main) for pod in present if pod.trains and pod.main)
+    if training and len(training) == len(present) >= job.workers:
+        return Moment(JobState.RUNNING, speakers=training)
+    if "Restarting" in job.conditions:
+        return Moment(JobState.RESTARTING, _restart(job, pods, steps), steps)
+    if steps:
+        return Moment(JobState.DOWNLOADING, _step(*steps[0]), steps)
+    if training:
+        return Moment(JobState.RUNNING, _waiting(present), training)
+    return Moment(JobState.CREATED, _waiting(present))
+
+
+def _held(job: LiveJob) -> Moment:
+    if job.queue:
+        return Moment(JobState.QUEUED, f"waits for its turn in Kueue's queue {job.queue!r}")
+    remedy = f"Go on from the newest checkpoint: tunewright resume {job.name} --backend kubernetes"
+    return Moment(JobState.SUSPENDED, remedy)
+
+
+def _result(job: LiveJob) -> str | None:
+    uri = job.annotations.get(names.OUTPUT)
+    # A training leaves its model in a folder of its own beside the checkpoints; what code leaves is the code's affair.
+    if uri is not None and uri.startswith("pvc://") and names.CHECK in job.steps:
+        return f"{uri.rstrip('/')}/model"
+    return uri
+
+
+def _cause(job: LiveJob, pods: Sequence[Pod]) -> str:
+    """The termination message of what failed first; `run` and `fetch` write cause and remedy there."""
+    failed = list(ended_containers(pods))
+    # The main container of a pod is what the operator judges; it ends with the verdict of the steps before it.
+    for pod, container in [pair for pair in failed if not pair[1].init] or failed:
+        return container.message or _ending(pod, container)
+    return job.conditions["Failed"][0]
+
+
+def _ending(pod: Pod, container: Container) -> str:
+    why = f" ({container.reason})" if container.reason not in {"", "Error"} else ""
+    return f"Worker {pod.worker}: {container.step} ended with exit code {container.exit_code}{why}."
+
+
+def _restart(job: LiveJob, pods: Sequence[Pod], steps: Sequence[tuple[Pod, Container]]) -> str:
+    for pod, container in ended_containers(pods):
+        return _ending(pod, container)
+    return _step(*steps[0]) if steps else _waiting(pods) or job.conditions["Restarting"][0]
+
+
+def _step(pod: Pod, step: Container) -> str:
+    return step.step if pod.worker == 0 else f"{step.step} of worker {pod.worker}"
+
+
+def _waiting(pods: Sequence[Pod]) -> str:
+    """What a pod that does not get on waits for."""
+    for pod in pods:
+        if pod.problem:
+            return f"worker {pod.worker} cannot be scheduled: {pod.problem}"
+        for container in pod.containers:
+            if container.phase == "waiting" and container.reason not in _ON_ITS_WAY:
+                said = f": {container.message}" if container.message else ""
+                return f"worker {pod.worker}: {container.step} cannot start: {container.reason}{said}"
+    return ""

@@ -1,0 +1,148 @@
+"""Submitting a job: its objects, in the order in which nothing can be left over, and what stands in the way of them."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tunewright import environment, wire
+from tunewright.backends.pytorchjob import names
+from tunewright.backends.pytorchjob.api import Api, Object
+from tunewright.backends.pytorchjob.failures import ApiFailure, NameTaken
+from tunewright.backends.pytorchjob.live import JOB_NAME
+from tunewright.code import RUNNER_FILE
+from tunewright.specs import JobPlan, NewClaim
+
+# Seconds for which pods of an earlier job of the same name may still be ending: the longest grace that pods have is the
+# user's to set, and this is more than twice the usual one.
+_LEFTOVERS = 90.0
+_TICK = 0.25
+_CLAIM = "PersistentVolumeClaim"
+# What may change between two submissions of the same job.
+_MAY_CHANGE = {environment.MAX_RESTARTS, environment.DEADLINE}
+
+
+def submit(api: Api, plan: JobPlan, documents: Sequence[Object]) -> None:
+    """Create a job's objects: the job first, and what it owns after it, so that nothing can be orphaned.
+
+    The pods wait for what they mount, and the claim, which comes last, keeps them from being scheduled: no GPU is held
+    while something is missing. A failure in between removes the job, and the cluster what it owns.
+
+    Args:
+        api: the cluster.
+        plan: the job's plan.
+        documents: its manifests, secrets revealed, the job first.
+
+    Raises:
+        NameTaken: something of that name is there.
+        ApiFailure: the cluster refuses.
+    """
+    digest = plan_digest(documents)
+    job, *owned = [_with_digest(plan, document, digest) for document in documents]
+    missing = [document for document in owned if not _is_kept_already(api, plan, document, digest)]
+    _await_leftovers(api, plan.name)
+    uid = str(api.create(job)["metadata"]["uid"])
+    owner = {"apiVersion": names.API_VERSION, "kind": names.KIND, "name": plan.name, "uid": uid}
+    try:
+        for document in missing:
+            api.create(document if _is_kept(plan, document) else _owned(document, owner))
+    except BaseException:  # Ctrl-C, too
+        with contextlib.suppress(ApiFailure):  # the first failure is the one to tell of
+            api.delete(names.KIND, plan.name, uid=uid)
+        raise
+
+
+def plan_digest(documents: Sequence[Object]) -> str:
+    """A digest of what a job does: two submissions with the same one are the same job.
+
+    How long it may take, how often it is started again, and how it is labelled may differ; so may its secrets.
+    """
+    job, *owned = documents
+    spec = {k: v for k, v in job["spec"].items() if k != "runPolicy"}
+    files = [d["data"] for d in owned if d["kind"] == "ConfigMap"]
+    claims = [d["spec"] for d in owned if d["kind"] == _CLAIM]
+    data = [{name: text for name, text in texts.items() if name != RUNNER_FILE} for texts in files]
+    return wire.digest(_pruned({"spec": spec, "files": data, "claims": claims}))
+
+
+def await_gone(look: Callable[[], bool], seconds: float) -> bool:
+    """Look again and again until it is gone, or the time is up; returns whether it is gone."""
+    end = time.monotonic() + seconds
+    while look():
+        if time.monotonic() > end:
+            return False
+        time.sleep(_TICK)
+    return True
+
+
+def has_pods(api: Api, name: str) -> bool:
+    """Whether there are pods of a job of that name."""
+    return bool(api.list("Pod", {"labelSelector": f"{JOB_NAME}={name}"}, metadata=True).items)
+
+
+def remains(api: Api, name: str) -> bool:
+    """Whether there is anything of a job of that name but what it owns."""
+    return has_pods(api, name) or api.find(names.KIND, name, metadata=True) is not None
+
+
+def _await_leftovers(api: Api, name: str) -> None:
+    """Wait for the pods of a job that was deleted: the new job's have the same names, and would be mistaken for them."""
+    if not await_gone(lambda: remains(api, name), _LEFTOVERS):
+        problem = f"Pods of an earlier job {name!r} have not ended after {_LEFTOVERS:.0f} seconds."
+        remedy = f"Choose another name, or see what holds them: kubectl get pods -l {JOB_NAME}={name}"
+        raise NameTaken(f"{problem} {remedy}", name=name)
+
+
+def _is_kept(plan: JobPlan, document: Object) -> bool:
+    """Whether it outlives the job."""
+    kept = {
+        names.claim_name(plan.name, v.name) for v in plan.volumes if isinstance(v.source, NewClaim) and v.source.keep
+    }
+    return document["kind"] == _CLAIM and document["metadata"]["name"] in kept
+
+
+def _is_kept_already(api: Api, plan: JobPlan, document: Object, digest: str) -> bool:
+    """Whether an earlier run of the very same job left its claim, from whose checkpoints this one goes on.
+
+    Raises:
+        NameTaken: there is such a claim, and another job's files are on it.
+    """
+    if document["kind"] != _CLAIM:
+        return False
+    name = document["metadata"]["name"]
+    found = api.find(_CLAIM, name, metadata=True)
+    if found is None:
+        return False
+    annotations = found["metadata"].get("annotations") or {}
+    if (
+        "deletionTimestamp" not in found["metadata"]
+        and annotations.get(names.PLAN) == digest
+        and _is_kept(plan, document)
+    ):
+        return True
+    problem = f"There is a claim {name!r} already, and job {plan.name!r} is not the job that it was made for."
+    remedy = f"Choose another name for the job, or delete the claim with what is on it: kubectl delete pvc {name}"
+    raise NameTaken(f"{problem} {remedy}", name=plan.name)
+
+
+def _with_digest(plan: JobPlan, document: Object, digest: str) -> Object:
+    if document["kind"] != names.KIND and not _is_kept(plan, document):
+        return document
+    metadata = document["metadata"]
+    annotations = {**(metadata.get("annotations") or {}), names.PLAN: digest}
+    return {**document, "metadata": {**metadata, "annotations": annotations}}
+
+
+def _owned(document: Object, owner: Mapping[str, str]) -> Object:
+    return {**document, "metadata": {**document["metadata"], "ownerReferences": [dict(owner)]}}
+
+
+def _pruned(value: Any) -> Any:
+    """Without metadata and the variables that may change."""
+    if isinstance(value, dict):
+        return {k: _pruned(v) for k, v in value.items() if k != "metadata"}
+    if isinstance(value, list):
+        return [_pruned(v) for v in value if not (isinstance(v, dict) and v.get("name") in _MAY_CHANGE)]
+    return value

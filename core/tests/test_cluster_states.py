@@ -1,0 +1,176 @@
+"""The state of a job in a cluster, from what the API says of it."""
+
+import pytest
+
+from tunewright.backends.pytorchjob import names
+from tunewright.backends.pytorchjob.failures import ApiFailure, explained
+from tunewright.backends.pytorchjob.live import LiveJob, Pod
+from tunewright.backends.pytorchjob.state import moment_of, status_of
+from tunewright.states import JobState
+
+CREATED = "2026-11-24T12:00:00Z"
+
+
+def job(
+    *conditions: str, suspend: bool = False, workers: int = 1, labels: dict | None = None, **message: str
+) -> LiveJob:
+    """A PyTorchJob; `message` is each condition's."""
+    containers = {"initContainers": [{"name": "fetch-model"}, {"name": "check"}], "containers": [{"name": "pytorch"}]}
+    document = {
+        "metadata": {
+            "name": "sft",
+            "uid": "1",
+            "creationTimestamp": CREATED,
+            "labels": {**names.labels("sft"), **(labels or {})},
+            "annotations": {names.OUTPUT: "pvc://sft-workspace/output"},
+        },
+        "spec": {
+            "runPolicy": {"suspend": suspend},
+            "pytorchReplicaSpecs": {"Worker": {"replicas": workers, "template": {"spec": containers}}},
+        },
+        "status": {
+            "conditions": [
+                {"type": c, "status": "True", "message": message.get(c, ""), "lastTransitionTime": CREATED}
+                for c in conditions
+            ]
+        },
+    }
+    return LiveJob.read(document)
+
+
+def pod(worker: int = 0, *, master: bool = False, ending: bool = False, **containers: dict) -> Pod:
+    """A pod; `containers`: name → state, "main" for the training container."""
+    statuses = [
+        {"name": {"main": "pytorch"}.get(name, name.replace("_", "-")), "state": state, "restartCount": 0}
+        for name, state in containers.items()
+    ]
+    main = [s for s in statuses if s["name"] == "pytorch"]
+    role = "master" if master else "worker"
+    return Pod.read(
+        {
+            "metadata": {
+                "name": f"sft-{role}-{worker}",
+                "uid": f"{role}-{worker}-{ending}",
+                "labels": {
+                    "training.kubeflow.org/replica-type": role,
+                    "training.kubeflow.org/replica-index": str(worker),
+                },
+                **({"deletionTimestamp": CREATED} if ending else {}),
+            },
+            "spec": {"initContainers": [{"name": "fetch-model"}]},
+            "status": {
+                "phase": "Pending",
+                "initContainerStatuses": [s for s in statuses if s not in main],
+                "containerStatuses": main,
+            },
+        }
+    )
+
+
+RUNS = {"running": {"startedAt": CREATED}}
+WAITS = {"waiting": {"reason": "PodInitializing"}}
+
+
+def ended(code: int, message: str = "", reason: str = "Error", at: str = CREATED) -> dict:
+    return {"terminated": {"exitCode": code, "message": message, "reason": reason, "finishedAt": at}}
+
+
+@pytest.mark.parametrize(
+    ("live", "pods", "state", "detail"),
+    [
+        (job(), [], JobState.CREATED, ""),
+        (job("Created"), [pod(fetch_model=WAITS)], JobState.CREATED, ""),
+        (job("Created"), [pod(fetch_model=RUNS, main=WAITS)], JobState.DOWNLOADING, "fetch-model"),
+        (job("Created"), [pod(fetch_model=ended(0), check=RUNS)], JobState.DOWNLOADING, "check"),
+        (
+            job("Created", workers=2),
+            [pod(0, main=RUNS), pod(1, fetch_model=RUNS)],
+            JobState.DOWNLOADING,
+            "fetch-model of worker 1",
+        ),
+        (job("Created", "Running"), [pod(main=RUNS)], JobState.RUNNING, ""),
+        (job("Created", "Restarting"), [pod(main=RUNS)], JobState.RUNNING, ""),
+        (
+            job("Created", "Restarting", workers=2),
+            [pod(0, main=RUNS), pod(1, main=ended(137, reason="OOMKilled"))],
+            JobState.RESTARTING,
+            "Worker 1: train ended with exit code 137 (OOMKilled).",
+        ),
+        (job("Created", "Restarting"), [pod(fetch_model=RUNS)], JobState.RESTARTING, "fetch-model"),
+        (job("Created", "Restarting", Restarting="lost"), [pod(main=RUNS, ending=True)], JobState.RESTARTING, "lost"),
+        (job("Created", "Suspended", suspend=True), [], JobState.SUSPENDED, "Go on from"),
+        (job("Created", suspend=True, labels={names.QUEUE: "team"}), [], JobState.QUEUED, "queue 'team'"),
+        (job("Created", "Succeeded"), [], JobState.SUCCEEDED, ""),
+        (job("Created", "Failed", Failed="1 replica failed."), [], JobState.FAILED, "1 replica failed."),
+        (
+            job("Created"),
+            [pod(main={"waiting": {"reason": "ImagePullBackOff", "message": 'image "x:1"'}})],
+            JobState.CREATED,
+            'worker 0: train cannot start: ImagePullBackOff: image "x:1"',
+        ),
+    ],
+)
+def test_a_state_follows_from_conditions_and_pods(live: LiveJob, pods: list[Pod], state: JobState, detail: str) -> None:
+    moment = moment_of(live, pods)
+    assert moment.state is state
+    assert detail in moment.detail
+    assert bool(moment.detail) == bool(detail)
+
+
+def test_the_cause_of_a_failure_is_the_message_of_what_ended_first() -> None:
+    pods = [
+        pod(0, main=ended(1, "The peers are gone.", at="2026-11-24T12:00:09Z")),
+        pod(1, fetch_model=ended(0), main=ended(77, "The token is wrong. Get another.", at="2026-11-24T12:00:05Z")),
+    ]
+    assert moment_of(job("Failed"), pods).detail == "The token is wrong. Get another."
+
+
+def test_a_failure_without_a_message_is_told_by_its_exit_code() -> None:
+    assert moment_of(job("Failed"), [pod(main=ended(2))]).detail == "Worker 0: train ended with exit code 2."
+    init = moment_of(job("Failed"), [pod(1, fetch_model=ended(9))]).detail
+    assert init == "Worker 1: fetch-model ended with exit code 9."
+
+
+def test_the_model_of_a_training_has_a_folder_of_its_own() -> None:
+    done = job("Succeeded")
+    assert status_of(done, moment_of(done, [])).result == "pvc://sft-workspace/output/model"
+    assert status_of(job(), moment_of(job(), [])).result is None
+
+
+def test_a_master_is_worker_0_and_the_others_come_after_it() -> None:
+    assert pod(0, master=True).worker == 0
+    assert pod(1).worker == 1
+    document_of_a_worker_beside_a_master = {
+        "metadata": {
+            "name": "sft-worker-0",
+            "uid": "1",
+            "labels": {"training.kubeflow.org/replica-type": "worker", "training.kubeflow.org/replica-index": "0"},
+        },
+        "spec": {"initContainers": [{"name": "init-pytorch"}]},
+    }
+    assert Pod.read(document_of_a_worker_beside_a_master).worker == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "kind", "remedy"),
+    [
+        (0, "timed out", "Unavailable", "kubectl cluster-info"),
+        (401, "Unauthorized", "NotLoggedIn", "Log in again"),
+        (403, 'pytorchjobs is forbidden: User "x" cannot create', "Forbidden", "Ask whoever looks after"),
+        (403, 'pytorchjobs "x" is forbidden: exceeded quota: gpus', "QuotaExceeded", "kubectl describe quota -n team"),
+        (403, 'admission webhook "v.acme" denied the request: no', "Refused", "Change the job as it says"),
+        (500, 'failed calling webhook "validator": connection refused', "OperatorDown", "wait until its pod runs"),
+        (404, "404 page not found", "NotInstalled", "training-operator"),
+        (404, "the server could not find the requested resource", "NotInstalled", "training-operator"),
+        (404, 'namespaces "team" not found', "NotInstalled", "create namespace team"),
+        (404, 'pytorchjobs.kubeflow.org "sft" not found', "ClusterError", "tunewright list"),
+        (409, 'pytorchjobs.kubeflow.org "sft" already exists', "NameTaken", "Choose another name"),
+        (422, "spec.x: Invalid value", "Refused", "pod_overrides"),
+        (503, "etcd is slow", "Unavailable", "Try again"),
+    ],
+)
+def test_a_refusal_says_what_to_do(status: int, message: str, kind: str, remedy: str) -> None:
+    error = explained(ApiFailure(status, message), name="sft", namespace="team")
+    assert type(error).__name__ == kind
+    assert remedy in str(error)
+    assert error.name == "sft"
