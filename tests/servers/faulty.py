@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Self
+from typing import ClassVar, Self
 from urllib.parse import unquote, urlsplit
 
 import attrs
@@ -91,20 +91,23 @@ class FaultyServer:
         sent: bytes of bodies that were sent.
     """
 
+    address: ClassVar[str] = "127.0.0.1"
+    """Where servers listen; the tests of a cluster change it to one that pods see."""
+
     def __init__(self) -> None:
         self.faults: list[Fault] = []
         self.log: list[Request] = []
         self.sent = 0
         self.closing = threading.Event()
         self._lock = threading.Lock()
-        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server = _Server((self.address, 0), _Handler)
         self._server.owner = self
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
 
     @property
     def url(self) -> str:
         """http://127.0.0.1:port"""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"http://{self.address}:{self._server.server_address[1]}"
 
     def answer(self, request: Request) -> Answer:
         """What a server without faults says. May be called from many threads."""

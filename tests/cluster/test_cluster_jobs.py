@@ -1,0 +1,199 @@
+"""Jobs on a real cluster, from submit to what is left of them. They need Python and no torch."""
+
+import json
+import time
+
+import pytest
+from tests.cluster.cluster import Cluster
+
+from tunewright import JobError, JobState, SecretValue, TrainingClient
+from tunewright.backends.pytorchjob import NameTaken
+from tunewright.errors import AlreadySucceeded
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+SECRET = "a-literal-secret-of-a-test"
+# Says something, and comes to its end once the file is there.
+WAITS = """
+import os, pathlib, time
+print("life", os.getpid(), flush=True)
+output = pathlib.Path(os.environ["TUNEWRIGHT_WORKSPACE"], "output")
+print("lives:", len(list(output.glob("life-*"))) + 1, flush=True)
+(output / f"life-{time.time_ns()}").touch()
+while not (output / "go").exists():
+    time.sleep(0.2)
+print("the end", flush=True)
+"""
+
+
+def command(text: str) -> list[str]:
+    return ["python3", "-u", "-c", text]
+
+
+def left(cluster: Cluster, namespace: str, job: str) -> list[str]:
+    """What there is of a job: everything that carries its name or label."""
+    kinds = "pytorchjobs,pods,services,secrets,configmaps"
+    found = cluster.json(kinds, "-n", namespace)["items"]
+    return [f"{o['kind']}/{o['metadata']['name']}" for o in found if o["metadata"]["name"].startswith(job)]
+
+
+def eventually(look, wanted: object, seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while (found := look()) != wanted:
+        assert time.monotonic() < end, f"{found!r} and not {wanted!r}"
+        time.sleep(0.3)
+
+
+def writes(cluster: Cluster, namespace: str, user: str = "alice") -> list[str]:
+    """What the user wrote in the namespace, as the API server's audit log has it."""
+    found = []
+    for line in (cluster.state / "logs" / "audit.json").read_text().splitlines():
+        event = json.loads(line)
+        what = event.get("objectRef", {})
+        if what.get("namespace") == namespace and event["user"]["username"] == user:
+            found.append(f"{event['verb']} {what['resource']}")
+    return found
+
+
+def test_a_command_runs_to_its_end(client: TrainingClient, image: str, volumes) -> None:
+    volumes()
+    job = client.create_job("hello", base_image=image, command=command("print('hello from a pod')"))
+    seen = []
+    status = job.wait(timeout=120, callback=lambda status: seen.append(status.state))
+    assert status.state is JobState.SUCCEEDED
+    assert seen[0] is JobState.CREATED
+    assert status.result == "pvc://hello-workspace/output"
+    assert None not in (status.created, status.started, status.finished)
+    assert "hello from a pod" in list(job.logs())
+    assert "hello from a pod" in list(job.logs(step="train", worker=0))
+    with pytest.raises(JobError, match="no step 'fetch-model': it has train"):
+        job.logs(step="fetch-model")
+    with pytest.raises(JobError, match="no worker 1: it has 1"):
+        job.logs(worker=1)
+
+
+def test_submitting_writes_four_objects_and_deleting_leaves_the_claim_alone(
+    own_cluster: Cluster, client: TrainingClient, namespace: str, image: str, volumes
+) -> None:
+    volumes()
+    env = {"TOKEN": SecretValue(SECRET)}
+    job = client.create_job("four", base_image=image, command=command("import time; time.sleep(600)"), env=env)
+    assert sorted(writes(own_cluster, namespace)) == [
+        "create configmaps",
+        "create persistentvolumeclaims",
+        "create pytorchjobs",
+        "create secrets",
+    ]
+    job.wait([JobState.RUNNING], timeout=120)
+    assert [(p.name, p.worker, p.phase, p.step) for p in client.get_job_pods("four")] == [
+        ("four-master-0", 0, "Running", "train")
+    ]
+    uid = own_cluster.json("pytorchjob", "four", "-n", namespace)["metadata"]["uid"]
+    for kind, name in (("secret", "four-secrets"), ("configmap", "four-config")):
+        owners = own_cluster.json(kind, name, "-n", namespace)["metadata"]["ownerReferences"]
+        assert [owner["uid"] for owner in owners] == [uid]
+    pod = own_cluster.json("pod", "four-master-0", "-n", namespace)
+    assert SECRET not in json.dumps(pod)
+    own_cluster.kubectl("wait", "-n", namespace, "pod/four-master-0", "--for=condition=Ready", "--timeout=60s")
+    assert own_cluster.kubectl("exec", "-n", namespace, "four-master-0", "--", "printenv", "TOKEN").strip() == SECRET
+    job.delete()
+    eventually(lambda: left(own_cluster, namespace, "four"), [])
+    claims = own_cluster.json("pvc", "-n", namespace)["items"]
+    assert [claim["metadata"]["name"] for claim in claims] == ["four-workspace"]
+    with pytest.raises(JobError, match="There is no job 'four'"):
+        job.status()
+
+
+def test_the_same_job_submitted_again_goes_on_and_another_one_of_its_name_is_refused(
+    cluster: Cluster, client: TrainingClient, namespace: str, image: str, volumes
+) -> None:
+    volumes()
+
+    def submit(text: str = "pass", **more: object):
+        return client.create_job("twice", base_image=image, command=command(text), **more)
+
+    job = submit(suspend=True)
+    eventually(lambda: job.state, JobState.SUSPENDED)
+    with pytest.raises(NameTaken, match="already, and this one is another"):
+        submit("print(1)")
+    submit(labels={"mood": "impatient"})  # goes on with the suspended one
+    job.wait(timeout=120)
+    with pytest.raises(AlreadySucceeded, match="To run it again: tunewright delete twice"):
+        submit()
+    job.delete()
+    with pytest.raises(NameTaken, match="a claim 'twice-workspace' already"):
+        submit("print(1)")
+    assert left(cluster, namespace, "twice") == []
+    submit().wait(timeout=120)  # with its own claim
+
+
+def test_a_deleted_pod_comes_back_and_the_log_is_followed_across_it(
+    own_cluster: Cluster, client: TrainingClient, namespace: str, image: str, volumes
+) -> None:
+    folder = volumes()
+    job = client.create_job("phoenix", base_image=image, command=command(WAITS))
+    lines, states = [], []
+    for line in job.logs(follow=True):
+        lines.append(line)
+        if line == "lives: 1":
+            states.append(job.state)
+            own_cluster.kubectl("delete", "pod", "phoenix-master-0", "-n", namespace, "--wait=false")
+        if line == "lives: 2":
+            states.append(job.state)
+            (folder / "output" / "go").touch()
+    assert [line for line in lines if line.startswith("lives")] == ["lives: 1", "lives: 2"]
+    assert lines[-1] == "the end"
+    assert states[0] is JobState.RUNNING
+    assert job.wait(timeout=60).state is JobState.SUCCEEDED
+
+
+def test_the_log_is_followed_across_a_restart_of_the_api_server(
+    own_cluster: Cluster, client: TrainingClient, image: str, volumes
+) -> None:
+    volumes()
+    counts = "import time\nfor i in range(60):\n    print('count', i, flush=True)\n    time.sleep(0.5)"
+    job = client.create_job("steady", base_image=image, command=command(counts))
+    lines = []
+    for line in job.logs(follow=True):
+        lines.append(line)
+        if line == "count 10":
+            own_cluster.restart("kube-apiserver")
+    assert [line for line in lines if line.startswith("count")] == [f"count {i}" for i in range(60)]
+    assert job.wait(timeout=60).state is JobState.SUCCEEDED
+
+
+def test_a_suspended_job_has_no_pods_and_goes_on_when_it_is_resumed(
+    own_cluster: Cluster, client: TrainingClient, namespace: str, image: str, volumes
+) -> None:
+    folder = volumes()
+    job = client.create_job("pause", base_image=image, command=command(WAITS))
+    job.wait([JobState.RUNNING], timeout=120)
+    job.suspend()
+    assert own_cluster.json("pods", "-n", namespace)["items"] == []
+    eventually(lambda: job.state, JobState.SUSPENDED)
+    with pytest.raises(JobError, match="is Suspended"):
+        job.wait(timeout=1)
+    (folder / "output" / "go").touch()
+    job.resume()
+    assert job.wait(timeout=120).state is JobState.SUCCEEDED
+    with pytest.raises(JobError, match="has succeeded"):
+        job.resume()
+    with pytest.raises(JobError, match="ended already"):
+        job.suspend()
+
+
+def test_jobs_are_listed_by_label_newest_first(client: TrainingClient, image: str) -> None:
+    for name, team in (("one", "blue"), ("two", "red"), ("three", "blue")):
+        client.create_job(name, base_image=image, command=command("pass"), labels={"team": team}, suspend=True)
+        time.sleep(1.1)  # times of creation are whole seconds
+    assert [job.name for job in client.list_jobs()] == ["three", "two", "one"]
+    assert [job.name for job in client.list_jobs({"team": "blue"})] == ["three", "one"]
+    assert [job.name for job in client.list_jobs({"team": "green"})] == []
+
+
+def test_a_queue_decides_when_a_job_runs(client: TrainingClient, image: str) -> None:
+    job = client.create_job("patient", base_image=image, command=command("pass"), queue="team", suspend=True)
+    assert job.status().state is JobState.QUEUED
+    for call in (job.suspend, job.resume):
+        with pytest.raises(JobError, match="queue 'team', which alone decides"):
+            call()
