@@ -224,6 +224,14 @@ def test_a_permission_that_the_token_lacks(hub, repo, fetch):
     fetch.fails(ExitCode.NO_PERMISSION, "Access to this resource is disabled", access_token=TOKEN)
 
 
+def test_a_store_that_refuses_is_asked_again_and_then_believed(hub, repo, fetch):
+    hub.store.faults.append(Fault(status=403, times=-1))
+    fetch.fails(ExitCode.NO_PERMISSION, "refuses", allow_patterns=["small.bin"])
+    assert len(hub.store.log) > 1
+    hub.store.faults[:] = [Fault(status=403)]
+    assert set(fetch.run(allow_patterns=["small.bin"])) == {"small.bin"}
+
+
 def test_a_revision_that_is_not_there(hub, repo, fetch):
     fetch.fails(ExitCode.NOT_FOUND, "no branch, tag or commit 'v9'", uri="hf://org/model@v9")
 
@@ -319,7 +327,7 @@ def test_a_signed_url_that_expires_between_two_ranges(hub, repo, fetch):
 
     def answer_once(request):
         found = answer(request)
-        hub.store.signature = f"{len(hub.store.log):020}"
+        hub.store.signature = "another"
         return found
 
     hub.store.answer = answer_once

@@ -16,6 +16,7 @@ import http.client
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from urllib.parse import quote, urlsplit
@@ -31,6 +32,7 @@ from tunewright_launcher.http import Headers, Http, HttpRequest, HttpSnapshot, r
 ENDPOINT = "https://huggingface.co"
 _LONGEST_ANSWER = 64 << 20
 _LONGEST_REASON = 300
+_OFTEN = 3  # odd answers about one file
 _DENIED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _NEXT = re.compile(r'<([^>]+)>\s*;[^,]*\brel="?next\b')
@@ -230,7 +232,7 @@ class HubSnapshot(HttpSnapshot):
         self._hub = hub
         self._choose = choose
         self._prefix = f"{folder}/" if folder else ""
-        self._odd: set[str] = set()
+        self._odd: Counter[str] = Counter()
         self.revision: str = hub.commit()
 
     def entries(self) -> Iterator[Entry]:
@@ -246,6 +248,9 @@ class HubSnapshot(HttpSnapshot):
 
     def refusal(self, entry: Entry, status: int, headers: Headers, body: bytes) -> FetchError | None:
         """See `HttpSnapshot.refusal`."""
+        if status in _DENIED and not headers.get("X-Error-Code") and self._may_pass(entry):
+            cause = f"The store behind the Hub has answered {status} to {entry.path}: its address may have expired."
+            return FetchError(cause, remedy="The Hub is asked for another one.", code=ExitCode.TRY_AGAIN)
         return self._hub.refused(status, headers, body, entry.path)
 
     def is_other(self, entry: Entry, headers: Headers) -> bool:
@@ -260,11 +265,14 @@ class HubSnapshot(HttpSnapshot):
             with super().open(entry, start, stop) as reader:
                 yield reader
         except SourceChanged as error:
-            # A commit cannot change. What stands between may be wrong once; what is so twice is.
-            code = ExitCode.BAD_DATA if entry.path in self._odd else ExitCode.TRY_AGAIN
-            self._odd.add(entry.path)
+            code = ExitCode.TRY_AGAIN if self._may_pass(entry) else ExitCode.BAD_DATA
             cause = f"The Hub has sent another file than {entry.path} of the commit {self.revision}: {error.cause}"
             raise FetchError(cause, remedy="If it stays so, tell who runs the Hub.", code=code) from error
+
+    def _may_pass(self, entry: Entry) -> bool:
+        """Whether an odd answer may come from what stands between: a commit cannot change. What stays so does not."""
+        self._odd[entry.path] += 1
+        return self._odd[entry.path] < _OFTEN
 
 
 def _checked(url: str) -> str:
