@@ -10,6 +10,7 @@ import base64
 import contextlib
 import email.utils
 import http.client
+import re
 import ssl
 import threading
 import time
@@ -26,6 +27,7 @@ from tunewright._convert import to_dict
 from tunewright.environment import FetchLimits
 from tunewright.errors import ExitCode, FetchError, SourceChanged
 from tunewright.snapshots import Digest, Entry, Reader, Snapshot
+from tunewright_launcher.connection import Connection, Response
 
 _MOVED = (301, 302, 303, 307, 308)
 _BUSY = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
@@ -34,6 +36,7 @@ _GONE = (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
 _CHANGED = (HTTPStatus.PRECONDITION_FAILED, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
 _MOST_REDIRECTS = 5
 _LONGEST_MESSAGE = 64 << 10
+_URL = re.compile(r"(https?://[^/?#]+)([^#]*)")
 # What may go on to another host than the one it was meant for.
 _GENERAL = ("range", "accept", "accept-encoding", "user-agent")
 
@@ -73,12 +76,13 @@ class Http:
         self._tls: ssl.SSLContext | None = None
         self._thread = threading.local()
         self._proxies = urllib.request.getproxies_environment()
+        self._origins: dict[str, _Origin] = {}
 
     def use_limits(self, limits: FetchLimits) -> None:
         """Be as patient as they say, unless a timeout was given."""
         self._timeout = limits.stall if self._given_timeout is None else self._given_timeout
 
-    def send(self, request: HttpRequest) -> tuple[http.client.HTTPResponse, str]:
+    def send(self, request: HttpRequest) -> tuple[Response, str]:
         """The answer, whatever its status, after redirects; and the URL that it came from.
 
         Raises:
@@ -104,46 +108,52 @@ class Http:
             if connection := self._kept().pop(self._thread.last, None):
                 connection.close()
 
-    def _kept(self) -> dict[tuple[str, str], http.client.HTTPConnection]:
+    def _kept(self) -> dict[str, Connection]:
         if not hasattr(self._thread, "connections"):
             self._thread.connections = {}
-        return cast("dict[tuple[str, str], http.client.HTTPConnection]", self._thread.connections)
+        return cast("dict[str, Connection]", self._thread.connections)
 
-    def _once(self, request: HttpRequest) -> http.client.HTTPResponse:
-        parts = urlsplit(request.url)
-        key = self._thread.last = (parts.scheme, parts.netloc)
+    def _once(self, request: HttpRequest) -> Response:
+        match = _URL.match(request.url)
+        if match is None:
+            cause = f"{shown(request.url)} is no URL of a web server."
+            raise FetchError(cause, remedy="Check the endpoint.", code=ExitCode.BAD_DATA)
+        key, path = match.groups()
+        self._thread.last = key
         connection = self._kept().get(key)
         if connection is not None:
-            if connection.sock is not None:  # it may be from before `use_limits`
-                connection.sock.settimeout(self._timeout)
             # A server may close a connection that was idle: that says nothing about the request.
             with contextlib.suppress(http.client.HTTPException, OSError):
-                return self._ask(connection, request, parts)
+                return self._ask(connection, request, key, path)
             connection.close()
         try:
-            connection = self._kept()[key] = self._connect(parts)
-            return self._ask(connection, request, parts)
+            connection = self._kept()[key] = Connection(self._connect(self._origin(key)))
+            return self._ask(connection, request, key, path)
         except (http.client.HTTPException, OSError) as error:
             self._kept().pop(key, None)
             raise unavailable(request.url, error) from error
 
-    def _ask(
-        self, connection: http.client.HTTPConnection, request: HttpRequest, parts: SplitResult
-    ) -> http.client.HTTPResponse:
-        path = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
-        target = f"http://{parts.netloc}{path}" if self._proxy(parts) and parts.scheme == "http" else path
-        connection.putrequest(request.method, target, skip_host=True, skip_accept_encoding=True)
-        connection.putheader("Host", parts.netloc)
-        connection.putheader("Accept-Encoding", "identity")
-        for name, value in request.headers.items():
-            connection.putheader(name, value)
-        if request.body is not None:
-            connection.putheader("Content-Length", str(len(request.body)))
-        connection.endheaders(request.body)
-        return connection.getresponse()
+    def _ask(self, connection: Connection, request: HttpRequest, origin: str, path: str) -> Response:
+        known = self._origin(origin)
+        target = f"{known.prefix}{'' if path.startswith('/') else '/'}{path}"
+        headers = (("Host", known.parts.netloc), ("Accept-Encoding", "identity"), *request.headers.items())
+        try:
+            return connection.ask(request.method, target, headers, request.body, self._timeout)
+        except ValueError as error:
+            cause = f"{shown(request.url)} cannot be asked: {error}."
+            remedy = "Look whether a credential has a line break, or was copied with something else."
+            raise FetchError(cause, remedy=remedy, code=ExitCode.USAGE) from None
 
-    def _connect(self, parts: SplitResult) -> http.client.HTTPConnection:
-        proxy = self._proxy(parts)
+    def _origin(self, key: str) -> _Origin:
+        if key not in self._origins:
+            parts = urlsplit(key)
+            proxy = self._proxy(parts)
+            plain = proxy is not None and parts.scheme == "http"
+            self._origins[key] = _Origin(parts, proxy, key if plain else "")
+        return self._origins[key]
+
+    def _connect(self, origin: _Origin) -> http.client.HTTPConnection:
+        parts, proxy = origin.parts, origin.proxy
         host, port = (proxy.hostname, proxy.port) if proxy else (parts.hostname, parts.port)
         if parts.scheme != "https":
             return http.client.HTTPConnection(host or "", port, timeout=self._timeout)
@@ -162,6 +172,15 @@ class Http:
         if self._tls is None:
             self._tls = ssl.create_default_context(cafile=self._ca_bundle)
         return self._tls
+
+
+@attrs.frozen
+class _Origin:
+    """A server: the beginning of its URLs in parts, the proxy that leads to it, and what stands before a path there."""
+
+    parts: SplitResult
+    proxy: SplitResult | None
+    prefix: str
 
 
 class HttpSnapshot(Snapshot):
@@ -209,11 +228,11 @@ class HttpSnapshot(Snapshot):
         try:
             self._check(entry, response, start, stop)
             digests = self.digests_in(response.headers) if whole else ()
-            yield _Body(response, shown(url), stop - start, digests)
+            yield _Body(response, url, stop - start, digests)
         finally:
             self.http.close_unread(response)
 
-    def _send(self, entry: Entry, wanted: str | None) -> tuple[http.client.HTTPResponse, str]:
+    def _send(self, entry: Entry, wanted: str | None) -> tuple[Response, str]:
         """Ask where the last redirect led to, as long as that is answered: a range should not cost two round trips."""
         known = self._moved.get(entry.path) if wanted else None
         extra = {"Range": wanted} if wanted else {}
@@ -252,7 +271,7 @@ class HttpSnapshot(Snapshot):
 class _Body:
     """A `Reader` of an answer."""
 
-    def __init__(self, response: http.client.HTTPResponse, url: str, length: int, digests: tuple[Digest, ...]) -> None:
+    def __init__(self, response: Response, url: str, length: int, digests: tuple[Digest, ...]) -> None:
         self.digests = digests
         self._response = response
         self._url = url
@@ -262,16 +281,15 @@ class _Body:
         """See `Reader.readinto`."""
         try:
             # As much as one read of the socket gives: `readinto` would fill the buffer, however long a drip takes.
-            data = self._response.read1(min(len(buffer), self._left)) if self._left else b""
+            count = self._response.readinto1(buffer[: self._left]) if self._left else 0
         except (http.client.HTTPException, OSError) as error:
             raise _broke_off(self._url, str(error) or type(error).__name__) from error
-        if not data and self._left:
+        if not count and self._left:
             raise _broke_off(self._url, f"{self._left} bytes are missing")
-        buffer[: len(data)] = data
-        self._left -= len(data)
+        self._left -= count
         if not self._left and not self._response.isclosed():
             self._response.readinto(bytearray(1))  # its end is read, so the connection can be used again
-        return len(data)
+        return count
 
 
 class Answered(Protocol):
@@ -372,4 +390,4 @@ def _skip(response: http.client.HTTPResponse, count: int) -> None:
 
 
 def _broke_off(url: str, why: str) -> FetchError:
-    return FetchError(f"{url} broke off: {why}.", remedy="It is tried again.", code=ExitCode.TRY_AGAIN)
+    return FetchError(f"{shown(url)} broke off: {why}.", remedy="It is tried again.", code=ExitCode.TRY_AGAIN)
