@@ -11,8 +11,10 @@ import itertools
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import attrs
 
@@ -27,6 +29,7 @@ from tunewright_launcher.work import Large, Queue, Work
 
 MIB = 1 << 20
 _BUFFER = MIB // 4
+_LONGEST_HELD = 0.1  # seconds for which bytes are kept back, to write more of them at once
 _SMALL = 8 * MIB  # a file up to here is one range
 _LARGEST_RANGE = 64 * MIB
 
@@ -110,6 +113,7 @@ class _Fetch:
         self._queue = Queue()
         self._pace = Pace(limits.rate)
         self._progress = Progress(tell)
+        self._thread = threading.local()
 
     def run(self) -> None:
         """Fetch everything; see `fetch_snapshot`."""
@@ -295,17 +299,30 @@ class _Fetch:
             raise _Stopped
 
     def _pieces(self, entry: Entry, start: int, stop: int) -> Iterator[tuple[memoryview, tuple[Digest, ...]]]:
+        """What is read of a range, in pieces that are as large as they may be, unless they are long in coming."""
         self._pace.wait(self._stopped)
-        buffer = memoryview(bytearray(min(_BUFFER, stop - start)))
+        buffer, filled, since = self._buffer(), 0, time.monotonic()
         slow = Slowness(self._limits)
         with self._snapshot.open(entry, start, stop) as reader:
-            while start < stop and (count := reader.readinto(buffer)):
-                if self._stopped():
-                    raise _Stopped
-                yield buffer[:count], reader.digests
-                start += count
-                slow.check(count, entry.path)
-                self._pace.spend(count)
+            try:
+                while start < stop and (count := reader.readinto(buffer[filled : filled + stop - start])):
+                    start, filled = start + count, filled + count
+                    if self._stopped():
+                        raise _Stopped
+                    slow.check(count, entry.path)
+                    self._pace.spend(count)
+                    if start == stop or filled == len(buffer) or time.monotonic() - since > _LONGEST_HELD:
+                        yield buffer[:filled], reader.digests
+                        filled, since = 0, time.monotonic()
+            except FetchError:
+                if filled:
+                    yield buffer[:filled], reader.digests
+                raise
+
+    def _buffer(self) -> memoryview:
+        if not hasattr(self._thread, "buffer"):
+            self._thread.buffer = memoryview(bytearray(_BUFFER))
+        return cast("memoryview", self._thread.buffer)
 
     def _stopped(self) -> bool:
         return self._queue.error is not None
