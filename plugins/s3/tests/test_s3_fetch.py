@@ -335,7 +335,7 @@ def test_a_profile_gives_the_credential(
 def test_a_session_token_is_sent_and_signed(source: Source) -> None:
     snapshot = source("a", session_token="a-token").snapshot()
     asked = snapshot.request(Entry(path="a", size=1, source="a"))  # type: ignore[attr-defined]
-    assert asked.headers["X-Amz-Security-Token"] == "a-token"
+    assert asked.headers["x-amz-security-token"] == "a-token"
     assert {"x-amz-security-token", "x-amz-checksum-mode"} <= set(
         asked.headers["Authorization"].partition("SignedHeaders=")[2].partition(",")[0].split(";")
     )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 import botocore.session
 from botocore import UNSIGNED
-from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
@@ -17,6 +17,7 @@ from tunewright.environment import user_variable
 from tunewright_launcher.fetch import patiently
 from tunewright_launcher.http import Http, HttpRequest
 from tunewright_s3.errors import translated
+from tunewright_s3.signing import Signer
 from tunewright_s3.uri import format_uri
 
 if TYPE_CHECKING:
@@ -59,7 +60,9 @@ class Bucket:
             self._credentials: Credentials | None = None if source.anonymous else session.get_credentials()
             self.http = Http(ca_bundle=session.get_config_variable("ca_bundle"))
         self._region = ""
-        self._base: str | None = None
+        self._lock = threading.Lock()
+        self._signer = Signer("")
+        self._place: tuple[str, str, str] | None = None
         self.client.meta.events.register("before-sign.s3", self._learn_region)
 
     def pages(self, prefix: str) -> Iterator[Mapping[str, Any]]:
@@ -91,39 +94,41 @@ class Bucket:
 
         Args:
             key: the object's.
-            headers: to send and to sign.
+            headers: to send and to sign; names in lower case.
             method: GET or HEAD.
             query: percent-encoded, its names in order.
 
         Raises:
             FetchError: there is no credential, or it cannot be refreshed.
         """
-        url = f"{self._located()}{quote(key)}{'?' if query else ''}{query}"
+        base, host, folder = self._located()
+        path = f"{folder}{quote(key)}"
+        url = f"{base}{path}{'?' if query else ''}{query}"
         if self._credentials is None:
             return HttpRequest(url=url, headers=headers, method=method)
         with translated(format_uri(self.name, key)):
             frozen = self._credentials.get_frozen_credentials()
-        request = AWSRequest(method=method, url=url, headers=headers)
-        S3SigV4Auth(frozen, "s3", self._region).add_auth(request)
-        return HttpRequest(url=url, headers=dict(request.headers), method=method)
+        signed = self._signer.sign(frozen, method, host=host, path=path, query=query, headers=headers)
+        return HttpRequest(url=url, headers=signed, method=method)
 
     def _learn_region(self, request: AWSRequest, region_name: str, **_: object) -> None:
         """What botocore signs for is right at last: it follows a bucket to its region."""
         self._region = request.context.get("signing", {}).get("region") or region_name
 
-    def _located(self) -> str:
-        """Where the objects are, as a URL that ends where keys begin; by botocore's own rules, from a URL that it presigns.
+    def _located(self) -> tuple[str, str, str]:
+        """Where the objects are: the beginning of their URLs, its host, and the path before the key.
 
-        Ask only after its first call: that one finds a bucket that is in another region.
+        Botocore's own rules say it, by a URL that they presign. Ask only after its first call: that one finds a bucket that
+        is in another region.
         """
-        if self._base is None:
-            with translated(format_uri(self.name)):
-                params = {"Bucket": self.name, "Key": "x"}
-                region = self._region
-                url = urlsplit(self.client.generate_presigned_url("get_object", Params=params))
-                self._region = region  # presigned URLs are for the client's own
-            self._base = f"{url.scheme}://{url.netloc}{url.path[:-1]}"
-        return self._base
+        with self._lock:
+            if self._place is None:
+                self._signer = Signer(self._region)
+                with translated(format_uri(self.name)):
+                    params = {"Bucket": self.name, "Key": "x"}
+                    url = urlsplit(self.client.generate_presigned_url("get_object", Params=params))
+                self._place = f"{url.scheme}://{url.netloc}", url.netloc, url.path[:-1]
+            return self._place
 
 
 def _config(source: S3Source) -> Config:

@@ -176,7 +176,7 @@ class S3Snapshot(HttpSnapshot):
         return first if even else None
 
     def _head(self, entry: Entry, query: str = "") -> HTTPMessage:
-        query = "&".join(filter(None, (query, self._query)))
+        query = "&".join(filter(None, (query, self._query)))  # in the order that a signature wants
         request = self._bucket.request(entry.source, _headers(entry), method="HEAD", query=query)
         response, _ = self.http.send(request)
         response.read()
@@ -194,5 +194,5 @@ def _entry(path: str, item: Item, digests: tuple[Digest, ...]) -> Entry:
 def _headers(entry: Entry) -> dict[str, str]:
     headers = {"x-amz-checksum-mode": "ENABLED"}
     if entry.validator:
-        headers["If-Match"] = entry.validator
+        headers["if-match"] = entry.validator
     return headers
