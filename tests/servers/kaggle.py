@@ -8,6 +8,7 @@ Requests are read and answers are written by kagglesdk's own classes, so that na
 """
 
 import base64
+import functools
 import hashlib
 import io
 import json
@@ -69,6 +70,11 @@ class Thing:
     rules: str | None = None
 
 
+@functools.lru_cache(maxsize=8)
+def _md5(body: bytes) -> bytes:
+    return hashlib.md5(body).digest()
+
+
 def make_zip(files: Mapping[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
     """A zip."""
     buffer = io.BytesIO()
@@ -100,22 +106,24 @@ class Store(FaultyServer):
 
     Attributes:
         archives: by name.
+        public_url: where it is said to be; None for where it is.
         lifetime: how many requests an address is good for.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.archives: dict[str, Archive] = {}
+        self.public_url: str | None = None
         self.lifetime: int | None = None
         self._signed: dict[str, int] = {}
 
     def sign(self, archive: Archive) -> str:
         """A new address of an archive."""
-        name = hashlib.sha1(archive.body).hexdigest()
+        name = _md5(archive.body).hex()
         signature = f"{len(self._signed):032x}"
         self.archives[name] = archive
         self._signed[signature] = 0
-        return f"{self.url}/kaggle-data/{name}/archive?X-Goog-Signature={signature}"
+        return f"{self.public_url or self.url}/kaggle-data/{name}/archive?X-Goog-Signature={signature}"
 
     def answer(self, request: Request) -> Answer:
         """The archive, or a range of it."""
@@ -126,10 +134,10 @@ class Store(FaultyServer):
         if self.lifetime is not None and self._signed[signature] > self.lifetime:
             return Answer(status=400, body=b"<Error><Code>ExpiredToken</Code></Error>")
         archive = self.archives[request.path.split("/")[2]]
-        md5 = base64.b64encode(hashlib.md5(archive.body).digest()).decode()
-        headers = {"x-goog-hash": f"crc32c=AAAAAA==,md5={md5}"} if archive.hashed else {}
-        tag = f'"{hashlib.md5(archive.body).hexdigest()}"'
-        return ranged(archive.body, request, {**headers, "ETag": tag})
+        md5 = _md5(archive.body)
+        known = f"crc32c=AAAAAA==,md5={base64.b64encode(md5).decode()}"
+        headers = {"x-goog-hash": known} if archive.hashed else {}
+        return ranged(archive.body, request, {**headers, "ETag": f'"{md5.hex()}"'})
 
     @property
     def credentials(self) -> list[str]:
