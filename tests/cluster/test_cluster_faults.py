@@ -16,6 +16,7 @@ from tunewright.backends.pytorchjob import (
     QuotaExceeded,
     Refused,
     Unavailable,
+    api,
     backend,
 )
 
@@ -184,6 +185,35 @@ def test_an_unknown_namespace_is_named(cluster: Cluster, image: str) -> None:
     with pytest.raises(NotInstalled, match="no namespace 'nowhere'"):
         client.create_job("lost", base_image=image, command=["true"])
     assert client.list_jobs() == []
+
+
+def test_an_operator_that_is_not_installed_is_said(
+    cluster: Cluster, namespace: str, image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = TrainingClient("kubernetes", namespace=namespace, config_file=str(cluster.kubeconfig))
+    # The real server's answer for a group that it does not know; the operator itself stays for the other tests.
+    monkeypatch.setitem(api._PATHS, "PyTorchJob", "/apis/not-installed.example/v1/namespaces/{}/pytorchjobs")
+    for call in (lambda: client.create_job("none", base_image=image, command=["true"]), client.list_jobs):
+        with pytest.raises(NotInstalled, match="training-operator is not installed"):
+            call()
+    nothing_left(cluster, namespace)
+
+
+def test_under_restricted_pod_security_a_job_runs_and_what_cannot_run_says_why(
+    cluster: Cluster, client: TrainingClient, namespace: str, image: str, volumes
+) -> None:
+    cluster.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
+    volumes()
+    client.create_job("alone", base_image=image, command=["true"]).wait(timeout=120)
+    volumes("ReadWriteMany")
+    # The operator's own init container, which a worker beside a Master gets, has no security context.
+    shared = {"access_modes": ["ReadWriteMany"]}
+    job = client.create_job("pair", base_image=image, command=["sleep", "600"], num_workers=2, storage=shared)
+    end = time.monotonic() + 60
+    while "violates PodSecurity" not in (status := job.status()).detail:
+        assert time.monotonic() < end, status
+        time.sleep(0.5)
+    job.delete()
 
 
 def test_a_login_that_has_expired_is_said(own_cluster: Cluster, tmp_path, image: str) -> None:

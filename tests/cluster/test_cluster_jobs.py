@@ -182,6 +182,21 @@ def test_a_suspended_job_has_no_pods_and_goes_on_when_it_is_resumed(
         job.suspend()
 
 
+def test_a_client_in_a_pod_is_the_pods_service_account(
+    own_cluster: Cluster, client: TrainingClient, namespace: str, image: str, volumes, on_node
+) -> None:
+    volumes()
+    own_cluster.kubectl(
+        "create", "rolebinding", "pod", "-n", namespace, "--role=alice", f"--serviceaccount={namespace}:default"
+    )
+    look = "import tunewright as t; print('sees', [j.name for j in t.TrainingClient('kubernetes').list_jobs()])"
+    overrides = on_node()
+    overrides["spec"]["automountServiceAccountToken"] = True
+    job = client.create_job("inside", base_image=image, command=command(look), pod_overrides=overrides)
+    job.wait(timeout=120)
+    assert "sees ['inside']" in list(job.logs())
+
+
 def test_jobs_are_listed_by_label_newest_first(client: TrainingClient, image: str) -> None:
     for name, team in (("one", "blue"), ("two", "red"), ("three", "blue")):
         client.create_job(name, base_image=image, command=command("pass"), labels={"team": team}, suspend=True)

@@ -80,12 +80,12 @@ class PyTorchJobBackend(Backend):
     def list(self, labels: Mapping[str, str] | None = None) -> builtins.list[JobStatus]:
         """All jobs of the namespace that Tunewright made, newest first; with `labels`, those that have all of them.
 
-        Two lists are read, in pages, and no logs: details are shorter than those of `get`.
+        Two lists are read, and no logs: details are shorter than those of `get`.
         """
         selector = ",".join(f"{k}={v}" for k, v in {names.MANAGED_BY: "tunewright", **(labels or {})}.items())
         with self._explained(""):
             jobs = [
-                LiveJob.read(document) for document in self._api.list(names.KIND, {"labelSelector": selector}).items
+                LiveJob.read(document) for document in self._api.recent(names.KIND, {"labelSelector": selector}).items
             ]
             pods = self._unfinished_pods(selector) if any(not job.ended for job in jobs) else {}
         jobs.sort(key=lambda job: (job.created, job.name), reverse=True)
@@ -199,16 +199,17 @@ class PyTorchJobBackend(Backend):
         return ""
 
     def _obstacle(self, job: LiveJob, moment: Moment, pods: Sequence[Pod]) -> str:
-        """Why nothing happens, where neither the job nor its pods say so."""
-        if moment.state is not JobState.CREATED:
-            return ""
-        if missing := self._missing(job):
+        """Why nothing happens, or not everywhere, where neither the job nor its pods say so."""
+        starting = moment.state is JobState.CREATED
+        if starting and (missing := self._missing(job)):
             remedy = f"Its client was ended while it submitted it. Delete it: tunewright delete {job.name} {_FLAG}"
             return f"Incomplete: {missing} is missing. {remedy}"
-        if moment.detail:
+        if moment.detail or not (starting or moment.state is JobState.RUNNING):
             return ""
-        about = next((pod for pod in pods if not pod.ending), job)
-        return self._warning(about.name, about.uid)
+        present = [pod for pod in pods if not pod.ending]
+        if len(present) < job.workers:  # the operator could not create them all
+            return self._warning(job.name, job.uid)
+        return self._warning(present[0].name, present[0].uid) if starting else ""
 
     def _missing(self, job: LiveJob) -> str:
         """The object of the job that is created last, if it is not there; "" also where that may not be asked."""
@@ -248,7 +249,7 @@ class PyTorchJobBackend(Backend):
     def _unfinished_pods(self, selector: str) -> dict[str, builtins.list[Pod]]:
         query = {"labelSelector": selector, "fieldSelector": "status.phase!=Succeeded,status.phase!=Failed"}
         found: dict[str, builtins.list[Pod]] = {}
-        for document in self._api.list("Pod", query).items:
+        for document in self._api.recent("Pod", query).items:
             found.setdefault(document["metadata"]["labels"].get(JOB_NAME, ""), []).append(Pod.read(document))
         return found
 

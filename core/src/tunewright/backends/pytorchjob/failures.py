@@ -123,7 +123,8 @@ def _explanation(failure: ApiFailure, name: str, namespace: str) -> tuple[type[C
             Forbidden,
             failure.status == HTTPStatus.FORBIDDEN,
             f"You may not do that in namespace {namespace!r}: {said}.",
-            "Ask whoever looks after the cluster for that right, or choose a namespace of your own with namespace=.",
+            "Choose a namespace of your own with namespace=, or ask whoever looks after the cluster for that right, and "
+            "whether the training-operator is installed.",
         ),
         (
             NotInstalled,
