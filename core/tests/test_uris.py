@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunewright import ExitCode, RequestError
+from tunewright import RequestError
 from tunewright.uris import (
     FilePatterns,
     check_exclusive,
@@ -14,7 +14,6 @@ from tunewright.uris import (
     check_text,
     check_together,
     from_uri_or_field,
-    not_in_this_release,
     one_of,
     path_problem,
     patterns,
@@ -215,10 +214,3 @@ def test_halves_and_doubles_of_credentials_are_refused_unseen() -> None:
     with pytest.raises(RequestError, match=r"Given\.key: is given together with anonymous") as double:
         check_exclusive(Given(key="hunter2", anonymous=True), "key", "anonymous")
     assert "hunter2" not in f"{half.value}{double.value}"
-
-
-def test_a_download_that_is_still_to_come_says_so_and_is_not_tried_again() -> None:
-    error = not_in_this_release("acme://place")
-    assert "acme://place" in error.cause
-    assert error.code is ExitCode.USAGE
-    assert not error.code.may_pass

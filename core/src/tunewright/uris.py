@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from tunewright._validate import one_of as one_of  # noqa: PLC0414 - plugins take it from here
-from tunewright.errors import ExitCode, FetchError, RequestError
+from tunewright.errors import RequestError
 from tunewright.providers import SourceProvider, uri_scheme
 from tunewright.secret import refuse_literal_tokens
 
@@ -226,12 +226,6 @@ def check_exclusive(provider: object, *names: str) -> None:
     if len(given) > 1:
         field, others = f"{type(provider).__name__}.{given[0]}", " and ".join(given[1:])
         raise RequestError(f"is given together with {others}", field=field, remedy="Give one of them.")
-
-
-def not_in_this_release(uri: str) -> FetchError:
-    """What a download that is still to come raises. Its code is final: trying again would not help."""
-    cause = f"Fetching {uri} is not part of this release."
-    return FetchError(cause, remedy="Fetch it by hand and use file:// or pvc://.", code=ExitCode.USAGE)
 
 
 def _name(instance: object, attribute: attrs.Attribute[_T]) -> str:
