@@ -91,12 +91,13 @@ def _new(algorithm: Algorithm) -> Hasher | None:
 
 
 def _crc_function(algorithm: str) -> Callable[[memoryview, int], int] | None:
+    if algorithm == "crc32":
+        return zlib.crc32
     try:
         from awscrt import checksums
     except ImportError:
-        return zlib.crc32 if algorithm == "crc32" else None
+        return None
     functions: dict[str, Callable[[memoryview, int], int]] = {
-        "crc32": checksums.crc32,
         "crc32c": checksums.crc32c,
         "crc64nvme": checksums.crc64nvme,
     }
