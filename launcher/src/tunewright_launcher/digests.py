@@ -35,8 +35,13 @@ class Checks:
     """
 
     def __init__(self, digests: Iterable[Digest], size: int) -> None:
+        self._digests, self._size = tuple(digests), size
         self._sha256 = hashlib.sha256()
-        self._expected = [(d, hasher) for d in digests if (hasher := _hasher(d, size)) is not None]
+        self._expected = [(d, hasher) for d in self._digests if (hasher := _hasher(d, size)) is not None]
+
+    def anew(self) -> Checks:
+        """The same digests, with nothing taken in."""
+        return Checks(self._digests, self._size)
 
     def update(self, data: memoryview) -> None:
         """Take the next bytes in."""

@@ -178,7 +178,7 @@ class _Fetch:
                 elif work.entry.size <= _SMALL and not self._journal.ranges(work.entry):
                     self._small(work.entry)
                 else:
-                    self._split(Large(work.entry, self._describe(work.entry).digests))
+                    self._split(Large(work.entry, Checks(self._describe(work.entry).digests, work.entry.size)))
             except _Stopped:
                 return
             except BaseException as error:  # whatever it is, `run` raises it
@@ -212,15 +212,15 @@ class _Fetch:
         entry = large.entry
         self._files.create_sparse(entry.path, entry.size)
         gaps = self._gaps(entry)
-        if not large.again:
-            self._progress.add(entry.size - sum(stop - start for start, stop in gaps))
         length = range_length(entry.size, self._limits.connections)
-        ranges = [(a, min(a + length, stop)) for start, stop in gaps for a in range(start, stop, length)]
-        large.left = len(ranges)
-        for start, stop in ranges:
-            self._queue.put(Work(entry, large, start, stop))
-        if not ranges:
-            self._verify(large)
+        for start, stop in _between(gaps, entry.size):
+            large.arrived(start, stop)
+            if not large.again:
+                self._progress.add(stop - start)
+        for start, stop in gaps:
+            for position in range(start, stop, length):
+                self._queue.put(Work(entry, large, position, min(position + length, stop)))
+        self._verify(large)
 
     def _range(self, large: Large, start: int, stop: int) -> None:
         def sink(data: memoryview, position: int, _: tuple[Digest, ...]) -> None:
@@ -229,33 +229,44 @@ class _Fetch:
 
         with self._files.open(large.entry.path) as handle:
             self._read(large.entry, start, stop, sink)
-        if large.range_done():
-            self._verify(large)
+        large.arrived(start, stop)
+        self._verify(large)
 
     def _verify(self, large: Large) -> None:
-        """Read a large file once more, from the page cache mostly, and compare it with its source's digests."""
-        entry = large.entry
-        checks = Checks(large.digests, entry.size)
-        buffer = memoryview(bytearray(MIB))
-        with self._files.open(entry.path) as handle:
-            position = 0
-            while count := os.preadv(handle, [buffer], position):
-                checks.update(buffer[:count])
-                position += count
+        """Let the digests take in what is there; compare them when they have all of it.
+
+        It is read once more, from the page cache mostly: it came in another order. While the file is not whole, so that
+        there is little left to do when it is.
+        """
+        while (piece := large.take()) is not None:
+            start, stop = piece
+            self._read_back(large, start, stop)
+            if large.taken(stop):
+                self._compare(large)
+
+    def _read_back(self, large: Large, start: int, stop: int) -> None:
+        buffer = self._buffer()
+        with self._files.open(large.entry.path) as handle:
+            while start < stop and (count := os.preadv(handle, [buffer[: stop - start]], start)):
+                large.checks.update(buffer[:count])
+                start += count
                 if self._stopped():
                     raise _Stopped
+
+    def _compare(self, large: Large) -> None:
+        entry = large.entry
         try:
-            if not (self._journal.same_boot or checks.compares):
+            if not (self._journal.same_boot or large.checks.compares):
                 cause = f"{entry.path} was written before the machine was started anew, and its source has no digest."
                 raise FetchError(cause, remedy="It is fetched again.", code=ExitCode.BAD_DATA)
-            self._finish(entry, checks)
+            self._finish(entry, large.checks)
         except FetchError:
             self._journal.forget(entry)
             if large.again:
                 raise
             # Once more, from the beginning: a range may have been damaged on its way.
             self._progress.add(-entry.size)
-            self._split(Large(entry, large.digests, again=True))
+            self._split(Large(entry, large.checks.anew(), again=True))
 
     def _finish(self, entry: Entry, checks: Checks) -> None:
         verified = checks.verify(entry.path)
@@ -326,6 +337,15 @@ class _Fetch:
 
     def _stopped(self) -> bool:
         return self._queue.error is not None
+
+
+def _between(gaps: list[tuple[int, int]], size: int) -> Iterator[tuple[int, int]]:
+    """What is there of a file, between its gaps."""
+    position = 0
+    for start, stop in [*gaps, (size, size)]:
+        if start > position:
+            yield position, start
+        position = stop
 
 
 def range_length(size: int, connections: int) -> int:

@@ -8,33 +8,48 @@ import threading
 
 import attrs
 
-from tunewright.snapshots import Digest, Entry
+from tunewright.snapshots import Entry
+from tunewright_launcher.digests import Checks
 
 _MOST_WAITING = 4096  # entries that are listed and not begun; more would only cost memory
 
 
 @attrs.define(eq=False)
 class Large:
-    """A file that is read in ranges.
+    """A file that is read in ranges, which come in any order, and whose digests take them in from its beginning on.
 
     Attributes:
         entry: the file, as it was listed: that is what the journal knows it by.
-        digests: what is known of it since it was described.
+        checks: of what is known of it since it was described.
         again: whether it was fetched before and did not match its digests.
-        left: ranges that are still to come.
     """
 
     entry: Entry
-    digests: tuple[Digest, ...] = ()
+    checks: Checks
     again: bool = False
-    left: int = 0
-    _lock: threading.Lock = attrs.field(factory=threading.Lock)
+    _there: dict[int, int] = attrs.field(factory=dict, init=False)  # start → stop
+    _position: int = attrs.field(default=0, init=False)
+    _busy: bool = attrs.field(default=False, init=False)
+    _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False)
 
-    def range_done(self) -> bool:
-        """Count one range; whether it was the last one."""
+    def arrived(self, start: int, stop: int) -> None:
+        """A range is there."""
         with self._lock:
-            self.left -= 1
-            return not self.left
+            self._there[start] = stop
+
+    def take(self) -> tuple[int, int] | None:
+        """The next range for the digests; None if it is not there yet, or if another thread is at one."""
+        with self._lock:
+            if self._busy or self._position not in self._there:
+                return None
+            self._busy = True
+            return self._position, self._there.pop(self._position)
+
+    def taken(self, stop: int) -> bool:
+        """The digests have it; whether they have all of the file."""
+        with self._lock:
+            self._busy, self._position = False, stop
+            return stop == self.entry.size
 
 
 @attrs.frozen(eq=False)
