@@ -4,6 +4,7 @@ import pytest
 
 from tunewright.backends.pytorchjob import names
 from tunewright.backends.pytorchjob.failures import ApiFailure, explained
+from tunewright.backends.pytorchjob.feed import Feed
 from tunewright.backends.pytorchjob.live import LiveJob, Pod
 from tunewright.backends.pytorchjob.state import moment_of, status_of
 from tunewright.states import JobState
@@ -174,3 +175,11 @@ def test_a_refusal_says_what_to_do(status: int, message: str, kind: str, remedy:
     assert type(error).__name__ == kind
     assert remedy in str(error)
     assert error.name == "sft"
+
+
+def test_a_refusal_soon_after_the_connection_broke_is_not_believed() -> None:
+    feed = Feed(api=None)  # type: ignore[arg-type]
+    refused, broken = ApiFailure(403, "no such role"), ApiFailure(0, "connection reset")
+    assert feed.believes(refused)
+    assert not feed.believes(broken)
+    assert not feed.believes(refused)

@@ -223,8 +223,21 @@ def _add_network() -> None:
 
 
 def _remove_network() -> None:
+    for name in _pod_networks():
+        _quiet("ip", "netns", "del", name)
     _quiet("ip", "link", "del", "tw-test-host")
     _quiet("ip", "netns", "del", NETNS)
+
+
+def _pod_networks() -> list[str]:
+    """The network namespaces of this cluster's pods, which are named by chance: their way out is our node."""
+    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
+    found = []
+    for name in (line.split()[0] for line in listed.splitlines() if line.startswith("cni-")):
+        route = subprocess.run(["ip", "-n", name, "route"], capture_output=True, text=True, check=False).stdout
+        if f"via {NODE_IP} " in route:
+            found.append(name)
+    return found
 
 
 def _groups() -> list[Path]:

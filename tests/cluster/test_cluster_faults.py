@@ -127,10 +127,11 @@ def test_a_job_that_cannot_be_scheduled_says_why(client: TrainingClient, image: 
     volumes()
     job = client.create_job("greedy", base_image=image, command=["true"], resources_per_worker={"gpu": 8})
     end = time.monotonic() + 60
-    while "cannot be scheduled" not in (status := job.status()).detail:
+    # At first the claim is missing, which is created last.
+    while "nvidia.com/gpu" not in (status := job.status()).detail:
         assert time.monotonic() < end, status
         time.sleep(0.5)
-    assert "nvidia.com/gpu" in status.detail
+    assert status.detail.startswith("worker 0 cannot be scheduled: ")
     job.delete()
 
 

@@ -4,13 +4,14 @@ The pods get this machine's Python environment, because an image with torch has 
 """
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from tests.cluster.cluster import Cluster
 from tests.servers.hub import Hub
 
-from tunewright import JobState, TrainingClient
+from tunewright import Job, JobState, TrainingClient
 from tunewright.events import parse_event
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -73,11 +74,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.usefixtures("_reachable")
-def test_a_model_of_a_hub_is_tuned_and_lies_on_the_claim(
-    own_cluster: Cluster, client: TrainingClient, image: str, volumes, on_node, model: Path
-) -> None:
-    folder = volumes()
+@pytest.fixture
+def tune(
+    own_cluster: Cluster, client: TrainingClient, image: str, on_node, model: Path, _reachable
+) -> Iterator[Callable]:
+    """Submits a fine-tuning from a hub; `training` are fields of TrainingArguments."""
     rows = "".join(json.dumps({"text": f"{n} and {n} make {n + n}."}) + "\n" for n in range(32))
     overrides = on_node(*STEPS)
     for container in overrides["spec"]["initContainers"]:
@@ -85,23 +86,53 @@ def test_a_model_of_a_hub_is_tuned_and_lies_on_the_claim(
     with Hub() as hub:
         hub.repo("acme/tiny", {file.name: file.read_bytes() for file in model.iterdir()})
         hub.repo("acme/rows", {"rows.jsonl": rows.encode()}, kind="datasets")
-        job = client.train(
-            "tune",
-            model={"provider": "hf", "uri": "hf://acme/tiny", "endpoint": hub.url},
-            dataset={"provider": "hf", "uri": "hf://datasets/acme/rows", "endpoint": hub.url},
-            trainer={
-                "provider": "hf",
-                "training_parameters": {"max_steps": 6, "per_device_train_batch_size": 4, "logging_steps": 1},
-            },
-            image=image,
-            pod_overrides=overrides,
-        )
-        seen = []
-        status = job.wait(timeout=600, callback=seen.append)
+
+        def submit(name: str, **training: object) -> Job:
+            arguments = {"per_device_train_batch_size": 4, "logging_steps": 1, **training}
+            return client.train(
+                name,
+                model={"provider": "hf", "uri": "hf://acme/tiny", "endpoint": hub.url},
+                dataset={"provider": "hf", "uri": "hf://datasets/acme/rows", "endpoint": hub.url},
+                trainer={"provider": "hf", "training_parameters": arguments},
+                image=image,
+                pod_overrides=overrides,
+            )
+
+        yield submit
+
+
+def events_of(job: Job) -> list[dict]:
+    return [event for line in job.log_lines() if (event := parse_event(line.text))]
+
+
+def test_a_model_of_a_hub_is_tuned_and_lies_on_the_claim(tune, volumes) -> None:
+    folder = volumes()
+    job = tune("tune", max_steps=6)
+    seen = []
+    status = job.wait(timeout=600, callback=seen.append)
     assert status.state is JobState.SUCCEEDED
     assert status.result == "pvc://tune-workspace/output/model"
     assert (folder / "output" / "model" / "config.json").exists()
     assert JobState.DOWNLOADING in [status.state for status in seen]
-    events = [event for line in job.log_lines() if (event := parse_event(line.text))]
-    assert {"fetched", "step", "saved"} <= {event["event"] for event in events}
-    assert [line.step for line in job.log_lines(step="fetch-model")][:1] == ["fetch-model"]
+    assert {"fetched", "step", "saved"} <= {event["event"] for event in events_of(job)}
+    assert {line.step for line in job.log_lines(step="fetch-model")} == {"fetch-model"}
+
+
+def test_a_worker_whose_pod_is_deleted_while_it_trains_goes_on_from_its_checkpoint(
+    own_cluster: Cluster, namespace: str, tune, volumes
+) -> None:
+    folder = volumes()
+    job = tune("again", max_steps=400, save_strategy="steps", save_steps=20)
+    starts, deleted = [], False
+    for event in job.events(follow=True):
+        if event["event"] == "start":
+            starts.append(event["resumed_from"])
+        if event["event"] == "step" and event["step"] > 50 and not deleted:
+            own_cluster.kubectl("delete", "pod", "again-worker-0", "-n", namespace, "--wait=false")
+            deleted = True
+    assert job.wait(timeout=60).state is JobState.SUCCEEDED
+    assert len(starts) == 2
+    assert not starts[0]
+    assert starts[1] >= 40
+    assert (folder / "output" / "model" / "config.json").exists()
+    assert events_of(job)[-1]["event"] == "saved"

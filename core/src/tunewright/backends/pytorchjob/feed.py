@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Self
 
@@ -18,6 +20,9 @@ from tunewright.backends.pytorchjob.live import JOB_NAME, LiveJob, Pod
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0  # seconds, between two tries to reach the API server
 _LONGEST_QUEUE = 2000  # items: a reader that is slower than the cluster slows the threads down, and memory stays small
 _TICK = 0.5
+# Seconds after the connection broke for which a refusal is not believed: an API server that has just started knows no
+# roles yet, and refuses what it allows a moment later.
+_SETTLING = 30.0
 
 
 @attrs.frozen
@@ -46,6 +51,7 @@ class Feed:
         self._stopped = threading.Event()
         self._streams: set[Stream] = set()
         self._lock = threading.Lock()
+        self._disturbed = -math.inf
 
     def __enter__(self) -> Self:
         return self
@@ -119,6 +125,13 @@ class Feed:
             with self._lock:
                 self._streams.discard(stream)
 
+    def believes(self, failure: ApiFailure) -> bool:
+        """Whether a failure is final; False: ask again after a pause."""
+        if failure.may_pass:
+            self._disturbed = time.monotonic()
+            return False
+        return time.monotonic() > self._disturbed + _SETTLING
+
     def pauses(self) -> Iterator[int]:
         """Turns of a loop that waits between them, longer each time, until the reader leaves."""
         pause, turn = _FIRST_PAUSE, 0
@@ -143,7 +156,7 @@ class Feed:
             try:
                 return self._api.list(kind, selector)
             except ApiFailure as failure:
-                if not failure.may_pass:
+                if self.believes(failure):
                     raise
         return None
 
@@ -159,7 +172,7 @@ class Feed:
                     if event["type"] != "BOOKMARK":
                         self.put(Changed(kind, event["object"], gone=event["type"] == "DELETED"))
             except ApiFailure as failure:
-                if not failure.may_pass:
+                if self.believes(failure):
                     raise
                 return
 

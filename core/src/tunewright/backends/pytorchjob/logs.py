@@ -165,7 +165,7 @@ class _Reader:
                             self._lines()
                             return
                 except ApiFailure as failure:
-                    if not failure.may_pass:
+                    if self._feed.believes(failure):
                         raise
                     if turn >= _TRIES and self._cannot_be_had():
                         return
