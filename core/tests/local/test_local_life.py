@@ -254,7 +254,7 @@ def test_ctrl_c_in_the_terminal_suspends_the_job(machine, tmp_path: Path):
     _, said = client.communicate(timeout=60)
     assert client.returncode == 130
     assert "job is suspended" in said
-    assert not machine.processes()
+    machine.until(lambda: not machine.processes())
 
 
 def test_ctrl_c_while_the_supervisor_starts_leaves_nothing(machine, monkeypatch):
