@@ -251,7 +251,7 @@ def test_ctrl_c_in_the_terminal_suspends_the_job(machine, tmp_path: Path):
     client = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert "3 steps" in client.stdout.readline()
     client.send_signal(signal.SIGINT)
-    _, said = client.communicate(timeout=60)
+    _, said = client.communicate(timeout=200)
     assert client.returncode == 130
     assert "job is suspended" in said
     machine.until(lambda: not machine.processes())
