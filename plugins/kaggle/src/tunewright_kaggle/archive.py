@@ -182,10 +182,26 @@ def _opened(archive: Path) -> Iterator[_Source]:
         compressed = raw.read(len(_GZIP)) == _GZIP
         raw.seek(0)
         if compressed:
-            with gzip.GzipFile(fileobj=raw) as stream:
-                yield stream
+            with gzip.GzipFile(fileobj=raw) as stream, ThreadPoolExecutor(1) as pool:
+                yield _Ahead(stream, pool)
         else:
             yield raw
+
+
+class _Ahead:
+    """A stream of which one block is read ahead: decompressed, while the one before is hashed and written."""
+
+    def __init__(self, stream: _Source, pool: ThreadPoolExecutor) -> None:
+        self._stream = stream
+        self._pool = pool
+        self._next = pool.submit(stream.read, _BLOCK)
+
+    def read(self, _: int, /) -> bytes:
+        """The next block, however long it is; tarfile asks until it has enough."""
+        data = self._next.result()
+        if data:
+            self._next = self._pool.submit(self._stream.read, _BLOCK)
+        return data
 
 
 class _Bounded:
