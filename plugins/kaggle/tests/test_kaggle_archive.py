@@ -1,5 +1,6 @@
 """Archives as a stranger may pack them: what is refused, what is passed over, and what comes out."""
 
+import gzip
 import hashlib
 import io
 import random
@@ -205,6 +206,14 @@ def test_an_archive_that_ends_early_is_refused(tmp_path: Path, kind: str) -> Non
     body = MAKERS[kind](FILES)
     for share in (0.1, 0.5, 0.9, 0.99):
         refuse(tmp_path, body[: int(share * len(body))])
+
+
+def test_a_gzip_of_several_parts_and_with_padding_is_read_to_its_end(tmp_path: Path) -> None:
+    tar = make_tar(FILES, mode="w")
+    parts = b"".join(gzip.compress(tar[i : i + 300_000]) for i in range(0, len(tar), 300_000))
+    assert run(tmp_path, parts + bytes(5000)) == FILES
+    refuse(tmp_path, parts + b"no gzip", "damaged")
+    refuse(tmp_path, parts[:-4], "damaged")
 
 
 SMALL = {"a/1.csv": b"a,b\n1,2\n" * 400, "2.bin": random.Random(3).randbytes(2000), "empty": b""}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import gzip
 import hashlib
 import lzma
 import os
@@ -26,6 +25,7 @@ from tunewright_launcher.files import Files, check_path, hostile, write
 
 _BLOCK = 1 << 20
 _GZIP = b"\x1f\x8b"
+_GZIP_WITH_CHECKSUM = zlib.MAX_WBITS | 16
 _THREADS = min(4, os.cpu_count() or 1)
 _DAMAGE = (
     zipfile.BadZipFile,
@@ -181,11 +181,32 @@ def _opened(archive: Path) -> Iterator[_Source]:
     with archive.open("rb", buffering=_BLOCK) as raw:
         compressed = raw.read(len(_GZIP)) == _GZIP
         raw.seek(0)
-        if compressed:
-            with gzip.GzipFile(fileobj=raw) as stream, ThreadPoolExecutor(1) as pool:
-                yield _Ahead(stream, pool)
-        else:
+        if not compressed:
             yield raw
+            return
+        with ThreadPoolExecutor(1) as pool:
+            yield _Ahead(_Inflated(raw), pool)
+
+
+class _Inflated:
+    """What a gzip file holds. Python's own module decompresses 8 KB at a time, which takes a third longer."""
+
+    def __init__(self, raw: _Source) -> None:
+        self._raw = raw
+        self._zlib = zlib.decompressobj(_GZIP_WITH_CHECKSUM)
+
+    def read(self, size: int, /) -> bytes:
+        """At most so many bytes; none at the end."""
+        while True:
+            data = self._zlib.unconsumed_tail or self._zlib.unused_data or self._raw.read(_BLOCK // 4)
+            if self._zlib.eof:
+                if not data.lstrip(b"\0"):  # nothing, or what fills up a tape's block
+                    return b""
+                self._zlib = zlib.decompressobj(_GZIP_WITH_CHECKSUM)  # another one follows
+            elif not data:
+                raise EOFError("it ends too early")
+            if found := self._zlib.decompress(data, size):
+                return found
 
 
 class _Ahead:
