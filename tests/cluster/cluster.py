@@ -256,7 +256,8 @@ def _add_cgroups() -> None:
 
 
 def _remove_cgroups() -> None:
-    for group in _groups():
+    # Also in hierarchies without controllers, where a container runtime keeps groups of its own.
+    for group in (_CGROUPS / _GROUP, *_CGROUPS.glob(f"*/{_GROUP}")):
         for folder, _, _ in os.walk(group, topdown=False):
             with contextlib.suppress(OSError):
                 Path(folder).rmdir()

@@ -57,7 +57,8 @@ class Api:
     def __init__(self, client: ApiClient, namespace: str) -> None:
         self._client = client
         self.namespace = namespace
-        self._written: str | None = None  # the version of what was written last
+        # Kind → version of what was written last. Each kind's memory knows of its own changes only.
+        self._written: dict[str, str] = {}
 
     @classmethod
     def connect(cls, options: BackendOptions) -> Api:
@@ -94,7 +95,7 @@ class Api:
 
         What this client itself has written is in it.
         """
-        version = {"resourceVersion": self._written or "0", "resourceVersionMatch": "NotOlderThan"}
+        version = {"resourceVersion": self._written.get(kind, "0"), "resourceVersionMatch": "NotOlderThan"}
         try:
             # The server's memory is not read in pages: with a limit it would ask etcd.
             answer = self._json("GET", self._path(kind), {**selector, **version})
@@ -119,13 +120,13 @@ class Api:
     def create(self, document: Mapping[str, Any]) -> Object:
         """Create an object; a field that the API does not know is an error."""
         created = self._json("POST", self._path(document["kind"]), {"fieldValidation": "Strict"}, document)
-        self._written = created["metadata"]["resourceVersion"]
+        self._written[document["kind"]] = created["metadata"]["resourceVersion"]
         return created
 
     def patch(self, kind: str, name: str, change: Mapping[str, Any]) -> Object:
         """Change an object by a JSON merge patch."""
         changed = self._json("PATCH", self._path(kind, name), {"fieldValidation": "Strict"}, change)
-        self._written = changed["metadata"]["resourceVersion"]
+        self._written[kind] = changed["metadata"]["resourceVersion"]
         return changed
 
     def delete(self, kind: str, name: str, *, uid: str | None = None, propagation: str = "Background") -> None:
