@@ -89,13 +89,16 @@ class FetchLimits:
 
     Attributes:
         connections: ranges that are read at the same time.
+        processes: 2 for a second one, which has half of the connections, where there are many small files: what those cost
+            is the interpreter's time. 1 where other threads live that a fork would hurt.
         rate: bytes a second, all connections together; None for as fast as it goes.
         stall: seconds without a byte, or with next to none, after which a connection is given up.
         tries: how often in a row a range may fail without a byte before the whole try has failed.
         retry_for: seconds for which a fetch that failed for a reason that may pass is tried again.
     """
 
-    connections: int = 16
+    connections: int = 32
+    processes: int = 1
     rate: float | None = None
     stall: float = 30.0
     tries: int = 6

@@ -111,6 +111,10 @@ class FetchError(TunewrightError):
         self.code = code
         self.retry_after = retry_after
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """To be sent from one process to another."""
+        return type(self).__new__, (type(self), *self.args), self.__dict__
+
 
 class SourceChanged(FetchError):  # noqa: N818 - as PluginNotFound
     """A file is not the one that was listed any more: the source is listed again.

@@ -7,6 +7,7 @@ byte. The first error that waiting cannot mend ends it all; the journal keeps wh
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import tempfile
@@ -23,6 +24,7 @@ from tunewright.errors import ExitCode, FetchError, SourceChanged
 from tunewright.snapshots import Digest, Entry, Snapshot
 from tunewright_launcher.digests import SIZE, Checks
 from tunewright_launcher.files import Files, check_path, hostile, take_stock, write
+from tunewright_launcher.helper import Helper
 from tunewright_launcher.journal import FileRecord, Journal, missing, short
 from tunewright_launcher.pace import Pace, Progress, Slowness, Tell
 from tunewright_launcher.work import Large, Queue, Work
@@ -32,6 +34,7 @@ _BUFFER = MIB // 4
 _LONGEST_HELD = 0.1  # seconds for which bytes are kept back, to write more of them at once
 _SMALL = 8 * MIB  # a file up to here is one range
 _LARGEST_RANGE = 64 * MIB
+_MANY = 100  # files from which on a second process is worth its while
 
 Records = Iterator[tuple[str, FileRecord]]
 
@@ -118,13 +121,35 @@ class _Fetch:
     def run(self) -> None:
         """Fetch everything; see `fetch_snapshot`."""
         self._snapshot.use_limits(self._limits)
-        count = max(1, self._limits.connections)
-        threads = [threading.Thread(target=self._work, name=f"fetch-{i}", daemon=True) for i in range(count)]
-        for thread in threads:
-            thread.start()
         with self._progress, self._files:
             try:
-                listed = self._list()
+                entries = self._snapshot.entries()
+                first = list(itertools.islice(entries, _MANY))
+                with self._workers(first):
+                    listed = self._list(itertools.chain(first, entries))
+            except BaseException as error:
+                self._queue.fail(error)
+                raise
+            if self._queue.error is not None:
+                raise self._queue.error
+            if self._journal.resumed:
+                self._files.keep_only(listed)
+
+    @contextlib.contextmanager
+    def _workers(self, first: list[Entry]) -> Iterator[None]:
+        """All that read, until there is nothing left to do; begun when the snapshot has looked around."""
+        count = max(1, self._limits.connections)
+        with contextlib.ExitStack() as stack:
+            threads = []
+            if self._is_for_two(first):
+                helper = stack.enter_context(Helper(self._small, count // 2))
+                threads.append(threading.Thread(target=self._feed, args=(helper,), name="fetch-helper", daemon=True))
+                count -= count // 2
+            threads += [threading.Thread(target=self._work, name=f"fetch-{i}", daemon=True) for i in range(count)]
+            for thread in threads:
+                thread.start()
+            try:
+                yield
             except BaseException as error:
                 self._queue.fail(error)
                 raise
@@ -132,16 +157,38 @@ class _Fetch:
                 self._queue.done()
                 for thread in threads:
                     thread.join()
-            if self._queue.error is not None:
-                raise self._queue.error
-            if self._journal.resumed:
-                self._files.keep_only(listed)
 
-    def _list(self) -> set[bytes]:
+    def _is_for_two(self, first: list[Entry]) -> bool:
+        """Whether there is enough to do for a second process; its rate could not be limited together with this one's."""
+        allowed = self._limits.processes > 1 and self._limits.connections > 1 and self._limits.rate is None
+        return allowed and len(first) == _MANY
+
+    def _feed(self, helper: Helper) -> None:
+        """Keep the helper busy. If it dies, what it had is done here."""
+        given: dict[str, Work] = {}
+        try:
+            while not self._stopped():
+                works = self._queue.take_small(2 * helper.threads - len(given), wait=not given)
+                given |= {work.entry.path: work for work in works}
+                if not given:
+                    return
+                if works:
+                    helper.send([work.entry for work in works])
+                path, error = helper.receive()
+                if error is not None:
+                    self._queue.fail(error)
+                    return
+                self._progress.add(given.pop(path).entry.size)
+                self._queue.done()
+        except (OSError, EOFError):
+            for work in given.values():
+                self._queue.put_back(work)
+
+    def _list(self, entries: Iterator[Entry]) -> set[bytes]:
         """Let the workers have every entry that is not there; returns what was listed, as `short` of the paths."""
         listed: set[bytes] = set()
         total = 0
-        for entry in self._snapshot.entries():
+        for entry in entries:
             check_path(entry.path)
             if (key := short(entry.path)) in listed:
                 raise hostile(entry.path, "is listed twice")
@@ -164,7 +211,8 @@ class _Fetch:
             self._progress.add(entry.size)
             return
         self._files.reserve(sum(stop - start for start, stop in self._gaps(entry)))
-        self._queue.put(Work(entry), wait=True)
+        small = entry.size <= _SMALL and not self._journal.ranges(entry)
+        self._queue.put(Work(entry, small=small), wait=True)
 
     def _gaps(self, entry: Entry) -> list[tuple[int, int]]:
         return missing(self._journal.ranges(entry), entry.size)
@@ -175,7 +223,7 @@ class _Fetch:
             try:
                 if work.large is not None:
                     self._range(work.large, work.start, work.stop)
-                elif work.entry.size <= _SMALL and not self._journal.ranges(work.entry):
+                elif work.small:
                     self._small(work.entry)
                 else:
                     self._split(Large(work.entry, Checks(self._describe(work.entry).digests, work.entry.size)))
@@ -219,7 +267,8 @@ class _Fetch:
                 self._progress.add(stop - start)
         for start, stop in gaps:
             for position in range(start, stop, length):
-                self._queue.put(Work(entry, large, position, min(position + length, stop)))
+                part = Work(entry, large=large, start=position, stop=min(position + length, stop))
+                self._queue.put(part)
         self._verify(large)
 
     def _range(self, large: Large, start: int, stop: int) -> None:
@@ -245,7 +294,8 @@ class _Fetch:
                 self._compare(large)
 
     def _read_back(self, large: Large, start: int, stop: int) -> None:
-        buffer = self._buffer()
+        # Larger pieces than the network's: whoever waits here for the interpreter keeps the end of the fetch waiting.
+        buffer = memoryview(bytearray(MIB))
         with self._files.open(large.entry.path) as handle:
             while start < stop and (count := os.preadv(handle, [buffer[: stop - start]], start)):
                 large.checks.update(buffer[:count])

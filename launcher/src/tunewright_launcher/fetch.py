@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import os
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -47,7 +48,9 @@ def fetch(step: Step, slot: str) -> None:
     if document.params.get("policy") != "Always" and (marker := place.find(request, digests=full)):
         emit(_fetched(slot, marker))
         return
-    provider, limits = load_source(step, document), limits_of(step)
+    provider = load_source(step, document)
+    # Only here: this process does nothing else.
+    limits = attrs.evolve(limits_of(step), processes=2 if _has_two_processors() else 1)
 
     def work() -> None:
         fetch_into(provider, document, step.paths.workspace, slot, emit, limits=limits)
@@ -202,6 +205,10 @@ def limits_of(step: Step) -> FetchLimits:
     except ValueError as error:
         cause = f"A variable TUNEWRIGHT_FETCH_… or TUNEWRIGHT_RETRY_FOR is not a number: {error}."
         raise FetchError(cause, remedy="Correct it in init_env.", code=ExitCode.USAGE) from error
+
+
+def _has_two_processors() -> bool:
+    return sys.platform == "linux" and len(os.sched_getaffinity(0)) > 1
 
 
 def _fetched(slot: str, marker: Marker) -> Event:

@@ -13,6 +13,8 @@ from tunewright_launcher.digests import Checks
 
 _MOST_WAITING = 4096  # entries that are listed and not begun; more would only cost memory
 
+_Ranked = tuple[bool, int, int, "Work"]
+
 
 @attrs.define(eq=False)
 class Large:
@@ -54,9 +56,18 @@ class Large:
 
 @attrs.frozen(eq=False)
 class Work:
-    """One thing to do: an entry to begin, or a range of a large file."""
+    """One thing to do: an entry to begin, or a range of a large file.
+
+    Attributes:
+        entry: what it is a part of.
+        small: whether it is a whole file that comes in one range.
+        large: the file that it is a range of.
+        start: of the range.
+        stop: of the range.
+    """
 
     entry: Entry
+    small: bool = False
     large: Large | None = None
     start: int = 0
     stop: int = 0
@@ -66,7 +77,8 @@ class Queue:
     """What is to be done. The lister waits while it is full, so that memory stays bounded."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[int, int, int, Work]] = []
+        self._large: list[_Ranked] = []
+        self._small: list[_Ranked] = []
         self._count = itertools.count()
         self._lock = threading.Lock()
         self._filled = threading.Condition(self._lock)
@@ -77,23 +89,41 @@ class Queue:
     def put(self, work: Work, *, wait: bool = False) -> None:
         """Add something to do, which is open until `done`."""
         with self._lock:
-            while wait and len(self._heap) >= _MOST_WAITING and self.error is None:
+            while wait and len(self._large) + len(self._small) >= _MOST_WAITING and self.error is None:
                 self._room.wait()
             self._open += 1
-            # The ranges of a file that was begun come before other files.
-            heapq.heappush(self._heap, (work.large is None, -work.entry.size, next(self._count), work))
-            self._filled.notify()
+            self._push(work)
+
+    def put_back(self, work: Work) -> None:
+        """What was taken is still to be done."""
+        with self._lock:
+            self._push(work)
+
+    def _push(self, work: Work) -> None:
+        # The ranges of a file that was begun come before other files.
+        rank = (work.large is None, -work.entry.size, next(self._count), work)
+        heapq.heappush(self._small if work.small else self._large, rank)
+        self._filled.notify()
 
     def take(self) -> Work | None:
         """The next thing to do; None when everything is done, or a thread has failed."""
         with self._lock:
-            while not self._heap and self._open and self.error is None:
+            while not (self._large or self._small) and self._open and self.error is None:
                 self._filled.wait()
-            if self.error is not None or not self._heap:
+            if self.error is not None or not (self._large or self._small):
                 return None
-            work = heapq.heappop(self._heap)[3]
             self._room.notify()
-            return work
+            return heapq.heappop(self._large or self._small)[3]
+
+    def take_small(self, most: int, *, wait: bool) -> list[Work]:
+        """So many small files at most; none if there are none now, or after waiting when everything is done."""
+        with self._lock:
+            while wait and not self._small and self._open and self.error is None:
+                self._filled.wait()
+            if self.error is not None:
+                return []
+            self._room.notify()
+            return [heapq.heappop(self._small)[3] for _ in range(min(most, len(self._small)))]
 
     def done(self) -> None:
         """The lister, or a piece of work, is done."""

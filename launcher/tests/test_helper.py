@@ -1,0 +1,95 @@
+"""The second process for small files: it does its part, its errors count, and its death costs nothing."""
+
+import hashlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.servers.faulty import Fault, FileServer
+
+from tunewright.environment import FetchLimits
+from tunewright.errors import ExitCode, FetchError
+from tunewright.snapshots import Digest, Entry
+from tunewright_launcher.engine import fetch_snapshot
+from tunewright_launcher.http import Http, HttpRequest, HttpSnapshot
+
+FILES = {f"small/{i}": f"file {i}".encode() * 50 for i in range(300)}
+LIMITS = FetchLimits(connections=4, processes=2, stall=5.0, tries=3)
+
+
+class Files(HttpSnapshot):
+    def __init__(self, server: FileServer) -> None:
+        super().__init__(Http())
+        self.url = server.url
+
+    def entries(self) -> Iterator[Entry]:
+        for path, body in FILES.items():
+            digest = Digest(algorithm="sha256", value=hashlib.sha256(body).hexdigest())
+            yield Entry(path=path, size=len(body), digests=(digest,))
+
+    def request(self, entry: Entry) -> HttpRequest:
+        return HttpRequest(url=f"{self.url}/{entry.path}")
+
+
+@pytest.fixture
+def server() -> Iterator[FileServer]:
+    with FileServer({f"/{path}": body for path, body in FILES.items()}) as running:
+        yield running
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (made := tmp_path / "files").mkdir()
+    return made
+
+
+def is_whole(folder: Path) -> bool:
+    return all((folder / path).read_bytes() == body for path, body in FILES.items())
+
+
+def children() -> list[psutil.Process]:
+    return psutil.Process().children()
+
+
+def test_two_processes_bring_every_file_once(server: FileServer, folder: Path) -> None:
+    told: list[tuple[int, int | None]] = []
+    records = dict(fetch_snapshot(Files(server), folder, limits=LIMITS, tell=lambda *now: told.append(now)))
+    assert is_whole(folder)
+    assert set(records) == set(FILES)
+    assert sorted(request.path[1:] for request in server.log) == sorted(FILES)
+    assert told[-1][0] == sum(map(len, FILES.values()))
+    assert not children()
+
+
+def test_an_error_of_the_second_process_ends_the_fetch_with_its_code(server: FileServer, folder: Path) -> None:
+    server.faults.append(Fault(path="small", status=403, times=-1))
+    with pytest.raises(FetchError, match="403") as caught:
+        fetch_snapshot(Files(server), folder, limits=LIMITS)
+    assert caught.value.code is ExitCode.NO_PERMISSION
+    assert not children()
+
+
+def test_what_a_killed_second_process_had_is_done_by_the_first(server: FileServer, folder: Path) -> None:
+    server.faults.append(Fault(path="small", delay=0.02, times=-1))
+    before = {child.pid for child in children()}
+    killed: list[int] = []
+
+    def kill() -> None:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and not killed:
+            if len(server.log) > 40 and (new := [c.pid for c in children() if c.pid not in before]):
+                os.kill(new[0], signal.SIGKILL)
+                killed.append(new[0])
+            time.sleep(0.005)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    fetch_snapshot(Files(server), folder, limits=LIMITS)
+    thread.join()
+    assert killed
+    assert is_whole(folder)
