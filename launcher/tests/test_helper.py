@@ -23,6 +23,8 @@ LIMITS = FetchLimits(connections=4, processes=2, stall=5.0, tries=3)
 
 
 class Files(HttpSnapshot):
+    forkable = True
+
     def __init__(self, server: FileServer) -> None:
         super().__init__(Http())
         self.url = server.url
@@ -92,4 +94,21 @@ def test_what_a_killed_second_process_had_is_done_by_the_first(server: FileServe
     fetch_snapshot(Files(server), folder, limits=LIMITS)
     thread.join()
     assert killed
+    assert is_whole(folder)
+
+
+def test_a_snapshot_that_learns_while_it_lists_is_read_by_one_process(server: FileServer, folder: Path) -> None:
+    class Learning(Files):
+        forkable = False
+
+        def entries(self) -> Iterator[Entry]:
+            self.listed: list[str] = []
+            for entry in super().entries():
+                self.listed.append(entry.path)
+                yield entry
+
+        def request(self, entry: Entry) -> HttpRequest:
+            return HttpRequest(url=f"{self.url}/{self.listed[self.listed.index(entry.path)]}")
+
+    fetch_snapshot(Learning(server), folder, limits=LIMITS)
     assert is_whole(folder)

@@ -28,7 +28,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import attrs
 
@@ -95,10 +95,16 @@ class Reader(Protocol):
 class Snapshot(ABC):
     """What a source held at one moment.
 
+    Class attributes:
+        forkable: whether `open` needs nothing but the entry and what was known when the first ones had been listed, so
+            that a second process, forked then, can read small files, too.
+
     Attributes:
         revision: what the URI was resolved to (a commit, a version); None where the source has no revisions.
         extra_space: bytes that `finish` needs besides the entries; known when they are listed.
     """
+
+    forkable: ClassVar[bool] = False
 
     revision: str | None = None
     extra_space: int = 0

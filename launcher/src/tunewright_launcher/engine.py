@@ -161,7 +161,7 @@ class _Fetch:
     def _is_for_two(self, first: list[Entry]) -> bool:
         """Whether there is enough to do for a second process; its rate could not be limited together with this one's."""
         allowed = self._limits.processes > 1 and self._limits.connections > 1 and self._limits.rate is None
-        return allowed and len(first) == _MANY
+        return allowed and self._snapshot.forkable and len(first) == _MANY
 
     def _feed(self, helper: Helper) -> None:
         """Keep the helper busy. If it dies, what it had is done here."""

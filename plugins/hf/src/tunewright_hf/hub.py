@@ -19,6 +19,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
+from typing import ClassVar
 from urllib.parse import quote, urlsplit
 
 import attrs
@@ -226,6 +227,8 @@ class HubSnapshot(HttpSnapshot):
     Raises:
         FetchError: as `Hub.commit`.
     """
+
+    forkable: ClassVar[bool] = True
 
     def __init__(self, hub: Hub, choose: Choice | None = None, *, folder: str = "") -> None:
         super().__init__(hub.http)

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from http.client import HTTPException, HTTPMessage
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 from urllib.parse import quote
 
 import attrs
@@ -34,6 +34,8 @@ class S3Snapshot(HttpSnapshot):
         selects: whether a relative path is wanted.
         version_id: of the one object that `prefix` is then the key of.
     """
+
+    forkable: ClassVar[bool] = True
 
     def __init__(
         self,
