@@ -2,10 +2,12 @@
 
 import hashlib
 import os
+import pickle
 import signal
 import threading
 import time
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import psutil
@@ -16,6 +18,7 @@ from tunewright.environment import FetchLimits
 from tunewright.errors import ExitCode, FetchError
 from tunewright.snapshots import Digest, Entry
 from tunewright_launcher.engine import fetch_snapshot
+from tunewright_launcher.helper import Helper
 from tunewright_launcher.http import Http, HttpRequest, HttpSnapshot
 
 FILES = {f"small/{i}": f"file {i}".encode() * 50 for i in range(300)}
@@ -94,6 +97,29 @@ def test_what_a_killed_second_process_had_is_done_by_the_first(server: FileServe
     fetch_snapshot(Files(server), folder, limits=LIMITS)
     thread.join()
     assert killed
+    assert is_whole(folder)
+
+
+def test_an_answer_that_is_cut_off_counts_as_the_helpers_death(server: FileServer, folder: Path) -> None:
+    server.faults.append(Fault(path="small", delay=0.02, times=-1))
+
+    class Cut(Helper):
+        answers = 0
+
+        def receive(self) -> tuple[str, BaseException | None]:
+            Cut.answers += 1
+            if Cut.answers == 3:
+                whole, self._stream = self._stream, BytesIO(pickle.dumps(("small/1", None))[:-4])
+                try:
+                    return super().receive()
+                finally:
+                    self._stream = whole
+            return super().receive()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tunewright_launcher.engine.Helper", Cut)
+        fetch_snapshot(Files(server), folder, limits=LIMITS)
+    assert Cut.answers == 3
     assert is_whole(folder)
 
 

@@ -183,6 +183,8 @@ class _Fetch:
         except (OSError, EOFError):
             for work in given.values():
                 self._queue.put_back(work)
+        except BaseException as error:  # whatever it is, `run` raises it; else nobody would ever be done
+            self._queue.fail(error)
 
     def _list(self, entries: Iterator[Entry]) -> set[bytes]:
         """Let the workers have every entry that is not there; returns what was listed, as `short` of the paths."""

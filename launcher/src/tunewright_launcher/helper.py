@@ -61,7 +61,10 @@ class Helper:
         Raises:
             EOFError, OSError: it has died.
         """
-        answer: tuple[str, BaseException | None] = pickle.load(self._stream)  # noqa: S301 - from our own child
+        try:
+            answer: tuple[str, BaseException | None] = pickle.load(self._stream)  # noqa: S301 - from our own child
+        except pickle.UnpicklingError as error:  # it died in the middle of its answer
+            raise EOFError("the helper's answer is cut off") from error
         return answer
 
     def __enter__(self) -> Self:
