@@ -82,6 +82,8 @@ class Queue:
         self._count = itertools.count()
         self._lock = threading.Lock()
         self._filled = threading.Condition(self._lock)
+        # Apart, for each call wakes one thread: one that takes small files alone would sleep on a call for a large one.
+        self._filled_small = threading.Condition(self._lock)
         self._room = threading.Condition(self._lock)
         self._open = 1  # the lister, and every piece of work that is not done
         self.error: BaseException | None = None
@@ -104,6 +106,8 @@ class Queue:
         rank = (work.large is None, -work.entry.size, next(self._count), work)
         heapq.heappush(self._small if work.small else self._large, rank)
         self._filled.notify()
+        if work.small:
+            self._filled_small.notify()
 
     def take(self) -> Work | None:
         """The next thing to do; None when everything is done, or a thread has failed."""
@@ -119,7 +123,7 @@ class Queue:
         """So many small files at most; none if there are none now, or after waiting when everything is done."""
         with self._lock:
             while wait and not self._small and self._open and self.error is None:
-                self._filled.wait()
+                self._filled_small.wait()
             if self.error is not None:
                 return []
             self._room.notify()
@@ -130,11 +134,14 @@ class Queue:
         with self._lock:
             self._open -= 1
             if not self._open:
-                self._filled.notify_all()
+                self._call_all()
 
     def fail(self, error: BaseException) -> None:
         """A thread has failed: all end. The first error stays."""
         with self._lock:
             self.error = self.error or error
-            self._filled.notify_all()
-            self._room.notify_all()
+            self._call_all()
+
+    def _call_all(self) -> None:
+        for condition in (self._filled, self._filled_small, self._room):
+            condition.notify_all()
