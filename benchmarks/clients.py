@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -46,6 +49,47 @@ class Client:
     command: Callable[[Path], Sequence[str]]
     env: Mapping[str, str] = attrs.field(factory=dict)
     folder: Callable[[Path], Path] = lambda target: target
+
+
+def ours(
+    scratch: Path,
+    provider: str,
+    params: Mapping[str, object],
+    *,
+    slot: str = "model",
+    env: Mapping[str, str] | None = None,
+) -> Client:
+    """Our arm: an init container's step, everything included.
+
+    Args:
+        scratch: where its configuration is written.
+        provider: the plugin's name.
+        params: what the user says to it.
+        slot: "model" or "dataset".
+        env: variables of the step.
+    """
+    config = scratch / "config"
+    config.mkdir(exist_ok=True)
+    distribution = f"tunewright-{provider}"
+    about = {
+        "api": 1,
+        "kind": slot,
+        "provider": provider,
+        "distribution": distribution,
+        "version": version(distribution),
+    }
+    (config / f"{slot}.json").write_text(json.dumps({**about, "params": dict(params)}), "utf-8")
+    return Client(
+        name="ours",
+        command=lambda _: [sys.executable, "-m", "tunewright_launcher", "fetch", slot],
+        env={**(env or {}), "TUNEWRIGHT_CONFIG": str(config), "TUNEWRIGHT_WORKSPACE": "."},
+        folder=lambda target: target / slot,
+    )
+
+
+def medians(costs: Mapping[str, Sequence[Cost]], place: str) -> dict[str, float]:
+    """Seconds, by "client_place"."""
+    return {f"{name}_{place}": median(c.seconds for c in runs) for name, runs in costs.items()}
 
 
 def run(client: Client, target: Path, expected: Mapping[str, str]) -> Cost:

@@ -20,7 +20,7 @@ from pathlib import Path
 from tests.servers.s3 import ACCESS_KEY, REGION, SECRET_KEY, Gateway
 from tests.servers.tools import Missing, tool
 
-from benchmarks.clients import Client, alternate, far_away, table
+from benchmarks.clients import Client, alternate, far_away, medians, ours, table
 from benchmarks.timing import machine
 
 BUCKET, PREFIX = "bench", "model"
@@ -41,19 +41,10 @@ for item in found.objects.filter(Prefix=prefix):
 
 def clients(endpoint: str, gateway: Gateway, scratch: Path) -> list[Client]:
     """Ours, and those that it is measured against."""
-    config = scratch / "config"
-    config.mkdir(exist_ok=True)
     params = {"uri": f"s3://{BUCKET}/{PREFIX}", "endpoint_url": endpoint, "addressing_style": "path"}
-    document = {"api": 1, "kind": "model", "provider": "s3", "distribution": "tunewright-s3", "version": "0.1.0"}
-    (config / "model.json").write_text(json.dumps({**document, "params": params}), "utf-8")
     source = f"s3://{BUCKET}/{PREFIX}/*"
     return [
-        Client(
-            name="ours",
-            command=lambda _: [sys.executable, "-m", "tunewright_launcher", "fetch", "model"],
-            env={**gateway.env, "TUNEWRIGHT_CONFIG": str(config), "TUNEWRIGHT_WORKSPACE": "."},
-            folder=lambda target: target / "model",
-        ),
+        ours(scratch, "s3", params, env=gateway.env),
         Client(
             name="s5cmd",
             command=lambda target: [str(tool("s5cmd")), "--endpoint-url", endpoint, "cp", source, f"{target}/"],
@@ -104,7 +95,7 @@ def measure(places: Sequence[str], *, large: int, small: int, repeats: int, skip
         Missing: a program that it needs is not here.
     """
     ratios: dict[str, float] = {}
-    medians: dict[str, float] = {}
+    seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         scratch = Path(folder)
         with Gateway(scratch / "store") as gateway:
@@ -117,10 +108,8 @@ def measure(places: Sequence[str], *, large: int, small: int, repeats: int, skip
                     costs = alternate(arms, scratch / "targets", expected, repeats)
                 found = table(f"s3, {place}", costs, "ours")
                 ratios |= {f"{name}_{place}": ratio for name, ratio in found.items()}
-                medians |= {
-                    f"{name}_{place}": sorted(c.seconds for c in runs)[len(runs) // 2] for name, runs in costs.items()
-                }
-    return {"medians": medians, "ratios": ratios}
+                seconds |= medians(costs, place)
+    return {"medians": seconds, "ratios": ratios}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -14,12 +14,11 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import median
 
 from tests.servers.git import ENVIRONMENT, File, GitServer, Lfs
 from tests.servers.tools import Missing, tool
 
-from benchmarks.clients import Client, alternate, far_away, table
+from benchmarks.clients import Client, alternate, far_away, medians, ours, table
 from benchmarks.timing import machine
 
 NAME = "org/model"
@@ -35,17 +34,6 @@ def clients(url: str, scratch: Path) -> list[Client]:
     Raises:
         Missing: there is no git-lfs.
     """
-    config = scratch / "config"
-    config.mkdir(exist_ok=True)
-    document = {
-        "api": 1,
-        "kind": "model",
-        "provider": "gitlfs",
-        "distribution": "tunewright-gitlfs",
-        "version": "0.1.0",
-    }
-    params = {"uri": f"gitlfs+{url}/{NAME}"}
-    (config / "model.json").write_text(json.dumps({**document, "params": params}), "utf-8")
     settings = scratch / "gitconfig"
     settings.write_text(
         '[filter "lfs"]\n\tclean = git-lfs clean -- %f\n\tsmudge = git-lfs smudge -- %f\n'
@@ -53,12 +41,7 @@ def clients(url: str, scratch: Path) -> list[Client]:
     )
     path = f"{tool('git-lfs').parent}{os.pathsep}{os.environ['PATH']}"
     return [
-        Client(
-            name="ours",
-            command=lambda _: [sys.executable, "-m", "tunewright_launcher", "fetch", "model"],
-            env={"TUNEWRIGHT_CONFIG": str(config), "TUNEWRIGHT_WORKSPACE": "."},
-            folder=lambda target: target / "model",
-        ),
+        ours(scratch, "gitlfs", {"uri": f"gitlfs+{url}/{NAME}"}),
         Client(
             name="git_lfs",
             command=lambda _: ["sh", "-c", _GIT_LFS, f"{url}/{NAME}"],
@@ -91,8 +74,7 @@ def measure(*, large: int, small: int, repeats: int) -> dict[str, object]:
             with far_away(server.url) as url:
                 costs = alternate(clients(url, scratch), scratch / "targets", expected, repeats)
     found = table("gitlfs, far", costs, "ours")
-    medians = {f"{name}_far": median(c.seconds for c in runs) for name, runs in costs.items()}
-    return {"medians": medians, "ratios": {f"{name}_far": ratio for name, ratio in found.items()}}
+    return {"medians": medians(costs, "far"), "ratios": {f"{name}_far": ratio for name, ratio in found.items()}}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

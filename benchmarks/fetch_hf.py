@@ -24,7 +24,7 @@ from tests.servers.git import Lfs
 from tests.servers.hub import File, Hub
 from tests.servers.tools import Missing
 
-from benchmarks.clients import Client, alternate, far_away, table
+from benchmarks.clients import Client, alternate, far_away, medians, ours, table
 from benchmarks.timing import machine
 
 NAME = "org/model"
@@ -111,18 +111,8 @@ def seen_from(place: str, server: Running) -> Iterator[str]:
 
 def clients(endpoint: str, scratch: Path) -> list[Client]:
     """Ours, and huggingface_hub's as it is."""
-    config = scratch / "config"
-    config.mkdir(exist_ok=True)
-    params = {"uri": f"hf://{NAME}", "endpoint": endpoint}
-    document = {"api": 1, "kind": "model", "provider": "hf", "distribution": "tunewright-hf", "version": "0.1.0"}
-    (config / "model.json").write_text(json.dumps({**document, "params": params}), "utf-8")
     return [
-        Client(
-            name="ours",
-            command=lambda _: [sys.executable, "-m", "tunewright_launcher", "fetch", "model"],
-            env={"TUNEWRIGHT_CONFIG": str(config), "TUNEWRIGHT_WORKSPACE": "."},
-            folder=lambda target: target / "model",
-        ),
+        ours(scratch, "hf", {"uri": f"hf://{NAME}", "endpoint": endpoint}),
         Client(
             name="snapshot_download",
             command=lambda target: [sys.executable, "-c", _SNAPSHOT_DOWNLOAD, NAME, endpoint, str(target)],
@@ -137,7 +127,7 @@ def measure(places: Sequence[str], *, large: int, small: int, repeats: int) -> d
     Raises:
         Missing: a program that it needs is not here.
     """
-    medians: dict[str, float] = {}
+    seconds: dict[str, float] = {}
     ratios: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder, running(large // MB, small) as (server, expected):
         scratch = Path(folder)
@@ -148,9 +138,9 @@ def measure(places: Sequence[str], *, large: int, small: int, repeats: int) -> d
             found = table(f"hf, {place}", costs, "ours")
             runs = sum(len(c) for c in costs.values())
             print(f"the Hub itself: {(server.cpu - before) / runs:.2f} s of processor time a run")
-            medians |= {f"{n}_{place}": sorted(c.seconds for c in r)[len(r) // 2] for n, r in costs.items()}
+            seconds |= medians(costs, place)
             ratios |= {f"{name}_{place}": ratio for name, ratio in found.items()}
-    return {"medians": medians, "ratios": ratios}
+    return {"medians": seconds, "ratios": ratios}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -20,11 +20,10 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from statistics import median
 
 from tests.servers.kaggle import TOKEN, Archive, FakeKaggle, Thing
 
-from benchmarks.clients import Client, alternate, far_away, table
+from benchmarks.clients import Client, alternate, far_away, medians, ours, table
 from benchmarks.timing import machine
 
 MB = 1_000_000
@@ -50,27 +49,12 @@ _TOOLS = {"zip": "unzip -q archive", "tar": "tar xzf archive"}
 def clients(kind: str, kaggle: Mapping[str, str], scratch: Path) -> list[Client]:
     """Ours, and curl with a program, or with Python, that unpacks; `kaggle` is what leads them to it."""
     slot, uri, method = _KINDS[kind]
-    config = scratch / "config"
-    config.mkdir(exist_ok=True)
-    document = {
-        "api": 1,
-        "kind": slot,
-        "provider": "kaggle",
-        "distribution": "tunewright-kaggle",
-        "version": "0.1.0",
-    }
-    (config / f"{slot}.json").write_text(json.dumps({**document, "params": {"uri": uri}}), "utf-8")
     asked = f"-H 'Authorization: Bearer {TOKEN}' -H 'Content-Type: application/json' -d '{json.dumps(_ASKED[kind])}'"
     curl = f"curl -sSfL {asked} http://localhost/api/v1/{method} -o archive"
     python = f'{sys.executable} -c \'import shutil; shutil.unpack_archive("archive", ".", "{_FORMATS[kind]}")\''
     env = {**kaggle, "KAGGLE_API_TOKEN": TOKEN}
     return [
-        Client(
-            name="ours",
-            command=lambda _: [sys.executable, "-m", "tunewright_launcher", "fetch", slot],
-            env={**env, "TUNEWRIGHT_CONFIG": str(config), "TUNEWRIGHT_WORKSPACE": "."},
-            folder=lambda target: target / slot,
-        ),
+        ours(scratch, "kaggle", {"uri": uri}, slot=slot, env=env),
         Client(
             name=f"curl_{_TOOLS[kind].split()[0]}",
             command=lambda _: ["sh", "-c", f"{curl} && {_TOOLS[kind]}"],
@@ -108,7 +92,7 @@ def serve(size: int, connection: Connection) -> None:
 
 def measure(*, size: int, repeats: int) -> dict[str, object]:
     """All arms, near and far; prints the tables."""
-    medians: dict[str, float] = {}
+    seconds: dict[str, float] = {}
     ratios: dict[str, float] = {}
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
@@ -124,10 +108,10 @@ def measure(*, size: int, repeats: int) -> dict[str, object]:
                     costs = alternate(arms, Path(folder, "targets"), expected, repeats)
                     found = table(f"kaggle, {where}, {kind}", costs, "ours")
                     ratios |= {f"{name}_{where}": ratio for name, ratio in found.items()}
-                    medians |= {f"{n}_{kind}_{where}": median(c.seconds for c in runs) for n, runs in costs.items()}
+                    seconds |= medians(costs, f"{kind}_{where}")
     finally:
         server.kill()
-    return {"medians": medians, "ratios": ratios}
+    return {"medians": seconds, "ratios": ratios}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import attrs
 from tests.servers.faulty import Answer, FileServer, Request
+from tests.servers.step import step_environment
 
 PLUGIN = """
 import json
@@ -107,7 +107,6 @@ class FetchStep:
     ) -> dict[str, str]:
         config = self.folder / "config"
         config.mkdir(exist_ok=True)
-        self.run_folder.mkdir(exist_ok=True)
         uri = self.server.url.replace("http://", "served://")
         document = {
             "api": 1,
@@ -119,14 +118,8 @@ class FetchStep:
         }
         (config / "model.json").write_text(json.dumps(document), "utf-8")
         return {
-            **os.environ,
+            **step_environment(self.folder, self.workspace),
             "PYTHONPATH": str(self.site),
-            "TUNEWRIGHT_WORKSPACE": str(self.workspace),
-            "TUNEWRIGHT_CONFIG": str(config),
-            "TUNEWRIGHT_RUN": str(self.run_folder),
-            "TUNEWRIGHT_TERMINATION_LOG": str(self.termination_log),
-            "TUNEWRIGHT_RETRY_FOR": "20",
-            "TUNEWRIGHT_FETCH_STALL": "2",
             **(env or {}),
         }
 

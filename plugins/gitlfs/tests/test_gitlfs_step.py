@@ -14,6 +14,7 @@ import attrs
 import pytest
 from tests.servers.faulty import Fault
 from tests.servers.git import GitServer, Lfs, SshServer, basic, contents, sshd_problem
+from tests.servers.step import step_environment
 
 from tunewright.assemble import document_of
 from tunewright.registry import Registry
@@ -38,20 +39,14 @@ class Step:
         return self.folder / "volume" / "model"
 
     def start(self, params: dict[str, object], env: dict[str, str] | None = None) -> subprocess.Popen[str]:
-        for name in ("volume", "config", "run", "tmp"):
+        for name in ("config", "tmp"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         document = document_of("model", Registry().get("gitlfs"), GitLFSModelParams(**params))
         (self.folder / "config" / "model.json").write_text(document.dumps(), "utf-8")
         environment = {
-            **os.environ,
+            **step_environment(self.folder, self.folder / "volume"),
             "HOME": str(self.folder / "tmp"),
             "TMPDIR": str(self.folder / "tmp"),
-            "TUNEWRIGHT_WORKSPACE": str(self.folder / "volume"),
-            "TUNEWRIGHT_CONFIG": str(self.folder / "config"),
-            "TUNEWRIGHT_RUN": str(self.folder / "run"),
-            "TUNEWRIGHT_TERMINATION_LOG": str(self.folder / "termination-log"),
-            "TUNEWRIGHT_RETRY_FOR": "20",
-            "TUNEWRIGHT_FETCH_STALL": "2",
             "TUNEWRIGHT_FETCH_CONNECTIONS": "4",
             **(env or {}),
         }

@@ -1,7 +1,6 @@
 """The init container's step as a process: no secret anywhere, exit codes, and what a kill leaves is used."""
 
 import json
-import os
 import random
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pytest
 from tests.servers.faulty import Fault
 from tests.servers.git import Lfs
 from tests.servers.hub import Hub, tokens_in
+from tests.servers.step import step_environment
 
 from tunewright import SecretRef
 from tunewright.assemble import document_of
@@ -40,22 +40,16 @@ class Step:
         return self.folder / "volume" / self.name
 
     def start(self, *, env: dict[str, str] | None = None, **params: object) -> subprocess.Popen[str]:
-        for name in ("volume", "config", "run", "tmp"):
+        for name in ("config", "tmp"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         given = {"uri": "hf://org/name", "endpoint": self.hub.url, **params}
         cls = HuggingFaceModelParams if self.name == "model" else HuggingFaceDatasetParams
         document = document_of(self.name, Registry().get("hf"), cls(**given))
         (self.folder / "config" / f"{self.name}.json").write_text(document.dumps(), "utf-8")
         environment = {
-            **os.environ,
+            **step_environment(self.folder, self.folder / "volume"),
             "HOME": str(self.folder / "tmp"),
             "TMPDIR": str(self.folder / "tmp"),
-            "TUNEWRIGHT_WORKSPACE": str(self.folder / "volume"),
-            "TUNEWRIGHT_CONFIG": str(self.folder / "config"),
-            "TUNEWRIGHT_RUN": str(self.folder / "run"),
-            "TUNEWRIGHT_TERMINATION_LOG": str(self.folder / "termination-log"),
-            "TUNEWRIGHT_RETRY_FOR": "20",
-            "TUNEWRIGHT_FETCH_STALL": "2",
             "TUNEWRIGHT_FETCH_CONNECTIONS": "4",
             **(env or {}),
         }

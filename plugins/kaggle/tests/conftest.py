@@ -10,6 +10,7 @@ from pathlib import Path
 import attrs
 import pytest
 from tests.servers.kaggle import TOKEN, FakeKaggle
+from tests.servers.step import step_environment
 
 from tunewright.assemble import document_of
 from tunewright.environment import FetchLimits
@@ -93,18 +94,13 @@ class Step:
             "params": {"uri": self.uri, **params},
         }
         (self.folder / "config" / f"{self.kind}.json").write_text(json.dumps(document), "utf-8")
-        own = {k: v for k, v in os.environ.items() if not k.startswith("KAGGLE_") and not k.lower().endswith("_proxy")}
+        given = step_environment(self.folder, self.workspace, retry_for=30)
+        own = {k: v for k, v in given.items() if not k.startswith("KAGGLE_") and not k.lower().endswith("_proxy")}
         environment = {
             **own,
             **self.kaggle.environment,
             "HOME": str(self.folder / "home"),
             "KAGGLE_API_TOKEN": TOKEN,
-            "TUNEWRIGHT_WORKSPACE": str(self.workspace),
-            "TUNEWRIGHT_CONFIG": str(self.folder / "config"),
-            "TUNEWRIGHT_RUN": str(self.folder / "run"),
-            "TUNEWRIGHT_TERMINATION_LOG": str(self.folder / "termination-log"),
-            "TUNEWRIGHT_RETRY_FOR": "30",
-            "TUNEWRIGHT_FETCH_STALL": "2",
             **(env or {}),
         }
         command = [sys.executable, "-m", "tunewright_launcher", "fetch", self.kind]

@@ -10,6 +10,7 @@ from pathlib import Path
 import attrs
 import pytest
 from tests.servers.s3 import ACCESS_KEY, BUCKET, REGION, SECRET_KEY, Gateway, S3Proxy
+from tests.servers.step import step_environment
 from tests.servers.tools import Missing
 
 from tunewright import wire
@@ -79,8 +80,7 @@ class Step:
         return self.folder / "workspace" / "model"
 
     def start(self, provider: S3ModelParams, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-        for name in ("config", "run", "workspace"):
-            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        (self.folder / "config").mkdir(parents=True, exist_ok=True)
         params = wire.unstructure(provider, "model")
         document = {"api": 1, "kind": "model", "provider": "s3", "distribution": "tunewright-s3", "version": "0.1.0"}
         (self.folder / "config" / "model.json").write_text(json.dumps({**document, "params": params}), "utf-8")
@@ -90,14 +90,8 @@ class Step:
             "AWS_SESSION_TOKEN": provider.session_token,
         }
         environment = {
-            **os.environ,
+            **step_environment(self.folder, self.folder / "workspace"),
             **{name: str(value) for name, value in secrets.items() if value},
-            "TUNEWRIGHT_WORKSPACE": str(self.folder / "workspace"),
-            "TUNEWRIGHT_CONFIG": str(self.folder / "config"),
-            "TUNEWRIGHT_RUN": str(self.folder / "run"),
-            "TUNEWRIGHT_TERMINATION_LOG": str(self.folder / "termination-log"),
-            "TUNEWRIGHT_RETRY_FOR": "20",
-            "TUNEWRIGHT_FETCH_STALL": "2",
             **(env or {}),
         }
         command = [sys.executable, "-m", "tunewright_launcher", "fetch", "model"]
