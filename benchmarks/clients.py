@@ -109,6 +109,7 @@ def run(client: Client, target: Path, expected: Mapping[str, str]) -> Cost:
     with log.open("wb") as output:
         began = time.perf_counter()
         env = {**os.environ, **client.env}
+        env.pop("PYTHONDONTWRITEBYTECODE", None)  # an image holds compiled modules, so all arms may
         process = subprocess.Popen(client.command(target), env=env, stdout=output, stderr=output, cwd=target)
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - began

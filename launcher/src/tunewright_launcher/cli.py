@@ -9,10 +9,7 @@ from collections.abc import Sequence
 
 from tunewright import runner
 from tunewright.specs import INPUT_SLOTS
-from tunewright_launcher.check import check
-from tunewright_launcher.fetch import fetch
 from tunewright_launcher.step import run_init_step
-from tunewright_launcher.train import train
 
 # Objects from which on garbage is looked for, while providers import their libraries. The usual 700 take a tenth longer.
 _GARBAGE = 50_000
@@ -23,10 +20,17 @@ def main(argv: Sequence[str]) -> int:
     if argv[:1] == ["run"]:  # what follows belongs to the command that it starts, options included
         return runner.main(argv[1:])
     arguments = _parser().parse_args(argv)
+    # Each command imports its own: the seconds of an init container are every worker's.
     if arguments.command == "train":
+        from tunewright_launcher.train import train
+
         return train(os.environ)
     if arguments.command == "check":
+        from tunewright_launcher.check import check
+
         return run_init_step("check", check, os.environ)
+    from tunewright_launcher.fetch import fetch
+
     gc.set_threshold(_GARBAGE)
     return run_init_step(f"fetch {arguments.slot}", lambda step: fetch(step, arguments.slot), os.environ)
 

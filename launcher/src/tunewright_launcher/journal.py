@@ -21,6 +21,7 @@ import attrs
 from tunewright.snapshots import Entry
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_DONE, _FORGET = b'"done"', b'"forget"'
 
 
 @attrs.frozen(kw_only=True)
@@ -110,12 +111,11 @@ class Journal:
 
     def records(self) -> Iterator[tuple[str, FileRecord]]:
         """Path and record of each file that is wanted and finished; of one that was finished twice, the last."""
-        forgotten = {line["forget"]: -1 for line in self._lines() if "forget" in line}
-        for number, line in enumerate(self._lines()):
-            if line.get("done") in forgotten:
-                forgotten[line["done"]] = number
+        forgotten = {line["forget"]: -1 for line in self._lines(_FORGET) if "forget" in line}
+        if forgotten:
+            forgotten |= {key: n for n, line in enumerate(self._lines(_DONE)) if (key := line.get("done")) in forgotten}
         left = set(self._wanted)
-        for number, line in enumerate(self._lines()):
+        for number, line in enumerate(self._lines(_DONE)):
             key = bytes.fromhex(str(line.get("done", "")))
             if key in left and forgotten.get(line["done"], number) == number:
                 left.discard(key)
@@ -134,11 +134,13 @@ class Journal:
         # One write to the end of a file is never mixed with another one's. A lock would make all threads wait for each other.
         os.write(self._handle, json.dumps(line, separators=(",", ":")).encode() + b"\n")
 
-    def _lines(self) -> Iterator[dict[str, object]]:
+    def _lines(self, among: bytes = b"") -> Iterator[dict[str, object]]:
+        """The lines, in order; only those in which certain bytes are. Parsing them is what reading a journal costs."""
         with contextlib.suppress(FileNotFoundError), self._file.open("rb") as stream:
             for line in stream:
-                with contextlib.suppress(ValueError):  # the last line of a process that was killed, or had no space
-                    yield json.loads(line)
+                if among in line:
+                    with contextlib.suppress(ValueError):  # the last line of a process that was killed, or had no space
+                        yield json.loads(line)
 
     def _read(self) -> None:
         finished: dict[bytes, int] = {}
