@@ -164,6 +164,14 @@ def test_a_key_puts_the_inputs_into_a_folder_named_by_what_is_fetched(plan_of) -
     assert by_name(same)["fetch-model"].mounts[0].sub_path == folder
 
 
+def test_jobs_with_the_same_model_and_other_data_share_the_model(plan_of) -> None:
+    storage = {"claim": "shared", "key": "auto"}
+    plan, other = plan_of(storage=storage), plan_of(storage=storage, dataset="acme://other")
+    folders = [{m.path: m.sub_path for m in by_name(p)["train"].mounts} for p in (plan, other)]
+    assert folders[0]["/workspace/model"] == folders[1]["/workspace/model"]
+    assert folders[0]["/workspace/dataset"] != folders[1]["/workspace/dataset"]
+
+
 def test_a_secret_does_not_change_the_folder(plan_of) -> None:
     storage = {"claim": "shared", "key": "auto"}
     plans = plan_of(storage=storage), plan_of(storage=storage, model="acme://m")

@@ -8,12 +8,11 @@ from tunewright.specs import EphemeralClaim, ExistingClaim, NewClaim, Volume
 from tunewright.storage import ROX, RWO, RWOP, RWX, Layout, as_storage, lay_out
 
 OUT = "s3://bucket/prefix"
+KEYS = {"model": "abc123", "dataset": "def456"}
 
 
-def layout(
-    storage: object = None, *, workers: int = 1, output: str | None = None, key: str = "abc123", ttl: int | None = None
-) -> Layout:
-    return lay_out(as_storage(storage), job="sft", workers=workers, output=output, key=key, ttl=ttl)
+def layout(storage: object = None, *, workers: int = 1, output: str | None = None, ttl: int | None = None) -> Layout:
+    return lay_out(as_storage(storage), job="sft", workers=workers, output=output, keys=KEYS, ttl=ttl)
 
 
 def one_volume(source: object) -> Layout:
@@ -96,11 +95,15 @@ def test_an_existing_claim_holds_everything_and_each_job_its_own_result(modes: l
     assert layout({"claim": "data", "access_modes": modes}) == existing()
 
 
-@pytest.mark.parametrize(
-    ("key", "folder"), [("auto", "abc123"), ("models/llama", "models/llama"), ("models/", "models")]
-)
+@pytest.mark.parametrize(("key", "folder"), [("models/llama", "models/llama"), ("models/", "models")])
 def test_a_key_names_the_folder_of_the_inputs(key: str, folder: str) -> None:
     assert layout({"claim": "data", "key": key}) == existing(inputs_folder=folder)
+
+
+def test_each_input_has_a_folder_of_its_own_that_is_named_by_what_is_fetched() -> None:
+    found = layout({"claim": "data", "key": "auto"})
+    assert found == existing(own_folders=KEYS)
+    assert [found.folder_of(slot) for slot in ("model", "dataset")] == ["abc123", "def456"]
 
 
 def test_an_existing_claim_for_several_workers_is_one_that_they_all_may_mount() -> None:
@@ -125,7 +128,7 @@ def test_a_claim_that_can_only_be_read_gives_the_inputs_and_the_output_is_beside
     assert found == Layout(
         inputs=Volume(name="inputs", source=ExistingClaim(claim="data", read_only=True)),
         output=Volume(name="output", source=new(size="5Gi")),
-        inputs_folder="abc123",
+        own_folders=KEYS,
         read_only_inputs=True,
     )
     assert [v.name for v in found.volumes] == ["inputs", "output"]

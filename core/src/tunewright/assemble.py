@@ -56,7 +56,7 @@ def assemble(request: Request) -> JobPlan:
 
 def _train_plan(request: TrainRequest) -> JobPlan:
     documents = {slot: document_of(slot, s.plugin, s.provider) for slot, s in request.sources.items()}
-    layout = _layout(request, key=_key_of(documents))
+    layout = _layout(request, keys={slot: _key_of(document) for slot, document in documents.items()})
     steps = [_fetch(request, slot, layout) for slot, s in request.sources.items() if s.provider.existing() is None]
     main, bootstrap = _trainer(request, layout), _bootstrap(request)
     plan = _common(
@@ -77,7 +77,7 @@ def _train_plan(request: TrainRequest) -> JobPlan:
 
 
 def _code_plan(request: CodeRequest) -> JobPlan:
-    layout = _layout(request, key="")
+    layout = _layout(request, keys={})
     main = ContainerSpec(
         name=MAIN_STEP,
         image=request.image or images.trainer(gpus=request.resources_per_worker.gpu),
@@ -145,13 +145,13 @@ def _scheduling(request: Request) -> Scheduling:
     )
 
 
-def _layout(request: Request, key: str) -> Layout:
+def _layout(request: Request, keys: Mapping[str, str]) -> Layout:
     layout = lay_out(
         request.storage,
         job=request.name,
         workers=request.most_workers,
         output=request.output,
-        key=key,
+        keys=keys,
         ttl=request.ttl,
     )
     target = (
@@ -182,7 +182,7 @@ def _fetch(request: TrainRequest, slot: str, layout: Layout) -> ContainerSpec:
     mount = Mount(
         volume=layout.inputs.name,
         path=WORKSPACE,
-        sub_path=layout.inputs_folder,
+        sub_path=layout.folder_of(slot),
         read_only=layout.read_only_inputs,
     )
     defaults = ContainerSpec(
@@ -299,7 +299,8 @@ def _slot_mount(request: TrainRequest, slot: str, layout: Layout) -> Mount:
     existing = request.sources[slot].provider.existing()
     if existing is not None:
         return Mount(volume=_claim_volume(slot), path=path, sub_path=existing.folder, read_only=True)
-    folder = f"{layout.inputs_folder}/{slot}" if layout.inputs_folder else slot
+    above = layout.folder_of(slot)
+    folder = f"{above}/{slot}" if above else slot
     return Mount(volume=layout.inputs.name, path=path, sub_path=folder, read_only=True)
 
 
@@ -370,6 +371,6 @@ def _shaped(plugin: Plugin, spec: object, method: str) -> ContainerSpec:
     return spec
 
 
-def _key_of(documents: Mapping[str, wire.WireDocument]) -> str:
-    """The folder of shared inputs: named by what is fetched, so that jobs which need the same share it."""
-    return wire.digest({slot: document.request_digest() for slot, document in documents.items()})[:16]
+def _key_of(document: wire.WireDocument) -> str:
+    """The folder of a shared input: named by what is fetched, so that jobs which need the same share it."""
+    return document.request_digest()[:16]

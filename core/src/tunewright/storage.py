@@ -43,8 +43,8 @@ class Storage:
         access_modes: of the claim, new or existing: "ReadWriteOnce", "ReadWriteMany" or "ReadOnlyMany". Not given: one
             worker gets a ReadWriteOnce claim, several get ephemeral volumes.
         claim: an existing claim to use instead of a new one.
-        key: folder within the claim for the inputs; "auto" derives it from what is fetched, so that jobs which need
-            the same inputs share one download.
+        key: folder within the claim for the inputs; "auto" derives one for each of them from what is fetched, so that jobs
+            which need the same model, or the same dataset, share one download of it.
         ephemeral: a volume for each pod, which goes with the pod.
         keep: whether a new claim outlives the job. None: it does, if it holds the only copy of the result.
     """
@@ -137,6 +137,7 @@ class Layout:
         inputs: the volume with the input slots.
         output: the volume with the output slot; the same as `inputs` where one claim holds both.
         inputs_folder: folder of the input slots within `inputs`.
+        own_folders: slot → the folder of that one, where each is named by what is fetched.
         output_folder: folder of the output slot within `output`.
         read_only_inputs: the inputs were prepared before; nothing can be fetched into them.
     """
@@ -144,8 +145,13 @@ class Layout:
     inputs: Volume
     output: Volume
     inputs_folder: str = ""
+    own_folders: Mapping[str, str] = attrs.field(factory=dict)
     output_folder: str = OUTPUT
     read_only_inputs: bool = False
+
+    def folder_of(self, slot: str) -> str:
+        """The folder within `inputs` that an input slot lies in."""
+        return self.own_folders.get(slot, self.inputs_folder)
 
     @property
     def volumes(self) -> tuple[Volume, ...]:
@@ -153,7 +159,9 @@ class Layout:
         return (self.inputs,) if self.inputs == self.output else (self.inputs, self.output)
 
 
-def lay_out(storage: Storage, *, job: str, workers: int, output: str | None, key: str, ttl: int | None) -> Layout:
+def lay_out(
+    storage: Storage, *, job: str, workers: int, output: str | None, keys: Mapping[str, str], ttl: int | None
+) -> Layout:
     """The volumes for a job; a combination that cannot work is refused with the remedy.
 
     Args:
@@ -161,14 +169,14 @@ def lay_out(storage: Storage, *, job: str, workers: int, output: str | None, key
         job: the job's name, under which the result lies in a claim that several jobs share.
         workers: pods, at most.
         output: URI that the result is uploaded to.
-        key: what `key="auto"` stands for.
+        keys: slot → what `key="auto"` stands for.
         ttl: seconds after which the finished job is deleted.
 
     Raises:
         RequestError: the result would be lost, or a claim cannot be mounted by every worker.
     """
     if storage.claim:
-        return _existing(storage, storage.claim, job=job, workers=workers, output=output, key=key, ttl=ttl)
+        return _existing(storage, storage.claim, job=job, workers=workers, output=output, keys=keys, ttl=ttl)
     ephemeral = storage.ephemeral or (workers > 1 and storage.mode != RWX)
     if ephemeral:
         return _ephemeral(storage, workers=workers, output=output)
@@ -178,14 +186,22 @@ def lay_out(storage: Storage, *, job: str, workers: int, output: str | None, key
 
 
 def _existing(
-    storage: Storage, claim: str, *, job: str, workers: int, output: str | None, key: str, ttl: int | None
+    storage: Storage,
+    claim: str,
+    *,
+    job: str,
+    workers: int,
+    output: str | None,
+    keys: Mapping[str, str],
+    ttl: int | None,
 ) -> Layout:
-    folder = key if storage.key == "auto" else (storage.key or "").removesuffix("/")
+    auto = storage.key == "auto"
+    folder, own = ("", keys) if auto else ((storage.key or "").removesuffix("/"), {})
     mode = storage.mode or RWO
     if mode == ROX:
         inputs = Volume(name=INPUTS, source=ExistingClaim(claim=claim, read_only=True))
         outside = _output_beside(storage, workers=workers, output=output, ttl=ttl)
-        return Layout(inputs=inputs, output=outside, inputs_folder=folder, read_only_inputs=True)
+        return Layout(inputs=inputs, output=outside, inputs_folder=folder, own_folders=own, read_only_inputs=True)
     if mode == RWO and workers > 1:
         problem = f"is a {RWO} claim, which {workers} workers on different nodes cannot mount"
         remedy = (
@@ -194,7 +210,8 @@ def _existing(
         )
         raise RequestError(problem, field="storage.claim", value=claim, remedy=remedy)
     volume = Volume(name=SHARED, source=ExistingClaim(claim=claim))
-    return Layout(inputs=volume, output=volume, inputs_folder=folder, output_folder=f"jobs/{job}/{OUTPUT}")
+    result = f"jobs/{job}/{OUTPUT}"
+    return Layout(inputs=volume, output=volume, inputs_folder=folder, own_folders=own, output_folder=result)
 
 
 def _ephemeral(storage: Storage, *, workers: int, output: str | None) -> Layout:
