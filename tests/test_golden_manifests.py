@@ -23,7 +23,8 @@ import pytest
 import yaml
 
 from tunewright import Manifests, SecretRef, SecretValue, TrainingClient
-from tunewright.assemble import RUNNER_FILE, runner_source
+from tunewright.code import RUNNER_FILE
+from tunewright.runner.source import runner_source
 
 HERE = Path(__file__).parent
 REGENERATE = bool(os.environ.get("TUNEWRIGHT_REGENERATE"))
@@ -312,7 +313,7 @@ def without_runner(manifests: Manifests) -> Manifests:
     for document in documents:
         if document["kind"] == "ConfigMap" and RUNNER_FILE in document["data"]:
             assert document["data"][RUNNER_FILE] == runner_source()
-            document["data"][RUNNER_FILE] = "(tunewright/runner.py)"
+            document["data"][RUNNER_FILE] = "(tunewright.runner)"
     return Manifests(documents)
 
 

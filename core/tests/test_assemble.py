@@ -10,8 +10,9 @@ import attrs
 import pytest
 
 from tunewright import RequestError, SecretRef, SecretValue, images
-from tunewright.assemble import assemble, runner_source
+from tunewright.assemble import assemble
 from tunewright.errors import PluginLoadError
+from tunewright.runner.source import runner_source
 from tunewright.specs import ContainerSpec, ExistingClaim, JobPlan, Mount, Resources
 from tunewright.wire import WireDocument
 

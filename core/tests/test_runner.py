@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pytest
 
+import tunewright
 from tunewright import runner
+from tunewright.runner.source import MODULES, module_source, runner_source
 
-FILE = Path(runner.__file__)
+SOURCES = Path(tunewright.__file__).parent.parent
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
 
 READY_THEN_WAIT = "import time; print('ready', flush=True); time.sleep(300)"
@@ -28,6 +30,13 @@ WITH_ORPHAN = (
 )
 
 
+def shipped(folder: Path) -> Path:
+    """The one file that images get which hold nothing of Tunewright."""
+    file = folder / "run.py"
+    file.write_text(runner_source(), "utf-8")
+    return file
+
+
 class Pod:
     """The folders and the environment of a container, and `run` in it."""
 
@@ -35,6 +44,7 @@ class Pod:
         self.output, self.run_folder, self.log = folder / "ws" / "output", folder / "run", folder / "termination-log"
         self.output.mkdir(parents=True)
         self.run_folder.mkdir()
+        self.file = shipped(folder)
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(("TUNEWRIGHT", "PET_", "OMP"))} | {
             "TUNEWRIGHT_WORKSPACE": str(folder / "ws"),
             "TUNEWRIGHT_RUN": str(self.run_folder),
@@ -45,7 +55,7 @@ class Pod:
         self.processes: list[subprocess.Popen[str]] = []
 
     def start(self, *command: str, **env: str) -> subprocess.Popen[str]:
-        arguments = [sys.executable, str(FILE), "--", *command]
+        arguments = [sys.executable, str(self.file), "--", *command]
         process = subprocess.Popen(
             arguments, env=self.env | env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -132,7 +142,7 @@ def test_arguments_arrive_to_the_letter(pod: Pod) -> None:
 
 
 def test_the_command_may_come_without_dashes(pod: Pod) -> None:
-    done = subprocess.run([sys.executable, str(FILE), "true"], env=pod.env, capture_output=True, check=False)
+    done = subprocess.run([sys.executable, str(pod.file), "true"], env=pod.env, capture_output=True, check=False)
     assert done.returncode == 0
 
 
@@ -146,7 +156,9 @@ def test_a_verdict_ends_the_job_with_its_code_and_message_and_the_command_never_
 
 
 def test_a_rank_that_leaves_a_verdict_ends_the_job_with_it(pod: Pod) -> None:
-    code = f"import sys; sys.path.insert(0, {str(FILE.parent.parent)!r}); from tunewright import runner; from pathlib import Path; "
+    code = (
+        f"import sys; sys.path.insert(0, {str(SOURCES)!r}); from tunewright import runner; from pathlib import Path; "
+    )
     code += f"runner.write_verdict(Path({str(pod.run_folder)!r}), 65, 'Bad data.', 'Repair it.'); sys.exit(3)"
     assert pod.end(code) == 65
     assert pod.message == "Bad data. Repair it."
@@ -236,7 +248,7 @@ def test_a_new_complete_checkpoint_resets_the_count(pod: Pod) -> None:
 
 def test_an_attempt_that_got_to_a_checkpoint_is_not_the_last(pod: Pod) -> None:
     mark = (
-        f"import sys; sys.path.insert(0, {str(FILE.parent.parent)!r}); from pathlib import Path; from tunewright import runner;"
+        f"import sys; sys.path.insert(0, {str(SOURCES)!r}); from pathlib import Path; from tunewright import runner;"
         f"folder = Path({str(pod.output)!r}, 'checkpoints', 'checkpoint-' + sys.argv[1]); folder.mkdir(parents=True);"
         "runner.mark_checkpoint(folder); sys.exit(7)"
     )
@@ -357,10 +369,10 @@ def test_a_setting_that_is_no_number_is_64(pod: Pod, name: str) -> None:
     assert f"{name}='soon' is not a number" in pod.err
 
 
-def test_settings_may_be_missing_altogether() -> None:
+def test_settings_may_be_missing_altogether(tmp_path: Path) -> None:
     env = {k: v for k, v in os.environ.items() if not k.startswith("TUNEWRIGHT")}
     done = subprocess.run(
-        [sys.executable, str(FILE), "--", "false"], env=env, capture_output=True, text=True, check=False
+        [sys.executable, str(shipped(tmp_path)), "--", "false"], env=env, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
     assert "attempts cannot be counted" in done.stderr
@@ -396,7 +408,7 @@ def test_run_does_not_outlive_the_parent_that_it_is_told_of(pod: Pod) -> None:
         "import os, subprocess, sys; p = subprocess.Popen(sys.argv[1:], env={**os.environ, 'TUNEWRIGHT_PARENT': str(os.getpid())});"
         "print('run', p.pid, flush=True); p.wait()"
     )
-    command = [sys.executable, "-c", code, sys.executable, str(FILE), "--", "sleep", "300"]
+    command = [sys.executable, "-c", code, sys.executable, str(pod.file), "--", "sleep", "300"]
     parent = subprocess.Popen(command, env=pod.env, stdout=subprocess.PIPE, text=True)
     pod.processes.append(parent)
     pid = int(ready(parent, "run").split()[1])
@@ -484,10 +496,24 @@ def test_the_message_fits_and_keeps_the_remedy(tmp_path: Path) -> None:
 
 
 def test_the_file_imports_the_standard_library_alone_in_the_grammar_of_python_3_9() -> None:
-    tree = ast.parse(FILE.read_text("utf-8"), feature_version=(3, 9))
+    tree = ast.parse(runner_source(), feature_version=(3, 9))
     names = {a.name for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names}
     names |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert {name.partition(".")[0] for name in names} <= set(sys.stdlib_module_names)
+
+
+def test_the_file_is_made_of_all_modules_and_no_name_of_one_hides_anothers() -> None:
+    there = {path.stem for path in Path(runner.__file__).parent.glob("*.py")}
+    assert there - {"__init__", "source"} == set(MODULES)
+    defined = [name for module in MODULES for name in names_in(ast.parse(module_source(module)))]
+    assert len(defined) == len(set(defined))
+
+
+def names_in(module: ast.Module) -> set[str]:
+    """What a module defines, less what it imports."""
+    found = {node.name for node in module.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+    targets = [target for node in module.body if isinstance(node, ast.Assign) for target in node.targets]
+    return found | {name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)}
 
 
 def pythons() -> list[str]:
@@ -501,22 +527,23 @@ def pythons() -> list[str]:
 
 
 @pytest.mark.parametrize("python", pythons(), ids=lambda path: re.sub(r".*/", "", path))
-def test_the_file_runs_alone_under_other_pythons(pod: Pod, tmp_path: Path, python: str) -> None:
+def test_the_file_runs_alone_under_other_pythons(pod: Pod, python: str) -> None:
     if subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode:
         pytest.skip(f"{python} does not run")
-    alone = tmp_path / "alone" / "run.py"
-    alone.parent.mkdir()
-    alone.write_text(FILE.read_text("utf-8"), "utf-8")
     codes = []
     for command in (["true"], ["sh", "-c", "kill -9 $$"], ["no-such-program"]):
         done = subprocess.run(
-            [python, "-I", "-S", str(alone), "--", *command], env=pod.env, capture_output=True, text=True, check=False
+            [python, "-I", "-S", str(pod.file), "--", *command],
+            env=pod.env,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         codes.append(done.returncode)
         assert "Traceback" not in done.stderr
     assert codes == [0, 129, 64]
     process = subprocess.Popen(
-        [python, "-I", "-S", str(alone), "--", sys.executable, "-c", READY_THEN_WAIT],
+        [python, "-I", "-S", str(pod.file), "--", sys.executable, "-c", READY_THEN_WAIT],
         env=pod.env,
         stdout=subprocess.PIPE,
         text=True,

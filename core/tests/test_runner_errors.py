@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tunewright import runner
+from tunewright.runner.source import runner_source
 
-FILE = Path(runner.__file__)
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
 
 RAISES = "def load():\n    raise ValueError('no rows in train.csv')\nload()\n"
@@ -39,14 +39,15 @@ class Pod:
     def __init__(self, folder: Path) -> None:
         (folder / "ws" / "output").mkdir(parents=True)
         (folder / "run").mkdir()
-        self.folder, self.log = folder, folder / "termination-log"
+        self.folder, self.log, self.file = folder, folder / "termination-log", folder / "run.py"
+        self.file.write_text(runner_source(), "utf-8")
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(("TUNEWRIGHT", "PET_"))} | {
             "TUNEWRIGHT_WORKSPACE": str(folder / "ws"), "TUNEWRIGHT_RUN": str(folder / "run"),
             "TUNEWRIGHT_TERMINATION_LOG": str(self.log), "TUNEWRIGHT_MAX_RESTARTS": "0", "OMP_NUM_THREADS": "1",
         }  # fmt: skip
 
     def start(self, *command: str, **env: str) -> subprocess.Popen[bytes]:
-        arguments = [sys.executable, str(FILE), "--", *command]
+        arguments = [sys.executable, str(self.file), "--", *command]
         return subprocess.Popen(arguments, env=self.env | env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def message(self, code: str, **env: str) -> str:

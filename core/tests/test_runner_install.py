@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from tunewright import runner
+from tunewright.runner.source import runner_source
 
-FILE = Path(runner.__file__)
 BUNDLED = sorted((Path(ensurepip.__file__).parent / "_bundled").glob("pip-*.whl"))
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's"),
@@ -68,6 +68,8 @@ class Step:
     def __init__(self, folder: Path) -> None:
         self.packages, self.run_folder, self.log = folder / "packages", folder / "run", folder / "termination-log"
         self.run_folder.mkdir()
+        self.file = folder / "run.py"
+        self.file.write_text(runner_source(), "utf-8")
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(("TUNEWRIGHT", "PIP_"))} | {
             "TUNEWRIGHT_WORKSPACE": str(folder / "ws"), "TUNEWRIGHT_RUN": str(self.run_folder),
             "TUNEWRIGHT_TERMINATION_LOG": str(self.log), "PYTHONPATH": str(BUNDLED[-1]), "PIP_RETRIES": "1",
@@ -75,7 +77,7 @@ class Step:
         }  # fmt: skip
 
     def start(self, *words: str, **env: str) -> subprocess.Popen[str]:
-        command = [sys.executable, str(FILE), "--install", "install-packages", "--", *words]
+        command = [sys.executable, str(self.file), "--install", "install-packages", "--", *words]
         return subprocess.Popen(command, env=self.env | env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def pip(self, index: str, *requirements: str, **env: str) -> int:
@@ -123,7 +125,7 @@ def test_what_the_index_lacks_is_a_verdict_and_no_failure_of_the_container(index
     asked = index.asked
     assert step.pip(index.url, "demo==1.0") == 0, "a step after it does nothing"
     assert index.asked == asked
-    run = [sys.executable, str(FILE), "--", sys.executable, "-c", "print('started')"]
+    run = [sys.executable, str(step.file), "--", sys.executable, "-c", "print('started')"]
     done = subprocess.run(run, env=step.env, capture_output=True, text=True, check=False)
     assert (done.returncode, "started" in done.stdout) == (66, False)
     assert step.log.read_text() == message

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
-from importlib import resources
 from typing import Any
 
 import attrs
@@ -15,6 +13,7 @@ from tunewright.errors import RequestError
 from tunewright.providers import Provider
 from tunewright.registry import Plugin
 from tunewright.request import CodeRequest, Request, TrainRequest
+from tunewright.runner.source import runner_source
 from tunewright.secret import EnvValue, SecretRef, SecretValue, secret_env
 from tunewright.specs import (
     CODE,
@@ -349,12 +348,6 @@ def _code_command(request: CodeRequest) -> tuple[str, ...]:
 def _literal(word: str) -> str:
     """A word of a command that comes out of Kubernetes' expansion of `$(NAME)` as it went in."""
     return word.replace("$", "$$")
-
-
-@functools.cache
-def runner_source() -> str:
-    """The text of `run`, which needs nothing but Python, for images that do not hold the launcher."""
-    return resources.files("tunewright").joinpath("runner.py").read_text("utf-8")
 
 
 def _selected_plugins(request: TrainRequest) -> list[Plugin]:

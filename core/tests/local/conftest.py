@@ -9,10 +9,10 @@ from typing import Any
 import psutil
 import pytest
 
-from tunewright.assemble import runner_source
 from tunewright.backends import BackendOptions, JobStatus
 from tunewright.backends.local import LocalBackend
 from tunewright.job import Job
+from tunewright.runner.source import runner_source
 from tunewright.specs import ContainerSpec, JobPlan
 from tunewright.states import JobState
 

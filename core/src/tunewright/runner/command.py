@@ -1,0 +1,106 @@
+"""`run` itself: the command, from the first look at the settings to the exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+
+from tunewright.runner.attempts import Attempts
+from tunewright.runner.files import read
+from tunewright.runner.install import install
+from tunewright.runner.messages import ERROR_LENGTH, ending, errors_in, without_secrets
+from tunewright.runner.processes import End, execute
+from tunewright.runner.settings import Settings, number
+from tunewright.runner.verdicts import (
+    ERROR_FILE,
+    FAILURE,
+    LAST_FINAL_CODE,
+    START_AGAIN,
+    USAGE,
+    Verdict,
+    emit,
+    log,
+    read_verdict,
+    report,
+)
+from tunewright.runner.watch import Watch, too_late
+
+_RETRY_FOR = 600.0  # seconds
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run a command to its end.
+
+    Args:
+        argv: the command and its arguments, after an optional `--`.
+
+    Returns:
+        The exit code of the process: see the table in the description of `tunewright.runner`.
+    """
+    try:
+        settings = Settings.read(os.environ)
+        if list(argv[:1]) == ["--install"]:
+            return install(argv[1], list(argv[3:]), settings, number(os.environ, "TUNEWRIGHT_RETRY_FOR", _RETRY_FOR))
+    except ValueError as error:
+        log(str(error))
+        return USAGE
+    command = list(argv[1:] if argv[:1] == ["--"] else argv)
+    watch = Watch(settings)
+    attempts = Attempts(settings)
+    outcome = _refusal(command, settings, watch, attempts) or _run(command, settings, watch, attempts)
+    if isinstance(outcome, Verdict):
+        report(outcome, settings.termination_log, emit)
+        outcome = outcome.code
+    if outcome <= LAST_FINAL_CODE:
+        # The end is final: a job that is submitted again starts to count anew.
+        attempts.forget()
+        watch.forget()
+    return outcome
+
+
+def _refusal(command: list[str], settings: Settings, watch: Watch, attempts: Attempts) -> Verdict | None:
+    """Why the command is not started at all."""
+    if settings.run and (verdict := read_verdict(settings.run)):
+        return verdict
+    if not command:
+        return Verdict(USAGE, "There is no command to run.", "Give one: run -- torchrun …")
+    if watch.late():
+        return too_late(settings)
+    attempts.begin()
+    if attempts.number > attempts.limit:
+        cause = f"The training command was started {attempts.limit} times and never got to a new checkpoint."
+        return Verdict(FAILURE, cause, "Its processes were killed, often for lack of memory: see the pods' events.")
+    return None
+
+
+def _run(command: list[str], settings: Settings, watch: Watch, attempts: Attempts) -> int | Verdict:
+    if settings.run:
+        with contextlib.suppress(OSError):
+            (settings.run / ERROR_FILE).unlink()
+    end = execute(command, watch, settings.grace, attempts.uncount)
+    if isinstance(end, Verdict):
+        return end
+    if end.stop is not None:
+        return too_late(settings) if end.stop.late else end.stop.code
+    return _judge(end, settings, attempts) if end.code else 0
+
+
+def _judge(end: End, settings: Settings, attempts: Attempts) -> int | Verdict:
+    """What a crash of the command means."""
+    if settings.run and (verdict := read_verdict(settings.run)):
+        return verdict
+    error = (read(settings.run / ERROR_FILE) if settings.run else None) or "; ".join(errors_in(end.stderr)[-3:])
+    how = f"The training command ended with {ending(end.code)}"
+    if attempts.left():
+        log(f"{how}; it is to be started again (attempt {attempts.number} of {attempts.limit})")
+        return START_AGAIN
+    since = f"{attempts.number} of {attempts.limit} attempts since the last checkpoint" if attempts.number else ""
+    shown = f" Its error: {without_secrets(error, os.environ)[:ERROR_LENGTH]}." if error else ""
+    cause = f"{how}{f'; {since}' if since else ''}.{shown}"
+    return Verdict(FAILURE, cause, "Look for the first error in the log; max_restarts= allows more attempts.")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,195 @@
+"""The command and everything that it starts: from its start to the end of the last one."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from tunewright.runner.cpus import threads_for_each
+from tunewright.runner.files import read
+from tunewright.runner.verdicts import USAGE, Verdict
+from tunewright.runner.watch import TICK, Stop, Watch
+
+_TAIL_BYTES = 16 << 10  # of a command's standard error, in which its error is looked for
+_LINE_BYTES = 64 << 10  # a longer line is passed on in pieces
+_DRAIN = 2.0  # seconds for the rest of a standard error that somebody holds open
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
+
+
+class End(NamedTuple):
+    """How a command ended: why it had to, if it had to; its exit code; and the end of its standard error."""
+
+    stop: Stop | None
+    code: int
+    stderr: str
+
+
+def execute(command: list[str], watch: Watch, grace: float, uncount: Callable[[], None]) -> End | Verdict:
+    """Run a command and everything that it starts to the end; a verdict if it cannot be started."""
+    adopting = _adopt_orphans()
+    try:
+        process = _start(command)
+    except OSError as error:
+        cause = f"The command {command[0]!r} could not be started: {error.strerror or error}."
+        return Verdict(USAGE, cause, "Check that the image holds it, and that it is on PATH and executable.")
+    assert process.stderr  # noqa: S101 - for the type checker: it is a pipe
+    tail = _Tail(process.stderr)
+    stop = _supervise(process, watch, grace, adopting, uncount)
+    return End(stop, process.returncode, tail.text())
+
+
+class _Tail:
+    """Passes a command's standard error on, whole lines at once as they come, and remembers the end of it."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream, self._end = stream, b""
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def text(self) -> str:
+        """The end of what was written, once the command has ended."""
+        self._thread.join(_DRAIN)
+        return self._end.decode("utf-8", errors="replace")
+
+    def _read(self) -> None:
+        with self._stream:
+            line = b""
+            while data := os.read(self._stream.fileno(), _LINE_BYTES):
+                line += data
+                # Two processes write into one log: a part of a line would mix with what is no part of it.
+                whole = max(line.rfind(b"\n"), line.rfind(b"\r")) + 1 or (len(line) if len(line) > _LINE_BYTES else 0)
+                self._pass_on(line[:whole])
+                line = line[whole:]
+            self._pass_on(line)
+
+    def _pass_on(self, data: bytes) -> None:
+        self._end = (self._end + data)[-_TAIL_BYTES:]
+        with contextlib.suppress(OSError):  # nobody listens any more
+            while data:
+                data = data[os.write(2, data) :]
+
+
+def _start(command: list[str]) -> subprocess.Popen[bytes]:
+    env = {k: v for k, v in os.environ.items() if k != "TUNEWRIGHT_PARENT"}
+    env.setdefault("OMP_NUM_THREADS", str(threads_for_each(env.get("PET_NPROC_PER_NODE", "1"))))
+    if sys.platform == "win32":
+        flags = subprocess.CREATE_NEW_PROCESS_GROUP
+        return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, creationflags=flags)
+    # A session of its own: a terminal's Ctrl-C comes to `run` alone, which passes it on once.
+    return subprocess.Popen(
+        command,
+        env=env,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=die_with_parent,  # noqa: PLW1509 - one thread
+    )
+
+
+def _supervise(
+    process: subprocess.Popen[bytes], watch: Watch, grace: float, adopting: bool, uncount: Callable[[], None]
+) -> Stop | None:
+    """Wait for the command and everything that it started; returns why it had to end, if it had to."""
+    stop, kill_at = None, math.inf
+    while not _has_ended(process):
+        if stop is None and (stop := watch.stop()) is not None:
+            _interrupt(process, stop.signum)
+            kill_at = time.monotonic() + grace
+            if not stop.late:
+                uncount()
+        if time.monotonic() > kill_at:
+            _kill(process)
+        if adopting:
+            _reap_orphans(process.pid)
+    _kill(process)
+    if adopting:
+        _end_orphans(process.pid)
+    if stop is None and process.returncode and (stop := watch.stop()) is not None and not stop.late:
+        uncount()  # what ended `run` has ended the command, too
+    return stop
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    try:
+        process.wait(TICK)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _interrupt(process: subprocess.Popen[bytes], signum: int) -> None:
+    with contextlib.suppress(OSError):
+        if sys.platform == "win32":
+            process.send_signal(signal.CTRL_BREAK_EVENT)
+        else:
+            os.killpg(process.pid, signum)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill the command's group, or what is left of it."""
+    with contextlib.suppress(OSError):
+        if sys.platform == "win32":
+            process.kill()
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _prctl(option: int, value: int) -> bool:
+    if sys.platform != "linux":
+        return False
+    try:
+        import ctypes
+
+        prctl = ctypes.CDLL(None).prctl
+        return bool(prctl(option, *(ctypes.c_ulong(v) for v in (value, 0, 0, 0))) == 0)
+    except (ImportError, OSError, AttributeError):
+        return False
+
+
+def die_with_parent() -> None:
+    """Have this process terminated with its parent, where the system can: for `preexec_fn`, in a process of one thread."""
+    # If `run` is killed, the command must not go on beside the next attempt. Process 1 takes everything with it anyway.
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _adopt_orphans() -> bool:
+    # torchrun starts each rank in a session of its own: if torchrun is killed, its group is empty and its ranks go on.
+    return _prctl(_PR_SET_CHILD_SUBREAPER, 1) or os.getpid() == 1
+
+
+def _reap_orphans(own: int) -> None:
+    """Take the exit status of adopted processes, so that they do not stay as zombies; the command's is Popen's."""
+    if sys.platform != "linux":
+        return
+    with contextlib.suppress(ChildProcessError):
+        while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and ended.si_pid != own:
+            os.waitpid(ended.si_pid, 0)
+
+
+def _end_orphans(own: int) -> None:
+    for _ in range(100):  # a killed process's own children are adopted in turn
+        _reap_orphans(own)
+        children = _children()
+        if not children:
+            return
+        for pid in children:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+
+
+def _children() -> list[int]:
+    found = []
+    for file in Path("/proc").glob("[0-9]*/stat"):  # proc(5): pid (name) state parent …
+        fields = (read(file) or "").rpartition(")")[2].split()
+        if fields[1:2] == [str(os.getpid())] and fields[0] not in "ZX":
+            found.append(int(file.parent.name))
+    return found

@@ -1,0 +1,76 @@
+"""What the environment tells `run`."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Settings(NamedTuple):
+    """What the environment says.
+
+    Attributes:
+        output: the output folder, where the attempts and the first start are kept; None: nowhere.
+        run: the pod's own scratch folder, in which a verdict is left; None: nowhere.
+        termination_log: file for the cause of the end; None: nowhere.
+        max_restarts: how often a crashed command is started again without a new checkpoint.
+        deadline: seconds from the job's first start.
+        grace: seconds that a terminated command has to end.
+        parent: end when this process is no longer the parent.
+        worker: name of this worker among those that share the output folder.
+    """
+
+    output: Path | None
+    run: Path | None
+    termination_log: Path | None
+    max_restarts: int
+    deadline: float | None
+    grace: float
+    parent: int | None
+    worker: str
+
+    @classmethod
+    def read(cls, env: Mapping[str, str]) -> Settings:
+        """From the environment.
+
+        Raises:
+            ValueError: a variable that should be a number is none.
+        """
+        workspace, run = env.get("TUNEWRIGHT_WORKSPACE"), env.get("TUNEWRIGHT_RUN")
+        log = Path(env.get("TUNEWRIGHT_TERMINATION_LOG") or "/dev/termination-log")
+        deadline = number(env, "TUNEWRIGHT_DEADLINE", math.inf)
+        return cls(
+            output=Path(workspace, "output") if workspace else None,
+            run=Path(run) if run else None,
+            termination_log=log if env.get("TUNEWRIGHT_TERMINATION_LOG") or log.exists() else None,
+            max_restarts=int(number(env, "TUNEWRIGHT_MAX_RESTARTS", 3)),
+            deadline=deadline if math.isfinite(deadline) else None,
+            grace=number(env, "TUNEWRIGHT_GRACE", 25),
+            parent=parent_in(env),
+            worker=worker_in(env),
+        )
+
+
+def parent_in(env: Mapping[str, str]) -> int | None:
+    """The process that a step must not outlive, if the environment names one."""
+    return int(number(env, "TUNEWRIGHT_PARENT", 0)) or None
+
+
+def worker_in(env: Mapping[str, str]) -> str:
+    """The name of this worker among those that share a volume, as a part of a file's name."""
+    return re.sub(r"[^\w.-]", "_", env.get("TUNEWRIGHT_WORKER") or env.get("HOSTNAME") or "0")
+
+
+def number(env: Mapping[str, str], name: str, default: float) -> float:
+    """A variable as a number.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return float(env.get(name) or default)
+    except ValueError:
+        raise ValueError(f"{name}={env[name]!r} is not a number") from None
