@@ -10,16 +10,10 @@ from pathlib import Path
 
 import attrs
 import pytest
-from kagglesdk.competitions.types import competition_api_service as competitions
-from kagglesdk.datasets.types import dataset_api_service as datasets
-from kagglesdk.kaggle_http_client import KaggleHttpClient
-from kagglesdk.models.types import model_api_service as models
-from kagglesdk.models.types.model_enums import ModelFramework
 from tests.servers.faulty import Answer, Fault, Request
 from tests.servers.kaggle import KEY, TOKEN, USER, Archive, FakeKaggle, Thing, make_zip
 
 from tunewright import ExitCode
-from tunewright_kaggle import api
 
 DATASET, MODEL, COMPETITION = (
     "kaggle://datasets/owner/name",
@@ -319,28 +313,6 @@ def test_an_environment_that_kaggle_does_not_have_is_said(kaggle: FakeKaggle, fe
 
 def test_a_framework_that_kaggle_does_not_have_is_said(kaggle: FakeKaggle, fetch) -> None:
     fetch.fails(ExitCode.USAGE, "'torchy'", "transformers", uri="kaggle://models/owner/model/torchy/2b")
-
-
-def test_frameworks_and_places_are_those_of_kagglesdk(monkeypatch) -> None:
-    theirs = {framework.name.removeprefix("MODEL_FRAMEWORK_") for framework in ModelFramework}
-    assert set(api._FRAMEWORKS) == theirs - {"UNSPECIFIED"}
-    for name, place in api._PLACES.items():
-        monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", name)
-        assert KaggleHttpClient()._get_request_url("s", "m") == f"{place}/v1/s/m"
-
-
-@pytest.mark.parametrize("uri", PLACES)
-def test_every_field_of_every_request_is_one_of_kagglesdks(kaggle: FakeKaggle, fetch, uri: str) -> None:
-    kaggle.page = 3
-    put(kaggle, uri)
-    fetch.run(uri)
-    for request in kaggle.log:
-        service, method = request.target.rpartition("ApiService/")[::2]
-        types = {"datasets": datasets, "models": models, "competitions": competitions}[
-            service.split("/")[-1].split(".")[0]
-        ]
-        body = json.loads(request.body)
-        assert getattr(types, f"Api{method}Request").from_dict(body).to_dict() == body
 
 
 def test_what_is_not_listed_can_be_left_out_as_the_message_says(kaggle: FakeKaggle, fetch) -> None:

@@ -80,8 +80,7 @@ def test_a_key_of_a_kaggle_json_comes_from_the_environment_too(filled: FakeKaggl
 def test_kaggles_own_sign_in_never_happens_and_a_home_is_not_needed(filled: FakeKaggle, step, tmp_path: Path) -> None:
     """Importing kaggle signs in, or ends the process; it also makes a folder at home."""
     (trap := tmp_path / "trap").mkdir()
-    for name in ("kaggle", "kagglesdk"):
-        (trap / f"{name}.py").write_text("raise SystemExit('kaggle was imported')\n", "utf-8")
+    (trap / "kaggle.py").write_text("raise SystemExit('kaggle was imported')\n", "utf-8")
     pod = step(DATASET)
     # A home below a file can be written by nobody, root included.
     done = pod.run({"PYTHONPATH": str(trap), "HOME": "/dev/null/home", "KAGGLE_CONFIG_DIR": "/dev/null/config"})

@@ -1,8 +1,8 @@
 """Kaggle's API, for the container half: which requests list and download something, and what their answers mean.
 
-Services, methods and fields are those of kagglesdk 0.1.38, the library under Kaggle's own client; the tests hold them
-against it. It is not used itself: it has no timeouts, takes credentials from the home folder unasked, cannot go on with half
-an archive, and would add half a second to each start.
+Requests and answers are those of kagglesdk, the library under Kaggle's own client. Its transport is not used: it has no
+timeouts, takes credentials from the home folder unasked, and reads whole archives without a way to go on. What Kaggle's
+client itself does at import (it signs in, and ends the process where it cannot) never happens here.
 """
 
 from __future__ import annotations
@@ -12,89 +12,27 @@ import json
 from collections.abc import Iterator
 from http import HTTPStatus
 from http.client import HTTPException
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import attrs
 
 from tunewright import ExitCode, FetchError
-from tunewright.environment import user_variable
 from tunewright_kaggle.uri import KaggleCompetition, KaggleDataset, KaggleHandle, KaggleModel
 from tunewright_launcher.http import Answered, Headers, Http, HttpRequest, refusal
 
-# Kaggle's own client can be told another place with KAGGLE_API_ENVIRONMENT, so this can be, too.
-_PLACES = {
-    "PROD": "https://api.kaggle.com",
-    "QA": "https://qa.kaggle.com/api",
-    "LOCALHOST": "http://localhost/api",
-    "TEST": "http://localhost:7777/api",
-}
-_FRAMEWORKS = (
-    *("TENSOR_FLOW_1", "TENSOR_FLOW_2", "TF_LITE", "TF_JS", "PY_TORCH", "JAX", "FLAX", "PAX", "MAX_TEXT", "GEMMA_CPP"),
-    *(
-        "GGML",
-        "GGUF",
-        "CORAL",
-        "SCIKIT_LEARN",
-        "MXNET",
-        "ONNX",
-        "KERAS",
-        "TRANSFORMERS",
-        "API",
-        "OTHER",
-        "TENSOR_RT_LLM",
-    ),
-    *("TRITON", "VLLM"),
-)
+if TYPE_CHECKING:
+    from kagglesdk.kaggle_object import KaggleObject
+    from kagglesdk.models.types.model_enums import ModelFramework
+
 _PAGE = 200
 _LONGEST_ANSWER = 64 << 20
 _LONGEST_MESSAGE = 200
 
-Fields = dict[str, object]
 
+class _Page(Protocol):
+    """What the answers to a listing have in common, besides their files."""
 
-@attrs.frozen
-class _Service:
-    """How a kind of handle is asked for.
-
-    Attributes:
-        name: the service.
-        listing: the method that lists files.
-        files: the field of its answer that has them.
-        size: the field of a file that has its bytes.
-        download: the method that leads to the archive.
-        newest: the method that tells the newest version.
-        version: the field of its answer that does.
-    """
-
-    name: str
-    listing: str
-    files: str
-    size: str
-    download: str
-    newest: str = ""
-    version: str = ""
-
-
-_DATASETS = _Service(
-    "datasets.DatasetApiService",
-    "ListDatasetFiles",
-    "datasetFiles",
-    "totalBytes",
-    "DownloadDataset",
-    "GetDataset",
-    "currentVersionNumber",
-)
-_MODELS = _Service(
-    "models.ModelApiService",
-    "ListModelInstanceVersionFiles",
-    "files",
-    "size",
-    "DownloadModelInstanceVersion",
-    "GetModelInstance",
-    "versionNumber",
-)
-_COMPETITIONS = _Service(
-    "competitions.CompetitionApiService", "ListDataFiles", "files", "totalBytes", "DownloadDataFiles"
-)
+    next_page_token: str | None
 
 
 @attrs.frozen(kw_only=True)
@@ -143,14 +81,28 @@ class Api:
         """
         if isinstance(handle, KaggleCompetition) or handle.version is not None:
             return handle
-        service, _ = _of(handle)
         try:
-            version = self._ask(handle, service.newest).get(service.version)
+            version = self._newest(handle)
         except FetchError as error:
             if error.code is not ExitCode.NOT_FOUND:
                 raise
             return handle  # whether there is such a thing is said by the listing
-        return attrs.evolve(handle, version=version) if isinstance(version, int) and version > 0 else handle
+        return attrs.evolve(handle, version=version or None)
+
+    def _newest(self, handle: KaggleDataset | KaggleModel) -> int | None:
+        if isinstance(handle, KaggleDataset):
+            from kagglesdk.datasets.types.dataset_api_service import ApiDataset, ApiGetDatasetRequest
+
+            asked = ApiGetDatasetRequest()
+            asked.owner_slug, asked.dataset_slug = handle.owner, handle.name
+            dataset = self._ask(handle, "datasets.DatasetApiService/GetDataset", asked, ApiDataset)
+            return cast("int | None", dataset.current_version_number)
+        from kagglesdk.models.types.model_api_service import ApiGetModelInstanceRequest, ApiModelInstance
+
+        wanted = ApiGetModelInstanceRequest()
+        _name_variation(wanted, handle)
+        instance = self._ask(handle, "models.ModelApiService/GetModelInstance", wanted, ApiModelInstance)
+        return cast("int | None", instance.version_number)
 
     def files(self, handle: KaggleHandle) -> Iterator[File]:
         """What is listed; page by page.
@@ -158,38 +110,78 @@ class Api:
         Raises:
             FetchError: NOT_FOUND, NO_PERMISSION, UNAVAILABLE.
         """
-        service, _ = _of(handle)
-        seen: set[object] = set()
-        page: Fields = {"pageSize": _PAGE}
-        while True:
-            answer = self._ask(handle, service.listing, page)
-            if said := answer.get("errorMessage"):
-                raise _unreadable(handle, _short(said))
-            listed = answer.get(service.files, [])
-            if not isinstance(listed, list):
-                raise _unreadable(handle, f"its {service.files} are no list")
-            for file in listed:
-                yield _file(handle, file, service.size)
-            token = answer.get("nextPageToken")
+        seen: set[str] = set()
+        token = ""
+        while token not in seen:
+            seen.add(token)
+            page, files = self._page(handle, token or None)
+            yield from files
+            token = page.next_page_token or ""
             if not token:
                 return
-            if not isinstance(token, str) or token in seen:
-                raise _unreadable(handle, "its pages have no end")
-            seen.add(token)
-            page = {"pageSize": _PAGE, "pageToken": token}
+        raise _unreadable(handle, "its pages have no end")
+
+    def _page(self, handle: KaggleHandle, token: str | None) -> tuple[_Page, list[File]]:
+        if isinstance(handle, KaggleDataset):
+            from kagglesdk.datasets.types import dataset_api_service as datasets
+
+            asked = datasets.ApiListDatasetFilesRequest()
+            asked.owner_slug, asked.dataset_slug = handle.owner, handle.name
+            asked.dataset_version_number = handle.version
+            asked.page_token, asked.page_size = token, _PAGE
+            method = "datasets.DatasetApiService/ListDatasetFiles"
+            listed = self._ask(handle, method, asked, datasets.ApiListDatasetFilesResponse)
+            if listed.error_message:
+                raise _unreadable(handle, _short(listed.error_message))
+            return listed, [_file(handle, f.name, f.total_bytes) for f in listed.dataset_files]
+        if isinstance(handle, KaggleModel):
+            from kagglesdk.models.types import model_api_service as models
+
+            wanted = models.ApiListModelInstanceVersionFilesRequest()
+            _name_variation(wanted, handle)
+            wanted.version_number = handle.version
+            wanted.page_token, wanted.page_size = token, _PAGE
+            method = "models.ModelApiService/ListModelInstanceVersionFiles"
+            page = self._ask(handle, method, wanted, models.ApiListModelInstanceVersionFilesResponse)
+            return page, [_file(handle, f.name, f.size) for f in page.files]
+        from kagglesdk.competitions.types import competition_api_service as competitions
+
+        data = competitions.ApiListDataFilesRequest()
+        data.competition_name, data.page_token, data.page_size = handle.name, token, _PAGE
+        method = "competitions.CompetitionApiService/ListDataFiles"
+        answer = self._ask(handle, method, data, competitions.ApiListDataFilesResponse)
+        return answer, [_file(handle, f.name, f.total_bytes) for f in answer.files]
 
     def archive(self, handle: KaggleHandle) -> HttpRequest:
         """The request for everything in one archive: a zip, or for models a tar."""
-        return self._request(handle, _of(handle)[0].download, {})
+        if isinstance(handle, KaggleDataset):
+            from kagglesdk.datasets.types.dataset_api_service import ApiDownloadDatasetRequest
 
-    def _request(self, handle: KaggleHandle, method: str, more: Fields) -> HttpRequest:
-        service, names = _of(handle)
+            asked = ApiDownloadDatasetRequest()
+            asked.owner_slug, asked.dataset_slug = handle.owner, handle.name
+            asked.dataset_version_number = handle.version
+            return self._request("datasets.DatasetApiService/DownloadDataset", asked)
+        if isinstance(handle, KaggleModel):
+            from kagglesdk.models.types.model_api_service import ApiDownloadModelInstanceVersionRequest
+
+            wanted = ApiDownloadModelInstanceVersionRequest()
+            _name_variation(wanted, handle)
+            wanted.version_number = handle.version
+            return self._request("models.ModelApiService/DownloadModelInstanceVersion", wanted)
+        from kagglesdk.competitions.types.competition_api_service import ApiDownloadDataFilesRequest
+
+        data = ApiDownloadDataFilesRequest()
+        data.competition_name = handle.name
+        return self._request("competitions.CompetitionApiService/DownloadDataFiles", data)
+
+    def _request(self, method: str, asked: KaggleObject) -> HttpRequest:
         headers = {"Content-Type": "application/json", "User-Agent": "tunewright", **self.account.headers}
-        body = json.dumps({**names, **more}).encode()
-        return HttpRequest(method="POST", url=f"{_base()}/v1/{service.name}/{method}", headers=headers, body=body)
+        return HttpRequest(method="POST", url=f"{_base()}/v1/{method}", headers=headers, body=asked.to_json().encode())
 
-    def _ask(self, handle: KaggleHandle, method: str, more: Fields | None = None) -> Fields:
-        response, _ = self.http.send(self._request(handle, method, more or {}))
+    def _ask(
+        self, handle: KaggleHandle, method: str, asked: KaggleObject, answer: type[Any]
+    ) -> Any:  # kagglesdk has no types
+        response, _ = self.http.send(self._request(method, asked))
         try:
             body = response.read(_LONGEST_ANSWER)
         except (HTTPException, OSError) as error:
@@ -200,14 +192,11 @@ class Api:
             raise refused(handle, response, body)
         try:
             fields = json.loads(body)
-        except ValueError as error:
-            raise _unreadable(handle, "it is no JSON") from error
-        if not isinstance(fields, dict):
-            raise _unreadable(handle, "it is no JSON object")
-        code = fields.get("code")
-        if isinstance(code, int) and code >= HTTPStatus.BAD_REQUEST:  # kagglesdk takes such an answer for an error, too
-            raise refused(handle, _Answered(code, "in its body", response.headers), body)
-        return fields
+            if fields.get("code", 0) >= HTTPStatus.BAD_REQUEST:  # kagglesdk takes such an answer for an error, too
+                raise refused(handle, _Answered(int(fields["code"]), "in its body", response.headers), body)
+            return answer.from_dict(fields)
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            raise _unreadable(handle, type(error).__name__) from error
 
 
 @attrs.define
@@ -258,39 +247,36 @@ def _unreadable(handle: KaggleHandle, why: str) -> FetchError:
     return FetchError(cause, remedy="It is tried again.", code=ExitCode.TRY_AGAIN)
 
 
-def _file(handle: KaggleHandle, fields: object, size_field: str) -> File:
-    name, size = (fields.get("name"), fields.get(size_field, 0)) if isinstance(fields, dict) else (None, None)
+def _file(handle: KaggleHandle, name: object, size: object) -> File:
     if not isinstance(name, str) or not name or not isinstance(size, int) or size < 0:
         raise _unreadable(handle, f"it lists a file {name!r:.100} of {size!r:.100} bytes")
     return File(path=name, size=size)
 
 
 def _base() -> str:
-    environment = user_variable("KAGGLE_API_ENVIRONMENT") or "PROD"
-    if environment not in _PLACES:
-        cause = f"KAGGLE_API_ENVIRONMENT is {environment!r}, which is none of {', '.join(_PLACES)}."
-        raise FetchError(cause, remedy="Correct it in init_env.", code=ExitCode.USAGE)
-    return _PLACES[environment]
+    """Where the API is: Kaggle's own client can be told another place with KAGGLE_API_ENVIRONMENT, so this can be, too."""
+    from kagglesdk.kaggle_env import KaggleEnv, get_endpoint, get_env
+
+    try:
+        environment = get_env()
+    except Exception as error:  # it raises no other class
+        raise FetchError(str(error), remedy="Correct it in init_env.", code=ExitCode.USAGE) from error
+    # As kagglesdk's KaggleHttpClient has it: only the real service's name stands for its API alone.
+    return f"{get_endpoint(environment)}{'' if environment is KaggleEnv.PROD else '/api'}"
 
 
-def _of(handle: KaggleHandle) -> tuple[_Service, Fields]:
-    """How it is asked for, and the fields that name it."""
-    match handle:
-        case KaggleDataset():
-            version = {"datasetVersionNumber": handle.version} if handle.version else {}
-            return _DATASETS, {"ownerSlug": handle.owner, "datasetSlug": handle.name, **version}
-        case KaggleModel():
-            version = {"versionNumber": handle.version} if handle.version else {}
-            names = {"ownerSlug": handle.owner, "modelSlug": handle.name, "instanceSlug": handle.variation}
-            return _MODELS, {**names, "framework": _framework(handle), **version}
-        case KaggleCompetition():
-            return _COMPETITIONS, {"competitionName": handle.name}
+def _name_variation(request: KaggleObject, handle: KaggleModel) -> None:
+    request.owner_slug, request.model_slug, request.instance_slug = handle.owner, handle.name, handle.variation
+    request.framework = _framework(handle)
 
 
-def _framework(handle: KaggleModel) -> str:
-    names = {name.replace("_", "").lower(): name for name in _FRAMEWORKS}
+def _framework(handle: KaggleModel) -> ModelFramework:
+    from kagglesdk.models.types.model_enums import ModelFramework
+
+    names = {f.name.removeprefix("MODEL_FRAMEWORK_").replace("_", "").lower(): f for f in ModelFramework}
     found = names.get(handle.framework.replace("-", "").replace("_", "").lower())
     if found is None:
+        remedy = f"Write one of {', '.join(sorted(set(names) - {'unspecified'}))}."
         cause = f"{handle.uri} names the framework {handle.framework!r}, which Kaggle does not have."
-        raise FetchError(cause, remedy=f"Write one of {', '.join(sorted(names))}.", code=ExitCode.USAGE)
-    return f"MODEL_FRAMEWORK_{found}"
+        raise FetchError(cause, remedy=remedy, code=ExitCode.USAGE)
+    return found
