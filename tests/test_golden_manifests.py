@@ -233,6 +233,11 @@ def function(client):
     )
 
 
+def script_with_its_folder(client):
+    folder = HERE / "golden" / "folder"
+    return client.create_job("folder", script="train.py", script_folder=folder, dry_run=True)
+
+
 def script(client):
     return client.create_job(
         "script",
@@ -284,6 +289,7 @@ CASES: list[Callable[[TrainingClient], Manifests]] = [
     plugin_that_is_installed,
     function,
     script,
+    script_with_its_folder,
     image_with_command,
     image_alone,
 ]

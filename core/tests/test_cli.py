@@ -290,6 +290,10 @@ def test_a_job_file_may_hold_code(tunewright: Run, backend, tmp_path: Path) -> N
     _, out, _ = tunewright("train", "deep/job.yaml", "--dry-run", "--json")
     assert json.loads(out)["files"]["train.py"] == "print(1)"
     assert json.loads(out)["containers"][-1]["command"][-2:] == ["--lr", "0.1"]
+    with (tmp_path / "deep" / "job.yaml").open("a") as file:
+        file.write("script_folder: .\n")
+    _, out, _ = tunewright("train", "deep/job.yaml", "--dry-run", "--json")
+    assert json.loads(out)["files"]["code/train.py"] == "print(1)"
     (tmp_path / "image.yaml").write_text("backend: memory\nbase_image: image:1\ncommand: [./start]\n")
     _, out, _ = tunewright("train", "image.yaml", "--dry-run", "--json")
     assert json.loads(out)["containers"][-1]["command"][-1] == "./start"

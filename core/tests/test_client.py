@@ -137,6 +137,7 @@ def script(folder) -> str:
         ({"script": True, "packages_to_install": "einops"}, r"packages_to_install='einops': must be a list"),
         ({"script": True, "pip_index_url": " "}, "pip_index_url=' ': must be text"),
         ({"script": "missing.py"}, "script='missing.py': cannot be read"),
+        ({"base_image": "a:1", "script_folder": "."}, "script_folder: is shipped with a script, and there is none"),
         ({"base_image": ""}, "image='': is not an image reference"),
         ({"train_func": lambda: None}, "train_func='<lambda>': is not a plain function"),
     ],

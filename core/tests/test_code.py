@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tunewright import RequestError
-from tunewright.code import FUNCTION_FILE, PARAMETERS_FILE, RUNNER_FILE, function_files, script_files
+from tunewright.code import FUNCTION_FILE, PARAMETERS_FILE, RUNNER_FILE, folder_files, function_files, script_files
 
 OUTER = 3
 
@@ -312,3 +312,48 @@ def test_what_is_no_script_is_refused(tmp_path: Path) -> None:
             script_files(bad)
     with pytest.raises(RequestError, match=r"script=3: is not a path"):
         script_files(3)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("train.py", "pkg/run.py", "pkg/ü und.txt", ".git/config", "pkg/__pycache__/run.pyc", "a/.hidden/x"):
+        file = tmp_path / "code" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(name, "utf-8")
+    return tmp_path / "code"
+
+
+def test_a_script_is_shipped_with_what_lies_in_its_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = {f"code/{name}": name for name in ("train.py", "pkg/run.py", "pkg/ü und.txt")}
+    monkeypatch.chdir(folder.parent)
+    for script in ("train.py", "code/train.py", folder / "train.py"):
+        assert folder_files(script, folder) == folder_files(script, "code") == expected
+        assert next(iter(folder_files(script, folder))) == "code/train.py"
+    assert next(iter(folder_files("pkg/run.py", folder))) == "code/pkg/run.py"
+
+
+@pytest.mark.parametrize(
+    ("script", "says"),
+    [
+        ("other.py", "script='other.py': is not in script_folder"),
+        ("../outside.py", "is not in script_folder"),
+        (".git/config", "is not in script_folder"),
+    ],
+)
+def test_a_script_that_does_not_lie_in_its_folder_is_refused(folder: Path, script: str, says: str) -> None:
+    (folder.parent / "outside.py").touch()
+    with pytest.raises(RequestError, match=says):
+        folder_files(script, folder)
+
+
+def test_a_folder_that_cannot_travel_is_refused(folder: Path) -> None:
+    for bad in (folder / "train.py", folder / "missing", 3):
+        with pytest.raises(RequestError, match=r"script_folder=.*: is not a folder"):
+            folder_files("train.py", bad)  # type: ignore[arg-type]
+    (folder / "data.bin").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(RequestError, match=r"script_folder='.*data.bin': cannot be read.*Only text can travel"):
+        folder_files("train.py", folder)
+    with (folder / "data.bin").open("wb") as file:
+        file.truncate(5 << 20)
+    with pytest.raises(RequestError, match=r"script_folder=.*: has more than 4 MiB"):
+        folder_files("train.py", folder)

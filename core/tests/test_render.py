@@ -421,6 +421,8 @@ OTHER = ContainerSpec(name="other", image="i:1")
         ),
         ({"volumes": (Volume(name="tmp", source=EmptyDir()),)}, "'tmp': is the name of two volumes"),
         ({"files": {"my script.py": ""}}, "'my script.py': is not a name that a ConfigMap takes"),
+        ({"files": {"code/../x": ""}}, "'code/../x': is not a name that a ConfigMap takes"),
+        ({"files": {f"code/{'x' * 250}": ""}}, "is not a name that a ConfigMap takes"),
         ({"files": {"big.py": "x" * 1_050_000}}, "1,050,000 bytes"),
         ({"labels": {"kueue.x-k8s.io/queue-name": "q"}}, "Give queue="),
         ({"labels": {"app.kubernetes.io/managed-by": "me"}}, "is set by Tunewright"),

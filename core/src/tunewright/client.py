@@ -12,7 +12,7 @@ from tunewright import compat, sources
 from tunewright._validate import texts
 from tunewright.assemble import assemble
 from tunewright.backends import BackendOptions, JobPod, JobStatus
-from tunewright.code import function_files, script_files
+from tunewright.code import folder_files, function_files, script_files
 from tunewright.errors import RequestError
 from tunewright.events import Json
 from tunewright.job import Job
@@ -81,6 +81,7 @@ class CodeOptions(JobOptions, total=False):
 
     train_func: Callable[..., object]
     script: str | Path
+    script_folder: str | Path
     output: str
     base_image: str
     command: Collection[str]
@@ -162,8 +163,9 @@ class TrainingClient:
             name: the job's name; generated if left out.
             dry_run: return the manifests instead of creating anything.
             options: one of `train_func` (a function; `parameters` are its arguments), `script` (a Python file; `args` are
-                its arguments) or `base_image` alone (with `command` and `args`, or its own entry point); `base_image`
-                beside the others is the image that they run in; `packages_to_install` and `pip_index_url`; and the
+                its arguments, and `script_folder` the folder that is shipped with it) or `base_image` alone (with
+                `command` and `args`, or its own entry point); `base_image` beside the others is the image that they run
+                in; `packages_to_install` and `pip_index_url`; and the
                 fields of `tunewright.request.Request`.
 
         Returns, raises: as `train`.
@@ -302,6 +304,7 @@ class TrainingClient:
 def _code(given: dict[str, object]) -> tuple[dict[str, str], tuple[str, ...], tuple[str, ...]]:
     """What a code job runs: files, or a command, and arguments."""
     train_func, script, parameters = (given.pop(k, None) for k in ("train_func", "script", "parameters"))
+    folder = given.pop("script_folder", None)
     command = texts(given.pop("command", None), "command", '["./start", "--fast"]')
     arguments = texts(given.pop("args", None), "args", '["--lr", "1e-3"]')
     if train_func is not None and script is not None:
@@ -309,6 +312,9 @@ def _code(given: dict[str, object]) -> tuple[dict[str, str], tuple[str, ...], tu
     if parameters is not None and train_func is None:
         remedy = "Give args=[…] to a script or an image."
         raise RequestError("are a function's arguments", field="parameters", remedy=remedy)
+    if folder is not None and script is None:
+        remedy = "Give script=, the file in it that is started."
+        raise RequestError("is shipped with a script, and there is none", field="script_folder", remedy=remedy)
     if command and (train_func is not None or script is not None):
         remedy = "Leave it out, or give base_image= alone."
         raise RequestError("is for an image that starts itself", field="command", remedy=remedy)
@@ -318,7 +324,8 @@ def _code(given: dict[str, object]) -> tuple[dict[str, str], tuple[str, ...], tu
             raise RequestError("are a script's or an image's arguments", field="args", remedy=remedy)
         return function_files(train_func, parameters), (), ()  # type: ignore[arg-type]
     if script is not None:
-        return script_files(script), (), arguments  # type: ignore[arg-type]
+        files = script_files(script) if folder is None else folder_files(script, folder)  # type: ignore[arg-type]
+        return files, (), arguments
     if given.get("base_image") is None:
         remedy = "Give train_func=, script= or base_image=."
         raise RequestError("there is nothing to run", field="create_job()", remedy=remedy)

@@ -18,6 +18,10 @@ from tunewright.secret import refuse_literal_tokens
 FUNCTION_FILE = "train_func.py"
 PARAMETERS_FILE = "parameters.json"
 RUNNER_FILE = "run.py"
+CODE_FOLDER = "code"
+"""Where a script lies with its folder, so that no file of it can take the place of one of ours."""
+
+_FOLDER_BYTES = 4 << 20
 
 # The body of a class reads the module's names and its own with the same instruction.
 _READS, _WRITES = ("LOAD_GLOBAL", "LOAD_NAME"), ("STORE_NAME",)
@@ -72,6 +76,47 @@ def script_files(script: str | Path) -> dict[str, str]:
         return {name: path.read_text("utf-8")}
     except (OSError, UnicodeDecodeError, ValueError) as error:
         raise RequestError(f"cannot be read: {error}", field="script", value=str(script), remedy=remedy) from error
+
+
+def folder_files(script: str | Path, folder: str | Path) -> dict[str, str]:
+    """The files for `create_job(script=…, script_folder=…)`: the script first, and everything that lies in the folder.
+
+    What begins with a dot, and `__pycache__`, stays behind.
+
+    Args:
+        script: path of the script, relative to the folder or to the working directory.
+        folder: its files travel with the script.
+
+    Raises:
+        RequestError: the script is not in the folder, or something in it cannot travel as text.
+    """
+    remedy = "Give the folder that holds the script and the modules that it imports."
+    root = Path(folder) if isinstance(folder, str | Path) else Path()
+    if not isinstance(folder, str | Path) or not root.is_dir():
+        raise RequestError("is not a folder", field="script_folder", value=folder, remedy=remedy)
+    found = {path.relative_to(root).as_posix(): path for path in sorted(root.rglob("*")) if path.is_file()}
+    shipped = {name: path for name, path in found.items() if not any(map(_stays, Path(name).parts))}
+    entry = next(
+        (n for n, p in shipped.items() if p.resolve() in {(root / script).resolve(), Path(script).resolve()}), None
+    )
+    if entry is None:
+        raise RequestError("is not in script_folder", field="script", value=str(script), remedy=remedy)
+    if sum(path.stat().st_size for path in shipped.values()) > _FOLDER_BYTES:
+        problem = f"has more than {_FOLDER_BYTES >> 20} MiB, and is to hold code"
+        raise RequestError(problem, field="script_folder", value=str(folder), remedy="Put data into a dataset.")
+    return {f"{CODE_FOLDER}/{name}": _text(shipped[name]) for name in (entry, *(n for n in shipped if n != entry))}
+
+
+def _stays(part: str) -> bool:
+    return part.startswith(".") or part == "__pycache__"
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        remedy = "Only text can travel: leave the file out of the folder, or put it into the image or a dataset."
+        raise RequestError(f"cannot be read: {error}", field="script_folder", value=str(path), remedy=remedy) from error
 
 
 def _as_json(parameters: Mapping[str, Json] | None) -> str:

@@ -241,7 +241,8 @@ class JobPlan:
         num_procs_per_worker: ranks in each pod.
         self_starting: the image starts itself and reads MASTER_ADDR, RANK and WORLD_SIZE; there is no torchrun.
         elastic: least and most workers, where their number may change.
-        files: the job's configuration, file name → text; the containers find it in `$(TUNEWRIGHT_CONFIG)`.
+        files: the job's configuration, file name → text, with "/" for one in a folder; the containers find it in
+            `$(TUNEWRIGHT_CONFIG)`.
         volumes: what `mounts` refer to.
         labels: for the job and its pods.
         annotations: for the job and its pods.

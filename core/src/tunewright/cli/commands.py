@@ -92,8 +92,9 @@ def train(
     start: Callable[..., Job | Manifests] = client.create_job if jobfile.is_code(keywords) else client.train
     if start == client.train:
         keywords["base_folder"] = folder
-    elif isinstance(script := keywords.get("script"), str):
-        keywords["script"] = folder / script
+    for key in ("script", "script_folder"):
+        if isinstance(path := keywords.get(key), str):
+            keywords[key] = folder / path
     try:
         created = start(dry_run=dry_run, **keywords)
     except AlreadySucceeded as done:

@@ -27,6 +27,7 @@ from pathlib import Path
 
 import attrs
 
+from tunewright._convert import to_tuple
 from tunewright.backends.local.spec import FILES, JOB, Spec
 from tunewright.errors import JobError
 from tunewright.events import Json
@@ -156,7 +157,9 @@ class JobFolder:
 
     def _keep(self, documents: Manifests, created: float) -> None:
         for name, text in documents.of_kind(FILES)[0]["data"].items():  # type: ignore[union-attr]
-            (self.path / "config" / name).write_text(str(text), "utf-8")
+            file = self.path / "config" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(str(text), "utf-8")
         write_atomically(self.path / "job.json", dumps({"created": created, "documents": list(documents)}))
 
     def keep_secrets(self, secrets: Mapping[str, Mapping[str, str]]) -> None:

@@ -9,6 +9,7 @@ from collections import Counter
 from tunewright.backends.pytorchjob import names
 from tunewright.errors import RequestError
 from tunewright.specs import JobPlan
+from tunewright.uris import path_problem
 from tunewright.wire import did_you_mean
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -47,8 +48,8 @@ def _check_containers(plan: JobPlan) -> None:
 
 
 def _check_files(plan: JobPlan) -> None:
-    for name in plan.files:
-        if not _FILE_NAME.fullmatch(name) or name in (".", ".."):
+    for name, key in names.file_keys(plan).items():
+        if not _FILE_NAME.fullmatch(key) or path_problem(name):
             remedy = "Use letters, digits, '-', '_' and '.': the file travels in a ConfigMap."
             raise RequestError("is not a name that a ConfigMap takes", field="script", value=name, remedy=remedy)
     size = sum(len(text.encode()) for text in plan.files.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Mapping
 
 from tunewright.specs import ContainerSpec, JobPlan
@@ -64,6 +65,17 @@ def secret_key(container: ContainerSpec, variable: str) -> str:
 def claim_name(job: str, volume: str) -> str:
     """The claim that is made for a volume of the plan."""
     return f"{job}-{volume}"
+
+
+def file_key(name: str) -> str:
+    """The key under which a ConfigMap has a file of a folder: a key takes neither "/" nor letters beyond ASCII."""
+    plain = string.ascii_letters + string.digits + "-."
+    return "".join(c if c in plain else "".join(f"_{byte:02x}" for byte in c.encode()) for c in name)
+
+
+def file_keys(plan: JobPlan) -> dict[str, str]:
+    """Name of each file of the plan → its key in the ConfigMap: the name itself, unless some lie in folders."""
+    return {name: file_key(name) if any("/" in n for n in plan.files) else name for name in plan.files}
 
 
 def object_id(document: Mapping[str, object]) -> str:

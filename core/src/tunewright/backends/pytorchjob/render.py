@@ -119,7 +119,8 @@ def _secret(plan: JobPlan) -> list[Document]:
 
 def _config(plan: JobPlan) -> Document:
     metadata = {"name": names.config_name(plan.name), "labels": names.labels(plan.name)}
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "immutable": True, "data": dict(plan.files)}
+    data = {key: plan.files[name] for name, key in names.file_keys(plan).items()}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "immutable": True, "data": data}
 
 
 def _within(document: Document, namespace: str) -> Document:

@@ -39,7 +39,7 @@ def pod_volumes(plan: JobPlan, groups: Groups) -> list[Document]:
         RequestError: two of them have the same name.
     """
     own: list[Document] = [
-        {"name": "config", "configMap": {"name": names.config_name(plan.name)}},
+        {"name": "config", "configMap": {"name": names.config_name(plan.name), **_items(plan)}},
         {"name": "run", "emptyDir": {}},
         {"name": "tmp", "emptyDir": {}},
         # Counted as the container's memory, whose limit is its size. The runtime's default of 64 MiB is too little
@@ -138,6 +138,12 @@ def _volume(plan: JobPlan, name: str, group: tuple[Volume, ...]) -> Document:
     assert isinstance(source, specs.EmptyDir)  # noqa: S101 - for the type checker: claims are above
     given = {"medium": source.medium, "sizeLimit": source.size_limit}
     return {"name": name, "emptyDir": {k: v for k, v in given.items() if v}}
+
+
+def _items(plan: JobPlan) -> Document:
+    """Which key becomes which file, where the keys are not the files' names."""
+    items = [{"key": key, "path": name} for name, key in names.file_keys(plan).items()]
+    return {"items": items} if any(item["key"] != item["path"] for item in items) else {}
 
 
 def _claim_spec(size: str, storage_class: str | None, modes: tuple[str, ...]) -> Document:
