@@ -12,8 +12,9 @@ from tests.servers.faulty import Answer, Fault, FaultyServer, FileServer, Reques
 from tunewright.environment import FetchLimits
 from tunewright.errors import ExitCode, FetchError, SourceChanged
 from tunewright.snapshots import Digest, Entry
+from tunewright_launcher.answers import retry_after
 from tunewright_launcher.engine import fetch_snapshot, range_length
-from tunewright_launcher.http import Http, HttpRequest, HttpSnapshot, retry_after
+from tunewright_launcher.http import Http, HttpRequest, HttpSnapshot
 from tunewright_launcher.journal import Journal
 
 MIB = 1 << 20

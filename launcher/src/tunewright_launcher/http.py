@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import email.utils
 import http.client
 import re
 import ssl
 import threading
-import time
 import urllib.request
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
-from typing import Protocol, cast
+from typing import cast
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 import attrs
@@ -27,21 +25,15 @@ from tunewright._convert import to_dict
 from tunewright.environment import FetchLimits
 from tunewright.errors import ExitCode, FetchError, SourceChanged
 from tunewright.snapshots import Digest, Entry, Reader, Snapshot
+from tunewright_launcher.answers import Headers, broke_off, refusal, shown, size_of, unavailable
 from tunewright_launcher.connection import Connection, Response
 
 _MOVED = (301, 302, 303, 307, 308)
-_BUSY = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
-_DENIED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
-_GONE = (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
-_CHANGED = (HTTPStatus.PRECONDITION_FAILED, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
 _MOST_REDIRECTS = 5
 _LONGEST_MESSAGE = 64 << 10
 _URL = re.compile(r"(https?://[^/?#]+)([^#]*)")
 # What may go on to another host than the one it was meant for.
 _GENERAL = ("range", "accept", "accept-encoding", "user-agent")
-
-Headers = http.client.HTTPMessage
-"""Of an answer: `get` and `in` do not mind upper and lower case."""
 
 
 @attrs.frozen(kw_only=True)
@@ -99,6 +91,31 @@ class Http:
         raise FetchError(
             f"{shown(request.url)} redirects without end.", remedy="Check the endpoint.", code=ExitCode.BAD_DATA
         )
+
+    def ask(self, request: HttpRequest, longest: int) -> tuple[Response, bytes]:
+        """The answer, whatever its status, with the whole of its short body.
+
+        Args:
+            request: what is asked.
+            longest: bytes of the body that are taken.
+
+        Raises:
+            FetchError: as `send`; TRY_AGAIN where the body breaks off; BAD_DATA where it is longer.
+        """
+        response, url = self.send(request)
+        try:
+            body = response.read(longest)
+            left = response.length
+        except (http.client.HTTPException, OSError) as error:
+            raise broke_off(url, str(error) or type(error).__name__) from error
+        finally:
+            self.close_unread(response)
+        if left and len(body) < longest:
+            raise broke_off(url, f"{left} bytes are missing")
+        if left or len(body) == longest:
+            cause = f"{shown(url)} has answered with more than {longest} bytes."
+            raise FetchError(cause, remedy="Check the endpoint.", code=ExitCode.BAD_DATA)
+        return response, body
 
     def close_unread(self, response: http.client.HTTPResponse) -> None:
         """Close a connection whose answer was not read to its end: the rest of it would be taken for the next one's."""
@@ -283,76 +300,13 @@ class _Body:
             # As much as one read of the socket gives: `readinto` would fill the buffer, however long a drip takes.
             count = self._response.readinto1(buffer[: self._left]) if self._left else 0
         except (http.client.HTTPException, OSError) as error:
-            raise _broke_off(self._url, str(error) or type(error).__name__) from error
+            raise broke_off(self._url, str(error) or type(error).__name__) from error
         if not count and self._left:
-            raise _broke_off(self._url, f"{self._left} bytes are missing")
+            raise broke_off(self._url, f"{self._left} bytes are missing")
         self._left -= count
         if not self._left and not self._response.isclosed():
             self._response.readinto(bytearray(1))  # its end is read, so the connection can be used again
         return count
-
-
-class Answered(Protocol):
-    """What says how a request was answered; `http.client.HTTPResponse` has it."""
-
-    status: int
-    reason: str
-    headers: Headers
-
-
-def refusal(what: str, response: Answered) -> FetchError:
-    """What the status of an answer means.
-
-    Args:
-        what: what was asked for, without secrets.
-        response: the answer.
-    """
-    said = f"{what} was answered with {response.status} {response.reason}."
-    wait = retry_after(response.headers)
-    if response.status in _CHANGED:
-        return SourceChanged(f"{said} It has changed since it was listed.")
-    if response.status in _DENIED:
-        remedy = "Give a credential that may read it."
-        return FetchError(said, remedy=remedy, code=ExitCode.NO_PERMISSION)
-    if response.status in _GONE:
-        return FetchError(said, remedy="Check the URI.", code=ExitCode.NOT_FOUND)
-    if response.status in _BUSY:
-        return FetchError(said, remedy="It is tried again.", code=ExitCode.TRY_AGAIN, retry_after=wait)
-    if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        remedy = "If this stays, tell who runs the server."
-        return FetchError(said, remedy=remedy, code=ExitCode.UNAVAILABLE, retry_after=wait)
-    return FetchError(said, remedy="Check the URI and the endpoint.", code=ExitCode.BAD_DATA)
-
-
-def unavailable(url: str, error: Exception) -> FetchError:
-    """What it means that there is no answer."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        cause = f"The certificate of {shown(url)} is not trusted: {error.verify_message}."
-        remedy = "Mount your authority's certificates and name the file in init_env: SSL_CERT_FILE."
-        return FetchError(cause, remedy=remedy, code=ExitCode.USAGE)
-    cause = f"{shown(url)} gives no answer: {error or type(error).__name__}."
-    return FetchError(
-        cause, remedy="Look whether it can be reached from where the step runs.", code=ExitCode.UNAVAILABLE
-    )
-
-
-def retry_after(headers: Headers) -> float | None:
-    """Seconds of a Retry-After header: a number, or a date; see RFC 9110, 10.2.3."""
-    value = headers.get("Retry-After")
-    if value is None:
-        return None
-    if value.strip().isdecimal():
-        return float(value)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return None
-
-
-def shown(url: str) -> str:
-    """A URL for messages: without its query, which may hold a signature, and without a user."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _redirected(request: HttpRequest, location: str, status: int) -> HttpRequest:
@@ -375,19 +329,6 @@ def _proxy_headers(proxy: SplitResult) -> dict[str, str]:
     return {"Proxy-Authorization": f"Basic {base64.b64encode(user.encode()).decode()}"}
 
 
-def size_of(response: http.client.HTTPResponse) -> int | None:
-    """Bytes of the whole file, as far as the answer to a request for it, or for a range of it, tells."""
-    if response.status == HTTPStatus.PARTIAL_CONTENT:
-        total = (response.getheader("Content-Range") or "").rpartition("/")[2]
-        return int(total) if total.isdecimal() else None
-    length = response.getheader("Content-Length") or ""
-    return int(length) if length.isdecimal() else None
-
-
 def _skip(response: http.client.HTTPResponse, count: int) -> None:
     while count > 0 and (skipped := response.read(min(count, 1 << 20))):
         count -= len(skipped)
-
-
-def _broke_off(url: str, why: str) -> FetchError:
-    return FetchError(f"{shown(url)} broke off: {why}.", remedy="It is tried again.", code=ExitCode.TRY_AGAIN)

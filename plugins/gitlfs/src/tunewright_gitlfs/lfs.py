@@ -21,7 +21,8 @@ import attrs
 from tunewright import ExitCode, FetchError
 from tunewright_gitlfs.origin import LfsApi, Origin
 from tunewright_gitlfs.pointers import Pointer
-from tunewright_launcher.http import Headers, Http, HttpRequest, refusal, retry_after, shown
+from tunewright_launcher.answers import Headers, refusal, retry_after, shown
+from tunewright_launcher.http import Http, HttpRequest
 
 BATCH = 100
 _FRESH = 5.0  # seconds for which an action that is refused is not too old
@@ -137,9 +138,8 @@ class Lfs:
             api = self._origin.lfs(refused=refused)
             headers = {**api.headers, "Accept": _JSON, "Content-Type": _JSON}
             url, body = f"{api.url}/objects/batch", json.dumps(asked).encode()
-            response, _ = self._http.send(HttpRequest(url=url, headers=headers, method="POST", body=body))
-            text = response.read(_LONGEST_ANSWER)
-            self._http.close_unread(response)
+            asking = HttpRequest(url=url, headers=headers, method="POST", body=body)
+            response, text = self._http.ask(asking, _LONGEST_ANSWER)
             if response.status != HTTPStatus.UNAUTHORIZED:
                 break
         if response.status != HTTPStatus.OK:

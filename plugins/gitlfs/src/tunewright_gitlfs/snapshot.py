@@ -19,8 +19,9 @@ from tunewright_gitlfs.lfs import BATCH, Action, Batch, Lfs
 from tunewright_gitlfs.origin import Origin
 from tunewright_gitlfs.pointers import LARGEST, Pointer, looks_like_pointer, read_pointer
 from tunewright_gitlfs.repository import Blob, Repository
+from tunewright_launcher.answers import Headers
 from tunewright_launcher.files import check_path
-from tunewright_launcher.http import Headers, Http, HttpRequest, HttpSnapshot
+from tunewright_launcher.http import Http, HttpRequest, HttpSnapshot
 
 _REFUSED = (401, 403, 404, 410)
 

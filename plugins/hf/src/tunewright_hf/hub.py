@@ -12,7 +12,6 @@ the token to whatever host the link to a next page names.
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import os
 import re
@@ -28,7 +27,8 @@ from tunewright import ExitCode, FetchError
 from tunewright.errors import SourceChanged
 from tunewright.snapshots import Digest, Entry, Reader
 from tunewright_hf.sources import HubRepo
-from tunewright_launcher.http import Headers, Http, HttpRequest, HttpSnapshot, refusal, unavailable
+from tunewright_launcher.answers import Headers, refusal
+from tunewright_launcher.http import Http, HttpRequest, HttpSnapshot
 
 ENDPOINT = "https://huggingface.co"
 _LONGEST_ANSWER = 64 << 20
@@ -180,15 +180,7 @@ class Hub:
         return "".join(c if c.isprintable() else " " for c in text)[:_LONGEST_REASON].rstrip(" .")
 
     def _ask(self, url: str) -> tuple[object, Headers]:
-        response, _ = self.http.send(self.request(url))
-        try:
-            body = response.read(_LONGEST_ANSWER)
-            if response.length:
-                raise http.client.IncompleteRead(b"", response.length)
-        except (http.client.HTTPException, OSError) as error:
-            raise unavailable(url, error) from error
-        finally:
-            self.http.close_unread(response)
+        response, body = self.http.ask(self.request(url), _LONGEST_ANSWER)
         if response.status >= HTTPStatus.MULTIPLE_CHOICES:
             raise self.refused(response.status, response.headers, body) or refusal(self.repo.uri, response)
         try:

@@ -17,7 +17,7 @@ from tunewright import ExitCode, FetchError
 from tunewright.outputs import Store
 from tunewright.snapshots import Entry, Snapshot
 from tunewright_hf.hub import Hub, HubSnapshot
-from tunewright_launcher.http import Headers, refusal
+from tunewright_launcher.answers import Headers, refusal
 from tunewright_launcher.outputs import is_there
 
 if TYPE_CHECKING:

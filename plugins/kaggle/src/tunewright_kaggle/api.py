@@ -11,14 +11,14 @@ import base64
 import json
 from collections.abc import Iterator
 from http import HTTPStatus
-from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import attrs
 
 from tunewright import ExitCode, FetchError
 from tunewright_kaggle.uri import KaggleCompetition, KaggleDataset, KaggleHandle, KaggleModel
-from tunewright_launcher.http import Answered, Headers, Http, HttpRequest, refusal
+from tunewright_launcher.answers import Answered, Headers, refusal
+from tunewright_launcher.http import Http, HttpRequest
 
 if TYPE_CHECKING:
     from kagglesdk.kaggle_object import KaggleObject
@@ -181,13 +181,7 @@ class Api:
     def _ask(
         self, handle: KaggleHandle, method: str, asked: KaggleObject, answer: type[Any]
     ) -> Any:  # kagglesdk has no types
-        response, _ = self.http.send(self._request(method, asked))
-        try:
-            body = response.read(_LONGEST_ANSWER)
-        except (HTTPException, OSError) as error:
-            raise _unreadable(handle, type(error).__name__) from error
-        finally:
-            self.http.close_unread(response)
+        response, body = self.http.ask(self._request(method, asked), _LONGEST_ANSWER)
         if response.status >= HTTPStatus.BAD_REQUEST:
             raise refused(handle, response, body)
         try:

@@ -16,8 +16,9 @@ from tunewright.snapshots import Digest, Entry
 from tunewright_kaggle.api import Account, Api, refused
 from tunewright_kaggle.archive import unpack
 from tunewright_kaggle.uri import KaggleCompetition, KaggleHandle
+from tunewright_launcher.answers import Headers, size_of, unavailable
 from tunewright_launcher.files import check_path, hostile
-from tunewright_launcher.http import Headers, HttpRequest, HttpSnapshot, size_of, unavailable
+from tunewright_launcher.http import HttpRequest, HttpSnapshot
 
 ARCHIVE = ".kaggle-archive"
 _DENIED = (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
-from http.client import HTTPException, HTTPMessage
+from http.client import HTTPMessage
 from typing import Any, ClassVar, cast
 from urllib.parse import quote
 
@@ -14,7 +14,7 @@ import attrs
 from tunewright import ExitCode, FetchError
 from tunewright.runner import MARKER
 from tunewright.snapshots import Digest, Entry, Reader
-from tunewright_launcher.http import HttpRequest, HttpSnapshot, size_of, unavailable
+from tunewright_launcher.http import HttpRequest, HttpSnapshot
 from tunewright_s3.bucket import Bucket, Item
 from tunewright_s3.digests import digests_in, parts_of
 from tunewright_s3.errors import code_in, gone, refused, translated
@@ -101,18 +101,12 @@ class S3Snapshot(HttpSnapshot):
         if not listed and not first.get("IsTruncated"):
             return None
         what = format_uri(self._bucket.name, key)
-        response, _ = self.http.send(self._bucket.request(key, {}))
-        try:
-            body = response.read(LONGEST)
-            if response.status == HTTPStatus.OK and len(body) == size_of(response):
-                return body
-            if not listed and response.status < HTTPStatus.INTERNAL_SERVER_ERROR:
-                return None
-            raise refused(what, response.status, response.headers, code_in(body))
-        except (HTTPException, OSError) as error:
-            raise unavailable(what, error) from error
-        finally:
-            self.http.close_unread(response)
+        response, body = self.http.ask(self._bucket.request(key, {}), LONGEST)
+        if response.status == HTTPStatus.OK:
+            return body
+        if not listed and response.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            return None
+        raise refused(what, response.status, response.headers, code_in(body))
 
     def _version(self, version_id: str) -> Entry:
         # Not a HEAD: its errors do not say what is wrong.
