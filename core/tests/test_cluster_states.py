@@ -6,6 +6,7 @@ from tunewright.backends.pytorchjob import names
 from tunewright.backends.pytorchjob.failures import ApiFailure, explained
 from tunewright.backends.pytorchjob.feed import Feed
 from tunewright.backends.pytorchjob.live import LiveJob, Pod
+from tunewright.backends.pytorchjob.record import record_of
 from tunewright.backends.pytorchjob.state import moment_of, status_of
 from tunewright.states import JobState
 
@@ -183,3 +184,46 @@ def test_a_refusal_soon_after_the_connection_broke_is_not_believed() -> None:
     assert feed.believes(refused)
     assert not feed.believes(broken)
     assert not feed.believes(refused)
+
+
+def test_a_record_has_the_conditions_and_the_steps_in_the_order_of_their_times() -> None:
+    later = "2026-11-24T12:05:00Z"
+    config = {"data": {"model.json": '{"provider": "hf"}', "damaged.json": "{", "run.py": "x"}}
+    document = {
+        "spec": {
+            "nprocPerNode": "2",
+            "pytorchReplicaSpecs": {
+                "Worker": {
+                    "replicas": 3,
+                    "template": {
+                        "spec": {
+                            "initContainers": [{"name": "fetch-model", "image": "storage:1"}],
+                            "containers": [
+                                {"name": "pytorch", "image": "trainer:1", "command": ["run"], "args": ["x"]}
+                            ],
+                        }
+                    },
+                }
+            },
+        },
+        "status": {
+            "conditions": [
+                {"type": "Succeeded", "status": "True", "message": "all done", "lastTransitionTime": later},
+                {"type": "Running", "status": "False", "lastTransitionTime": "2026-11-24T12:02:00Z"},
+                {"type": "Odd", "status": "True", "lastTransitionTime": later},
+            ]
+        },
+    }
+    begun = {"terminated": {"exitCode": 0, "startedAt": "2026-11-24T12:01:00Z", "finishedAt": later}}
+    earlier = {"terminated": {"exitCode": 0, "startedAt": CREATED, "finishedAt": later}}
+    record = record_of(document, [pod(0, fetch_model=begun), pod(1, fetch_model=earlier)], config)
+    assert [(str(c.state), c.detail) for c in record.conditions] == [
+        ("Downloading", "fetch-model"),
+        ("Running", ""),
+        ("Succeeded", "all done"),
+    ]
+    assert record.conditions[0].since is not None
+    assert record.conditions[0].since.isoformat() == CREATED.replace("Z", "+00:00")
+    assert (record.workers, record.processes, record.command) == (3, 2, ("run", "x"))
+    assert record.images == {"fetch-model": "storage:1", "train": "trainer:1"}
+    assert record.documents == {"model.json": {"provider": "hf"}}

@@ -11,7 +11,7 @@ import attrs
 from tunewright import compat, sources
 from tunewright._validate import texts
 from tunewright.assemble import assemble
-from tunewright.backends import BackendOptions, JobPod, JobStatus
+from tunewright.backends import BackendOptions, JobCondition, JobPod, JobStatus
 from tunewright.code import folder_files, function_files, script_files
 from tunewright.errors import RequestError
 from tunewright.events import Json
@@ -24,6 +24,7 @@ from tunewright.sources import Spelling
 from tunewright.specs import Resources
 from tunewright.states import JobState
 from tunewright.storage import Storage
+from tunewright.update import UpdateOptions
 from tunewright.wire import did_you_mean
 
 # Their keywords are the user's: attrs' converters and validators check them when the request is made.
@@ -256,6 +257,10 @@ class TrainingClient:
         """The events of a job."""
         return self.get_job(name).events(follow=follow)
 
+    def get_job_conditions(self, name: str) -> list[JobCondition]:
+        """The states that a job came into, oldest first, with their times."""
+        return list(self.backend.record(name).conditions)
+
     def wait_for_job_conditions(
         self,
         name: str,
@@ -287,6 +292,21 @@ class TrainingClient:
     def is_job_failed(self, name: str) -> bool:
         """Whether the job has Failed."""
         return self.get_job(name).state is JobState.FAILED
+
+    def update_job(self, name: str, **options: Unpack[UpdateOptions]) -> None:
+        """Change what may still be changed of a job: labels, annotations and ttl, and while it is suspended more.
+
+            client.update_job("llama-sft", labels={"team": "b", "old": None}, ttl=3600)
+
+        Args:
+            name: the job's name.
+            options: the fields of `tunewright.update.JobUpdate`, which documents them.
+
+        Raises:
+            RequestError: something cannot be changed, or has a wrong value.
+            JobError: there is no such job, or it is too late for that.
+        """
+        self.get_job(name).update(**options)
 
     def suspend_job(self, name: str) -> None:
         """End a job's processes and keep its files."""

@@ -6,7 +6,7 @@ these are in use:
 | event      | further keys                                                              | sent by          |
 |------------|---------------------------------------------------------------------------|------------------|
 | `progress` | `phase` ("fetch"), `item` (the slot), `done`, `total` (bytes)              | `fetch`          |
-| `fetched`  | `item`, `files`, `bytes`, `revision`, `cached` (the marker matched already)| `fetch`          |
+| `fetched`  | `item`, `files`, `bytes`, `revision`, `cached` (the marker matched already), else `seconds` | `fetch` |
 | `start`    | `total_steps`, `epochs`, `world_size`, `resumed_from` (a step or null)     | the trainer      |
 | `step`     | `step`, `total_steps`, `loss`, `epoch`, `tokens_per_second`, …             | the trainer      |
 | `eval`     | `step`, `eval_loss`, …                                                     | the trainer      |

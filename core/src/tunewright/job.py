@@ -5,11 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
 
 from tunewright.backends import Backend, JobStatus, LogLine
 from tunewright.errors import JobError
 from tunewright.events import Json, parse_event
 from tunewright.states import JobState
+
+if TYPE_CHECKING:
+    from tunewright.report import JobReport
+    from tunewright.update import UpdateOptions
 
 __all__ = ["Job", "JobState"]
 
@@ -93,6 +98,18 @@ class Job:
                 raise TimeoutError(f"Job {self.name!r} is {status.state} and not {wanted} after {timeout} s.")
         raise AssertionError("a watch has no end")
 
+    def report(self) -> JobReport:
+        """What was asked for, what happened, and what came of it, as far as the job's log and its backend still have it.
+
+            Path("report.html").write_text(job.report().to_html(), "utf-8")
+
+        Raises:
+            JobError: the job does not exist any more.
+        """
+        from tunewright.report import make_report
+
+        return make_report(self.status(), self._backend.record(self.name), self.log_lines())
+
     def follow(self) -> JobStatus:
         """Draw the job's progress, in a terminal or a notebook, until it is at rest; then show how it ended."""
         from tunewright.progress import follow
@@ -109,6 +126,17 @@ class Job:
             return f"{self.name} goes on. Follow it: tunewright logs -f {self.name} --backend kubernetes"
         self.suspend()
         return f"{self.name} is suspended. Go on from its newest checkpoint: tunewright resume {self.name}"
+
+    def update(self, **options: Unpack[UpdateOptions]) -> None:
+        """Change what may still be changed; see `tunewright.update.JobUpdate`.
+
+        Raises:
+            RequestError: something cannot be changed, or has a wrong value.
+            JobError: the job does not exist any more, or it is too late for that.
+        """
+        from tunewright.update import job_update
+
+        self._backend.update(self.name, job_update(self.name, options))
 
     def suspend(self) -> None:
         """End the job's processes and keep its files; `resume` goes on from the newest checkpoint."""

@@ -184,9 +184,9 @@ class BarsView(LinesView):
         match event:
             case {"event": "progress", "item": str(item), "done": int(done)}:
                 total = event.get("total")
-                self._move(f"fetch {item}", done, total if isinstance(total, int) else None, _size(done))
+                self._move(f"fetch {item}", done, total if isinstance(total, int) else None, size_text(done))
             case {"event": "fetched", "item": str(item), "bytes": int(size)}:
-                note = "there already" if event.get("cached") else _size(size)
+                note = "there already" if event.get("cached") else size_text(size)
                 self._move(f"fetch {item}", size or 1, size or 1, note)
             case {"event": "step"}:
                 self._move("train", summary.step, summary.total_steps, _step_note(summary))
@@ -206,9 +206,9 @@ def describe(event: Event, summary: Summary) -> str | None:  # noqa: PLR0911 - a
     match event:
         case {"event": "fetched", "item": item, "files": files, "bytes": int(size)}:
             how = "is there already" if event.get("cached") else "fetched"
-            return f"{item}: {how}, {files} files, {_size(size)}"
+            return f"{item}: {how}, {files} files, {size_text(size)}"
         case {"event": "uploaded", "item": item, "uri": uri, "files": files, "bytes": int(size)}:
-            return f"{item}: uploaded to {uri}, {files} files, {_size(size)}"
+            return f"{item}: uploaded to {uri}, {files} files, {size_text(size)}"
         case {"event": "start"}:
             resumed = f", resumed from step {summary.resumed_from}" if summary.resumed_from else ""
             return f"training: {_known(summary.total_steps)} steps on {event.get('world_size', 1)} processes{resumed}"
@@ -260,7 +260,8 @@ def _step_note(summary: Summary) -> str:
     return ", ".join(parts)
 
 
-def _size(count: float) -> str:
+def size_text(count: float) -> str:
+    """A number of bytes, for people."""
     from rich.filesize import decimal
 
     return decimal(int(count))

@@ -118,7 +118,7 @@ class _Job:
 
 def _stage(job: _Job, *, keep: Marker | None) -> None:
     """Fetch into a staging folder and commit it; `keep` is the outdated marker that is to be replaced."""
-    slot = job.place.name
+    slot, began = job.place.name, time.monotonic()
     with job.place.staged(job.request, replace=keep is not None) as staging:
         if staging is None or (keep is None and staging.recover()):
             marker = job.place.find(job.request)
@@ -136,7 +136,8 @@ def _stage(job: _Job, *, keep: Marker | None) -> None:
                 fetched_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             )
             files, size = staging.commit(marker, records)
-    job.emit(_event(slot, files, size, revision, cached=False))
+    seconds = round(time.monotonic() - began, 3)
+    job.emit({**_event(slot, files, size, revision, cached=False), "seconds": seconds})
 
 
 def _download(job: _Job, staging: Staging, journal: Journal) -> tuple[str | None, Iterator[tuple[str, FileRecord]]]:

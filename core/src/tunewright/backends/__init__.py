@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
+import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import attrs
 
-from tunewright._convert import to_dict
+from tunewright._convert import to_dict, to_tuple
+from tunewright.errors import JobError
+from tunewright.events import Json
 from tunewright.manifests import Manifests
 from tunewright.specs import JobPlan
 from tunewright.states import JobState
+
+if TYPE_CHECKING:
+    from tunewright.update import JobUpdate
 
 # Seconds between two looks at a job that is watched.
 _POLL = 0.2
@@ -93,6 +100,52 @@ class JobPod:
     phase: str
     node: str = ""
     step: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class JobCondition:
+    """A state that a job came into.
+
+    Attributes:
+        state: a JobState.
+        since: when; None where that is not known.
+        detail: about it: the step that ran, or what the cluster says.
+    """
+
+    state: JobState
+    since: datetime | None = None
+    detail: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class JobRecord:
+    """What is kept of a job besides its log; none of it is secret.
+
+    Attributes:
+        conditions: the states that it was in, oldest first, as far as they are known.
+        workers: how many.
+        processes: in each worker.
+        command: what the main container runs; empty for an image's own entry point.
+        images: step → image; empty where steps run in no image.
+        documents: the JSON files of its configuration: file name → document.
+    """
+
+    conditions: tuple[JobCondition, ...] = attrs.field(default=(), converter=to_tuple)
+    workers: int = 1
+    processes: int = 1
+    command: tuple[str, ...] = attrs.field(default=(), converter=to_tuple)
+    images: Mapping[str, str] = attrs.field(factory=dict, converter=to_dict)
+    documents: Mapping[str, Json] = attrs.field(factory=dict, converter=to_dict)
+
+
+def documents_in(files: Mapping[str, str]) -> dict[str, Json]:
+    """The JSON documents among a job's configuration files; a damaged one is left out."""
+    found: dict[str, Json] = {}
+    for name, text in files.items():
+        if name.endswith(".json"):
+            with contextlib.suppress(ValueError):
+                found[name] = json.loads(text)
+    return found
 
 
 class Backend(ABC):
@@ -176,6 +229,25 @@ class Backend(ABC):
         """
         self.get(name)
         return []
+
+    def record(self, name: str) -> JobRecord:
+        """What is kept of the job besides its log.
+
+        Raises:
+            JobError: there is no such job.
+        """
+        self.get(name)
+        return JobRecord()
+
+    def update(self, name: str, update: JobUpdate) -> None:  # noqa: ARG002 - for backends that can
+        """Change a job that is there: all of it, or nothing.
+
+        Raises:
+            RequestError: the backend has no such thing.
+            JobError: there is no such job, or it is too late for that.
+        """
+        self.get(name)
+        raise JobError(f"Job {name!r} cannot be changed: its backend does not do that.", name=name)
 
     @abstractmethod
     def suspend(self, name: str) -> None:

@@ -153,13 +153,15 @@ def run(
 
 
 @cli.command("list")
+@click.option("--label", "-l", "labels", multiple=True, metavar="KEY=VALUE", help="Only jobs that have this label.")
 @_connected
 @_json
-def list_(connection: Connection, as_json: bool) -> None:
+def list_(labels: tuple[str, ...], connection: Connection, as_json: bool) -> None:
     """List the jobs, newest first."""
+    from tunewright.cli.labels import pairs
     from tunewright.cli.show import statuses
 
-    statuses(connection.client("local").backend.list(), as_json=as_json)
+    statuses(connection.client("local").backend.list(pairs(labels)), as_json=as_json)
 
 
 @cli.command()
@@ -202,6 +204,53 @@ def events(name: str, follow: bool, connection: Connection) -> None:
 
     for event in connection.job(name).events(follow=follow):
         click.echo(format_event(event))
+
+
+@cli.command()
+@click.argument("name")
+@click.option(
+    "--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a page with the curves there, too."
+)
+@_connected
+@_json
+def report(name: str, html: Path | None, connection: Connection, as_json: bool) -> None:
+    """Show what a job was asked for, what happened, and what came of it."""
+    from tunewright.cli.show import one_report
+
+    found = connection.job(name).report()
+    if html is not None:
+        html.write_text(found.to_html(), "utf-8")
+    one_report(found, as_json=as_json)
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Set a label; KEY- removes it.")
+@click.option("--annotation", "annotations", multiple=True, metavar="KEY=VALUE", help="Likewise an annotation.")
+@click.option("--ttl", type=int, help="Seconds after its end until the job is deleted.")
+@click.option("--deadline", type=int, help="Seconds that the job may take; while it is suspended.")
+@click.option("--max-restarts", type=int, help="Restarts without a new checkpoint; while it is suspended.")
+@click.option("--queue", help="Kueue's local queue; while it is suspended.")
+@click.option("--priority-class", help="The pods' PriorityClass; while it is suspended.")
+@_connected
+def update(
+    *,
+    name: str,
+    labels: tuple[str, ...],
+    annotations: tuple[str, ...],
+    connection: Connection,
+    **options: object,
+) -> None:
+    """Change what may still be changed of a job."""
+    from tunewright.cli.labels import changes
+
+    given = {k: v for k, v in options.items() if v is not None}
+    for key, words in (("labels", labels), ("annotations", annotations)):
+        if words:
+            given[key] = changes(words)
+    change: Callable[..., None] = connection.job(name).update
+    change(**given)
+    click.echo(f"{name} is changed.")
 
 
 @cli.command()

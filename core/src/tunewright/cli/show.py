@@ -12,6 +12,8 @@ from tunewright.errors import PluginError
 from tunewright.events import Json
 from tunewright.progress import as_json as to_line
 from tunewright.registry import Registry
+from tunewright.report import JobReport
+from tunewright.report_page import facts
 
 _WIDE = 1000
 
@@ -37,6 +39,15 @@ def one_status(status: JobStatus, *, as_json: bool) -> None:
     for key, value in _status_dict(status).items():
         if value:
             click.echo(f"{key + ':':<10}{value}")
+
+
+def one_report(report: JobReport, *, as_json: bool) -> None:
+    """A job's report: the facts for people, all of it as JSON."""
+    if as_json:
+        click.echo(to_line(report.to_dict()))
+        return
+    for key, value in facts(report).items():
+        click.echo(f"{key + ':':<17}{value}")
 
 
 def plugin_table(registry: Registry, *, as_json: bool) -> None:

@@ -15,15 +15,17 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 import attrs
 
-from tunewright.backends import Backend, BackendOptions, JobStatus, LogLine
+from tunewright.backends import Backend, BackendOptions, JobRecord, JobStatus, LogLine
 from tunewright.backends.local import logs
 from tunewright.backends.local.folder import JobFolder, Status
+from tunewright.backends.local.record import log_files, record_of, result_of, status_of
 from tunewright.backends.local.render import render, secrets_of
 from tunewright.environment import state_home
 from tunewright.errors import AlreadySucceeded, JobError, RequestError
 from tunewright.manifests import Manifests
 from tunewright.specs import JobPlan
 from tunewright.states import JobState
+from tunewright.update import JobUpdate
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -102,7 +104,7 @@ class LocalBackend(Backend):
     def get(self, name: str) -> JobStatus:  # noqa: D102 - the base's
         try:
             job = self._job(name)
-            return self._status(job, job.status())
+            return status_of(job, job.status())
         except FileNotFoundError:  # deleted just now
             raise _no_such(name) from None
 
@@ -119,7 +121,7 @@ class LocalBackend(Backend):
         self, name: str, *, follow: bool = False, step: str | None = None, worker: int | None = None
     ) -> Iterator[LogLine]:
         job = self._job(name)
-        files = _log_files(job)
+        files = log_files(job)
         steps = builtins.list(dict.fromkeys(file.step for file in files))
         if step is not None and step not in steps:
             raise JobError(f"Job {name!r} has no step {step!r}: it has {', '.join(steps)}.", name=name)
@@ -128,6 +130,27 @@ class LocalBackend(Backend):
             raise JobError(f"Job {name!r} has no worker {worker}: it has {workers}, from 0.", name=name)
         chosen = [f for f in files if step in (None, f.step) and worker in (None, f.worker)]
         return logs.follow(chosen, lambda: _at_rest(job)) if follow else logs.read(chosen)
+
+    def record(self, name: str) -> JobRecord:  # noqa: D102 - the base's
+        try:
+            return record_of(self._job(name))
+        except FileNotFoundError:  # deleted just now
+            raise _no_such(name) from None
+
+    def update(self, name: str, update: JobUpdate) -> None:  # noqa: D102 - the base's
+        for field in update.given("queue", "priority_class"):
+            raise RequestError("is Kubernetes' own", field=field, remedy="Jobs on this machine wait for nothing.")
+        with self._lock(name):
+            job = self._job(name)
+            state = JobState(job.status().state)
+            given = ", ".join(update.given("deadline", "max_restarts"))
+            if given and not state.at_rest:
+                problem = f"Job {name!r} is {state.lower()}, and {given} would not reach its processes."
+                raise JobError(f"{problem} Suspend it first: tunewright suspend {name}", name=name)
+            if given and state is JobState.SUCCEEDED:
+                problem = f"Job {name!r} has succeeded: {given} cannot be changed any more."
+                raise JobError(f"{problem} Labels, annotations and ttl can.", name=name)
+            job.change(update)
 
     def suspend(self, name: str) -> None:  # noqa: D102 - the base's
         with self._lock(name):
@@ -158,7 +181,7 @@ class LocalBackend(Backend):
 
     def result_folder(self, name: str) -> Path | None:
         """The finished model's folder, `output/model` in the workspace."""
-        return _result(self._job(name))
+        return result_of(self._job(name))
 
     def _start(self, job: JobFolder) -> None:
         _stop(job)  # what an interruption may have left
@@ -194,20 +217,6 @@ class LocalBackend(Backend):
             raise AlreadySucceeded(message, name=name)
         if not state.at_rest:
             raise JobError(f"Job {name!r} is {state.lower()} already. Follow it: tunewright logs -f {name}", name=name)
-
-    def _status(self, job: JobFolder, status: Status) -> JobStatus:
-        state = JobState(status.state)
-        result = _result(job)
-        return JobStatus(
-            name=job.name,
-            state=state,
-            detail=status.detail or _detail(job, status),
-            created=job.created(),
-            started=_moment(status.started),
-            finished=_moment(status.finished),
-            result=str(result) if result else None,
-            labels=job.labels(),
-        )
 
     def _lock(self, name: str) -> BaseFileLock:
         """One client at a time changes a job."""
@@ -267,32 +276,8 @@ def _at_rest(job: JobFolder) -> bool:
         return True
 
 
-def _log_files(job: JobFolder) -> list[logs.LogFile]:
-    spec = job.spec()
-    containers = [(step.name, 0) for step in spec.steps]
-    containers += [(spec.worker.name, worker) for worker in range(spec.num_workers)]
-    return [logs.LogFile(step, worker, job.log(step, worker)) for step, worker in containers]
-
-
-def _detail(job: JobFolder, status: Status) -> str:
-    state = JobState(status.state)
-    if state.at_rest:
-        return ""
-    files = [file for file in _log_files(job) if not status.step or file.step == status.step]
-    return logs.detail(state, files) or status.step
-
-
-def _result(job: JobFolder) -> Path | None:
-    folder = job.workspace / "output" / "model"
-    return folder if folder.is_dir() else None
-
-
 def _has_expired(job: JobFolder) -> bool:
     if (finished := job.read().finished) is None:
         return False
     ttl = job.spec().ttl
     return ttl is not None and time.time() > finished + ttl
-
-
-def _moment(seconds: float | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

@@ -8,6 +8,7 @@ config/           the job's configuration files
 workspace/        stands for the volume: model/, dataset/, eval_dataset/, output/
 packages/         what is pip-installed for the job
 workers/N/        what a pod has to itself: the verdict and the termination message
+report.json       what the job has come to, once it has ended
 logs/             STEP-WORKER.log, and under ranks/ each rank's own
 """
 
@@ -24,9 +25,11 @@ import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from tunewright import environment
 from tunewright._convert import to_tuple
 from tunewright.backends.local.spec import FILES, JOB, Spec
 from tunewright.errors import JobError
@@ -35,6 +38,9 @@ from tunewright.manifests import Manifests
 from tunewright.runner import write_atomically
 from tunewright.states import JobState
 from tunewright.wire import dumps
+
+if TYPE_CHECKING:
+    from tunewright.update import JobUpdate
 
 _MAY_CHANGE = re.compile(
     r"metadata\.(labels|annotations)\b.*|spec\.(deadline|max_restarts|ttl)|spec\.environment\..*|data\.run\.py"
@@ -57,6 +63,7 @@ class Status:
         finished: when the job ended, in seconds since the epoch.
         pid: the supervisor's process id.
         scratch: folder that stands for the pods' /tmp.
+        history: the states that the job came into: state, step, and when, in seconds since the epoch.
     """
 
     state: str = JobState.CREATED
@@ -66,6 +73,7 @@ class Status:
     finished: float | None = None
     pid: int | None = None
     scratch: str | None = None
+    history: tuple[tuple[str, str, float], ...] = attrs.field(default=(), converter=to_tuple)
 
 
 class JobFolder:
@@ -133,6 +141,10 @@ class JobFolder:
         """What the supervisor follows."""
         return Spec.read(self.documents()[0])
 
+    def configuration(self) -> dict[str, str]:
+        """The job's configuration files: name → text."""
+        return dict(self.documents()[1]["data"])  # type: ignore[arg-type]
+
     def labels(self) -> dict[str, str]:
         """The job's labels."""
         return dict(self.documents()[0]["metadata"]["labels"])  # type: ignore[call-overload,index,arg-type]
@@ -154,6 +166,18 @@ class JobFolder:
         """Take over what may change between two starts."""
         self._keep(documents, self.created().timestamp())
         self.keep_secrets(secrets)
+
+    def change(self, update: JobUpdate) -> None:
+        """Take over what is to be different."""
+        record = self._record()
+        job: Any = record["documents"][0]  # type: ignore[index]
+        job["metadata"]["labels"] = _merged(job["metadata"]["labels"], update.labels)
+        job["metadata"]["annotations"] = _merged(job["metadata"]["annotations"], update.annotations)
+        for field in update.given("ttl", "deadline", "max_restarts"):
+            job["spec"][field] = getattr(update, field)
+        variables = {environment.DEADLINE: update.deadline, environment.MAX_RESTARTS: update.max_restarts}
+        job["spec"]["worker"]["env"] |= {k: str(v) for k, v in variables.items() if v is not None}
+        write_atomically(self.path / "job.json", dumps(record))
 
     def _keep(self, documents: Manifests, created: float) -> None:
         for name, text in documents.of_kind(FILES)[0]["data"].items():  # type: ignore[union-attr]
@@ -181,8 +205,14 @@ class JobFolder:
     # Where it is.
 
     def write(self, status: Status) -> None:
-        """Replace the status."""
-        write_atomically(self.path / "status.json", dumps(attrs.asdict(status)))
+        """Replace the status; its history goes on."""
+        try:
+            history = self.read().history
+        except FileNotFoundError:
+            history = ()
+        if not history or tuple(history[-1][:2]) != (status.state, status.step):
+            history = (*history, (status.state, status.step, time.time()))
+        write_atomically(self.path / "status.json", dumps(attrs.asdict(attrs.evolve(status, history=history))))
 
     def read(self) -> Status:
         """What the supervisor last said; it may be dead."""
@@ -262,6 +292,10 @@ def _start_detached(command: list[str], folder: Path, log: int) -> subprocess.Po
     return subprocess.Popen(
         command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
     )
+
+
+def _merged(old: Mapping[str, str], new: Mapping[str, str | None]) -> dict[str, str]:
+    return {k: v for k, v in {**old, **new}.items() if v is not None}
 
 
 def _differences(ours: Json, theirs: Json, path: str = "") -> Iterator[str]:

@@ -21,6 +21,7 @@ import attrs
 
 from tunewright.backends.local import env, process
 from tunewright.backends.local.folder import JobFolder, Status
+from tunewright.backends.local.record import write_report
 from tunewright.backends.local.spec import Program, paths_in
 from tunewright.runner import FAILURE, read_verdict
 from tunewright.states import JobState
@@ -101,6 +102,14 @@ class Supervisor:
             self._job.keep_secrets({})
         self._status = attrs.evolve(self._status, finished=time.time() if end.final else None, scratch=None)
         self._say(end, detail)
+        if end.final:
+            self._report()
+
+    def _report(self) -> None:
+        try:
+            write_report(self._job)
+        except Exception:  # the job has ended all the same
+            traceback.print_exc()
 
     def _farewell(self) -> str:
         ttl = self._spec.ttl

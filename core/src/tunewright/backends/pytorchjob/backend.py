@@ -8,21 +8,24 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Self
 
-from tunewright.backends import Backend, BackendOptions, JobPod, JobStatus, LogLine
+from tunewright.backends import Backend, BackendOptions, JobPod, JobRecord, JobStatus, LogLine
 from tunewright.backends.pytorchjob import names
 from tunewright.backends.pytorchjob.api import Api, Object
 from tunewright.backends.pytorchjob.failures import ApiFailure, ClusterError, NameTaken, explained
 from tunewright.backends.pytorchjob.feed import Feed, Picture
 from tunewright.backends.pytorchjob.live import JOB_NAME, LiveJob, Pod, in_order
 from tunewright.backends.pytorchjob.logs import Follower, Wanted, newest_events, read
+from tunewright.backends.pytorchjob.record import record_of
 from tunewright.backends.pytorchjob.render import render
 from tunewright.backends.pytorchjob.state import Moment, moment_of, status_of
 from tunewright.backends.pytorchjob.submit import await_gone, has_pods, plan_digest, remains, submit
+from tunewright.backends.pytorchjob.update import patch_for, refuse_too_late
 from tunewright.errors import AlreadySucceeded, JobError
 from tunewright.manifests import Manifests
 from tunewright.specs import JobPlan
 from tunewright.states import JobState
 from tunewright.summary import progress_of
+from tunewright.update import JobUpdate
 
 _FLAG = "--backend kubernetes"
 # Seconds. A pod has half a minute to end, or what the user's own TUNEWRIGHT_GRACE says.
@@ -87,7 +90,7 @@ class PyTorchJobBackend(Backend):
             jobs = [
                 LiveJob.read(document) for document in self._api.recent(names.KIND, {"labelSelector": selector}).items
             ]
-            pods = self._unfinished_pods(selector) if any(not job.ended for job in jobs) else {}
+            pods = self._unfinished_pods() if any(not job.ended for job in jobs) else {}
         jobs.sort(key=lambda job: (job.created, job.name), reverse=True)
         return [status_of(job, moment_of(job, pods.get(job.name, ()))) for job in jobs]
 
@@ -121,6 +124,27 @@ class PyTorchJobBackend(Backend):
         with self._explained(name):
             self._job(name)
             return [_as_job_pod(pod) for pod in in_order(self._pods(name))]
+
+    def record(self, name: str) -> JobRecord:  # noqa: D102 - the base's
+        with self._explained(name):
+            document = self._api.get(names.KIND, name)
+            _ours(LiveJob.read(document))
+            config: Object | None = None
+            with contextlib.suppress(ApiFailure):  # the rest is worth having
+                config = self._api.find("ConfigMap", names.config_name(name))
+            return record_of(document, self._pods(name), config)
+
+    def update(self, name: str, update: JobUpdate) -> None:  # noqa: D102 - the base's
+        with self._explained(name):
+            document = self._api.get(names.KIND, name)
+            refuse_too_late(_ours(LiveJob.read(document)), update)
+            try:
+                self._api.patch(names.KIND, name, patch_for(document, update))
+            except ApiFailure as failure:
+                if not failure.conflict:
+                    raise
+                problem = f"Job {name!r} was changed by somebody else at the same time, and nothing was done."
+                raise JobError(f"{problem} Try again.", name=name) from failure
 
     def suspend(self, name: str) -> None:  # noqa: D102 - the base's
         with self._explained(name):
@@ -237,16 +261,14 @@ class PyTorchJobBackend(Backend):
             yield from lines
 
     def _job(self, name: str) -> LiveJob:
-        job = LiveJob.read(self._api.get(names.KIND, name))
-        if not job.ours:
-            problem = f"The PyTorchJob {name!r} was not made by Tunewright."
-            raise JobError(f"{problem} Look after it with kubectl.", name=name)
-        return job
+        return _ours(LiveJob.read(self._api.get(names.KIND, name)))
 
     def _pods(self, name: str) -> builtins.list[Pod]:
         return [Pod.read(document) for document in self._api.list("Pod", {"labelSelector": f"{JOB_NAME}={name}"}).items]
 
-    def _unfinished_pods(self, selector: str) -> dict[str, builtins.list[Pod]]:
+    def _unfinished_pods(self) -> dict[str, builtins.list[Pod]]:
+        # Of all jobs: the user's labels of a job may have been changed, and those of its pods not.
+        selector = f"{names.MANAGED_BY}=tunewright"
         query = {"labelSelector": selector, "fieldSelector": "status.phase!=Succeeded,status.phase!=Failed"}
         found: dict[str, builtins.list[Pod]] = {}
         for document in self._api.recent("Pod", query).items:
@@ -263,6 +285,13 @@ class PyTorchJobBackend(Backend):
             yield
         except ApiFailure as failure:
             raise explained(failure, name=name, namespace=self._api.namespace) from failure
+
+
+def _ours(job: LiveJob) -> LiveJob:
+    if not job.ours:
+        problem = f"The PyTorchJob {job.name!r} was not made by Tunewright."
+        raise JobError(f"{problem} Look after it with kubectl.", name=job.name)
+    return job
 
 
 def _wanted(job: LiveJob, step: str | None, worker: int | None) -> Wanted:

@@ -1,0 +1,84 @@
+"""What is known of a job besides its log, and the report that its supervisor leaves at the end."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tunewright.backends import JobCondition, JobRecord, JobStatus, documents_in
+from tunewright.backends.local import logs
+from tunewright.backends.local.folder import JobFolder, Status
+from tunewright.report import make_report
+from tunewright.runner import write_atomically
+from tunewright.states import JobState
+
+
+def status_of(job: JobFolder, status: Status) -> JobStatus:
+    """What a user is told of a job."""
+    state = JobState(status.state)
+    result = result_of(job)
+    return JobStatus(
+        name=job.name,
+        state=state,
+        detail=status.detail or _detail(job, status),
+        created=job.created(),
+        started=_moment(status.started),
+        finished=_moment(status.finished),
+        result=str(result) if result else None,
+        labels=job.labels(),
+    )
+
+
+def record_of(job: JobFolder) -> JobRecord:
+    """The record of a job.
+
+    Raises:
+        FileNotFoundError: the job is gone.
+    """
+    spec = job.spec()
+    return JobRecord(
+        conditions=[
+            JobCondition(state=JobState(state), since=_moment(since), detail=step)
+            for state, step, since in job.read().history
+        ],
+        workers=spec.num_workers,
+        processes=spec.num_procs_per_worker,
+        command=spec.worker.command,
+        documents=documents_in(job.configuration()),
+    )
+
+
+def write_report(job: JobFolder) -> None:
+    """Leave the report of a job that has ended in its folder.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    report = make_report(status_of(job, job.read()), record_of(job), logs.read(log_files(job)))
+    write_atomically(job.path / "report.json", report.to_json())
+
+
+def log_files(job: JobFolder) -> list[logs.LogFile]:
+    """The logs of all containers, in the order in which they start."""
+    spec = job.spec()
+    containers = [(step.name, 0) for step in spec.steps]
+    containers += [(spec.worker.name, worker) for worker in range(spec.num_workers)]
+    return [logs.LogFile(step, worker, job.log(step, worker)) for step, worker in containers]
+
+
+def result_of(job: JobFolder) -> Path | None:
+    """The folder of the model, once there is one."""
+    folder = job.workspace / "output" / "model"
+    return folder if folder.is_dir() else None
+
+
+def _detail(job: JobFolder, status: Status) -> str:
+    state = JobState(status.state)
+    if state.at_rest:
+        return ""
+    files = [file for file in log_files(job) if not status.step or file.step == status.step]
+    return logs.detail(state, files) or status.step
+
+
+def _moment(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,57 @@
+"""What is kept of a job besides its log: in the PyTorchJob, its pods and its ConfigMap. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from tunewright.backends import JobCondition, JobRecord, documents_in
+from tunewright.backends.pytorchjob import names
+from tunewright.backends.pytorchjob.live import Pod, moment
+from tunewright.states import JobState
+
+_NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+def record_of(job: Mapping[str, Any], pods: Sequence[Pod], config: Mapping[str, Any] | None) -> JobRecord:
+    """The record of a job.
+
+    Args:
+        job: the PyTorchJob.
+        pods: those that are still there.
+        config: its ConfigMap, if that could be read.
+    """
+    spec = job["spec"]
+    replicas = spec["pytorchReplicaSpecs"]
+    pod = (replicas.get(names.MASTER) or replicas[names.WORKER])["template"]["spec"]
+    containers = [*pod.get("initContainers", ()), *pod["containers"]]
+    main: Mapping[str, Any] = next((c for c in containers if c["name"] == names.MAIN), {})
+    conditions = [*_conditions(job), *_downloads(pods)]
+    return JobRecord(
+        conditions=sorted(conditions, key=lambda condition: condition.since or _NEVER),
+        workers=sum(int(replica.get("replicas", 1)) for replica in replicas.values()),
+        processes=int(spec.get("nprocPerNode") or 1),
+        command=[*main.get("command", ()), *main.get("args", ())],
+        images={names.step_name(c["name"]): c["image"] for c in containers if "image" in c},
+        documents=documents_in((config or {}).get("data") or {}),
+    )
+
+
+def _conditions(job: Mapping[str, Any]) -> Iterator[JobCondition]:
+    """What the operator noted, also what does not hold any more."""
+    for condition in (job.get("status") or {}).get("conditions") or []:
+        if condition["type"] in {str(state) for state in JobState}:
+            since, said = moment(condition.get("lastTransitionTime")), condition.get("message") or ""
+            yield JobCondition(state=JobState(condition["type"]), since=since, detail=said)
+
+
+def _downloads(pods: Sequence[Pod]) -> Iterator[JobCondition]:
+    """Steps before the training, which the operator does not tell of: each when its first pod began with it."""
+    begun: dict[str, datetime] = {}
+    for pod in pods:
+        for container in pod.containers:
+            if container.init and container.started:
+                begun[container.step] = min(container.started, begun.get(container.step, _NEVER))
+    for step, since in begun.items():
+        yield JobCondition(state=JobState.DOWNLOADING, since=since, detail=step)

@@ -1,0 +1,80 @@
+"""Changing a PyTorchJob that is there, by a JSON merge patch. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tunewright import environment
+from tunewright.backends.pytorchjob import names
+from tunewright.backends.pytorchjob.api import Object
+from tunewright.backends.pytorchjob.live import LiveJob
+from tunewright.errors import JobError
+from tunewright.update import JobUpdate
+
+_OF_PODS = ("queue", "priority_class", "deadline", "max_restarts")
+"""What pods that run would not see."""
+
+
+def refuse_too_late(job: LiveJob, update: JobUpdate) -> None:
+    """See whether the job is at a point where all of that can be changed.
+
+    Raises:
+        JobError: it is not.
+    """
+    given = ", ".join(update.given(*_OF_PODS))
+    if not given or (job.suspended and not job.ended):
+        return
+    if job.ended:
+        problem = f"Job {job.name!r} has ended: {given} cannot be changed any more."
+        raise JobError(f"{problem} Labels, annotations and ttl can.", name=job.name)
+    problem = f"The pods of job {job.name!r} are there already, and {given} would not reach them."
+    remedy = (
+        f"Kueue decides when it runs: delete it and submit it anew: tunewright delete {job.name} --backend kubernetes"
+        if job.queue
+        else f"Suspend it first: tunewright suspend {job.name} --backend kubernetes"
+    )
+    raise JobError(f"{problem} {remedy}", name=job.name)
+
+
+def patch_for(document: Object, update: JobUpdate) -> Object:
+    """The merge patch for a PyTorchJob as it is now."""
+    labels = {**update.labels, **({names.QUEUE: update.queue} if update.queue else {})}
+    metadata = {k: v for k, v in (("labels", labels), ("annotations", dict(update.annotations))) if v}
+    policy = {"ttlSecondsAfterFinished": update.ttl, "activeDeadlineSeconds": update.deadline}
+    policy = {k: v for k, v in policy.items() if v is not None}
+    replicas = _replicas(document, update)
+    if replicas:  # whole lists are replaced: if somebody else has changed them meanwhile, the server refuses
+        metadata["resourceVersion"] = document["metadata"]["resourceVersion"]
+    spec = {k: v for k, v in (("runPolicy", policy), ("pytorchReplicaSpecs", replicas)) if v}
+    return {k: v for k, v in (("metadata", metadata), ("spec", spec)) if v}
+
+
+def _replicas(document: Object, update: JobUpdate) -> Object:
+    if not update.given("priority_class", "deadline", "max_restarts"):
+        return {}
+    replicas = document["spec"]["pytorchReplicaSpecs"]
+    return {
+        role: {"template": {"spec": _pod(replica["template"]["spec"], update)}} for role, replica in replicas.items()
+    }
+
+
+def _pod(spec: Mapping[str, Any], update: JobUpdate) -> Object:
+    values = {environment.DEADLINE: update.deadline, environment.MAX_RESTARTS: update.max_restarts}
+    variables = {name: str(value) for name, value in values.items() if value is not None}
+    changed: Object = {"priorityClassName": update.priority_class} if update.priority_class else {}
+    if variables:
+        for key in ("initContainers", "containers"):
+            if key in spec:
+                changed[key] = [_container(container, variables) for container in spec[key]]
+    return changed
+
+
+def _container(container: Mapping[str, Any], variables: Mapping[str, str]) -> Object:
+    """With new values of the variables that it has; `run`, in the main container, may get one that it has not."""
+    old = container.get("env") or []
+    env = [{"name": v["name"], "value": variables[v["name"]]} if v["name"] in variables else v for v in old]
+    there = {variable["name"] for variable in old}
+    if container["name"] == names.MAIN:
+        env += [{"name": name, "value": value} for name, value in variables.items() if name not in there]
+    return {**container, **({"env": env} if env else {})}
