@@ -223,7 +223,7 @@ class TrainingClient:
 
     def _start(self, request: Request, *, dry_run: bool) -> Job | Manifests:
         if isinstance(request, TrainRequest) and self.backend.sees_client_files:
-            _check_local_inputs(request)
+            request.check_local_inputs()
         plan = assemble(request)
         if dry_run:
             return self.backend.render(plan)
@@ -383,15 +383,3 @@ def _refuse_unknown(given: Mapping[str, object], options: type) -> None:
 def _common_options(given: Mapping[str, object]) -> Mapping[str, object]:
     # None is "not given" everywhere, so that callers need not build their keywords piece by piece.
     return {k: v for k, v in given.items() if v is not None}
-
-
-def _check_local_inputs(request: TrainRequest) -> None:
-    paths = {slot: selected.provider.local_path() for slot, selected in request.sources.items()}
-    for slot, path in paths.items():
-        if path is not None and not path.exists():
-            raise RequestError(
-                "does not exist", field=slot, value=str(path), remedy="Give the path of a file or folder."
-            )
-    request.trainer.provider.check_inputs(
-        model=paths.get("model"), dataset=paths.get("dataset"), eval_dataset=paths.get("eval_dataset")
-    )

@@ -86,6 +86,15 @@ class Plugin:
         """What the plugin gives: some of "model", "dataset", "trainer", "backend"."""
         return [kind for kind, hook in _HOOKS.items() if getattr(self._manager.hook, hook).get_hookimpls()]
 
+    def check(self) -> None:
+        """See whether everything that the plugin gives is whole.
+
+        Raises:
+            PluginLoadError: it is not.
+        """
+        for kind in self.kinds():
+            self.provider(kind)
+
     def modify_plan(self, plan: JobPlan, request: Request) -> JobPlan:
         """The plan after this plugin's `tunewright_modify_plan`.
 

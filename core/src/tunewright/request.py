@@ -163,6 +163,21 @@ class TrainRequest(Request):
         slots = {"model": self.model, "dataset": self.dataset, "eval_dataset": self.eval_dataset}
         return {slot: selected for slot, selected in slots.items() if selected is not None}
 
+    def check_local_inputs(self) -> None:
+        """Look at those inputs that lie on this machine, where they are read from here.
+
+        Raises:
+            RequestError: one is not there, or the trainer refuses it.
+        """
+        paths = {slot: selected.provider.local_path() for slot, selected in self.sources.items()}
+        for slot, path in paths.items():
+            if path is not None and not path.exists():
+                remedy = "Give the path of a file or folder."
+                raise RequestError("does not exist", field=slot, value=str(path), remedy=remedy)
+        self.trainer.provider.check_inputs(
+            model=paths.get("model"), dataset=paths.get("dataset"), eval_dataset=paths.get("eval_dataset")
+        )
+
 
 @attrs.frozen(kw_only=True)
 class CodeRequest(Request):

@@ -34,7 +34,10 @@ _PATHS = {
     "Secret": "/api/v1/namespaces/{}/secrets",
     "ConfigMap": "/api/v1/namespaces/{}/configmaps",
     "PersistentVolumeClaim": "/api/v1/namespaces/{}/persistentvolumeclaims",
+    "Namespace": "/api/v1/namespaces",
+    "StorageClass": "/apis/storage.k8s.io/v1/storageclasses",
 }
+_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 _METADATA = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
 
 
@@ -117,9 +120,25 @@ class Api:
                 return Page(items, answer["metadata"].get("resourceVersion", ""))
             more = {"continue": token}
 
-    def create(self, document: Mapping[str, Any]) -> Object:
-        """Create an object; a field that the API does not know is an error."""
-        created = self._json("POST", self._path(document["kind"]), {"fieldValidation": "Strict"}, document)
+    def ask(self, path: str) -> Object:
+        """What the API server says of itself: "/version", "/apis/kubeflow.org/v1"."""
+        return self._json("GET", path)
+
+    def may(self, verb: str, resource: str) -> bool:
+        """Whether the user may do that to a resource, "pods/log" or "pytorchjobs.kubeflow.org", in the namespace."""
+        plural, _, group = resource.partition(".")
+        plural, _, part = plural.partition("/")
+        about = {"namespace": self.namespace, "verb": verb, "group": group, "resource": plural, "subresource": part}
+        kind = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview"}
+        answer = self._json("POST", _REVIEWS, body={**kind, "spec": {"resourceAttributes": about}})
+        return bool(answer["status"]["allowed"])
+
+    def create(self, document: Mapping[str, Any], *, dry: bool = False) -> Object:
+        """Create an object; a field that the API does not know is an error. With `dry` it is checked, and not kept."""
+        query = {"fieldValidation": "Strict", **({"dryRun": "All"} if dry else {})}
+        created = self._json("POST", self._path(document["kind"]), query, document)
+        if dry:
+            return created
         self._written[document["kind"]] = created["metadata"]["resourceVersion"]
         return created
 

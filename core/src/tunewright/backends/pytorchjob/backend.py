@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Self
 
 from tunewright.backends import Backend, BackendOptions, JobPod, JobRecord, JobStatus, LogLine
-from tunewright.backends.pytorchjob import names
+from tunewright.backends.pytorchjob import doctor, names
 from tunewright.backends.pytorchjob.api import Api, Object
 from tunewright.backends.pytorchjob.failures import ApiFailure, ClusterError, NameTaken, explained
 from tunewright.backends.pytorchjob.feed import Feed, Picture
@@ -20,7 +20,8 @@ from tunewright.backends.pytorchjob.render import render
 from tunewright.backends.pytorchjob.state import Moment, moment_of, status_of
 from tunewright.backends.pytorchjob.submit import await_gone, has_pods, plan_digest, remains, submit
 from tunewright.backends.pytorchjob.update import patch_for, refuse_too_late
-from tunewright.errors import AlreadySucceeded, JobError
+from tunewright.doctor import Finding, problem
+from tunewright.errors import AlreadySucceeded, JobError, TunewrightError
 from tunewright.manifests import Manifests
 from tunewright.specs import JobPlan
 from tunewright.states import JobState
@@ -173,6 +174,13 @@ class PyTorchJobBackend(Backend):
         """
         with self._explained(name):
             self._delete(self._job(name))
+
+    def diagnose(self, plan: JobPlan | None) -> Iterator[Finding]:  # noqa: D102 - the base's
+        try:
+            plan = plan or doctor.sample_plan()
+            yield from doctor.diagnose(self._api, plan, self.render(plan).reveal()[0])
+        except TunewrightError as error:  # the plan has what a PyTorchJob cannot do, or there is no kubeconfig
+            yield problem("cluster", error)
 
     def _resume(self, job: LiveJob) -> None:
         _refuse_queued(job)

@@ -81,11 +81,12 @@ class ApiFailure(Exception):  # noqa: N818 - never seen by users: `explained` ma
 
 def explained(failure: ApiFailure, *, name: str, namespace: str) -> ClusterError:
     """The error for a failure that concerns the job `name`."""
-    kind, cause, remedy = _explanation(failure, name, namespace)
+    kind, cause, remedy = explanation(failure, name, namespace)
     return kind(f"{cause} {remedy}", name=name)
 
 
-def _explanation(failure: ApiFailure, name: str, namespace: str) -> tuple[type[ClusterError], str, str]:
+def explanation(failure: ApiFailure, name: str, namespace: str) -> tuple[type[ClusterError], str, str]:
+    """The kind of error, what happened, and what to do about it."""
     said = failure.message.strip().rstrip(".")
     for kind, matches, cause, remedy in (
         (
