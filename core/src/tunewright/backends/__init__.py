@@ -22,6 +22,7 @@ from tunewright.specs import JobPlan
 from tunewright.states import JobState
 
 if TYPE_CHECKING:
+    from tunewright.doctor import Finding
     from tunewright.update import JobUpdate
 
 # Seconds between two looks at a job that is watched.
@@ -221,6 +222,15 @@ class Backend(ABC):
             JobError: there is no such job.
         """
 
+    def events(self, name: str) -> builtins.list[dict[str, Json]]:
+        """What the backend itself tells of the job, as events, oldest first; nothing where all is in the log.
+
+        Raises:
+            JobError: there is no such job.
+        """
+        self.get(name)
+        return []
+
     def pods(self, name: str) -> builtins.list[JobPod]:
         """The job's pods, by worker; none where workers are not pods.
 
@@ -272,6 +282,10 @@ class Backend(ABC):
         Raises:
             JobError: there is no such job.
         """
+
+    def diagnose(self, plan: JobPlan | None) -> Iterator[Finding]:  # noqa: ARG002 - for backends that need something
+        """What is there and what is missing of what the backend needs for the plan, or for any job; creates nothing."""
+        return iter(())
 
     def result_folder(self, name: str) -> Path | None:  # noqa: ARG002 - for backends that have one
         """The finished model's folder on this machine, where there is one."""

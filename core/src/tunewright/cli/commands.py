@@ -12,9 +12,11 @@ import attrs
 import click
 
 if TYPE_CHECKING:
+    from tunewright.cli.jobfile import Keywords
     from tunewright.client import TrainingClient
     from tunewright.job import Job
     from tunewright.manifests import Manifests
+    from tunewright.request import Request
 
 _F = TypeVar("_F", bound=Callable[..., None])
 
@@ -84,17 +86,8 @@ def train(
     from tunewright.cli import jobfile
     from tunewright.errors import AlreadySucceeded
 
-    document = jobfile.load(job_file, assignments)
-    written, keywords = jobfile.split(document)
-    given = attrs.asdict(connection)
-    client = Connection(**{k: given[k] or written[k] for k in given}).client("kubernetes")
-    folder = job_file.absolute().parent
+    client, keywords = _read(job_file, assignments, connection)
     start: Callable[..., Job | Manifests] = client.create_job if jobfile.is_code(keywords) else client.train
-    if start == client.train:
-        keywords["base_folder"] = folder
-    for key in ("script", "script_folder"):
-        if isinstance(path := keywords.get(key), str):
-            keywords[key] = folder / path
     try:
         created = start(dry_run=dry_run, **keywords)
     except AlreadySucceeded as done:
@@ -293,6 +286,26 @@ def plugins(as_json: bool) -> None:
     plugin_table(Registry(), as_json=as_json)
 
 
+@cli.command()
+@click.argument("job_file", type=click.Path(path_type=Path), required=False)
+@click.option("--set", "assignments", multiple=True, metavar="A.B=C", help="Change a value of the job file.")
+@_connected
+@_json
+def doctor(*, job_file: Path | None, assignments: tuple[str, ...], connection: Connection, as_json: bool) -> None:
+    """Look at what jobs need, or at what the one in JOB_FILE needs, and say what is missing. Creates nothing."""
+    from tunewright.cli import jobfile
+    from tunewright.cli.show import findings
+    from tunewright.doctor import diagnose
+
+    if job_file is None:
+        found = diagnose(connection.client("kubernetes"))
+    else:
+        client, keywords = _read(job_file, assignments, connection)
+        request: Callable[..., Request] = client.code_request if jobfile.is_code(keywords) else client.train_request
+        found = diagnose(client, functools.partial(request, **keywords))
+    sys.exit(findings(found, as_json=as_json))
+
+
 @cli.command("new-plugin")
 @click.argument("name")
 def new_plugin(name: str) -> None:
@@ -313,6 +326,22 @@ def fetch(*, uri: str, folder: Path, kind: Literal["model", "dataset"], as_json:
     from tunewright.cli.fetching import fetch_by_hand
 
     fetch_by_hand(uri, folder, kind, as_json=as_json)
+
+
+def _read(job_file: Path, assignments: tuple[str, ...], connection: Connection) -> tuple[TrainingClient, Keywords]:
+    """The client, and the job's keywords, with paths that are relative to the file."""
+    from tunewright.cli import jobfile
+
+    written, keywords = jobfile.split(jobfile.load(job_file, assignments))
+    given = attrs.asdict(connection)
+    client = Connection(**{k: given[k] or written[k] for k in given}).client("kubernetes")
+    folder = job_file.absolute().parent
+    if not jobfile.is_code(keywords):
+        keywords["base_folder"] = folder
+    for key in ("script", "script_folder"):
+        if isinstance(path := keywords.get(key), str):
+            keywords[key] = folder / path
+    return client, keywords
 
 
 def _follow(created: Job | Manifests, *, detach: bool, as_json: bool) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
+import attrs
 import click
 
 from tunewright.backends import JobStatus
+from tunewright.doctor import Finding
 from tunewright.errors import PluginError
 from tunewright.events import Json
 from tunewright.progress import as_json as to_line
@@ -71,11 +73,24 @@ def _plugin_row(registry: Registry, name: str) -> dict[str, str]:
     try:
         plugin = registry.get(name)
         row |= {"distribution": plugin.dist, "version": plugin.version}
-        for kind in plugin.kinds():
-            plugin.provider(kind)
+        plugin.check()
     except PluginError as error:
         return row | {"distribution": error.dist or "", "problem": str(error)}
     return row | {"gives": ", ".join(plugin.kinds())}
+
+
+def findings(found: Iterable[Finding], *, as_json: bool) -> int:
+    """A line for each finding as it comes, and what to do below it. Returns the exit code: 1 if something is missing."""
+    code = 0
+    for finding in found:
+        code = code or int(finding.level == "problem")
+        if as_json:
+            click.echo(to_line(attrs.asdict(finding)))
+            continue
+        click.echo(f"{finding.level:<8} {finding.about}: {finding.text}")
+        if finding.remedy:
+            click.echo(f"{'':<8} {finding.remedy}")
+    return code
 
 
 def _status_dict(status: JobStatus) -> dict[str, Json]:

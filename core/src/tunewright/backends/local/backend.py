@@ -20,6 +20,7 @@ from tunewright.backends.local import logs
 from tunewright.backends.local.folder import JobFolder, Status
 from tunewright.backends.local.record import log_files, record_of, result_of, status_of
 from tunewright.backends.local.render import render, secrets_of
+from tunewright.doctor import Finding
 from tunewright.environment import state_home
 from tunewright.errors import AlreadySucceeded, JobError, RequestError
 from tunewright.manifests import Manifests
@@ -183,6 +184,15 @@ class LocalBackend(Backend):
         """The finished model's folder, `output/model` in the workspace."""
         return result_of(self._job(name))
 
+    def diagnose(self, plan: JobPlan | None) -> Iterator[Finding]:  # noqa: D102 - the base's
+        missing = _missing(plan)
+        for module, remedy in missing.items():
+            text = f"This Python environment lacks the module {module}."
+            yield Finding(about="machine", level="problem", text=text, remedy=remedy)
+        if not missing:
+            text = f"This Python environment has what steps need; jobs are kept in {self._jobs}."
+            yield Finding(about="machine", level="ok", text=text)
+
     def _start(self, job: JobFolder) -> None:
         _stop(job)  # what an interruption may have left
         job.start_supervisor()
@@ -235,7 +245,15 @@ def _no_such(name: str) -> JobError:
 
 def _check_machine(plan: JobPlan) -> None:
     """Refuse what would fail in the first step for want of a library."""
-    words = {word for container in (*plan.init_containers, plan.main) for word in container.command}
+    for module, remedy in _missing(plan).items():
+        problem = f"needs the module {module}, which this Python environment lacks"
+        raise RequestError(problem, field="backend", value="local", remedy=remedy)
+
+
+def _missing(plan: JobPlan | None) -> dict[str, str]:
+    """The modules that the plan, or a training, needs and that are not there: module → remedy."""
+    containers = (*plan.init_containers, plan.main) if plan else ()
+    words = {word for container in containers for word in container.command} or {"tunewright_launcher", "torchrun"}
     needed = {
         "psutil": "pip install 'tunewright[local]'",
         "filelock": "pip install 'tunewright[local]'",
@@ -243,11 +261,7 @@ def _check_machine(plan: JobPlan) -> None:
         **({"torch": "pip install torch"} if "torchrun" in words else {}),
         **({"pip": "python -m ensurepip"} if "pip" in words else {}),
     }
-    for module, command in needed.items():
-        if importlib.util.find_spec(module) is None:
-            problem = f"needs the module {module}, which this Python environment lacks"
-            remedy = f"Install it: {command}"
-            raise RequestError(problem, field="backend", value="local", remedy=remedy)
+    return {m: f"Install it: {command}" for m, command in needed.items() if importlib.util.find_spec(m) is None}
 
 
 def _stop(job: JobFolder) -> None:
