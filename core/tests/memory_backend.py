@@ -14,7 +14,7 @@ class MemoryBackend(Backend):
 
     def __init__(self, options=None):
         self.options = options or BackendOptions()
-        self.plans, self.script, self.lines, self.calls = {}, {}, {}, []
+        self.plans, self.script, self.lines, self.told, self.calls = {}, {}, {}, {}, []
 
     @classmethod
     def connect(cls, options):
@@ -43,6 +43,10 @@ class MemoryBackend(Backend):
         self._script(name)
         lines = (LogLine(step=s, worker=w, text=text) for s, w, text in self.lines.get(name, []))
         return (line for line in lines if step in (None, line.step) and worker in (None, line.worker))
+
+    def events(self, name):
+        self._script(name)
+        return self.told.get(name, [])
 
     def suspend(self, name):
         self._record("suspend", name)

@@ -287,6 +287,8 @@ def test_the_methods_reach_the_job(client) -> None:
     assert list(client.get_job_logs("sft")) == ["plain", "other"]
     assert list(client.get_job_logs("sft", step="train", worker=1)) == ["other"]
     assert list(client.get_job_events("sft")) == [{"event": "fetched", "item": "model"}, {"event": "step", "step": 1}]
+    client.backend.told["sft"] = [{"event": "cluster", "reason": "Scheduled"}]
+    assert [e["event"] for e in client.get_job_events("sft", follow=True)] == ["cluster", "fetched", "step"]
     client.suspend_job("sft")
     client.resume_job("sft")
     client.delete_job("sft")

@@ -1,8 +1,10 @@
 """The state of a job in a cluster, from what the API says of it."""
 
+import attrs
 import pytest
 
 from tunewright.backends.pytorchjob import names
+from tunewright.backends.pytorchjob.events import events_about
 from tunewright.backends.pytorchjob.failures import ApiFailure, explained
 from tunewright.backends.pytorchjob.feed import Feed
 from tunewright.backends.pytorchjob.live import LiveJob, Pod
@@ -227,3 +229,27 @@ def test_a_record_has_the_conditions_and_the_steps_in_the_order_of_their_times()
     assert (record.workers, record.processes, record.command) == (3, 2, ("run", "x"))
     assert record.images == {"fetch-model": "storage:1", "train": "trainer:1"}
     assert record.documents == {"model.json": {"provider": "hf"}}
+
+
+def cluster_event(kind: str, name: str, at: str, reason: str, **more: object) -> dict:
+    return {"involvedObject": {"kind": kind, "name": name}, "lastTimestamp": at, "reason": reason, **more}
+
+
+def test_the_clusters_events_about_a_job_are_those_of_its_objects_since_it_was_created() -> None:
+    live = attrs.evolve(job(), annotations={names.OBJECTS: "ConfigMap/sft-config,PersistentVolumeClaim/sft-workspace"})
+    after, before = "2026-11-24T12:00:{:02}Z", "2026-11-24T11:59:59Z"
+    found = [
+        cluster_event("Pod", "sft-worker-0", after.format(9), "FailedScheduling", type="Warning", message="no node\n", count=3),
+        cluster_event("PyTorchJob", "sft", after.format(1), "Created"),
+        cluster_event("PersistentVolumeClaim", "sft-workspace", after.format(5), "Bound"),
+        cluster_event("Pod", "sft-worker-0", before, "OfAnEarlierJob"),
+        cluster_event("Pod", "sft-2-worker-0", after.format(2), "OfAnotherJob"),
+        cluster_event("Pod", "sft", after.format(2), "OfAStranger"),
+        {"involvedObject": {}, "eventTime": after.format(3), "metadata": {}},
+    ]  # fmt: skip
+    told = events_about(live, found)
+    assert [event["reason"] for event in told] == ["Created", "Bound", "FailedScheduling"]
+    assert told[2] == {
+        "event": "cluster", "time": after.format(9), "type": "Warning", "reason": "FailedScheduling",
+        "about": "Pod/sft-worker-0", "message": "no node", "count": 3,
+    }  # fmt: skip

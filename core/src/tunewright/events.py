@@ -17,6 +17,12 @@ these are in use:
 | `attempt`  | `attempt`, `limit`                                                         | `run`            |
 | `failed`   | `code`, `cause`, `remedy`                                                  | `fetch`, `run`   |
 
+The `kubernetes` backend adds the cluster's own, about the job, its pods and its claims:
+
+| event      | further keys                                                              |
+|------------|---------------------------------------------------------------------------|
+| `cluster`  | `time`, `type` ("Normal", "Warning"), `reason`, `about` ("Pod/name"), `message`, `count` |
+
 With `--json` the client adds two of its own, so that there is nothing else on standard output:
 
 | event      | further keys                                                              | when             |

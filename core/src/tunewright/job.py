@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -59,9 +60,20 @@ class Job:
         return (line.text for line in lines if parse_event(line.text) is None)
 
     def events(self, *, follow: bool = False) -> Iterator[dict[str, Json]]:
-        """The events of the job, oldest first."""
-        parsed = (parse_event(line.text) for line in self.log_lines(follow=follow))
-        return (event for event in parsed if event is not None)
+        """The events of the job: first what its backend tells, and then its containers, each oldest first.
+
+        With `follow` it goes on until the job has ended; what the backend has told meanwhile comes last.
+        """
+        return self._events(self._backend.events(self.name), follow=follow)
+
+    def _events(self, told: list[dict[str, Json]], *, follow: bool) -> Iterator[dict[str, Json]]:
+        yield from told
+        for line in self.log_lines(follow=follow):
+            if (event := parse_event(line.text)) is not None:
+                yield event
+        if follow:
+            with contextlib.suppress(JobError):  # deleted meanwhile
+                yield from (event for event in self._backend.events(self.name) if event not in told)
 
     def wait(
         self,

@@ -6,11 +6,13 @@ import builtins
 import contextlib
 import functools
 from collections.abc import Iterator, Mapping, Sequence
+from http import HTTPStatus
 from typing import ClassVar, Self
 
 from tunewright.backends import Backend, BackendOptions, JobPod, JobRecord, JobStatus, LogLine
 from tunewright.backends.pytorchjob import doctor, names
 from tunewright.backends.pytorchjob.api import Api, Object
+from tunewright.backends.pytorchjob.events import events_about, time_of
 from tunewright.backends.pytorchjob.failures import ApiFailure, ClusterError, NameTaken, explained
 from tunewright.backends.pytorchjob.feed import Feed, Picture
 from tunewright.backends.pytorchjob.live import JOB_NAME, LiveJob, Pod, in_order
@@ -22,6 +24,7 @@ from tunewright.backends.pytorchjob.submit import await_gone, has_pods, plan_dig
 from tunewright.backends.pytorchjob.update import patch_for, refuse_too_late
 from tunewright.doctor import Finding, problem
 from tunewright.errors import AlreadySucceeded, JobError, TunewrightError
+from tunewright.events import Json
 from tunewright.manifests import Manifests
 from tunewright.specs import JobPlan
 from tunewright.states import JobState
@@ -120,6 +123,16 @@ class PyTorchJobBackend(Backend):
             wanted = _wanted(self._job(name), step, worker)
             lines = self._follow(name, wanted) if follow else read(self._api, self._pods(name), wanted)
         return self._explained_lines(name, lines)
+
+    def events(self, name: str) -> builtins.list[dict[str, Json]]:  # noqa: D102 - the base's
+        with self._explained(name):
+            job = self._job(name)
+            try:
+                return events_about(job, self._api.list("Event", {}).items)
+            except ApiFailure as failure:
+                if failure.status == HTTPStatus.FORBIDDEN:
+                    return []  # what the containers tell is worth having
+                raise
 
     def pods(self, name: str) -> builtins.list[JobPod]:  # noqa: D102 - the base's
         with self._explained(name):
@@ -257,7 +270,7 @@ class PyTorchJobBackend(Backend):
         selector = f"involvedObject.name={name},involvedObject.uid={uid},type=Warning"
         with contextlib.suppress(ApiFailure):
             found = self._api.list("Event", {"fieldSelector": selector}).items
-            return max((_time_of(event), str(event.get("message", ""))) for event in found)[1] if found else ""
+            return max((time_of(event), str(event.get("message", ""))) for event in found)[1] if found else ""
         return ""
 
     def _follow(self, name: str, wanted: Wanted) -> Iterator[LogLine]:
@@ -337,7 +350,3 @@ def _still_ending(name: str) -> JobError:
 
 def _follow_it(name: str) -> str:
     return f"Follow it: tunewright logs -f {name} {_FLAG}"
-
-
-def _time_of(event: Object) -> str:
-    return str(event.get("lastTimestamp") or event.get("eventTime") or event["metadata"]["creationTimestamp"])
