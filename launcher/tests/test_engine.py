@@ -13,9 +13,10 @@ from tunewright.environment import FetchLimits
 from tunewright.errors import ExitCode, FetchError, SourceChanged
 from tunewright.snapshots import Digest, Entry
 from tunewright_launcher.answers import retry_after
-from tunewright_launcher.engine import fetch_snapshot, range_length
+from tunewright_launcher.engine import fetch_snapshot
 from tunewright_launcher.http import Http, HttpRequest, HttpSnapshot
 from tunewright_launcher.journal import Journal
+from tunewright_launcher.work import range_length
 
 MIB = 1 << 20
 LIMITS = FetchLimits(connections=4, stall=1.0, tries=3)

@@ -27,13 +27,10 @@ from tunewright_launcher.files import Files, check_path, hostile, take_stock, wr
 from tunewright_launcher.helper import Helper
 from tunewright_launcher.journal import FileRecord, Journal, missing, short
 from tunewright_launcher.pace import Pace, Progress, Slowness, Tell
-from tunewright_launcher.work import Large, Queue, Work
+from tunewright_launcher.work import MIB, SMALL, Large, Queue, Work, between, range_length
 
-MIB = 1 << 20
 _BUFFER = MIB // 4
 _LONGEST_HELD = 0.1  # seconds for which bytes are kept back, to write more of them at once
-_SMALL = 8 * MIB  # a file up to here is one range
-_LARGEST_RANGE = 64 * MIB
 _MANY = 100  # files from which on a second process is worth its while
 
 Records = Iterator[tuple[str, FileRecord]]
@@ -213,7 +210,7 @@ class _Fetch:
             self._progress.add(entry.size)
             return
         self._files.reserve(sum(stop - start for start, stop in self._gaps(entry)))
-        small = entry.size <= _SMALL and not self._journal.ranges(entry)
+        small = entry.size <= SMALL and not self._journal.ranges(entry)
         self._queue.put(Work(entry, small=small), wait=True)
 
     def _gaps(self, entry: Entry) -> list[tuple[int, int]]:
@@ -263,7 +260,7 @@ class _Fetch:
         self._files.create_sparse(entry.path, entry.size)
         gaps = self._gaps(entry)
         length = range_length(entry.size, self._limits.connections)
-        for start, stop in _between(gaps, entry.size):
+        for start, stop in between(gaps, entry.size):
             large.arrived(start, stop)
             if not large.again:
                 self._progress.add(stop - start)
@@ -389,17 +386,3 @@ class _Fetch:
 
     def _stopped(self) -> bool:
         return self._queue.error is not None
-
-
-def _between(gaps: list[tuple[int, int]], size: int) -> Iterator[tuple[int, int]]:
-    """What is there of a file, between its gaps."""
-    position = 0
-    for start, stop in [*gaps, (size, size)]:
-        if start > position:
-            yield position, start
-        position = stop
-
-
-def range_length(size: int, connections: int) -> int:
-    """Bytes of the ranges of a large file: few requests, and yet enough for all connections, and to share the end."""
-    return max(_SMALL, min(_LARGEST_RANGE, -(-size // (2 * connections))))

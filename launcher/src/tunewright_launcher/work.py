@@ -5,12 +5,16 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
+from collections.abc import Iterator
 
 import attrs
 
 from tunewright.snapshots import Entry
 from tunewright_launcher.digests import Checks
 
+MIB = 1 << 20
+SMALL = 8 * MIB  # a file up to here is one range
+_LARGEST_RANGE = 64 * MIB
 _MOST_WAITING = 4096  # entries that are listed and not begun; more would only cost memory
 
 _Ranked = tuple[bool, int, int, "Work"]
@@ -145,3 +149,17 @@ class Queue:
     def _call_all(self) -> None:
         for condition in (self._filled, self._filled_small, self._room):
             condition.notify_all()
+
+
+def between(gaps: list[tuple[int, int]], size: int) -> Iterator[tuple[int, int]]:
+    """What is there of a file, between its gaps."""
+    position = 0
+    for start, stop in [*gaps, (size, size)]:
+        if start > position:
+            yield position, start
+        position = stop
+
+
+def range_length(size: int, connections: int) -> int:
+    """Bytes of the ranges of a large file: few requests, and yet enough for all connections, and to share the end."""
+    return max(SMALL, min(_LARGEST_RANGE, -(-size // (2 * connections))))
