@@ -205,11 +205,11 @@ def test_the_trainer_gets_the_resources_and_nobody_else_the_gpu(plan_of) -> None
 def test_the_trainers_image_follows_gpu_plugin_and_user_in_this_order(plan_of, site, client) -> None:
     site.providers("imaged", extra="\nTrainer.image = 'acme/trainer:1'\nModel.image = 'acme/model:1'\n")
     client.registry._index = None
-    assert plan_of().main.image == images.TRAINER_CPU
-    assert plan_of(resources_per_worker={"gpu": 1}).main.image == images.TRAINER_CUDA
+    assert plan_of().main.image == images.trainer(gpus=0)
+    assert plan_of(resources_per_worker={"gpu": 1}).main.image == images.trainer(gpus=1)
     imaged = plan_of(model="imaged://m", trainer="imaged", resources_per_worker={"gpu": 1})
     assert {c.name: c.image for c in imaged.containers} == {
-        "install-plugins": images.STORAGE, "fetch-model": "acme/model:1", "fetch-dataset": images.STORAGE,
+        "install-plugins": images.storage(), "fetch-model": "acme/model:1", "fetch-dataset": images.storage(),
         "check": "acme/trainer:1", "train": "acme/trainer:1",
     }  # fmt: skip
     mine = plan_of(trainer="imaged", image="mine:1")
@@ -217,8 +217,14 @@ def test_the_trainers_image_follows_gpu_plugin_and_user_in_this_order(plan_of, s
 
 
 def test_all_images_of_core_are_pinned() -> None:
-    for image in (images.STORAGE, images.TRAINER_CPU, images.TRAINER_CUDA):
+    for image in (images.storage(), images.trainer(gpus=0), images.trainer(gpus=1)):
         assert image.endswith(f":{images.VERSION}")
+
+
+def test_images_are_looked_for_in_the_users_own_registry(plan_of, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNEWRIGHT_IMAGES", "registry.example:5000/ml/")
+    found = {container.image for container in plan_of().containers}
+    assert found == {f"registry.example:5000/ml/{name}:{images.VERSION}" for name in ("storage", "trainer-cpu")}
 
 
 def test_foreign_plugins_are_installed_in_their_version_with_their_extra(plan_of) -> None:
@@ -226,7 +232,7 @@ def test_foreign_plugins_are_installed_in_their_version_with_their_extra(plan_of
     assert boot.command == (
         *INSTALL, "install-plugins", "--", *PIP, "--", "tunewright-acme==1.0", "tunewright-acme[fetch]==1.0", "tunewright-acme[train]==1.0",
     )  # fmt: skip
-    assert boot.image == images.STORAGE
+    assert boot.image == images.storage()
     assert boot.env == {}
 
 

@@ -18,6 +18,7 @@ from tunewright.states import JobState
 JOB = "name: sft\nbackend: memory\nmodel: acme://m\ndataset: acme://d\ntrainer: acme\n"
 COMMANDS = [
     "delete",
+    "doctor",
     "events",
     "fetch",
     "list",

@@ -200,10 +200,9 @@ def test_a_claim_needs_a_class_that_is_there(name: str | None, default: str | No
 
 
 def test_a_plugin_of_another_version_than_the_images_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = cluster.sample_plan()
-    assert [finding.level for finding in cluster._images(plan)] == ["ok"]
+    assert [finding.level for finding in cluster._images(cluster.sample_plan())] == ["ok"]
     monkeypatch.setattr("tunewright.images.VERSION", "9.9.9")
-    (finding,) = cluster._images(plan)
+    (finding,) = cluster._images(cluster.sample_plan())
     assert finding.level == "problem"
     assert "tunewright-launcher" not in finding.text
     assert "tunewright==9.9.9" in finding.remedy

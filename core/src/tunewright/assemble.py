@@ -186,7 +186,7 @@ def _fetch(request: TrainRequest, slot: str, layout: Layout) -> ContainerSpec:
     )
     defaults = ContainerSpec(
         name=f"fetch-{slot.replace('_', '-')}",
-        image=selected.provider.image or images.STORAGE,
+        image=selected.provider.image or images.storage(),
         command=(*LAUNCHER, "fetch", slot),
         env={**request.init_env, **secret_env(selected.provider)},
         mounts=(mount,),
@@ -251,7 +251,7 @@ def _bootstrap(request: TrainRequest) -> ContainerSpec | None:
         for plugin, provider in chosen
         if provider.image is None and plugin.dist not in images.BUNDLED
     }
-    return _pip("install-plugins", images.STORAGE, sorted(wanted), None, request.init_env) if wanted else None
+    return _pip("install-plugins", images.storage(), sorted(wanted), None, request.init_env) if wanted else None
 
 
 def _install(request: CodeRequest, image: str) -> ContainerSpec:

@@ -13,6 +13,7 @@ import attrs
 
 # On the client.
 STATE_HOME = "TUNEWRIGHT_HOME"
+IMAGES = "TUNEWRIGHT_IMAGES"
 
 # In the containers, set by the plan.
 MAX_RESTARTS = "TUNEWRIGHT_MAX_RESTARTS"

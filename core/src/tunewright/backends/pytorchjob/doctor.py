@@ -59,7 +59,9 @@ def sample_plan() -> JobPlan:
 
 def _images(plan: JobPlan) -> Iterator[Finding]:
     """Whether our own images, where the plan runs in them, hold the versions that are installed here."""
-    used = sorted({c.image for c in plan.containers} & {images.STORAGE, images.TRAINER_CPU, images.TRAINER_CUDA})
+    used = sorted(
+        {c.image for c in plan.containers} & {images.storage(), images.trainer(gpus=0), images.trainer(gpus=1)}
+    )
     others = []
     for name in sorted(images.BUNDLED):
         try:
