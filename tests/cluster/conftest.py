@@ -2,18 +2,19 @@
 
 import fcntl
 import os
-import secrets
-import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from tests.cluster import cluster as clusters
 from tests.cluster import images, programs
 from tests.cluster.cluster import Cluster
-from tests.cluster.settings import HOST_IP, NODE
+from tests.cluster.helpers import ReachableS3, client_in, fresh_namespace, volumes_in
+from tests.cluster.settings import HOST_IP
 from tests.servers.faulty import FaultyServer
+from tests.servers.s3 import Gateway, S3Proxy
+from tests.servers.tools import Missing
 
 from tunewright import TrainingClient
 
@@ -74,112 +75,47 @@ def image() -> str:
 @pytest.fixture
 def namespace(cluster: Cluster) -> Iterator[str]:
     """A fresh namespace."""
-    name = f"test-{secrets.token_hex(4)}"
-    cluster.kubectl("create", "namespace", name)
-    yield name
-    cluster.kubectl("delete", "namespace", name, "--wait=false")
-
-
-RIGHTS = (
-    ("pytorchjobs.kubeflow.org", "create,get,list,watch,patch,delete"),
-    ("pods", "get,list,watch"),
-    ("pods/log", "get"),
-    ("events", "list"),
-    ("secrets", "create"),
-    ("configmaps", "create,get"),
-    ("persistentvolumeclaims", "create,get"),
-)
-"""All that a user needs in a namespace."""
+    with fresh_namespace(cluster) as name:
+        yield name
 
 
 @pytest.fixture
 def client(cluster: Cluster, namespace: str) -> TrainingClient:
-    """The client of a user who has those rights; on a cluster of others, of whoever its kubeconfig names."""
-    if cluster.state is None:
-        return TrainingClient("kubernetes", namespace=namespace, config_file=str(cluster.kubeconfig))
-    cluster.apply(*_role(namespace, "alice"))
-    return TrainingClient("kubernetes", namespace=namespace, config_file=str(cluster.state / "kubeconfig-alice"))
-
-
-def _role(namespace: str, user: str) -> tuple[dict, dict]:
-    about = {"name": user, "namespace": namespace}
-    rules = [
-        {
-            "apiGroups": [resource.partition(".")[2]],
-            "resources": [resource.partition(".")[0]],
-            "verbs": verbs.split(","),
-        }
-        for resource, verbs in RIGHTS
-    ]
-    group = "rbac.authorization.k8s.io"
-    subject = {"kind": "User", "name": user, "apiGroup": group}
-    reference = {"kind": "Role", "name": user, "apiGroup": group}
-    return (
-        {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": about, "rules": rules},
-        {
-            "apiVersion": f"{group}/v1",
-            "kind": "RoleBinding",
-            "metadata": about,
-            "subjects": [subject],
-            "roleRef": reference,
-        },
-    )
+    """The client of a user who has the rights that are needed, and no others."""
+    return client_in(cluster, namespace)
 
 
 @pytest.fixture
-def volumes(cluster: Cluster, namespace: str) -> Iterator[Callable[..., Path]]:
+def volumes(cluster: Cluster, namespace: str) -> Iterator[Callable[..., Path | None]]:
     """Makes a volume that the next claim may bind to; returns its folder. A cluster of others makes its own."""
-    made: list[str] = []
-
-    def volume(*modes: str) -> Path | None:
-        if cluster.state is None:
-            return None
-        name = f"{namespace}-{len(made)}"
-        folder = cluster.state / "volumes" / name
-        folder.mkdir()
-        cluster.apply(_volume(name, folder, modes or ("ReadWriteOnce",)))
-        made.append(name)
-        return folder
-
-    yield volume
-    for name in made:
-        cluster.kubectl("delete", "pv", name, "--wait=false")
-        shutil.rmtree(cluster.state / "volumes" / name, ignore_errors=True)
+    with volumes_in(cluster, namespace) as volume:
+        yield volume
 
 
-def _volume(name: str, folder: Path, modes: tuple[str, ...]) -> dict:
-    # Of type local: of hostPath volumes a kubelet does not change the group.
-    here = {"key": "kubernetes.io/hostname", "operator": "In", "values": [NODE]}
-    return {
-        "apiVersion": "v1",
-        "kind": "PersistentVolume",
-        "metadata": {"name": name},
-        "spec": {
-            "capacity": {"storage": "1Ti"},
-            "accessModes": list(modes),
-            "storageClassName": "local",
-            "local": {"path": str(folder)},
-            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [here]}]}},
-        },
-    }
+@pytest.fixture(scope="session")
+def on_node(own_cluster: Cluster, image: str) -> Callable[..., dict]:
+    """Pod overrides that give steps this machine's Python environment, and with it torch and our own packages.
 
-
-@pytest.fixture
-def on_node(own_cluster: Cluster) -> Callable[..., dict]:
-    """Pod overrides that give steps this machine's Python environment, and with it torch and our own packages."""
+    A step that `commands` names runs that command in place of its own; "train" is the main container's.
+    """
     folders = sorted({str(REPOSITORY), sys.prefix, sys.base_prefix})
     folders = [f for f in folders if not any(f != g and Path(f).is_relative_to(g) for g in folders)]
     names = {folder: f"node-{i}" for i, folder in enumerate(folders)}
     mounts = [{"name": names[f], "mountPath": f, "readOnly": True} for f in folders]
 
-    def overrides(*init_steps: str, **template: object) -> dict:
+    def container(name: str, command: list[str] | None) -> dict:
         one_thread = [{"name": "OMP_NUM_THREADS", "value": "1"}]
+        own = {"command": command} if command else {}
+        return {"name": name, "image": image, "volumeMounts": mounts, "env": one_thread, **own}
+
+    def overrides(*init_steps: str, commands: Mapping[str, list[str]] | None = None) -> dict:
+        own = commands or {}
         spec = {
             "volumes": [{"name": names[f], "hostPath": {"path": f, "type": "Directory"}} for f in folders],
-            "containers": [{"name": "pytorch", "volumeMounts": mounts, "env": one_thread}],
-            "initContainers": [{"name": step, "volumeMounts": mounts, "env": one_thread} for step in init_steps],
+            "containers": [container("pytorch", own.get("train"))],
+            "initContainers": [container(step, own.get(step)) for step in init_steps],
         }
-        return {"spec": {k: v for k, v in spec.items() if v}, **template}
+        return {"spec": {k: v for k, v in spec.items() if v}}
 
     return overrides
 
@@ -188,3 +124,22 @@ def on_node(own_cluster: Cluster) -> Callable[..., dict]:
 def _reachable(own_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """The servers that a test starts listen where pods find them."""
     monkeypatch.setattr(FaultyServer, "address", HOST_IP)
+
+
+@pytest.fixture(scope="session")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A real S3 server; pods reach it through `s3`."""
+    try:
+        server = Gateway(tmp_path_factory.mktemp("gateway"))
+    except Missing as missing:
+        pytest.skip(str(missing))
+    with server:
+        assert server.keys() == []  # makes the bucket
+        yield server
+
+
+@pytest.fixture
+def s3(own_cluster: Cluster, gateway: Gateway) -> Iterator[S3Proxy]:
+    """The way to it from pods; it keeps a log."""
+    with ReachableS3(gateway) as proxy:
+        yield proxy

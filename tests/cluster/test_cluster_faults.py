@@ -1,9 +1,13 @@
 """What goes wrong on a real cluster: the job's status says why, or submitting says so and leaves nothing over."""
 
+import signal
+import subprocess
+import sys
 import time
 
 import pytest
 from tests.cluster.cluster import Cluster
+from tests.cluster.helpers import nothing_left
 from tests.servers.hub import Hub
 
 from tunewright import JobError, JobState, TrainingClient
@@ -25,18 +29,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 TOKEN = "hf_" + "wrong" * 6
 
 
-def nothing_left(cluster: Cluster, namespace: str) -> None:
-    """A service account's own objects aside, the namespace is empty."""
-    end = time.monotonic() + 30
-    while True:
-        found = cluster.json("pytorchjobs,pods,services,secrets,configmaps,pvc", "-n", namespace)["items"]
-        names = [o["metadata"]["name"] for o in found if o["metadata"]["name"] != "kube-root-ca.crt"]
-        if not names:
-            return
-        assert time.monotonic() < end, names
-        time.sleep(0.3)
-
-
 def failure_within(job, seconds: float) -> str:
     with pytest.raises(JobError) as caught:
         job.wait(timeout=seconds)
@@ -50,12 +42,6 @@ def test_a_wrong_token_fails_the_job_with_its_cause_and_shows_nowhere(
 ) -> None:
     volumes()
     steps = ("fetch-model", "fetch-dataset", "check")
-    images = {"spec": {"initContainers": [{"name": step, "image": image} for step in steps]}}
-    overrides = on_node(*steps)
-    for container, with_image in zip(
-        overrides["spec"]["initContainers"], images["spec"]["initContainers"], strict=True
-    ):
-        container.update(with_image)
     with Hub() as hub:
         hub.repo("acme/tiny", {"config.json": b"{}"}, private=True)
         hub.repo("acme/rows", {"rows.jsonl": b"{}"}, kind="datasets")
@@ -65,7 +51,7 @@ def test_a_wrong_token_fails_the_job_with_its_cause_and_shows_nowhere(
             dataset={"provider": "hf", "uri": "hf://datasets/acme/rows", "endpoint": hub.url},
             trainer="hf",
             image=image,
-            pod_overrides=overrides,
+            pod_overrides=on_node(*steps),
         )
         cause = failure_within(job, 60)
     assert "acme/tiny" in cause
@@ -231,16 +217,38 @@ def test_an_api_server_that_is_not_there_is_said(cluster: Cluster, tmp_path) -> 
         TrainingClient("kubernetes", config_file=str(tmp_path / "config")).list_jobs()
 
 
-def test_a_client_that_died_while_submitting_leaves_an_incomplete_job_that_can_be_deleted(
-    cluster: Cluster, client: TrainingClient, namespace: str, image: str
+# Kills itself, as the kernel would for want of memory, once so many objects are written.
+DIES = """
+import os, signal, sys
+from tunewright import SecretValue, TrainingClient
+from tunewright.backends.pytorchjob.api import Api
+config, namespace, image, left = *sys.argv[1:4], int(sys.argv[4])
+create = Api.create
+def dying(self, document):
+    global left
+    created = create(self, document)
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return created
+Api.create = dying
+client = TrainingClient("kubernetes", namespace=namespace, config_file=config)
+client.create_job("stub", base_image=image, command=["true"], env={"TOKEN": SecretValue("a-secret")})
+"""
+
+
+@pytest.mark.parametrize("written", [1, 2, 3])
+def test_a_client_that_is_killed_between_two_writes_leaves_an_incomplete_job_that_can_be_deleted(
+    written: int, own_cluster: Cluster, client: TrainingClient, namespace: str, image: str
 ) -> None:
-    plan = assemble(client.code_request("stub", base_image=image, command=["true"]))
-    client.backend._api.create(client.backend.render(plan).reveal()[0])
+    config = own_cluster.state / "kubeconfig-alice"
+    command = [sys.executable, "-c", DIES, str(config), namespace, image, str(written)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     status = client.get_job("stub").status()
     assert status.state is JobState.CREATED
     assert status.detail.startswith("Incomplete: PersistentVolumeClaim/stub-workspace is missing")
     client.delete_job("stub")
-    nothing_left(cluster, namespace)
+    nothing_left(own_cluster, namespace)
 
 
 def test_an_operator_that_is_down_is_said(own_cluster: Cluster, client: TrainingClient, namespace: str, image) -> None:

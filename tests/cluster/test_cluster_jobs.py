@@ -5,6 +5,7 @@ import time
 
 import pytest
 from tests.cluster.cluster import Cluster
+from tests.cluster.helpers import WAITS, command, eventually, left, requests
 
 from tunewright import JobError, JobState, SecretValue, TrainingClient
 from tunewright.backends.pytorchjob import NameTaken
@@ -13,46 +14,7 @@ from tunewright.errors import AlreadySucceeded
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 SECRET = "a-literal-secret-of-a-test"
-# Says something, and comes to its end once the file is there.
-WAITS = """
-import os, pathlib, time
-print("life", os.getpid(), flush=True)
-output = pathlib.Path(os.environ["TUNEWRIGHT_WORKSPACE"], "output")
-print("lives:", len(list(output.glob("life-*"))) + 1, flush=True)
-(output / f"life-{time.time_ns()}").touch()
-while not (output / "go").exists():
-    time.sleep(0.2)
-print("the end", flush=True)
-"""
-
-
-def command(text: str) -> list[str]:
-    return ["python3", "-u", "-c", text]
-
-
-def left(cluster: Cluster, namespace: str, job: str) -> list[str]:
-    """What there is of a job: everything that carries its name or label."""
-    kinds = "pytorchjobs,pods,services,secrets,configmaps"
-    found = cluster.json(kinds, "-n", namespace)["items"]
-    return [f"{o['kind']}/{o['metadata']['name']}" for o in found if o["metadata"]["name"].startswith(job)]
-
-
-def eventually(look, wanted: object, seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while (found := look()) != wanted:
-        assert time.monotonic() < end, f"{found!r} and not {wanted!r}"
-        time.sleep(0.3)
-
-
-def writes(cluster: Cluster, namespace: str, user: str = "alice") -> list[str]:
-    """What the user wrote in the namespace, as the API server's audit log has it."""
-    found = []
-    for line in (cluster.state / "logs" / "audit.json").read_text().splitlines():
-        event = json.loads(line)
-        what = event.get("objectRef", {})
-        if what.get("namespace") == namespace and event["user"]["username"] == user:
-            found.append(f"{event['verb']} {what['resource']}")
-    return found
+WRITING = ("create", "update", "patch", "delete")
 
 
 def test_a_command_runs_to_its_end(client: TrainingClient, image: str, volumes) -> None:
@@ -78,12 +40,9 @@ def test_submitting_writes_four_objects_and_deleting_leaves_the_claim_alone(
     volumes()
     env = {"TOKEN": SecretValue(SECRET)}
     job = client.create_job("four", base_image=image, command=command("import time; time.sleep(600)"), env=env)
-    assert sorted(writes(own_cluster, namespace)) == [
-        "create configmaps",
-        "create persistentvolumeclaims",
-        "create pytorchjobs",
-        "create secrets",
-    ]
+    kinds = ("configmaps", "persistentvolumeclaims", "pytorchjobs", "secrets")
+    asked = requests(own_cluster, namespace)
+    assert {what: n for what, n in asked.items() if what.split()[0] in WRITING} == {f"create {k}": 1 for k in kinds}
     job.wait([JobState.RUNNING], timeout=120)
     assert [(p.name, p.worker, p.phase, p.step) for p in client.get_job_pods("four")] == [
         ("four-master-0", 0, "Running", "train")

@@ -1,0 +1,252 @@
+"""What several files of cluster tests need."""
+
+import contextlib
+import json
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from tests.cluster.cluster import Cluster
+from tests.cluster.settings import HOST_IP, NODE
+from tests.servers.faulty import Answer, FaultyServer, Request
+from tests.servers.s3 import ACCESS_KEY, BUCKET, REGION, SECRET_KEY, S3Proxy
+
+from tunewright import TrainingClient
+
+STEPS = ("fetch-model", "fetch-dataset", "check")
+CHEAP = {"requests": {"cpu": "10m", "memory": "32Mi"}}
+"""Resources of workers: many of them fit on a small machine."""
+
+WAITS = """
+import os, pathlib, time
+output = pathlib.Path(os.environ["TUNEWRIGHT_WORKSPACE"], "output")
+print("lives:", len(list(output.glob("life-*"))) + 1, flush=True)
+(output / f"life-{time.time_ns()}").touch()
+while not (output / "go").exists():
+    time.sleep(0.2)
+print("the end", flush=True)
+"""
+"""Says how often it was started, and comes to its end once `go` is in the output folder."""
+
+SEES = """
+import os, pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+workspace = pathlib.Path(os.environ["TUNEWRIGHT_WORKSPACE"])
+for file in sorted(p for slot in ("model", "dataset") for p in (workspace / slot).rglob("*") if p.is_file()):
+    print("sees", file.relative_to(workspace).as_posix(), file.stat().st_size, flush=True)
+try:
+    (workspace / "model" / "mine").touch()
+except OSError as error:
+    print("writes refused:", error.strerror, flush=True)
+print("has seen", flush=True)
+while not (workspace / "output" / "go").exists():
+    time.sleep(0.2)
+"""
+"""In place of a training: says what the slots hold, and comes to its end once `go` is in the output folder."""
+
+
+RIGHTS = (
+    ("pytorchjobs.kubeflow.org", "create,get,list,watch,patch,delete"),
+    ("pods", "get,list,watch"),
+    ("pods/log", "get"),
+    ("events", "list"),
+    ("secrets", "create"),
+    ("configmaps", "create,get"),
+    ("persistentvolumeclaims", "create,get"),
+)
+"""All that a user needs in a namespace."""
+
+
+class ReachableS3(S3Proxy):
+    """The way to an S3 server from pods."""
+
+    address = HOST_IP
+
+
+class PackageIndex(FaultyServer):
+    """A package index that pods reach and that has these wheels."""
+
+    address = HOST_IP
+
+    def __init__(self, *wheels: Path) -> None:
+        super().__init__()
+        self._wheels = {wheel.name: wheel for wheel in wheels}
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What pip reads."""
+        return {"PIP_INDEX_URL": f"{self.url}/simple", "PIP_TRUSTED_HOST": self.address}
+
+    def answer(self, request: Request) -> Answer:
+        """PEP 503: https://peps.python.org/pep-0503/"""
+        if wheel := self._wheels.get(request.path.removeprefix("/")):
+            return Answer(body=wheel.read_bytes())
+        project = request.path.removeprefix("/simple/").strip("/").replace("-", "_")
+        links = [f'<a href="/{name}">{name}</a>' for name in self._wheels if name.startswith(f"{project}-")]
+        if not links:
+            return Answer(status=404)
+        return Answer(headers={"Content-Type": "text/html"}, body="\n".join(links).encode())
+
+
+def build_wheel(folder: Path, pyproject: str, **modules: str) -> Path:
+    """A wheel of modules, name → text."""
+    folder.mkdir()
+    (folder / "pyproject.toml").write_text(pyproject)
+    for name, text in modules.items():
+        (folder / f"{name}.py").write_text(text)
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel"], cwd=folder, check=True)
+    return next((folder / "dist").glob("*.whl"))
+
+
+@contextlib.contextmanager
+def fresh_namespace(cluster: Cluster) -> Iterator[str]:
+    name = f"test-{secrets.token_hex(4)}"
+    cluster.kubectl("create", "namespace", name)
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+def client_in(cluster: Cluster, namespace: str) -> TrainingClient:
+    """The client of a user who has those rights; on a cluster of others, of whoever its kubeconfig names."""
+    if cluster.state is None:
+        return TrainingClient("kubernetes", namespace=namespace, config_file=str(cluster.kubeconfig))
+    cluster.apply(*_role(namespace, "alice"))
+    return TrainingClient("kubernetes", namespace=namespace, config_file=str(cluster.state / "kubeconfig-alice"))
+
+
+def _role(namespace: str, user: str) -> tuple[dict, dict]:
+    about = {"name": user, "namespace": namespace}
+    rules = [
+        {
+            "apiGroups": [resource.partition(".")[2]],
+            "resources": [resource.partition(".")[0]],
+            "verbs": verbs.split(","),
+        }
+        for resource, verbs in RIGHTS
+    ]
+    group = "rbac.authorization.k8s.io"
+    subject = {"kind": "User", "name": user, "apiGroup": group}
+    reference = {"kind": "Role", "name": user, "apiGroup": group}
+    return (
+        {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": about, "rules": rules},
+        {
+            "apiVersion": f"{group}/v1",
+            "kind": "RoleBinding",
+            "metadata": about,
+            "subjects": [subject],
+            "roleRef": reference,
+        },
+    )
+
+
+@contextlib.contextmanager
+def volumes_in(cluster: Cluster, namespace: str) -> Iterator[Callable[..., Path | None]]:
+    """Makes volumes that the next claims may bind to, and removes them in the end."""
+    made: list[str] = []
+
+    def volume(*modes: str) -> Path | None:
+        if cluster.state is None:
+            return None
+        name = f"{namespace}-{len(made)}"
+        folder = cluster.state / "volumes" / name
+        folder.mkdir()
+        cluster.apply(_volume(name, folder, modes or ("ReadWriteOnce",)))
+        made.append(name)
+        return folder
+
+    yield volume
+    for name in made:
+        cluster.kubectl("delete", "pv", name, "--wait=false")
+        shutil.rmtree(cluster.state / "volumes" / name, ignore_errors=True)
+
+
+def _volume(name: str, folder: Path, modes: tuple[str, ...]) -> dict:
+    # Of type local: of hostPath volumes a kubelet does not change the group.
+    here = {"key": "kubernetes.io/hostname", "operator": "In", "values": [NODE]}
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": name},
+        "spec": {
+            "capacity": {"storage": "1Ti"},
+            "accessModes": list(modes),
+            "storageClassName": "local",
+            "local": {"path": str(folder)},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [here]}]}},
+        },
+    }
+
+
+def command(text: str) -> list[str]:
+    return ["python3", "-u", "-c", text]
+
+
+def sees_in_place_of_training(on_node: Callable[..., dict]) -> dict:
+    """Pod overrides with which a job fetches, and neither checks nor trains: torch takes long to start."""
+    return on_node(*STEPS, commands={"check": ["true"], "train": command(SEES)})
+
+
+def eventually(look: Callable[[], object], wanted: object, seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while (found := look()) != wanted:
+        assert time.monotonic() < end, f"{found!r} and not {wanted!r}"
+        time.sleep(0.3)
+
+
+def left(cluster: Cluster, namespace: str, job: str, kinds: str = "") -> list[str]:
+    """What there is of a job: everything that carries its name."""
+    found = cluster.json(kinds or "pytorchjobs,pods,services,secrets,configmaps", "-n", namespace)["items"]
+    return [f"{o['kind']}/{o['metadata']['name']}" for o in found if o["metadata"]["name"].startswith(job)]
+
+
+def nothing_left(cluster: Cluster, namespace: str) -> None:
+    """A service account's own objects aside, the namespace is empty."""
+
+    def names() -> list[str]:
+        found = cluster.json("pytorchjobs,pods,services,secrets,configmaps,pvc", "-n", namespace)["items"]
+        return [o["metadata"]["name"] for o in found if o["metadata"]["name"] != "kube-root-ca.crt"]
+
+    eventually(names, [])
+
+
+def requests(cluster: Cluster, namespace: str, user: str = "alice") -> Mapping[str, int]:
+    """How often the user asked the API server for what in the namespace, as its audit log has it: "list pods" → number."""
+    assert cluster.state is not None
+    found: dict[str, str] = {}  # a watch, or a log that is followed, is there twice
+    for line in (cluster.state / "logs" / "audit.json").read_text().splitlines():
+        event = json.loads(line)
+        about = event.get("objectRef", {})
+        if about.get("namespace") == namespace and event["user"]["username"] == user:
+            words = (event["verb"], about["resource"], about.get("subresource"))
+            found[event["auditID"]] = " ".join(filter(None, words))
+    return Counter(found.values())
+
+
+def make_claim(cluster: Cluster, namespace: str, name: str, *modes: str) -> None:
+    """A claim of the user's own."""
+    cluster.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {"accessModes": list(modes), "resources": {"requests": {"storage": "1Gi"}}},
+        }
+    )
+
+
+def at_s3(proxy: S3Proxy, key: str) -> dict[str, str]:
+    """The provider of what lies at a key."""
+    about = {"endpoint_url": proxy.url, "region": REGION, "addressing_style": "path"}
+    keys = {"access_key_id": ACCESS_KEY, "secret_access_key": SECRET_KEY}
+    return {"provider": "s3", "uri": f"s3://{BUCKET}/{key}", **about, **keys}
+
+
+def downloads(proxy: S3Proxy) -> Mapping[str, int]:
+    """Key → how often it was asked for."""
+    objects = (r.path.removeprefix(f"/{BUCKET}/") for r in proxy.log if r.method == "GET" and r.path.count("/") > 2)
+    return Counter(objects)
