@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import yaml
 from tests.cluster.cluster import Cluster
 from tests.cluster.settings import HOST_IP, NODE
 from tests.servers.faulty import Answer, FaultyServer, Request
@@ -50,16 +51,8 @@ while not (workspace / "output" / "go").exists():
 """In place of a training: says what the slots hold, and comes to its end once `go` is in the output folder."""
 
 
-RIGHTS = (
-    ("pytorchjobs.kubeflow.org", "create,get,list,watch,patch,delete"),
-    ("pods", "get,list,watch"),
-    ("pods/log", "get"),
-    ("events", "list"),
-    ("secrets", "create"),
-    ("configmaps", "create,get"),
-    ("persistentvolumeclaims", "create,get"),
-)
-"""All that a user needs in a namespace."""
+ROLE = Path(__file__).parents[2] / "deploy" / "rbac" / "user.yaml"
+"""The published role: all that a user needs in a namespace."""
 
 
 class ReachableS3(S3Proxy):
@@ -112,7 +105,7 @@ def fresh_namespace(cluster: Cluster) -> Iterator[str]:
 
 
 def client_in(cluster: Cluster, namespace: str) -> TrainingClient:
-    """The client of a user who has those rights; on a cluster of others, of whoever its kubeconfig names."""
+    """The client of a user who has the published role; on a cluster of others, of whoever its kubeconfig names."""
     if cluster.state is None:
         return TrainingClient("kubernetes", namespace=namespace, config_file=str(cluster.kubeconfig))
     cluster.apply(*_role(namespace, "alice"))
@@ -120,28 +113,17 @@ def client_in(cluster: Cluster, namespace: str) -> TrainingClient:
 
 
 def _role(namespace: str, user: str) -> tuple[dict, dict]:
-    about = {"name": user, "namespace": namespace}
-    rules = [
-        {
-            "apiGroups": [resource.partition(".")[2]],
-            "resources": [resource.partition(".")[0]],
-            "verbs": verbs.split(","),
-        }
-        for resource, verbs in RIGHTS
-    ]
+    role = yaml.safe_load(ROLE.read_text("utf-8"))
+    role["metadata"]["namespace"] = namespace
     group = "rbac.authorization.k8s.io"
-    subject = {"kind": "User", "name": user, "apiGroup": group}
-    reference = {"kind": "Role", "name": user, "apiGroup": group}
-    return (
-        {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": about, "rules": rules},
-        {
-            "apiVersion": f"{group}/v1",
-            "kind": "RoleBinding",
-            "metadata": about,
-            "subjects": [subject],
-            "roleRef": reference,
-        },
-    )
+    binding = {
+        "apiVersion": f"{group}/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": user, "namespace": namespace},
+        "subjects": [{"kind": "User", "name": user, "apiGroup": group}],
+        "roleRef": {"kind": role["kind"], "name": role["metadata"]["name"], "apiGroup": group},
+    }
+    return role, binding
 
 
 @contextlib.contextmanager
