@@ -93,6 +93,7 @@ def ended(code: int, message: str = "", reason: str = "Error", at: str = CREATED
             "fetch-model of worker 1",
         ),
         (job("Created", "Running"), [pod(main=RUNS)], JobState.RUNNING, ""),
+        (job("Created", "Running"), [pod(main=ended(0, reason="Completed"))], JobState.RUNNING, ""),
         (job("Created", "Restarting"), [pod(main=RUNS)], JobState.RUNNING, ""),
         (
             job("Created", "Restarting", workers=2),
@@ -253,3 +254,10 @@ def test_the_clusters_events_about_a_job_are_those_of_its_objects_since_it_was_c
         "event": "cluster", "time": after.format(9), "type": "Warning", "reason": "FailedScheduling",
         "about": "Pod/sft-worker-0", "message": "no node", "count": 3,
     }  # fmt: skip
+
+
+def test_a_status_says_what_the_pods_are_at() -> None:
+    live = job("Created", workers=4)
+    pods = [pod(0, main=RUNS), pod(1, fetch_model=RUNS), pod(2, main=RUNS), pod(3), pod(0, main=RUNS, ending=True)]
+    assert status_of(live, moment_of(live, pods), pods=pods).pods == {"train": 2, "fetch-model": 1, "Pending": 1}
+    assert status_of(live, moment_of(live, pods)).pods == {}

@@ -144,8 +144,7 @@ class JobLike:
     def __init__(self, *lines: str) -> None:
         self.lines = [LogLine(step="train", worker=0, text=line) for line in lines]
 
-    def log_lines(self, *, follow: bool) -> object:
-        assert follow
+    def news(self) -> object:
         return iter(self.lines)
 
     def status(self) -> JobStatus:
@@ -233,3 +232,32 @@ def test_odd_events_do_no_harm(event: dict[str, object]) -> None:
     assert Summary().fall is None
     shown(LinesView, [{"event": "x", **event}])
     shown(BarsView, [{"event": "x", **event}], force_terminal=True)
+
+
+WAITING = JobStatus(
+    name="sft", state=JobState.CREATED, detail="worker 1 cannot be scheduled: no GPU", pods={"train": 1, "Pending": 1}
+)
+
+
+def test_lines_tell_each_state_once_with_what_the_pods_are_at() -> None:
+    stream = io.StringIO()
+    view = LinesView(Console(file=stream, width=100))
+    running = JobStatus(name="sft", state=JobState.RUNNING, pods={"train": 2})
+    for status in (WAITING, WAITING, running, DONE):
+        view.state(status)
+    assert stream.getvalue().splitlines() == [
+        "Created: worker 1 cannot be scheduled: no GPU (pods: 1 train, 1 Pending)",
+        "Running (pods: 2 train)",
+    ]
+
+
+def test_bars_have_one_for_the_pods_and_say_why_they_wait() -> None:
+    stream = io.StringIO()
+    with BarsView(Console(file=stream, width=100, force_terminal=True, color_system=None)) as view:
+        view.state(WAITING)
+        view.state(JobStatus(name="sft", state=JobState.DOWNLOADING, detail="fetch-model", pods={"fetch-model": 2}))
+    text = stream.getvalue()
+    assert "Created: worker 1 cannot be scheduled: no GPU" in text
+    assert "1 train, 1 Pending" in text or "2 fetch-model" in text
+    assert "Downloading" not in text
+    assert "2 fetch-model" in text.rpartition("pods")[2]

@@ -23,8 +23,7 @@ class JobLike:
         self.lines = [LogLine(step=step, worker=worker, text=text) for step, worker, text in lines]
         self.end = JobStatus(name="job", state=state, **status)  # type: ignore[arg-type]
 
-    def log_lines(self, *, follow: bool) -> object:
-        assert follow
+    def news(self) -> object:
         return iter(self.lines)
 
     def status(self) -> JobStatus:

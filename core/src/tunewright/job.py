@@ -54,6 +54,10 @@ class Job:
         """Every line of the log, events included; see `Backend.logs`."""
         return self._backend.logs(self.name, follow=follow, step=step, worker=worker)
 
+    def news(self) -> Iterator[LogLine | JobStatus]:
+        """What happens until the job has ended; see `Backend.news`."""
+        return self._backend.news(self.name)
+
     def logs(self, *, follow: bool = False, step: str | None = None, worker: int | None = None) -> Iterator[str]:
         """The plain lines of the log, without events."""
         lines = self.log_lines(follow=follow, step=step, worker=worker)

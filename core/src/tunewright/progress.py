@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Literal
 
+import attrs
+
 from tunewright.backends import JobStatus, LogLine
 from tunewright.events import Event, Json, format_event, parse_event
 from tunewright.specs import CODE, MAIN_STEP, RUNS
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 Style = Literal["auto", "lines", "json"]
 
+_WAITING = (JobState.CREATED, JobState.QUEUED, JobState.RESTARTING)
 _LAST_LINES = 20  # of a step that failed
 
 
@@ -41,8 +44,10 @@ def follow(job: Job, *, style: Style = "auto") -> JobStatus:
     view = view_for(style)
     shown = MAIN_STEP if job.status().labels.get(RUNS) == CODE else None
     with view:
-        for line in job.log_lines(follow=True):
-            if (event := parse_event(line.text)) is not None:
+        for line in job.news():
+            if isinstance(line, JobStatus):
+                view.state(line)
+            elif (event := parse_event(line.text)) is not None:
                 hidden.note(line, event)
                 summary.add(event)
                 view.show(event, summary)
@@ -100,6 +105,9 @@ class View(ABC):
     def line(self, line: LogLine) -> None:
         """Show a plain line."""
 
+    def state(self, status: JobStatus) -> None:  # noqa: B027 - programs get the events, which are enough
+        """Show where the job is, and what its pods are at."""
+
     @abstractmethod
     def end(self, status: JobStatus, summary: Summary) -> None:
         """Show how the job ended."""
@@ -138,6 +146,7 @@ class LinesView(View):
     def __init__(self, console: Console) -> None:
         self._console = console
         self._shown = -1
+        self._state = ""
 
     def show(self, event: Event, summary: Summary) -> None:
         """Print a line, if the event is worth one."""
@@ -145,7 +154,7 @@ class LinesView(View):
         if event["event"] == "step" and not self._worth_a_line(summary):
             return
         if text:
-            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._print(text)
 
     def _worth_a_line(self, summary: Summary) -> bool:
         # About twenty lines for a whole run, whatever its length.
@@ -155,29 +164,25 @@ class LinesView(View):
 
     def line(self, line: LogLine) -> None:
         """Print it as it is."""
-        self._console.print(line.text, markup=False, highlight=False, soft_wrap=True)
+        self._print(line.text)
+
+    def state(self, status: JobStatus) -> None:
+        """Print the state with what the pods are at, unless that was printed last; the end has lines of its own."""
+        if not status.state.at_rest and (text := describe_state(status)) != self._state:
+            self._state = text
+            self._print(text)
 
     def end(self, status: JobStatus, summary: Summary) -> None:
         """Say how the job ended, where the result is, and what to do."""
         for line in ending(status, summary):
-            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._print(line)
+
+    def _print(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-class BarsView(LinesView):
-    """A bar for each fetched item and one for the steps."""
-
-    def __init__(self, console: Console) -> None:
-        super().__init__(console)
-        self._progress = _progress(console)
-        self._tasks: dict[str, TaskID] = {}
-
-    def __enter__(self) -> View:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Leave the bars as they are, and give the terminal back."""
-        self._progress.stop()
+class RowsView(LinesView):
+    """A row for each fetched item and one for the steps, which move; lines for everything else."""
 
     def show(self, event: Event, summary: Summary) -> None:
         """Move a bar, or print a line above the bars."""
@@ -194,6 +199,35 @@ class BarsView(LinesView):
                 self._move("train", summary.total_steps, summary.total_steps, _step_note(summary))
             case _:
                 super().show(event, summary)
+
+    def state(self, status: JobStatus) -> None:
+        """Move the row of the pods; print the state only where it says why nothing moves."""
+        if status.pods:
+            at_work = status.pods.get(MAIN_STEP, 0) + status.pods.get("Succeeded", 0)
+            self._move("pods", at_work, sum(status.pods.values()), pods_text(status))
+        if status.detail and status.state in _WAITING:
+            super().state(attrs.evolve(status, pods={}))
+
+    @abstractmethod
+    def _move(self, name: str, done: int, total: int | None, note: str) -> None:
+        """Move a row, or begin one."""
+
+
+class BarsView(RowsView):
+    """Rows as bars in a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._progress = _progress(console)
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> View:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the bars as they are, and give the terminal back."""
+        self._progress.stop()
 
     def _move(self, name: str, done: int, total: int | None, note: str) -> None:
         if name not in self._tasks:
@@ -221,6 +255,17 @@ def describe(event: Event, summary: Summary) -> str | None:  # noqa: PLR0911 - a
         case {"event": "attempt", "attempt": int(attempt), "limit": limit} if attempt > 1:
             return f"workers start again: attempt {attempt} of {limit}"
     return None
+
+
+def describe_state(status: JobStatus) -> str:
+    """Where a job is, as a line for people."""
+    text = f"{status.state}: {status.detail}" if status.detail else str(status.state)
+    return f"{text} (pods: {pods_text(status)})" if status.pods else text
+
+
+def pods_text(status: JobStatus) -> str:
+    """What a job's pods are at: "2 train, 1 fetch-model"."""
+    return ", ".join(f"{number} {at}" for at, number in status.pods.items())
 
 
 def ending(status: JobStatus, summary: Summary) -> list[str]:
@@ -274,8 +319,12 @@ def view_for(style: Style) -> View:
     from rich.console import Console
 
     console = Console()
-    bars = style == "auto" and (console.is_terminal or console.is_jupyter)
-    return BarsView(console) if bars else LinesView(console)
+    if console.is_jupyter:  # whose own bars need a widget that few notebooks have
+        from tunewright.notebook import NotebookView
+
+        plain = Console(force_jupyter=False)
+        return NotebookView(plain) if style == "auto" else LinesView(plain)
+    return BarsView(console) if style == "auto" and console.is_terminal else LinesView(console)
 
 
 def _progress(console: Console) -> Progress:

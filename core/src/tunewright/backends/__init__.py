@@ -57,6 +57,8 @@ class JobStatus:
         finished: when it ended.
         result: where the finished model is, for people: a folder, or claim and folder.
         labels: the job's labels.
+        pods: how many pods are at what: step, or phase where no step runs → number. Empty where workers are not pods, and
+            in lists.
     """
 
     name: str
@@ -67,6 +69,7 @@ class JobStatus:
     finished: datetime | None = None
     result: str | None = None
     labels: Mapping[str, str] = attrs.field(factory=dict, converter=to_dict)
+    pods: Mapping[str, int] = attrs.field(factory=dict, converter=to_dict)
 
 
 @attrs.frozen(kw_only=True)
@@ -221,6 +224,16 @@ class Backend(ABC):
         Raises:
             JobError: there is no such job.
         """
+
+    def news(self, name: str) -> Iterator[LogLine | JobStatus]:
+        """What happens until the job has ended: the lines of its log, and between them its status where that changes.
+
+        A backend whose jobs wait for others tells the status; this tells the lines alone.
+
+        Raises:
+            JobError: there is no such job.
+        """
+        return self.logs(name, follow=True)
 
     def events(self, name: str) -> builtins.list[dict[str, Json]]:
         """What the backend itself tells of the job, as events, oldest first; nothing where all is in the log.

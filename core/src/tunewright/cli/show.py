@@ -13,6 +13,7 @@ from tunewright.doctor import Finding
 from tunewright.errors import PluginError
 from tunewright.events import Json
 from tunewright.progress import as_json as to_line
+from tunewright.progress import pods_text
 from tunewright.registry import Registry
 from tunewright.report import JobReport
 from tunewright.report_page import facts
@@ -38,7 +39,7 @@ def one_status(status: JobStatus, *, as_json: bool) -> None:
     if as_json:
         click.echo(to_line(_status_dict(status)))
         return
-    for key, value in _status_dict(status).items():
+    for key, value in {**_status_dict(status), "pods": pods_text(status)}.items():
         if value:
             click.echo(f"{key + ':':<10}{value}")
 
@@ -103,6 +104,7 @@ def _status_dict(status: JobStatus) -> dict[str, Json]:
         "finished": _when(status.finished),
         "result": status.result,
         "labels": dict(status.labels),
+        "pods": dict(status.pods),
     }
 
 

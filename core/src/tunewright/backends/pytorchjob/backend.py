@@ -7,7 +7,7 @@ import contextlib
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
-from typing import ClassVar, Self
+from typing import ClassVar, Self, TypeVar
 
 from tunewright.backends import Backend, BackendOptions, JobPod, JobRecord, JobStatus, LogLine
 from tunewright.backends.pytorchjob import doctor, names
@@ -31,6 +31,7 @@ from tunewright.states import JobState
 from tunewright.summary import progress_of
 from tunewright.update import JobUpdate
 
+_Item = TypeVar("_Item")
 _FLAG = "--backend kubernetes"
 # Seconds. A pod has half a minute to end, or what the user's own TUNEWRIGHT_GRACE says.
 _END_TIMEOUT = 180.0
@@ -121,8 +122,14 @@ class PyTorchJobBackend(Backend):
     ) -> Iterator[LogLine]:
         with self._explained(name):
             wanted = _wanted(self._job(name), step, worker)
-            lines = self._follow(name, wanted) if follow else read(self._api, self._pods(name), wanted)
-        return self._explained_lines(name, lines)
+            if not follow:
+                return self._explained_lines(name, read(self._api, self._pods(name), wanted))
+            news = self._follow(name, wanted)
+            return self._explained_lines(name, (item for item in news if isinstance(item, LogLine)))
+
+    def news(self, name: str) -> Iterator[LogLine | JobStatus]:  # noqa: D102 - the base's
+        with self._explained(name):
+            return self._explained_lines(name, self._follow(name, _wanted(self._job(name), None, None)))
 
     def events(self, name: str) -> builtins.list[dict[str, Json]]:  # noqa: D102 - the base's
         with self._explained(name):
@@ -233,7 +240,7 @@ class PyTorchJobBackend(Backend):
 
     def _status(self, job: LiveJob, pods: Sequence[Pod]) -> JobStatus:
         moment = moment_of(job, pods)
-        return status_of(job, moment, self._said(moment) or self._obstacle(job, moment, pods))
+        return status_of(job, moment, self._said(moment) or self._obstacle(job, moment, pods), pods)
 
     def _said(self, moment: Moment) -> str:
         """How far the job is, as its containers' newest events say."""
@@ -273,11 +280,10 @@ class PyTorchJobBackend(Backend):
             return max((time_of(event), str(event.get("message", ""))) for event in found)[1] if found else ""
         return ""
 
-    def _follow(self, name: str, wanted: Wanted) -> Iterator[LogLine]:
-        follower = Follower(self._api, name, wanted, at_rest=_at_rest, pods=lambda: self._pods(name))
-        return follower.lines()
+    def _follow(self, name: str, wanted: Wanted) -> Iterator[LogLine | JobStatus]:
+        return Follower(self._api, name, wanted, status=_status, pods=lambda: self._pods(name)).news()
 
-    def _explained_lines(self, name: str, lines: Iterator[LogLine]) -> Iterator[LogLine]:
+    def _explained_lines(self, name: str, lines: Iterator[_Item]) -> Iterator[_Item]:
         with self._explained(name):
             yield from lines
 
@@ -329,8 +335,8 @@ def _as_job_pod(pod: Pod) -> JobPod:
     return JobPod(name=pod.name, worker=pod.worker, phase=pod.phase, node=pod.node, step=begun[-1] if begun else "")
 
 
-def _at_rest(job: LiveJob, pods: Sequence[Pod]) -> bool:
-    return moment_of(job, pods).state.at_rest
+def _status(job: LiveJob, pods: Sequence[Pod]) -> JobStatus:
+    return status_of(job, moment_of(job, pods), pods=pods)
 
 
 def _refuse_queued(job: LiveJob) -> None:

@@ -9,7 +9,7 @@ from http import HTTPStatus
 
 import attrs
 
-from tunewright.backends import LogLine
+from tunewright.backends import JobStatus, LogLine
 from tunewright.backends.pytorchjob.api import Api
 from tunewright.backends.pytorchjob.failures import ApiFailure
 from tunewright.backends.pytorchjob.feed import Feed, Picture
@@ -75,7 +75,7 @@ class Follower:
         api: the cluster.
         name: the job.
         wanted: which containers.
-        at_rest: whether nothing of the job runs any more.
+        status: what is known of the job, of which the follower tells where it changes.
         pods: asks for the pods as they are now.
     """
 
@@ -85,16 +85,17 @@ class Follower:
         name: str,
         wanted: Wanted,
         *,
-        at_rest: Callable[[LiveJob, Sequence[Pod]], bool],
+        status: Callable[[LiveJob, Sequence[Pod]], JobStatus],
         pods: Callable[[], list[Pod]],
     ) -> None:
         self._api, self._name, self._wanted = api, name, wanted
-        self._at_rest, self._ask_pods = at_rest, pods
+        self._status_of, self._ask_pods = status, pods
+        self._status: JobStatus | None = None
         self._seen: set[tuple[str, str, int]] = set()
         self._reading = 0
 
-    def lines(self) -> Iterator[LogLine]:
-        """The lines as they are written, until the job is at rest and everything is read.
+    def news(self) -> Iterator[LogLine | JobStatus]:
+        """The lines as they are written, and the status as it changes, until the job is at rest and everything is read.
 
         Raises:
             ApiFailure: the cluster refuses for good.
@@ -114,13 +115,21 @@ class Follower:
                 if item is None or ended or not picture.whole:
                     continue
                 self._start(feed, picture.pods)
+                yield from self._change(picture)
                 if ended := self._is_over(picture):
                     # The watch of the pods may be behind the job's.
                     with contextlib.suppress(ApiFailure):
                         self._start(feed, self._ask_pods())
 
     def _is_over(self, picture: Picture) -> bool:
-        return picture.gone or (picture.job is not None and self._at_rest(picture.job, picture.pods))
+        return picture.gone or (self._status is not None and self._status.state.at_rest)
+
+    def _change(self, picture: Picture) -> Iterator[JobStatus]:
+        if picture.job is None:
+            return
+        before, self._status = self._status, self._status_of(picture.job, picture.pods)
+        if self._status != before:
+            yield self._status
 
     def _start(self, feed: Feed, pods: Sequence[Pod]) -> None:
         for pod, container in self._wanted.of(pods):

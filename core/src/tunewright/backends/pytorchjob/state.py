@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import attrs
@@ -30,13 +31,14 @@ class Moment:
     speakers: tuple[tuple[Pod, Container], ...] = ()
 
 
-def status_of(job: LiveJob, moment: Moment, said: str = "") -> JobStatus:
+def status_of(job: LiveJob, moment: Moment, said: str = "", pods: Sequence[Pod] = ()) -> JobStatus:
     """The status of a job.
 
     Args:
         job: the job.
         moment: where it is.
         said: what its containers say of how far it is.
+        pods: its pods, where they are to be told of.
     """
     return JobStatus(
         name=job.name,
@@ -47,7 +49,14 @@ def status_of(job: LiveJob, moment: Moment, said: str = "") -> JobStatus:
         finished=job.finished if job.ended else None,
         result=_result(job) if moment.state is JobState.SUCCEEDED else None,
         labels=job.labels,
+        pods=Counter(_at(pod) for pod in in_order(pods) if not pod.ending),
     )
+
+
+def _at(pod: Pod) -> str:
+    """What a pod is at: the step that runs, or its phase where none does."""
+    running = pod.active_step or (pod.main if pod.trains else None)
+    return running.step if running else pod.phase
 
 
 def moment_of(job: LiveJob, pods: Sequence[Pod]) -> Moment:
@@ -70,7 +79,8 @@ def _on_its_way(job: LiveJob, pods: Sequence[Pod]) -> Moment:
         return Moment(JobState.RESTARTING, _restart(job, pods, steps), steps)
     if steps:
         return Moment(JobState.DOWNLOADING, _step(*steps[0]), steps)
-    if training:
+    # Where the training has just ended, the operator has not yet seen it.
+    if training or any(pod.main and pod.main.phase == "terminated" for pod in present):
         return Moment(JobState.RUNNING, _waiting(present), training)
     return Moment(JobState.CREATED, _waiting(present))
 

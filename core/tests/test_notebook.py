@@ -1,0 +1,57 @@
+"""Progress in a real notebook: a kernel runs it, and what it shows is in the notebook."""
+
+import re
+import textwrap
+
+import nbclient
+import nbformat
+import pytest
+
+pytestmark = pytest.mark.slow
+
+CELL = """
+from tunewright.backends import JobStatus, LogLine
+from tunewright.events import format_event
+from tunewright.progress import follow
+from tunewright.states import JobState
+
+class JobLike:
+    def news(self):
+        yield JobStatus(name="sft", state=JobState.CREATED, detail="worker 0 cannot be scheduled", pods={"Pending": 2})
+        yield JobStatus(name="sft", state=JobState.RUNNING, pods={"train": 1, "fetch-model": 1})
+        for event in (
+            {"event": "progress", "item": "<model>", "done": 500_000, "total": 2_000_000},
+            {"event": "fetched", "item": "<model>", "files": 1, "bytes": 2_000_000},
+            {"event": "start", "total_steps": 2},
+            {"event": "step", "step": 1, "total_steps": 2, "loss": 4.0, "tokens_per_second": 12.0},
+            {"event": "step", "step": 2, "total_steps": 2, "loss": 2.0, "tokens_per_second": 12.0},
+        ):
+            yield LogLine(step="train", worker=0, text=format_event(event))
+
+    def status(self):
+        return JobStatus(name="sft", state=JobState.SUCCEEDED, result="/jobs/sft/model")
+
+follow(JobLike()).state
+"""
+
+
+def test_follow_draws_one_table_and_prints_lines_without_any_widget() -> None:
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(textwrap.dedent(CELL))])
+    nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    outputs = notebook.cells[0].outputs
+    (table,) = [o.data["text/html"] for o in outputs if "text/html" in o.get("data", {})]
+    rows = [re.sub("<[^>]+>", "|", row) for row in table.split("</tr>")]
+    assert "pods" in rows[0]
+    assert "1 train, 1 fetch-model" in rows[0]
+    assert "&lt;model&gt;" in rows[1]
+    assert "100%" in rows[1]
+    assert "loss 2.0000, 12 tokens/s" in rows[2]
+    printed = "".join(o.text for o in outputs if o.output_type == "stream" and o.name == "stdout")
+    assert printed.splitlines() == [
+        "Created: worker 0 cannot be scheduled",
+        "training: 2 steps on 1 processes",
+        "sft succeeded.",
+        "model: /jobs/sft/model",
+        "loss: 4.0000 at first, 2.0000 at last (-50%)",
+    ]
+    assert [o for o in outputs if o.output_type == "stream" and o.name == "stderr"] == []
