@@ -20,13 +20,16 @@ import attrs
 from tests.servers.tools import build
 
 
+_LOOK_EVERY = 0.02  # seconds between two looks at a client
+
+
 class Cost(NamedTuple):
     """What one run of a client took.
 
     Attributes:
         seconds: of the clock.
         cpu: seconds of processor time, user and system, of the process and its children.
-        memory: bytes, the peak resident size of the process itself.
+        memory: bytes, the peak of what the process and its children held at once; shared pages count once.
     """
 
     seconds: float
@@ -111,14 +114,29 @@ def run(client: Client, target: Path, expected: Mapping[str, str]) -> Cost:
         env = {**os.environ, **client.env}
         env.pop("PYTHONDONTWRITEBYTECODE", None)  # an image holds compiled modules, so all arms may
         process = subprocess.Popen(client.command(target), env=env, stdout=output, stderr=output, cwd=target)
-        _, status, usage = os.wait4(process.pid, 0)
+        memory = 0
+        while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
+            memory = max(memory, _memory(process.pid))
+            time.sleep(_LOOK_EVERY)
         seconds = time.perf_counter() - began
+    _, status, usage = ended
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         raise RuntimeError(f"{client.name} failed: {log.read_text('utf-8', errors='replace')[-2000:]}")
     _check(client.folder(target), expected, client.name)
     shutil.rmtree(target)
-    return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+    return Cost(seconds, usage.ru_utime + usage.ru_stime, memory)
+
+
+def _memory(pid: int) -> int:
+    """Bytes that a process and its children hold: proportional set sizes; see proc_pid_smaps(5)."""
+    try:
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text("ascii")
+        children = [c for task in Path(f"/proc/{pid}/task").iterdir() for c in (task / "children").read_text().split()]
+    except OSError:  # it has ended
+        return 0
+    own = sum(int(line.split()[1]) << 10 for line in rollup.splitlines() if line.startswith("Pss:"))
+    return own + sum(_memory(int(child)) for child in children)
 
 
 def _check(folder: Path, expected: Mapping[str, str], name: str) -> None:

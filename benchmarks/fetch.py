@@ -10,11 +10,9 @@ import argparse
 import contextlib
 import hashlib
 import json
-import multiprocessing
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from tests.servers.s3 import ACCESS_KEY, REGION, SECRET_KEY, Gateway
@@ -99,9 +97,7 @@ def measure(places: Sequence[str], *, large: int, small: int, repeats: int, skip
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         scratch = Path(folder)
         with Gateway(scratch / "store") as gateway:
-            # In another process: a client's peak memory is never counted below its parent's.
-            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-                expected = pool.submit(fill, gateway.url, large=large, small=small).result()
+            expected = fill(gateway.url, large=large, small=small)
             for place in places:
                 with seen_from(place, gateway) as endpoint:
                     arms = [c for c in clients(endpoint, gateway, scratch) if c.name not in skip]

@@ -78,7 +78,7 @@ def contents(size: int) -> dict[str, bytes]:
 
 
 def serve(size: int, connection: Connection) -> None:
-    """Be Kaggle, in a process of its own: the peak memory of a client would be this one's."""
+    """Be Kaggle, in a process of its own: what measures should not wait for what serves."""
     files = contents(size)
     with FakeKaggle() as kaggle:
         kaggle.things["datasets/owner/name"] = Thing(archives={1: Archive.zipped(files)})
