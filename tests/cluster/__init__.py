@@ -2,11 +2,11 @@
 
 By hand, as root:
 
+    apt-get install $(python -m tests.cluster packages)
     python -m tests.cluster build     # about a quarter of an hour from cold, seconds afterwards
     python -m tests.cluster up        # prints the KUBECONFIG
     python -m tests.cluster down
 
-It needs Go, and of Debian's packages: etcd-server, containerd, runc, containernetworking-plugins, iptables, conntrack,
-debootstrap, iproute2 and openssl. Everything runs in a network namespace and a cgroup of its own, and keeps its files below
-one folder, so neither other clusters on the machine nor what an earlier run left behind are in its way.
+It needs Go, and those packages of Debian's. Everything runs in a network namespace and a cgroup of its own, and keeps its
+files below one folder, so neither other clusters on the machine nor what an earlier run left behind are in its way.
 """

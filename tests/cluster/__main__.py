@@ -1,5 +1,6 @@
-"""`python -m tests.cluster build|up|down`."""
+"""`python -m tests.cluster build|up|down|packages`."""
 
+import os
 import sys
 
 from tests.cluster import cluster, images, programs
@@ -7,6 +8,8 @@ from tests.cluster import cluster, images, programs
 
 def main(words: list[str]) -> None:
     match words:
+        case ["packages"]:
+            print(*programs.missing_packages())
         case ["build"]:
             programs.check_machine()
             images.build(programs.build())
@@ -15,8 +18,12 @@ def main(words: list[str]) -> None:
         case ["down"]:
             cluster.down()
         case _:
-            sys.exit("usage: python -m tests.cluster build|up|down")
+            sys.exit("usage: python -m tests.cluster build|up|down|packages")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except programs.CannotRun as reason:
+        print(reason, file=sys.stderr)
+        sys.exit(os.EX_UNAVAILABLE)

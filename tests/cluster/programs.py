@@ -25,11 +25,17 @@ _DEBIAN = {
     "iptables": "iptables",
     "conntrack": "conntrack",
     "debootstrap": "debootstrap",
+    "buildah": "buildah",
     "ip": "iproute2",
     "nsenter": "util-linux",
     "openssl": "openssl",
 }
 CNI = Path("/usr/lib/cni")
+_RIGHTS = """
+mount -t tmpfs none /mnt
+ip link add name tw0 type veth peer name tw1
+ip link add name tw2 type bridge
+"""
 
 
 class CannotRun(Exception):  # noqa: N818 - a reason to skip
@@ -92,6 +98,12 @@ def cache() -> Path:
     return Path(home, "tunewright-tests", "cluster")
 
 
+def missing_packages() -> list[str]:
+    """Those of Debian's packages that a cluster needs and that this machine lacks."""
+    missing = {package for program, package in _DEBIAN.items() if not shutil.which(program)}
+    return sorted(missing | (set() if (CNI / "bridge").exists() else {"containernetworking-plugins"}))
+
+
 def check_machine() -> None:
     """See whether a cluster can be built and run here.
 
@@ -100,12 +112,17 @@ def check_machine() -> None:
     """
     if os.geteuid() != 0:
         raise CannotRun("a cluster needs root")
-    if missing := sorted({package for program, package in _DEBIAN.items() if not shutil.which(program)}):
+    if missing := missing_packages():
         raise CannotRun(f"a cluster needs these packages: {', '.join(missing)}")
-    if not (CNI / "bridge").exists():
-        raise CannotRun("a cluster needs this package: containernetworking-plugins")
     if shutil.which("go") is None and not all((cache() / "bin" / n).exists() for m in MODULES for n in m.programs):
         raise CannotRun("a cluster needs Go, to build its programs")
+    # A root without these rights, as in most containers, may do little of what a node does.
+    tried = subprocess.run(["unshare", "--net", "--mount", "sh", "-ec", _RIGHTS], capture_output=True, check=False)
+    if tried.returncode:
+        said = tried.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no reason was given"]
+        raise CannotRun(f"a cluster needs the right to make networks and mounts: {said[0]}")
+    if not any(os.access(path, os.W_OK) for path in (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/memory"))):
+        raise CannotRun("a cluster needs the right to make cgroups")
 
 
 def build() -> Path:
