@@ -19,7 +19,6 @@ from typing import NamedTuple
 import attrs
 from tests.servers.tools import build
 
-
 _LOOK_EVERY = 0.02  # seconds between two looks at a client
 
 
