@@ -1,0 +1,248 @@
+"""Fused layers: the same numbers and gradients as PEFT and torch compute, and PEFT's own wherever they do not apply."""
+
+import contextlib
+import copy
+import itertools
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+peft = pytest.importorskip("peft")
+
+from tunewright_hf import fast  # noqa: E402 - needs torch
+
+SIZES = {"vocab_size": 50, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+SIZES |= {"num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 64, "bos_token_id": 0, "eos_token_id": 1}
+SIZES |= {"pad_token_id": None}
+LAYERS = 2 * 7
+
+
+def doubles(*shape: int, grad: bool = True):
+    return torch.randn(*shape, dtype=torch.float64, requires_grad=grad)
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("grad", [True, False], ids=["inner layer", "first layer"])
+def test_gradients_of_a_lora_group_are_right(grad: bool) -> None:
+    frozen = [(doubles(4, 3, grad=False), doubles(4, grad=False)), (doubles(5, 3, grad=False), None)]
+    adapters = doubles(2, 3), doubles(1, 3), doubles(4, 2), doubles(5, 1)  # both A, then both B
+
+    def group(x, *adapters):
+        return fast.LoraFunction.apply(x, frozen, [0.5, 3.0], *adapters)
+
+    x = doubles(2, 3, 3, grad=grad)
+    first, second = group(x, *adapters)
+    a, _, b, _ = adapters
+    torch.testing.assert_close(first, torch.nn.functional.linear(x, *frozen[0]) + 0.5 * x @ a.T @ b.T)
+    assert torch.autograd.gradcheck(group, (x, *adapters))
+    used = torch.autograd.grad(second.sum(), adapters, allow_unused=True)
+    assert [g is None for g in used] == [True, False, True, False], "what was not used gets no gradient, not zeros"
+
+
+@pytest.mark.parametrize("trained", [True, False], ids=["head trained", "head frozen"])
+def test_gradients_of_the_loss_are_right(trained: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast, "_LOGITS", 1)
+    monkeypatch.setattr(fast, "_FEWEST_ROWS", 2)  # three pieces
+    hidden, weight, targets = doubles(5, 3), doubles(7, 3, grad=trained), torch.tensor([0, 6, 3, 3, 1])
+    expected = torch.nn.functional.cross_entropy(hidden @ weight.T, targets, reduction="sum")
+    torch.testing.assert_close(fast.fused_loss(hidden, weight, targets), expected)
+    assert torch.autograd.gradcheck(lambda h, w: fast.fused_loss(h, w, targets) * 0.3, (hidden, weight))
+
+
+def test_positions_with_nothing_to_learn_cost_nothing_and_harm_nothing() -> None:
+    labels = torch.tensor([[7, -100, 5, 6], [-100, -100, -100, 4], [9, -100, -100, -100]])
+    assert fast.learnt_positions(labels).tolist() == [1, 2, 6]
+    nothing = fast.fused_loss(hidden := doubles(0, 3), doubles(7, 3), torch.tensor([], dtype=torch.int64))
+    nothing.backward()
+    assert nothing.item() == 0.0
+    assert hidden.grad.shape == (0, 3)
+
+
+def adapted(kind: str = "llama", *, dtype=torch.float64, config=None, **lora):
+    """A model of random weights with a random adapter, and its twin with fused layers; and how much was fused."""
+    torch.manual_seed(1)
+    given = (
+        {**SIZES, **(config or {})} if kind != "gpt2" else {"vocab_size": 50, "n_embd": 32, "n_layer": 2, "n_head": 4}
+    )
+    settings = {"dtype": dtype, "experts_implementation": "eager"}  # others have no float64
+    model = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.for_model(kind, **given), **settings)
+    settings = {"r": 4, "target_modules": "all-linear", "task_type": "CAUSAL_LM", **lora}
+    plain = peft.get_peft_model(model, peft.LoraConfig(**settings), autocast_adapter_dtype=False)
+    for name, weight in plain.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+    fused = copy.deepcopy(plain)
+    return plain.train(), fused.train(), (fast.fuse_lora(fused), fast.fuse_loss(fused))
+
+
+def batch(rows: int = 2, length: int = 9) -> dict[str, object]:
+    """Padded on the right, with a part that is not learnt, as prompts are."""
+    torch.manual_seed(2)
+    ids = torch.randint(2, 50, (rows, length))
+    mask, labels = torch.ones_like(ids), ids.clone()
+    mask[-1, -3:], labels[-1, -3:], labels[0, :4] = 0, -100, -100
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+def step(model, seed: int = 3, **more):
+    """Loss and gradients of a step, as Trainer makes it."""
+    model.zero_grad()
+    torch.manual_seed(seed)
+    loss = model(**batch(), **more).loss
+    loss.backward()
+    return loss, {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+
+
+def assert_same(plain, fused, **tolerance: float) -> None:
+    for more in ({}, {"num_items_in_batch": torch.tensor(40)}):
+        (expected, gradients), (found, others) = step(plain, **more), step(fused, **more)
+        torch.testing.assert_close(found, expected, check_dtype=False, **tolerance)
+        assert others.keys() == gradients.keys()
+        for name, gradient in gradients.items():
+            torch.testing.assert_close(others[name], gradient, msg=lambda m, name=name: f"{name}: {m}", **tolerance)
+
+
+@pytest.mark.parametrize(
+    ("kind", "lora", "fused"),
+    [
+        ("llama", {}, (LAYERS, True)),
+        ("llama", {"use_rslora": True, "rank_pattern": {"q_proj": 2}, "alpha_pattern": {"k_proj": 1}}, (LAYERS, True)),
+        ("llama", {"target_modules": ["q_proj", "v_proj", "up_proj"]}, (6, True)),
+        ("llama", {"lora_dropout": 0.3}, (0, True)),
+        ("llama", {"use_dora": True}, (0, True)),
+        ("llama", {"lora_bias": True, "target_modules": ["q_proj"], "bias": "lora_only"}, (0, True)),
+        ("llama", {"modules_to_save": ["lm_head"]}, (LAYERS, False)),
+        ("mistral", {}, (LAYERS, True)),
+        ("qwen2", {}, (LAYERS, True)),
+        ("qwen3", {}, (LAYERS, True)),
+        ("gemma", {}, (LAYERS, True)),
+        ("gemma2", {}, (LAYERS, False)),  # caps its logits
+        ("gemma3_text", {"target_modules": ["q_proj"]}, (2, False)),
+        ("granite", {}, (LAYERS, False)),  # scales them
+        ("mixtral", {"target_modules": ["q_proj", "k_proj", "v_proj"]}, (6, False)),
+        ("gpt2", {}, (0, False)),
+    ],
+    ids=str,
+)
+def test_a_step_is_what_peft_makes_of_it(kind: str, lora: dict[str, object], fused: tuple[int, bool]) -> None:
+    config = {"attention_bias": True} if lora.get("lora_bias") else None
+    plain, twin, found = adapted(kind, config=config, **lora)
+    assert found == fused
+    # transformers computes the loss of float64 logits in float32.
+    assert_same(plain, twin, rtol=1e-5, atol=1e-6)
+
+
+def test_without_the_loss_it_is_exact_to_float64() -> None:
+    plain, twin, _ = adapted("gemma2")
+    ids = batch()["input_ids"]
+    for model in (plain, twin):
+        model(input_ids=ids).logits.square().sum().backward()
+    for (name, p), q in zip(plain.named_parameters(), twin.parameters(), strict=True):
+        if p.grad is not None:
+            torch.testing.assert_close(q.grad, p.grad, rtol=1e-9, atol=1e-9, msg=name)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_gradient_checkpointing(reentrant: bool) -> None:
+    plain, twin, _ = adapted()
+    for model in (plain, twin):
+        model.enable_input_require_grads()
+        model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+    assert_same(plain, twin, rtol=1e-5, atol=1e-6)
+
+
+def test_full_fine_tuning_with_tied_embeddings() -> None:
+    config = transformers.AutoConfig.for_model("llama", **SIZES, tie_word_embeddings=True)
+    plain = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float64).train()
+    twin = copy.deepcopy(plain)
+    assert fast.fuse_loss(twin)
+    assert_same(plain, twin, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("adapter", [torch.float32, torch.bfloat16], ids=["fp32 adapter", "bf16 adapter"])
+def test_bf16_autocast(adapter) -> None:
+    plain, twin, _ = adapted(dtype=torch.bfloat16)
+    with count(fast.LoraFunction) as made, torch.autocast("cpu", torch.bfloat16):
+        for model in (plain, twin):
+            for name, p in model.named_parameters():
+                if "lora" in name:
+                    p.data = p.data.to(adapter)
+        assert_same(plain, twin, rtol=0.05, atol=0.02)
+    assert made
+
+
+@contextlib.contextmanager
+def count(function):
+    """The calls of an autograd function in here."""
+    made: list[object] = []
+    apply = function.apply
+    function.apply = lambda *args: made.append(args) or apply(*args)
+    try:
+        yield made
+    finally:
+        function.apply = apply
+
+
+def test_other_dtypes_are_pefts() -> None:
+    plain, twin, _ = adapted(dtype=torch.bfloat16)
+    for model in (plain, twin):
+        for name, p in model.named_parameters():
+            if "lora" in name:
+                p.data = p.data.float()
+    with count(fast.LoraFunction) as made:
+        inputs = {name: value for name, value in batch().items() if name != "labels"}
+        assert torch.equal(plain(**inputs).logits, twin(**inputs).logits)
+    assert not made
+
+
+def test_one_call_for_q_k_and_v_and_one_for_gate_and_up() -> None:
+    _, twin, _ = adapted()
+    with count(fast.LoraFunction) as made:
+        step(twin)
+    assert len(made) == 2 * 4
+    assert not any(m.group._waiting or m.group._input for m in twin.modules() if isinstance(m, fast.FusedLinear))
+
+
+def test_members_with_inputs_of_their_own() -> None:
+    plain, twin, _ = adapted()
+    theirs, ours = (m.get_base_model().model.layers[0].self_attn for m in (plain, twin))
+    one, other = doubles(1, 3, 32), doubles(1, 3, 32)
+    for name, x in itertools.product(("q_proj", "k_proj", "q_proj", "v_proj"), (one, other)):
+        torch.testing.assert_close(getattr(ours, name)(x), getattr(theirs, name)(x))
+    x = doubles(1, 3, 32, grad=False)
+    ours.q_proj(x)
+    x.add_(1)
+    torch.testing.assert_close(ours.k_proj(x), theirs.k_proj(x))
+
+
+def test_evaluation_and_disabled_adapters_are_pefts_own() -> None:
+    plain, twin, _ = adapted()
+    inputs = {k: v for k, v in batch().items() if k != "labels"}
+    with plain.disable_adapter(), twin.disable_adapter():
+        assert torch.equal(plain(**inputs).logits, twin(**inputs).logits)
+    for model in (plain, twin):
+        model.eval()
+    found, expected = twin(**batch(), learnt=torch.tensor([0])), plain(**batch())
+    assert torch.equal(found.logits, expected.logits)
+    assert torch.equal(found.loss, expected.loss)
+    assert torch.equal(twin.generate(**inputs, max_new_tokens=3), plain.generate(**inputs, max_new_tokens=3))
+
+
+def test_saved_and_merged_as_ever(tmp_path: Path) -> None:
+    plain, twin, _ = adapted()
+    for model, name in ((plain, "plain"), (twin, "twin")):
+        model.save_pretrained(tmp_path / name)
+    files = [(tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("plain", "twin")]
+    assert files[0] == files[1]
+    ids = batch()["input_ids"]
+    merged = twin.merge_and_unload().eval()
+    torch.testing.assert_close(merged(input_ids=ids).logits, plain.eval()(input_ids=ids).logits)
+    merged.save_pretrained(tmp_path / "merged")
+    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float64).eval()
+    assert torch.equal(again(input_ids=ids).logits, merged(input_ids=ids).logits)
