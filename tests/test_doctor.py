@@ -1,0 +1,55 @@
+"""`tunewright doctor` asks real services, as the pods will: whether a token may read is known before there is a job."""
+
+from collections.abc import Iterator
+
+import pytest
+from tests.servers.faulty import Fault
+from tests.servers.hub import Hub
+
+from tunewright import TrainingClient
+from tunewright.doctor import Finding, diagnose
+
+TOKEN = "hf_" + "mine" * 8
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with Hub() as hub:
+        hub.tokens[TOKEN] = "read"
+        hub.repo("acme/tiny", {"config.json": b"{}"}, private=True, members={TOKEN})
+        hub.repo("acme/rows", {"rows.jsonl": b"{}"}, kind="datasets")
+        yield hub
+
+
+def findings(hub: Hub, token: str | None) -> dict[str, Finding]:
+    client = TrainingClient("local")
+    model = {"provider": "hf", "uri": "hf://acme/tiny", "endpoint": hub.url, "access_token": token}
+    dataset = {"provider": "hf", "uri": "hf://datasets/acme/rows", "endpoint": hub.url}
+    found = diagnose(client, lambda: client.train_request(model=model, dataset=dataset, trainer="hf"))
+    return {finding.about: finding for finding in found}
+
+
+def test_a_token_that_may_read_is_ok(hub: Hub) -> None:
+    found = findings(hub, TOKEN)
+    assert (found["model"].level, found["dataset"].level) == ("ok", "ok")
+    assert "config.json, 2 bytes" in found["model"].text
+
+
+@pytest.mark.parametrize("token", [None, "hf_" + "other" * 6])
+def test_a_token_that_may_not_is_a_problem_and_shows_nowhere(hub: Hub, token: str | None) -> None:
+    found = findings(hub, token)
+    assert (found["model"].level, found["dataset"].level) == ("problem", "ok")
+    assert "acme/tiny" in found["model"].text
+    assert "access_token=" in found["model"].remedy
+    assert token is None or token not in repr(found)
+
+
+def test_a_model_that_everybody_sees_and_few_may_have_is_a_problem(hub: Hub) -> None:
+    hub.repo("acme/tiny", {"config.json": b"{}"}, gated=True)
+    found = findings(hub, TOKEN)["model"]
+    assert (found.level, "is gated" in found.text, "Accept its terms" in found.remedy) == ("problem", True, True)
+
+
+def test_a_service_that_does_not_answer_here_may_answer_the_pods(hub: Hub) -> None:
+    hub.faults.append(Fault(status=503, times=-1))
+    assert findings(hub, TOKEN)["model"].level == "note"
