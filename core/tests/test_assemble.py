@@ -173,6 +173,14 @@ def test_jobs_with_the_same_model_and_other_data_share_the_model(plan_of) -> Non
     assert folders[0]["/workspace/dataset"] != folders[1]["/workspace/dataset"]
 
 
+@pytest.mark.parametrize(
+    ("workers", "own_store"), [({"num_workers": 1}, None), ({"num_workers": 2}, "1"), ({"elastic": (1, 3)}, "1")]
+)
+def test_workers_that_may_meet_again_do_not_share_torchruns_store(plan_of, workers, own_store: str | None) -> None:
+    plan = plan_of(**{"num_workers": 1, "storage": {"access_modes": ["ReadWriteMany"]}, **workers})
+    assert plan.main.env.get("TORCH_DISABLE_SHARE_RDZV_TCP_STORE") == own_store
+
+
 def test_a_secret_does_not_change_the_folder(plan_of) -> None:
     storage = {"claim": "shared", "key": "auto"}
     plans = plan_of(storage=storage), plan_of(storage=storage, model="acme://m")

@@ -38,6 +38,10 @@ LAUNCHER = ("python", "-m", "tunewright_launcher")
 RUNNER = ("python3", f"$({environment.CONFIG})/{RUNNER_FILE}")
 TORCHRUN = ("torchrun", "--max-restarts=0")
 
+# A worker that joins while others go on asks for the address of the store that torchrun shares with its ranks, and of it
+# only the first round tells (torch 2.15, dynamic_rendezvous.py, next_rendezvous): all would wait until the timeout.
+_OWN_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+
 
 def assemble(request: Request) -> JobPlan:
     """The plan for a request, after the selected plugins' `tunewright_modify_plan`.
@@ -328,6 +332,8 @@ def _run_env(request: Request) -> dict[str, str]:
         env[environment.OUTPUT] = request.output
     if not request.elastic:
         env[environment.WORLD_SIZE] = str(request.num_workers * request.processes)
+    if request.most_workers > 1:
+        env |= _OWN_STORE
     return env
 
 
