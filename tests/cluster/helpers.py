@@ -23,6 +23,8 @@ STEPS = ("fetch-model", "fetch-dataset", "check")
 CHEAP = {"requests": {"cpu": "10m", "memory": "32Mi"}}
 """Resources of workers: many of them fit on a small machine."""
 
+RUN = ["python", "-m", "tunewright_launcher", "run", "--"]
+
 WAITS = """
 import os, pathlib, time
 output = pathlib.Path(os.environ["TUNEWRIGHT_WORKSPACE"], "output")
@@ -170,7 +172,7 @@ def command(text: str) -> list[str]:
 
 def sees_in_place_of_training(on_node: Callable[..., dict]) -> dict:
     """Pod overrides with which a job fetches, and neither checks nor trains: torch takes long to start."""
-    return on_node(*STEPS, commands={"check": ["true"], "train": command(SEES)})
+    return on_node(*STEPS, commands={"check": ["true"], "train": [*RUN, *command(SEES)]})
 
 
 def eventually(look: Callable[[], object], wanted: object, seconds: float = 30) -> None:
@@ -204,8 +206,8 @@ def requests(cluster: Cluster, namespace: str, user: str = "alice") -> Mapping[s
         event = json.loads(line)
         about = event.get("objectRef", {})
         if about.get("namespace") == namespace and event["user"]["username"] == user:
-            words = (event["verb"], about["resource"], about.get("subresource"))
-            found[event["auditID"]] = " ".join(filter(None, words))
+            resource = "/".join(filter(None, (about["resource"], about.get("subresource"))))
+            found[event["auditID"]] = f"{event['verb']} {resource}"
     return Counter(found.values())
 
 
