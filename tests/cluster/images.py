@@ -1,4 +1,7 @@
-"""Images without a registry: folders that are packed into archives, which containerd imports."""
+"""Images without a registry: the project's own from its Dockerfile, on a Debian that debootstrap makes; others from a program.
+
+They are packed into archives, which containerd imports.
+"""
 
 from __future__ import annotations
 
@@ -9,35 +12,60 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Sequence
 from pathlib import Path
 
+from tests.cluster import buildah
 from tests.cluster.programs import cache
+
+from tunewright import images as published
 
 HOST = "cluster.test"
 PAUSE, OPERATOR, BASE = f"{HOST}/pause:1", f"{HOST}/training-operator:1", f"{HOST}/base:1"
+STORAGE = published.storage()
+REPOSITORY = Path(__file__).parents[2]
+DOCKERFILE = REPOSITORY / "launcher" / "images" / "Dockerfile"
 
 _RELEASE = "bookworm"
-_PACKAGES = "python3,python3-pip,ca-certificates,git,git-lfs"
-# The operator's own init container calls nslookup, of which the C library does all that is asked for.
-_NSLOOKUP = '#!/bin/sh\nexec getent ahosts "$1"\n'
+# As debian:bookworm-slim, which the Dockerfile begins with where there is a registry: without what only people read.
+_UNREAD = ("usr/share/doc", "usr/share/locale", "usr/share/man")
+_CACHES = ("var/cache/apt", "var/lib/apt/lists")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def build(programs: Path) -> list[Path]:
-    """The archives of the images that the cluster needs, and of `BASE`, in which the tests' jobs run.
+    """The archives of the images that the cluster needs, of `STORAGE`, and of `BASE`, in which the tests' jobs run."""
+    folder = _folder()
+    storage()
+    arguments = {"STORAGE_IMAGE": STORAGE, "NODE_PYTHON": sys.prefix}
+    context = Path(__file__).parent
+    buildah.build(BASE, context / "Dockerfile", context, arguments=arguments)
+    return [
+        _archive(folder, PAUSE, _program(folder, programs / "pause", "pause"), "/pause"),
+        _archive(folder, OPERATOR, _program(folder, programs / "training-operator", "manager"), "/manager"),
+        *(buildah.archive(tag, folder / f"{_file_name(tag)}.tar") for tag in (STORAGE, BASE)),
+    ]
 
-    Its PATH begins with the Python environment of whoever runs the tests, which jobs may mount from the node.
-    """
+
+def storage() -> str:
+    """The storage image, as it is published but for what it begins with."""
+    return own("storage", STORAGE)
+
+
+def own(target: str, tag: str, **arguments: str) -> str:
+    """One of the project's own images, from its Dockerfile."""
+    buildah.build(tag, DOCKERFILE, REPOSITORY, target=target, arguments={"BASE_IMAGE": _debian(), **arguments})
+    return tag
+
+
+def of_program(tag: str, program: Path) -> Path:
+    """The archive of an image that holds a program, which it starts."""
+    return _archive(_folder(), tag, _program(_folder(), program, program.name), f"/{program.name}")
+
+
+def _folder() -> Path:
     folder = cache() / "images"
     folder.mkdir(parents=True, exist_ok=True)
-    path = f"PATH={sys.prefix}/bin:{_PATH}"
-    made = {
-        PAUSE: ([_program(folder, programs / "pause", "pause")], ["/pause"], [f"PATH={_PATH}"]),
-        OPERATOR: ([_program(folder, programs / "training-operator", "manager")], ["/manager"], [f"PATH={_PATH}"]),
-        BASE: ([_debian(folder)], [], [path]),
-    }
-    return [_archive(folder, reference, *parts) for reference, parts in made.items()]
+    return folder
 
 
 def _program(folder: Path, program: Path, name: str) -> Path:
@@ -48,50 +76,51 @@ def _program(folder: Path, program: Path, name: str) -> Path:
     return layer
 
 
-def _debian(folder: Path) -> Path:
-    """A layer with Debian, Python, pip and git: what images of the project's own begin with."""
-    layer = folder / f"debian-{hashlib.sha256(_PACKAGES.encode()).hexdigest()[:8]}.layer.tar"
-    if layer.exists():
-        return layer
-    root = folder / "debian"
+def _debian() -> str:
+    """What debian:bookworm-slim is where there is a registry."""
+    tag, folder = f"{HOST}/debian:{_RELEASE}", _folder()
+    if buildah.image_id(tag) is not None:
+        return tag
+    root, layer = folder / "debian", folder / "debian.layer.tar"
     shutil.rmtree(root, ignore_errors=True)
-    subprocess.run(["debootstrap", "--variant=minbase", f"--include={_PACKAGES}", _RELEASE, str(root)], check=True)
-    for path in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/man", "usr/share/locale"):
+    subprocess.run(["debootstrap", "--variant=minbase", _RELEASE, str(root)], check=True)
+    excluded = "".join(f"path-exclude /{path}/*\n" for path in _UNREAD)
+    (root / "etc/dpkg/dpkg.cfg.d/docker").write_text(excluded, "utf-8")
+    for path in (*_UNREAD, *_CACHES):
         shutil.rmtree(root / path, ignore_errors=True)
-    (root / "usr/bin/nslookup").write_text(_NSLOOKUP, "utf-8")
-    (root / "usr/bin/nslookup").chmod(0o755)
-    (root / "usr/local/bin/python").symlink_to("/usr/bin/python3")
-    (root / "root").chmod(0o755)  # the node's Python environment may lie below it
-    excluded = [f"--exclude=./{name}/*" for name in ("proc", "sys", "dev")]
-    partial = layer.with_suffix(".partial")
-    subprocess.run(["tar", "-C", str(root), "--numeric-owner", *excluded, "-cf", str(partial), "."], check=True)
-    partial.rename(layer)
+    devices = [f"--exclude=./{name}/*" for name in ("proc", "sys", "dev")]
+    subprocess.run(["tar", "-C", str(root), "--numeric-owner", *devices, "-cf", str(layer), "."], check=True)
     shutil.rmtree(root)
-    return layer
+    buildah.import_root(tag, layer)
+    layer.unlink()
+    return tag
 
 
-def _archive(folder: Path, reference: str, layers: Sequence[Path], entrypoint: list[str], env: list[str]) -> Path:
-    """In the format of `docker save`: https://github.com/moby/docker-image-spec/blob/main/spec.md"""
-    digests = [_sha256(layer) for layer in layers]
+def _archive(folder: Path, reference: str, layer: Path, entrypoint: str) -> Path:
+    """An image of one layer in the format of `docker save`: https://github.com/moby/docker-image-spec/blob/main/spec.md"""
+    digest = _sha256(layer)
     config = {
         "architecture": "amd64",
         "os": "linux",
-        "config": {"Env": env, "Entrypoint": entrypoint},
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}" for digest in digests]},
+        "config": {"Env": [f"PATH={_PATH}"], "Entrypoint": [entrypoint]},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
     }
     raw = json.dumps(config).encode()
     name = f"{hashlib.sha256(raw).hexdigest()}.json"
-    files = [f"{digest}/layer.tar" for digest in digests]
-    manifest = [{"Config": name, "RepoTags": [reference], "Layers": files}]
-    archive = folder / f"{reference.rpartition('/')[2].replace(':', '-')}.tar"
+    file = f"{digest}/layer.tar"
+    manifest = [{"Config": name, "RepoTags": [reference], "Layers": [file]}]
+    archive = folder / f"{_file_name(reference)}.tar"
     with tarfile.open(archive, "w") as tar:
         for member, content in ((name, raw), ("manifest.json", json.dumps(manifest).encode())):
             info = tarfile.TarInfo(member)
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
-        for layer, member in zip(layers, files, strict=True):
-            tar.add(layer, member)
+        tar.add(layer, file)
     return archive
+
+
+def _file_name(reference: str) -> str:
+    return reference.rpartition("/")[2].replace(":", "-")
 
 
 def _sha256(path: Path) -> str:
