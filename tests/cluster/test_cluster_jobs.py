@@ -146,7 +146,13 @@ def test_a_client_in_a_pod_is_the_pods_service_account(
 ) -> None:
     volumes()
     own_cluster.kubectl(
-        "create", "rolebinding", "pod", "-n", namespace, "--role=tunewright-user", f"--serviceaccount={namespace}:default"
+        "create",
+        "rolebinding",
+        "pod",
+        "-n",
+        namespace,
+        "--role=tunewright-user",
+        f"--serviceaccount={namespace}:default",
     )
     look = "import tunewright as t; print('sees', [j.name for j in t.TrainingClient('kubernetes').list_jobs()])"
     overrides = on_node()
