@@ -113,6 +113,17 @@ def ended(code: int, message: str = "", reason: str = "Error", at: str = CREATED
             JobState.CREATED,
             'worker 0: train cannot start: ImagePullBackOff: image "x:1"',
         ),
+        (
+            job("Created"),
+            [
+                pod(
+                    fetch_model={"terminated": {"exitCode": 0, "message": "The volume lacks it."}},
+                    check={"waiting": {"reason": "CreateContainerConfigError", "message": "no subPath"}},
+                )
+            ],
+            JobState.CREATED,
+            "worker 0: check cannot start: CreateContainerConfigError: no subPath. The volume lacks it.",
+        ),
     ],
 )
 def test_a_state_follows_from_conditions_and_pods(live: LiveJob, pods: list[Pod], state: JobState, detail: str) -> None:

@@ -132,5 +132,12 @@ def _waiting(pods: Sequence[Pod]) -> str:
         for container in pod.containers:
             if container.phase == "waiting" and container.reason not in _ON_ITS_WAY:
                 said = f": {container.message}" if container.message else ""
-                return f"worker {pod.worker}: {container.step} cannot start: {container.reason}{said}"
+                found = f"worker {pod.worker}: {container.step} cannot start: {container.reason}{said}"
+                return ". ".join(filter(None, (found, _verdict(pod))))
     return ""
+
+
+def _verdict(pod: Pod) -> str:
+    """What a step of the pod has found wrong: `run` would end with it, if it got that far."""
+    messages = (c.message for c in pod.containers if c.init and c.exit_code == 0 and c.message)
+    return next(messages, "")
