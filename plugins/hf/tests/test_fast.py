@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import inspect
 import itertools
 from pathlib import Path
 
@@ -199,6 +200,13 @@ def test_other_dtypes_are_pefts() -> None:
         inputs = {name: value for name, value in batch().items() if name != "labels"}
         assert torch.equal(plain(**inputs).logits, twin(**inputs).logits)
     assert not made
+
+
+def test_trainer_still_finds_what_the_model_takes() -> None:
+    plain, twin, _ = adapted()
+    expected = inspect.signature(plain.get_base_model().forward)
+    assert inspect.signature(twin.get_base_model().forward) == expected
+    assert "labels" in expected.parameters
 
 
 def test_one_call_for_q_k_and_v_and_one_for_gate_and_up() -> None:

@@ -250,7 +250,7 @@ def fuse_loss(model: torch.nn.Module) -> bool:
     known = _code(type(causal)) == _code(transformers.LlamaForCausalLM) and causal.loss_function is ForCausalLMLoss
     if head is None or not known or type(head) is not torch.nn.Linear or head.bias is not None:
         return False
-    causal.forward = types.MethodType(_with_fused_loss(causal.forward), causal)
+    causal.forward = types.MethodType(_with_fused_loss(type(causal).forward), causal)
     return True
 
 
@@ -272,7 +272,7 @@ def _with_fused_loss(original: Callable[..., CausalLMOutputWithPast]) -> Callabl
     ) -> CausalLMOutputWithPast:
         special = kwargs.get("shift_labels") is not None or kwargs.get("logits_to_keep") is not None
         if labels is None or not self.training or special:
-            return original(*args, labels=labels, num_items_in_batch=num_items_in_batch, **kwargs)
+            return original(self, *args, labels=labels, num_items_in_batch=num_items_in_batch, **kwargs)
         kwargs.pop("return_dict", None)
         hidden = self.model(*args, **kwargs).last_hidden_state
         where = learnt_positions(labels) if learnt is None else learnt
