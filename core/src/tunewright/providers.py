@@ -38,7 +38,7 @@ from __future__ import annotations
 import functools
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar, Self, TypeVar
 
@@ -210,6 +210,23 @@ class TrainRun:
 
 
 @attrs.frozen(kw_only=True)
+class Preview:
+    """A sample as a trainer sees it.
+
+    Attributes:
+        pieces: its text in pieces, each with whether it is learnt.
+        tokens: tokens in the sample.
+        learnt: those of them that are learnt.
+        cut: tokens that were cut off because the sample was too long.
+    """
+
+    pieces: tuple[tuple[str, bool], ...]
+    tokens: int
+    learnt: int
+    cut: int = 0
+
+
+@attrs.frozen(kw_only=True)
 class TrainerProvider(Provider):
     """Trains a model on a dataset: `train` runs on every rank, under torchrun."""
 
@@ -238,6 +255,15 @@ class TrainerProvider(Provider):
             RequestError: naming the field, the value and the remedy.
         """
         self.check_inputs(model=run.model, dataset=run.dataset, eval_dataset=run.eval_dataset)
+
+    def preview(self, run: TrainRun) -> Iterator[Preview]:  # noqa: ARG002 - for those that do
+        """What the trainer makes of the dataset, sample by sample, for `tunewright preview`; runs on the client's machine.
+
+        Raises:
+            RequestError: the inputs do not allow it, or the trainer shows nothing.
+        """
+        remedy = "Ask its author to implement TrainerProvider.preview()."
+        raise RequestError("shows no samples", field="trainer", value=type(self).__name__, remedy=remedy)
 
     @abstractmethod
     def train(self, run: TrainRun) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,7 +105,7 @@ class Cut(Exception):  # noqa: N818 - no error: it is what the test wants
 
 @pytest.fixture(scope="session")
 def train(model_folder: Path) -> Callable[..., Training]:
-    """Trains in this process; with `cut_at`, a crash follows the first event of that name and step."""
+    """Trains in this process; a crash, or SIGTERM, follows the first event of the name and step that is given."""
 
     def call(
         output: Path,
@@ -113,6 +114,7 @@ def train(model_folder: Path) -> Callable[..., Training]:
         eval_dataset: Path | None = None,
         model: Path | None = None,
         cut_at=None,
+        terminate_at=None,
         **given,
     ) -> Training:
         events: list[dict[str, object]] = []
@@ -121,6 +123,8 @@ def train(model_folder: Path) -> Callable[..., Training]:
             events.append(dict(event))
             if cut_at == (event["event"], event.get("step")):
                 raise Cut
+            if terminate_at == (event["event"], event.get("step")):
+                os.kill(os.getpid(), signal.SIGTERM)
 
         output.mkdir(exist_ok=True)
         run = TrainRun(

@@ -107,7 +107,7 @@ def test_the_callers_dicts_are_never_changed() -> None:
         ({"lora_config": {"lora_alfa": 1}}, ["LoraConfig.lora_alfa", "Did you mean 'lora_alpha'?"]),
         ({"data": {"formt": "text"}}, ["DataParams.formt", "Did you mean 'format'?"]),
         ({"data": {"format": "chatt"}}, ["DataParams.format='chatt'", "Did you mean 'chat'?"]),
-        ({"data": {"packing": True}}, ["DataParams.packing=True", "not available"]),
+        ({"data": {"packing": 1}}, ["DataParams.packing=1", "must be bool"]),
         ({"data": {"max_length": 1}}, ["DataParams.max_length=1", "at least 2"]),
         ({"data": {"max_length": "512"}}, ["DataParams.max_length='512'", "int"]),
         ({"learning_rate": "0.01"}, ["learning_rate='0.01'", "must be float, not str", "without quotes"]),

@@ -13,6 +13,8 @@ safetensors = pytest.importorskip("safetensors.torch")
 # 41 samples in batches of 4, two of them for a step: 6 steps an epoch. Dropout and noise draw random numbers.
 LORA = {"lora_config": {"r": 2, "lora_dropout": 0.3}}
 FULL = {"neftune_noise_alpha": 5.0}
+# 26 packed rows in batches of 2, two of them for a step: 7 steps an epoch.
+PACKED = {"data": {"packing": True, "max_length": 50}, "per_device_train_batch_size": 2}
 PACE = {
     "per_device_train_batch_size": 4,
     "gradient_accumulation_steps": 2,
@@ -64,10 +66,18 @@ CUTS = [
 ]
 
 
+WHERE = {
+    "full": (FULL, (CUTS[0], CUTS[2])),
+    "lora": (LORA, CUTS),
+    "packed_full": (PACKED, CUTS[:1]),
+    "packed_lora": ({**LORA, **PACKED}, (CUTS[0], CUTS[3])),
+}
+
+
 @pytest.mark.parametrize(
     ("given", "cut_at", "step"),
-    [({**FULL, **c[2]}, c[1], c[3]) for c in (CUTS[0], CUTS[2])] + [({**LORA, **c[2]}, c[1], c[3]) for c in CUTS],
-    ids=[f"full_{CUTS[0][0]}", f"full_{CUTS[2][0]}", *(f"lora_{c[0]}" for c in CUTS)],
+    [({**method, **c[2]}, c[1], c[3]) for method, cuts in WHERE.values() for c in cuts],
+    ids=[f"{name}_{c[0]}" for name, (_, cuts) in WHERE.items() for c in cuts],
 )
 def test_it_resumes_to_the_same_bits(given, cut_at, step: int, train, uninterrupted, qa: Path, tmp_path: Path) -> None:
     given = {**PACE, "logging_steps": 1, **given}
@@ -81,6 +91,21 @@ def test_it_resumes_to_the_same_bits(given, cut_at, step: int, train, uninterrup
     assert_same(resumed, whole)
     evaluations = {e["step"]: e["eval_loss"] for e in [*before.of("eval"), *resumed.of("eval")]}
     assert evaluations == {e["step"]: e["eval_loss"] for e in whole.of("eval")}
+
+
+@pytest.mark.parametrize("data", [{}, PACKED], ids=["unpacked", "packed"])
+def test_sigterm_makes_a_checkpoint_and_the_training_goes_on_from_it(
+    data, train, uninterrupted, qa: Path, tmp_path: Path
+) -> None:
+    given = {**PACE, **LORA, "logging_steps": 1, **data}
+    whole = uninterrupted(given)
+    with pytest.raises(SystemExit) as end:
+        train(tmp_path / "cut", qa, **given, save_strategy="no", terminate_at=("step", 4))
+    assert end.value.code == 143
+    assert newest_checkpoint(tmp_path / "cut" / "checkpoints").name == "checkpoint-5"
+    resumed = train(tmp_path / "cut", qa, **given)
+    assert min(resumed.losses) == 6
+    assert_same(resumed, whole)
 
 
 @pytest.mark.parametrize("given", [{"max_steps": 8}, {"num_train_epochs": 1}], ids=["within_an_epoch", "at_its_end"])

@@ -18,6 +18,7 @@ safetensors = pytest.importorskip("safetensors.torch")
 
 FAST = {"learning_rate": 2e-2, "num_train_epochs": 3, "save_steps": 9, "seed": 1}
 PROMPT = "What is 3 and 3?"
+PACKED = {"packing": True, "max_length": 50}  # 26 rows of the 41 samples
 ROW = {"prompt": PROMPT, "completion": " The sum is 6."}
 
 
@@ -25,6 +26,12 @@ ROW = {"prompt": PROMPT, "completion": " The sum is 6."}
 def lora(tmp_path_factory: pytest.TempPathFactory, train, qa: Path):
     output = tmp_path_factory.mktemp("lora")
     return train(output, qa, **FAST, lora_config={"r": 4, "lora_dropout": 0.1}, sample_prompts=[PROMPT])
+
+
+@pytest.fixture(scope="session")
+def packed(tmp_path_factory: pytest.TempPathFactory, train, qa: Path):
+    given = {**FAST, "num_train_epochs": 4, "per_device_train_batch_size": 6, "data": PACKED}
+    return train(tmp_path_factory.mktemp("packed"), qa, **given)
 
 
 @pytest.fixture(scope="session")
@@ -57,13 +64,15 @@ def test_the_client_is_told_what_happens(kind: str, request: pytest.FixtureReque
     steps = training.of("step")
     assert [e["step"] for e in steps] == list(range(1, 19))
     assert all(e["total_steps"] == 18 and e["tokens_per_second"] > 0 and e["learning_rate"] > 0 for e in steps)
+    assert all(e["total_tokens_per_second"] > e["tokens_per_second"] for e in steps), "prompts are not learnt"
+    assert all(0 <= e["data_wait"] <= 1 and e["peak_memory_bytes"] > 2**20 and "mfu" not in e for e in steps)
     assert [e["step"] for e in training.of("eval")] == [6, 12, 18]
     assert [e["step"] for e in training.of("checkpoint")] == [9, 18]
     assert training.events[-1] == {"event": "saved", "path": str(training.result)}
     json.dumps(training.events, allow_nan=False)
 
 
-@pytest.mark.parametrize("kind", ["lora", "full"])
+@pytest.mark.parametrize("kind", ["lora", "full", "packed"])
 def test_the_loss_falls(kind: str, request: pytest.FixtureRequest) -> None:
     training = request.getfixturevalue(kind)
     losses = list(training.losses.values())
@@ -83,9 +92,10 @@ def test_a_sample_prompt_is_answered_by_the_trained_model(full, lora, model_fold
     assert sample["text"] == tokenizer.decode(output[0, ids["input_ids"].shape[1] :], skip_special_tokens=True).strip()
 
 
-def test_full_fine_tuning_changes_every_weight(full, model_folder: Path) -> None:
+@pytest.mark.parametrize("kind", ["full", "packed"])
+def test_full_fine_tuning_changes_every_weight(kind: str, request, model_folder: Path) -> None:
     before = safetensors.load_file(model_folder / "model.safetensors")
-    after = safetensors.load_file(full.result / "model.safetensors")
+    after = safetensors.load_file(request.getfixturevalue(kind).result / "model.safetensors")
     assert before.keys() == after.keys()
     assert [name for name in before if torch.equal(before[name], after[name])] == []
 
@@ -98,12 +108,16 @@ def test_lora_saves_adapters_for_all_linear_layers_and_nothing_else(lora, model_
     assert not (lora.result / "model.safetensors").exists()
 
 
-def test_under_lora_only_adapters_change(train, qa: Path, tmp_path: Path, monkeypatch, model_folder: Path) -> None:
+@pytest.mark.parametrize("data", [{}, PACKED], ids=["unpacked", "packed"])
+def test_under_lora_only_adapters_change(
+    data, train, qa: Path, tmp_path: Path, monkeypatch, model_folder: Path
+) -> None:
     from tunewright_hf import result
 
     seen = {}
     monkeypatch.setattr(result, "save", lambda trainer, *_: seen.update(trainer.model.state_dict()))
-    train(tmp_path / "out", qa, max_steps=2, lora_config={"r": 2, "target_modules": ["q_proj"]}, save_strategy="no")
+    lora = {"r": 2, "target_modules": ["q_proj"]}
+    train(tmp_path / "out", qa, max_steps=2, lora_config=lora, data=data, save_strategy="no")
     before = base(model_folder).state_dict()
     frozen = {
         n.replace("base_model.model.", "").replace("base_layer.", ""): v for n, v in seen.items() if "lora" not in n
@@ -123,10 +137,13 @@ def test_plain_peft_loads_the_adapter_and_computes_the_same(lora, merged, model_
     assert (found - logits(base(merged.result), merged.result)).abs().max() < 1e-5
 
 
-def test_plain_transformers_loads_the_result_and_computes_the_same(full, qa: Path) -> None:
+@pytest.mark.parametrize("kind", ["full", "packed"])
+def test_plain_transformers_loads_the_result_and_computes_the_same(kind: str, request, qa: Path) -> None:
+    training = request.getfixturevalue(kind)
     # The last checkpoint's evaluation was computed by the model in training.
-    model = base(full.result)
-    assert independent_eval_loss(model, full.result, qa) == pytest.approx(full.of("eval")[-1]["eval_loss"], abs=1e-5)
+    model = base(training.result)
+    expected = independent_eval_loss(model, training.result, qa)
+    assert training.of("eval")[-1]["eval_loss"] == pytest.approx(expected, abs=1e-5)
     assert model.config.use_cache is True
     assert model.dtype == torch.float32
 
@@ -249,8 +266,9 @@ def weights(training) -> dict[str, object]:
     return safetensors.load_file(training.result / "adapter_model.safetensors")
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_one_others(train, qa: Path, tmp_path: Path) -> None:
-    given = {"max_steps": 4, "lora_config": {"r": 2, "lora_dropout": 0.2}, "learning_rate": 1e-2}
+@pytest.mark.parametrize("data", [{}, PACKED], ids=["unpacked", "packed"])
+def test_the_same_seed_gives_the_same_bits_and_another_one_others(data, train, qa: Path, tmp_path: Path) -> None:
+    given = {"max_steps": 4, "lora_config": {"r": 2, "lora_dropout": 0.2}, "learning_rate": 1e-2, "data": data}
     first, again, other = (train(tmp_path / name, qa, **given, seed=s) for name, s in (("a", 3), ("b", 3), ("c", 4)))
     assert first.losses == again.losses
     assert all(torch.equal(weights(first)[n], w) for n, w in weights(again).items())
@@ -258,29 +276,34 @@ def test_the_same_seed_gives_the_same_bits_and_another_one_others(train, qa: Pat
     assert not any(torch.equal(weights(first)[n], w) for n, w in weights(other).items())
 
 
+@pytest.mark.parametrize(("data", "steps"), [({}, 6), (PACKED, 4)], ids=["unpacked", "packed"])
 @pytest.mark.parametrize("lora_config", [None, {"r": 4}])
-def test_accumulation_is_one_large_batch(lora_config, train, qa: Path, tmp_path: Path) -> None:
+def test_accumulation_is_one_large_batch(lora_config, data, steps: int, train, qa: Path, tmp_path: Path) -> None:
     given = {"num_train_epochs": 2, "learning_rate": 1e-3, "lora_config": lora_config, "save_strategy": "no"}
+    given |= {"data": data}
     whole = train(tmp_path / "whole", qa, **given, per_device_train_batch_size=16)
     pieces = train(tmp_path / "pieces", qa, **given, per_device_train_batch_size=4, gradient_accumulation_steps=4)
-    assert whole.losses.keys() == pieces.losses.keys() == set(range(1, 7))
+    assert whole.losses.keys() == pieces.losses.keys() == set(range(1, steps + 1))
     assert list(pieces.losses.values()) == pytest.approx(list(whole.losses.values()), abs=1e-5)
 
 
-def test_every_sample_is_seen_once_an_epoch(train, qa: Path, tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize("data", [{}, PACKED], ids=["unpacked", "packed"])
+def test_every_sample_is_seen_once_an_epoch(data, train, qa: Path, tmp_path: Path, monkeypatch) -> None:
     from tunewright_hf.collate import Collator
 
     seen: list[tuple[int, ...]] = []
     collate = Collator.__call__
 
     def watched(self, samples):
-        seen.extend(tuple(s["input_ids"]) for s in samples if any(label != -100 for label in s["labels"]))
-        return collate(self, samples)
+        batch = collate(self, samples)
+        lengths = batch["cu_seq_lens_q"].diff().tolist()
+        parts = zip(*(batch[key][0].split(lengths) for key in ("input_ids", "labels")), strict=True)
+        seen.extend(tuple(ids.tolist()) for ids, labels in parts if (labels != -100).any())
+        return batch
 
     monkeypatch.setattr(Collator, "__call__", watched)
-    train(
-        tmp_path / "out", qa, num_train_epochs=2, eval_strategy="no", save_strategy="no", gradient_accumulation_steps=2
-    )
+    given = {"num_train_epochs": 2, "eval_strategy": "no", "save_strategy": "no", "gradient_accumulation_steps": 2}
+    train(tmp_path / "out", qa, **given, data=data)
     assert len(set(seen[:41])) == 41
     assert sorted(seen[:41]) == sorted(seen[41:])
     assert seen[:41] != seen[41:], "each epoch has an order of its own"

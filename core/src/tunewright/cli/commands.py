@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tunewright.client import TrainingClient
     from tunewright.job import Job
     from tunewright.manifests import Manifests
-    from tunewright.request import Request
+    from tunewright.request import Request, TrainRequest
 
 _F = TypeVar("_F", bound=Callable[..., None])
 
@@ -304,6 +304,20 @@ def doctor(*, job_file: Path | None, assignments: tuple[str, ...], connection: C
         request: Callable[..., Request] = client.code_request if jobfile.is_code(keywords) else client.train_request
         found = diagnose(client, functools.partial(request, **keywords))
     sys.exit(findings(found, as_json=as_json))
+
+
+@cli.command()
+@click.argument("job_file", type=click.Path(path_type=Path))
+@click.option("--set", "assignments", multiple=True, metavar="A.B=C", help="Change a value of the job file.")
+@click.option("--count", "-c", type=click.IntRange(min=1), default=3, show_default=True, help="Samples to show.")
+@_json
+def preview(*, job_file: Path, assignments: tuple[str, ...], count: int, as_json: bool) -> None:
+    """Show the first samples that the job in JOB_FILE trains on, and what of them is learnt. Creates nothing."""
+    from tunewright.cli.preview import show_samples
+
+    client, keywords = _read(job_file, assignments, Connection(backend="local", namespace=None, context=None))
+    request: Callable[..., TrainRequest] = client.train_request
+    show_samples(request(**keywords), count, as_json=as_json)
 
 
 @cli.command("new-plugin")

@@ -18,16 +18,22 @@ from tunewright.errors import RequestError
 from tunewright.events import Json
 from tunewright.providers import TrainRun
 from tunewright_hf.labels import IGNORED
+from tunewright_hf.telemetry import MEASURED, Flops, Meter
+
+
+def are_several() -> bool:
+    """Whether this process is one of a group."""
+    return bool(torch.distributed.is_available() and torch.distributed.is_initialized())
 
 
 def barrier() -> None:
     """Wait for all ranks."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if are_several():
         torch.distributed.barrier()
 
 
 def with_speed(base: type[transformers.Trainer]) -> type[transformers.Trainer]:
-    """A subclass of a Trainer class that logs `tokens_per_second`: learnt tokens of all ranks, over training time.
+    """A subclass of a Trainer class that logs what `Meter` measures, for all ranks, over training time.
 
     Time spent in evaluation and in saving is not counted; see `Pauses`. A training is the same with evaluations as
     without, and one that is resumed when it has made its last step makes no further one.
@@ -36,16 +42,17 @@ def with_speed(base: type[transformers.Trainer]) -> type[transformers.Trainer]:
 
 
 class _Exact(transformers.Trainer):  # type: ignore[misc]
-    # Tokens since the last log, of this rank; kept on its device, so that counting does not wait for it.
-    _learnt: torch.Tensor | float = 0.0
+    def __init__(self, *args: object, **keywords: object) -> None:
+        super().__init__(*args, **keywords)
+        self._meter = Meter(Flops.of(self.model), self.args.device, self.args.bf16 or self.args.fp16)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[dict[str, torch.Tensor]], num_batches: int, device: torch.device
     ) -> tuple[list[dict[str, torch.Tensor]], torch.Tensor | int | None]:
         if self.state.global_step >= self.state.max_steps:  # transformers looks only after a step
             return [], None
-        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        self._learnt = self._learnt + sum((b["labels"][:, 1:] != IGNORED).sum() for b in batches)
+        batches, items = super().get_batch_samples(self._meter.timed(epoch_iterator), num_batches, device)
+        self._meter.add(batches)
         return batches, items
 
     def evaluate(self, *args: object, **keywords: object) -> dict[str, float]:
@@ -55,10 +62,8 @@ class _Exact(transformers.Trainer):  # type: ignore[misc]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
-            local = torch.as_tensor(self._learnt, dtype=torch.float64 if self.args.use_cpu else torch.float32)
-            learnt = self.accelerator.reduce(local.to(self.args.device), "sum").item()
-            logs["tokens_per_second"] = learnt / max(pauses_of(self).lap(), 1e-9)
-            self._learnt = 0.0
+            counts = self.accelerator.reduce(self._meter.counts(), "sum").tolist()
+            logs |= self._meter.lap(counts, max(pauses_of(self).lap(), 1e-9), self.args.world_size)
         super().log(logs, start_time)
 
 
@@ -167,8 +172,7 @@ class Events(transformers.TrainerCallback):  # type: ignore[misc]
         """Send `step`; on every rank, end the job if the loss is no number any more."""
         if "loss" not in logs:
             return
-        keys = ("loss", "epoch", "tokens_per_second", "learning_rate", "grad_norm")
-        found = {k: float(logs[k]) for k in keys if k in logs}
+        found = {k: float(logs[k]) for k in ("loss", "epoch", "learning_rate", "grad_norm", *MEASURED) if k in logs}
         self._emit("step", step=state.global_step, total_steps=state.max_steps, **found)
         if not math.isfinite(logs["loss"]):
             problem = f"the loss became {logs['loss']} by step {state.global_step}"

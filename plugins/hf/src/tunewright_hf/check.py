@@ -12,7 +12,7 @@ from transformers.integrations import get_available_reporting_integrations
 
 from tunewright.errors import RequestError
 from tunewright.providers import TrainRun
-from tunewright_hf import real
+from tunewright_hf import real, unpadded
 from tunewright_hf.data import resolve_max_length
 from tunewright_hf.inputs import check_dataset, evaluation_split, held_out_split
 from tunewright_hf.labels import check_tokenizer
@@ -31,6 +31,8 @@ def check(params: HuggingFaceTrainParams, run: TrainRun) -> None:
     params.check_inputs(model=folder, dataset=run.dataset, eval_dataset=run.eval_dataset)
     check_weights(folder)
     real.trainer_class(params.transformer_class)
+    unpadded.check_name(params.attn_implementation)
+    real.build_callbacks(params)
     check_arguments(params, run)
     config = load_config(folder, params)
     resolve_max_length(params.data, real.context(config))

@@ -1,4 +1,4 @@
-"""Batches: samples padded to the longest among them."""
+"""Batches: samples behind each other in one row, or padded to the longest among them."""
 
 from __future__ import annotations
 
@@ -9,36 +9,66 @@ import datasets
 import torch
 
 from tunewright_hf.labels import IGNORED
+from tunewright_hf.packing import SEGMENTS
 
 
 @attrs.frozen
 class Collator:
-    """Pads on the right: pads are not attended to, and not learnt.
+    """Makes a batch of samples, or of packed rows of samples.
 
     Labels come with the samples and are not derived from the ids, so a tokenizer that pads with its EOS still has its
     EOS learnt where it ends a sample.
 
     Attributes:
         pad_id: what to fill up with.
+        joined: put samples behind each other instead of padding them; packed rows must be.
     """
 
     pad_id: int
+    joined: bool = False
 
-    def __call__(self, samples: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, torch.Tensor]:
-        """`input_ids`, `attention_mask` and `labels`, each int64 of shape (samples, longest sample)."""
+    def __call__(self, samples: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, torch.Tensor | int]:
+        """Tensors of int64, but for `cu_seq_lens_*`; see `_pad` and `_join`."""
+        return self._join(samples) if self.joined else self._pad(samples)
+
+    def _pad(self, samples: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, torch.Tensor | int]:
+        """`input_ids`, `attention_mask` and `labels` of shape (samples, longest sample).
+
+        Pads are on the right, not attended to, and not learnt.
+        """
         longest = max(len(s["input_ids"]) for s in samples)
         shape = (len(samples), longest)
-        batch = {
-            "input_ids": torch.full(shape, self.pad_id),
-            "attention_mask": torch.zeros(shape, dtype=torch.int64),
-            "labels": torch.full(shape, IGNORED),
-        }
+        ids, labels = torch.full(shape, self.pad_id), torch.full(shape, IGNORED)
+        attended = torch.zeros(shape, dtype=torch.int64)
         for i, sample in enumerate(samples):
             length = len(sample["input_ids"])
-            batch["input_ids"][i, :length] = torch.tensor(sample["input_ids"])
-            batch["attention_mask"][i, :length] = 1
-            batch["labels"][i, :length] = torch.tensor(sample["labels"])
-        return batch
+            ids[i, :length] = torch.tensor(sample["input_ids"])
+            attended[i, :length] = 1
+            labels[i, :length] = torch.tensor(sample["labels"])
+        return {"input_ids": ids, "attention_mask": attended, "labels": labels}
+
+    def _join(self, samples: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, torch.Tensor | int]:
+        """`input_ids`, `position_ids` and `labels` of shape (1, tokens), and transformers' FlashAttentionKwargs.
+
+        Positions begin anew with each sample. `cu_seq_lens_q` is where each sample begins, and the number of tokens:
+        int32 of shape (samples + 1,). `max_length_q` is the longest sample.
+        """
+        lengths = torch.tensor([n for s in samples for n in s.get(SEGMENTS) or [len(s["input_ids"])]])
+        ends = lengths.cumsum(0)
+        starts = ends - lengths
+        labels = torch.cat([torch.tensor(s["labels"]) for s in samples])
+        labels[starts] = IGNORED  # else the last token of a sample would have to predict the first of the next
+        bounds = torch.nn.functional.pad(ends, (1, 0)).int()
+        longest = int(lengths.max())
+        return {
+            "input_ids": torch.cat([torch.tensor(s["input_ids"]) for s in samples])[None],
+            "position_ids": (torch.arange(len(labels)) - starts.repeat_interleave(lengths))[None],
+            "labels": labels[None],
+            "cu_seq_lens_q": bounds,
+            "cu_seq_lens_k": bounds,
+            "max_length_q": longest,
+            "max_length_k": longest,
+        }
 
 
 def level(samples: datasets.Dataset, multiple: int, pad_id: int) -> datasets.Dataset:
@@ -49,13 +79,14 @@ def level(samples: datasets.Dataset, multiple: int, pad_id: int) -> datasets.Dat
     tokens, so every sample counts exactly once, and any number of ranks makes the same steps of the same samples.
 
     Args:
-        samples: with the columns `input_ids`, `labels` and `length`.
+        samples: with the columns `input_ids`, `labels` and `length`, and `segments` if they are packed rows.
         multiple: samples in one step: of the batches of all ranks, accumulated ones included.
         pad_id: what the added samples consist of.
     """
     missing = -len(samples) % multiple
     if not missing:
         return samples
-    row = {"input_ids": [pad_id, pad_id], "labels": [IGNORED, IGNORED], "length": 2}
+    row = {"input_ids": [pad_id, pad_id], "labels": [IGNORED, IGNORED], "length": 2, SEGMENTS: [2]}
+    row = {name: row[name] for name in samples.column_names}
     filling = datasets.Dataset.from_list([row] * missing, features=samples.features)
     return datasets.concatenate_datasets([samples, filling])

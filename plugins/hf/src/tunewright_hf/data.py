@@ -33,6 +33,7 @@ from tunewright_hf.inputs import (
     training_split,
 )
 from tunewright_hf.labels import Encoder, check_tokenizer
+from tunewright_hf.packing import pack
 from tunewright_hf.params import DataParams
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Counts:
         truncated: samples that were cut at `max_length`.
         tokens: tokens in all samples.
         learnt_tokens: those of them that are learnt.
+        packed_rows: rows that the samples are packed into; None where they are not.
     """
 
     rows: int
@@ -65,6 +67,7 @@ class Counts:
     truncated: int
     tokens: int
     learnt_tokens: int
+    packed_rows: int | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -72,7 +75,7 @@ class Prepared:
     """Tokenised data, as columns `input_ids`, `labels` and `length`.
 
     Attributes:
-        train: what to train on.
+        train: what to train on; packed rows have a column `segments`, too.
         evaluation: what to evaluate on, or None.
         format: the format, resolved.
         max_length: the longest sample, resolved, in tokens.
@@ -155,7 +158,7 @@ def _build(run: TrainRun, data: DataParams, tokenizer: PreTrainedTokenizerBase, 
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="building-", ignore_cleanup_errors=True) as scratch:
         stage, cache = Path(scratch, "stage"), Path(scratch, "cache")
-        loaded = {name: _load(split, field, cache) for name, (field, split) in _splits(run, data).items()}
+        loaded = {name: load_rows(split, field, cache) for name, (field, split) in _splits(run, data).items()}
         form = resolve_format(loaded["train"].column_names, data)
         check_tokenizer(tokenizer, form)
         encoder = Encoder(tokenizer, form, data)
@@ -164,7 +167,11 @@ def _build(run: TrainRun, data: DataParams, tokenizer: PreTrainedTokenizerBase, 
             resolve_format(rows.column_names, attrs.evolve(data, format=form), f"the {name} split")
             samples = _tokenise(rows, encoder, max_length, cache / f"{name}.arrow")
             counts[name] = _count(name, len(rows), samples, max_length)
-            samples.select_columns(["input_ids", "labels", "length"]).save_to_disk(str(stage / name))
+            samples = samples.select_columns(["input_ids", "labels", "length"])
+            if data.packing and name == "train":
+                samples = pack(samples, max_length, cache / "packed.arrow")
+                counts[name] = attrs.evolve(counts[name], packed_rows=len(samples))
+            samples.save_to_disk(str(stage / name))
         stats = {"format": form, "counts": {name: attrs.asdict(c) for name, c in counts.items()}}
         (stage / _STATS).write_text(json.dumps(stats), encoding="utf-8")
         try:
@@ -176,18 +183,40 @@ def _build(run: TrainRun, data: DataParams, tokenizer: PreTrainedTokenizerBase, 
 
 def _splits(run: TrainRun, data: DataParams) -> dict[str, tuple[str, Split]]:
     """What to read: by name, the slot that it comes from and its files."""
-    if run.dataset is None:
-        raise RequestError("is needed to train", field="dataset", remedy="Give dataset=…, for example file:///folder.")
-    splits = {"train": ("dataset", training_split(run.dataset, data))}
+    dataset = needed_dataset(run)
+    splits = {"train": ("dataset", training_split(dataset, data))}
     if run.eval_dataset is not None:
         splits["evaluation"] = ("eval_dataset", evaluation_split(run.eval_dataset, data))
-    elif held_out := held_out_split(run.dataset, data):
+    elif held_out := held_out_split(dataset, data):
         splits["evaluation"] = ("dataset", held_out)
     return splits
 
 
-def _load(split: Split, field: str, cache: Path) -> datasets.Dataset:
-    """The rows of a split, whatever its format."""
+def needed_dataset(run: TrainRun) -> Path:
+    """The dataset's folder.
+
+    Raises:
+        RequestError: the job has none.
+    """
+    if run.dataset is None:
+        raise RequestError("is needed to train", field="dataset", remedy="Give dataset=…, for example file:///folder.")
+    return run.dataset
+
+
+def load_rows(
+    split: Split, field: str, cache: Path, *, streaming: bool = False
+) -> datasets.Dataset | datasets.IterableDataset:
+    """The rows of a split, whatever its format.
+
+    Args:
+        split: its files.
+        field: the slot that they come from, for errors.
+        cache: folder for what is made of them.
+        streaming: read only what is asked for.
+
+    Raises:
+        RequestError: they cannot be read.
+    """
     files = [str(f) for f in split.files]
     logger.info("%s: %d file(s) as %s", field, len(files), split.format)
     if split.format == "saved":
@@ -198,7 +227,9 @@ def _load(split: Split, field: str, cache: Path) -> datasets.Dataset:
         texts = {name: datasets.Value("string") for name in csv_columns(split.files[0])}
         options = {"sep": delimiter(split.files[0]), "features": datasets.Features(texts), "keep_default_na": False}
     try:
-        return datasets.load_dataset(split.format, data_files=files, split="train", cache_dir=str(cache), **options)
+        return datasets.load_dataset(
+            split.format, data_files=files, split="train", cache_dir=str(cache), streaming=streaming, **options
+        )
     except (datasets.exceptions.DatasetGenerationError, ValueError, OSError) as error:
         cause = error.__cause__ or error
         remedy = "Repair the files, and give all of them the same columns and types."

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
 import attrs
 
 from tunewright.errors import RequestError
-from tunewright.providers import TrainerProvider, TrainRun, accept_keywords
+from tunewright.providers import Preview, TrainerProvider, TrainRun, accept_keywords
 from tunewright.secret import SecretRef, secret
 from tunewright.wire import did_you_mean
 from tunewright_hf.fields import known_fields
@@ -49,7 +49,8 @@ class DataParams:
         max_length: longest sample, in tokens; a longer one is cut at its end. None: 1024, or the model's context where
             that is shorter. Memory grows with the longest sample of a batch, so a model's whole context (often 128k)
             would end in an out-of-memory error far into a run.
-        packing: not available yet: False.
+        packing: put short samples behind each other, into rows of `max_length`, so that nothing is padded. Samples do
+            not see each other. A row then counts as one sample of a batch. The samples of evaluation are not packed.
         train_split: which split of the dataset to train on.
         eval_split: which split to evaluate on. None: all of `eval_dataset` (its validation or test split, if it has
             some), or else the dataset's own validation or test split, if there is one.
@@ -76,12 +77,6 @@ class DataParams:
         if value is not None and value < 2:  # noqa: PLR2004 - one token to read and one to learn
             remedy = "Give a number of tokens, or leave it out."
             raise RequestError("must be at least 2", field=f"DataParams.{attribute.name}", value=value, remedy=remedy)
-
-    @packing.validator
-    def _check_packing(self, attribute: attrs.Attribute[bool], value: bool) -> None:
-        if value:
-            field = f"DataParams.{attribute.name}"
-            raise RequestError("is not available yet", field=field, value=value, remedy="Leave it out.")
 
     @classmethod
     def of(cls, value: object) -> DataParams:
@@ -110,11 +105,19 @@ def _lora(value: object) -> LoraConfig | None:
     return None if value is None else LoraConfig.of(value)
 
 
-def _prompts(value: object) -> tuple[str, ...]:
+def _texts(value: object, field: str, example: str) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
-        remedy = 'Write sample_prompts=["What is a tuple?"].'
-        raise RequestError("must be a list of texts", field="sample_prompts", value=value, remedy=remedy)
+        remedy = f'Write {field}=["{example}"].'
+        raise RequestError("must be a list of texts", field=field, value=value, remedy=remedy)
     return tuple(value)
+
+
+def _prompts(value: object) -> tuple[str, ...]:
+    return _texts(value, "sample_prompts", "What is a tuple?")
+
+
+def _callbacks(value: object) -> tuple[str, ...]:
+    return _texts(value, "callbacks", "my_package:MyCallback")
 
 
 def _rewrite(keywords: dict[str, object]) -> dict[str, object]:
@@ -160,7 +163,14 @@ class HuggingFaceTrainParams(TrainerProvider):
             fine-tuning.
         data: how rows become samples.
         transformer_class: the transformers Trainer class to use.
+        attn_implementation: "auto": flash-attn 2 where it is installed and there is a GPU for it, else attention by
+            sample ("segments") where the model works with it, else what transformers chooses. Or any name that
+            transformers knows ("sdpa", "eager", "flash_attention_2", "flex_attention", …).
         trust_remote_code: whether Python code that comes with the model may run.
+        early_stopping_patience: end after so many evaluations without a better `metric_for_best_model` (by default the
+            loss), and take the best checkpoint as the result. None: never.
+        callbacks: names of `transformers.TrainerCallback` classes: entry points of the group "tunewright.hf.callbacks",
+            or "module:Class", in the trainer's image.
         sample_prompts: prompts that the trained model answers at the end, as `sample` events.
         merge: save the whole model with the adapter merged into it, instead of the adapter.
         hub_token: token for `push_to_hub`; it reaches the containers as HF_TOKEN.
@@ -175,10 +185,19 @@ class HuggingFaceTrainParams(TrainerProvider):
     lora_config: LoraConfig | None = attrs.field(default=None, converter=_lora)
     data: DataParams = attrs.field(default=DataParams(), converter=_data)
     transformer_class: str = attrs.field(default="Trainer", validator=_is_a(str))
+    attn_implementation: str = attrs.field(default="auto", validator=_is_a(str))
     trust_remote_code: bool = attrs.field(default=False, validator=_is_a(bool))
+    early_stopping_patience: int | None = attrs.field(default=None, validator=_is_a(int, type(None)))
+    callbacks: tuple[str, ...] = attrs.field(default=(), converter=_callbacks)
     sample_prompts: tuple[str, ...] = attrs.field(default=(), converter=_prompts)
     merge: bool = attrs.field(default=False, validator=_is_a(bool))
     hub_token: str | SecretRef | None = secret(env="HF_TOKEN")
+
+    @early_stopping_patience.validator
+    def _check_patience(self, attribute: attrs.Attribute[int | None], value: int | None) -> None:
+        if value is not None and value < 1:
+            remedy = "Give a number of evaluations, or leave it out."
+            raise RequestError("must be at least 1", field=attribute.name, value=value, remedy=remedy)
 
     @merge.validator
     def _check_merge(self, attribute: attrs.Attribute[bool], value: bool) -> None:
@@ -201,6 +220,12 @@ class HuggingFaceTrainParams(TrainerProvider):
         from tunewright_hf.check import check
 
         check(self, run)
+
+    def preview(self, run: TrainRun) -> Iterator[Preview]:
+        """Samples as they will be trained on; see `tunewright_hf.preview`."""
+        from tunewright_hf.preview import preview
+
+        return preview(self, run)
 
     def train(self, run: TrainRun) -> None:
         """Train, on every rank; see `tunewright_hf.trainer`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib.metadata
 import logging
 import math
 import typing
@@ -20,6 +21,9 @@ from tunewright_hf.params import HuggingFaceTrainParams
 from tunewright_hf.standins import LoraConfig
 
 logger = logging.getLogger(__name__)
+
+CALLBACKS = "tunewright.hf.callbacks"
+"""The entry-point group of callbacks."""
 
 # A restart loses at most a tenth of the run, or 500 steps; a log has about a hundred lines, and one each 50 steps at least.
 _SAVES, _MOST_STEPS_TO_SAVE = 10, 500
@@ -52,6 +56,38 @@ def trainer_class(name: str) -> type[transformers.Trainer]:
     return cls
 
 
+def build_callbacks(params: HuggingFaceTrainParams) -> list[transformers.TrainerCallback]:
+    """The callbacks that the user asks for.
+
+    Raises:
+        RequestError: one is not installed here, or is no callback.
+    """
+    patience = params.early_stopping_patience
+    built = [] if patience is None else [transformers.EarlyStoppingCallback(early_stopping_patience=patience)]
+    return [*built, *(_load_callback(name)() for name in params.callbacks)]
+
+
+def _load_callback(name: str) -> type[transformers.TrainerCallback]:
+    group = importlib.metadata.entry_points(group=CALLBACKS)
+    point = (
+        importlib.metadata.EntryPoint(name, name, CALLBACKS)
+        if ":" in name
+        else next((p for p in group if p.name == name), None)
+    )
+    if point is None:
+        remedy = f"{did_you_mean(name, sorted(group.names))} Or install the package that brings it, or write module:Class."
+        raise RequestError("is not installed where the training runs", field="callbacks", value=name, remedy=remedy)
+    try:
+        found = point.load()
+    except (ImportError, AttributeError) as error:
+        remedy = "Use an image that has it, as a class in a module that can be imported."
+        raise RequestError(f"cannot be loaded: {error}", field="callbacks", value=name, remedy=remedy) from error
+    if not (isinstance(found, type) and issubclass(found, transformers.TrainerCallback)):
+        remedy = "Derive it from transformers.TrainerCallback."
+        raise RequestError("is no callback", field="callbacks", value=name, remedy=remedy)
+    return found
+
+
 def build_arguments(
     params: HuggingFaceTrainParams, output: Path, *, evaluates: bool, defaults: Mapping[str, object] | None = None
 ) -> transformers.TrainingArguments:
@@ -74,6 +110,13 @@ def build_arguments(
     if given.get("push_to_hub") and not given.get("hub_model_id"):
         remedy = "Give hub_model_id='org/name', or leave push_to_hub out."
         raise RequestError("does not say where to", field="push_to_hub", value=True, remedy=remedy)
+    if params.early_stopping_patience is not None:
+        _check_early_stopping(given, evaluates=evaluates)
+        given = {"load_best_model_at_end": True, **given}
+    if given.get("neftune_noise_alpha") is not None and params.data.packing:
+        problem = "is scaled by a sample's length, which packed samples do not have"
+        value = given["neftune_noise_alpha"]
+        raise RequestError(problem, field="neftune_noise_alpha", value=value, remedy="Leave it or packing out.")
     ours = {
         "report_to": "none",
         "disable_tqdm": True,
@@ -89,6 +132,14 @@ def build_arguments(
     cls = getattr(transformers, name, transformers.TrainingArguments)
     with refused("training_parameters", "Change the argument that it names."):
         return construct(cls, {**ours, **given, "output_dir": str(output), "batch_eval_metrics": True})
+
+
+def _check_early_stopping(given: Mapping[str, object], *, evaluates: bool) -> None:
+    if not evaluates or given.get("eval_strategy") == "no" or given.get("load_best_model_at_end") is False:
+        remedy = (
+            "Give data to evaluate on, and leave eval_strategy and load_best_model_at_end as they are; or leave it out."
+        )
+        raise RequestError("needs evaluations, and the best checkpoint", field="early_stopping_patience", remedy=remedy)
 
 
 def _best(given: Mapping[str, object]) -> dict[str, object]:

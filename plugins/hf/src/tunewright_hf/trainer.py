@@ -17,11 +17,13 @@ import transformers
 from tunewright.errors import RequestError
 from tunewright.providers import TrainRun
 from tunewright_hf import data as data_
-from tunewright_hf import real, result
+from tunewright_hf import real, result, unpadded
 from tunewright_hf.callbacks import Events, Pauses, TokenLoss, Unlogged, barrier, quiet, token_losses, with_speed
 from tunewright_hf.collate import Collator, level
+from tunewright_hf.endings import stopping_on_sigterm, telling_of_memory
 from tunewright_hf.inputs import MARKER
 from tunewright_hf.labels import Encoder
+from tunewright_hf.packing import SEGMENTS
 from tunewright_hf.params import HuggingFaceTrainParams
 
 logger = logging.getLogger(__name__)
@@ -53,8 +55,11 @@ def train(params: HuggingFaceTrainParams, run: TrainRun) -> None:
     args.eval_on_start |= owes_evaluation(args, run.resume_from)
     cls = real.trainer_class(params.transformer_class)
     trainer = build_trainer(cls, run, args, model=model, tokenizer=tokenizer, data=data)
+    for callback in real.build_callbacks(params):
+        trainer.add_callback(callback)
 
-    trainer.train(resume_from_checkpoint=str(run.resume_from) if run.resume_from else None)
+    with telling_of_memory(args), stopping_on_sigterm(trainer):
+        trainer.train(resume_from_checkpoint=str(run.resume_from) if run.resume_from else None)
 
     model.config.use_cache = use_cache  # Trainer switches it off, and it would stay off for who loads the result
     encoder = Encoder(tokenizer, data.format, params.data)
@@ -193,6 +198,7 @@ def load_model(
     model = transformers.AutoModelForCausalLM.from_pretrained(
         folder, dtype=dtype, trust_remote_code=params.trust_remote_code
     )
+    unpadded.choose_attention(model, params.attn_implementation, half=args.bf16 or args.fp16)
     if params.lora_config is not None:
         with real.refused("lora_config", "Change the field that it names."):
             model = peft.get_peft_model(model, real.build_lora(params.lora_config))
@@ -217,6 +223,7 @@ def build_trainer(
     """A Trainer of a transformers class, with events, exact counting, and checkpoints that are whole."""
     keep = args.save_total_limit
     args.save_total_limit = None  # `Events` removes older ones, but only once the new one is complete
+    args.remove_unused_columns = False  # all columns are ours
     pad_id = result.pad_id(tokenizer)
     with real.refused("training_parameters", "Change the argument that it names."):
         trainer = with_speed(cls)(
@@ -232,8 +239,31 @@ def build_trainer(
     quiet(trainer)
     for callback in (Pauses(), Unlogged(trainer, run), Events(run, keep)):  # Events declares the checkpoint complete
         trainer.add_callback(callback)
+    trainer.data_collator = collator(trainer, data, pad_id)
+    if data.evaluation is not None:  # else the last batch's losses of some ranks would be taken for repeated samples
+        trainer.eval_dataset = level(data.evaluation, args.eval_batch_size * args.world_size, pad_id)
     # Only a loss that is divided by the learnt tokens of all ranks can take samples without any.
     if trainer.model_accepts_loss_kwargs and args.average_tokens_across_devices and not args.dataloader_drop_last:
         step = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
         trainer.train_dataset = level(data.train, step, pad_id)
     return trainer
+
+
+def collator(trainer: transformers.Trainer, data: data_.Prepared, pad_id: int) -> Collator:
+    """Batches without padding where the model allows them.
+
+    Raises:
+        RequestError: the data is packed, and the model does not.
+    """
+    model = trainer.model
+    joined = Collator(pad_id, joined=True)
+    packed = SEGMENTS in data.train.column_names
+    # The noise of NEFTune is scaled by the length of a batch's rows.
+    wanted = packed or (unpadded.is_by_sample(model) and trainer.args.neftune_noise_alpha is None)
+    sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled  # not there yet to be tried
+    if wanted and (sharded or unpadded.keeps_apart(model, joined)):
+        return joined
+    if packed:
+        problem = f"does not work with this {type(model).__name__}: samples of a row would see each other"
+        raise RequestError(problem, field="DataParams.packing", value=True, remedy="Leave packing out.")
+    return Collator(pad_id)

@@ -1,0 +1,63 @@
+"""`tunewright preview`: the dataset's samples as the trainer will see them."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+import click
+
+from tunewright.errors import RequestError
+from tunewright.progress import as_json as to_line
+from tunewright.providers import Preview, SourceProvider, TrainRun
+from tunewright.request import Selected, TrainRequest
+
+
+def show_samples(request: TrainRequest, count: int, *, as_json: bool) -> None:
+    """Print the first samples; what is learnt is green, or in brackets where there are no colours.
+
+    Raises:
+        RequestError: the inputs are not on this machine, or the trainer cannot make samples of them.
+    """
+    for number, sample in enumerate(itertools.islice(_samples(request), count), start=1):
+        if as_json:
+            click.echo(to_line({"sample": number, **attrs.asdict(sample)}))
+            continue
+        cut = f", {sample.cut} cut off" if sample.cut else ""
+        click.secho(f"sample {number}: {sample.tokens} tokens, {sample.learnt} learnt{cut}", bold=True)
+        click.echo("".join(_piece(text, learnt=learnt) for text, learnt in sample.pieces))
+
+
+def _piece(text: str, *, learnt: bool) -> str:
+    if not learnt:
+        return text
+    return click.style(text, fg="green") if sys.stdout.isatty() else f"⟦{text}⟧"
+
+
+def _samples(request: TrainRequest) -> Iterator[Preview]:
+    model, dataset = _on_this_machine("model", request.model), _on_this_machine("dataset", request.dataset)
+    try:
+        with tempfile.TemporaryDirectory() as output:
+            run = TrainRun(model=model, dataset=dataset, output=Path(output), emit=lambda _: None)
+            yield from request.trainer.provider.preview(run)
+    except ImportError as error:
+        distribution = request.trainer.plugin.dist
+        remedy = f"Install the trainer's libraries: pip install '{distribution}[{request.trainer.provider.extra}]'"
+        problem = f"needs a library that is not installed here: {error}"
+        raise RequestError(problem, field="preview", remedy=remedy) from error
+
+
+def _on_this_machine(slot: str, selected: Selected[SourceProvider] | None) -> Path | None:
+    if selected is None:
+        return None
+    source = selected.provider
+    if (path := source.local_path()) is not None:
+        return path
+    remedy = (
+        f"Fetch it: tunewright fetch --kind {slot} {source.uri} inputs; then preview --set {slot}=$PWD/inputs/{slot}"
+    )
+    raise RequestError("is not on this machine", field=slot, value=source.uri, remedy=remedy)

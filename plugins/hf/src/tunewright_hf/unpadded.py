@@ -1,0 +1,114 @@
+"""Which attention a model gets, and whether it takes batches without padding."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import sys
+from typing import cast
+
+import peft
+import torch
+import transformers
+from transformers.utils import is_flash_attn_2_available
+
+from tunewright.errors import RequestError
+from tunewright.wire import did_you_mean
+from tunewright_hf import real
+from tunewright_hf.attention import SEGMENTS, register
+from tunewright_hf.collate import Collator
+from tunewright_hf.labels import IGNORED
+
+logger = logging.getLogger(__name__)
+
+_NOT_COMPUTED = ("s_aux=", "position_bias=")  # what some models hand to their attention, and "segments" does not know
+_MOST_CHANGED = 1e-2  # of the logits' mean magnitude; in bf16, expert layers round differently in other company
+
+
+def check_name(name: str) -> None:
+    """Refuse what is neither "auto" nor a name that transformers knows, nor one of a kernel on the Hub.
+
+    Raises:
+        RequestError: naming what is near.
+    """
+    register()
+    names = ["auto", "eager", *transformers.AttentionInterface().valid_keys()]
+    if name not in names and "/" not in name:
+        remedy = did_you_mean(name, names)
+        raise RequestError("is not known to transformers", field="attn_implementation", value=name, remedy=remedy)
+
+
+def choose_attention(model: transformers.PreTrainedModel, wanted: str, *, half: bool) -> None:
+    """Set a model's attention.
+
+    Args:
+        model: the model.
+        wanted: a name that transformers knows, "segments", or "auto": flash-attn where it is installed, else "segments"
+            where the model works with it, else what transformers chose.
+        half: whether the model computes in bf16 or fp16.
+
+    Raises:
+        RequestError: the model cannot do what is wanted.
+    """
+    register()
+    name = _automatic(model, half=half) if wanted == "auto" else wanted
+    with real.refused("attn_implementation", "Give another name, or leave it out."):
+        if name == SEGMENTS and not works_with_segments(model):
+            raise ValueError(f"{type(model).__name__} needs more of its attention than that computes")
+        if name is not None:
+            model.set_attn_implementation(name)
+    logger.info("attention: %s", model.config._attn_implementation)
+
+
+def _automatic(model: transformers.PreTrainedModel, *, half: bool) -> str | None:
+    if torch.cuda.is_available() and half and model._supports_flash_attn and is_flash_attn_2_available():
+        return "flash_attention_2"
+    return SEGMENTS if works_with_segments(model) else None
+
+
+def works_with_segments(model: transformers.PreTrainedModel) -> bool:
+    """Whether a model's attention can be computed by `tunewright_hf.attention`.
+
+    A model that may use flash-attn tells its attention all that it needs by arguments, since flash-attn knows no masks.
+    """
+    if not (model._supports_flash_attn and model._can_set_attn_implementation()):
+        return False
+    code = inspect.getsource(sys.modules[type(model).__module__])
+    windowed = "sliding_attention" in (getattr(model.config, "layer_types", None) or [])
+    return not any(word in code for word in _NOT_COMPUTED) and (not windowed or "sliding_window=" in code)
+
+
+def is_by_sample(model: transformers.PreTrainedModel | peft.PeftModel) -> bool:
+    """Whether a model computes nothing between samples that lie behind each other, so that these cost no more."""
+    name = model.config._attn_implementation
+    return name == SEGMENTS or "flash" in name
+
+
+def keeps_apart(model: transformers.PreTrainedModel | peft.PeftModel, collate: Collator) -> bool:
+    """Whether one sample leaves alone the logits of another that lies behind it.
+
+    Attention is not all that may leak: there are layers with a state, convolutions, and code that comes with a model.
+
+    Args:
+        model: on the device that it computes on.
+        collate: one that puts samples behind each other.
+    """
+    ids = list(range(min(16, model.config.get_text_config().vocab_size)))
+    was_training = model.training
+    model.eval()
+    try:
+        alike, other = (_second_logits(model, collate, first, ids) for first in (ids, ids[::-1]))
+    except TypeError:  # it has no such arguments
+        return False
+    finally:
+        model.train(was_training)
+    return bool((alike - other).abs().mean() < _MOST_CHANGED * alike.abs().mean())
+
+
+def _second_logits(
+    model: transformers.PreTrainedModel | peft.PeftModel, collate: Collator, first: list[int], second: list[int]
+) -> torch.Tensor:
+    batch = collate([{"input_ids": ids, "labels": [IGNORED] * len(ids)} for ids in (first, second)])
+    inputs = {k: v.to(model.device) if isinstance(v, torch.Tensor) else v for k, v in batch.items() if k != "labels"}
+    with torch.no_grad():
+        return cast("torch.Tensor", model(**inputs).logits[0, len(first) :].float())

@@ -1,0 +1,197 @@
+"""Samples behind each other in one row: computed as if each were alone, whatever the model's attention."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunewright import RequestError
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+datasets = pytest.importorskip("datasets")
+
+from tunewright_hf import attention, packing, unpadded  # noqa: E402 - they need torch
+from tunewright_hf.collate import Collator  # noqa: E402
+
+SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+SIZES |= {
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 64,
+    "vocab_size": 60,
+    "pad_token_id": None,
+}
+WINDOW = {"sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"]}
+FAMILIES = {
+    "llama": SIZES,
+    "llama-tied": {**SIZES, "tie_word_embeddings": True, "pad_token_id": 0},
+    "mistral": {**SIZES, "sliding_window": 4},
+    "mixtral": {**SIZES, "num_local_experts": 4},
+    "qwen2": {**SIZES, "tie_word_embeddings": True},
+    "qwen2-window": {**SIZES, **WINDOW, "use_sliding_window": True},
+    "qwen3": {**SIZES, "pad_token_id": 1},
+    "gemma": {**SIZES, "pad_token_id": 0},
+    "gemma2": {**SIZES, **WINDOW, "attn_logit_softcapping": 0.5, "query_pre_attn_scalar": 8},
+    "gemma3_text": {**SIZES, **WINDOW, "query_pre_attn_scalar": 8},
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "vocab_size": 60},
+}
+LENGTHS = [9, 2, 14, 5]
+
+
+def model_of(family: str, attn_implementation: str):
+    torch.manual_seed(0)
+    config = transformers.AutoConfig.for_model(family.partition("-")[0], **FAMILIES[family], initializer_range=0.5)
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    unpadded.choose_attention(model, attn_implementation, half=False)
+    model.config.use_cache = False  # as Trainer does
+    return model
+
+
+def samples(seed: int = 0) -> list[dict[str, list[int]]]:
+    numbers = torch.Generator().manual_seed(seed)
+    rows = [torch.randint(2, 60, (n,), generator=numbers).tolist() for n in LENGTHS]
+    return [{"input_ids": row, "labels": row} for row in rows]
+
+
+def computed(model, batch: dict[str, object]) -> tuple[object, dict[str, object]]:
+    """Logits, and the gradients of the summed loss."""
+    model.zero_grad()
+    output = model(**batch, num_items_in_batch=1)
+    output.loss.backward()
+    return output.logits.detach(), {name: w.grad.clone() for name, w in model.named_parameters()}
+
+
+@pytest.mark.parametrize(
+    ("family", "attn_implementation"), [*((f, "segments") for f in FAMILIES), ("mistral", "sdpa"), ("gpt2", "eager")]
+)
+def test_samples_in_a_row_are_computed_as_if_alone(family: str, attn_implementation: str) -> None:
+    together = computed(model_of(family, attn_implementation), Collator(0, joined=True)(samples()))
+    model = model_of(family, "eager")
+    alone = [computed(model, Collator(0)([sample])) for sample in samples()]
+    logits = torch.cat([a[0] for a in alone], dim=1)
+    torch.testing.assert_close(together[0], logits, rtol=1e-4, atol=1e-4)
+    for name, gradient in together[1].items():
+        expected = sum(a[1][name] for a in alone)
+        scale = float(expected.abs().max())
+        torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-5 * scale, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_sample_that_changes_leaves_the_others_logits_alone(family: str) -> None:
+    model, collate = model_of(family, "auto"), Collator(0, joined=True)
+    assert unpadded.is_by_sample(model)
+    changed = [samples()[0], samples(seed=1)[1], *samples()[2:]]
+    with torch.no_grad():
+        before, after = (model(**collate(rows)).logits[0].split(LENGTHS) for rows in (samples(), changed))
+    assert [torch.equal(a, b) for a, b in zip(before, after, strict=True)] == [True, False, True, True]
+    assert unpadded.keeps_apart(model, collate)
+
+
+@pytest.mark.parametrize(("family", "name"), [("gemma3_text", "sdpa"), ("gemma2", "eager")])
+def test_padded_batches_and_answers_are_transformers_own(family: str, name: str) -> None:
+    ours, theirs = (model_of(family, n) for n in ("segments", name))
+    batch = Collator(0)(samples())
+    batch.pop("labels")
+    with torch.no_grad():
+        torch.testing.assert_close(*(m(**batch).logits[batch["attention_mask"] > 0] for m in (ours, theirs)))
+    ids = batch["input_ids"][:1, :9]
+    answers = [m.generate(ids, max_new_tokens=20, do_sample=False, use_cache=True) for m in (ours, theirs)]
+    assert torch.equal(*answers)
+
+
+def test_dropout_is_applied() -> None:
+    heads = [torch.randn(1, 2, 8, 4) for _ in range(3)]
+    bounds = torch.tensor([0, 3, 8], dtype=torch.int32)
+    for softcap in (None, 1.0):
+        found, again = (
+            attention.attend(torch.nn.Module(), *heads, None, cu_seq_lens_q=bounds, dropout=0.5, softcap=softcap)[0]
+            for _ in range(2)
+        )
+        assert found.shape == (1, 8, 2, 4)
+        assert not torch.equal(found, again)
+
+
+def test_attention_to_later_tokens_is_refused() -> None:
+    heads, bounds = [torch.randn(1, 2, 8, 4)] * 3, torch.tensor([0, 8], dtype=torch.int32)
+    with pytest.raises(ValueError, match="attends to later tokens"):
+        attention.attend(torch.nn.Module(), *heads, None, cu_seq_lens_q=bounds, is_causal=False)
+
+
+@given(st.lists(st.integers(1, 40), max_size=60), st.integers(40, 50))
+def test_the_plan_has_every_sample_once_in_rows_that_hold_them(lengths: list[int], size: int) -> None:
+    rows = packing.plan(lengths, size)
+    assert sorted(i for row in rows for i in row) == list(range(len(lengths)))
+    used = [sum(lengths[i] for i in row) for row in rows]
+    assert all(u <= size for u in used)
+    assert all(a + b > size for i, a in enumerate(used) for b in used[:i]), "no two rows would have fit into one"
+    assert rows == sorted(rows)
+
+
+def test_rows_are_their_samples_behind_each_other(tmp_path: Path) -> None:
+    rows = [{"input_ids": [n] * n, "labels": [-100, *[n] * (n - 1)], "length": n} for n in (5, 3, 8, 2)]
+    ids = datasets.List(datasets.Value("int32"))
+    features = datasets.Features({"input_ids": ids, "labels": ids, "length": datasets.Value("int64")})
+    packed = packing.pack(datasets.Dataset.from_list(rows, features=features), 11, tmp_path / "packed.arrow")
+    assert packed.features == {**features, "segments": ids}
+    assert packed.to_list() == [
+        {
+            "input_ids": rows[a]["input_ids"] + rows[b]["input_ids"],
+            "labels": rows[a]["labels"] + rows[b]["labels"],
+            "length": rows[a]["length"] + rows[b]["length"],
+            "segments": [rows[a]["length"], rows[b]["length"]],
+        }
+        for a, b in ((0, 3), (1, 2))
+    ]
+
+
+def test_a_batch_of_rows_is_the_batch_of_their_samples() -> None:
+    alone = samples()
+    row = {key: [t for s in alone[1:] for t in s[key]] for key in ("input_ids", "labels")}
+    together = Collator(0, joined=True)([alone[0], {**row, "segments": LENGTHS[1:]}])
+    apart = Collator(0, joined=True)(alone)
+    assert together.keys() == apart.keys()
+    for key, value in apart.items():
+        torch.testing.assert_close(together[key], value, rtol=0, atol=0)
+    assert together["position_ids"][0].tolist() == [i for n in LENGTHS for i in range(n)]
+    assert together["cu_seq_lens_q"].tolist() == [0, 9, 11, 25, 30]
+    first = {i for i, position in enumerate(together["position_ids"][0].tolist()) if position == 0}
+    assert {i for i, label in enumerate(together["labels"][0].tolist()) if label == -100} == first
+
+
+PACKED = {"data": {"packing": True, "max_length": 50}}
+PACE = {"num_train_epochs": 2, "learning_rate": 1e-2, "logging_steps": 1, "save_strategy": "no"}
+
+
+def test_batches_with_and_without_padding_make_the_same_training(train, qa: Path, tmp_path: Path) -> None:
+    joined, padded = (
+        train(tmp_path / name, qa, **PACE, attn_implementation=name, lora_config={"r": 4}) for name in ("auto", "sdpa")
+    )
+    assert list(joined.losses.values()) == pytest.approx(list(padded.losses.values()), abs=1e-5)
+    evaluations = [[e["eval_loss"] for e in training.of("eval")] for training in (joined, padded)]
+    assert evaluations[0] == pytest.approx(evaluations[1], abs=1e-5)
+
+
+def test_packed_and_unpacked_samples_of_one_step_have_the_same_loss(train, qa: Path, tmp_path: Path) -> None:
+    given = {**PACE, "num_train_epochs": 4, "per_device_train_batch_size": 64}
+    packed, unpacked = (train(tmp_path / f"{len(data)}", qa, **given, data=data) for data in (PACKED["data"], {}))
+    assert len(packed.losses) == 4, "all samples are in one step"
+    assert list(packed.losses.values()) == pytest.approx(list(unpacked.losses.values()), abs=1e-5)
+    assert '"packed_rows": ' in (packed.result / "README.md").read_text()
+    assert "segments" not in (packed.result / "config.json").read_text()
+
+
+def test_packing_is_refused_where_samples_would_see_each_other(
+    train, qa: Path, tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "mask", lambda **_: None)
+    monkeypatch.setattr(attention, "attend", attention.sdpa_attention_forward)
+    with pytest.raises(RequestError, match=r"DataParams\.packing=True: .*LlamaForCausalLM.*would see each other"):
+        train(tmp_path / "packed", qa, **PACE, **PACKED)
+    assert train(tmp_path / "unpacked", qa, max_steps=1).losses, "it falls back to padding"
+
+
+def test_noise_that_depends_on_a_samples_length_is_refused(train, qa: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="packed samples do not have"):
+        train(tmp_path / "out", qa, **PACKED, neftune_noise_alpha=5.0)

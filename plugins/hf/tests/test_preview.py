@@ -1,0 +1,67 @@
+"""`tunewright preview`: what the trainer makes of rows, shown before anything is trained."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tunewright import RequestError, TrainRun
+from tunewright.cli.commands import cli
+from tunewright_hf import HuggingFaceTrainParams
+
+pytest.importorskip("transformers")
+
+ROWS = [
+    {"prompt": "What is 1?", "completion": " One."},
+    {"prompt": "", "completion": ""},
+    {"prompt": "What is 2?", "completion": " Two."},
+]
+
+
+@pytest.fixture
+def job_file(dataset_of: Callable[..., Path], model_folder: Path, tmp_path: Path) -> Path:
+    file = tmp_path / "job.yaml"
+    file.write_text(f"model: {model_folder}\ndataset: {dataset_of(ROWS)}\ntrainer: hf\n")
+    return file
+
+
+def preview(job_file: Path, *options: str) -> str:
+    done = CliRunner().invoke(cli, ["preview", str(job_file), *options], catch_exceptions=False)
+    assert done.exit_code == 0
+    return done.output
+
+
+def test_what_is_learnt_is_marked(job_file: Path) -> None:
+    text = preview(job_file)
+    assert "What is 1?⟦ One.</s>⟧" in text
+    assert "What is 2?⟦ Two.</s>⟧" in text
+    assert text.count("sample ") == 2, "a row without anything to learn is no sample"
+
+
+def test_as_json_one_sample_a_line(job_file: Path) -> None:
+    (line,) = preview(job_file, "--json", "--count", "1").splitlines()
+    sample = json.loads(line)
+    assert sample["pieces"] == [["What is 1?", False], [" One.</s>", True]]
+    assert 0 < sample["learnt"] < sample["tokens"]
+
+
+def test_what_is_cut_off_is_told(job_file: Path) -> None:
+    assert "1 cut off" in preview(job_file, "--set", f"trainer.data.max_length={_tokens(job_file) - 1}")
+
+
+def _tokens(job_file: Path) -> int:
+    return int(json.loads(preview(job_file, "--json", "--count", "1"))["tokens"])
+
+
+def test_inputs_from_elsewhere_have_to_be_fetched_first(job_file: Path) -> None:
+    with pytest.raises(RequestError, match=r"hf://org/name.*is not on this machine.*tunewright fetch --kind model"):
+        preview(job_file, "--set", "model=hf://org/name")
+
+
+def test_chats_show_their_template(dataset_of: Callable[..., Path], model_folder: Path, tmp_path: Path) -> None:
+    messages = [{"role": "user", "content": "1?"}, {"role": "assistant", "content": "One."}]
+    run = TrainRun(model=model_folder, dataset=dataset_of([{"messages": messages}]), output=tmp_path, emit=print)
+    (sample,) = HuggingFaceTrainParams().preview(run)
+    assert sample.pieces == (("<|user|>1?</s><|assistant|>", False), ("One.</s>", True))

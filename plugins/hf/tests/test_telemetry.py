@@ -1,0 +1,96 @@
+"""What is told of a training's speed and of its end, against independent counts and real errors."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tunewright import RequestError
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+peft = pytest.importorskip("peft")
+
+from tunewright_hf import telemetry  # noqa: E402 - it needs torch
+from tunewright_hf.collate import Collator  # noqa: E402
+from tunewright_hf.endings import telling_of_memory  # noqa: E402
+
+TOKENS = 24
+SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+SIZES |= {"num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 64, "vocab_size": 100}
+
+
+def model_of(family: str = "llama", **given: object):
+    config = transformers.AutoConfig.for_model(family, **SIZES, **given)
+    return transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+
+
+def counted_by_torch(model) -> int:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    ids = torch.arange(TOKENS)[None]
+    with FlopCounterMode(display=False) as counter:
+        model(input_ids=ids, labels=ids).loss.backward()
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_operations_are_those_that_torch_counts(tied: bool) -> None:
+    model = model_of(tie_word_embeddings=tied)
+    flops = telemetry.Flops.of(model)
+    # "eager" computes every pair; it does not leave out those that a causal mask hides.
+    assert flops.per_token * TOKENS + flops.per_pair * TOKENS**2 == counted_by_torch(model)
+
+
+def test_frozen_weights_have_no_gradients_of_their_own() -> None:
+    model = peft.get_peft_model(model_of(), peft.LoraConfig(r=4, target_modules="all-linear"))
+    flops = telemetry.Flops.of(model)
+    # What the first layer's projections read needs no gradient, since the embeddings are frozen.
+    first = model.base_model.model.model.layers[0].self_attn
+    readers = [w for n, w in first.named_parameters() if ("base_layer" in n or "lora_A" in n) and "o_proj" not in n]
+    saved = 2 * TOKENS * sum(w.numel() for w in readers)
+    assert flops.per_token * TOKENS + flops.per_pair * TOKENS**2 - saved == counted_by_torch(model)
+
+
+def test_expert_layers_are_not_guessed() -> None:
+    assert telemetry.Flops.of(model_of("mixtral", num_local_experts=4)) is None
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_the_meter_counts_tokens_without_pads(joined: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telemetry, "peak_flops", lambda _: 1000.0)
+    meter = telemetry.Meter(telemetry.Flops(per_token=10, per_pair=1), torch.device("cpu"), half=True)
+    samples = [{"input_ids": [5] * n, "labels": [-100, -100, *[5] * (n - 2)]} for n in (3, 5)]
+    batches = meter.timed(iter([Collator(0, joined=joined)(samples)] * 2))
+    meter.add(list(batches))
+    counts = meter.counts().tolist()
+    assert counts == [2 * 4, 2 * 8, 2 * (6 + 15)]
+    found = meter.lap(counts, seconds=2.0, world_size=2)
+    assert (found["tokens_per_second"], found["total_tokens_per_second"]) == (4, 8)
+    assert found["mfu"] == (10 * 8 + 1 * 21) / 2000
+    assert meter.counts().tolist() == [0, 0, 0], "each lap starts anew"
+
+
+def too_much() -> None:
+    torch.empty(1 << 60)
+
+
+def as_on_a_gpu() -> None:
+    raise torch.OutOfMemoryError(
+        "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 1.00 GiB"
+    )
+
+
+@pytest.mark.parametrize("allocate", [too_much, as_on_a_gpu])
+def test_a_memory_that_is_too_small_is_told_with_what_to_do(allocate: Callable[[], None], tmp_path: Path) -> None:
+    args = transformers.TrainingArguments(output_dir=str(tmp_path), per_device_train_batch_size=6, use_cpu=True)
+    expected = r"per_device_train_batch_size=6: is too much for the memory of cpu"
+    with pytest.raises(RequestError, match=expected) as error, telling_of_memory(args):
+        allocate()
+    assert "activation_checkpointing=True" in error.value.remedy
+
+
+def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
+    args = transformers.TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    with pytest.raises(RuntimeError, match="mat1 and mat2"), telling_of_memory(args):
+        torch.ones(2, 3) @ torch.ones(2, 3)
