@@ -133,6 +133,26 @@ def test_a_cluster_without_the_operator_is_said(
     assert (finding.level, "training-operator is not installed" in finding.text) == ("problem", True)
 
 
+def test_a_queue_needs_kueue(client: TrainingClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tunewright.backends.pytorchjob.doctor._KUEUE", "not-installed.example")
+    finding = found(client, base_image="cluster.test/any:1", command=["true"], queue="team")["queue"]
+    assert (finding.level, "Kueue is not installed" in finding.text) == ("problem", True)
+
+
+def test_a_queue_has_to_be_there(own_cluster: Cluster, client: TrainingClient, namespace: str) -> None:
+    if not own_cluster.kubectl("get", "crd", "localqueues.kueue.x-k8s.io", "--ignore-not-found"):
+        pytest.skip("needs Kueue: python -m tests.cluster up --with kueue, and TUNEWRIGHT_CLUSTER_TESTS=its KUBECONFIG")
+    job = {"base_image": "cluster.test/any:1", "command": ["true"], "queue": "team"}
+    assert found(client, **job)["queue"].level == "note"
+    admin = TrainingClient("kubernetes", namespace=namespace, config_file=str(own_cluster.kubeconfig))
+    finding = found(admin, **job)["queue"]
+    assert (finding.level, "no local queue 'team'" in finding.text) == ("problem", True)
+    about = {"apiVersion": "kueue.x-k8s.io/v1beta1", "kind": "LocalQueue"}
+    metadata = {"name": "team", "namespace": namespace}
+    own_cluster.apply({**about, "metadata": metadata, "spec": {"clusterQueue": "any"}})
+    assert found(admin, **job)["queue"].level == "ok"
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

@@ -27,6 +27,8 @@ RIGHTS: Mapping[str, tuple[str, ...]] = {
 """All that a user needs in a namespace: resource, with its group → verbs. deploy/rbac/user.yaml grants it."""
 
 _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
+_GRANTED = "deploy/rbac/doctor.yaml grants it. Jobs do not need it."
+_KUEUE = "kueue.x-k8s.io"
 _ENFORCE = "pod-security.kubernetes.io/enforce"
 
 
@@ -50,6 +52,8 @@ def diagnose(api: Api, plan: JobPlan, document: Object) -> Iterator[Finding]:
     yield _operator(api, document, may_create="create" not in missing.get(_JOBS, ()))
     yield from _pod_security(api, plan)
     yield from _storage(api, plan)
+    if plan.scheduling.queue:
+        yield _queue(api, plan.scheduling.queue)
 
 
 def sample_plan() -> JobPlan:
@@ -140,8 +144,7 @@ def _storage(api: Api, plan: JobPlan) -> Iterator[Finding]:
         classes = api.list("StorageClass", {}).items
     except ApiFailure as failure:
         text = f"The storage classes cannot be listed: {failure.message}."
-        remedy = "deploy/rbac/doctor.yaml grants it. Jobs do not need it."
-        yield Finding(about="storage", level="note", text=text, remedy=remedy)
+        yield Finding(about="storage", level="note", text=text, remedy=_GRANTED)
         return
     known = {c["metadata"]["name"]: c for c in classes}
     default = next((n for n, c in known.items() if _is_default(c)), None)
@@ -164,6 +167,24 @@ def _class_finding(name: str | None, default: str | None, known: Mapping[str, Ob
     found = known.get(chosen or "")
     about = f" ({found['provisioner']}, {found.get('volumeBindingMode', 'Immediate')})" if found else ""
     return Finding(about="storage", level="ok", text=f"The job's claims are of storage class {chosen!r}{about}.")
+
+
+def _queue(api: Api, name: str) -> Finding:
+    """Whether Kueue has the queue: without the one the job starts at once, without the other it waits for ever."""
+    try:
+        version = api.ask(f"/apis/{_KUEUE}")["preferredVersion"]["groupVersion"]
+        api.ask(f"/apis/{version}/namespaces/{api.namespace}/localqueues/{name}")
+    except ApiFailure as failure:
+        if failure.no_such_path:
+            text = f"Kueue is not installed, so that queue {name!r} decides nothing: the job starts at once."
+            return Finding(about="queue", level="problem", text=text, remedy="Leave out queue=, or have it installed.")
+        if failure.no_such_object:
+            text = f"Kueue has no local queue {name!r} in namespace {api.namespace!r}: the job would wait for ever."
+            remedy = "Name another queue=, or ask whoever looks after the cluster for one."
+            return Finding(about="queue", level="problem", text=text, remedy=remedy)
+        text = f"Queue {name!r} cannot be looked at: {failure.message}."
+        return Finding(about="queue", level="note", text=text, remedy=_GRANTED)
+    return Finding(about="queue", level="ok", text=f"Kueue has the local queue {name!r}.")
 
 
 def _is_default(document: Object) -> bool:
