@@ -236,7 +236,10 @@ def test_evaluation_and_disabled_adapters_are_pefts_own() -> None:
         assert torch.equal(plain(**inputs).logits, twin(**inputs).logits)
     for model in (plain, twin):
         model.eval()
-    found, expected = twin(**batch(), learnt=torch.tensor([0])), plain(**batch())
+    with count(fast.LoraFunction) as made, count(fast.LossFunction) as losses:
+        found, expected = twin(**batch(), learnt=torch.tensor([0])), plain(**batch())
+    assert not made
+    assert not losses
     assert torch.equal(found.logits, expected.logits)
     assert torch.equal(found.loss, expected.loss)
     assert torch.equal(twin.generate(**inputs, max_new_tokens=3), plain.generate(**inputs, max_new_tokens=3))
@@ -254,3 +257,20 @@ def test_saved_and_merged_as_ever(tmp_path: Path) -> None:
     merged.save_pretrained(tmp_path / "merged")
     again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float64).eval()
     assert torch.equal(again(input_ids=ids).logits, merged(input_ids=ids).logits)
+
+
+@pytest.mark.parametrize("packing", [True, False])
+def test_a_training_is_the_same_with_and_without(packing: bool, train, qa: Path, tmp_path: Path, caplog) -> None:
+    given = {"num_train_epochs": 2, "learning_rate": 1e-2, "lora_config": {"r": 4}, "save_strategy": "no"}
+    given |= {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "data": {"packing": packing}}
+    with caplog.at_level("INFO", "tunewright_hf.fast"):
+        fused = train(tmp_path / "fused", qa, **given)
+    assert caplog.messages == ["fused_layers: 14 LoRA layers, loss"]
+    plain = train(tmp_path / "plain", qa, **given, fused_layers=False)
+    assert len(caplog.messages) == 1
+    assert list(fused.losses.values()) == pytest.approx(list(plain.losses.values()), abs=1e-5)
+    losses = [[e["eval_loss"] for e in t.of("eval")] for t in (fused, plain)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    ids = torch.arange(5, 25)[None]
+    logits = [peft.AutoPeftModelForCausalLM.from_pretrained(t.result)(ids).logits for t in (fused, plain)]
+    torch.testing.assert_close(*logits, rtol=0, atol=1e-3)

@@ -166,6 +166,7 @@ class HuggingFaceTrainParams(TrainerProvider):
         attn_implementation: "auto": flash-attn 2 where it is installed and there is a GPU for it, else attention by
             sample ("segments") where the model works with it, else what transformers chooses. Or any name that
             transformers knows ("sdpa", "eager", "flash_attention_2", "flex_attention", …).
+        fused_layers: compute LoRA layers and the loss in a faster way with the same results, where the model is known.
         trust_remote_code: whether Python code that comes with the model may run.
         early_stopping_patience: end after so many evaluations without a better `metric_for_best_model` (by default the
             loss), and take the best checkpoint as the result. None: never.
@@ -186,6 +187,7 @@ class HuggingFaceTrainParams(TrainerProvider):
     data: DataParams = attrs.field(default=DataParams(), converter=_data)
     transformer_class: str = attrs.field(default="Trainer", validator=_is_a(str))
     attn_implementation: str = attrs.field(default="auto", validator=_is_a(str))
+    fused_layers: bool = attrs.field(default=True, validator=_is_a(bool))
     trust_remote_code: bool = attrs.field(default=False, validator=_is_a(bool))
     early_stopping_patience: int | None = attrs.field(default=None, validator=_is_a(int, type(None)))
     callbacks: tuple[str, ...] = attrs.field(default=(), converter=_callbacks)

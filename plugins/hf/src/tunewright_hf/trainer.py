@@ -17,7 +17,7 @@ import transformers
 from tunewright.errors import RequestError
 from tunewright.providers import TrainRun
 from tunewright_hf import data as data_
-from tunewright_hf import real, result, unpadded
+from tunewright_hf import fast, real, result, unpadded
 from tunewright_hf.callbacks import Events, Pauses, TokenLoss, Unlogged, barrier, quiet, token_losses, with_speed
 from tunewright_hf.collate import Collator, level
 from tunewright_hf.endings import stopping_on_sigterm, telling_of_memory
@@ -55,6 +55,8 @@ def train(params: HuggingFaceTrainParams, run: TrainRun) -> None:
     args.eval_on_start |= owes_evaluation(args, run.resume_from)
     cls = real.trainer_class(params.transformer_class)
     trainer = build_trainer(cls, run, args, model=model, tokenizer=tokenizer, data=data)
+    if params.fused_layers:
+        fast.fuse(trainer)
     for callback in real.build_callbacks(params):
         trainer.add_callback(callback)
 
