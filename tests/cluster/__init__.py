@@ -5,6 +5,7 @@ By hand, as root:
     apt-get install $(python -m tests.cluster packages)
     python -m tests.cluster build     # about a quarter of an hour from cold, seconds afterwards
     python -m tests.cluster up        # prints the KUBECONFIG
+    python -m tests.cluster up --with kueue     # another quarter of an hour from cold; see scheduling.py
     python -m tests.cluster down
 
 It needs Go, and those packages of Debian's. Everything runs in a network namespace and a cgroup of its own, and keeps its

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from tests.cluster import cluster, images, programs
+from tests.cluster import cluster, images, programs, scheduling
 
 
 def main(words: list[str]) -> None:
@@ -13,12 +13,15 @@ def main(words: list[str]) -> None:
         case ["build"]:
             programs.check_machine()
             images.build(programs.build())
-        case ["up"]:
-            print(f"KUBECONFIG={cluster.up().kubeconfig}")
+        case ["up", *options] if options in ([], ["--with", "kueue"]):
+            running = cluster.up()
+            if options:
+                scheduling.install(running)
+            print(f"KUBECONFIG={running.kubeconfig}")
         case ["down"]:
             cluster.down()
         case _:
-            sys.exit("usage: python -m tests.cluster build|up|down|packages")
+            sys.exit("usage: python -m tests.cluster build|up [--with kueue]|down|packages")
 
 
 if __name__ == "__main__":

@@ -66,6 +66,11 @@ class Cluster:
         """Apply manifests."""
         self.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": documents}))
 
+    def import_image(self, archive: Path) -> None:
+        """Have the node know an image."""
+        assert self.state is not None
+        _Node(self.state, self.bin).import_image(archive)
+
     def restart(self, name: str) -> None:
         """Stop one of the cluster's processes and start it again."""
         assert self.state is not None
@@ -128,11 +133,14 @@ class _Node:
             self.start(name, commands)
         self._until("containerd", lambda: _quiet(*self._ctr("version")))
         for archive in archives:
-            subprocess.run([*self._ctr("images", "import"), str(archive)], check=True, capture_output=True)
+            self.import_image(archive)
         for name in ("kubelet", "kube-proxy", "coredns"):
             self.start(name, commands)
         self._until("kubelet", lambda: " Ready" in cluster.kubectl("get", "nodes", check=False))
         cluster.apply(settings.STORAGE_CLASS)
+
+    def import_image(self, archive: Path) -> None:
+        subprocess.run([*self._ctr("images", "import"), str(archive)], check=True, capture_output=True)
 
     def start(self, name: str, commands: dict[str, list[str]]) -> None:
         with (self._state / "logs" / f"{name}.log").open("ab") as log:

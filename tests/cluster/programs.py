@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
@@ -125,7 +126,7 @@ def check_machine() -> None:
         raise CannotRun("a cluster needs the right to make cgroups")
 
 
-def build() -> Path:
+def build(modules: Sequence[Module] = MODULES) -> Path:
     """Build what is not there yet; returns the folder of the programs.
 
     Raises:
@@ -133,7 +134,7 @@ def build() -> Path:
     """
     folder = cache() / "bin"
     folder.mkdir(parents=True, exist_ok=True)
-    for module in MODULES:
+    for module in modules:
         if not all(_is_built(folder, module, name) for name in module.programs):
             _build(folder, module)
     source = cache() / "pause.go"

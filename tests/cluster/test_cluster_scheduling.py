@@ -1,0 +1,71 @@
+"""Queues of a real Kueue: jobs wait for their turn, which they say, and get it."""
+
+from collections.abc import Iterator
+
+import pytest
+from tests.cluster.cluster import Cluster
+from tests.cluster.helpers import CHEAP, WAITS, command, eventually
+from tests.cluster.scheduling import QUEUES, queue
+
+from tunewright import JobError, JobState, TrainingClient
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+ONE_JOB = {"cpu": "15m", "memory": "1Gi"}
+"""A quota into which one job of CHEAP fits."""
+
+
+@pytest.fixture
+def _team(cluster: Cluster, namespace: str) -> Iterator[None]:
+    """A queue `team` in the test's namespace, for one job at a time."""
+    if not cluster.kubectl("get", "crd", "localqueues.kueue.x-k8s.io", "--ignore-not-found"):
+        pytest.skip("needs Kueue: python -m tests.cluster up --with kueue, and TUNEWRIGHT_CLUSTER_TESTS=its KUBECONFIG")
+    labels = (f"{name}={value}" for name, value in QUEUES.items())
+    cluster.kubectl("label", "namespace", namespace, *labels)
+    cluster.apply(*queue(namespace, **ONE_JOB))
+    yield
+    cluster.kubectl("delete", "clusterqueue", namespace, "--wait=false")
+
+
+def submit(client: TrainingClient, name: str, image: str, queue: str = "team"):
+    return client.create_job(name, base_image=image, command=command(WAITS), queue=queue, resources_per_worker=CHEAP)
+
+
+@pytest.mark.usefixtures("_team")
+def test_a_job_waits_in_its_queue_for_the_one_before_it(client: TrainingClient, image: str, volumes) -> None:
+    volumes()
+    volumes()
+    first = submit(client, "first", image)
+    first.wait([JobState.RUNNING], timeout=180)
+    second = submit(client, "second", image)
+    assert second.wait([JobState.QUEUED], timeout=60).detail == "waits for its turn in Kueue's queue 'team'"
+    for change in (second.suspend, second.resume, first.suspend):
+        with pytest.raises(JobError, match="Kueue's queue 'team', which alone decides when it runs"):
+            change()
+    assert second.status().pods == {}
+    first.delete()
+    assert second.wait([JobState.RUNNING], timeout=180).pods == {"train": 1}
+
+
+@pytest.mark.usefixtures("_team")
+def test_a_job_in_a_queue_that_is_not_there_is_moved_to_one_that_is(
+    cluster: Cluster, client: TrainingClient, namespace: str, image: str, volumes
+) -> None:
+    folder = volumes()
+    job = submit(client, "lost", image, queue="no-such-queue")
+    assert "queue 'no-such-queue'" in job.wait([JobState.QUEUED], timeout=60).detail
+    job.update(queue="team")
+    job.wait([JobState.RUNNING], timeout=180)
+    with pytest.raises(JobError, match="Kueue decides when it runs"):
+        job.update(max_restarts=7)
+    if folder is not None:
+        (folder / "output" / "go").touch()
+        job.wait(timeout=180)
+        eventually(lambda: usage(cluster, namespace), "0", seconds=60)
+
+
+def usage(cluster: Cluster, namespace: str) -> str:
+    """CPUs of the queue that jobs hold."""
+    status = cluster.json("clusterqueue", namespace)["status"]
+    resources = status["flavorsUsage"][0]["resources"]
+    return next(str(resource["total"]) for resource in resources if resource["name"] == "cpu")
