@@ -144,6 +144,8 @@ def test_rows_are_their_samples_behind_each_other(tmp_path: Path) -> None:
         }
         for a, b in ((0, 3), (1, 2))
     ]
+    packed.save_to_disk(tmp_path / "saved")
+    assert isinstance(datasets.load_from_disk(tmp_path / "saved")[:2], dict), "what a data loader reads"
 
 
 def test_a_batch_of_rows_is_the_batch_of_their_samples() -> None:

@@ -82,6 +82,7 @@ def pack(samples: datasets.Dataset, size: int, cache_file: Path) -> datasets.Dat
             new_fingerprint=cache_file.stem,  # hashing the samples takes long
             load_from_cache_file=False,
         )
+        .with_format(None)  # it would be saved with the rows
     )
 
 
