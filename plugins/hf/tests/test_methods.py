@@ -52,9 +52,11 @@ def test_a_kind_of_lora_learns_resumes_and_is_loaded_by_plain_peft(
 def test_it_stops_when_evaluations_get_no_better(train, qa: Path, tmp_path: Path) -> None:
     # Upside down: the loss falls, so that no evaluation is better than the first.
     given = {"metric_for_best_model": "loss", "greater_is_better": True, "num_train_epochs": 9}
-    training = train(tmp_path / "out", qa, **{**PACE, **given}, early_stopping_patience=2)
-    evaluations = [e["step"] for e in training.of("eval")]
-    assert len(evaluations) == 3, "the first, and two that are no better"
+    given = {**PACE, **given, "early_stopping_patience": 2}
+    cut = train(tmp_path / "out", qa, **given, cut_at=("checkpoint", 6))
+    training = train(tmp_path / "out", qa, **given)
+    evaluations = [e["step"] for e in [*cut.of("eval"), *training.of("eval")]]
+    assert evaluations == [3, 6, 9], "the first, and two that are no better, of which one was before the restart"
     (saved,) = (tmp_path / "out" / "checkpoints").glob(f"checkpoint-{evaluations[0]}/model.safetensors")
     assert saved.read_bytes() == (training.result / "model.safetensors").read_bytes()
 

@@ -75,7 +75,9 @@ def _load_callback(name: str) -> type[transformers.TrainerCallback]:
         else next((p for p in group if p.name == name), None)
     )
     if point is None:
-        remedy = f"{did_you_mean(name, sorted(group.names))} Or install the package that brings it, or write module:Class."
+        remedy = (
+            f"{did_you_mean(name, sorted(group.names))} Or install the package that brings it, or write module:Class."
+        )
         raise RequestError("is not installed where the training runs", field="callbacks", value=name, remedy=remedy)
     try:
         found = point.load()
@@ -112,7 +114,8 @@ def build_arguments(
         raise RequestError("does not say where to", field="push_to_hub", value=True, remedy=remedy)
     if params.early_stopping_patience is not None:
         _check_early_stopping(given, evaluates=evaluates)
-        given = {"load_best_model_at_end": True, **given}
+        # A resumed training goes on counting where it was.
+        given = {"load_best_model_at_end": True, "restore_callback_states_from_checkpoint": True, **given}
     if given.get("neftune_noise_alpha") is not None and params.data.packing:
         problem = "is scaled by a sample's length, which packed samples do not have"
         value = given["neftune_noise_alpha"]
