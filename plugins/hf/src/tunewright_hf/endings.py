@@ -14,7 +14,8 @@ from tunewright.errors import RequestError
 from tunewright_hf.callbacks import are_several
 
 TERMINATED = 128 + signal.SIGTERM
-_NO_MEMORY_ON_CPU = ("can't allocate memory", "not enough memory")  # torch raises a bare RuntimeError there
+# Only where torch's own allocator for GPUs gives up is it an OutOfMemoryError.
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 
 class Stop(transformers.TrainerCallback):  # type: ignore[misc]
@@ -88,7 +89,7 @@ def telling_of_memory(args: transformers.TrainingArguments) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and not any(w in str(error) for w in _NO_MEMORY_ON_CPU):
+        if not isinstance(error, torch.OutOfMemoryError) and not any(w in str(error) for w in _NO_MEMORY):
             raise
         problem = f"is too much for the memory of {args.device}: {str(error).partition('. ')[0]}"
         checkpointing = "" if args.activation_checkpointing else " or set activation_checkpointing=True;"
