@@ -168,3 +168,24 @@ def test_a_volume_that_a_job_has_filled_is_read_by_two_others_at_once_without_a_
         (folder / "output" / "go").touch()
     for job in jobs:
         assert job.wait(timeout=60).state is JobState.SUCCEEDED
+
+
+def test_a_prepared_volume_that_lacks_something_is_said_in_the_status(
+    client: TrainingClient, own_cluster: Cluster, namespace: str, image: str, on_node, volumes
+) -> None:
+    volumes("ReadOnlyMany")
+    make_claim(own_cluster, namespace, "empty", "ReadOnlyMany")
+    volumes()
+    job = client.train(
+        "hungry",
+        model="hf://acme/one",
+        dataset="hf://datasets/acme/rows",
+        trainer="hf",
+        storage={"claim": "empty", "access_modes": ["ReadOnlyMany"]},
+        image=image,
+        resources_per_worker=CHEAP,
+        pod_overrides=sees_in_place_of_training(on_node),
+    )
+    # A kubelet waits for ever for the folder of a read-only volume.
+    eventually(lambda: "/model does not hold what is requested" in job.status().detail, True, 60)
+    job.delete()

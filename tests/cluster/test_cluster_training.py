@@ -24,11 +24,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 SCRIPT = """
-import sys
+import sys, time
 import greeting
 from steps.reduce import all_reduce
 
 print(greeting.words, *sys.argv[1:], *all_reduce(), flush=True)
+time.sleep(5)  # the log of a worker that the operator removes is gone with it
 """
 REDUCE = """
 import os
