@@ -30,15 +30,14 @@ class Listed:
     """All objects of a kind, as they are now: what was known before is out of date."""
 
     kind: str
-    items: list[Object]
+    items: list[Pod | LiveJob]
 
 
 @attrs.frozen
 class Changed:
     """One object was created or changed, or is gone."""
 
-    kind: str
-    item: Object
+    item: Pod | LiveJob
     gone: bool
 
 
@@ -147,7 +146,7 @@ class Feed:
             page = self._list(kind, selector)
             if page is None:
                 return
-            self.put(Listed(kind, page.items))
+            self.put(Listed(kind, [_read(kind, item) for item in page.items]))
             self._follow(kind, selector, page.version)
             self._stopped.wait(_FIRST_PAUSE)
 
@@ -170,7 +169,7 @@ class Feed:
                         return
                     version = event["object"]["metadata"]["resourceVersion"]
                     if event["type"] != "BOOKMARK":
-                        self.put(Changed(kind, event["object"], gone=event["type"] == "DELETED"))
+                        self.put(Changed(_read(kind, event["object"]), gone=event["type"] == "DELETED"))
             except ApiFailure as failure:
                 if self.believes(failure):
                     raise
@@ -200,21 +199,23 @@ class Picture:
         """Take an item of the feed in."""
         match item:
             case Listed(kind="Pod", items=items):
-                self._pods = {pod.uid: pod for pod in map(Pod.read, items)}
-            case Changed(kind="Pod", item=document, gone=gone):
-                pod = Pod.read(document)
+                self._pods = {pod.uid: pod for pod in items if isinstance(pod, Pod)}
+            case Changed(item=Pod() as pod, gone=gone):
                 self._pods[pod.uid] = pod
                 if gone:
                     del self._pods[pod.uid]
             case Listed(items=items):
-                self._see(items[0] if items else None)
-            case Changed(item=document, gone=gone):
-                self._see(None if gone else document)
+                self._see(next((job for job in items if isinstance(job, LiveJob)), None))
+            case Changed(item=LiveJob() as job, gone=gone):
+                self._see(None if gone else job)
         if isinstance(item, Listed):
             self._listed.add(item.kind)
 
-    def _see(self, document: Object | None) -> None:
-        if document is None:
-            self.gone = True
-        else:
-            self.gone, self.job = False, LiveJob.read(document)
+    def _see(self, job: LiveJob | None) -> None:
+        self.gone = job is None
+        self.job = job or self.job
+
+
+def _read(kind: str, document: Object) -> Pod | LiveJob:
+    """What is needed of an object, at once: the documents of many pods would fill the memory while they wait."""
+    return Pod.read(document) if kind == "Pod" else LiveJob.read(document)
