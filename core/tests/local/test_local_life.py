@@ -243,12 +243,23 @@ def test_other_processes_list_suspend_resume_and_delete_a_job(machine):
     assert "no jobs" in cli("list")
 
 
+def _hear_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.slow
 def test_ctrl_c_in_the_terminal_suspends_the_job(machine, tmp_path: Path):
     script = tmp_path / "script.py"
     script.write_text('import time\nprint(\'{"event": "start", "total_steps": 3}\')\ntime.sleep(60)\n')
     command = (*CLI, "run", "--backend", "local", "--name", "job", str(script))
-    client = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A shell's background jobs ignore SIGINT, and pass that on; these tests may run in one.
+    client = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_hear_ctrl_c,  # noqa: PLW1509 - the test has one thread
+    )
     assert "3 steps" in client.stdout.readline()
     client.send_signal(signal.SIGINT)
     _, said = client.communicate(timeout=200)
