@@ -28,6 +28,7 @@ _COMMIT = re.compile(r"[0-9a-f]{7,40}")
 _UNSERVED = re.compile(r"couldn't find remote ref|unadvertised object|not our ref")
 _SYMLINK, _SUBMODULE = "120000", "160000"
 _SETTINGS = {
+    "core.fsync": "none",  # nobody looks for the repository after a crash
     "core.hooksPath": "/dev/null",
     "core.sparseCheckout": "true",
     "core.sparseCheckoutCone": "false",
