@@ -18,7 +18,17 @@ from tunewright.errors import RequestError
 from tunewright.providers import TrainRun
 from tunewright_hf import data as data_
 from tunewright_hf import fast, real, result, unpadded
-from tunewright_hf.callbacks import Events, Pauses, TokenLoss, Unlogged, barrier, quiet, token_losses, with_speed
+from tunewright_hf.callbacks import (
+    Events,
+    Pauses,
+    TokenLoss,
+    Unlogged,
+    are_several,
+    barrier,
+    quiet,
+    token_losses,
+    with_speed,
+)
 from tunewright_hf.collate import Collator, level
 from tunewright_hf.endings import stopping_on_sigterm, telling_of_memory
 from tunewright_hf.inputs import MARKER
@@ -72,7 +82,7 @@ def train(params: HuggingFaceTrainParams, run: TrainRun) -> None:
     barrier()
     if run.local_rank == 0:
         data_.discard(run)
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if are_several():
         torch.distributed.destroy_process_group()
 
 
@@ -163,7 +173,7 @@ def check_same_checkpoint(run: TrainRun) -> None:
     Raises:
         RuntimeError: they would train apart from each other. Started again, they all fetch the newest one.
     """
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+    if not are_several():
         return
     names: list[str | None] = [None] * run.world_size
     torch.distributed.all_gather_object(names, run.resume_from.name if run.resume_from else None)
