@@ -12,9 +12,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 TELLS = """
 import json
+import time
 print(json.dumps({"event": "fetched", "item": "model", "files": 1, "bytes": 10, "cached": False, "seconds": 2.0}))
 for step in (1, 2):
     print(json.dumps({"event": "step", "step": step, "total_steps": 2, "loss": 4.0 / step, "learning_rate": 0.1}))
+time.sleep(5)  # the operator tells of a pod as Running only if it sees it so
 """
 CRASHES = "print('a life'); raise SystemExit(7)"
 
