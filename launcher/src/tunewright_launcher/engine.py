@@ -23,7 +23,7 @@ from tunewright.environment import FetchLimits
 from tunewright.errors import ExitCode, FetchError, SourceChanged
 from tunewright.snapshots import Digest, Entry, Snapshot
 from tunewright_launcher.digests import SIZE, Checks
-from tunewright_launcher.files import Files, check_path, hostile, take_stock, write
+from tunewright_launcher.files import Files, begin_to_flush, check_path, hostile, take_stock, write
 from tunewright_launcher.helper import Helper
 from tunewright_launcher.journal import FileRecord, Journal, missing, short
 from tunewright_launcher.pace import Pace, Progress, Slowness, Tell
@@ -245,6 +245,7 @@ class _Fetch:
 
         with self._files.create(entry.path) as handle:
             self._read(entry, 0, entry.size, sink)
+            begin_to_flush(handle, 0, entry.size)
         try:
             self._finish(entry, checks or Checks(entry.digests, 0))
         except FetchError:
@@ -277,6 +278,7 @@ class _Fetch:
 
         with self._files.open(large.entry.path) as handle:
             self._read(large.entry, start, stop, sink)
+            begin_to_flush(handle, start, stop)
         large.arrived(start, stop)
         self._verify(large)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import hashlib
 import os
@@ -110,6 +111,16 @@ def write(handle: int, data: memoryview, position: int) -> None:
     while data:
         written = os.pwrite(handle, data, position)
         data, position = data[written:], position + written
+
+
+def begin_to_flush(handle: int, start: int, stop: int) -> None:
+    """Let the kernel begin to bring a range of a file to the disk, where it can: the commit's flush has less to wait for."""
+    if _sync_file_range is not None:
+        _sync_file_range(handle, ctypes.c_int64(start), ctypes.c_int64(stop - start), _BEGIN)
+
+
+_BEGIN = 2  # SYNC_FILE_RANGE_WRITE; see sync_file_range(2)
+_sync_file_range = getattr(ctypes.CDLL(None), "sync_file_range", None) if os.name == "posix" else None
 
 
 def check_path(path: str) -> None:
