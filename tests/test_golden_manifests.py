@@ -272,6 +272,12 @@ def image_alone(client):
     return TrainingClient("kubernetes", namespace="team-a").create_job("image", base_image="org/image:1", dry_run=True)
 
 
+def whole_job(client):
+    return TrainingClient("kubernetes", namespace="team-a").create_job(
+        job=HERE / "golden" / "given" / "pytorchjob.yaml", dry_run=True
+    )
+
+
 CASES: list[Callable[[TrainingClient], Manifests]] = [
     one_worker,
     three_workers_read_write_many,
@@ -292,6 +298,7 @@ CASES: list[Callable[[TrainingClient], Manifests]] = [
     script_with_its_folder,
     image_with_command,
     image_alone,
+    whole_job,
 ]
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 
@@ -425,8 +432,8 @@ def test_every_name_refers_to_something(client: TrainingClient, case) -> None:
         ):
             secret = made.get(("Secret", reference["name"]))
             assert reference["key"] in secret["stringData"] if secret else reference["name"] in existing_secrets
-    objects = job["metadata"]["annotations"]["tunewright.dev/objects"].split(",")
-    assert objects == [f"{d['kind']}/{d['metadata']['name']}" for d in others]
+    objects = job["metadata"]["annotations"].get("tunewright.dev/objects", "")
+    assert objects == ",".join(f"{d['kind']}/{d['metadata']['name']}" for d in others)
 
 
 @each_case

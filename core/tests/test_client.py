@@ -119,7 +119,7 @@ def script(folder) -> str:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({}, r"create_job\(\): there is nothing to run\. Give train_func=, script= or base_image="),
+        ({}, r"create_job\(\): there is nothing to run\. Give train_func=, script=, base_image= or job="),
         ({"command": ["./start"]}, r"create_job\(\): there is nothing to run"),
         ({"train_func": train_function, "script": True}, "train_func: and script are both given"),
         ({"script": True, "parameters": {"a": 1}}, r"parameters: are a function's arguments\. Give args=\[…\]"),

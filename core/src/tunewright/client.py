@@ -25,6 +25,7 @@ from tunewright.specs import Resources
 from tunewright.states import JobState
 from tunewright.storage import Storage
 from tunewright.update import UpdateOptions
+from tunewright.whole_job import whole_job
 from tunewright.wire import did_you_mean
 
 # Their keywords are the user's: attrs' converters and validators check them when the request is made.
@@ -90,6 +91,7 @@ class CodeOptions(JobOptions, total=False):
     parameters: Mapping[str, Json]
     packages_to_install: Collection[str]
     pip_index_url: str
+    job: object
 
 
 class TrainingClient:
@@ -166,12 +168,18 @@ class TrainingClient:
             options: one of `train_func` (a function; `parameters` are its arguments), `script` (a Python file; `args` are
                 its arguments, and `script_folder` the folder that is shipped with it) or `base_image` alone (with
                 `command` and `args`, or its own entry point); `base_image` beside the others is the image that they run
-                in; `packages_to_install` and `pip_index_url`; and the
-                fields of `tunewright.request.Request`.
+                in; `packages_to_install` and `pip_index_url`; and the fields of `tunewright.request.Request`.
+                Or `job` alone: a whole PyTorchJob, as a mapping, an object of a Kubernetes client or a YAML file's path.
 
         Returns, raises: as `train`.
         """
-        return self._start(self.code_request(name, **options), dry_run=dry_run)
+        if (job := options.pop("job", None)) is None:
+            return self._start(self.code_request(name, **options), dry_run=dry_run)
+        whole = whole_job(name, job, options)
+        if dry_run:
+            return self.backend.render_whole(whole)
+        self.backend.submit_whole(whole)
+        return Job(whole.name, self.backend)
 
     def train_request(self, *arguments: object, **options: object) -> TrainRequest:
         """The checked request that `train()` makes of its arguments."""
@@ -191,14 +199,15 @@ class TrainingClient:
             problem = "is given to train() and to the dataset's provider"
             raise RequestError(problem, field="eval_dataset", remedy="Give one of them.")
         target = sources.select_output(self.registry, given.pop("output", None), base)
+        source = sources.select_model(self.registry, model, base)
         return _train_request(
             name=generated_name("train") if name is None else name,
-            model=sources.select_model(self.registry, model, base),
+            model=source,
             dataset=attrs.evolve(chosen, provider=attrs.evolve(chosen.provider, eval_dataset=None)),
             eval_dataset=own
             if evaluation is None
             else sources.select_dataset(self.registry, evaluation, base, "eval_dataset"),
-            trainer=trainer,
+            trainer=attrs.evolve(trainer, provider=trainer.provider.for_model(source.provider)),
             output=None if target is None else target.provider.uri,
             output_target=target,
             upload_checkpoints=given.pop("upload_checkpoints", None),
@@ -209,6 +218,9 @@ class TrainingClient:
         """The checked request that `create_job()` makes of its arguments."""
         given = compat.create_job_keywords(options)
         _refuse_unknown(given, CodeOptions)
+        if given.pop("job", None) is not None:
+            remedy = "See what would be created: tunewright train JOB_FILE --dry-run"
+            raise RequestError("is a whole job, of which no request is made", field="job", remedy=remedy)
         code, command, arguments = _code(given)
         return _code_request(
             name=generated_name("job") if name is None else name,
@@ -347,7 +359,7 @@ def _code(given: dict[str, object]) -> tuple[dict[str, str], tuple[str, ...], tu
         files = script_files(script) if folder is None else folder_files(script, folder)  # type: ignore[arg-type]
         return files, (), arguments
     if given.get("base_image") is None:
-        remedy = "Give train_func=, script= or base_image=."
+        remedy = "Give train_func=, script=, base_image= or job=."
         raise RequestError("there is nothing to run", field="create_job()", remedy=remedy)
     if arguments and not command:
         remedy = "Give command=[…], too: what the image starts by itself is not known here."

@@ -15,7 +15,7 @@ from tunewright.wire import did_you_mean
 _FIXED = {
     *attrs.fields_dict(TrainRequest),
     *attrs.fields_dict(CodeRequest),
-    *("train_func", "script", "base_image", "args", "parameters"),
+    *("train_func", "script", "base_image", "args", "parameters", "job"),
 }
 """What `train()` and `create_job()` take."""
 _OURS = ("tunewright.dev/", "training.kubeflow.org/")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import attrs
 
 from tunewright._convert import to_dict, to_tuple
-from tunewright.errors import JobError
+from tunewright.errors import JobError, RequestError
 from tunewright.events import Json
 from tunewright.manifests import Manifests
 from tunewright.specs import JobPlan
@@ -24,6 +24,7 @@ from tunewright.states import JobState
 if TYPE_CHECKING:
     from tunewright.doctor import Finding
     from tunewright.update import JobUpdate
+    from tunewright.whole_job import WholeJob
 
 # Seconds between two looks at a job that is watched.
 _POLL = 0.2
@@ -184,6 +185,25 @@ class Backend(ABC):
         Raises:
             JobError: the name is taken, or the backend refuses.
         """
+
+    def render_whole(self, job: WholeJob) -> Manifests:
+        """As `render`, of a job that the user wrote whole.
+
+        Raises:
+            RequestError: it is not a job of the backend's, which may take none.
+        """
+        problem = f"is a whole job ({job.name!r}), and this backend takes none"
+        remedy = 'Use backend="kubernetes", or give train_func=, script= or base_image=.'
+        raise RequestError(problem, field="job", remedy=remedy)
+
+    def submit_whole(self, job: WholeJob) -> None:
+        """As `submit`, of a job that the user wrote whole.
+
+        Raises:
+            RequestError: it is not a job of the backend's, which may take none.
+            JobError: the name is taken, or the backend refuses.
+        """
+        self.render_whole(job)
 
     @abstractmethod
     def get(self, name: str) -> JobStatus:

@@ -94,7 +94,7 @@ def _secret(value: object, field: str, *, as_env: bool) -> object:
 
 def is_code(keywords: Mapping[str, object]) -> bool:
     """Whether the keywords are those of `create_job()`, and not of `train()`."""
-    return any(key in keywords for key in ("script", "base_image"))
+    return any(key in keywords for key in ("script", "base_image", "job"))
 
 
 def split(document: Mapping[str, object]) -> tuple[dict[str, str | None], Keywords]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import ClassVar, Self, TypeVar
 
@@ -20,8 +20,9 @@ from tunewright.backends.pytorchjob.logs import Follower, Wanted, newest_events,
 from tunewright.backends.pytorchjob.record import record_of
 from tunewright.backends.pytorchjob.render import render
 from tunewright.backends.pytorchjob.state import Moment, moment_of, status_of
-from tunewright.backends.pytorchjob.submit import await_gone, has_pods, plan_digest, remains, submit
+from tunewright.backends.pytorchjob.submit import await_gone, has_pods, kept_claims, plan_digest, remains, submit
 from tunewright.backends.pytorchjob.update import patch_for, refuse_too_late
+from tunewright.backends.pytorchjob.whole import check_namespace, render_whole
 from tunewright.doctor import Finding, problem
 from tunewright.errors import AlreadySucceeded, JobError, TunewrightError
 from tunewright.events import Json
@@ -30,6 +31,7 @@ from tunewright.specs import JobPlan
 from tunewright.states import JobState
 from tunewright.summary import progress_of
 from tunewright.update import JobUpdate
+from tunewright.whole_job import WholeJob
 
 _Item = TypeVar("_Item")
 _FLAG = "--backend kubernetes"
@@ -73,12 +75,25 @@ class PyTorchJobBackend(Backend):
             NameTaken: the name belongs to a job that is running, to another plan, or to another's object.
             ClusterError: the cluster refuses; nothing is left over. The subclasses are in `failures`.
         """
-        documents = self.render(plan).reveal()
-        with self._explained(plan.name):
-            old = self._api.find(names.KIND, plan.name)
-            if old is not None and not (job := LiveJob.read(old)).ending and not self._makes_way(job, plan, documents):
+        self._submit(self.render(plan).reveal(), kept_claims(plan))
+
+    def render_whole(self, job: WholeJob) -> Manifests:
+        """The user's PyTorchJob, with the labels by which it is found; raises as `Backend.render_whole`."""
+        return render_whole(job, self._options.namespace)
+
+    def submit_whole(self, job: WholeJob) -> None:
+        """As `submit`, and raises as it does."""
+        documents = self.render_whole(job).reveal()
+        check_namespace(documents[0], self._api.namespace)
+        self._submit(documents, ())
+
+    def _submit(self, documents: Sequence[Object], kept: Collection[str]) -> None:
+        name = documents[0]["metadata"]["name"]
+        with self._explained(name):
+            old = self._api.find(names.KIND, name)
+            if old is not None and not (job := LiveJob.read(old)).ending and not self._makes_way(job, documents):
                 return
-            submit(self._api, plan, documents)
+            submit(self._api, documents, kept)
 
     def get(self, name: str) -> JobStatus:  # noqa: D102 - the base's
         with self._explained(name):
@@ -219,7 +234,7 @@ class PyTorchJobBackend(Backend):
         if not await_gone(lambda: remains(self._api, job.name), _END_TIMEOUT):
             raise _still_ending(job.name)
 
-    def _makes_way(self, job: LiveJob, plan: JobPlan, documents: Sequence[Object]) -> bool:
+    def _makes_way(self, job: LiveJob, documents: Sequence[Object]) -> bool:
         """Whether a job that is there is removed for the new one; False: it is the same one, and goes on."""
         name = job.name
         if not job.ours or job.annotations.get(names.PLAN) != plan_digest(documents):
@@ -234,7 +249,7 @@ class PyTorchJobBackend(Backend):
             return True
         if not job.suspended or job.queue:
             raise NameTaken(f"Job {name!r} is there already, the very same one. {_follow_it(name)}", name=name)
-        if not plan.suspend:
+        if not (documents[0]["spec"].get("runPolicy") or {}).get("suspend"):
             self._resume(job)
         return False
 

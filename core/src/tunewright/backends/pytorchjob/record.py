@@ -31,11 +31,17 @@ def record_of(job: Mapping[str, Any], pods: Sequence[Pod], config: Mapping[str, 
     return JobRecord(
         conditions=sorted(conditions, key=lambda condition: condition.since or _NEVER),
         workers=sum(int(replica.get("replicas", 1)) for replica in replicas.values()),
-        processes=int(spec.get("nprocPerNode") or 1),
+        processes=_processes(spec),
         command=[*main.get("command", ()), *main.get("args", ())],
         images={names.step_name(c["name"]): c["image"] for c in containers if "image" in c},
         documents=documents_in((config or {}).get("data") or {}),
     )
+
+
+def _processes(spec: Mapping[str, Any]) -> int:
+    """As far as it is a number: a job that the user wrote whole may say `gpu`, or nothing."""
+    given = str(spec.get("nprocPerNode") or 1)
+    return int(given) if given.isdecimal() else 1
 
 
 def _conditions(job: Mapping[str, Any]) -> Iterator[JobCondition]:

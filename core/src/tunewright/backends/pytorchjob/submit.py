@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from tunewright import environment, wire
@@ -24,7 +24,7 @@ _CLAIM = "PersistentVolumeClaim"
 _MAY_CHANGE = {environment.MAX_RESTARTS, environment.DEADLINE}
 
 
-def submit(api: Api, plan: JobPlan, documents: Sequence[Object]) -> None:
+def submit(api: Api, documents: Sequence[Object], kept: Collection[str]) -> None:
     """Create a job's objects: the job first, and what it owns after it, so that nothing can be orphaned.
 
     The pods wait for what they mount, and the claim, which comes last, keeps them from being scheduled: no GPU is held
@@ -32,26 +32,32 @@ def submit(api: Api, plan: JobPlan, documents: Sequence[Object]) -> None:
 
     Args:
         api: the cluster.
-        plan: the job's plan.
-        documents: its manifests, secrets revealed, the job first.
+        documents: the job's manifests, secrets revealed, the job first.
+        kept: names of the claims among them that outlive the job.
 
     Raises:
         NameTaken: something of that name is there.
         ApiFailure: the cluster refuses.
     """
-    digest = plan_digest(documents)
-    job, *owned = [_with_digest(plan, document, digest) for document in documents]
-    missing = [document for document in owned if not _is_kept_already(api, plan, document, digest)]
-    _await_leftovers(api, plan.name)
+    digest, name = plan_digest(documents), documents[0]["metadata"]["name"]
+    job, *owned = [_with_digest(document, digest) if _lasts(document, kept) else document for document in documents]
+    missing = [document for document in owned if not _is_kept_already(api, name, document, kept)]
+    _await_leftovers(api, name)
     uid = str(api.create(job)["metadata"]["uid"])
-    owner = {"apiVersion": names.API_VERSION, "kind": names.KIND, "name": plan.name, "uid": uid}
+    owner = {"apiVersion": names.API_VERSION, "kind": names.KIND, "name": name, "uid": uid}
     try:
         for document in missing:
-            api.create(document if _is_kept(plan, document) else _owned(document, owner))
+            api.create(document if _lasts(document, kept) else _owned(document, owner))
     except BaseException:  # Ctrl-C, too
         with contextlib.suppress(ApiFailure):  # the first failure is the one to tell of
-            api.delete(names.KIND, plan.name, uid=uid)
+            api.delete(names.KIND, name, uid=uid)
         raise
+
+
+def kept_claims(plan: JobPlan) -> set[str]:
+    """The names of those of the plan's claims that outlive the job."""
+    sources = {names.claim_name(plan.name, v.name): v.source for v in plan.volumes}
+    return {name for name, source in sources.items() if isinstance(source, NewClaim) and source.keep}
 
 
 def plan_digest(documents: Sequence[Object]) -> str:
@@ -95,15 +101,12 @@ def _await_leftovers(api: Api, name: str) -> None:
         raise NameTaken(f"{problem} {remedy}", name=name)
 
 
-def _is_kept(plan: JobPlan, document: Object) -> bool:
-    """Whether it outlives the job."""
-    kept = {
-        names.claim_name(plan.name, v.name) for v in plan.volumes if isinstance(v.source, NewClaim) and v.source.keep
-    }
-    return document["kind"] == _CLAIM and document["metadata"]["name"] in kept
+def _lasts(document: Object, kept: Collection[str]) -> bool:
+    """Whether it is the job, or outlives it: such have the digest."""
+    return document["kind"] == names.KIND or (document["kind"] == _CLAIM and document["metadata"]["name"] in kept)
 
 
-def _is_kept_already(api: Api, plan: JobPlan, document: Object, digest: str) -> bool:
+def _is_kept_already(api: Api, job: str, document: Object, kept: Collection[str]) -> bool:
     """Whether an earlier run of the very same job left its claim, from whose checkpoints this one goes on.
 
     Raises:
@@ -111,25 +114,19 @@ def _is_kept_already(api: Api, plan: JobPlan, document: Object, digest: str) -> 
     """
     if document["kind"] != _CLAIM:
         return False
-    name = document["metadata"]["name"]
-    found = api.find(_CLAIM, name, metadata=True)
+    metadata = document["metadata"]
+    found = api.find(_CLAIM, metadata["name"], metadata=True)
     if found is None:
         return False
-    annotations = found["metadata"].get("annotations") or {}
-    if (
-        "deletionTimestamp" not in found["metadata"]
-        and annotations.get(names.PLAN) == digest
-        and _is_kept(plan, document)
-    ):
+    theirs, ours = ((m.get("annotations") or {}).get(names.PLAN) for m in (found["metadata"], metadata))
+    if "deletionTimestamp" not in found["metadata"] and _lasts(document, kept) and theirs == ours:
         return True
-    problem = f"There is a claim {name!r} already, and job {plan.name!r} is not the job that it was made for."
-    remedy = f"Choose another name for the job, or delete the claim with what is on it: kubectl delete pvc {name}"
-    raise NameTaken(f"{problem} {remedy}", name=plan.name)
+    problem = f"There is a claim {metadata['name']!r} already, and job {job!r} is not the job that it was made for."
+    remedy = f"Choose another name for the job, or delete the claim with what is on it: kubectl delete pvc {metadata['name']}"
+    raise NameTaken(f"{problem} {remedy}", name=job)
 
 
-def _with_digest(plan: JobPlan, document: Object, digest: str) -> Object:
-    if document["kind"] != names.KIND and not _is_kept(plan, document):
-        return document
+def _with_digest(document: Object, digest: str) -> Object:
     metadata = document["metadata"]
     annotations = {**(metadata.get("annotations") or {}), names.PLAN: digest}
     return {**document, "metadata": {**metadata, "annotations": annotations}}
