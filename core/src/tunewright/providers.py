@@ -238,6 +238,17 @@ class TrainerProvider(Provider):
         """
         return defaults
 
+    def for_model(self, model: ModelProvider) -> Self:  # noqa: ARG002 - for those that do
+        """This trainer, with what the model's provider was told about the model beyond where its files lie.
+
+        Called on the client, once, before anything else is asked of the trainer. A trainer takes up the fields of those
+        providers that it knows.
+
+        Raises:
+            RequestError: the provider was told something else than the trainer.
+        """
+        return self
+
     def check_inputs(self, *, model: Path | None, dataset: Path | None, eval_dataset: Path | None) -> None:
         """Refuse inputs that cannot be trained on. Quick, and without heavy libraries: it may run on the client.
 
