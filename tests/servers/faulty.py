@@ -226,18 +226,20 @@ class _Handler(BaseHTTPRequestHandler):
             return
         # In small pieces where it is to be slow, so that it drips rather than stands still.
         size = min(CHUNK, max(1, int(fault.rate / 20))) if fault.rate else CHUNK
-        chunks = answer.chunks or (answer.body[i : i + size] for i in range(0, len(answer.body), size))
+        body = memoryview(answer.body)
+        chunks = answer.chunks or (body[i : i + size] for i in range(0, len(body), size))
         sent = 0
         for chunk in chunks:
             sent += self._send_chunk(chunk, sent, fault)
             if self.close_connection:
                 return
 
-    def _send_chunk(self, chunk: bytes, sent: int, fault: Fault) -> int:
+    def _send_chunk(self, chunk: bytes | memoryview, sent: int, fault: Fault) -> int:
         ends = [n for n in (fault.cut_after, fault.end_after, fault.stall_after) if n is not None]
         left = min(ends) - sent if ends else len(chunk)
-        piece = bytearray(chunk[:left])
+        piece = chunk[:left]
         if fault.flip is not None and sent <= fault.flip < sent + len(piece):
+            piece = bytearray(piece)
             piece[fault.flip - sent] ^= 1
         self.wfile.write(piece)
         self.server.owner.count(len(piece))

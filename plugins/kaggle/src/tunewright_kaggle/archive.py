@@ -1,4 +1,7 @@
-"""Unpacking what a stranger has packed: no name leaves the folder, no link is made, and nothing is larger than listed."""
+"""Unpacking what a stranger has packed: no name leaves the folder, no link is made, and nothing is larger than listed.
+
+Intel's ISA-L decompresses in half the time of zlib, on other makers' processors too.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,13 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Protocol, cast
 
 import attrs
+from isal import isal_zlib
 
 from tunewright import ExitCode, FetchError
-from tunewright_launcher.files import Files, check_path, hostile, write
+from tunewright_launcher.files import Files, begin_to_flush, check_path, hostile, write
 
 _BLOCK = 1 << 20
 _GZIP = b"\x1f\x8b"
@@ -31,6 +35,7 @@ _DAMAGE = (
     zipfile.BadZipFile,
     tarfile.TarError,
     zlib.error,
+    cast("type[Exception]", isal_zlib.error),  # its stub says that this is an exception
     lzma.LZMAError,
     struct.error,
     EOFError,
@@ -145,6 +150,7 @@ class _Unpacking:
                 write(handle, memoryview(data), position)
                 digest.update(data)
                 position += len(data)
+            begin_to_flush(handle, 0, position)
         if position != size:
             raise _bad(f"{member.path} has {position} bytes in the archive, and {size} are listed.")
         return digest.hexdigest()
@@ -157,7 +163,15 @@ def _of_zip(archive: zipfile.ZipFile) -> Iterator[Member]:
         # zipfile cuts a name at a NUL; what it was before counts.
         path = info.orig_filename if "\0" in info.orig_filename else info.filename
         is_file = stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG)
-        yield Member(path, None if is_file else _NO_FILE, lambda info=info: archive.open(info))  # type: ignore[misc]
+        yield Member(path, None if is_file else _NO_FILE, lambda info=info: _inflated(archive, info))  # type: ignore[misc]
+
+
+def _inflated(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
+    member = archive.open(info)
+    if info.compress_type == zipfile.ZIP_DEFLATED:
+        # zipfile has no door for it. Were it to call it otherwise one day, its own would do the work as before.
+        member._decompressor = isal_zlib.decompressobj(-zlib.MAX_WBITS)  # type: ignore[attr-defined]
+    return member
 
 
 def _of_tar(stream: _Source) -> Iterator[Member]:
@@ -189,11 +203,11 @@ def _opened(archive: Path) -> Iterator[_Source]:
 
 
 class _Inflated:
-    """What a gzip file holds. Python's own module decompresses 8 KB at a time, which takes a third longer."""
+    """What a gzip file holds. Python's own module decompresses 8 KB at a time, and slowly."""
 
     def __init__(self, raw: _Source) -> None:
         self._raw = raw
-        self._zlib = zlib.decompressobj(_GZIP_WITH_CHECKSUM)
+        self._zlib = isal_zlib.decompressobj(_GZIP_WITH_CHECKSUM)
 
     def read(self, size: int, /) -> bytes:
         """At most so many bytes; none at the end."""
@@ -202,7 +216,7 @@ class _Inflated:
             if self._zlib.eof:
                 if not data.lstrip(b"\0"):  # nothing, or what fills up a tape's block
                     return b""
-                self._zlib = zlib.decompressobj(_GZIP_WITH_CHECKSUM)  # another one follows
+                self._zlib = isal_zlib.decompressobj(_GZIP_WITH_CHECKSUM)  # another one follows
             elif not data:
                 raise EOFError("it ends too early")
             if found := self._zlib.decompress(data, size):
