@@ -3,7 +3,9 @@
 import os
 import sys
 
-from tests.cluster import cluster, images, programs, scheduling
+from tests.cluster import cluster, gang, images, programs, scheduling
+
+STAGES = {"kueue": scheduling.install, "gang": gang.install}
 
 
 def main(words: list[str]) -> None:
@@ -13,15 +15,16 @@ def main(words: list[str]) -> None:
         case ["build"]:
             programs.check_machine()
             images.build(programs.build())
-        case ["up", *options] if options in ([], ["--with", "kueue"]):
+        case ["up"]:
+            print(f"KUBECONFIG={cluster.up().kubeconfig}")
+        case ["up", "--with", stage] if stage in STAGES:
             running = cluster.up()
-            if options:
-                scheduling.install(running)
+            STAGES[stage](running)
             print(f"KUBECONFIG={running.kubeconfig}")
         case ["down"]:
             cluster.down()
         case _:
-            sys.exit("usage: python -m tests.cluster build|up [--with kueue]|down|packages")
+            sys.exit("usage: python -m tests.cluster build|up [--with kueue|gang]|down|packages")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import attrs
 from tests.cluster import images, programs, settings
-from tests.cluster.settings import API, HOST_IP, NETNS, NODE_IP, PODS
+from tests.cluster.settings import API, GANG_SCHEDULER, HOST_IP, NETNS, NODE_IP, PODS
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _GROUP = "tunewright-test"
@@ -22,6 +22,7 @@ _STARTED = (
     "kubelet",
     "coredns",
     "kube-proxy",
+    GANG_SCHEDULER,
     "kube-scheduler",
     "kube-controller-manager",
     "kube-apiserver",
@@ -70,6 +71,11 @@ class Cluster:
         """Have the node know an image."""
         assert self.state is not None
         _Node(self.state, self.bin).import_image(archive)
+
+    def start(self, name: str) -> None:
+        """Start one of the cluster's processes."""
+        assert self.state is not None
+        _Node(self.state, self.bin).start(name)
 
     def restart(self, name: str) -> None:
         """Stop one of the cluster's processes and start it again."""
@@ -125,27 +131,27 @@ class _Node:
         _add_network()
         _add_cgroups()
         settings.write(self._state)
-        commands = settings.commands(self._state, self._bin)
         for name in ("etcd", "kube-apiserver"):
-            self.start(name, commands)
+            self.start(name)
         self._until("kube-apiserver", lambda: cluster.kubectl("get", "--raw", "/readyz", check=False) == "ok")
         for name in ("kube-controller-manager", "kube-scheduler", "containerd"):
-            self.start(name, commands)
+            self.start(name)
         self._until("containerd", lambda: _quiet(*self._ctr("version")))
         for archive in archives:
             self.import_image(archive)
         for name in ("kubelet", "kube-proxy", "coredns"):
-            self.start(name, commands)
+            self.start(name)
         self._until("kubelet", lambda: " Ready" in cluster.kubectl("get", "nodes", check=False))
         cluster.apply(settings.STORAGE_CLASS)
 
     def import_image(self, archive: Path) -> None:
         subprocess.run([*self._ctr("images", "import"), str(archive)], check=True, capture_output=True)
 
-    def start(self, name: str, commands: dict[str, list[str]]) -> None:
+    def start(self, name: str) -> None:
+        command = settings.commands(self._state, self._bin)[name]
         with (self._state / "logs" / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                ["nsenter", f"--net=/run/netns/{NETNS}", "--", *commands[name]],
+                ["nsenter", f"--net=/run/netns/{NETNS}", "--", *command],
                 cwd=self._state,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -157,7 +163,7 @@ class _Node:
 
     def restart(self, name: str) -> None:
         self.stop(name)
-        self.start(name, settings.commands(self._state, self._bin))
+        self.start(name)
 
     def stop(self, name: str) -> None:
         """By the number that was written down, if it is still that program's."""

@@ -177,14 +177,14 @@ def _build(folder: Path, module: Module) -> None:
 
 
 def _replacements(module: Module) -> list[str]:
-    """Kubernetes points its own libraries at folders beside it; they are published under versions of their own."""
-    if module.path != "k8s.io/kubernetes":
-        return []
+    """Kubernetes' own libraries, for all that say which they want: Go reads that in the main module's go.mod alone.
+
+    Kubernetes points them at folders beside it; they are published under versions of their own.
+    """
     text = Path(_download(module)["GoMod"]).read_text("utf-8")
-    version = "v0." + module.version.partition(".")[2]
-    return [
-        f"replace {name} => {name} {version}" for name in re.findall(r"^\s+(\S+) => \./staging", text, re.MULTILINE)
-    ]
+    names = re.findall(r"^(?:replace)?\s+(\S+) => (?:\./staging|k8s\.io/)", text, re.MULTILINE)
+    library = "0." + KUBERNETES.partition(".")[2]
+    return [f"replace {n} => {n} v{KUBERNETES if n == 'k8s.io/kubernetes' else library}" for n in names]
 
 
 def _download(module: Module) -> dict[str, str]:

@@ -15,6 +15,8 @@ HOST_IP, API = "10.213.0.1", "10.213.0.2"
 """The machine and the cluster see each other at these addresses."""
 NODE_IP, PODS, SERVICES = "10.214.0.1", "10.214.0.0/16", "10.215.0.0/16"
 NODE = "node-1"
+GANG_SCHEDULER = "scheduler-plugins-scheduler"
+"""The program, and the name by which pods ask for it: the one that scheduler-plugins' own chart gives it."""
 
 _GROUP = "tunewright-test"
 _USERS = {"admin": "system:masters", "alice": "testers", "mallory": "testers"}
@@ -46,6 +48,7 @@ def write(state: Path) -> None:
     (state / "kubelet.yaml").write_text(json.dumps(_kubelet(state)), "utf-8")
     (state / "containerd.toml").write_text(_containerd(state), "utf-8")
     (state / "Corefile").write_text(_corefile(state), "utf-8")
+    (state / "gang.yaml").write_text(json.dumps(_gang_scheduler(state)), "utf-8")
     (state / "cni").mkdir()
     (state / "cni" / "10-bridge.conflist").write_text(json.dumps(_cni(state)), "utf-8")
 
@@ -105,6 +108,14 @@ def commands(state: Path, folder: Path) -> dict[str, list[str]]:
         "kube-apiserver": [f"{folder}/kube-apiserver", *api],
         "kube-controller-manager": [f"{folder}/kube-controller-manager", *manager],
         "kube-scheduler": [f"{folder}/kube-scheduler", config, "--leader-elect=false"],
+        # Kubernetes' own has the usual port.
+        # A gang that does not fit is looked at again when a pod comes, and else after this time: five minutes by default.
+        GANG_SCHEDULER: [
+            f"{folder}/{GANG_SCHEDULER}",
+            f"--config={state}/gang.yaml",
+            "--secure-port=10260",
+            "--pod-max-in-unschedulable-pods-duration=10s",
+        ],
         "containerd": ["containerd", "-c", f"{state}/containerd.toml"],
         "kubelet": [f"{folder}/kubelet", *kubelet],
         "kube-proxy": [f"{folder}/kube-proxy", *proxy, *(f"--conntrack-{name}=0" for name in unlimited)],
@@ -197,6 +208,21 @@ def _kubelet(state: Path) -> dict:
         "imageGCHighThresholdPercent": 100,
         "imageGCLowThresholdPercent": 99,
         "evictionHard": {"nodefs.available": "1%", "imagefs.available": "1%", "memory.available": "100Mi"},
+    }
+
+
+def _gang_scheduler(state: Path) -> dict:
+    """As in scheduler-plugins' own manifests/coscheduling, but as a second scheduler."""
+    plugins = {
+        "multiPoint": {"enabled": [{"name": "Coscheduling"}]},
+        "queueSort": {"enabled": [{"name": "Coscheduling"}], "disabled": [{"name": "*"}]},
+    }
+    return {
+        "apiVersion": "kubescheduler.config.k8s.io/v1",
+        "kind": "KubeSchedulerConfiguration",
+        "leaderElection": {"leaderElect": False},
+        "clientConnection": {"kubeconfig": f"{state}/kubeconfig"},
+        "profiles": [{"schedulerName": GANG_SCHEDULER, "plugins": plugins}],
     }
 
 

@@ -8,12 +8,18 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.helpers import WAITS, command, eventually, left, requests
 
 from tunewright import JobError, JobState, SecretValue, TrainingClient
-from tunewright.backends.pytorchjob import NameTaken
+from tunewright.backends.pytorchjob import NameTaken, Refused
 from tunewright.errors import AlreadySucceeded
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 SECRET = "a-literal-secret-of-a-test"
+RANK = """
+import os, pathlib, time
+print("rank", os.environ["RANK"], "of", os.environ["WORLD_SIZE"], flush=True)
+while not pathlib.Path("/tmp/go").exists():
+    time.sleep(0.2)
+"""
 WRITING = ("create", "update", "patch", "delete")
 
 
@@ -84,6 +90,36 @@ def test_the_same_job_submitted_again_goes_on_and_another_one_of_its_name_is_ref
         submit("print(1)")
     assert left(cluster, namespace, "twice") == []
     submit().wait(timeout=120)  # with its own claim
+
+
+def test_a_whole_job_is_looked_after_like_any_other(
+    cluster: Cluster, client: TrainingClient, namespace: str, image: str
+) -> None:
+    pod = {"containers": [{"name": "pytorch", "image": image, "command": command(RANK)}]}
+    replica = {"replicas": 1, "restartPolicy": "Never", "template": {"spec": pod}}
+    about = {"apiVersion": "kubeflow.org/v1", "kind": "PyTorchJob", "metadata": {"name": "whole"}}
+    manifest = {**about, "spec": {"pytorchReplicaSpecs": {"Master": replica, "Worker": replica}}}
+    with pytest.raises(Refused, match=r'unknown field "spec\.runPolicy\.ttl"'):
+        client.create_job(job={**manifest, "spec": {**manifest["spec"], "runPolicy": {"ttl": 1}}})
+    assert left(cluster, namespace, "whole") == []
+
+    job = client.create_job(job=manifest)
+    with pytest.raises(NameTaken, match="the very same one"):
+        client.create_job(job=manifest)
+    eventually(lambda: job.status().pods, {"train": 2}, 180)
+    assert [pod.name for pod in client.get_job_pods("whole")] == ["whole-master-0", "whole-worker-0"]
+    own = cluster.json("pod", "whole-master-0", "-n", namespace)["spec"]
+    assert own["securityContext"] == {}
+    assert [mount["name"] for mount in own["volumes"]] == [own["volumes"][0]["name"]]  # the service account's token
+    for worker, name in ((1, "whole-worker-0"), (0, "whole-master-0")):  # when the Master ends, the job does
+        cluster.kubectl("exec", "-n", namespace, name, "--", "touch", "/tmp/go")
+        eventually(lambda worker=worker: client.get_job_pods("whole")[worker].phase, "Succeeded", 60)
+    assert job.wait(timeout=120).state is JobState.SUCCEEDED
+    assert list(job.logs(step="train")) == ["rank 0 of 2", "rank 1 of 2"]
+    assert [j.name for j in client.list_jobs()] == ["whole"]
+    assert job.report().record.workers == 2
+    job.delete()
+    eventually(lambda: left(cluster, namespace, "whole"), [])
 
 
 def test_a_deleted_pod_comes_back_and_the_log_is_followed_across_it(

@@ -1,16 +1,21 @@
-"""Queues of a real Kueue: jobs wait for their turn, which they say, and get it."""
+"""Queues of a real Kueue: jobs wait for their turn, which they say, and get it. Gangs of scheduler-plugins: all pods or none."""
 
-from collections.abc import Iterator
+import json
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 from tests.cluster.cluster import Cluster
 from tests.cluster.helpers import CHEAP, WAITS, command, eventually
 from tests.cluster.scheduling import QUEUES, queue
+from tests.cluster.settings import NODE
 
 from tunewright import JobError, JobState, TrainingClient
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
+SLOT = "tunewright.test/slot"
+"""A resource of the node, of which a test says how much there is."""
 ONE_JOB = {"cpu": "15m", "memory": "1Gi"}
 """A quota into which one job of CHEAP fits."""
 
@@ -69,3 +74,53 @@ def usage(cluster: Cluster, namespace: str) -> str:
     status = cluster.json("clusterqueue", namespace)["status"]
     resources = status["flavorsUsage"][0]["resources"]
     return next(str(resource["total"]) for resource in resources if resource["name"] == "cpu")
+
+
+@pytest.fixture
+def slots(own_cluster: Cluster) -> Iterator[Callable[[int | None], None]]:
+    """Says how many slots the node has, where pods are scheduled by gangs."""
+    if not own_cluster.kubectl("get", "crd", "podgroups.scheduling.x-k8s.io", "--ignore-not-found"):
+        how = "python -m tests.cluster up --with gang, and TUNEWRIGHT_CLUSTER_TESTS=its KUBECONFIG"
+        pytest.skip(f"needs scheduler-plugins: {how}")
+
+    def slots(number: int | None) -> None:
+        amount = {SLOT: None if number is None else str(number)}
+        change = json.dumps({"status": {"capacity": amount, "allocatable": amount}})
+        own_cluster.kubectl("patch", "node", NODE, "--subresource=status", "--type=merge", "-p", change)
+
+    yield slots
+    slots(None)
+
+
+def test_a_gang_starts_as_a_whole_or_not_at_all(
+    own_cluster: Cluster, client: TrainingClient, namespace: str, image: str, volumes, slots
+) -> None:
+    slots(2)
+    folder = volumes("ReadWriteMany")
+    job = client.create_job(
+        "gang",
+        base_image=image,
+        command=command(WAITS),
+        num_workers=3,
+        storage={"access_modes": ["ReadWriteMany"]},
+        resources_per_worker={**CHEAP, SLOT: 1},
+        scheduling_policy={"scheduleTimeoutSeconds": 30},
+    )
+
+    def nodes() -> list[str]:
+        pods = own_cluster.json("pods", "-n", namespace)["items"]
+        return [pod["spec"].get("nodeName", "") for pod in pods]
+
+    eventually(lambda: "cannot be scheduled" in job.status().detail, True, 60)
+    eventually(nodes, ["", "", ""])
+    group = own_cluster.json("podgroup", "gang", "-n", namespace)["spec"]
+    assert (group["minMember"], group["scheduleTimeoutSeconds"]) == (3, 30)
+    assert group["minResources"][SLOT] == "3"
+    for _ in range(6):  # two of the three would fit
+        assert nodes() == ["", "", ""]
+        time.sleep(2)
+    slots(3)
+    eventually(lambda: job.status().pods, {"train": 3}, 180)
+    (folder / "output" / "go").touch()
+    assert job.wait(timeout=120).state is JobState.SUCCEEDED
+    eventually(lambda: own_cluster.json("podgroups", "-n", namespace)["items"], [], 60)
