@@ -9,7 +9,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from tunewright import RequestError, SecretRef, SecretValue, images
+from tunewright import RequestError, SecretRef, SecretValue, environment, images
 from tunewright.assemble import assemble
 from tunewright.errors import PluginLoadError
 from tunewright.runner.source import runner_source
@@ -201,6 +201,28 @@ def test_inputs_on_a_claim_that_can_only_be_read_are_mounted_so(plan_of) -> None
     assert all(m.read_only for c in plan.init_containers[:-1] for m in c.mounts)
     assert [v.name for v in plan.volumes] == ["inputs", "output"]
     assert by_name(plan)["train"].mounts[-1] == Mount(volume="output", path="/workspace/output", sub_path="output")
+
+
+@pytest.mark.parametrize("key", [None, "team/llama", "auto"])
+def test_a_claim_that_can_only_be_read_is_mounted_whole_and_each_step_told_where_the_slots_are(plan_of, key) -> None:
+    # For a folder that is missing there, a kubelet would wait for ever.
+    plan = plan_of(storage={"claim": "data", "access_modes": "ReadOnlyMany", "key": key})
+    whole = Mount(volume="inputs", path="/workspace/prepared", read_only=True)
+    steps = by_name(plan)
+    names = ("fetch-model", "fetch-dataset", "check", "train")
+    assert {name: [m for m in steps[name].mounts if m.volume == "inputs"] for name in names} == {
+        n: [whole] for n in names
+    }
+    folders = {steps[name].env[environment.slot_variable("model")] for name in names}
+    assert len(folders) == 1
+    folder = folders.pop()
+    assert folder.startswith("/workspace/prepared/")
+    assert folder.endswith("/model")
+    if key != "auto":
+        assert folder == "/workspace/prepared/" + "/".join(filter(None, (key, "model")))
+    paths = {f"TUNEWRIGHT_{name}": "/x" for name in ("WORKSPACE", "CONFIG", "RUN", "PACKAGES", "TERMINATION_LOG")}
+    read = environment.Paths.read({**paths, **plan.main.env})
+    assert (read.slot("model"), read.slot("output")) == (Path(folder), Path("/x/output"))
 
 
 def test_the_trainer_gets_the_resources_and_nobody_else_the_gpu(plan_of) -> None:

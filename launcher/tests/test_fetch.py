@@ -271,6 +271,23 @@ def test_a_read_only_volume_is_checked_and_never_written(small_volume: Path, fet
         assert "read-only" in str(verdict["cause"])
 
 
+def test_what_was_prepared_on_a_read_only_volume_is_looked_for_where_the_plan_says(
+    small_volume: Path, fetch_step: Step
+) -> None:
+    with IndexedServer(SMALL) as server:
+        step = fetch_step(server, volume=small_volume)
+        step.run()
+        (small_volume / "key").mkdir()
+        (small_volume / "model").rename(small_volume / "key" / "model")
+        subprocess.run(["mount", "-o", "remount,ro", small_volume], check=True)
+        for name, code in (("key", None), ("no-such-key", 66)):
+            pod = fetch_step(server, f"pod-{name}", volume=small_volume)
+            pod.run(env={"TUNEWRIGHT_SLOT_MODEL": str(small_volume / name / "model")})
+            verdict = pod.verdict()
+            assert (verdict and verdict["code"]) == code
+        assert "no-such-key/model does not hold what is requested" in str(verdict["cause"])
+
+
 def wait_for(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + 30
     while not condition():

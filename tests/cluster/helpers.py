@@ -40,10 +40,11 @@ SEES = """
 import os, pathlib, signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 workspace = pathlib.Path(os.environ["TUNEWRIGHT_WORKSPACE"])
-for file in sorted(p for slot in ("model", "dataset") for p in (workspace / slot).rglob("*") if p.is_file()):
-    print("sees", file.relative_to(workspace).as_posix(), file.stat().st_size, flush=True)
+slots = {s: pathlib.Path(os.environ.get(f"TUNEWRIGHT_SLOT_{s.upper()}", workspace / s)) for s in ("model", "dataset")}
+for file, slot in sorted((p, slot) for slot in slots.values() for p in slot.rglob("*") if p.is_file()):
+    print("sees", file.relative_to(slot.parent).as_posix(), file.stat().st_size, flush=True)
 try:
-    (workspace / "model" / "mine").touch()
+    (slots["model"] / "mine").touch()
 except OSError as error:
     print("writes refused:", error.strerror, flush=True)
 print("has seen", flush=True)

@@ -19,7 +19,7 @@ from tests.cluster.helpers import (
 from tests.servers.hub import Hub
 from tests.servers.s3 import BUCKET, Gateway, S3Proxy
 
-from tunewright import Job, JobState, TrainingClient
+from tunewright import Job, JobError, JobState, TrainingClient
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -170,7 +170,7 @@ def test_a_volume_that_a_job_has_filled_is_read_by_two_others_at_once_without_a_
         assert job.wait(timeout=60).state is JobState.SUCCEEDED
 
 
-def test_a_prepared_volume_that_lacks_something_is_said_in_the_status(
+def test_a_prepared_volume_that_lacks_something_fails_the_job(
     client: TrainingClient, own_cluster: Cluster, namespace: str, image: str, on_node, volumes
 ) -> None:
     volumes("ReadOnlyMany")
@@ -181,11 +181,12 @@ def test_a_prepared_volume_that_lacks_something_is_said_in_the_status(
         model="hf://acme/one",
         dataset="hf://datasets/acme/rows",
         trainer="hf",
-        storage={"claim": "empty", "access_modes": ["ReadOnlyMany"]},
+        storage={"claim": "empty", "access_modes": ["ReadOnlyMany"], "key": "no/such"},
         image=image,
         resources_per_worker=CHEAP,
         pod_overrides=sees_in_place_of_training(on_node),
     )
-    # A kubelet waits for ever for the folder of a read-only volume.
-    eventually(lambda: "/model does not hold what is requested" in job.status().detail, True, 60)
-    job.delete()
+    with pytest.raises(
+        JobError, match="no/such/model does not hold what is requested, and the volume is mounted read-only"
+    ):
+        job.wait(timeout=180)

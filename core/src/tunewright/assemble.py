@@ -10,7 +10,7 @@ import attrs
 from tunewright import environment, images, wire
 from tunewright.code import RUNNER_FILE
 from tunewright.errors import RequestError
-from tunewright.providers import Provider
+from tunewright.providers import ClaimFolder, Provider
 from tunewright.registry import Plugin
 from tunewright.request import CodeRequest, Request, TrainRequest
 from tunewright.runner.source import runner_source
@@ -21,6 +21,7 @@ from tunewright.specs import (
     KIND_OF_SLOT,
     MAIN_STEP,
     OUTPUT_SLOT,
+    PREPARED,
     RUNS,
     WORKSPACE,
     ContainerSpec,
@@ -182,17 +183,16 @@ def document_of(slot: str, plugin: Plugin, provider: attrs.AttrsInstance) -> wir
 
 def _fetch(request: TrainRequest, slot: str, layout: Layout) -> ContainerSpec:
     selected = request.sources[slot]
-    mount = Mount(
-        volume=layout.inputs.name,
-        path=WORKSPACE,
-        sub_path=layout.folder_of(slot),
-        read_only=layout.read_only_inputs,
+    mount = (
+        _prepared_mount(layout)
+        if layout.read_only_inputs
+        else Mount(volume=layout.inputs.name, path=WORKSPACE, sub_path=layout.folder_of(slot))
     )
     defaults = ContainerSpec(
         name=f"fetch-{slot.replace('_', '-')}",
         image=selected.provider.image or images.storage(),
         command=(*LAUNCHER, "fetch", slot),
-        env={**request.init_env, **secret_env(selected.provider)},
+        env={**_prepared_env(request, layout), **request.init_env, **secret_env(selected.provider)},
         mounts=(mount,),
     )
     return _shaped(selected.plugin, selected.provider.init_container(defaults), "init_container")
@@ -205,7 +205,13 @@ def _trainer(request: TrainRequest, layout: Layout) -> ContainerSpec:
         name=MAIN_STEP,
         image=request.image or trainer.image or images.trainer(gpus=gpus),
         command=(*LAUNCHER, "run", "--", *TORCHRUN, "-m", "tunewright_launcher", "train"),
-        env={**_run_env(request), **_upload_env(request, layout), **request.env, **_main_secrets(request)},
+        env={
+            **_run_env(request),
+            **_prepared_env(request, layout),
+            **_upload_env(request, layout),
+            **request.env,
+            **_main_secrets(request),
+        },
         resources=request.resources_per_worker,
         mounts=(*_input_mounts(request, layout), _output_mount(layout)),
     )
@@ -294,17 +300,31 @@ def _pip(
 
 def _input_mounts(request: TrainRequest, layout: Layout) -> tuple[Mount, ...]:
     """Each slot by itself and read-only: a trainer cannot harm what other jobs share."""
-    return tuple(_slot_mount(request, slot, layout) for slot in INPUT_SLOTS if slot in request.sources)
+    found = {slot: s.provider.existing() for slot, s in request.sources.items()}
+    mounts = [_slot_mount(slot, found[slot], layout) for slot in INPUT_SLOTS if slot in found]
+    return tuple(dict.fromkeys(mounts))
 
 
-def _slot_mount(request: TrainRequest, slot: str, layout: Layout) -> Mount:
+def _slot_mount(slot: str, existing: ClaimFolder | None, layout: Layout) -> Mount:
     path = f"{WORKSPACE}/{slot}"
-    existing = request.sources[slot].provider.existing()
     if existing is not None:
         return Mount(volume=_claim_volume(slot), path=path, sub_path=existing.folder, read_only=True)
-    above = layout.folder_of(slot)
-    folder = f"{above}/{slot}" if above else slot
-    return Mount(volume=layout.inputs.name, path=path, sub_path=folder, read_only=True)
+    if layout.read_only_inputs:
+        return _prepared_mount(layout)
+    return Mount(volume=layout.inputs.name, path=path, sub_path=layout.path_of(slot), read_only=True)
+
+
+def _prepared_mount(layout: Layout) -> Mount:
+    """The volume as a whole: a kubelet waits for ever for a folder that a read-only volume lacks."""
+    return Mount(volume=layout.inputs.name, path=PREPARED, read_only=True)
+
+
+def _prepared_env(request: TrainRequest, layout: Layout) -> dict[str, str]:
+    """Where on it the slots are."""
+    if not layout.read_only_inputs:
+        return {}
+    fetched = [slot for slot, s in request.sources.items() if s.provider.existing() is None]
+    return {environment.slot_variable(slot): f"{PREPARED}/{layout.path_of(slot)}" for slot in fetched}
 
 
 def _output_mount(layout: Layout) -> Mount:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import attrs
 
+from tunewright._convert import to_dict
+
 # On the client.
 STATE_HOME = "TUNEWRIGHT_HOME"
 IMAGES = "TUNEWRIGHT_IMAGES"
@@ -22,6 +24,7 @@ OUTPUT = "TUNEWRIGHT_OUTPUT"
 UPLOAD_CHECKPOINTS = "TUNEWRIGHT_UPLOAD_CHECKPOINTS"
 WORLD_SIZE = "TUNEWRIGHT_WORLD_SIZE"
 SECRETS = "TUNEWRIGHT_SECRETS"
+_SLOT = "TUNEWRIGHT_SLOT_"
 
 # In the init containers, set by the user with init_env=.
 RETRY_FOR = "TUNEWRIGHT_RETRY_FOR"
@@ -39,12 +42,18 @@ WORKER = "TUNEWRIGHT_WORKER"
 GRACE = "TUNEWRIGHT_GRACE"
 
 
+def slot_variable(slot: str) -> str:
+    """The variable with which a plan says that a slot is not in the workspace."""
+    return f"{_SLOT}{slot.upper()}"
+
+
 @attrs.frozen(kw_only=True)
 class Paths:
     """Where a container finds things.
 
     Attributes:
         workspace: holds the slots: model/, dataset/, eval_dataset/, output/.
+        elsewhere: slot → its folder, of those that the plan says are not in the workspace.
         config: the job's configuration files, read-only.
         run: the pod's own scratch folder, in which a verdict is left.
         packages: what is pip-installed when the pod starts; on PYTHONPATH.
@@ -56,13 +65,14 @@ class Paths:
     run: Path = attrs.field(converter=Path)
     packages: Path = attrs.field(converter=Path)
     termination_log: Path = attrs.field(converter=Path)
+    elsewhere: Mapping[str, Path] = attrs.field(factory=dict, converter=to_dict)
 
     def slot(self, name: str) -> Path:
         """The folder of a slot: "model", "dataset", "eval_dataset" or "output"."""
-        return self.workspace / name
+        return self.elsewhere.get(name, self.workspace / name)
 
     def to_env(self) -> dict[str, str]:
-        """The variables that `read` reads; PYTHONPATH, which Python itself reads, is the backend's to set."""
+        """The variables that `read` reads, but those of the plan; PYTHONPATH, which Python itself reads, is the backend's to set."""
         return {variable: str(getattr(self, field)) for field, variable in _PATHS.items()}
 
     @classmethod
@@ -72,7 +82,8 @@ class Paths:
         Raises:
             KeyError: the backend did not set one of them.
         """
-        return cls(**{field: env[variable] for field, variable in _PATHS.items()})
+        elsewhere = {k.removeprefix(_SLOT).lower(): Path(v) for k, v in env.items() if k.startswith(_SLOT)}
+        return cls(**{field: env[variable] for field, variable in _PATHS.items()}, elsewhere=elsewhere)
 
 
 _PATHS = {

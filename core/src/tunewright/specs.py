@@ -15,6 +15,8 @@ from tunewright.secret import EnvValue, SecretRef, SecretValue
 
 # Where a container finds things. A backend puts them there, and says so in the environment (see `environment`).
 WORKSPACE = "/workspace"
+PREPARED = f"{WORKSPACE}/prepared"
+"""Where a volume that was filled before is mounted as a whole."""
 CONFIG = "/etc/tunewright"
 RUN = "/run/tunewright"
 PACKAGES = "/opt/tunewright/packages"

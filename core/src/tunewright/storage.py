@@ -153,6 +153,10 @@ class Layout:
         """The folder within `inputs` that an input slot lies in."""
         return self.own_folders.get(slot, self.inputs_folder)
 
+    def path_of(self, slot: str) -> str:
+        """The folder within `inputs` that is an input slot."""
+        return f"{self.folder_of(slot)}/{slot}".removeprefix("/")
+
     @property
     def volumes(self) -> tuple[Volume, ...]:
         """Each volume once."""

@@ -43,7 +43,8 @@ def fetch(step: Step, slot: str) -> None:
         FetchError, PluginError, RequestError, OSError: it cannot be fetched.
     """
     document = read_document(step, slot)
-    place, request = Slot(step.paths.workspace, slot), document.request_digest()
+    folder = step.paths.slot(slot).parent
+    place, request = Slot(folder, slot), document.request_digest()
     full = document.params.get("verify") == "full"
     if document.params.get("policy") != "Always" and (marker := place.find(request, digests=full)):
         emit(_fetched(slot, marker))
@@ -53,7 +54,7 @@ def fetch(step: Step, slot: str) -> None:
     limits = attrs.evolve(limits_of(step), processes=2 if _has_two_processors() else 1)
 
     def work() -> None:
-        fetch_into(provider, document, step.paths.workspace, slot, emit, limits=limits)
+        fetch_into(provider, document, folder, slot, emit, limits=limits)
 
     def say(error: FetchError, pause: float) -> None:
         log(f"fetch {slot}", step.secrets.redact(f"{error.cause} Trying again in {pause:.0f} s."))
