@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 from tests.servers.faulty import Fault
 from tests.servers.hub import Hub
+from tests.servers.s3 import ACCESS_KEY, BUCKET, REGION, SECRET_KEY, Gateway, S3Proxy
 
 from tunewright import TrainingClient
 from tunewright.doctor import Finding, diagnose
@@ -21,11 +22,11 @@ def hub() -> Iterator[Hub]:
         yield hub
 
 
-def findings(hub: Hub, token: str | None) -> dict[str, Finding]:
+def findings(hub: Hub, token: str | None, **more: object) -> dict[str, Finding]:
     client = TrainingClient("local")
     model = {"provider": "hf", "uri": "hf://acme/tiny", "endpoint": hub.url, "access_token": token}
     dataset = {"provider": "hf", "uri": "hf://datasets/acme/rows", "endpoint": hub.url}
-    found = diagnose(client, lambda: client.train_request(model=model, dataset=dataset, trainer="hf"))
+    found = diagnose(client, lambda: client.train_request(model=model, dataset=dataset, trainer="hf", **more))
     return {finding.about: finding for finding in found}
 
 
@@ -53,3 +54,39 @@ def test_a_model_that_everybody_sees_and_few_may_have_is_a_problem(hub: Hub) -> 
 def test_a_service_that_does_not_answer_here_may_answer_the_pods(hub: Hub) -> None:
     hub.faults.append(Fault(status=503, times=-1))
     assert findings(hub, TOKEN)["model"].level == "note"
+
+
+@pytest.fixture
+def proxy(gateway: Gateway) -> Iterator[S3Proxy]:
+    with S3Proxy(gateway) as proxy:
+        yield proxy
+
+
+def output(proxy: S3Proxy) -> dict[str, str]:
+    keys = {"access_key_id": ACCESS_KEY, "secret_access_key": SECRET_KEY, "region": REGION}
+    return {
+        "provider": "s3",
+        "uri": f"s3://{BUCKET}/out",
+        "endpoint_url": proxy.url,
+        "addressing_style": "path",
+        **keys,
+    }
+
+
+def test_an_output_that_may_be_written_to_is_ok_and_stays_empty(hub: Hub, gateway: Gateway, proxy: S3Proxy) -> None:
+    found = findings(hub, TOKEN, output=output(proxy))["output"]
+    assert (found.level, found.text) == ("ok", "s3://bucket/out lets itself be written to.")
+    assert gateway.keys("out/") == []
+
+
+def test_an_output_that_may_not_be_written_to_is_a_problem(hub: Hub, proxy: S3Proxy) -> None:
+    proxy.refusals = [("/out/", 403, "AccessDenied")]
+    found = findings(hub, TOKEN, output=output(proxy))["output"]
+    assert (found.level, "s3:PutObject" in found.text + found.remedy) == ("problem", True)
+
+
+def test_an_output_on_the_hub_is_not_asked_because_that_would_create_it(hub: Hub) -> None:
+    target = {"provider": "hf", "uri": "hf://acme/new", "endpoint": hub.url, "access_token": TOKEN}
+    found = findings(hub, TOKEN, output=target)["output"]
+    assert (found.level, "was not asked" in found.text) == ("note", True)
+    assert not [request for request in hub.log if "new" in request.path]

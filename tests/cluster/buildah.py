@@ -38,7 +38,7 @@ def build(
     after = image_id(tag)
     assert after is not None
     if before not in (None, after):
-        _buildah("rmi", before)
+        _buildah("rmi", "--force", before)  # also if a run that was broken off has left a container of it
     return after
 
 

@@ -14,7 +14,6 @@ from tests.cluster.helpers import ReachableS3, client_in, fresh_namespace, volum
 from tests.cluster.settings import HOST_IP
 from tests.servers.faulty import FaultyServer
 from tests.servers.s3 import Gateway, S3Proxy
-from tests.servers.tools import Missing
 
 from tunewright import TrainingClient
 
@@ -126,20 +125,8 @@ def _reachable(own_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FaultyServer, "address", HOST_IP)
 
 
-@pytest.fixture(scope="session")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """A real S3 server; pods reach it through `s3`."""
-    try:
-        server = Gateway(tmp_path_factory.mktemp("gateway"))
-    except Missing as missing:
-        pytest.skip(str(missing))
-    with server:
-        assert server.keys() == []  # makes the bucket
-        yield server
-
-
 @pytest.fixture
 def s3(own_cluster: Cluster, gateway: Gateway) -> Iterator[S3Proxy]:
-    """The way to it from pods; it keeps a log."""
+    """The way to the S3 server from pods; it keeps a log."""
     with ReachableS3(gateway) as proxy:
         yield proxy

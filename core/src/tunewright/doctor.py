@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import attrs
 
 from tunewright.assemble import assemble
 from tunewright.errors import FetchError, PluginError, TunewrightError
+from tunewright.outputs import OutputTarget
+from tunewright.providers import SourceProvider
 from tunewright.request import Request, Selected, TrainRequest
 from tunewright.secret import SecretRef, secret_env
 from tunewright.snapshots import Snapshot, SnapshotSource
+from tunewright.specs import OUTPUT_SLOT
 
 if TYPE_CHECKING:
     from tunewright.client import TrainingClient
-    from tunewright.providers import SourceProvider
     from tunewright.registry import Registry
     from tunewright.specs import JobPlan
 
 Level = Literal["ok", "note", "problem"]
+_Source = TypeVar("_Source", bound=SourceProvider)
 
 
 @attrs.frozen(kw_only=True)
@@ -40,7 +43,9 @@ class Finding:
 
 
 def diagnose(client: TrainingClient, make_request: Callable[[], Request] | None = None) -> Iterator[Finding]:
-    """Look at the plugins, at the client's backend, and at the sources of a job if there is one. Creates nothing.
+    """Look at the plugins, at the client's backend, and at the sources and the output of a job if there is one.
+
+    Nothing is created; an output gets an empty file, which is removed.
 
     Args:
         client: whose plugins and backend are looked at.
@@ -64,7 +69,9 @@ def diagnose(client: TrainingClient, make_request: Callable[[], Request] | None 
     yield from client.backend.diagnose(plan)
     if isinstance(request, TrainRequest):
         for slot, selected in request.sources.items():
-            yield from _source(slot, selected)
+            yield from _asked(slot, selected, _reads)
+        if request.output_target:
+            yield from _asked(OUTPUT_SLOT, request.output_target, _writes)
 
 
 def problem(about: str, error: TunewrightError) -> Finding:
@@ -84,8 +91,8 @@ def _plugins(registry: Registry) -> Iterator[Finding]:
     yield Finding(about="plugins", level="ok", text=f"These load: {', '.join(whole)}.")
 
 
-def _source(slot: str, selected: Selected[SourceProvider]) -> Iterator[Finding]:
-    """Whether a source lets itself be read, with the credentials that the job would use."""
+def _asked(about: str, selected: Selected[_Source], look: Callable[[_Source], tuple[Level, str]]) -> Iterator[Finding]:
+    """What a service answers to the credentials that the job would use."""
     provider = selected.provider
     if provider.existing() is not None or provider.local_path() is not None:
         return
@@ -94,26 +101,38 @@ def _source(slot: str, selected: Selected[SourceProvider]) -> Iterator[Finding]:
         text = (
             f"{provider.uri} was not asked: {', '.join(references)} lies in a Secret, which only the job's pods read."
         )
-        yield Finding(about=slot, level="note", text=text)
-    elif not isinstance(provider, SnapshotSource):
-        text = f"{provider.uri} was not asked: plugin {selected.plugin.name!r} can only fetch it as a whole."
-        yield Finding(about=slot, level="note", text=text)
+        yield Finding(about=about, level="note", text=text)
     else:
-        yield _read(slot, selected.plugin.dist, provider)
+        yield _answer(about, selected.plugin.dist, provider, look)
 
 
-def _read(slot: str, dist: str, provider: SnapshotSource) -> Finding:
+def _answer(about: str, dist: str, provider: _Source, look: Callable[[_Source], tuple[Level, str]]) -> Finding:
     try:
-        text = _first_file(provider.snapshot())
+        level, text = look(provider)
     except ImportError as error:
         extra = f"[{provider.extra}]" if provider.extra else ""
         text = f"{provider.uri} was not asked: this Python environment lacks the module {error.name}."
-        return Finding(about=slot, level="note", text=text, remedy=f"Install it: pip install '{dist}{extra}'")
+        return Finding(about=about, level="note", text=text, remedy=f"Install it: pip install '{dist}{extra}'")
     except FetchError as error:
         # The pods may reach what this machine does not.
-        level: Level = "note" if error.code.may_pass else "problem"
-        return Finding(about=slot, level=level, text=error.cause, remedy=error.remedy)
-    return Finding(about=slot, level="ok", text=f"{provider.uri} lets itself be read: {text}.")
+        level = "note" if error.code.may_pass else "problem"
+        return Finding(about=about, level=level, text=error.cause, remedy=error.remedy)
+    return Finding(about=about, level=level, text=f"{provider.uri} {text}.")
+
+
+def _reads(provider: SourceProvider) -> tuple[Level, str]:
+    if not isinstance(provider, SnapshotSource):
+        return "note", "was not asked: its plugin can only fetch it as a whole"
+    return "ok", f"lets itself be read: {_first_file(provider.snapshot())}"
+
+
+def _writes(provider: SourceProvider) -> tuple[Level, str]:
+    assert isinstance(provider, OutputTarget)  # noqa: S101 - for the type checker: nothing else is taken as output=
+    store = provider.store()
+    if store.check_leaves_traces:
+        return "note", "was not asked: to find out whether it may be written to would create it"
+    store.check_writable()
+    return "ok", "lets itself be written to"
 
 
 def _first_file(snapshot: Snapshot) -> str:

@@ -27,9 +27,12 @@ class Store(ABC):
 
     Class attributes:
         atomic: whether all files of one `upload` appear together, so that no marker is needed.
+        check_leaves_traces: whether something is there after `check_writable` that was not before, so that
+            `tunewright doctor`, which creates nothing, does not call it.
     """
 
     atomic: ClassVar[bool] = False
+    check_leaves_traces: ClassVar[bool] = False
 
     def check_writable(self) -> None:
         """Raise unless it may be written to. By default a small file is written and removed."""

@@ -11,21 +11,9 @@ import attrs
 import pytest
 from tests.servers.s3 import ACCESS_KEY, BUCKET, REGION, SECRET_KEY, Gateway, S3Proxy
 from tests.servers.step import step_environment
-from tests.servers.tools import Missing
 
 from tunewright import wire
 from tunewright_s3 import S3ModelParams
-
-
-@pytest.fixture(scope="session")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    try:
-        server = Gateway(tmp_path_factory.mktemp("gateway"))
-    except Missing as missing:
-        pytest.skip(str(missing))
-    with server:
-        assert server.keys() == []  # makes the bucket
-        yield server
 
 
 @pytest.fixture

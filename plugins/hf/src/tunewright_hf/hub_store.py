@@ -40,6 +40,7 @@ class HubStore(Store):
     """
 
     atomic: ClassVar[bool] = True
+    check_leaves_traces: ClassVar[bool] = True
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
