@@ -157,3 +157,60 @@ def qa(tmp_path_factory: pytest.TempPathFactory, sums: Callable[[int], list[dict
     for name, part in (("train", rows[:41]), ("validation", rows[41:])):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part), encoding="utf-8")
     return folder
+
+
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "dropout": 0.0, "attention_dropout": 0.0}
+SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+FAMILIES = {
+    "bert": {**SIZES, "max_position_embeddings": 48, "initializer_range": 0.2},
+    "distilbert": {"dim": 32, "hidden_dim": 64, "n_layers": 2, "n_heads": 4, "seq_classif_dropout": 0.0}
+    | {"initializer_range": 0.2},
+    "t5": {"d_model": 32, "d_ff": 64, "d_kv": 8, "num_layers": 2, "num_heads": 4, "dropout_rate": 0.0},
+    "bart": {"d_model": 32, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "encoder_layers": 1, "decoder_layers": 1}
+    | {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "max_position_embeddings": 64}
+    | {"init_std": 0.2},
+}
+
+
+@pytest.fixture(scope="session")
+def base_of(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A model of a family as people find it: the bare model, or with the head of language models; "llama" is `model_folder`.
+
+    Its tokenizer puts <s> before and </s> behind a text, and pads with a token of its own.
+    """
+    import torch
+    import transformers
+
+    made = {"llama": model_folder}
+
+    def make(name: str) -> Path:
+        if name not in made:
+            from tokenizers.processors import TemplateProcessing
+
+            made[name] = tmp_path_factory.mktemp(name) / "model"
+            tokenizer = transformers.AutoTokenizer.from_pretrained(model_folder)
+            tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+                single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+            )
+            tokenizer.pad_token = "<|system|>"
+            tokenizer.save_pretrained(made[name])
+            ids = {"pad_token_id": 4, "bos_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 4}
+            config = transformers.AutoConfig.for_model(
+                name, vocab_size=len(tokenizer), **{**NO_DROPOUT, **FAMILIES[name], **ids}
+            )
+            writes = name in ("t5", "bart")
+            torch.manual_seed(0)
+            auto = transformers.AutoModelForSeq2SeqLM if writes else transformers.AutoModel
+            auto.from_config(config).save_pretrained(made[name])
+        return made[name]
+
+    return make
+
+
+@pytest.fixture
+def classified(dataset_of: Callable[..., Path]) -> Path:
+    """21 rows to classify, a number that no batch divides, and 5 to evaluate on."""
+    words, labels = ("sum", "odd"), ("even", "odd")
+    rows = [{"text": f"{words[n % 2]} {n}" + " What" * (n % 3), "label": labels[n % 2]} for n in range(21)]
+    dataset_of(rows[:5], name="classified", file="validation.jsonl")
+    return dataset_of(rows, name="classified", file="train.jsonl")

@@ -85,12 +85,12 @@ class Job:
 
 @pytest.fixture
 def job(tmp_path: Path, model_folder: Path, qa: Path) -> Iterator[Callable[..., Job]]:
-    def make(name: str, processes: int, **given: object) -> Job:
+    def make(name: str, processes: int, *, model: Path = model_folder, dataset: Path = qa, **given: object) -> Job:
         folder = tmp_path / name
         for part in ("config", "output"):
             (folder / part).mkdir(parents=True)
-        (folder / "model").symlink_to(model_folder)
-        (folder / "dataset").symlink_to(qa)
+        (folder / "model").symlink_to(model)
+        (folder / "dataset").symlink_to(dataset)
         (folder / "rank.py").write_text(RANK)
         params = wire.unstructure(HuggingFaceTrainParams(**given), "trainer")
         document = wire.WireDocument(
@@ -129,6 +129,27 @@ def test_any_number_of_ranks_makes_the_same_training(
     assert list(losses(events).values()) == pytest.approx(list(alone.losses.values()), abs=1e-5)
     assert evaluations(events) == pytest.approx([e["eval_loss"] for e in alone.of("eval")], abs=1e-5)
     assert_every_sample_was_seen_once(several, qa)
+
+
+@pytest.mark.parametrize("name", ["bert", "t5"])
+def test_any_number_of_ranks_makes_the_same_training_of_other_tasks(
+    name: str,
+    job: Callable[..., Job],
+    base_of: Callable[[str], Path],
+    classified: Path,
+    train,
+    qa: Path,
+    tmp_path: Path,
+) -> None:
+    tasks = {"bert": ("AutoModelForSequenceClassification", classified), "t5": ("AutoModelForSeq2SeqLM", qa)}
+    task, dataset = tasks[name]
+    given = {**GIVEN, "transformer_type": task, "learning_rate": 1e-3, "model": base_of(name)}
+    alone = train(tmp_path / "alone", dataset, **given, per_device_train_batch_size=GLOBAL_BATCH)
+    several = job("several", 2, dataset=dataset, **given, per_device_train_batch_size=GLOBAL_BATCH // 2)
+    events = several.finish()
+    assert losses(events).keys() == alone.losses.keys()
+    assert list(losses(events).values()) == pytest.approx(list(alone.losses.values()), abs=1e-5)
+    assert evaluations(events) == pytest.approx([e["eval_loss"] for e in alone.of("eval")], abs=1e-5)
 
 
 def assert_every_sample_was_seen_once(done: Job, dataset: Path) -> None:

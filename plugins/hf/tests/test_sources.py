@@ -142,8 +142,8 @@ def test_the_1_9_sdks_spellings() -> None:
 @pytest.mark.parametrize(
     ("fields", "remedy"),
     [
-        ({"transformer_type": "AutoModelForSequenceClassification"}, "causal language models"),
-        ({"num_labels": 5}, "causal language models"),
+        ({"transformer_type": "AutoModelForMaskedLM"}, "Did you mean 'AutoModelFor"),
+        ({"num_labels": 0}, "1 for regression"),
         ({"trust_remote_code": True}, r"HuggingFaceTrainParams\(trust_remote_code=True\)"),
     ],
 )

@@ -206,39 +206,46 @@ class Events(transformers.TrainerCallback):  # type: ignore[misc]
         self._emit("checkpoint", step=state.global_step, path=str(folder))
 
 
-class TokenLoss:
-    """`eval_loss` as the mean over all learnt tokens, in nats; transformers' own is a mean of batches' means.
+class Means:
+    """An evaluation's means over all samples or tokens; transformers' own are means of batches' means.
 
-    For `compute_metrics` with `batch_eval_metrics`, after `token_losses` as `preprocess_logits_for_metrics`.
+    For `compute_metrics` with `batch_eval_metrics`, after a `preprocess_logits_for_metrics` that returns for each sample the
+    sums that the means are of, and last what they are divided by.
+
+    Args:
+        names: of the means.
     """
 
-    def __init__(self) -> None:
-        self._loss = self._tokens = 0.0
+    def __init__(self, *names: str) -> None:
+        self._names = names
+        self._sums = [0.0] * (len(names) + 1)
 
     def __call__(self, predictions: transformers.EvalPrediction, compute_result: bool) -> dict[str, float]:
-        """Add a batch; at the last, return the loss of all and start again."""
-        loss, tokens = predictions.predictions.double().sum(0).tolist()
-        self._loss += loss
-        self._tokens += tokens
+        """Add a batch; at the last, return the means of all and start again."""
+        batch = predictions.predictions.double().sum(0).tolist()
+        self._sums = [a + b for a, b in zip(self._sums, batch, strict=True)]
         if not compute_result:
             return {}
-        result = {"loss": self._loss / self._tokens if self._tokens else math.nan}
-        self._loss = self._tokens = 0.0
-        return result
+        *sums, count = self._sums
+        self._sums = [0.0] * len(self._sums)
+        return {name: total / count if count else math.nan for name, total in zip(self._names, sums, strict=True)}
 
 
 def token_losses(logits: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor) -> torch.Tensor:
-    """Summed loss and number of learnt tokens of each sample.
+    """Summed loss and number of learnt tokens of each sample, in nats.
 
     Args:
         logits: (samples, length, vocabulary), or a tuple that begins with them.
-        labels: (samples, length).
+        labels: (samples, length), each predicted by the position before it.
 
     Returns:
         float32 of shape (samples, 2).
     """
-    scores = (logits[0] if isinstance(logits, tuple) else logits)[:, :-1]
-    targets = labels[:, 1:]
+    return summed_losses((logits[0] if isinstance(logits, tuple) else logits)[:, :-1], labels[:, 1:])
+
+
+def summed_losses(scores: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """As `token_losses`, of scores of the very positions that have the labels."""
     losses = torch.nn.functional.cross_entropy(
         scores.float().transpose(1, 2), targets, ignore_index=IGNORED, reduction="none"
     )

@@ -36,16 +36,11 @@ class Collator:
 
         Pads are on the right, not attended to, and not learnt.
         """
-        longest = max(len(s["input_ids"]) for s in samples)
-        shape = (len(samples), longest)
-        ids, labels = torch.full(shape, self.pad_id), torch.full(shape, IGNORED)
-        attended = torch.zeros(shape, dtype=torch.int64)
+        batch = padded(samples, self.pad_id)
+        labels = torch.full(batch["input_ids"].shape, IGNORED)
         for i, sample in enumerate(samples):
-            length = len(sample["input_ids"])
-            ids[i, :length] = torch.tensor(sample["input_ids"])
-            attended[i, :length] = 1
-            labels[i, :length] = torch.tensor(sample["labels"])
-        return {"input_ids": ids, "attention_mask": attended, "labels": labels}
+            labels[i, : len(sample["labels"])] = torch.tensor(sample["labels"])
+        return {**batch, "labels": labels}
 
     def _join(self, samples: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, torch.Tensor | int]:
         """`input_ids`, `position_ids` and `labels` of shape (1, tokens), and transformers' FlashAttentionKwargs.
@@ -71,7 +66,20 @@ class Collator:
         }
 
 
-def level(samples: datasets.Dataset, multiple: int, pad_id: int) -> datasets.Dataset:
+def padded(samples: Sequence[Mapping[str, Sequence[int]]], pad_id: int) -> dict[str, torch.Tensor]:
+    """`input_ids` and `attention_mask` of shape (samples, longest sample); pads are on the right, and not attended to."""
+    shape = (len(samples), max(len(s["input_ids"]) for s in samples))
+    ids, attended = torch.full(shape, pad_id), torch.zeros(shape, dtype=torch.int64)
+    for i, sample in enumerate(samples):
+        length = len(sample["input_ids"])
+        ids[i, :length] = torch.tensor(sample["input_ids"])
+        attended[i, :length] = 1
+    return {"input_ids": ids, "attention_mask": attended}
+
+
+def level(
+    samples: datasets.Dataset, multiple: int, pad_id: int, blank: object = (IGNORED, IGNORED)
+) -> datasets.Dataset:
     """Add samples without labels until their number is a multiple of the samples in one step.
 
     Ranks must run the same number of batches. Left to itself, accelerate lets the ranks that fall short see samples of
@@ -82,11 +90,12 @@ def level(samples: datasets.Dataset, multiple: int, pad_id: int) -> datasets.Dat
         samples: with the columns `input_ids`, `labels` and `length`, and `segments` if they are packed rows.
         multiple: samples in one step: of the batches of all ranks, accumulated ones included.
         pad_id: what the added samples consist of.
+        blank: the labels of a sample without any.
     """
     missing = -len(samples) % multiple
     if not missing:
         return samples
-    row = {"input_ids": [pad_id, pad_id], "labels": [IGNORED, IGNORED], "length": 2, SEGMENTS: [2]}
+    row = {"input_ids": [pad_id, pad_id], "labels": blank, "length": 2, SEGMENTS: [2]}
     row = {name: row[name] for name in samples.column_names}
     filling = datasets.Dataset.from_list([row] * missing, features=samples.features)
     return datasets.concatenate_datasets([samples, filling])

@@ -23,6 +23,8 @@ import pyarrow.compute
 
 from tunewright.errors import RequestError
 from tunewright.providers import TrainRun
+from tunewright_hf.classification import Classes, Classifier, find_classes
+from tunewright_hf.data_params import DataParams
 from tunewright_hf.inputs import (
     Split,
     csv_columns,
@@ -34,7 +36,8 @@ from tunewright_hf.inputs import (
 )
 from tunewright_hf.labels import Encoder, check_tokenizer
 from tunewright_hf.packing import pack
-from tunewright_hf.params import DataParams
+from tunewright_hf.seq2seq import PairEncoder
+from tunewright_hf.tasks import CAUSAL, CLASSIFICATION, SEQ2SEQ, Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -57,7 +60,7 @@ class Counts:
         dropped: rows with nothing to learn: empty, or cut off before anything that is learnt.
         truncated: samples that were cut at `max_length`.
         tokens: tokens in all samples.
-        learnt_tokens: those of them that are learnt.
+        learnt_tokens: those of them that are learnt; of a classifier, the labels.
         packed_rows: rows that the samples are packed into; None where they are not.
     """
 
@@ -80,6 +83,7 @@ class Prepared:
         format: the format, resolved.
         max_length: the longest sample, resolved, in tokens.
         counts: by "train" and "evaluation".
+        classes: what a classifier tells apart; None for other models.
     """
 
     train: datasets.Dataset
@@ -87,6 +91,22 @@ class Prepared:
     format: str
     max_length: int
     counts: Mapping[str, Counts]
+    classes: Classes | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Goal:
+    """What the samples are for.
+
+    Attributes:
+        task: what the model is trained to do.
+        num_labels: of a classifier, as the user says.
+        known: names of the labels that a classifier has already.
+    """
+
+    task: Task = CAUSAL
+    num_labels: int | None = None
+    known: tuple[str, ...] = ()
 
 
 def resolve_max_length(data: DataParams, context: int | None) -> int:
@@ -108,16 +128,22 @@ def resolve_max_length(data: DataParams, context: int | None) -> int:
     return data.max_length
 
 
-def prepare(run: TrainRun, data: DataParams, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Prepared:
+def prepare(
+    run: TrainRun,
+    data: DataParams,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    goal: Goal = Goal(),
+) -> Prepared:
     """The tokenised data of a run: the same on all ranks.
 
     Raises:
         RequestError: the dataset is empty, cannot be read, lacks a column, or leaves nothing to learn.
     """
-    folder = run.output / _FOLDER / _key(run, data, tokenizer, max_length)
+    folder = run.output / _FOLDER / _key(run, data, tokenizer, max_length, goal)
     if run.local_rank == 0:
         if not folder.is_dir():
-            _build(run, data, tokenizer, max_length, folder)
+            _build(run, data, tokenizer, max_length, goal=goal, target=folder)
     else:
         while not folder.is_dir():  # if the process that tokenises fails, torchrun ends this one
             time.sleep(0.1)
@@ -139,21 +165,38 @@ def _read(folder: Path, max_length: int) -> Prepared:
         format=stats["format"],
         max_length=max_length,
         counts=counts,
+        classes=Classes(**stats["classes"]) if stats["classes"] else None,
     )
 
 
-def _key(run: TrainRun, data: DataParams, tokenizer: PreTrainedTokenizerBase, max_length: int) -> str:
+def _key(run: TrainRun, data: DataParams, tokenizer: PreTrainedTokenizerBase, max_length: int, goal: Goal) -> str:
     """A name for all that the token ids depend on."""
     paths = [
         f for folder in (run.dataset, run.eval_dataset) if folder for f in sorted(folder.rglob("*")) if f.is_file()
     ]
     files = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in paths]
     vocabulary = hashlib.sha256(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode()).hexdigest()
-    about = [files, attrs.asdict(data), max_length, vocabulary, str(tokenizer.chat_template), tokenizer.eos_token_id]
+    about = [
+        files,
+        attrs.asdict(data),
+        attrs.asdict(goal),
+        max_length,
+        vocabulary,
+        str(tokenizer.chat_template),
+        tokenizer.eos_token_id,
+    ]
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
 
 
-def _build(run: TrainRun, data: DataParams, tokenizer: PreTrainedTokenizerBase, max_length: int, target: Path) -> None:
+def _build(
+    run: TrainRun,
+    data: DataParams,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    *,
+    goal: Goal,
+    target: Path,
+) -> None:
     datasets.disable_progress_bars()
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="building-", ignore_cleanup_errors=True) as scratch:
@@ -161,7 +204,7 @@ def _build(run: TrainRun, data: DataParams, tokenizer: PreTrainedTokenizerBase, 
         loaded = {name: load_rows(split, field, cache) for name, (field, split) in _splits(run, data).items()}
         form = resolve_format(loaded["train"].column_names, data)
         check_tokenizer(tokenizer, form)
-        encoder = Encoder(tokenizer, form, data)
+        encoder = encoder_of(tokenizer, form, data, goal, loaded["train"])
         counts = {}
         for name, rows in loaded.items():
             resolve_format(rows.column_names, attrs.evolve(data, format=form), f"the {name} split")
@@ -172,13 +215,32 @@ def _build(run: TrainRun, data: DataParams, tokenizer: PreTrainedTokenizerBase, 
                 samples = pack(samples, max_length, cache / "packed.arrow")
                 counts[name] = attrs.evolve(counts[name], packed_rows=len(samples))
             samples.save_to_disk(str(stage / name))
-        stats = {"format": form, "counts": {name: attrs.asdict(c) for name, c in counts.items()}}
+        classes = attrs.asdict(encoder.classes) if isinstance(encoder, Classifier) else None
+        stats = {"format": form, "counts": {name: attrs.asdict(c) for name, c in counts.items()}, "classes": classes}
         (stage / _STATS).write_text(json.dumps(stats), encoding="utf-8")
         try:
             stage.rename(target)
         except OSError:
             if not target.is_dir():  # else another pod on the same volume was faster
                 raise
+
+
+AnyEncoder = Encoder | PairEncoder | Classifier
+
+
+def encoder_of(
+    tokenizer: PreTrainedTokenizerBase, form: str, data: DataParams, goal: Goal, train: datasets.Dataset
+) -> AnyEncoder:
+    """What makes samples for a goal.
+
+    Raises:
+        RequestError: the training split has no labels to classify by.
+    """
+    if goal.task is CLASSIFICATION:
+        classes = find_classes(train, data.label_column, goal.num_labels, goal.known)
+        logger.info("labels: %s, %s", classes.problem, ", ".join(classes.names))
+        return Classifier(tokenizer, data, classes)
+    return PairEncoder(tokenizer, data) if goal.task is SEQ2SEQ else Encoder(tokenizer, form, data)
 
 
 def _splits(run: TrainRun, data: DataParams) -> dict[str, tuple[str, Split]]:
@@ -237,11 +299,12 @@ def load_rows(
         raise RequestError(problem, field=field, remedy=remedy) from error
 
 
-def _tokenise(rows: datasets.Dataset, encoder: Encoder, max_length: int, cache_file: Path) -> datasets.Dataset:
+def _tokenise(rows: datasets.Dataset, encoder: AnyEncoder, max_length: int, cache_file: Path) -> datasets.Dataset:
     """One sample for each row that leaves something to learn."""
     ids = datasets.List(datasets.Value("int32"))
     numbers = dict.fromkeys(("length", "learnt"), datasets.Value("int64"))
-    features = datasets.Features({"input_ids": ids, "labels": ids, **numbers, "cut": datasets.Value("bool")})
+    labels = encoder.classes.feature if isinstance(encoder, Classifier) else ids
+    features = datasets.Features({"input_ids": ids, "labels": labels, **numbers, "cut": datasets.Value("bool")})
     processes = min(len(os.sched_getaffinity(0)), len(rows) // _ROWS_PER_PROCESS)
     return rows.map(
         _tokenise_batch,
@@ -257,7 +320,7 @@ def _tokenise(rows: datasets.Dataset, encoder: Encoder, max_length: int, cache_f
     )
 
 
-def _tokenise_batch(batch: Mapping[str, list[object]], encoder: Encoder, max_length: int) -> dict[str, list[object]]:
+def _tokenise_batch(batch: Mapping[str, list[object]], encoder: AnyEncoder, max_length: int) -> dict[str, list[object]]:
     columns: dict[str, list[object]] = {name: [] for name in ("input_ids", "labels", "length", "learnt", "cut")}
     for row in _rows(batch):
         whole = encoder(row)
@@ -265,9 +328,9 @@ def _tokenise_batch(batch: Mapping[str, list[object]], encoder: Encoder, max_len
         if whole and sample and sample.learnt:
             columns["input_ids"].append(sample.ids)
             columns["labels"].append(sample.labels)
-            columns["length"].append(len(sample.ids))
+            columns["length"].append(sample.tokens)
             columns["learnt"].append(sample.learnt)
-            columns["cut"].append(len(sample.ids) < len(whole.ids))
+            columns["cut"].append(sample.tokens < whole.tokens)
     return columns
 
 

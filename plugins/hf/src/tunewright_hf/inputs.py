@@ -13,12 +13,13 @@ import json
 import logging
 import re
 from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from pathlib import Path
 
 import attrs
 
 from tunewright.errors import RequestError
-from tunewright_hf.params import DataParams
+from tunewright_hf.data_params import DataParams
 
 logger = logging.getLogger(__name__)
 
@@ -185,18 +186,37 @@ def resolve_format(columns: Iterable[str], data: DataParams, field: str = "datas
     """
     have = list(columns)
     needs = {
-        "chat": [data.messages_column],
-        "prompt_completion": [data.prompt_column, data.completion_column],
-        "text": [data.text_column],
+        "chat": _parts(data) or (data.messages_column,),
+        "prompt_completion": (*data.columns("prompt"), *data.columns("completion")),
+        "text": data.columns("text"),
+        "classification": (*data.columns("text"), data.label_column),
     }
-    wanted = list(needs) if data.format == "auto" else [data.format]
+    wanted = _wanted(data)
     for name in wanted:
         if all(column in have for column in needs[name]):
             return name
-    missing = " or ".join(" and ".join(repr(c) for c in needs[name] if c not in have) for name in wanted)
-    named = "text_column, prompt_column, completion_column or messages_column"
-    remedy = f"Its columns are: {', '.join(have) or 'none'}. Name yours in DataParams, as {named}."
-    raise RequestError(f"has no column {missing}", field=field, remedy=remedy)
+    missing = [[c for c in needs[name] if c not in have] for name in wanted]
+    shown = " or ".join(" and ".join(map(repr, columns)) for columns in missing)
+    close = {c: near for columns in missing for c in columns for near in get_close_matches(c, have, n=1)}
+    meant = "".join(f"Did you mean {near!r} by {column!r}? " for column, near in close.items())
+    remedy = f"{meant}Its columns are: {', '.join(have) or 'none'}. Name yours in DataParams, as text_column, prompt_column, …"
+    raise RequestError(f"has no column {shown}", field=field, remedy=remedy)
+
+
+def _wanted(data: DataParams) -> list[str]:
+    """The formats to try, in order."""
+    if data.format != "auto":
+        return [data.format]
+    templated = {f"{name}_template" for name in ("text", "prompt", "completion") if data.templates(name)}
+    if "text_template" in templated:
+        return ["text"]
+    return ["prompt_completion"] if templated else ["chat", "prompt_completion", "text"]
+
+
+def _parts(data: DataParams) -> tuple[str, ...]:
+    """The columns of a chat's two messages, where templates write them."""
+    written = data.templates("prompt") or data.templates("completion")
+    return (*data.columns("prompt"), *data.columns("completion")) if written else ()
 
 
 def _peek(split: Split, field: str) -> tuple[list[str] | None, bool | None]:

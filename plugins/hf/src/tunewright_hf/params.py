@@ -3,94 +3,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, Self
 
 import attrs
 
 from tunewright.errors import RequestError
-from tunewright.providers import Preview, TrainerProvider, TrainRun, accept_keywords
+from tunewright.providers import ModelProvider, Preview, TrainerProvider, TrainRun, accept_keywords
 from tunewright.secret import SecretRef, secret
 from tunewright.wire import did_you_mean
+from tunewright_hf.data_params import DataParams, is_a
 from tunewright_hf.fields import known_fields
 from tunewright_hf.standins import LoraConfig, TrainingArguments
+from tunewright_hf.tasks import CAUSAL, CLASSIFICATION, TASKS, Task, check_class_name, check_num_labels, class_name
 
 __all__ = ["DataParams", "HuggingFaceTrainParams", "LoraConfig", "TrainingArguments"]
-
-_T = TypeVar("_T")
-
-FORMATS = ("auto", "text", "prompt_completion", "chat")
-
-
-def _is_a(*types: type) -> Callable[[object, attrs.Attribute[_T], _T], None]:
-    """A validator: the value has one of the types; a bool is no int."""
-
-    def validate(instance: object, attribute: attrs.Attribute[_T], value: _T) -> None:
-        if (isinstance(value, bool) and bool not in types) or not isinstance(value, types):
-            expected = " or ".join("None" if t is type(None) else t.__name__ for t in types)
-            field = f"{type(instance).__name__}.{attribute.name}"
-            raise RequestError(f"must be {expected}", field=field, value=value, remedy=f"Give {expected}.")
-
-    return validate
-
-
-@attrs.frozen(kw_only=True)
-class DataParams:
-    """How the rows of the dataset become samples.
-
-    Attributes:
-        format: "text": all tokens are learnt; "prompt_completion": the completion alone; "chat": the assistant's turns
-            alone; "auto": by the columns that there are (messages, then prompt and completion, then text).
-        text_column: column with the text, for "text".
-        prompt_column: column with the prompt, for "prompt_completion".
-        completion_column: column with the completion, for "prompt_completion".
-        messages_column: column with lists of {"role", "content"}, for "chat".
-        max_length: longest sample, in tokens; a longer one is cut at its end. None: 1024, or the model's context where
-            that is shorter. Memory grows with the longest sample of a batch, so a model's whole context (often 128k)
-            would end in an out-of-memory error far into a run.
-        packing: put short samples behind each other, into rows of `max_length`, so that nothing is padded. Samples do
-            not see each other. A row then counts as one sample of a batch. The samples of evaluation are not packed.
-        train_split: which split of the dataset to train on.
-        eval_split: which split to evaluate on. None: all of `eval_dataset` (its validation or test split, if it has
-            some), or else the dataset's own validation or test split, if there is one.
-    """
-
-    format: str = attrs.field(default="auto")
-    text_column: str = attrs.field(default="text", validator=_is_a(str))
-    prompt_column: str = attrs.field(default="prompt", validator=_is_a(str))
-    completion_column: str = attrs.field(default="completion", validator=_is_a(str))
-    messages_column: str = attrs.field(default="messages", validator=_is_a(str))
-    max_length: int | None = attrs.field(default=None, validator=_is_a(int, type(None)))
-    packing: bool = attrs.field(default=False, validator=_is_a(bool))
-    train_split: str = attrs.field(default="train", validator=_is_a(str))
-    eval_split: str | None = attrs.field(default=None, validator=_is_a(str, type(None)))
-
-    @format.validator  # noqa: A003 - it is the field above
-    def _check_format(self, attribute: attrs.Attribute[str], value: object) -> None:
-        if value not in FORMATS:
-            remedy = did_you_mean(str(value), list(FORMATS))
-            raise RequestError("is not a format", field=f"DataParams.{attribute.name}", value=value, remedy=remedy)
-
-    @max_length.validator
-    def _check_max_length(self, attribute: attrs.Attribute[int | None], value: int | None) -> None:
-        if value is not None and value < 2:  # noqa: PLR2004 - one token to read and one to learn
-            remedy = "Give a number of tokens, or leave it out."
-            raise RequestError("must be at least 2", field=f"DataParams.{attribute.name}", value=value, remedy=remedy)
-
-    @classmethod
-    def of(cls, value: object) -> DataParams:
-        """From a DataParams or a dict of its fields; the dict is not changed."""
-        if isinstance(value, cls):
-            return value
-        if not isinstance(value, Mapping):
-            remedy = 'Write DataParams(format="chat"), or a dict of its fields.'
-            raise RequestError("must be a DataParams or a dict", field="data", value=value, remedy=remedy)
-        names = [a.name for a in attrs.fields(cls)]
-        for name in value:
-            if name not in names:
-                raise RequestError("is not a field", field=f"DataParams.{name}", remedy=did_you_mean(str(name), names))
-        return cls(**value)
 
 
 def _arguments(value: object) -> TrainingArguments:
@@ -148,10 +76,42 @@ def _merged(arguments: TrainingArguments, loose: Mapping[str, object]) -> Traini
     return TrainingArguments(**arguments, **loose)
 
 
+def _for_task(data: DataParams, task: Task) -> DataParams:
+    if data.format == "auto" and len(task.formats) == 1:
+        return attrs.evolve(data, format=task.formats[0])
+    return data
+
+
+def _check_task(params: HuggingFaceTrainParams) -> None:
+    task, data = params.task, params.data
+    lora = params.lora_config.get("task_type") if params.lora_config is not None else None
+    wanted = {name: t.auto_class for t in TASKS.values() for name in (*t.formats, t.lora)}
+
+    def refuse(field: str, value: object, remedy: str) -> None:
+        problem = f"does not go with {task.auto_class}, of {task.models}"
+        raise RequestError(problem, field=field, value=value, remedy=remedy)
+
+    if data.format not in ("auto", *task.formats):
+        refuse("DataParams.format", data.format, f"Give transformer_type={wanted[data.format]!r}, or another format.")
+    if lora not in (None, task.lora):
+        other = f", or give transformer_type={wanted[lora]!r}" if lora in wanted else ""
+        refuse("LoraConfig.task_type", lora, f"Leave it out{other}.")
+    if data.packing and task is not CAUSAL:
+        refuse("DataParams.packing", True, "Leave it out: each of its samples is a row of its own.")
+    if params.attn_implementation == "segments" and task is not CAUSAL:
+        refuse("attn_implementation", "segments", "Leave it out: it computes causal attention alone.")
+    if params.num_labels is not None and task is not CLASSIFICATION:
+        refuse(
+            "num_labels", params.num_labels, f"Give transformer_type={CLASSIFICATION.auto_class!r}, or leave it out."
+        )
+    if params.sample_prompts and not task.writes:
+        refuse("sample_prompts", params.sample_prompts, "Leave it out: a classifier writes no answers.")
+
+
 @accept_keywords(_rewrite)
 @attrs.frozen(kw_only=True)
 class HuggingFaceTrainParams(TrainerProvider):
-    """The trainer `hf`: causal language models, with transformers' Trainer and PEFT.
+    """The trainer `hf`: language models and sequence classifiers, with transformers' Trainer and PEFT.
 
     The fields of TrainingArguments may also be given directly, and `peft_config` for `lora_config`:
     `HuggingFaceTrainParams(learning_rate=1e-4, peft_config={})`.
@@ -162,6 +122,11 @@ class HuggingFaceTrainParams(TrainerProvider):
         lora_config: fields of `peft.LoraConfig`, likewise; {} is LoRA with defaults on all linear layers, None is full
             fine-tuning.
         data: how rows become samples.
+        transformer_type: the Auto class of transformers that loads the model, and so what is trained:
+            "AutoModelForCausalLM", "AutoModelForSeq2SeqLM" or "AutoModelForSequenceClassification", by name or the class
+            itself. None: what the model's provider says, or else AutoModelForCausalLM.
+        num_labels: of a sequence classifier; 1 is regression. None: as many as the dataset has, or as the model's
+            provider says.
         transformer_class: the transformers Trainer class to use.
         attn_implementation: "auto": flash-attn 2 where it is installed and there is a GPU for it, else attention by
             sample ("segments") where the model works with it, else what transformers chooses. Or any name that
@@ -185,14 +150,16 @@ class HuggingFaceTrainParams(TrainerProvider):
     training_parameters: TrainingArguments = attrs.field(default=TrainingArguments(), converter=_arguments)
     lora_config: LoraConfig | None = attrs.field(default=None, converter=_lora)
     data: DataParams = attrs.field(default=DataParams(), converter=_data)
-    transformer_class: str = attrs.field(default="Trainer", validator=_is_a(str))
-    attn_implementation: str = attrs.field(default="auto", validator=_is_a(str))
-    fused_layers: bool = attrs.field(default=True, validator=_is_a(bool))
-    trust_remote_code: bool = attrs.field(default=False, validator=_is_a(bool))
-    early_stopping_patience: int | None = attrs.field(default=None, validator=_is_a(int, type(None)))
+    transformer_type: str | None = attrs.field(default=None, converter=class_name, validator=check_class_name)
+    num_labels: int | None = attrs.field(default=None, validator=check_num_labels)
+    transformer_class: str = attrs.field(default="Trainer", validator=is_a(str))
+    attn_implementation: str = attrs.field(default="auto", validator=is_a(str))
+    fused_layers: bool = attrs.field(default=True, validator=is_a(bool))
+    trust_remote_code: bool = attrs.field(default=False, validator=is_a(bool))
+    early_stopping_patience: int | None = attrs.field(default=None, validator=is_a(int, type(None)))
     callbacks: tuple[str, ...] = attrs.field(default=(), converter=_callbacks)
     sample_prompts: tuple[str, ...] = attrs.field(default=(), converter=_prompts)
-    merge: bool = attrs.field(default=False, validator=_is_a(bool))
+    merge: bool = attrs.field(default=False, validator=is_a(bool))
     hub_token: str | SecretRef | None = secret(env="HF_TOKEN")
 
     @early_stopping_patience.validator
@@ -206,6 +173,27 @@ class HuggingFaceTrainParams(TrainerProvider):
         if value and self.lora_config is None:
             remedy = "Give lora_config={}, or leave merge out."
             raise RequestError("has no adapter to merge", field=attribute.name, value=value, remedy=remedy)
+
+    def __attrs_post_init__(self) -> None:
+        """Give the data the task's format, and refuse what does not go with the task."""
+        object.__setattr__(self, "data", _for_task(self.data, self.task))
+        _check_task(self)
+
+    @property
+    def task(self) -> Task:
+        """What is trained."""
+        return TASKS[self.transformer_type] if self.transformer_type else CAUSAL
+
+    def for_model(self, model: ModelProvider) -> Self:
+        """This trainer, with the provider's `transformer_type` and `num_labels`, where it has them."""
+        changed: dict[str, Any] = {}
+        for name in ("transformer_type", "num_labels"):
+            theirs, own = getattr(model, name, None), getattr(self, name)
+            if theirs is not None and own is not None and own != theirs:
+                problem, remedy = f"differs from that of the model's provider, {theirs!r}", "Give one of them."
+                raise RequestError(problem, field=f"HuggingFaceTrainParams.{name}", value=own, remedy=remedy)
+            changed[name] = theirs if own is None else own
+        return attrs.evolve(self, **changed)
 
     def check_inputs(self, *, model: Path | None, dataset: Path | None, eval_dataset: Path | None) -> None:
         """Refuse a folder that is no model, an empty dataset, and a dataset without the columns that are named."""

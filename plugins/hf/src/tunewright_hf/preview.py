@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import datasets
 from transformers import PreTrainedTokenizerBase
 
 from tunewright.providers import Preview, TrainRun
-from tunewright_hf import real
+from tunewright_hf.classification import Classified
 from tunewright_hf.data import load_rows, needed_dataset, resolve_max_length
 from tunewright_hf.inputs import resolve_format, training_split
-from tunewright_hf.labels import IGNORED, Encoder, Sample, check_tokenizer
+from tunewright_hf.labels import Encoder, check_tokenizer
 from tunewright_hf.params import HuggingFaceTrainParams
-from tunewright_hf.trainer import load_config, load_tokenizer, needed_model
+from tunewright_hf.rows import text_of
+from tunewright_hf.seq2seq import Pair, PairEncoder
+from tunewright_hf.tasks import CLASSIFICATION, SEQ2SEQ
+from tunewright_hf.tokens import IGNORED, Sample, tokens_behind
+from tunewright_hf.trainer import load_config, load_tokenizer, longest_input, needed_model
 
 
 def preview(params: HuggingFaceTrainParams, run: TrainRun) -> Iterator[Preview]:
@@ -26,24 +31,59 @@ def preview(params: HuggingFaceTrainParams, run: TrainRun) -> Iterator[Preview]:
     """
     folder = needed_model(run)
     config, tokenizer = load_config(folder, params), load_tokenizer(folder, params)
-    max_length = resolve_max_length(params.data, real.context(config))
+    max_length = resolve_max_length(params.data, longest_input(config, tokenizer, params.task))
     split = training_split(needed_dataset(run), params.data)
     with tempfile.TemporaryDirectory() as cache:
-        rows = iter(load_rows(split, "dataset", Path(cache), streaming=True))
-        first: dict[str, object] = next(rows, {})
+        rows = load_rows(split, "dataset", Path(cache), streaming=True)
+        names = label_names(rows, params.data.label_column)
+        numbered = iter(rows)
+        first: dict[str, object] = next(numbered, {})
         form = resolve_format(first, params.data)
         check_tokenizer(tokenizer, form)
-        encode = Encoder(tokenizer, form, params.data)
-        for row in itertools.chain([first], rows):
-            sample = encode(row)
-            cut = sample and sample.cut(max_length)
-            if sample and cut and cut.learnt:
-                yield _shown(cut, tokenizer, len(sample.ids))
+        for row in itertools.chain([first], numbered):
+            if params.task is CLASSIFICATION:
+                yield from _classified(row, params, tokenizer, max_length, names)
+            elif params.task is SEQ2SEQ:
+                yield from _pair(PairEncoder(tokenizer, params.data)(row), tokenizer, max_length)
+            else:
+                yield from _shown(Encoder(tokenizer, form, params.data)(row), tokenizer, max_length)
 
 
-def _shown(sample: Sample, tokenizer: PreTrainedTokenizerBase, whole: int) -> Preview:
-    # The first token is never predicted, whatever its label.
-    learnt = [False, *(label != IGNORED for label in sample.labels[1:])]
-    spans = itertools.groupby(zip(sample.ids, learnt, strict=True), key=lambda token: token[1])
-    pieces = tuple((str(tokenizer.decode([i for i, _ in tokens])), yes) for yes, tokens in spans)
-    return Preview(pieces=pieces, tokens=len(sample.ids), learnt=sample.learnt, cut=whole - len(sample.ids))
+def label_names(rows: datasets.Dataset | datasets.IterableDataset, column: str) -> Mapping[object, str]:
+    """What a column's numbers stand for, where the dataset says so."""
+    return dict(enumerate(getattr((rows.features or {}).get(column), "names", None) or ()))
+
+
+def _classified(
+    row: Mapping[str, object],
+    params: HuggingFaceTrainParams,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    names: Mapping[object, str],
+) -> Iterator[Preview]:
+    text, label = text_of(row, "text", params.data), row[params.data.label_column]
+    if text and text.strip() and label is not None:
+        whole = Classified(list(tokenizer(text)["input_ids"]), 0, tokens_behind(tokenizer))
+        sample = whole.cut(max_length)
+        shown = names.get(label, str(label)) if not isinstance(label, list) else ", ".join(map(str, label))
+        pieces = ((str(tokenizer.decode(sample.ids)), False), (f" {shown}", True))
+        yield Preview(pieces=pieces, tokens=sample.tokens, learnt=1, cut=whole.tokens - sample.tokens)
+
+
+def _pair(whole: Pair | None, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Iterator[Preview]:
+    if whole:
+        sample = whole.cut(max_length)
+        pieces = ((str(tokenizer.decode(sample.ids)), False), (str(tokenizer.decode(sample.labels)), True))
+        cut = whole.tokens - sample.tokens
+        yield Preview(pieces=pieces, tokens=sample.tokens, learnt=sample.learnt, cut=cut)
+
+
+def _shown(whole: Sample | None, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Iterator[Preview]:
+    sample = whole and whole.cut(max_length)
+    if whole and sample and sample.learnt:
+        # The first token is never predicted, whatever its label.
+        learnt = [False, *(label != IGNORED for label in sample.labels[1:])]
+        spans = itertools.groupby(zip(sample.ids, learnt, strict=True), key=lambda token: token[1])
+        pieces = tuple((str(tokenizer.decode([i for i, _ in tokens])), yes) for yes, tokens in spans)
+        cut = whole.tokens - sample.tokens
+        yield Preview(pieces=pieces, tokens=sample.tokens, learnt=sample.learnt, cut=cut)

@@ -196,7 +196,7 @@ def total_steps(given: Mapping[str, object], samples: int, world_size: int) -> i
     return math.ceil(number("num_train_epochs") * math.ceil(batches / number("gradient_accumulation_steps")))
 
 
-def build_lora(config: LoraConfig) -> peft.LoraConfig:
+def build_lora(config: LoraConfig, task_type: str = "CAUSAL_LM") -> peft.LoraConfig:
     """The real LoraConfig; on all linear layers unless it says which.
 
     Raises:
@@ -205,7 +205,7 @@ def build_lora(config: LoraConfig) -> peft.LoraConfig:
     targets = {"target_modules", "target_parameters"} & set(config)
     ours: dict[str, object] = {} if targets else {"target_modules": "all-linear"}
     with refused("lora_config", "Change the field that it names."):
-        return construct(peft.LoraConfig, {**ours, **config, "task_type": "CAUSAL_LM"})
+        return construct(peft.LoraConfig, {**ours, **config, "task_type": task_type})
 
 
 _T = typing.TypeVar("_T")

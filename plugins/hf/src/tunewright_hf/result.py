@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -21,11 +21,14 @@ from tunewright_hf.data import Prepared
 from tunewright_hf.labels import Encoder
 from tunewright_hf.params import HuggingFaceTrainParams
 from tunewright_hf.real import build_lora, context
+from tunewright_hf.seq2seq import PairEncoder
 from tunewright_hf.standins import LoraConfig, differing_fields
+from tunewright_hf.tasks import CLASSIFICATION, SEQ2SEQ, Task
 
 logger = logging.getLogger(__name__)
 
 _ANSWER_TOKENS = 128
+_MEANS = ("eval_loss", "eval_accuracy", "eval_mae")
 _LIBRARIES = ("tunewright-hf", "transformers", "peft", "torch", "accelerate", "datasets", "tokenizers")
 
 
@@ -58,7 +61,7 @@ def _write_model(trainer: transformers.Trainer, params: HuggingFaceTrainParams, 
 
 def _finish(stage: Path, trainer: transformers.Trainer, text: str) -> None:
     (stage / "training_args.bin").unlink(missing_ok=True)  # a pickle; the card says the same for people to read
-    if trainer.model.generation_config is not None:
+    if getattr(trainer.model, "generation_config", None) is not None:
         trainer.model.generation_config.save_pretrained(stage)
     (stage / "README.md").write_text(text, encoding="utf-8")
 
@@ -72,20 +75,23 @@ def push(trainer: transformers.Trainer, folder: Path) -> None:
     )
 
 
-def answer_samples(trainer: transformers.Trainer, prompts: tuple[str, ...], encoder: Encoder, run: TrainRun) -> None:
+def answer_samples(trainer: transformers.Trainer, params: HuggingFaceTrainParams, form: str, run: TrainRun) -> None:
     """Answer the sample prompts with the trained model, greedily, and send each as a `sample` event. For rank 0."""
+    prompts, tokenizer = params.sample_prompts, trainer.processing_class
     if prompts and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
         logger.warning("no samples: the model is sharded over the ranks; load the result to ask it")
         return
+    encoder = PairEncoder(tokenizer, params.data) if params.task is SEQ2SEQ else Encoder(tokenizer, form, params.data)
     model = trainer.accelerator.unwrap_model(trainer.model).eval()
     for prompt in prompts:
         run.emit({"event": "sample", "prompt": prompt, "text": answer(model, encoder, prompt)})
 
 
-def answer(model: transformers.PreTrainedModel, encoder: Encoder, prompt: str) -> str:
+def answer(model: transformers.PreTrainedModel, encoder: Encoder | PairEncoder, prompt: str) -> str:
     """What the model says to a prompt: at most 128 tokens, and no more than it has room for."""
     tokenizer = encoder.tokenizer
     ids = torch.tensor([encoder.prompt(prompt)], device=model.device)
+    asked = 0 if model.config.is_encoder_decoder else ids.shape[1]  # of the tokens that the answer begins with
     room = (context(model.config) or math.inf) - ids.shape[1]
     if room < 1:
         logger.warning("no answer to %r: it fills the model's context", prompt)
@@ -101,9 +107,10 @@ def answer(model: transformers.PreTrainedModel, encoder: Encoder, prompt: str) -
             do_sample=False,
             eos_token_id=sorted(stops) or None,
             pad_token_id=pad_id(tokenizer),
+            decoder_start_token_id=getattr(settings, "decoder_start_token_id", None),
         ),
     )
-    return str(tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)).strip()
+    return str(tokenizer.decode(output[0, asked:], skip_special_tokens=True)).strip()
 
 
 def pad_id(tokenizer: transformers.PreTrainedTokenizerBase) -> int:
@@ -117,12 +124,14 @@ def pad_id(tokenizer: transformers.PreTrainedTokenizerBase) -> int:
 def card(trainer: transformers.Trainer, params: HuggingFaceTrainParams, run: TrainRun, data: Prepared) -> str:
     """The model card: how to load the model, and how it came to be."""
     adapter = params.lora_config is not None and not params.merge
-    lora = _lora(params.lora_config) if params.lora_config is not None else None
+    lora = _lora(params.lora_config, params.task) if params.lora_config is not None else None
+    labels = data.classes.names if data.classes else ()
     sections = {
         "Result": _losses(trainer.state.log_history) | {"steps": trainer.state.global_step},
         "Data": {
             "format": data.format,
             "max_length": data.max_length,
+            **({"labels": labels} if labels else {}),
             **{name: attrs.asdict(c) for name, c in data.counts.items()},
         },
         "Data parameters": attrs.asdict(params.data),
@@ -136,41 +145,51 @@ def card(trainer: transformers.Trainer, params: HuggingFaceTrainParams, run: Tra
         "Versions": {name: importlib.metadata.version(name) for name in _LIBRARIES},
     }
     body = "\n".join(f"## {title}\n\n```json\n{_json(s)}\n```\n" for title, s in sections.items() if s)
-    return f"{_head(adapter)}\n# Model trained with Tunewright\n\n{_how_to_load(adapter, run)}\n{body}"
+    loads = _how_to_load(adapter, run, params.task, labels)
+    return f"{_head(adapter, params.task)}\n# Model trained with Tunewright\n\n{loads}\n{body}"
 
 
-def _lora(given: LoraConfig) -> dict[str, object]:
+def _lora(given: LoraConfig, task: Task) -> dict[str, object]:
     # As it was built: peft puts every single layer's name in the place of "all-linear" when it takes it into use.
-    config = build_lora(given)
+    config = build_lora(given, task.lora)
     return differing_fields(config, type(config), LoraConfig.derived)
 
 
-def _head(adapter: bool) -> str:
+def _head(adapter: bool, task: Task) -> str:
     tags = "base_model_relation: adapter\n" if adapter else ""
-    return f"---\nlibrary_name: {'peft' if adapter else 'transformers'}\npipeline_tag: text-generation\n{tags}---\n"
+    library = "peft" if adapter else "transformers"
+    return f"---\nlibrary_name: {library}\npipeline_tag: {task.pipeline}\n{tags}---\n"
 
 
-def _how_to_load(adapter: bool, run: TrainRun) -> str:
+def _how_to_load(adapter: bool, run: TrainRun, task: Task, labels: Sequence[str]) -> str:
+    name = task.auto_class
     if not adapter:
-        code = "from transformers import AutoModelForCausalLM\n\nmodel = AutoModelForCausalLM.from_pretrained(FOLDER)"
+        code = f"from transformers import {name}\n\nmodel = {name}.from_pretrained(FOLDER)"
         return f"`FOLDER` is the folder of this file.\n\n```python\n{code}\n```\n"
+    # The adapter's folder has no configuration of the model, which would say how many labels there are.
+    head = "" if task is not CLASSIFICATION else f", num_labels={len(labels) or 1}"
+    head += f", id2label={dict(enumerate(labels))}" if labels else ""
     code = (
-        "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM\n\n"
-        "base = AutoModelForCausalLM.from_pretrained(BASE)\nmodel = PeftModel.from_pretrained(base, FOLDER)"
+        f"from peft import PeftModel\nfrom transformers import {name}\n\n"
+        f"base = {name}.from_pretrained(BASE{head})\nmodel = PeftModel.from_pretrained(base, FOLDER)"
+    )
+    by_itself = (
+        f"Where the base model still lies there,\n`peft.{name.replace('AutoModel', 'AutoPeftModel')}.from_pretrained(FOLDER{head})` "
+        f"finds it by itself. "
     )
     return (
         f"This is a LoRA adapter. `FOLDER` is the folder of this file, `BASE` the model that it was trained on, which the\n"
-        f"job had at `{run.model}`. Where the base model still lies there,\n"
-        f"`peft.AutoPeftModelForCausalLM.from_pretrained(FOLDER)` finds it by itself. Train with `merge: true` for a\n"
+        f"job had at `{run.model}`. {by_itself}Train with `merge: true` for a\n"
         f"model that needs no base.\n\n```python\n{code}\n```\n"
     )
 
 
 def _losses(history: list[dict[str, float]]) -> dict[str, float]:
-    """First and last training loss, and the last eval_loss, of all attempts together."""
+    """First and last training loss, and the last evaluation's means, of all attempts together."""
     losses = [entry["loss"] for entry in history if "loss" in entry]
-    evals = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
-    found = {"first_loss": losses[:1], "last_loss": losses[-1:], "eval_loss": evals[-1:]}
+    found = {"first_loss": losses[:1], "last_loss": losses[-1:]}
+    for name in _MEANS:
+        found[name] = [entry[name] for entry in history if name in entry][-1:]
     return {name: values[0] for name, values in found.items() if values}
 
 

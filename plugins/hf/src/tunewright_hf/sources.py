@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, ClassVar, Literal
 from urllib.parse import quote, unquote
 
 import attrs
@@ -25,6 +25,7 @@ from tunewright.uris import (
     split_uri,
     uris_of,
 )
+from tunewright_hf.tasks import check_class_name, check_num_labels, class_name
 
 if TYPE_CHECKING:
     from tunewright_hf.hub import Hub
@@ -92,25 +93,6 @@ def _check_revision(instance: object, attribute: attrs.Attribute[str | None], va
     if value is not None and (not isinstance(value, str) or ref_problem(value)):
         field, remedy = f"{type(instance).__name__}.{attribute.name}", "Give a branch, a tag or a commit."
         raise RequestError("is not a name that the Hub takes", field=field, value=value, remedy=remedy)
-
-
-def _class_name(value: object) -> str | None:
-    """1.9 takes the class itself: `transformers.AutoModelForCausalLM`. The validator refuses what is no name then."""
-    return cast("str | None", getattr(value, "__name__", value))
-
-
-def _check_class_name(instance: object, attribute: attrs.Attribute[str | None], value: object) -> None:
-    if value not in (None, "AutoModelForCausalLM"):
-        remedy = "The trainer hf trains causal language models: leave it out, or give AutoModelForCausalLM."
-        field = f"{type(instance).__name__}.{attribute.name}"
-        raise RequestError("is no class that a trainer here loads", field=field, value=value, remedy=remedy)
-
-
-def _check_count(instance: object, attribute: attrs.Attribute[int | None], value: object) -> None:
-    if value is not None:
-        remedy = "Leave it out: the trainer hf trains causal language models, which classify nothing."
-        field = f"{type(instance).__name__}.{attribute.name}"
-        raise RequestError("is for sequence classifiers", field=field, value=value, remedy=remedy)
 
 
 def _check_trust(instance: object, attribute: attrs.Attribute[bool], value: object) -> None:
@@ -186,15 +168,16 @@ class HuggingFaceModelParams(HubSource, OutputTarget, ModelProvider):
     none.
 
     Attributes:
-        transformer_type: AutoModelForCausalLM, by name or the class itself, as 1.9 wants it; others are refused.
-        num_labels: of a sequence classifier: refused.
+        transformer_type: the Auto class of transformers that the trainer hf loads it with, by name or, as 1.9 wants it, the
+            class itself; see `HuggingFaceTrainParams.transformer_type`.
+        num_labels: of a sequence classifier; see `HuggingFaceTrainParams.num_labels`.
         trust_remote_code: refused where it is True: the trainer has the field that lets code from the repository run.
     """
 
     repo_type: ClassVar[RepoType] = "model"
 
-    transformer_type: str | None = attrs.field(default=None, converter=_class_name, validator=_check_class_name)
-    num_labels: int | None = attrs.field(default=None, validator=_check_count)
+    transformer_type: str | None = attrs.field(default=None, converter=class_name, validator=check_class_name)
+    num_labels: int | None = attrs.field(default=None, validator=check_num_labels)
     trust_remote_code: bool = attrs.field(default=False, validator=_check_trust)
 
     def store(self) -> Store:

@@ -152,13 +152,6 @@ class LoraConfig(_StandIn):
     }
     derived = frozenset(managed)
 
-    def __init__(self, **fields: object) -> None:
-        super().__init__(**fields)
-        if self.get("task_type") not in (None, "CAUSAL_LM"):
-            problem = "is another task: the trainer hf trains causal language models"
-            remedy = "Leave it out, or write 'CAUSAL_LM'."
-            raise RequestError(problem, field="LoraConfig.task_type", value=self["task_type"], remedy=remedy)
-
 
 def _plain(value: object, field: str) -> Json:
     """A copy of a value as JSON has it: enumerations by their value, tuples and sets as lists."""

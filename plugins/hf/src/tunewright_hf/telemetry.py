@@ -47,13 +47,15 @@ class Flops:
 
     @classmethod
     def of(cls, model: transformers.PreTrainedModel | peft.PeftModel) -> Flops | None:
-        """Count a model's; None where that is not known: expert layers, quantised weights.
+        """Count a model's; None where that is not known: expert layers, quantised weights, other tasks.
 
         Each weight that a token is multiplied with costs 2 operations forward, 2 for the input's gradient, and 2 for
         its own gradient if it is trained. Each pair costs 2 · 2 · heads · head size forward in each layer, and twice
         that backward. So with everything trained it is 6 N + 12 L H Q T of PaLM (Chowdhery et al. 2022, appendix B),
         where T is the number of tokens that are seen, which causal attention halves.
         """
+        if not model.can_generate() or model.config.is_encoder_decoder:
+            return None
         looked_up = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
         output = model.get_output_embeddings()
         looked_up -= {id(output.weight)} if output is not None else set()
@@ -83,11 +85,23 @@ def peak_memory(device: torch.device) -> int:
 
 
 def _count(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Learnt tokens, tokens that are no pads, and pairs of a token and one that it sees; on the batch's device."""
+    """Learnt tokens, tokens that are no pads, and pairs of a token and one that it sees; on the batch's device.
+
+    Of a classifier, the tokens of samples with a label are learnt; the pairs of others than causal language models are not
+    asked for.
+    """
     joined = "cu_seq_lens_q" in batch
     lengths = batch["cu_seq_lens_q"].diff().long() if joined else batch["attention_mask"].sum(1)
-    learnt = (batch["labels"][:, 1:] != IGNORED).sum()
-    return torch.stack([learnt, lengths.sum(), (lengths * (lengths + 1) // 2).sum()])
+    known = batch["labels"] != IGNORED
+    tokens = lengths.sum()
+    if "decoder_input_ids" in batch:
+        learnt = known.sum()
+        tokens = tokens + learnt
+    elif known.dim() == 1 or batch["labels"].is_floating_point():
+        learnt = lengths[known.reshape(len(lengths), -1)[:, 0]].sum()
+    else:
+        learnt = known[:, 1:].sum()
+    return torch.stack([learnt, tokens, (lengths * (lengths + 1) // 2).sum()])
 
 
 @attrs.define

@@ -21,20 +21,20 @@ from tunewright_hf import fast, real, result, unpadded
 from tunewright_hf.callbacks import (
     Events,
     Pauses,
-    TokenLoss,
     Unlogged,
     are_several,
     barrier,
     quiet,
-    token_losses,
     with_speed,
 )
+from tunewright_hf.classification import Classes, with_head
 from tunewright_hf.collate import Collator, level
 from tunewright_hf.endings import stopping_on_sigterm, telling_of_memory
 from tunewright_hf.inputs import MARKER
-from tunewright_hf.labels import Encoder
+from tunewright_hf.objective import objective_of
 from tunewright_hf.packing import SEGMENTS
 from tunewright_hf.params import HuggingFaceTrainParams
+from tunewright_hf.tasks import CAUSAL, CLASSIFICATION, TASKS, Task
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +49,9 @@ def train(params: HuggingFaceTrainParams, run: TrainRun) -> None:
     folder = needed_model(run)
     config = load_config(folder, params)
     tokenizer = load_tokenizer(folder, params)
-    max_length = data_.resolve_max_length(params.data, real.context(config))
-    data = data_.prepare(run, params.data, tokenizer, max_length)
+    max_length = data_.resolve_max_length(params.data, longest_input(config, tokenizer, params.task))
+    goal = data_.Goal(task=params.task, num_labels=params.num_labels, known=known_labels(config, params.task))
+    data = data_.prepare(run, params.data, tokenizer, max_length, goal)
     check_vocabulary(data, config)
     drop_unknown_pad(tokenizer, config)
 
@@ -60,11 +61,11 @@ def train(params: HuggingFaceTrainParams, run: TrainRun) -> None:
     check_world(args, run)
     check_same_checkpoint(run)
     clear_incomplete(run)
-    model = load_model(folder, params, args)
-    use_cache = model.config.use_cache
+    model = load_model(folder, params, args, data.classes)
+    use_cache = getattr(model.config, "use_cache", None)
     args.eval_on_start |= owes_evaluation(args, run.resume_from)
     cls = real.trainer_class(params.transformer_class)
-    trainer = build_trainer(cls, run, args, model=model, tokenizer=tokenizer, data=data)
+    trainer = build_trainer(cls, run, args, task=params.task, model=model, tokenizer=tokenizer, data=data)
     if params.fused_layers:
         fast.fuse(trainer)
     for callback in real.build_callbacks(params):
@@ -73,10 +74,10 @@ def train(params: HuggingFaceTrainParams, run: TrainRun) -> None:
     with telling_of_memory(args), stopping_on_sigterm(trainer):
         trainer.train(resume_from_checkpoint=str(run.resume_from) if run.resume_from else None)
 
-    model.config.use_cache = use_cache  # Trainer switches it off, and it would stay off for who loads the result
-    encoder = Encoder(tokenizer, data.format, params.data)
+    if use_cache is not None:
+        model.config.use_cache = use_cache  # Trainer switches it off, and it would stay off for who loads the result
     if run.rank == 0:
-        result.answer_samples(trainer, params.sample_prompts, encoder, run)
+        result.answer_samples(trainer, params, data.format, run)
     barrier()
     result.save(trainer, params, run, data)
     barrier()
@@ -101,22 +102,40 @@ def load_config(folder: Path, params: HuggingFaceTrainParams) -> transformers.Pr
     """The model's configuration.
 
     Raises:
-        RequestError: it cannot be read, needs code that may not run, or is of no causal language model.
+        RequestError: it cannot be read, needs code that may not run, or is of no model of the task.
     """
     able = f"Give a model folder that transformers {transformers.__version__} can load"
     trust = "" if params.trust_remote_code else ", or trust_remote_code=True if you trust the Python code in it"
     with real.refused("model", f"{able}{trust}."):
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=params.trust_remote_code)
-    own_code = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
-    if not is_known(config) and not own_code:
-        remedy = "The trainer hf trains causal language models: give one of these."
-        raise RequestError(f"has a {type(config).__name__}", field="model", value=str(folder), remedy=remedy)
+    task = params.task
+    own_code = task.auto_class in (getattr(config, "auto_map", None) or {})
+    if not is_known(config, task) and not own_code:
+        others = [t.auto_class for t in TASKS.values() if is_known(config, t)]
+        remedy = f"Give transformer_type={others[0]!r}." if others else f"Give one of the {task.models}."
+        problem = f"has a {type(config).__name__}, which {task.auto_class} does not load"
+        raise RequestError(problem, field="model", value=str(folder), remedy=remedy)
     return config
 
 
-def is_known(config: transformers.PreTrainedConfig) -> bool:
-    """Whether transformers itself has a causal language model for a configuration."""
-    return type(config) in transformers.AutoModelForCausalLM._model_mapping  # no public name holds them all
+def is_known(config: transformers.PreTrainedConfig, task: Task) -> bool:
+    """Whether transformers itself has a model of a task for a configuration."""
+    return type(config) in getattr(transformers, task.auto_class)._model_mapping  # no public name holds them all
+
+
+def known_labels(config: transformers.PreTrainedConfig, task: Task) -> tuple[str, ...]:
+    """The names of a classifier's labels, if it has learnt some already."""
+    classifies = any("ForSequenceClassification" in name for name in config.architectures or [])
+    names = tuple((config.id2label or {}).values()) if task is CLASSIFICATION and classifies else ()
+    return () if any(name == f"LABEL_{i}" for i, name in enumerate(names)) else names
+
+
+def longest_input(
+    config: transformers.PreTrainedConfig, tokenizer: transformers.PreTrainedTokenizerBase, task: Task
+) -> int | None:
+    """The most tokens that a model reads, if there is a limit: some have fewer positions than embeddings of them."""
+    context = real.context(config)
+    return context if task is CAUSAL or context is None else min(context, tokenizer.model_max_length)
 
 
 def may_pass_over_weights(config: transformers.PreTrainedConfig) -> bool:
@@ -152,7 +171,8 @@ def check_vocabulary(data: data_.Prepared, config: transformers.PreTrainedConfig
         RequestError: the data has such tokens.
     """
     size = config.get_text_config().vocab_size
-    columns = [d.data.column("input_ids") for d in (data.train, data.evaluation) if d is not None]
+    names = ["input_ids"] if data.classes else ["input_ids", "labels"]
+    columns = [d.data.column(name) for d in (data.train, data.evaluation) if d is not None for name in names]
     highest = max(pyarrow.compute.max(pyarrow.compute.list_flatten(column)).as_py() for column in columns)
     if highest >= size:
         problem = f"has a tokenizer that makes token {highest}, and embeddings for {size}"
@@ -202,18 +222,24 @@ def owes_evaluation(args: transformers.TrainingArguments, resume_from: Path | No
 
 
 def load_model(
-    folder: Path, params: HuggingFaceTrainParams, args: transformers.TrainingArguments
+    folder: Path, params: HuggingFaceTrainParams, args: transformers.TrainingArguments, classes: Classes | None = None
 ) -> transformers.PreTrainedModel | peft.PeftModel:
-    """The model, with its adapter if there is to be one."""
+    """The model, with its adapter if there is to be one, and with a head for the classes if there are some."""
     dtype = real.weights_dtype(params, args)
-    transformers.set_seed(args.seed)  # an adapter begins with random numbers
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, trust_remote_code=params.trust_remote_code
+    transformers.set_seed(args.seed)  # an adapter begins with random numbers, and so does a head
+    head = {**classes.config, "ignore_mismatched_sizes": True} if classes else {}
+    model, loading = getattr(transformers, params.task.auto_class).from_pretrained(
+        folder, dtype=dtype, trust_remote_code=params.trust_remote_code, output_loading_info=True, **head
     )
-    unpadded.choose_attention(model, params.attn_implementation, half=args.bf16 or args.fp16)
+    if params.task is CAUSAL:
+        unpadded.choose_attention(model, params.attn_implementation, half=args.bf16 or args.fp16)
+    elif params.attn_implementation != "auto":
+        with real.refused("attn_implementation", "Give another name, or leave it out."):
+            model.set_attn_implementation(params.attn_implementation)
     if params.lora_config is not None:
         with real.refused("lora_config", "Change the field that it names."):
-            model = peft.get_peft_model(model, real.build_lora(params.lora_config))
+            lora = real.build_lora(params.lora_config, params.task.lora)
+            model = peft.get_peft_model(model, with_head(lora, model, loading) if classes else lora)
         if args.activation_checkpointing:
             model.enable_input_require_grads()  # else nothing in a checkpointed block of frozen weights gets a gradient
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -228,6 +254,7 @@ def build_trainer(
     run: TrainRun,
     args: transformers.TrainingArguments,
     *,
+    task: Task,
     model: transformers.PreTrainedModel | peft.PeftModel,
     tokenizer: transformers.PreTrainedTokenizerBase,
     data: data_.Prepared,
@@ -237,28 +264,42 @@ def build_trainer(
     args.save_total_limit = None  # `Events` removes older ones, but only once the new one is complete
     args.remove_unused_columns = False  # all columns are ours
     pad_id = result.pad_id(tokenizer)
+    if task is not CAUSAL:
+        pad_id = pad_with_known(tokenizer, model.config)
+    objective = objective_of(task, model, data.classes, pad_id=pad_id, smoothing=args.label_smoothing_factor)
     with real.refused("training_parameters", "Change the argument that it names."):
         trainer = with_speed(cls)(
             model=model,
             args=args,
-            data_collator=Collator(pad_id),
+            data_collator=objective.collator,
             train_dataset=data.train,
             eval_dataset=data.evaluation,
             processing_class=tokenizer,
-            compute_metrics=TokenLoss(),
-            preprocess_logits_for_metrics=token_losses,
+            compute_loss_func=objective.loss,
+            compute_metrics=objective.means,
+            preprocess_logits_for_metrics=objective.scores,
         )
     quiet(trainer)
     for callback in (Pauses(), Unlogged(trainer, run), Events(run, keep)):  # Events declares the checkpoint complete
         trainer.add_callback(callback)
-    trainer.data_collator = collator(trainer, data, pad_id)
+    if task is CAUSAL:
+        trainer.data_collator = collator(trainer, data, pad_id)
     if data.evaluation is not None:  # else the last batch's losses of some ranks would be taken for repeated samples
-        trainer.eval_dataset = level(data.evaluation, args.eval_batch_size * args.world_size, pad_id)
+        trainer.eval_dataset = level(data.evaluation, args.eval_batch_size * args.world_size, pad_id, objective.blank)
     # Only a loss that is divided by the learnt tokens of all ranks can take samples without any.
-    if trainer.model_accepts_loss_kwargs and args.average_tokens_across_devices and not args.dataloader_drop_last:
+    divided = trainer.model_accepts_loss_kwargs or objective.loss is not None
+    if divided and args.average_tokens_across_devices and not args.dataloader_drop_last:
         step = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
-        trainer.train_dataset = level(data.train, step, pad_id)
+        trainer.train_dataset = level(data.train, step, pad_id, objective.blank)
     return trainer
+
+
+def pad_with_known(tokenizer: transformers.PreTrainedTokenizerBase, config: transformers.PreTrainedConfig) -> int:
+    """The tokenizer's pad, which the model is told: classifiers look for the last token that is none."""
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+    config.pad_token_id = config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    return int(tokenizer.pad_token_id)
 
 
 def collator(trainer: transformers.Trainer, data: data_.Prepared, pad_id: int) -> Collator:

@@ -1,0 +1,118 @@
+"""A conversation as the tokenizer's chat template writes it, and which of its tokens are the assistant's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+import attrs
+
+from tunewright.errors import RequestError
+from tunewright_hf.rows import Message
+from tunewright_hf.tokens import IGNORED, Sample, Span, encode, with_eos
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
+_TOOLS = re.compile(r"\btools\b")
+
+
+@attrs.frozen
+class Conversation:
+    """One conversation.
+
+    Attributes:
+        tokenizer: the model's own.
+        messages: its messages, from the first.
+        first: index of the first message that may be learnt.
+        tools: what the assistant may call, or None.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    messages: list[Message]
+    first: int = 0
+    tools: Sequence[object] | None = None
+
+    def sample(self) -> Sample:
+        """Its tokens; learnt are the assistant's turns.
+
+        Raises:
+            RequestError: the template rewrites earlier turns, or knows no tools.
+            jinja2.exceptions.TemplateError: the template refuses the conversation.
+        """
+        check_template(self.tokenizer)
+        template = self.tokenizer.get_chat_template(tools=self.tools)
+        if self.tools and not _TOOLS.search(template):
+            remedy = "Give a model whose template writes tools, or DataParams(tools_column=None) to train without them."
+            problem = "has a chat template that knows no tools, and the dataset has some"
+            raise RequestError(problem, field="model", value=self.tokenizer.name_or_path, remedy=remedy)
+        if _GENERATION.search(template):
+            return self._marked_by_template()
+        whole = self.render(len(self.messages))
+        sample = encode(self.tokenizer, self._turns(whole), special=False)
+        last = str(self.messages[-1].get("content") or "").strip()
+        ends_bare = self.messages[-1]["role"] == "assistant" and whole.rstrip().endswith(last)
+        # A template that writes nothing behind an answer would teach the model never to stop.
+        return with_eos(self.tokenizer, sample) if ends_bare else sample
+
+    def _marked_by_template(self) -> Sample:
+        """Templates with {% generation %} tell which tokens are the assistant's."""
+        found = self.tokenizer.apply_chat_template(
+            self.messages, tools=self.tools, return_dict=True, return_assistant_tokens_mask=True
+        )
+        ids, mask = list(found["input_ids"]), list(found["assistant_masks"])
+        # Many of these blocks end before the token that ends the turn; it has to be learnt all the same.
+        eos = self.tokenizer.eos_token_id
+        learnt = [bool(m or (i and mask[i - 1] and ids[i] == eos)) for i, m in enumerate(mask)]
+        before = self._tokens_before(ids)
+        labels = [t if yes and i >= before else IGNORED for i, (t, yes) in enumerate(zip(ids, learnt, strict=True))]
+        return Sample(ids, labels)
+
+    def _tokens_before(self, ids: list[int]) -> int:
+        """How many tokens are of messages that are not learnt."""
+        if not self.first:
+            return 0
+        head = self.tokenizer(self.render(self.first), add_special_tokens=False)["input_ids"]
+        if ids[: len(head)] != head:
+            raise _unmarkable()
+        return len(head)
+
+    def _turns(self, whole: str) -> list[Span]:
+        """The rendered conversation in pieces: an assistant's turn is what it adds to the prompt before it."""
+        spans: list[Span] = []
+        done = 0
+        for i, message in enumerate(self.messages):
+            if message["role"] == "assistant" and i >= self.first:
+                before = self.render(i, add_generation_prompt=True) if i else ""
+                after = whole if i + 1 == len(self.messages) else self.render(i + 1)
+                if not (whole.startswith(before) and whole.startswith(after) and done <= len(before) <= len(after)):
+                    raise _unmarkable()
+                spans += [(whole[done : len(before)], False), (whole[len(before) : len(after)], True)]
+                done = len(after)
+        return [*spans, (whole[done:], False)] if whole[done:] else spans
+
+    def render(self, count: int, *, add_generation_prompt: bool = False) -> str:
+        """The text of its first messages."""
+        text = self.tokenizer.apply_chat_template(
+            [dict(m) for m in self.messages[:count]],
+            tools=self.tools,
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+        )
+        return cast("str", text)
+
+
+def check_template(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise RequestError for a tokenizer without a chat template."""
+    if not tokenizer.chat_template:
+        remedy = "Give a model with a chat template, or data as texts of prompt and completion."
+        problem = "has a tokenizer without a chat template"
+        raise RequestError(problem, field="model", value=tokenizer.name_or_path, remedy=remedy)
+
+
+def _unmarkable() -> RequestError:
+    problem = "the tokenizer's chat template changes earlier turns when later ones follow: they cannot be told apart"
+    remedy = "Give the model a template that marks the assistant's turns with {% generation %}, or use another format."
+    return RequestError(problem, field="model", remedy=remedy)
