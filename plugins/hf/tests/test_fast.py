@@ -12,7 +12,9 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 peft = pytest.importorskip("peft")
 
-from tunewright_hf import fast  # noqa: E402 - needs torch
+from transformers.models.llama import modeling_llama  # noqa: E402 - as torch
+
+from tunewright_hf import elementwise, fast  # noqa: E402 - needs torch
 
 SIZES = {"vocab_size": 50, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 SIZES |= {"num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 64, "bos_token_id": 0, "eos_token_id": 1}
@@ -54,6 +56,21 @@ def test_gradients_of_the_loss_are_right(trained: bool, monkeypatch: pytest.Monk
     expected = torch.nn.functional.cross_entropy(hidden @ weight.T, targets, reduction="sum")
     torch.testing.assert_close(fast.fused_loss(hidden, weight, targets), expected)
     assert torch.autograd.gradcheck(lambda h, w: fast.fused_loss(h, w, targets) * 0.3, (hidden, weight))
+
+
+@pytest.mark.parametrize("trained", [True, False], ids=["weight trained", "weight frozen"])
+def test_gradients_of_a_norm_are_right(trained: bool) -> None:
+    x, weight = doubles(2, 3, 5), doubles(5, grad=trained)
+    found = elementwise.NormFunction.apply(x, weight, 0.1)
+    torch.testing.assert_close(found, torch.nn.functional.rms_norm(x, (5,), weight, 0.1))
+    assert torch.autograd.gradcheck(lambda x, w: elementwise.NormFunction.apply(x, w, 0.1), (x, weight))
+
+
+def test_gradients_of_a_rotation_are_right() -> None:
+    x, cos, sin = doubles(2, 3, 4, 6), doubles(2, 4, 6, grad=False), doubles(2, 4, 6, grad=False)
+    found = elementwise.RotaryFunction.apply(x, cos[:, None], sin[:, None])
+    torch.testing.assert_close(found, modeling_llama.apply_rotary_pos_emb(x, x, cos, sin)[0])
+    assert torch.autograd.gradcheck(elementwise.RotaryFunction.apply, (x, cos[:, None], sin[:, None]))
 
 
 def test_positions_with_nothing_to_learn_cost_nothing_and_harm_nothing() -> None:
@@ -190,6 +207,46 @@ def count(function):
         function.apply = apply
 
 
+@pytest.mark.parametrize(
+    ("kind", "norms", "rotations"),
+    [
+        ("llama", 5, 2),
+        ("mistral", 5, 2),
+        ("qwen2", 5, 2),
+        ("qwen3", 9, 2),  # of queries and keys, too
+        ("gemma", 0, 2),  # adds 1 to the weight
+        ("granite", 5, 2),
+        ("cohere", 0, 0),  # layer norms; rotates neighbours
+        ("glm", 5, 0),  # rotates neighbours, and some of them
+        ("gpt2", 0, 0),
+    ],
+)
+def test_norms_and_rotations_change_no_step(kind: str, norms: int, rotations: int) -> None:
+    plain, twin, _ = adapted(kind, dtype=torch.float32)
+    assert (elementwise.fuse_norms(twin), elementwise.fuse_rotary(twin)) == (norms, rotations)
+    with count(elementwise.NormFunction) as normed, count(elementwise.RotaryFunction) as rotated:
+        step(twin)
+    assert (len(normed), len(rotated)) == (norms, 2 * rotations)
+    assert_same(plain, twin, rtol=1e-4, atol=1e-5)
+    for model in (plain, twin):
+        model.eval()
+    inputs = {k: v for k, v in batch().items() if k != "labels"}
+    assert torch.equal(twin(**inputs).logits, plain(**inputs).logits), "evaluation is transformers' own"
+
+
+def test_norms_and_rotations_of_other_models_stay_as_they_are() -> None:
+    known = modeling_llama.apply_rotary_pos_emb
+    _, twin, _ = adapted(dtype=torch.float32)
+    elementwise.fuse_norms(twin)
+    elementwise.fuse_rotary(twin)
+    plain, _, _ = adapted(dtype=torch.float32)
+    with count(elementwise.NormFunction) as normed, count(elementwise.RotaryFunction) as rotated:
+        step(plain)
+    assert not normed
+    assert not rotated
+    assert modeling_llama.apply_rotary_pos_emb is known
+
+
 def test_other_dtypes_are_pefts() -> None:
     plain, twin, _ = adapted(dtype=torch.bfloat16)
     for model in (plain, twin):
@@ -265,7 +322,7 @@ def test_a_training_is_the_same_with_and_without(packing: bool, train, qa: Path,
     given |= {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "data": {"packing": packing}}
     with caplog.at_level("INFO", "tunewright_hf.fast"):
         fused = train(tmp_path / "fused", qa, **given)
-    assert caplog.messages == ["fused_layers: 14 LoRA layers, loss"]
+    assert caplog.messages == ["fused_layers: 14 LoRA layers, 5 norms, 2 rotations, loss"]
     plain = train(tmp_path / "plain", qa, **given, fused_layers=False)
     assert len(caplog.messages) == 1
     assert list(fused.losses.values()) == pytest.approx(list(plain.losses.values()), abs=1e-5)

@@ -2,7 +2,8 @@
 
 LoRA: frozen linear layers that read the same input (q, k and v; gate and up) are one autograd function: their A's are one
 product, and adapters are added inside the matrix products that are made anyway. The loss: only positions with a label go
-through `lm_head`, in pieces, and each piece's gradient is computed at once; the logits are never kept.
+through `lm_head`, in pieces, and each piece's gradient is computed at once; the logits are never kept. What is around the
+matrix products: see `tunewright_hf.elementwise`.
 
 Weights stay in PEFT's modules under PEFT's names; saving, merging and evaluating are PEFT's own.
 """
@@ -10,7 +11,6 @@ Weights stay in PEFT's modules under PEFT's names; saving, merging and evaluatin
 from __future__ import annotations
 
 import functools
-import inspect
 import logging
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +25,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from transformers.loss.loss_utils import ForCausalLMLoss
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from tunewright_hf.elementwise import fuse_norms, fuse_rotary, is_same
 from tunewright_hf.labels import IGNORED
 
 logger = logging.getLogger(__name__)
@@ -50,7 +51,9 @@ def fuse(trainer: transformers.Trainer) -> None:
     loss = not (args.fp16 or args.use_liger_kernel) and fuse_loss(trainer.model)
     if loss:
         trainer.data_collator = Positions(trainer.data_collator)
-    logger.info("fused_layers: %d LoRA layers, %s", layers, "loss" if loss else "not the loss")
+    norms, rotations = fuse_norms(trainer.model), fuse_rotary(trainer.model)
+    told = "loss" if loss else "not the loss"
+    logger.info("fused_layers: %d LoRA layers, %d norms, %d rotations, %s", layers, norms, rotations, told)
 
 
 # --- LoRA ---
@@ -247,17 +250,12 @@ def fuse_loss(model: torch.nn.Module) -> bool:
     """
     causal = model.get_base_model() if isinstance(model, peft.PeftModel) else model
     head = getattr(causal, "lm_head", None)
-    known = _code(type(causal)) == _code(transformers.LlamaForCausalLM) and causal.loss_function is ForCausalLMLoss
+    known = is_same(type(causal).forward, transformers.LlamaForCausalLM.forward)
+    known = known and causal.loss_function is ForCausalLMLoss
     if head is None or not known or type(head) is not torch.nn.Linear or head.bias is not None:
         return False
     causal.forward = types.MethodType(_with_fused_loss(type(causal).forward), causal)
     return True
-
-
-def _code(cls: type[torch.nn.Module]) -> tuple[object, ...]:
-    code = inspect.unwrap(cls.forward).__code__
-    texts = (code.co_consts[0],)  # its docstring
-    return code.co_code, code.co_names, tuple(c for c in code.co_consts if c not in texts)
 
 
 def _with_fused_loss(original: Callable[..., CausalLMOutputWithPast]) -> Callable[..., CausalLMOutputWithPast]:
