@@ -4,6 +4,10 @@ import contextlib
 import copy
 import inspect
 import itertools
+import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -314,6 +318,36 @@ def test_saved_and_merged_as_ever(tmp_path: Path) -> None:
     merged.save_pretrained(tmp_path / "merged")
     again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float64).eval()
     assert torch.equal(again(input_ids=ids).logits, merged(input_ids=ids).logits)
+
+
+_FAULTS = """
+import resource
+import sys
+
+import torch
+from tunewright_hf.allocator import keep_freed_memory
+
+torch.set_num_threads(1)
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+def use():
+    for _ in range(4):
+        torch.ones(48 << 20, dtype=torch.uint8)
+use()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+use()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no mallopt")
+def test_freed_memory_is_kept() -> None:
+    def faults(how: str) -> int:
+        env = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+        done = subprocess.run([sys.executable, "-c", _FAULTS, how], env=env, check=True, capture_output=True, text=True)
+        return int(done.stdout)
+
+    assert faults("keep") < 1_000 < faults("give back")
 
 
 @pytest.mark.parametrize("packing", [True, False])

@@ -25,6 +25,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from transformers.loss.loss_utils import ForCausalLMLoss
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from tunewright_hf.allocator import keep_freed_memory
 from tunewright_hf.elementwise import fuse_norms, fuse_rotary, is_same
 from tunewright_hf.labels import IGNORED
 
@@ -42,6 +43,8 @@ def fuse(trainer: transformers.Trainer) -> None:
     Sharded and compiled models are left alone: they replace weights and forwards themselves.
     """
     args = trainer.args
+    if args.device.type == "cpu":
+        keep_freed_memory()
     sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled or args.parallelism_config is not None
     if sharded or args.torch_compile or args.n_gpu > 1:
         logger.info("fused_layers: not with FSDP, DeepSpeed, other sharding, torch.compile or DataParallel")
