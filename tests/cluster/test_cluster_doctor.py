@@ -10,7 +10,7 @@ from tunewright import TrainingClient
 from tunewright.assemble import assemble
 from tunewright.doctor import Finding, diagnose
 
-pytestmark = [pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.timeout(600)]  # the first of these files waits for the cluster, too
 
 DOCTOR_ROLE = Path(__file__).parents[2] / "deploy" / "rbac" / "doctor.yaml"
 
