@@ -36,6 +36,7 @@ from tunewright_hf.inputs import (
 )
 from tunewright_hf.labels import Encoder, check_tokenizer
 from tunewright_hf.packing import pack
+from tunewright_hf.preference import PREFERENCE, pairs_of
 from tunewright_hf.seq2seq import PairEncoder
 from tunewright_hf.tasks import CAUSAL, CLASSIFICATION, SEQ2SEQ, Task
 
@@ -58,18 +59,18 @@ class Counts:
         rows: rows in the files.
         samples: rows that are trained on.
         dropped: rows with nothing to learn: empty, or cut off before anything that is learnt.
-        truncated: samples that were cut at `max_length`.
-        tokens: tokens in all samples.
-        learnt_tokens: those of them that are learnt; of a classifier, the labels.
+        truncated: samples that were cut at `max_length`; None where the Trainer class cuts them.
+        tokens: tokens in all samples; None where the Trainer class makes them.
+        learnt_tokens: those of them that are learnt; of a classifier, the labels; None likewise.
         packed_rows: rows that the samples are packed into; None where they are not.
     """
 
     rows: int
     samples: int
     dropped: int
-    truncated: int
-    tokens: int
-    learnt_tokens: int
+    truncated: int | None = None
+    tokens: int | None = None
+    learnt_tokens: int | None = None
     packed_rows: int | None = None
 
 
@@ -208,6 +209,11 @@ def _build(
         counts = {}
         for name, rows in loaded.items():
             resolve_format(rows.column_names, attrs.evolve(data, format=form), f"the {name} split")
+            if form == PREFERENCE:
+                samples = pairs_of(rows, data)
+                counts[name] = _count_pairs(name, len(rows), samples)
+                samples.save_to_disk(str(stage / name))
+                continue
             samples = _tokenise(rows, encoder, max_length, cache / f"{name}.arrow")
             counts[name] = _count(name, len(rows), samples, max_length)
             samples = samples.select_columns(["input_ids", "labels", "length"])
@@ -352,12 +358,28 @@ def _count(name: str, rows: int, samples: datasets.Dataset, max_length: int) -> 
         tokens=total("length"),
         learnt_tokens=total("learnt"),
     )
+    return _told(name, counts, f"nothing to learn within max_length={max_length}", lost=total("cut"))
+
+
+def _count_pairs(name: str, rows: int, pairs: datasets.Dataset) -> Counts:
+    counts = Counts(rows=rows, samples=len(pairs), dropped=rows - len(pairs))
+    return _told(name, counts, "no two answers that differ, or no prompt")
+
+
+def _told(name: str, counts: Counts, why: str, lost: int = 0) -> Counts:
+    """Log what became of a split's rows.
+
+    Raises:
+        RequestError: none is left.
+    """
     logger.info("%s: %s", name, counts)
-    if counts.dropped or counts.truncated:
-        lost = "%s: %d of %d rows dropped (nothing to learn within max_length=%d), %d cut at their end"
-        logger.warning(lost, name, counts.dropped, rows, max_length, counts.truncated)
-    if not kept:
+    if counts.dropped or lost:
+        text = "%s: %d of %d rows dropped (%s), %d cut at their end"
+        logger.warning(text, name, counts.dropped, counts.rows, why, lost)
+    if not counts.samples:
         field = "dataset" if name == "train" else "eval_dataset"
-        remedy = f"Give rows with something to learn, or a longer DataParams.max_length than {max_length}."
-        raise RequestError(f"none of its {rows} rows leaves anything to learn", field=field, remedy=remedy)
+        problem = f"none of its {counts.rows} rows leaves anything to learn: {why}"
+        raise RequestError(
+            problem, field=field, remedy="Give rows with something to learn, or a longer DataParams.max_length."
+        )
     return counts

@@ -13,13 +13,14 @@ from tunewright.wire import did_you_mean
 
 _T = TypeVar("_T")
 
-FORMATS = ("auto", "text", "prompt_completion", "chat", "classification")
+FORMATS = ("auto", "text", "prompt_completion", "chat", "classification", "preference")
 
 TEMPLATES = {
     "text": ("text",),
     "classification": ("text",),
     "prompt_completion": ("prompt", "completion"),
     "chat": ("prompt", "completion"),
+    "preference": ("prompt",),
 }
 """By format, the texts that a template may write."""
 
@@ -101,15 +102,18 @@ class DataParams:
 
     Attributes:
         format: "text": all tokens are learnt; "prompt_completion": the completion alone; "chat": the assistant's turns
-            alone; "classification": a label for a text; "auto": by the columns that there are (messages, then prompt and
-            completion, then text), by the templates, and by what the model is trained to do.
+            alone; "classification": a label for a text; "preference": two answers of which one is better, for Trainer
+            classes that learn from such; "auto": by the columns that there are (messages, then prompt and completion,
+            then text, then chosen and rejected), by the templates, and by what the model is trained to do.
         text_column: column with the text, for "text" and "classification".
-        prompt_column: column with the prompt, for "prompt_completion".
+        prompt_column: column with the prompt, for "prompt_completion" and "preference".
         completion_column: column with the completion, for "prompt_completion".
         messages_column: column with lists of {"role", "content"}, for "chat".
         tools_column: column with the tools that the assistant may call, for "chat", as JSON schemas of functions; it
             need not be there, and None is for a column of that name that holds something else.
         label_column: column with the label, for "classification": a text or number, or a list of labels.
+        chosen_column: column with the better answer, for "preference".
+        rejected_column: column with the worse answer, for "preference".
         text_template: writes the text, in place of `text_column`.
         prompt_template: writes the prompt, in place of `prompt_column`; for "chat", the user's message.
         completion_template: writes the completion, in place of `completion_column`; for "chat", the assistant's message.
@@ -130,6 +134,8 @@ class DataParams:
     messages_column: str = attrs.field(default="messages", validator=is_a(str))
     tools_column: str | None = attrs.field(default="tools", validator=is_a(str, type(None)))
     label_column: str = attrs.field(default="label", validator=is_a(str))
+    chosen_column: str = attrs.field(default="chosen", validator=is_a(str))
+    rejected_column: str = attrs.field(default="rejected", validator=is_a(str))
     text_template: tuple[str, ...] = attrs.field(default=(), converter=_templates, validator=_check_templates)
     prompt_template: tuple[str, ...] = attrs.field(default=(), converter=_templates, validator=_check_templates)
     completion_template: tuple[str, ...] = attrs.field(default=(), converter=_templates, validator=_check_templates)

@@ -190,6 +190,11 @@ def resolve_format(columns: Iterable[str], data: DataParams, field: str = "datas
         "prompt_completion": (*data.columns("prompt"), *data.columns("completion")),
         "text": data.columns("text"),
         "classification": (*data.columns("text"), data.label_column),
+        "preference": (
+            *(data.columns("prompt") if data.prompt_template else ()),
+            data.chosen_column,
+            data.rejected_column,
+        ),
     }
     wanted = _wanted(data)
     for name in wanted:
@@ -210,7 +215,7 @@ def _wanted(data: DataParams) -> list[str]:
     templated = {f"{name}_template" for name in ("text", "prompt", "completion") if data.templates(name)}
     if "text_template" in templated:
         return ["text"]
-    return ["prompt_completion"] if templated else ["chat", "prompt_completion", "text"]
+    return ["prompt_completion"] if templated else ["chat", "prompt_completion", "text", "preference"]
 
 
 def _parts(data: DataParams) -> tuple[str, ...]:

@@ -40,6 +40,18 @@ def _texts(value: object, field: str, example: str) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _own_arguments(value: object) -> Mapping[str, Any]:
+    field = "transformer_class_arguments"
+    if not isinstance(value, Mapping):
+        raise RequestError("must be a dict", field=field, value=value, remedy=f'Write {field}={{"beta": 0.1}}.')
+    known = known_fields("TrainingArguments")
+    for name in value:
+        if name in known:
+            remedy = "Give it as one of training_parameters."
+            raise RequestError("is a field of TrainingArguments", field=f"{field}.{name}", remedy=remedy)
+    return dict(value)
+
+
 def _prompts(value: object) -> tuple[str, ...]:
     return _texts(value, "sample_prompts", "What is a tuple?")
 
@@ -96,7 +108,8 @@ def _check_task(params: HuggingFaceTrainParams) -> None:
     if lora not in (None, task.lora):
         other = f", or give transformer_type={wanted[lora]!r}" if lora in wanted else ""
         refuse("LoraConfig.task_type", lora, f"Leave it out{other}.")
-    if data.packing and task is not CAUSAL:
+    params.check_format(data.format)
+    if data.packing and (task is not CAUSAL or data.format == "preference"):
         refuse("DataParams.packing", True, "Leave it out: each of its samples is a row of its own.")
     if params.attn_implementation == "segments" and task is not CAUSAL:
         refuse("attn_implementation", "segments", "Leave it out: it computes causal attention alone.")
@@ -127,7 +140,9 @@ class HuggingFaceTrainParams(TrainerProvider):
             itself. None: what the model's provider says, or else AutoModelForCausalLM.
         num_labels: of a sequence classifier; 1 is regression. None: as many as the dataset has, or as the model's
             provider says.
-        transformer_class: the transformers Trainer class to use.
+        transformer_class: the Trainer class to use: the name of one of transformers', or "module:Class" for one in the
+            trainer's image that is derived from `transformers.Trainer`.
+        transformer_class_arguments: fields of that class's own arguments, beyond those of `training_parameters`.
         attn_implementation: "auto": flash-attn 2 where it is installed and there is a GPU for it, else attention by
             sample ("segments") where the model works with it, else what transformers chooses. Or any name that
             transformers knows ("sdpa", "eager", "flash_attention_2", "flex_attention", …).
@@ -153,6 +168,7 @@ class HuggingFaceTrainParams(TrainerProvider):
     transformer_type: str | None = attrs.field(default=None, converter=class_name, validator=check_class_name)
     num_labels: int | None = attrs.field(default=None, validator=check_num_labels)
     transformer_class: str = attrs.field(default="Trainer", validator=is_a(str))
+    transformer_class_arguments: Mapping[str, Any] = attrs.field(factory=dict, converter=_own_arguments, hash=False)
     attn_implementation: str = attrs.field(default="auto", validator=is_a(str))
     fused_layers: bool = attrs.field(default=True, validator=is_a(bool))
     trust_remote_code: bool = attrs.field(default=False, validator=is_a(bool))
@@ -203,7 +219,14 @@ class HuggingFaceTrainParams(TrainerProvider):
             check_model(model)
         for field, folder in (("dataset", dataset), ("eval_dataset", eval_dataset)):
             if folder is not None:
-                check_dataset(folder, self.data, field)
+                self.check_format(check_dataset(folder, self.data, field))
+
+    def check_format(self, form: str | None) -> None:
+        """Refuse preference pairs for a Trainer class of transformers, all of which learn from one answer."""
+        if form == "preference" and ":" not in self.transformer_class:
+            problem = "learns from one answer, and the dataset has preference pairs"
+            remedy = 'Name a class that learns from pairs, such as "trl:DPOTrainer", or another DataParams(format=…).'
+            raise RequestError(problem, field="transformer_class", value=self.transformer_class, remedy=remedy)
 
     def check(self, run: TrainRun) -> None:
         """Build everything that can be built without a GPU and without weights; see `tunewright_hf.check`."""

@@ -13,9 +13,11 @@ from transformers import PreTrainedTokenizerBase
 from tunewright.providers import Preview, TrainRun
 from tunewright_hf.classification import Classified
 from tunewright_hf.data import load_rows, needed_dataset, resolve_max_length
+from tunewright_hf.data_params import DataParams
 from tunewright_hf.inputs import resolve_format, training_split
 from tunewright_hf.labels import Encoder, check_tokenizer
 from tunewright_hf.params import HuggingFaceTrainParams
+from tunewright_hf.preference import PREFERENCE, pair_of, shown
 from tunewright_hf.rows import text_of
 from tunewright_hf.seq2seq import Pair, PairEncoder
 from tunewright_hf.tasks import CLASSIFICATION, SEQ2SEQ
@@ -41,7 +43,9 @@ def preview(params: HuggingFaceTrainParams, run: TrainRun) -> Iterator[Preview]:
         form = resolve_format(first, params.data)
         check_tokenizer(tokenizer, form)
         for row in itertools.chain([first], numbered):
-            if params.task is CLASSIFICATION:
+            if form == PREFERENCE:
+                yield from _answers(row, params.data, tokenizer)
+            elif params.task is CLASSIFICATION:
                 yield from _classified(row, params, tokenizer, max_length, names)
             elif params.task is SEQ2SEQ:
                 yield from _pair(PairEncoder(tokenizer, params.data)(row), tokenizer, max_length)
@@ -52,6 +56,19 @@ def preview(params: HuggingFaceTrainParams, run: TrainRun) -> Iterator[Preview]:
 def label_names(rows: datasets.Dataset | datasets.IterableDataset, column: str) -> Mapping[object, str]:
     """What a column's numbers stand for, where the dataset says so."""
     return dict(enumerate(getattr((rows.features or {}).get(column), "names", None) or ()))
+
+
+def _answers(row: Mapping[str, object], data: DataParams, tokenizer: PreTrainedTokenizerBase) -> Iterator[Preview]:
+    """A pair as it stands: its Trainer class cuts and tokenises it, with more or other tokens than are counted here."""
+    pair = pair_of(row, data)
+    if pair is not None:
+        texts = {name: shown(value) for name, value in pair.items() if name != "tools"}
+        better, worse = texts["chosen"], f" [rejected:{texts['rejected']}]"
+        pieces = ((texts.get("prompt", ""), False), (better, True), (worse, False))
+        tokens, learnt = (
+            len(tokenizer(t, add_special_tokens=False)["input_ids"]) for t in ("".join(texts.values()), better)
+        )
+        yield Preview(pieces=pieces, tokens=tokens, learnt=learnt)
 
 
 def _classified(

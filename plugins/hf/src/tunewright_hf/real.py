@@ -22,6 +22,8 @@ from tunewright_hf.standins import LoraConfig
 
 logger = logging.getLogger(__name__)
 
+_T = typing.TypeVar("_T")
+
 CALLBACKS = "tunewright.hf.callbacks"
 """The entry-point group of callbacks."""
 
@@ -43,17 +45,32 @@ def refused(field: str, remedy: str) -> Iterator[None]:
 
 
 def trainer_class(name: str) -> type[transformers.Trainer]:
-    """The transformers Trainer class of a name.
+    """The Trainer class of a name: one of transformers, or "module:Class".
 
     Raises:
         RequestError: there is none.
     """
+    if ":" in name:
+        return _load(importlib.metadata.EntryPoint(name, name, ""), transformers.Trainer, "transformer_class")
     cls = getattr(transformers, name, None) if name.isidentifier() else None
     if not (isinstance(cls, type) and issubclass(cls, transformers.Trainer)):
         names = [n for n in dir(transformers) if n.endswith("Trainer")]
         remedy = did_you_mean(name, names)
         raise RequestError("is no Trainer class of transformers", field="transformer_class", value=name, remedy=remedy)
     return cls
+
+
+def arguments_class(name: str) -> type[transformers.TrainingArguments]:
+    """The arguments that a Trainer class takes: of transformers', by its name; of others, as its constructor says."""
+    default: type[transformers.TrainingArguments] = transformers.TrainingArguments
+    if ":" not in name:
+        return getattr(transformers, f"{name.removesuffix('Trainer')}TrainingArguments", default)
+    try:
+        hint = typing.get_type_hints(trainer_class(name).__init__).get("args")
+    except NameError:  # of something that is imported for type checkers alone
+        return default
+    found = [c for c in typing.get_args(hint) or (hint,) if isinstance(c, type) and issubclass(c, default)]
+    return found[0] if found else default
 
 
 def build_callbacks(params: HuggingFaceTrainParams) -> list[transformers.TrainerCallback]:
@@ -79,14 +96,24 @@ def _load_callback(name: str) -> type[transformers.TrainerCallback]:
             f"{did_you_mean(name, sorted(group.names))} Or install the package that brings it, or write module:Class."
         )
         raise RequestError("is not installed where the training runs", field="callbacks", value=name, remedy=remedy)
+    return _load(point, transformers.TrainerCallback, "callbacks")
+
+
+def _load(point: importlib.metadata.EntryPoint, base: type[_T], field: str) -> type[_T]:
+    """The class of an entry point.
+
+    Raises:
+        RequestError: it is not there, or not derived from `base`.
+    """
     try:
         found = point.load()
     except (ImportError, AttributeError) as error:
         remedy = "Use an image that has it, as a class in a module that can be imported."
-        raise RequestError(f"cannot be loaded: {error}", field="callbacks", value=name, remedy=remedy) from error
-    if not (isinstance(found, type) and issubclass(found, transformers.TrainerCallback)):
-        remedy = "Derive it from transformers.TrainerCallback."
-        raise RequestError("is no callback", field="callbacks", value=name, remedy=remedy)
+        raise RequestError(f"cannot be loaded: {error}", field=field, value=point.name, remedy=remedy) from error
+    if not (isinstance(found, type) and issubclass(found, base)):
+        remedy = f"Derive it from transformers.{base.__name__}."
+        kind = base.__name__.removeprefix("Trainer").lower() or "Trainer class"
+        raise RequestError(f"is no {kind}", field=field, value=point.name, remedy=remedy)
     return found
 
 
@@ -131,10 +158,17 @@ def build_arguments(
         **_device(given),
         **(defaults or {}),
     }
-    name = f"{params.transformer_class.removesuffix('Trainer')}TrainingArguments"
-    cls = getattr(transformers, name, transformers.TrainingArguments)
+    cls = arguments_class(params.transformer_class)
+    own = dict(params.transformer_class_arguments)
+    names = {f.name for f in dataclasses.fields(cls)}
+    for name in own:
+        if name not in names:
+            field = f"transformer_class_arguments.{name}"
+            raise RequestError(f"is no field of {cls.__name__}", field=field, remedy=did_you_mean(name, sorted(names)))
+    if "max_length" in names and params.data.max_length is not None:
+        own.setdefault("max_length", params.data.max_length)
     with refused("training_parameters", "Change the argument that it names."):
-        return construct(cls, {**ours, **given, "output_dir": str(output), "batch_eval_metrics": True})
+        return construct(cls, {**ours, **own, **given, "output_dir": str(output), "batch_eval_metrics": True})
 
 
 def _check_early_stopping(given: Mapping[str, object], *, evaluates: bool) -> None:
@@ -153,7 +187,7 @@ def _best(given: Mapping[str, object]) -> dict[str, object]:
 def _device(given: Mapping[str, object]) -> dict[str, object]:
     """Precision and device where the user left them open: bf16 on GPUs that have it, else fp32."""
     if not torch.cuda.is_available():
-        return {"use_cpu": True}
+        return {"use_cpu": True, "bf16": False}  # there are classes of arguments that would set it
     chosen = any(given.get(name) is not None for name in ("bf16", "fp16"))
     supported = torch.cuda.is_bf16_supported(including_emulation=False)
     return {} if chosen or given.get("use_cpu") else {"bf16": supported}
@@ -206,9 +240,6 @@ def build_lora(config: LoraConfig, task_type: str = "CAUSAL_LM") -> peft.LoraCon
     ours: dict[str, object] = {} if targets else {"target_modules": "all-linear"}
     with refused("lora_config", "Change the field that it names."):
         return construct(peft.LoraConfig, {**ours, **config, "task_type": task_type})
-
-
-_T = typing.TypeVar("_T")
 
 
 def construct(cls: type[_T], given: Mapping[str, object]) -> _T:

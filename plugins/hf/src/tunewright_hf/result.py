@@ -20,6 +20,7 @@ from tunewright_hf.callbacks import barrier
 from tunewright_hf.data import Prepared
 from tunewright_hf.labels import Encoder
 from tunewright_hf.params import HuggingFaceTrainParams
+from tunewright_hf.preference import PREFERENCE, is_conversation
 from tunewright_hf.real import build_lora, context
 from tunewright_hf.seq2seq import PairEncoder
 from tunewright_hf.standins import LoraConfig, differing_fields
@@ -81,6 +82,8 @@ def answer_samples(trainer: transformers.Trainer, params: HuggingFaceTrainParams
     if prompts and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
         logger.warning("no samples: the model is sharded over the ranks; load the result to ask it")
         return
+    if form == PREFERENCE:
+        form = "chat" if is_conversation(trainer.train_dataset) else "prompt_completion"
     encoder = PairEncoder(tokenizer, params.data) if params.task is SEQ2SEQ else Encoder(tokenizer, form, params.data)
     model = trainer.accelerator.unwrap_model(trainer.model).eval()
     for prompt in prompts:

@@ -36,7 +36,7 @@ CAUSAL = Task(
     models="causal language models",
     lora="CAUSAL_LM",
     pipeline="text-generation",
-    formats=("chat", "prompt_completion", "text"),
+    formats=("chat", "prompt_completion", "text", "preference"),
 )
 SEQ2SEQ = Task(
     auto_class="AutoModelForSeq2SeqLM",

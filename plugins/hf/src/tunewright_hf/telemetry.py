@@ -92,8 +92,11 @@ def _count(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """
     joined = "cu_seq_lens_q" in batch
     lengths = batch["cu_seq_lens_q"].diff().long() if joined else batch["attention_mask"].sum(1)
-    known = batch["labels"] != IGNORED
     tokens = lengths.sum()
+    if "labels" not in batch:  # of preference pairs
+        learnt = batch.get("completion_mask", batch["attention_mask"]).sum()
+        return torch.stack([learnt, tokens, torch.zeros_like(tokens)])
+    known = batch["labels"] != IGNORED
     if "decoder_input_ids" in batch:
         learnt = known.sum()
         tokens = tokens + learnt
@@ -133,6 +136,8 @@ class Meter:
     def add(self, batches: Sequence[Mapping[str, torch.Tensor]]) -> None:
         """Add the batches of one step, without waiting for the device that they are on."""
         for batch in batches:
+            if "cu_seq_lens_q" not in batch and "attention_mask" not in batch:  # a Trainer class's own
+                continue
             counts = _count(batch)
             self._counts = self._counts.to(counts.device) + counts
 

@@ -17,7 +17,7 @@ import transformers
 from tunewright.errors import RequestError
 from tunewright.providers import TrainRun
 from tunewright_hf import data as data_
-from tunewright_hf import fast, real, result, unpadded
+from tunewright_hf import fast, preference, real, result, unpadded
 from tunewright_hf.callbacks import (
     Events,
     Pauses,
@@ -34,6 +34,8 @@ from tunewright_hf.inputs import MARKER
 from tunewright_hf.objective import objective_of
 from tunewright_hf.packing import SEGMENTS
 from tunewright_hf.params import HuggingFaceTrainParams
+from tunewright_hf.preference import PREFERENCE
+from tunewright_hf.standins import LoraConfig
 from tunewright_hf.tasks import CAUSAL, CLASSIFICATION, TASKS, Task
 
 logger = logging.getLogger(__name__)
@@ -52,6 +54,7 @@ def train(params: HuggingFaceTrainParams, run: TrainRun) -> None:
     max_length = data_.resolve_max_length(params.data, longest_input(config, tokenizer, params.task))
     goal = data_.Goal(task=params.task, num_labels=params.num_labels, known=known_labels(config, params.task))
     data = data_.prepare(run, params.data, tokenizer, max_length, goal)
+    params.check_format(data.format)
     check_vocabulary(data, config)
     drop_unknown_pad(tokenizer, config)
 
@@ -61,12 +64,14 @@ def train(params: HuggingFaceTrainParams, run: TrainRun) -> None:
     check_world(args, run)
     check_same_checkpoint(run)
     clear_incomplete(run)
-    model = load_model(folder, params, args, data.classes)
+    cls = real.trainer_class(params.transformer_class)
+    pairs = data.format == PREFERENCE
+    left = params.lora_config if pairs and preference.takes_adapter(cls) else None  # for the class to make
+    model = load_model(folder, params, args, data.classes, adapts=left is None)
     use_cache = getattr(model.config, "use_cache", None)
     args.eval_on_start |= owes_evaluation(args, run.resume_from)
-    cls = real.trainer_class(params.transformer_class)
-    trainer = build_trainer(cls, run, args, task=params.task, model=model, tokenizer=tokenizer, data=data)
-    if params.fused_layers:
+    trainer = build_trainer(cls, run, args, task=params.task, model=model, tokenizer=tokenizer, data=data, lora=left)
+    if params.fused_layers and not pairs:  # their classes replace forwards themselves
         fast.fuse(trainer)
     for callback in real.build_callbacks(params):
         trainer.add_callback(callback)
@@ -171,6 +176,8 @@ def check_vocabulary(data: data_.Prepared, config: transformers.PreTrainedConfig
         RequestError: the data has such tokens.
     """
     size = config.get_text_config().vocab_size
+    if data.format == PREFERENCE:  # not tokenised yet
+        return
     names = ["input_ids"] if data.classes else ["input_ids", "labels"]
     columns = [d.data.column(name) for d in (data.train, data.evaluation) if d is not None for name in names]
     highest = max(pyarrow.compute.max(pyarrow.compute.list_flatten(column)).as_py() for column in columns)
@@ -222,9 +229,22 @@ def owes_evaluation(args: transformers.TrainingArguments, resume_from: Path | No
 
 
 def load_model(
-    folder: Path, params: HuggingFaceTrainParams, args: transformers.TrainingArguments, classes: Classes | None = None
+    folder: Path,
+    params: HuggingFaceTrainParams,
+    args: transformers.TrainingArguments,
+    classes: Classes | None = None,
+    *,
+    adapts: bool = True,
 ) -> transformers.PreTrainedModel | peft.PeftModel:
-    """The model, with its adapter if there is to be one, and with a head for the classes if there are some."""
+    """The model, with its adapter if there is to be one, and with a head for the classes if there are some.
+
+    Args:
+        folder: of the model.
+        params: the user's.
+        args: the resolved arguments.
+        classes: what a classifier tells apart.
+        adapts: whether to make the adapter; False where the Trainer class does.
+    """
     dtype = real.weights_dtype(params, args)
     transformers.set_seed(args.seed)  # an adapter begins with random numbers, and so does a head
     head = {**classes.config, "ignore_mismatched_sizes": True} if classes else {}
@@ -236,7 +256,7 @@ def load_model(
     elif params.attn_implementation != "auto":
         with real.refused("attn_implementation", "Give another name, or leave it out."):
             model.set_attn_implementation(params.attn_implementation)
-    if params.lora_config is not None:
+    if params.lora_config is not None and adapts:
         with real.refused("lora_config", "Change the field that it names."):
             lora = real.build_lora(params.lora_config, params.task.lora)
             model = peft.get_peft_model(model, with_head(lora, model, loading) if classes else lora)
@@ -258,11 +278,36 @@ def build_trainer(
     model: transformers.PreTrainedModel | peft.PeftModel,
     tokenizer: transformers.PreTrainedTokenizerBase,
     data: data_.Prepared,
+    lora: LoraConfig | None = None,
 ) -> transformers.Trainer:
-    """A Trainer of a transformers class, with events, exact counting, and checkpoints that are whole."""
+    """A Trainer of a class, with events, exact counting, and checkpoints that are whole."""
     keep = args.save_total_limit
     args.save_total_limit = None  # `Events` removes older ones, but only once the new one is complete
     args.remove_unused_columns = False  # all columns are ours
+    if data.format == PREFERENCE:
+        adapter = None if lora is None else real.build_lora(lora, task.lora)
+        with real.refused("transformer_class", "Change the argument that it names, or name another class."):
+            trainer = preference.build(
+                with_speed(cls), args, model=model, tokenizer=tokenizer, train=data.train, evaluation=data.evaluation, adapter=adapter
+            )  # fmt: skip
+    else:
+        trainer = _build_our_own(cls, args, task=task, model=model, tokenizer=tokenizer, data=data)
+    quiet(trainer)
+    for callback in (Pauses(), Unlogged(trainer, run), Events(run, keep)):  # Events declares the checkpoint complete
+        trainer.add_callback(callback)
+    return trainer
+
+
+def _build_our_own(
+    cls: type[transformers.Trainer],
+    args: transformers.TrainingArguments,
+    *,
+    task: Task,
+    model: transformers.PreTrainedModel | peft.PeftModel,
+    tokenizer: transformers.PreTrainedTokenizerBase,
+    data: data_.Prepared,
+) -> transformers.Trainer:
+    """A Trainer of samples that were tokenised here."""
     pad_id = result.pad_id(tokenizer)
     if task is not CAUSAL:
         pad_id = pad_with_known(tokenizer, model.config)
@@ -279,9 +324,6 @@ def build_trainer(
             compute_metrics=objective.means,
             preprocess_logits_for_metrics=objective.scores,
         )
-    quiet(trainer)
-    for callback in (Pauses(), Unlogged(trainer, run), Events(run, keep)):  # Events declares the checkpoint complete
-        trainer.add_callback(callback)
     if task is CAUSAL:
         trainer.data_collator = collator(trainer, data, pad_id)
     if data.evaluation is not None:  # else the last batch's losses of some ranks would be taken for repeated samples

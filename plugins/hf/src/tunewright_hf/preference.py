@@ -1,0 +1,123 @@
+"""Preference pairs: rows with a better and a worse answer, for Trainer classes that learn from such.
+
+Tunewright validates the pairs and hands them over as they are, as columns `chosen`, `rejected` and, unless both begin with it,
+`prompt` (and `tools`): all texts, or all lists of messages. The class tokenises them, and knows the loss; TRL's trainers do.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+
+import datasets
+import peft
+import transformers
+
+from tunewright.errors import RequestError
+from tunewright_hf.data_params import DataParams
+from tunewright_hf.rows import Message, messages_of, text_of, tools_of
+
+PREFERENCE = "preference"
+_NAMES = ("prompt", "chosen", "rejected", "tools")
+
+
+def pairs_of(rows: datasets.Dataset, data: DataParams) -> datasets.Dataset:
+    """The rows that are pairs: without those that lack an answer, or whose answers are alike.
+
+    Raises:
+        RequestError: a column holds neither texts nor messages.
+    """
+    if data.prompt_template:
+        rows = rows.map(_with_prompt, fn_kwargs={"data": data}, load_from_cache_file=False)
+    there = {name: column for name, column in _columns(data).items() if column in rows.column_names}
+    rows = rows.select_columns(list(there.values())).rename_columns({c: name for name, c in there.items() if c != name})
+    return rows.filter(is_pair, load_from_cache_file=False)
+
+
+def pair_of(row: Mapping[str, object], data: DataParams) -> dict[str, object] | None:
+    """One row as `pairs_of` makes it; None if it is no pair.
+
+    Raises:
+        RequestError: as `pairs_of`.
+    """
+    written = {**row, **_with_prompt(row, data)} if data.prompt_template else row
+    pair = {name: written[column] for name, column in _columns(data).items() if column in written}
+    return pair if is_pair(pair) else None
+
+
+def _columns(data: DataParams) -> dict[str, str]:
+    columns = {"prompt": data.prompt_column, "chosen": data.chosen_column, "rejected": data.rejected_column}
+    return columns | ({"tools": data.tools_column} if data.tools_column else {})
+
+
+def _with_prompt(row: Mapping[str, object], data: DataParams) -> dict[str, object]:
+    return {data.prompt_column: text_of(row, "prompt", data)}
+
+
+def is_pair(row: Mapping[str, object]) -> bool:
+    """Whether a row has two answers that differ, and a prompt if there is such a column.
+
+    Raises:
+        RequestError: a column holds neither a text nor messages, or not all hold the same.
+    """
+    parts = {name: row[name] for name in _NAMES[:3] if name in row}
+    if any(not value for value in parts.values()):
+        return False
+    kinds = {type(value) for value in parts.values()}
+    if kinds == {list}:
+        parts = {name: messages_of(row, name) for name in parts}
+        tools_of(row, DataParams())
+        answers: list[Message] = [parts[name][-1] for name in ("chosen", "rejected")]  # type: ignore[index]
+        if any(message["role"] != "assistant" for message in answers):
+            raise _no_pair("has an answer that does not end with the assistant's message")
+    elif kinds != {str}:
+        shown = ", ".join(f"{name} a {type(value).__name__}" for name, value in parts.items())
+        raise _no_pair(f"has a row where the columns hold different things: {shown}")
+    elif any(not str(value).strip() for value in parts.values()):
+        return False
+    return parts["chosen"] != parts["rejected"]
+
+
+def _no_pair(problem: str) -> RequestError:
+    remedy = "Make prompt, chosen and rejected all texts, or all lists of messages, or name others in DataParams."
+    return RequestError(problem, field="dataset", remedy=remedy)
+
+
+def shown(value: object) -> str:
+    """A text, or messages, for people to read."""
+    return "".join(f"\n{m['role']}: {m.get('content')}" for m in value) if isinstance(value, list) else str(value)
+
+
+def is_conversation(pairs: datasets.Dataset) -> bool:
+    """Whether the answers are lists of messages."""
+    return not isinstance(pairs.features["chosen"], datasets.Value)
+
+
+def takes_adapter(cls: type[transformers.Trainer]) -> bool:
+    """Whether a class makes the adapter itself, so that it can do without it where it compares with the base model."""
+    return "peft_config" in inspect.signature(cls.__init__).parameters
+
+
+def build(
+    cls: type[transformers.Trainer],
+    args: transformers.TrainingArguments,
+    *,
+    model: transformers.PreTrainedModel | peft.PeftModel,
+    tokenizer: transformers.PreTrainedTokenizerBase,
+    train: datasets.Dataset,
+    evaluation: datasets.Dataset | None,
+    adapter: peft.LoraConfig | None,
+) -> transformers.Trainer:
+    """A Trainer that is given pairs.
+
+    Args:
+        cls: its class; its constructor takes `model`, `args`, `train_dataset`, `eval_dataset` and `processing_class`.
+        args: its arguments.
+        model: the model.
+        tokenizer: the model's own.
+        train: pairs.
+        evaluation: pairs, or None.
+        adapter: for classes that make it themselves, as `peft_config`.
+    """
+    more = {} if adapter is None else {"peft_config": adapter}
+    return cls(model=model, args=args, train_dataset=train, eval_dataset=evaluation, processing_class=tokenizer, **more)
