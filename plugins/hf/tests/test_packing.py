@@ -35,6 +35,17 @@ FAMILIES = {
     "gemma": {**SIZES, "pad_token_id": 0},
     "gemma2": {**SIZES, **WINDOW, "attn_logit_softcapping": 0.5, "query_pre_attn_scalar": 8},
     "gemma3_text": {**SIZES, **WINDOW, "query_pre_attn_scalar": 8},
+    "cohere2": {**SIZES, **WINDOW},
+    "deepseek_v3": {k: v for k, v in SIZES.items() if k != "head_dim"}
+    | {"num_key_value_heads": 4, "n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1}
+    | {"moe_intermediate_size": 16, "first_k_dense_replace": 1, "q_lora_rank": 16, "kv_lora_rank": 16}
+    | {"qk_rope_head_dim": 4, "qk_nope_head_dim": 4, "v_head_dim": 8},
+    "glm4": {**SIZES, "pad_token_id": 0},
+    "gpt_neox": {k: v for k, v in SIZES.items() if k not in ("head_dim", "num_key_value_heads")},
+    "granite": SIZES,
+    "olmo2": SIZES,
+    "phi3": {**SIZES, "pad_token_id": 0},
+    "qwen3_moe": {**SIZES, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "vocab_size": 60},
 }
 LENGTHS = [9, 2, 14, 5]
@@ -99,6 +110,15 @@ def test_padded_batches_and_answers_are_transformers_own(family: str, name: str)
     ids = batch["input_ids"][:1, :9]
     answers = [m.generate(ids, max_new_tokens=20, do_sample=False, use_cache=True) for m in (ours, theirs)]
     assert torch.equal(*answers)
+
+
+@pytest.mark.parametrize("family", ["qwen3_next", "lfm2"])
+def test_layers_with_a_state_are_found_out(family: str) -> None:
+    kinds = {"qwen3_next": "linear_attention", "lfm2": "conv"}
+    given = {**SIZES, "layer_types": [kinds[family], "full_attention"]}
+    model = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.for_model(family, **given))
+    unpadded.choose_attention(model, "auto", half=False)
+    assert not unpadded.keeps_apart(model, Collator(0, joined=True))
 
 
 def test_dropout_is_applied() -> None:
