@@ -185,6 +185,10 @@ def test_the_style_follows_the_output(capsys: pytest.CaptureFixture[str], monkey
         ({"event": "progress", "item": "model", "done": 1}, None),
         ({"event": "nobody knows"}, None),
         ({"event": "eval", "eval_loss": None}, None),
+        (
+            {"event": "eval", "step": 3, "eval_loss": 0.5, "eval_accuracy": 1.0},
+            "evaluation at step 3: loss 0.5000, accuracy 1.0000",
+        ),
         ({"event": "fetched"}, None),
     ],
 )

@@ -249,7 +249,9 @@ def describe(event: Event, summary: Summary) -> str | None:  # noqa: PLR0911 - a
         case {"event": "step"}:
             return f"step {summary.step}/{_known(summary.total_steps)}: {_step_note(summary)}"
         case {"event": "eval", "eval_loss": float(loss)}:
-            return f"evaluation at step {event.get('step', summary.step)}: loss {loss:.4f}"
+            right = event.get("eval_accuracy")
+            more = f", accuracy {right:.4f}" if isinstance(right, float) else ""
+            return f"evaluation at step {event.get('step', summary.step)}: loss {loss:.4f}{more}"
         case {"event": "checkpoint", "step": step}:
             return f"checkpoint at step {step}"
         case {"event": "attempt", "attempt": int(attempt), "limit": limit} if attempt > 1:
