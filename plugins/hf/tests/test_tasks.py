@@ -140,7 +140,7 @@ SINGLE, MULTI = "single_label_classification", "multi_label_classification"
 @pytest.mark.parametrize(
     ("labels", "feature", "num_labels", "known", "expected"),
     [
-        (["no", "yes", None], None, None, (), (SINGLE, ["no", "yes"], {"yes": 1})),
+        (["no", "yes", None, " "], None, None, (), (SINGLE, ["no", "yes"], {"yes": 1, " ": None})),
         (["10", "9"], None, None, (), (SINGLE, ["9", "10"], {"9": 0})),
         ([2, 0, 1], None, None, (), (SINGLE, ["0", "1", "2"], {2: 2})),
         ([0, 1], None, 3, (), (SINGLE, ["0", "1", "2"], {1: 1})),
@@ -150,7 +150,8 @@ SINGLE, MULTI = "single_label_classification", "multi_label_classification"
         ([1], "names", None, ("pos", "neg"), (SINGLE, ["pos", "neg"], {1: 0})),
         (["pos"], None, None, ("pos", "mid", "neg"), (SINGLE, ["pos", "mid", "neg"], {"pos": 0})),
         ([0, 1], None, None, ("pos", "neg"), (SINGLE, ["pos", "neg"], {0: 0})),
-        ([0.5, 2.0], None, None, (), ("regression", [], {0.5: 0.5})),
+        ([0.5, 2.0, math.nan], None, None, (), ("regression", [], {0.5: 0.5, math.nan: None})),
+        (["0.5", "2"], None, 1, (), ("regression", [], {"0.5": 0.5})),
         ([1, 2], None, 1, (), ("regression", [], {2: 2.0})),
         ([["a", "b"], ["c"], []], None, None, (), (MULTI, ["a", "b", "c"], {("a", "c"): [1.0, 0.0, 1.0]})),
     ],
@@ -165,6 +166,17 @@ def test_the_labels_of_a_column(labels, feature, num_labels, known, expected) ->
     assert (classes.problem, list(classes.names)) == (problem, names)
     for value, target in targets.items():
         assert classes.target(list(value) if isinstance(value, tuple) else value) == target
+
+
+def test_splits_that_number_their_labels_differently_are_refused(
+    base_of: Callable[[str], Path], train, tmp_path: Path
+) -> None:
+    for name, names in (("train", ["a", "b"]), ("validation", ["b", "a"])):
+        features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)})
+        rows = datasets.Dataset.from_dict({"text": ["What", "is"], "label": [0, 1]}, features=features)
+        rows.to_parquet(tmp_path / "data" / f"{name}.parquet")
+    with pytest.raises(RequestError, match=r"\['b', 'a'\] and \['a', 'b'\]"):
+        train(tmp_path / "out", tmp_path / "data", model=base_of("bert"), transformer_type=CLASSIFIER, max_steps=1)
 
 
 @pytest.mark.parametrize(

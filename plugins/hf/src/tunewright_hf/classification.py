@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
@@ -47,7 +48,7 @@ class Classes:
         Raises:
             RequestError: it is none of the labels, or no number.
         """
-        if value is None or (self.numbers.get("-1") is None and value == -1 and self.problem == SINGLE):
+        if not _is_given(value) or (self.numbers.get("-1") is None and value == -1 and self.problem == SINGLE):
             return None  # -1 is what the Hub's datasets have in splits whose labels are secret
         if self.problem == REGRESSION:
             return _number(value)
@@ -85,6 +86,12 @@ class Classes:
         return found
 
 
+def _is_given(value: object) -> bool:
+    """Whether there is a label: no gap, whatever the file format writes for one."""
+    blank = isinstance(value, str) and not value.strip()
+    return not (value is None or blank or (isinstance(value, float) and math.isnan(value)))
+
+
 def _number(value: object) -> float:
     try:
         number = float(value)  # type: ignore[arg-type]
@@ -118,7 +125,7 @@ def find_classes(rows: datasets.Dataset, column: str, num_labels: int | None, kn
     Raises:
         RequestError: there are no labels, of different types, or not as many as the user says.
     """
-    values = {value for value in _values(rows, column) if value is not None}
+    values = {value for value in _values(rows, column) if _is_given(value)}
     feature = rows.features[column]
     inner = getattr(feature, "feature", feature)
     if not values:
@@ -130,13 +137,30 @@ def find_classes(rows: datasets.Dataset, column: str, num_labels: int | None, kn
                 column, f"holds numbers with a fraction, and num_labels is {num_labels}", "Leave num_labels out."
             )
         return Classes(problem=REGRESSION)
-    pairs = _numbered(values, getattr(inner, "names", None), num_labels, known)
+    pairs = _numbered(values, _names(rows, column), num_labels, known)
     if num_labels is not None and len(pairs) != num_labels:
         raise _bad(column, f"holds {len(pairs)} labels, and num_labels is {num_labels}", "Leave num_labels out.")
     if len(pairs) < 2 and not several:  # noqa: PLR2004 - one cannot be told apart
         raise _bad(column, f"holds one label alone, {pairs[0][0]!r}", "Give rows of several labels.")
     numbers = {value: i for i, (_, value) in enumerate(pairs) if value is not None}
     return Classes(problem=MULTI if several else SINGLE, names=tuple(name for name, _ in pairs), numbers=numbers)
+
+
+def check_same_names(rows: datasets.Dataset, train: datasets.Dataset, column: str) -> None:
+    """Refuse a split whose numbers stand for other labels than those of the training split.
+
+    Raises:
+        RequestError: naming both.
+    """
+    here, there = (_names(split, column) for split in (rows, train))
+    if here != there:
+        problem = f"numbers its labels otherwise than the training split: {here} and {there}"
+        raise _bad(column, problem, "Give both the same ClassLabel, or labels as texts.")
+
+
+def _names(rows: datasets.Dataset, column: str) -> list[str] | None:
+    feature = rows.features[column]
+    return getattr(getattr(feature, "feature", feature), "names", None)
 
 
 def _bad(column: str, problem: str, remedy: str) -> RequestError:

@@ -23,7 +23,7 @@ import pyarrow.compute
 
 from tunewright.errors import RequestError
 from tunewright.providers import TrainRun
-from tunewright_hf.classification import Classes, Classifier, find_classes
+from tunewright_hf.classification import Classes, Classifier, check_same_names, find_classes
 from tunewright_hf.data_params import DataParams
 from tunewright_hf.inputs import (
     Split,
@@ -209,6 +209,8 @@ def _build(
         counts = {}
         for name, rows in loaded.items():
             resolve_format(rows.column_names, attrs.evolve(data, format=form), f"the {name} split")
+            if goal.task is CLASSIFICATION:
+                check_same_names(rows, loaded["train"], data.label_column)
             if form == PREFERENCE:
                 samples = pairs_of(rows, data)
                 counts[name] = _count_pairs(name, len(rows), samples)

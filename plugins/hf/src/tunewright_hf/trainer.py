@@ -260,6 +260,9 @@ def load_model(
         with real.refused("lora_config", "Change the field that it names."):
             lora = real.build_lora(params.lora_config, params.task.lora)
             model = peft.get_peft_model(model, with_head(lora, model, loading) if classes else lora)
+        if classes:  # peft makes adapters fp32, and leaves a head as it was loaded
+            for weight in model.parameters():
+                weight.data = weight.data.float() if weight.requires_grad else weight.data
         if args.activation_checkpointing:
             model.enable_input_require_grads()  # else nothing in a checkpointed block of frozen weights gets a gradient
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
