@@ -176,7 +176,7 @@ def sees_in_place_of_training(on_node: Callable[..., dict]) -> dict:
     return on_node(*STEPS, commands={"check": ["true"], "train": [*RUN, *command(SEES)]})
 
 
-def eventually(look: Callable[[], object], wanted: object, seconds: float = 30) -> None:
+def eventually(look: Callable[[], object], wanted: object, seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while (found := look()) != wanted:
         assert time.monotonic() < end, f"{found!r} and not {wanted!r}"

@@ -27,7 +27,7 @@ def test_a_command_runs_to_its_end(client: TrainingClient, image: str, volumes) 
     volumes()
     job = client.create_job("hello", base_image=image, command=command("print('hello from a pod')"))
     seen = []
-    status = job.wait(timeout=120, callback=lambda status: seen.append(status.state))
+    status = job.wait(timeout=180, callback=lambda status: seen.append(status.state))
     assert status.state is JobState.SUCCEEDED
     assert seen[0] is JobState.CREATED
     assert status.result == "pvc://hello-workspace/output"
@@ -49,7 +49,7 @@ def test_submitting_writes_four_objects_and_deleting_leaves_the_claim_alone(
     kinds = ("configmaps", "persistentvolumeclaims", "pytorchjobs", "secrets")
     asked = requests(own_cluster, namespace)
     assert {what: n for what, n in asked.items() if what.split()[0] in WRITING} == {f"create {k}": 1 for k in kinds}
-    job.wait([JobState.RUNNING], timeout=120)
+    job.wait([JobState.RUNNING], timeout=180)
     assert [(p.name, p.worker, p.phase, p.step) for p in client.get_job_pods("four")] == [
         ("four-master-0", 0, "Running", "train")
     ]
@@ -59,7 +59,7 @@ def test_submitting_writes_four_objects_and_deleting_leaves_the_claim_alone(
         assert [owner["uid"] for owner in owners] == [uid]
     pod = own_cluster.json("pod", "four-master-0", "-n", namespace)
     assert SECRET not in json.dumps(pod)
-    own_cluster.kubectl("wait", "-n", namespace, "pod/four-master-0", "--for=condition=Ready", "--timeout=60s")
+    own_cluster.kubectl("wait", "-n", namespace, "pod/four-master-0", "--for=condition=Ready", "--timeout=180s")
     assert own_cluster.kubectl("exec", "-n", namespace, "four-master-0", "--", "printenv", "TOKEN").strip() == SECRET
     job.delete()
     eventually(lambda: left(own_cluster, namespace, "four"), [])
@@ -82,14 +82,14 @@ def test_the_same_job_submitted_again_goes_on_and_another_one_of_its_name_is_ref
     with pytest.raises(NameTaken, match="already, and this one is another"):
         submit("print(1)")
     submit(labels={"mood": "impatient"})  # goes on with the suspended one
-    job.wait(timeout=120)
+    job.wait(timeout=180)
     with pytest.raises(AlreadySucceeded, match="To run it again: tunewright delete twice"):
         submit()
     job.delete()
     with pytest.raises(NameTaken, match="a claim 'twice-workspace' already"):
         submit("print(1)")
     assert left(cluster, namespace, "twice") == []
-    submit().wait(timeout=120)  # with its own claim
+    submit().wait(timeout=180)  # with its own claim
 
 
 def test_a_whole_job_is_looked_after_like_any_other(
@@ -113,8 +113,8 @@ def test_a_whole_job_is_looked_after_like_any_other(
     assert [mount["name"] for mount in own["volumes"]] == [own["volumes"][0]["name"]]  # the service account's token
     for worker, name in ((1, "whole-worker-0"), (0, "whole-master-0")):  # when the Master ends, the job does
         cluster.kubectl("exec", "-n", namespace, name, "--", "touch", "/tmp/go")
-        eventually(lambda worker=worker: client.get_job_pods("whole")[worker].phase, "Succeeded", 60)
-    assert job.wait(timeout=120).state is JobState.SUCCEEDED
+        eventually(lambda worker=worker: client.get_job_pods("whole")[worker].phase, "Succeeded", 180)
+    assert job.wait(timeout=180).state is JobState.SUCCEEDED
     assert list(job.logs(step="train")) == ["rank 0 of 2", "rank 1 of 2"]
     assert [j.name for j in client.list_jobs()] == ["whole"]
     assert job.report().record.workers == 2
@@ -139,7 +139,7 @@ def test_a_deleted_pod_comes_back_and_the_log_is_followed_across_it(
     assert [line for line in lines if line.startswith("lives")] == ["lives: 1", "lives: 2"]
     assert lines[-1] == "the end"
     assert states[0] is JobState.RUNNING
-    assert job.wait(timeout=60).state is JobState.SUCCEEDED
+    assert job.wait(timeout=180).state is JobState.SUCCEEDED
 
 
 def test_the_log_is_followed_across_a_restart_of_the_api_server(
@@ -154,7 +154,7 @@ def test_the_log_is_followed_across_a_restart_of_the_api_server(
         if line == "count 10":
             own_cluster.restart("kube-apiserver")
     assert [line for line in lines if line.startswith("count")] == [f"count {i}" for i in range(60)]
-    assert job.wait(timeout=60).state is JobState.SUCCEEDED
+    assert job.wait(timeout=180).state is JobState.SUCCEEDED
 
 
 def test_a_suspended_job_has_no_pods_and_goes_on_when_it_is_resumed(
@@ -162,7 +162,7 @@ def test_a_suspended_job_has_no_pods_and_goes_on_when_it_is_resumed(
 ) -> None:
     folder = volumes()
     job = client.create_job("pause", base_image=image, command=command(WAITS))
-    job.wait([JobState.RUNNING], timeout=120)
+    job.wait([JobState.RUNNING], timeout=180)
     job.suspend()
     assert own_cluster.json("pods", "-n", namespace)["items"] == []
     eventually(lambda: job.state, JobState.SUSPENDED)
@@ -170,7 +170,7 @@ def test_a_suspended_job_has_no_pods_and_goes_on_when_it_is_resumed(
         job.wait(timeout=1)
     (folder / "output" / "go").touch()
     job.resume()
-    assert job.wait(timeout=120).state is JobState.SUCCEEDED
+    assert job.wait(timeout=180).state is JobState.SUCCEEDED
     with pytest.raises(JobError, match="has succeeded"):
         job.resume()
     with pytest.raises(JobError, match="ended already"):
@@ -194,7 +194,7 @@ def test_a_client_in_a_pod_is_the_pods_service_account(
     overrides = on_node()
     overrides["spec"]["automountServiceAccountToken"] = True
     job = client.create_job("inside", base_image=image, command=command(look), pod_overrides=overrides)
-    job.wait(timeout=120)
+    job.wait(timeout=180)
     assert "sees ['inside']" in list(job.logs())
 
 

@@ -16,7 +16,7 @@ import time
 print(json.dumps({"event": "fetched", "item": "model", "files": 1, "bytes": 10, "cached": False, "seconds": 2.0}))
 for step in (1, 2):
     print(json.dumps({"event": "step", "step": step, "total_steps": 2, "loss": 4.0 / step, "learning_rate": 0.1}))
-time.sleep(5)  # the operator tells of a pod as Running only if it sees it so
+time.sleep(15)  # the operator tells of a pod as Running only if it sees it so
 """
 CRASHES = "print('a life'); raise SystemExit(7)"
 
@@ -26,7 +26,7 @@ def test_a_suspended_job_gets_more_restarts_another_priority_and_a_deadline(
 ) -> None:
     volumes()
     job = client.create_job("changed", base_image=image, command=command(CRASHES), max_restarts=0, suspend=True)
-    job.wait([JobState.SUSPENDED], timeout=60)
+    job.wait([JobState.SUSPENDED], timeout=180)
     client.update_job("changed", max_restarts=1, deadline=600, priority_class="system-node-critical")
     client.update_job("changed", priority_class="system-cluster-critical", ttl=3000)
     document = cluster.json("pytorchjob", "changed", "-n", namespace)
@@ -56,7 +56,7 @@ def test_a_running_job_changes_its_labels_and_is_listed_by_them(
         labels={"team": "a", "old": "x"},
         resources_per_worker=CHEAP,
     )
-    job.wait([JobState.RUNNING], timeout=120)
+    job.wait([JobState.RUNNING], timeout=180)
     with pytest.raises(JobError, match="Suspend it first: tunewright suspend moved"):
         job.update(deadline=100, labels={"team": "never"})
     job.update(labels={"team": "b", "old": None}, annotations={"example.com/why": "a move"})
@@ -73,7 +73,7 @@ def test_a_finished_job_has_events_conditions_and_a_report_without_secrets(
     volumes()
     secret = "a-literal-secret-of-a-test"
     job = client.create_job("told", base_image=image, command=command(TELLS), env={"TOKEN": SecretValue(secret)})
-    job.wait(timeout=120)
+    job.wait(timeout=180)
     told = list(client.get_job_events("told"))
     reasons = {(event["about"], event["reason"]) for event in told if event["event"] == "cluster"}
     assert {("Pod/told-master-0", "Scheduled"), ("Pod/told-master-0", "Started")} <= reasons

@@ -43,7 +43,7 @@ def test_a_job_waits_in_its_queue_for_the_one_before_it(client: TrainingClient, 
     first = submit(client, "first", image)
     first.wait([JobState.RUNNING], timeout=180)
     second = submit(client, "second", image)
-    assert second.wait([JobState.QUEUED], timeout=60).detail == "waits for its turn in Kueue's queue 'team'"
+    assert second.wait([JobState.QUEUED], timeout=180).detail == "waits for its turn in Kueue's queue 'team'"
     for change in (second.suspend, second.resume, first.suspend):
         with pytest.raises(JobError, match="Kueue's queue 'team', which alone decides when it runs"):
             change()
@@ -58,7 +58,7 @@ def test_a_job_in_a_queue_that_is_not_there_is_moved_to_one_that_is(
 ) -> None:
     folder = volumes()
     job = submit(client, "lost", image, queue="no-such-queue")
-    assert "queue 'no-such-queue'" in job.wait([JobState.QUEUED], timeout=60).detail
+    assert "queue 'no-such-queue'" in job.wait([JobState.QUEUED], timeout=180).detail
     job.update(queue="team")
     job.wait([JobState.RUNNING], timeout=180)
     with pytest.raises(JobError, match="Kueue decides when it runs"):
@@ -111,7 +111,7 @@ def test_a_gang_starts_as_a_whole_or_not_at_all(
         pods = own_cluster.json("pods", "-n", namespace)["items"]
         return [pod["spec"].get("nodeName", "") for pod in pods]
 
-    eventually(lambda: "cannot be scheduled" in job.status().detail, True, 60)
+    eventually(lambda: "cannot be scheduled" in job.status().detail, True, 180)
     eventually(nodes, ["", "", ""])
     group = own_cluster.json("podgroup", "gang", "-n", namespace)["spec"]
     assert (group["minMember"], group["scheduleTimeoutSeconds"]) == (3, 30)
@@ -122,5 +122,5 @@ def test_a_gang_starts_as_a_whole_or_not_at_all(
     slots(3)
     eventually(lambda: job.status().pods, {"train": 3}, 180)
     (folder / "output" / "go").touch()
-    assert job.wait(timeout=120).state is JobState.SUCCEEDED
-    eventually(lambda: own_cluster.json("podgroups", "-n", namespace)["items"], [], 60)
+    assert job.wait(timeout=180).state is JobState.SUCCEEDED
+    eventually(lambda: own_cluster.json("podgroups", "-n", namespace)["items"], [], 180)

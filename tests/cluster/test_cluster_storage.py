@@ -75,7 +75,7 @@ def has_seen(job: Job, workers: int = 1) -> None:
 def let_end(job: Job, *outputs: Path) -> None:
     for output in outputs:
         (output / "go").touch()
-    assert job.wait(timeout=60).state is JobState.SUCCEEDED
+    assert job.wait(timeout=180).state is JobState.SUCCEEDED
 
 
 def test_three_workers_on_one_volume_download_once(look, volumes, s3: S3Proxy) -> None:
@@ -167,7 +167,7 @@ def test_a_volume_that_a_job_has_filled_is_read_by_two_others_at_once_without_a_
     for folder in outputs:
         (folder / "output" / "go").touch()
     for job in jobs:
-        assert job.wait(timeout=60).state is JobState.SUCCEEDED
+        assert job.wait(timeout=180).state is JobState.SUCCEEDED
 
 
 def test_a_prepared_volume_that_lacks_something_fails_the_job(

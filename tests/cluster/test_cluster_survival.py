@@ -72,7 +72,7 @@ def test_a_pod_that_is_deleted_in_a_download_goes_on_where_it_was(
             delete_pod(own_cluster, namespace, "cut-worker-0")
         if line.text == "has seen":
             (folder / "output" / "go").touch()
-    assert job.wait(timeout=60).state is JobState.SUCCEEDED
+    assert job.wait(timeout=180).state is JobState.SUCCEEDED
     assert seen[0].state is JobState.DOWNLOADING
     assert "%" in seen[0].detail
     ranges = [r.headers.get("range", "bytes=0-0")[len("bytes=") :].split("-") for r in s3.log[before:]]
@@ -146,7 +146,7 @@ def test_a_crash_and_the_loss_of_each_pod_are_survived_from_the_newest_checkpoin
             begins.append(int(words[2]))
         if line.startswith("step ") and (steps := [*steps, int(words[1])])[-1] in lost:
             delete_pod(own_cluster, namespace, lost.pop(steps[-1]))
-    assert job.wait(timeout=60).state is JobState.SUCCEEDED
+    assert job.wait(timeout=180).state is JobState.SUCCEEDED
     assert len(begins) == 4
     assert begins[0] == 0
     assert begins[1] == 10
@@ -201,7 +201,7 @@ def slow(own_cluster: Cluster, image: str, on_node, gateway: Gateway) -> Iterato
         # Volumes are anybody's until they are bound: those of the tests must not be taken for this job.
         phases = ("pvc", "-n", namespace)
         eventually(
-            lambda: [claim["status"]["phase"] for claim in own_cluster.json(*phases)["items"]], ["Bound", "Bound"], 60
+            lambda: [claim["status"]["phase"] for claim in own_cluster.json(*phases)["items"]], ["Bound", "Bound"], 180
         )
 
         def follow() -> None:
@@ -243,7 +243,7 @@ def test_a_volume_that_is_too_small_is_said_before_it_is_full(
         pod_overrides=sees_in_place_of_training(on_node),
     )
     with pytest.raises(JobError, match=r"40.*larger volume") as caught:
-        job.wait(timeout=120)
+        job.wait(timeout=180)
     assert "weights.bin" not in [path.name for path in small.rglob("*")], caught.value
     assert s3.sent < MEGABYTE
 
@@ -315,7 +315,7 @@ def test_an_elastic_job_goes_on_with_fewer_workers_and_grows_again(
         if since == 5:
             plan.pop(0)[1]()
             since = 0
-    assert job.wait(timeout=60).state is JobState.SUCCEEDED
+    assert job.wait(timeout=180).state is JobState.SUCCEEDED
     assert not plan, steps
     numbers = [step for step, _ in steps]
     assert all(later - earlier in {0, 1} for earlier, later in itertools.pairwise(numbers)), steps

@@ -29,7 +29,7 @@ import greeting
 from steps.reduce import all_reduce
 
 print(greeting.words, *sys.argv[1:], *all_reduce(), flush=True)
-time.sleep(5)  # the log of a worker that the operator removes is gone with it
+time.sleep(15)  # the log of a worker that the operator removes is gone with it
 """
 REDUCE = """
 import os
@@ -72,7 +72,7 @@ def test_two_workers_of_two_processes_each_reduce_together_in_a_script_with_its_
         )
         # The operator removes the pod of a worker that still ends when another has succeeded, and its log with it.
         lines = list(job.log_lines(follow=True))
-    assert job.wait(timeout=60).state is JobState.SUCCEEDED, lines
+    assert job.wait(timeout=180).state is JobState.SUCCEEDED, lines
     said = {line.text.rpartition("hello from ")[2] for line in lines if "hello from " in line.text}
     assert said == {f"rank {rank} {rank % 2} 4 10" for rank in range(4)}
     assert {line.worker for line in lines if "hello from" in line.text} == {0, 1}
@@ -179,7 +179,7 @@ def test_a_worker_whose_pod_is_deleted_goes_on_from_its_checkpoint_and_its_model
         if event["event"] == "step" and event["step"] > 50 and not deleted:
             own_cluster.kubectl("delete", "pod", "again-worker-0", "-n", namespace, "--wait=false")
             deleted = True
-    assert job.wait(timeout=60).state is JobState.SUCCEEDED
+    assert job.wait(timeout=180).state is JobState.SUCCEEDED
     assert len(starts) == 2
     assert not starts[0]
     assert starts[1] >= 40
@@ -203,7 +203,7 @@ def test_three_workers_without_a_common_volume_lose_their_first_pod_and_go_on_fr
             # It hosts the rendezvous, and its volume goes with it.
             own_cluster.kubectl("delete", "pod", "three-worker-0", "-n", namespace, "--wait=false")
             deleted = True
-    status = job.wait(timeout=60)
+    status = job.wait(timeout=180)
     assert status.state is JobState.SUCCEEDED
     assert status.result == output["uri"]
     assert not starts[0]
