@@ -157,7 +157,7 @@ def our_environment(plan: Plan, told: Mapping[str, object], workspace: Path) -> 
         lora_config={"r": 8},
         data={"packing": True, "max_length": told["max_length"]},
     )
-    names = {field.name: workspace / f".{field.name}" for field in attrs.fields(Paths)}
+    names = {f.name: workspace / f".{f.name}" for f in attrs.fields(Paths) if f.name != "elsewhere"}
     paths = Paths(**{**names, "workspace": workspace, "config": workspace / "config"})
     for folder in (paths.run, paths.config, workspace / "output"):
         folder.mkdir()

@@ -472,6 +472,30 @@ def test_the_newest_checkpoint_is_the_complete_one_with_the_highest_step(pod: Po
     assert runner.newest_checkpoint(pod.output / "checkpoints") == pod.output / "checkpoints" / "checkpoint-100"
 
 
+@pytest.mark.parametrize("harm", ["cut", "removed", "damaged marker", "empty marker"])
+def test_a_checkpoint_that_is_not_whole_any_more_is_passed_over(pod: Pod, harm: str) -> None:
+    pod.checkpoint(10)
+    newest = pod.output / "checkpoints" / "checkpoint-20"
+    (newest / "shards").mkdir(parents=True)
+    file = newest / "shards" / "weights"
+    file.write_bytes(b"weights")
+    runner.mark_checkpoint(newest)
+    assert runner.newest_checkpoint(pod.output / "checkpoints") == newest
+    if harm == "removed":
+        file.unlink()
+    elif harm == "cut":
+        file.write_bytes(b"weight")
+    else:
+        (newest / runner.MARKER).write_text("{" if harm == "damaged marker" else "")
+    assert runner.newest_checkpoint(pod.output / "checkpoints") == pod.output / "checkpoints" / "checkpoint-10"
+
+
+def test_a_marker_of_an_older_release_is_believed(pod: Pod) -> None:
+    pod.checkpoint(10, complete=False)
+    (pod.output / "checkpoints" / "checkpoint-10" / runner.MARKER).write_text('{"step": 10}')
+    assert runner.newest_checkpoint(pod.output / "checkpoints").name == "checkpoint-10"
+
+
 def test_a_checkpoint_under_another_name_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Name it checkpoint-<step>"):
         runner.mark_checkpoint(tmp_path)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tunewright import runner
+from tunewright.runner.messages import killed_ranks
 from tunewright.runner.source import runner_source
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
@@ -146,3 +147,26 @@ def test_a_command_lives_on_when_nobody_reads_its_log(pod: Pod) -> None:
     process.stderr.close()
     process.wait(60)
     assert done.exists()
+
+
+SUMMARY = """
+torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
+Failures:
+[1]:
+  time      : 2026-11-26_06:56:29
+  host      : localhost
+  rank      : 3 (local_rank: 1)
+  exitcode  : -9 (pid: 987)  (SIGKILL)
+  traceback : Signal 9 (SIGKILL) received by PID 987
+[2]:
+  rank      : 2 (local_rank: 0)
+  exitcode  : -15 (pid: 988)  (SIGTERM)
+Root Cause (first observed failure):
+[0]:
+  rank      : 0 (local_rank: 0)
+  exitcode  : 1 (pid: 986)
+"""
+
+
+def test_ranks_that_were_killed_are_named_and_those_that_torchrun_ended_are_not() -> None:
+    assert killed_ranks(SUMMARY) == ["rank 3 ended with signal SIGKILL"]

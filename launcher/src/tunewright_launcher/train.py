@@ -39,9 +39,14 @@ def train(env: Mapping[str, str]) -> int:
         return int(code)
     except Exception as error:  # whatever it is: the next attempt resumes from the newest checkpoint
         log(name, secrets.redact(traceback_of(error)))
+        code, cause, remedy = as_verdict(error)
+        if code is ExitCode.NO_SPACE:  # there would be none at the next attempt either
+            if folder:
+                runner.write_verdict(folder, int(code), secrets.redact(cause), secrets.redact(remedy))
+            return int(code)
         if folder:
             with contextlib.suppress(OSError):
-                runner.write_error(folder, secrets.redact(as_verdict(error).cause))
+                runner.write_error(folder, secrets.redact(cause))
         return int(ExitCode.FAILURE)
     return 0
 

@@ -3,13 +3,19 @@
 import json
 import os
 import signal
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import attrs
+import psutil
 import pytest
 
-from tunewright import TrainRun
+from tunewright import TrainRun, wire
+from tunewright.environment import Paths
+from tunewright.events import parse_event
 from tunewright.runner import newest_checkpoint
 from tunewright_hf import HuggingFaceTrainParams
 
@@ -214,3 +220,98 @@ def classified(dataset_of: Callable[..., Path]) -> Path:
     rows = [{"text": f"{words[n % 2]} {n}" + " What" * (n % 3), "label": labels[n % 2]} for n in range(21)]
     dataset_of(rows[:5], name="classified", file="validation.jsonl")
     return dataset_of(rows, name="classified", file="train.jsonl")
+
+
+# The launcher's `train`, which writes down what its rank was given to train on.
+RANK = """
+import json, os, sys
+from tunewright_hf.collate import Collator
+from tunewright_launcher.cli import main
+
+collate, seen = Collator.__call__, []
+def watched(self, samples):
+    batch = collate(self, samples)
+    lengths = batch["cu_seq_lens_q"].diff().tolist()
+    ids, labels = (batch[key][0].split(lengths) for key in ("input_ids", "labels"))
+    seen.extend(i.tolist() for i, l in zip(ids, labels) if (l != -100).any())
+    return batch
+Collator.__call__ = watched
+code = main(["train"])
+open(os.environ["TUNEWRIGHT_WORKSPACE"] + "/seen-" + os.environ["RANK"], "w").write(json.dumps(seen))
+sys.exit(code)
+"""
+
+
+@attrs.frozen
+class Job:
+    """The folders of a job and the command that runs it, as a backend makes them."""
+
+    workspace: Path
+    processes: int
+    max_restarts: int = 3
+
+    def start(self) -> subprocess.Popen[str]:
+        folders = {f.name: self.workspace / f".{f.name}" for f in attrs.fields(Paths) if f.name != "elsewhere"}
+        paths = Paths(**{**folders, "workspace": self.workspace, "config": self.workspace / "config"})
+        paths.run.mkdir(exist_ok=True)
+        world = {"TUNEWRIGHT_WORLD_SIZE": str(self.processes), "TUNEWRIGHT_MAX_RESTARTS": str(self.max_restarts)}
+        env = {
+            **os.environ,
+            **paths.to_env(),
+            **world,
+            "OMP_NUM_THREADS": "1",
+            "PET_NPROC_PER_NODE": str(self.processes),
+        }
+        torchrun = ["torchrun", "--standalone", "--max-restarts=0", str(self.workspace / "rank.py")]
+        command = [sys.executable, "-m", "tunewright_launcher", "run", "--", *torchrun]
+        env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
+        return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True, cwd=self.workspace)
+
+    def finish(self) -> list[dict[str, object]]:
+        process = self.start()
+        output, _ = process.communicate(timeout=400)
+        assert process.returncode == 0
+        return [e for line in output.splitlines() if (e := parse_event(line))]
+
+    @property
+    def message(self) -> str:
+        """The termination message: why it failed."""
+        return (self.workspace / ".termination_log").read_text()
+
+    @property
+    def weights(self) -> dict[str, object]:
+        import safetensors.torch as safetensors
+
+        (file,) = (self.workspace / "output" / "model").glob("*model.safetensors")
+        return safetensors.load_file(file)
+
+
+@pytest.fixture
+def job(tmp_path: Path, model_folder: Path, qa: Path) -> Iterator[Callable[..., Job]]:
+    """Makes jobs of several processes: torchrun, the launcher's `train` on every rank, gloo on loopback."""
+
+    def make(
+        name: str,
+        processes: int,
+        *,
+        model: Path = model_folder,
+        dataset: Path = qa,
+        max_restarts: int = 3,
+        **given: object,
+    ) -> Job:
+        folder = tmp_path / name
+        for part in ("config", "output"):
+            (folder / part).mkdir(parents=True)
+        (folder / "model").symlink_to(model)
+        (folder / "dataset").symlink_to(dataset)
+        (folder / "rank.py").write_text(RANK)
+        params = wire.unstructure(HuggingFaceTrainParams(**given), "trainer")
+        document = wire.WireDocument(
+            kind="trainer", provider="hf", distribution="tunewright-hf", version=version("tunewright-hf"), params=params
+        )
+        (folder / "config" / "trainer.json").write_text(document.dumps())
+        return Job(folder, processes, max_restarts)
+
+    yield make
+    for child in psutil.Process().children(recursive=True):  # of a test that failed
+        child.kill()

@@ -178,8 +178,13 @@ def test_the_card_tells_how_the_model_came_to_be(lora, full, merged) -> None:
     text = (lora.result / "README.md").read_text()
     sections = {part.split("\n", 1)[0]: part for part in text.split("\n## ")[1:]}
     read = {title: json.loads(part.split("```json\n")[1].split("```")[0]) for title, part in sections.items()}
-    assert read["Versions"]["transformers"] == transformers.__version__
-    assert read["Versions"]["torch"] == importlib.metadata.version("torch")
+    assert read["Run"]["transformers"] == transformers.__version__
+    assert read["Run"]["torch"] == importlib.metadata.version("torch")
+    (checkpoint, *_) = (lora.output / "checkpoints").iterdir()
+    record = json.loads((checkpoint / "record.json").read_text())
+    assert record.items() <= read["Run"].items()
+    assert (record["seed"], record["data_seed"], record["order"], record["samples_in_a_step"]) == (1, 1, "random", 8)
+    assert len(record["data"]) == 64
     assert read["Result"] == {
         "first_loss": lora.losses[1], "last_loss": lora.losses[18], "eval_loss": lora.of("eval")[-1]["eval_loss"], "steps": 18
     }  # fmt: skip

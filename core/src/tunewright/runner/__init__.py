@@ -22,7 +22,7 @@ and share one set of names.
 
 from __future__ import annotations
 
-from tunewright.runner.checkpoints import MARKER, mark_checkpoint, newest_checkpoint
+from tunewright.runner.checkpoints import MARKER, is_complete, mark_checkpoint, newest_checkpoint
 from tunewright.runner.command import main
 from tunewright.runner.cpus import usable_cpus
 from tunewright.runner.files import sync, write_atomically
@@ -51,6 +51,7 @@ __all__ = [
     "Verdict",
     "die_with_parent",
     "errors_in",
+    "is_complete",
     "main",
     "mark_checkpoint",
     "newest_checkpoint",

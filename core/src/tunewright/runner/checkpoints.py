@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from tunewright.runner.files import sync, write_atomically
+from tunewright.runner.files import read, sync, write_atomically
 
 MARKER = "complete.json"
 
@@ -15,9 +15,25 @@ _CHECKPOINT = re.compile(r"checkpoint-([0-9]+)")
 
 def newest_checkpoint(folder: Path) -> Path | None:
     """The complete checkpoint with the highest step in a folder of `checkpoint-<step>` folders; None without any."""
-    found = folder.glob(f"checkpoint-*/{MARKER}") if folder.is_dir() else ()
-    complete = [path.parent for path in found if _CHECKPOINT.fullmatch(path.parent.name)]
-    return max(complete, key=_step_of, default=None)
+    found = (
+        [path for path in folder.glob("checkpoint-*") if _CHECKPOINT.fullmatch(path.name)] if folder.is_dir() else []
+    )
+    return next((path for path in sorted(found, key=_step_of, reverse=True) if is_complete(path)), None)
+
+
+def is_complete(checkpoint: Path) -> bool:
+    """Whether a checkpoint has its marker, and every file that the marker names is there in its whole size.
+
+    A marker without sizes, from an older release, is believed.
+    """
+    text = read(checkpoint / MARKER)
+    if text is None:
+        return False
+    try:
+        files = json.loads(text).get("files", {})
+        return all((checkpoint / name).stat().st_size == record["size"] for name, record in files.items())
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return False
 
 
 def mark_checkpoint(folder: Path) -> None:
@@ -28,9 +44,11 @@ def mark_checkpoint(folder: Path) -> None:
     """
     if not _CHECKPOINT.fullmatch(folder.name):
         raise ValueError(f"Not a checkpoint's folder: {folder}. Name it checkpoint-<step>.")
-    for path in sorted(folder.rglob("*")):
+    paths = sorted(folder.rglob("*"))
+    for path in paths:
         sync(path)
-    write_atomically(folder / MARKER, json.dumps({"step": _step_of(folder)}))
+    files = {p.relative_to(folder).as_posix(): {"size": p.stat().st_size} for p in paths if p.is_file()}
+    write_atomically(folder / MARKER, json.dumps({"step": _step_of(folder), "files": files}))
     sync(folder.parent)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from tunewright.runner.attempts import Attempts
 from tunewright.runner.files import read
 from tunewright.runner.install import install
-from tunewright.runner.messages import ERROR_LENGTH, ending, errors_in, without_secrets
+from tunewright.runner.messages import ERROR_LENGTH, ending, errors_in, killed_ranks, without_secrets
 from tunewright.runner.processes import End, execute
 from tunewright.runner.settings import Settings, number
 from tunewright.runner.verdicts import (
@@ -93,6 +93,8 @@ def _judge(end: End, settings: Settings, attempts: Attempts) -> int | Verdict:
         return verdict
     error = (read(settings.run / ERROR_FILE) if settings.run else None) or "; ".join(errors_in(end.stderr)[-3:])
     how = f"The training command ended with {ending(end.code)}"
+    if killed := killed_ranks(end.stderr):
+        how = f"{how}: {', '.join(killed)}"
     if attempts.left():
         log(f"{how}; it is to be started again (attempt {attempts.number} of {attempts.limit})")
         return START_AGAIN

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 ERROR_LENGTH = 1000
 # torchrun's --tee, and torch.distributed itself, put this before each line of a rank.
 _RANK_PREFIX = re.compile(r"(\[[A-Za-z_]+[0-9]+\]:\s?)+")
+# In torchrun's summary, whose "root cause" may be a rank that only missed this one.
+_KILLED = re.compile(r"^ *rank *: ([0-9]+) .*\n *exitcode *: -([0-9]+) ", re.MULTILINE)
 
 
 def ending(returncode: int) -> str:
@@ -36,6 +38,15 @@ def errors_in(log: str) -> list[str]:
             if "ChildFailedError" not in line and line not in found:
                 found.append(line)
     return found
+
+
+def killed_ranks(log: str) -> list[str]:
+    """The ranks that a signal ended, by torchrun's summary at the end of a log: they could leave no error themselves.
+
+    Without those that SIGTERM ended: torchrun sends it to all once one has failed.
+    """
+    found = [(rank, int(number)) for rank, number in _KILLED.findall(log)]
+    return [f"rank {rank} ended with {ending(-number)}" for rank, number in found if number != signal.SIGTERM]
 
 
 def without_secrets(text: str, env: Mapping[str, str]) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from tunewright import DatasetProvider, ModelProvider, TrainerProvider, hookimpl
 from tunewright_hf.params import DataParams, HuggingFaceTrainParams, LoraConfig, TrainingArguments
+from tunewright_hf.quantization import BitsAndBytesConfig
 from tunewright_hf.sources import HuggingFaceDatasetParams, HuggingFaceModelParams
 
 __all__ = [
+    "BitsAndBytesConfig",
     "DataParams",
     "HuggingFaceDatasetParams",
     "HuggingFaceModelParams",

@@ -126,10 +126,27 @@ class Unlogged(transformers.TrainerCallback):  # type: ignore[misc]
     def on_save(
         self, args: transformers.TrainingArguments, state: transformers.TrainerState, *_: object, **__: object
     ) -> None:
-        """Write it beside the weights."""
+        """Write it beside the weights; of weights that no number came from, no checkpoint is made.
+
+        It would be one of the last, and good ones would be removed for it.
+        """
         record = {"loss": self._trainer._tr_loss.item(), "logged": self._trainer._globalstep_last_logged}
+        check_loss(record["loss"], args, state)
         file = checkpoint_folder(args, state) / self._file
         file.write_text(json.dumps(record), encoding="utf-8")
+
+
+def check_loss(loss: float, args: transformers.TrainingArguments, state: transformers.TrainerState) -> None:
+    """End the job if the loss is no number any more.
+
+    Raises:
+        RequestError: it is not.
+    """
+    if not math.isfinite(loss):
+        problem = f"the loss became {loss} by step {state.global_step}"
+        remedy = "Lower learning_rate, add warmup_steps or max_grad_norm, or use bf16 instead of fp16."
+        field = "TrainingArguments.learning_rate"
+        raise RequestError(problem, field=field, value=args.learning_rate, remedy=remedy)
 
 
 def checkpoint_folder(args: transformers.TrainingArguments, state: transformers.TrainerState) -> Path:
@@ -174,11 +191,7 @@ class Events(transformers.TrainerCallback):  # type: ignore[misc]
             return
         found = {k: float(logs[k]) for k in ("loss", "epoch", "learning_rate", "grad_norm", *MEASURED) if k in logs}
         self._emit("step", step=state.global_step, total_steps=state.max_steps, **found)
-        if not math.isfinite(logs["loss"]):
-            problem = f"the loss became {logs['loss']} by step {state.global_step}"
-            remedy = "Lower learning_rate, add warmup_steps or max_grad_norm, or use bf16 instead of fp16."
-            field = "TrainingArguments.learning_rate"
-            raise RequestError(problem, field=field, value=args.learning_rate, remedy=remedy)
+        check_loss(logs["loss"], args, state)
 
     def on_evaluate(
         self,

@@ -35,6 +35,7 @@ def check(params: HuggingFaceTrainParams, run: TrainRun) -> None:
     real.trainer_class(params.transformer_class)
     unpadded.check_name(params.attn_implementation)
     real.build_callbacks(params)
+    real.build_quantization(params.quantization_config)
     check_arguments(params, run)
     config = load_config(folder, params)
     tokenizer = load_tokenizer(folder, params)

@@ -84,6 +84,7 @@ class Prepared:
         format: the format, resolved.
         max_length: the longest sample, resolved, in tokens.
         counts: by "train" and "evaluation".
+        digest: of the samples to train on.
         classes: what a classifier tells apart; None for other models.
     """
 
@@ -92,6 +93,7 @@ class Prepared:
     format: str
     max_length: int
     counts: Mapping[str, Counts]
+    digest: str
     classes: Classes | None = None
 
 
@@ -167,7 +169,26 @@ def _read(folder: Path, max_length: int) -> Prepared:
         max_length=max_length,
         counts=counts,
         classes=Classes(**stats["classes"]) if stats["classes"] else None,
+        digest=stats["digest"],
     )
+
+
+def digest(samples: datasets.Dataset) -> str:
+    """SHA-256 of samples, whatever files they came from: their tokens and labels, in the dataset's order."""
+    found = hashlib.sha256()
+    for name in sorted(samples.column_names):
+        chunks, feature = samples.data.column(name).chunks, samples.features[name]
+        if isinstance(feature, datasets.List) and isinstance(feature.feature, datasets.Value):
+            for chunk in chunks:
+                found.update(chunk.value_lengths().to_numpy())
+            chunks, feature = [chunk.flatten() for chunk in chunks], feature.feature
+        for chunk in chunks:
+            if isinstance(feature, datasets.Value) and feature.dtype != "string":
+                found.update(chunk.to_numpy(zero_copy_only=False))
+            else:
+                for value in chunk.to_pylist():
+                    found.update(json.dumps(value).encode())
+    return found.hexdigest()
 
 
 def _key(run: TrainRun, data: DataParams, tokenizer: PreTrainedTokenizerBase, max_length: int, goal: Goal) -> str:
@@ -225,6 +246,7 @@ def _build(
             samples.save_to_disk(str(stage / name))
         classes = attrs.asdict(encoder.classes) if isinstance(encoder, Classifier) else None
         stats = {"format": form, "counts": {name: attrs.asdict(c) for name, c in counts.items()}, "classes": classes}
+        stats["digest"] = digest(datasets.load_from_disk(str(stage / "train")))
         (stage / _STATS).write_text(json.dumps(stats), encoding="utf-8")
         try:
             stage.rename(target)

@@ -1,4 +1,4 @@
-"""The fields of `transformers.TrainingArguments` and `peft.LoraConfig`, as data: names and types without the libraries.
+"""The fields of classes of transformers and peft, as data: names and types without the libraries.
 
 `python -m tunewright_hf.fields` reads them from the installed libraries and writes `fields.json`. A type is written as
 alternatives: `"float | None"`; the values of an enumeration stand in quotes: `"'no' | 'steps' | 'epoch'"`.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
+import inspect
 import json
 import types
 import typing
@@ -20,11 +21,18 @@ FILE = "fields.json"
 
 # Where a library's annotation is narrower than what its documentation and code take.
 _WIDER = {"TrainingArguments": {"fsdp": "bool | str | None"}}
+# Where there is no annotation, and the default is None or one of several values.
+_UNTYPED = {
+    "bnb_4bit_compute_dtype": "str | None",
+    "bnb_4bit_quant_storage": "str | None",
+    "bnb_4bit_quant_type": "'fp4' | 'nf4'",
+    "llm_int8_skip_modules": "list | None",
+}
 
 
 @functools.cache
 def known_fields(schema: str) -> Mapping[str, str]:
-    """Field name → type of "TrainingArguments" or "LoraConfig"."""
+    """Field name → type of "TrainingArguments", "LoraConfig" or "BitsAndBytesConfig"."""
     return types.MappingProxyType(_document()[schema]["fields"])
 
 
@@ -43,11 +51,20 @@ def read_installed() -> dict[str, object]:
     import peft
     import transformers
 
-    classes = ((transformers, transformers.TrainingArguments), (peft, peft.LoraConfig))
-    return {
-        cls.__name__: {"library": f"{module.__name__} {module.__version__}", "fields": describe_class(cls)}
-        for module, cls in classes
+    of_transformers = f"transformers {transformers.__version__}"
+    found = {
+        (of_transformers, transformers.TrainingArguments): describe_class(transformers.TrainingArguments),
+        (f"peft {peft.__version__}", peft.LoraConfig): describe_class(peft.LoraConfig),
+        (of_transformers, transformers.BitsAndBytesConfig): describe_constructor(transformers.BitsAndBytesConfig),
     }
+    return {cls.__name__: {"library": library, "fields": types} for (library, cls), types in found.items()}
+
+
+def describe_constructor(cls: type) -> dict[str, str]:
+    """Field name → type, for a class whose constructor has no annotations, by its defaults."""
+    parameters = inspect.signature(cls).parameters.values()
+    named = [p for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    return {p.name: _UNTYPED.get(p.name) or type(p.default).__name__ for p in named}
 
 
 def describe_class(cls: type) -> dict[str, str]:

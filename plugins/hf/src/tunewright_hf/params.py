@@ -15,6 +15,7 @@ from tunewright.secret import SecretRef, secret
 from tunewright.wire import did_you_mean
 from tunewright_hf.data_params import DataParams, is_a
 from tunewright_hf.fields import known_fields
+from tunewright_hf.quantization import BitsAndBytesConfig
 from tunewright_hf.standins import LoraConfig, TrainingArguments
 from tunewright_hf.tasks import CAUSAL, CLASSIFICATION, TASKS, Task, check_class_name, check_num_labels, class_name
 
@@ -31,6 +32,10 @@ def _data(value: object) -> DataParams:
 
 def _lora(value: object) -> LoraConfig | None:
     return None if value is None else LoraConfig.of(value)
+
+
+def _quantization(value: object) -> BitsAndBytesConfig | None:
+    return None if value is None else BitsAndBytesConfig.of(value)
 
 
 def _texts(value: object, field: str, example: str) -> tuple[str, ...]:
@@ -134,6 +139,8 @@ class HuggingFaceTrainParams(TrainerProvider):
             a dict.
         lora_config: fields of `peft.LoraConfig`, likewise; {} is LoRA with defaults on all linear layers, None is full
             fine-tuning.
+        quantization_config: fields of `transformers.BitsAndBytesConfig`, likewise, for QLoRA: the frozen weights are kept in
+            4 or 8 bits; {} is 4 bits in the format nf4. Needs bitsandbytes where the training runs.
         data: how rows become samples.
         transformer_type: the Auto class of transformers that loads the model, and so what is trained:
             "AutoModelForCausalLM", "AutoModelForSeq2SeqLM" or "AutoModelForSequenceClassification", by name or the class
@@ -164,6 +171,7 @@ class HuggingFaceTrainParams(TrainerProvider):
 
     training_parameters: TrainingArguments = attrs.field(default=TrainingArguments(), converter=_arguments)
     lora_config: LoraConfig | None = attrs.field(default=None, converter=_lora)
+    quantization_config: BitsAndBytesConfig | None = attrs.field(default=None, converter=_quantization)
     data: DataParams = attrs.field(default=DataParams(), converter=_data)
     transformer_type: str | None = attrs.field(default=None, converter=class_name, validator=check_class_name)
     num_labels: int | None = attrs.field(default=None, validator=check_num_labels)
@@ -189,6 +197,19 @@ class HuggingFaceTrainParams(TrainerProvider):
         if value and self.lora_config is None:
             remedy = "Give lora_config={}, or leave merge out."
             raise RequestError("has no adapter to merge", field=attribute.name, value=value, remedy=remedy)
+
+    @quantization_config.validator
+    def _check_quantization(
+        self, attribute: attrs.Attribute[BitsAndBytesConfig | None], value: BitsAndBytesConfig | None
+    ) -> None:
+        if value is not None and self.lora_config is None:
+            remedy = "Give lora_config={}, or leave quantization_config out: quantised weights cannot be trained."
+            raise RequestError("has no adapter to train", field=attribute.name, remedy=remedy)
+        if value is not None and self.merge:
+            remedy = (
+                "Leave merge out, and merge the adapter afterwards into the model as it was, with merge_and_unload()."
+            )
+            raise RequestError("does not work with quantised weights", field="merge", value=True, remedy=remedy)
 
     def __attrs_post_init__(self) -> None:
         """Give the data the task's format, and refuse what does not go with the task."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime as dt
 import importlib.metadata
 import logging
 import math
@@ -18,6 +19,7 @@ import transformers
 from tunewright.errors import RequestError
 from tunewright.wire import did_you_mean
 from tunewright_hf.params import HuggingFaceTrainParams
+from tunewright_hf.quantization import BitsAndBytesConfig
 from tunewright_hf.standins import LoraConfig
 
 logger = logging.getLogger(__name__)
@@ -193,6 +195,15 @@ def _device(given: Mapping[str, object]) -> dict[str, object]:
     return {} if chosen or given.get("use_cpu") else {"bf16": supported}
 
 
+def join_ranks(given: Mapping[str, object], world_size: int) -> None:
+    """Make the group of several ranks on CPUs: transformers would, but without `ddp_timeout`."""
+    cpu = bool(given.get("use_cpu")) or not torch.cuda.is_available()
+    if cpu and world_size > 1 and torch.distributed.is_torchelastic_launched():
+        seconds = given.get("ddp_timeout", transformers.TrainingArguments.__dataclass_fields__["ddp_timeout"].default)
+        timeout = dt.timedelta(seconds=typing.cast("float", seconds))
+        torch.distributed.init_process_group(str(given.get("ddp_backend") or "gloo"), timeout=timeout)
+
+
 def context(config: transformers.PreTrainedConfig) -> int | None:
     """The model's context in tokens, if it has a limit."""
     return getattr(config.get_text_config(), "max_position_embeddings", None)
@@ -240,6 +251,25 @@ def build_lora(config: LoraConfig, task_type: str = "CAUSAL_LM") -> peft.LoraCon
     ours: dict[str, object] = {} if targets else {"target_modules": "all-linear"}
     with refused("lora_config", "Change the field that it names."):
         return construct(peft.LoraConfig, {**ours, **config, "task_type": task_type})
+
+
+def build_quantization(
+    config: BitsAndBytesConfig | None, dtype: torch.dtype = torch.float32
+) -> transformers.BitsAndBytesConfig | None:
+    """The real BitsAndBytesConfig: unless it says otherwise, 4 bits in nf4, and computed in the weights' other dtype.
+
+    Raises:
+        RequestError: bitsandbytes is not there, or transformers refuses it.
+    """
+    if config is None:
+        return None
+    remedy = "Use a trainer image that has bitsandbytes, change the field that it names, or leave it out."
+    with refused("quantization_config", remedy):
+        if not transformers.utils.is_bitsandbytes_available():
+            raise ImportError("bitsandbytes is not installed where the training runs")
+        ours = {} if config.get("load_in_8bit") else {"load_in_4bit": True}
+        nf4 = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": dtype}
+        return transformers.BitsAndBytesConfig(**{**ours, **nf4, **config})
 
 
 def construct(cls: type[_T], given: Mapping[str, object]) -> _T:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import logging
 import math
@@ -22,6 +21,7 @@ from tunewright_hf.labels import Encoder
 from tunewright_hf.params import HuggingFaceTrainParams
 from tunewright_hf.preference import PREFERENCE, is_conversation
 from tunewright_hf.real import build_lora, context
+from tunewright_hf.record import record
 from tunewright_hf.seq2seq import PairEncoder
 from tunewright_hf.standins import LoraConfig, differing_fields
 from tunewright_hf.tasks import CLASSIFICATION, SEQ2SEQ, Task
@@ -30,7 +30,6 @@ logger = logging.getLogger(__name__)
 
 _ANSWER_TOKENS = 128
 _MEANS = ("eval_loss", "eval_accuracy", "eval_mae")
-_LIBRARIES = ("tunewright-hf", "transformers", "peft", "torch", "accelerate", "datasets", "tokenizers")
 
 
 def save(trainer: transformers.Trainer, params: HuggingFaceTrainParams, run: TrainRun, data: Prepared) -> None:
@@ -142,10 +141,9 @@ def card(trainer: transformers.Trainer, params: HuggingFaceTrainParams, run: Tra
         "LoraConfig that differs from peft's defaults": lora,
         "Run": {
             "trainer": params.transformer_class,
-            "processes": run.world_size,
             "weights": str(next(trainer.model.parameters()).dtype),
+            **record(trainer.args, data, run),
         },
-        "Versions": {name: importlib.metadata.version(name) for name in _LIBRARIES},
     }
     body = "\n".join(f"## {title}\n\n```json\n{_json(s)}\n```\n" for title, s in sections.items() if s)
     loads = _how_to_load(adapter, run, params.task, labels)

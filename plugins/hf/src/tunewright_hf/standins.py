@@ -22,7 +22,7 @@ from tunewright_hf.fields import known_fields, library
 _PYTHON = {"bool": bool, "int": int, "float": (int, float), "str": str, "list": list, "dict": dict, "None": type(None)}
 
 
-class _StandIn(Mapping[str, Json]):
+class StandIn(Mapping[str, Json]):
     """Fields by name, as JSON values; equal if the same fields were given the same values."""
 
     schema: ClassVar[str]
@@ -102,7 +102,7 @@ class _StandIn(Mapping[str, Json]):
         return f"{self.schema}({', '.join(f'{k}={v!r}' for k, v in self._fields.items())})"
 
 
-class TrainingArguments(_StandIn):
+class TrainingArguments(StandIn):
     """The fields of `transformers.TrainingArguments` that the user gives: `TrainingArguments(learning_rate=1e-4)`.
 
     Raises:
@@ -133,7 +133,7 @@ class TrainingArguments(_StandIn):
     derived = frozenset({"output_dir", "logging_dir", "disable_tqdm", "local_rank", "do_eval"})
 
 
-class LoraConfig(_StandIn):
+class LoraConfig(StandIn):
     """The fields of `peft.LoraConfig` that the user gives: `LoraConfig(r=16, lora_alpha=32)`.
 
     Raises:

@@ -16,6 +16,7 @@ import transformers
 
 from tunewright.errors import RequestError
 from tunewright.providers import TrainRun
+from tunewright.runner import is_complete
 from tunewright_hf import data as data_
 from tunewright_hf import fast, preference, real, result, unpadded
 from tunewright_hf.callbacks import (
@@ -29,12 +30,12 @@ from tunewright_hf.callbacks import (
 )
 from tunewright_hf.classification import Classes, with_head
 from tunewright_hf.collate import Collator, level
-from tunewright_hf.endings import stopping_on_sigterm, telling_of_memory
-from tunewright_hf.inputs import MARKER
+from tunewright_hf.endings import stopping_on_sigterm, telling_of_the_machine
 from tunewright_hf.objective import objective_of
 from tunewright_hf.packing import SEGMENTS
 from tunewright_hf.params import HuggingFaceTrainParams
 from tunewright_hf.preference import PREFERENCE
+from tunewright_hf.record import Recorded, record
 from tunewright_hf.standins import LoraConfig
 from tunewright_hf.tasks import CAUSAL, CLASSIFICATION, TASKS, Task
 
@@ -60,6 +61,7 @@ def train(params: HuggingFaceTrainParams, run: TrainRun) -> None:
 
     pace = real.pace(params, len(data.train), run.world_size)
     defaults = {**pace, "ddp_find_unused_parameters": may_pass_over_weights(config)}
+    real.join_ranks(params.training_parameters, run.world_size)
     args = real.build_arguments(params, run.checkpoints, evaluates=data.evaluation is not None, defaults=defaults)
     check_world(args, run)
     check_same_checkpoint(run)
@@ -76,16 +78,17 @@ def train(params: HuggingFaceTrainParams, run: TrainRun) -> None:
     for callback in real.build_callbacks(params):
         trainer.add_callback(callback)
 
-    with telling_of_memory(args), stopping_on_sigterm(trainer):
-        trainer.train(resume_from_checkpoint=str(run.resume_from) if run.resume_from else None)
-
-    if use_cache is not None:
-        model.config.use_cache = use_cache  # Trainer switches it off, and it would stay off for who loads the result
-    if run.rank == 0:
-        result.answer_samples(trainer, params, data.format, run)
-    barrier()
-    result.save(trainer, params, run, data)
-    barrier()
+    with telling_of_the_machine(args, run):
+        with stopping_on_sigterm(trainer):
+            trainer.train(resume_from_checkpoint=str(run.resume_from) if run.resume_from else None)
+        if use_cache is not None:
+            # Trainer switches it off, and it would stay off for who loads the result.
+            model.config.use_cache = use_cache
+        if run.rank == 0:
+            result.answer_samples(trainer, params, data.format, run)
+        barrier()
+        result.save(trainer, params, run, data)
+        barrier()
     if run.local_rank == 0:
         data_.discard(run)
     if are_several():
@@ -213,7 +216,7 @@ def clear_incomplete(run: TrainRun) -> None:
     """Remove checkpoints that were cut off, so that their numbers are free, and rotation counts complete ones only."""
     if run.rank == 0:
         for folder in run.checkpoints.glob("checkpoint-*"):
-            if not (folder / MARKER).is_file():
+            if not is_complete(folder):
                 logger.warning("removing the incomplete %s", folder)
                 shutil.rmtree(folder)
     barrier()
@@ -248,9 +251,12 @@ def load_model(
     dtype = real.weights_dtype(params, args)
     transformers.set_seed(args.seed)  # an adapter begins with random numbers, and so does a head
     head = {**classes.config, "ignore_mismatched_sizes": True} if classes else {}
+    head |= quantised(params, args, dtype)
     model, loading = getattr(transformers, params.task.auto_class).from_pretrained(
         folder, dtype=dtype, trust_remote_code=params.trust_remote_code, output_loading_info=True, **head
     )
+    if params.quantization_config is not None:
+        model = peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)  # Trainer switches it on
     if params.task is CAUSAL:
         unpadded.choose_attention(model, params.attn_implementation, half=args.bf16 or args.fp16)
     elif params.attn_implementation != "auto":
@@ -270,6 +276,14 @@ def load_model(
     precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"
     logger.info("%d of %d weights are trained, in %s; loaded as %s", trained, everything, precision, dtype)
     return model
+
+
+def quantised(
+    params: HuggingFaceTrainParams, args: transformers.TrainingArguments, dtype: torch.dtype
+) -> dict[str, object]:
+    """Arguments of from_pretrained(): weights are quantised on the way to the device that computes with them."""
+    config = real.build_quantization(params.quantization_config, dtype)
+    return {} if config is None else {"quantization_config": config, "device_map": {"": args.device}}
 
 
 def build_trainer(
@@ -296,7 +310,9 @@ def build_trainer(
     else:
         trainer = _build_our_own(cls, args, task=task, model=model, tokenizer=tokenizer, data=data)
     quiet(trainer)
-    for callback in (Pauses(), Unlogged(trainer, run), Events(run, keep)):  # Events declares the checkpoint complete
+    recorded = Recorded(run, record(args, data, run))
+    # Events declares the checkpoint complete
+    for callback in (Pauses(), Unlogged(trainer, run), recorded, Events(run, keep)):
         trainer.add_callback(callback)
     return trainer
 

@@ -1,0 +1,56 @@
+"""FSDP2 through TrainingArguments, on two ranks: the same training as on one, killed and resumed in between."""
+
+from pathlib import Path
+
+import pytest
+
+from tunewright.events import parse_event
+
+torch = pytest.importorskip("torch")
+safetensors = pytest.importorskip("safetensors.torch")
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+PACE = {"num_train_epochs": 2, "logging_steps": 1}
+LORA = {**PACE, "lora_config": {"r": 4}, "learning_rate": 1e-2}
+FULL = {**PACE, "learning_rate": 1e-3}
+SHARDS = {"fsdp_config": {"version": 2, "state_dict_type": "SHARDED_STATE_DICT"}}
+KILLED = """
+import os, signal
+from transformers import TrainerCallback
+
+class Killed(TrainerCallback):
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == 8 and os.environ["RANK"] == "1" and not os.path.exists("killed"):
+            open("killed", "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "config"),
+    [(LORA, {"fsdp_config": {"version": 2}}), (FULL, SHARDS)],
+    ids=["lora", "full_sharded_checkpoints"],
+)
+def test_fsdp2_trains_as_one_rank_does_and_goes_on_after_a_kill(
+    method: dict[str, object], config: dict[str, object], job, train, qa: Path, tmp_path: Path
+) -> None:
+    alone = train(tmp_path / "alone", qa, **method, per_device_train_batch_size=8, save_strategy="no")
+    sharding = {**config, "fsdp": True, "save_steps": 6, "callbacks": ["killed:Killed"]}
+    sharded = job("sharded", 2, **method, **sharding, per_device_train_batch_size=4)
+    (sharded.workspace / "killed.py").write_text(KILLED)
+    run = sharded.start()
+    before, _ = run.communicate(timeout=240)
+    assert run.returncode == 129
+    first = [e for line in before.splitlines() if (e := parse_event(line))]
+    events = [*first, *sharded.finish()]
+    assert [e["resumed_from"] for e in events if e["event"] == "start"] == [None, 6]
+    losses = {e["step"]: e["loss"] for e in events if e["event"] == "step"}
+    assert losses == pytest.approx(alone.losses, abs=1e-5)
+    found = {e["step"]: e["eval_loss"] for e in events if e["event"] == "eval"}
+    assert found == pytest.approx({e["step"]: e["eval_loss"] for e in alone.of("eval")}, abs=1e-5)
+    (file,) = alone.result.glob("*model.safetensors")
+    expected = safetensors.load_file(file)
+    assert sharded.weights.keys() == expected.keys()
+    for name, weight in expected.items():
+        torch.testing.assert_close(sharded.weights[name], weight, rtol=0, atol=1e-5)
