@@ -113,10 +113,58 @@ def test_a_template_without_an_end_gets_one(tokenizer) -> None:
     assert sample.labels == [*ignored(prompt), *answer, EOS]
 
 
-def test_a_template_that_rewrites_earlier_turns_is_refused(tokenizer) -> None:
-    tokenizer.chat_template = FORGETFUL
-    with pytest.raises(RequestError, match="generation"):
-        Encoder(tokenizer, "chat", DataParams())({"messages": CHAT})
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        (FORGETFUL, r"leaves an assistant's message out: '2\.'"),
+        ("{% for m in messages %}{{ m['content'] if loop.last else m['content'] | upper }}|{% endfor %}", "generation"),
+        ("{% for m in messages %}{{ m['content'][0] }}|{% endfor %}", "leaves an assistant's message out"),
+    ],
+)
+def test_a_template_that_rewrites_turns_is_refused(tokenizer, template: str, expected: str) -> None:
+    tokenizer.chat_template = template
+    with pytest.raises(RequestError, match=expected):
+        Encoder(tokenizer, "chat", DataParams())({"messages": [{"role": "user", "content": "so?"}, *CHAT[1:]]})
+
+
+# As Qwen 3's: a place for thoughts in what follows the last question, and none in earlier turns.
+THINKING = (
+    "{% set ns = namespace(last=-1) %}{% for m in messages %}{% if m['role'] == 'user' %}{% set ns.last = loop.index0 %}{% endif %}"
+    "{% endfor %}{% for m in messages %}<|{{ m['role'] }}|>{% if m['role'] == 'assistant' and loop.index0 > ns.last and loop.last %}"
+    "(){% endif %}{{ m['content'].split('</think>')[-1] }}</s>{% endfor %}{% if add_generation_prompt %}<|assistant|>PROMPT{% endif %}"
+)
+# As Phi 3's: a token behind the whole conversation.
+ENDED = (
+    "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% else %}</s>{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "thought", "place"), [("", "", "()"), ("", "<think>hm</think>", "()"), ("(", "", ")"), ("()", "", "")]
+)
+def test_a_place_for_thoughts_in_the_last_turn_alone(tokenizer, prompt: str, thought: str, place: str) -> None:
+    tokenizer.chat_template = THINKING.replace("PROMPT", prompt)
+    chat = [{**m, "content": thought + m["content"]} if m["role"] == "assistant" else m for m in CHAT]
+    sample = Encoder(tokenizer, "chat", DataParams())({"messages": chat})
+    asked, answered, again, last = chat_pieces(tokenizer)
+    pieces = [asked, answered, again, (ids(tokenizer, prompt), False), (ids(tokenizer, place), True), last]
+    assert tokenizer.decode(sample.ids) == tokenizer.decode([t for piece, _ in pieces for t in piece])
+    learnt = [t for t in sample.labels if t != -100]
+    assert tokenizer.decode(learnt) == tokenizer.decode([t for piece, yes in pieces for t in piece if yes])
+
+
+def test_a_token_behind_the_whole_conversation_is_learnt_once(tokenizer) -> None:
+    tokenizer.chat_template = ENDED
+    sample = Encoder(tokenizer, "chat", DataParams())({"messages": CHAT[1:]})
+    pieces = [
+        ([USER, *ids(tokenizer, "1 and 1?\n"), ASSISTANT], False),
+        (ids(tokenizer, "2.\n"), True),
+        ([USER, *ids(tokenizer, "2 and 2?\n"), ASSISTANT], False),
+        ([*ids(tokenizer, "4.\n"), EOS], True),
+    ]
+    assert sample.ids == [t for piece, _ in pieces for t in piece]
+    assert sample.labels == [t for piece, learnt in pieces for t in (piece if learnt else ignored(piece))]
 
 
 def test_messages_without_an_answer_are_no_sample(tokenizer) -> None:
@@ -124,7 +172,7 @@ def test_messages_without_an_answer_are_no_sample(tokenizer) -> None:
 
 
 def test_keys_that_arrow_filled_up_do_not_reach_the_template(tokenizer) -> None:
-    tokenizer.chat_template = "{% for m in messages %}{{ m.keys() | list }}{% endfor %}"
+    tokenizer.chat_template = "{% for m in messages %}{{ m.keys() | list }}{{ m['content'] }}{% endfor %}"
     messages = [{"role": "assistant", "content": "a", "tool_calls": None}]
     sample = Encoder(tokenizer, "chat", DataParams())({"messages": messages})
     assert "tool_calls" not in tokenizer.decode(sample.ids)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
@@ -80,18 +81,64 @@ class Conversation:
         return len(head)
 
     def _turns(self, whole: str) -> list[Span]:
-        """The rendered conversation in pieces: an assistant's turn is what it adds to the prompt before it."""
+        """The rendered conversation in pieces: an assistant's turn is what it adds to the prompt before it.
+
+        Where the prompt goes on otherwise than the turn does, as with a place for thoughts, they part where they differ.
+        """
         spans: list[Span] = []
         done = 0
         for i, message in enumerate(self.messages):
             if message["role"] == "assistant" and i >= self.first:
-                before = self.render(i, add_generation_prompt=True) if i else ""
-                after = whole if i + 1 == len(self.messages) else self.render(i + 1)
-                if not (whole.startswith(before) and whole.startswith(after) and done <= len(before) <= len(after)):
+                prompt = self.render(i, add_generation_prompt=True) if i else ""
+                begin = len(os.path.commonprefix([prompt, whole]))  # noqa: RUF071 - texts, and no paths
+                end = self._end(i, whole)
+                if not max(done, len(self._head(i, whole))) <= begin <= end:
                     raise _unmarkable()
-                spans += [(whole[done : len(before)], False), (whole[len(before) : len(after)], True)]
-                done = len(after)
+                if not _is_said(message, whole[begin:end]):
+                    raise _unsaid(message)
+                spans += [(whole[done:begin], False), (whole[begin:end], True)]
+                done = end
         return [*spans, (whole[done:], False)] if whole[done:] else spans
+
+    def _ends(self) -> tuple[str, str]:
+        """What a template may write behind every conversation, and so behind a part of one: nothing, or the end of text."""
+        return "", str(self.tokenizer.eos_token or "")
+
+    def _head(self, count: int, whole: str) -> str:
+        """The text of the first messages as it stands in the whole conversation.
+
+        Raises:
+            RequestError: it does not.
+        """
+        text = self.render(count) if count else ""
+        for end in self._ends():
+            if whole.startswith(text.removesuffix(end)):
+                return text.removesuffix(end)
+        raise _unmarkable()
+
+    def _end(self, turn: int, whole: str) -> int:
+        """Where an assistant's turn ends in the rendered conversation.
+
+        Raises:
+            RequestError: that cannot be told.
+        """
+        if turn + 1 == len(self.messages):
+            return len(whole)
+        try:
+            return len(self._head(turn + 1, whole))
+        except RequestError:
+            pass
+        # Some templates write the last turn otherwise than earlier ones: Qwen 3's has a place for thoughts. Then a turn ends
+        # before what the messages behind it add to those in front of it.
+        later = next((i for i in range(turn + 1, len(self.messages)) if self.messages[i]["role"] == "assistant"), None)
+        through = whole if later is None else self._head(later, whole)
+        kept = [*self.messages[:turn], *self.messages[turn + 1 : later]]
+        text = attrs.evolve(self, messages=kept).render(len(kept))
+        for end in self._ends():
+            behind = text.removesuffix("" if later is None else end).removeprefix(self._head(turn, whole))
+            if through.endswith(behind) and behind != text:
+                return len(through) - len(behind)
+        raise _unmarkable()
 
     def render(self, count: int, *, add_generation_prompt: bool = False) -> str:
         """The text of its first messages."""
@@ -102,6 +149,19 @@ class Conversation:
             add_generation_prompt=add_generation_prompt,
         )
         return cast("str", text)
+
+
+def _is_said(message: Message, turn: str) -> bool:
+    """Whether the last line of a message stands in a turn: templates may leave thoughts out, and strip texts."""
+    content = message.get("content")
+    lines = content.strip().splitlines() if isinstance(content, str) else []
+    return not lines or lines[-1].rpartition("</think>")[2].strip() in turn
+
+
+def _unsaid(message: Message) -> RequestError:
+    problem = f"the tokenizer's chat template leaves an assistant's message out: {str(message.get('content'))[:80]!r}"
+    remedy = "Give a model with another template, or contents as this one wants them, or use another format."
+    return RequestError(problem, field="model", remedy=remedy)
 
 
 def check_template(tokenizer: PreTrainedTokenizerBase) -> None:
