@@ -18,7 +18,7 @@ from tunewright.errors import RequestError
 from tunewright.providers import TrainRun
 from tunewright.runner import is_complete
 from tunewright_hf import data as data_
-from tunewright_hf import fast, preference, real, result, unpadded
+from tunewright_hf import fast, memory, preference, real, result, unpadded
 from tunewright_hf.callbacks import (
     Events,
     Pauses,
@@ -77,6 +77,8 @@ def train(params: HuggingFaceTrainParams, run: TrainRun) -> None:
         fast.fuse(trainer)
     for callback in real.build_callbacks(params):
         trainer.add_callback(callback)
+    if params.task is CAUSAL and not pairs:
+        memory.decide(trainer, params.training_parameters)
 
     with telling_of_the_machine(args, run):
         with stopping_on_sigterm(trainer):

@@ -1,0 +1,81 @@
+"""Activation checkpointing that follows from the memory: the decision, what it is made of, and the training that comes of it."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+datasets = pytest.importorskip("datasets")
+
+from tunewright_hf import memory  # noqa: E402 - it needs torch
+
+GIB = 1 << 30
+LLAMA_8B_LORA = {"fixed": 17 * GIB, "per_token": 4 << 20}  # bf16; in 32 layers, measured without fused layers
+
+
+@pytest.mark.parametrize(
+    ("need", "available", "expected"),
+    [
+        ({**LLAMA_8B_LORA, "tokens": 4096}, 79 * GIB, False),
+        ({**LLAMA_8B_LORA, "tokens": 4 * 4096}, 79 * GIB, True),
+        ({**LLAMA_8B_LORA, "tokens": 4 * 4096}, 139 * GIB, False),
+        ({**LLAMA_8B_LORA, "tokens": 1024}, 23 * GIB, True),
+        ({"fixed": 85, "per_token": 0, "tokens": 9}, 100, False),
+        ({"fixed": 85, "per_token": 1, "tokens": 1}, 100, True),
+    ],
+)
+def test_it_is_switched_on_where_a_step_has_no_room(need: dict[str, int], available: int, expected: bool) -> None:
+    assert memory.needs_checkpointing(memory.Need(**need), available) is expected
+
+
+@pytest.mark.parametrize(("size", "joined", "tokens"), [(2, True, 16), (2, False, 18), (9, True, 22), (9, False, 36)])
+def test_the_largest_batch_is_of_the_longest_samples(size: int, joined: bool, tokens: int) -> None:
+    data = datasets.Dataset.from_dict({"length": [1, 9, 5, 7]})
+    assert memory.largest_batch(data, size, joined=joined) == tokens
+
+
+@pytest.mark.parametrize(("text", "limit"), [("1048576\n", 1 << 20), ("max\n", 1 << 62), (None, 1 << 62)])
+def test_a_containers_limit_is_read(text: str | None, limit: int, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / "memory.max").write_text(text)
+    assert memory._cgroup_limit(tmp_path) == limit
+
+
+@pytest.mark.parametrize("given", [{"lora_config": {"r": 4, "lora_dropout": 0.2}}, {"data": {"packing": True}}])
+def test_a_training_is_the_same_with_and_without(
+    given: dict[str, object], train: Callable, qa: Path, tmp_path: Path, monkeypatch, caplog
+) -> None:
+    pace = {"max_steps": 3, "logging_steps": 1, "save_strategy": "no", "eval_strategy": "no", **given}
+    losses = {}
+    for state, available in {"off": 1 << 40, "on": 1 << 20}.items():
+        caplog.clear()
+        monkeypatch.setattr(memory, "memory_of", lambda _, found=available: found)
+        with caplog.at_level(logging.INFO, "tunewright_hf.memory"):
+            losses[state] = train(tmp_path / state, qa, **pace).losses
+        assert [r.getMessage().split(";")[0] for r in caplog.records] == [f"activation_checkpointing: {state}"]
+    asked = train(tmp_path / "asked", qa, **pace, activation_checkpointing=False).losses
+    assert losses["on"] == losses["off"] == asked, "to the bit, dropout included"
+
+
+def test_what_is_kept_of_a_token_is_what_torch_keeps(train, qa: Path, tmp_path: Path, monkeypatch) -> None:
+    seen = []
+
+    def look(trainer, given) -> None:
+        batch = trainer.data_collator([{"input_ids": [5] * 64, "labels": [5] * 64}])
+        whole = memory.saved_bytes(trainer, batch)
+        trainer.model.gradient_checkpointing_enable()
+        less = memory.saved_bytes(trainer, batch)
+        trainer.model.gradient_checkpointing_disable()
+        double = trainer.data_collator([{"input_ids": [5] * 128, "labels": [5] * 128}])
+        seen.append((whole, less, memory.saved_bytes(trainer, double)))
+
+    monkeypatch.setattr(memory, "decide", look)
+    train(tmp_path / "out", qa, max_steps=1, save_strategy="no", eval_strategy="no", lora_config={"r": 4})
+    ((whole, less, double),) = seen
+    layers, hidden, inner, fp32 = 2, 64, 128, 4
+    least = 64 * layers * fp32 * (4 * hidden + 3 * inner)  # q, k, v and the output; gate, up and their product
+    assert least < whole < 3 * least
+    assert less < whole / 2
+    assert double == pytest.approx(2 * whole, rel=0.1)
