@@ -70,6 +70,8 @@ def _shape(vocabulary: int, hidden: int, inner: int, layers: int, *, heads: int,
     }
 
 
+_TINY = _shape(300, 32, 64, 2, heads=2, kv_heads=1)
+
 SETTINGS = {
     "small": Setting(shape=_shape(3_000, 256, 688, 4, heads=4, kv_heads=4)),  # 3.9M parameters
     "27m": Setting(shape=_shape(3_000, 512, 1_376, 8, heads=8, kv_heads=8)),
@@ -84,6 +86,20 @@ SETTINGS = {
         micro_batch=1,
         tied=False,
     ),
+    # The same model; each document fills the model's context.
+    "8b_full": Setting(
+        shape=_shape(128_256, 4_096, 14_336, 32, heads=32, kv_heads=8),
+        documents=200,
+        useful=200 * 4_095,
+        max_length=4_096,
+        packs=1,
+        batch=1,
+        micro_batch=1,
+        tied=False,
+    ),
+    # To see within a minute that the benchmark for GPUs runs.
+    "tiny": Setting(shape=_TINY, documents=40, useful=600, max_length=64, batch=8, micro_batch=8),
+    "tiny_full": Setting(shape=_TINY, documents=40, useful=40 * 63, max_length=64, batch=2, micro_batch=2),
 }
 
 

@@ -167,3 +167,31 @@ def test_ranks_that_fetched_different_checkpoints_do_not_train_apart(tmp_path: P
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode != 0
     assert "rank 1 from checkpoint-20" in done.stderr
+
+
+def test_two_workers_of_two_processes_make_the_same_training(
+    train, qa: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tunewright import JobState, TrainingClient
+
+    monkeypatch.setenv("TUNEWRIGHT_HOME", str(tmp_path / "home"))
+    given = {**GIVEN, **LORA}
+    alone = train(tmp_path / "alone", qa, **given, per_device_train_batch_size=GLOBAL_BATCH)
+    job = TrainingClient("local").train(
+        "several",
+        model=str(model_folder),
+        dataset=str(qa),
+        trainer={"provider": "hf", **given, "per_device_train_batch_size": GLOBAL_BATCH // 4},
+        num_workers=2,
+        num_procs_per_worker=2,
+        storage={"access_modes": ["ReadWriteMany"]},
+        env={"OMP_NUM_THREADS": "1"},
+    )
+    assert job.wait(timeout=400).state is JobState.SUCCEEDED
+    events = list(job.events())
+    assert [e["world_size"] for e in events if e["event"] == "start"] == [4]
+    assert losses(events) == pytest.approx(alone.losses, abs=1e-5)
+    assert evaluations(events) == pytest.approx([e["eval_loss"] for e in alone.of("eval")], abs=1e-5)
+    saved = safetensors.load_file(Path(job.result) / "adapter_model.safetensors")
+    expected = safetensors.load_file(alone.result / "adapter_model.safetensors")
+    assert max((saved[name] - w).abs().max() for name, w in expected.items()) < 1e-4, "Adam makes more of rounding"

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import datetime as dt
 import importlib.metadata
+import importlib.util
 import logging
 import math
 import typing
@@ -141,6 +142,9 @@ def build_arguments(
     if given.get("push_to_hub") and not given.get("hub_model_id"):
         remedy = "Give hub_model_id='org/name', or leave push_to_hub out."
         raise RequestError("does not say where to", field="push_to_hub", value=True, remedy=remedy)
+    if given.get("deepspeed") and importlib.util.find_spec("deepspeed") is None:
+        remedy = "Use a trainer image that has deepspeed, or give fsdp=True, which needs no other library."
+        raise RequestError("is not installed where the training runs", field="deepspeed", remedy=remedy)
     if params.early_stopping_patience is not None:
         _check_early_stopping(given, evaluates=evaluates)
         # A resumed training goes on counting where it was.
