@@ -271,10 +271,12 @@ class PyTorchJobBackend(Backend):
         if starting and (missing := self._missing(job)):
             remedy = f"Its client was ended while it submitted it. Delete it: tunewright delete {job.name} {_FLAG}"
             return f"Incomplete: {missing} is missing. {remedy}"
-        if moment.detail or not (starting or moment.state is JobState.RUNNING):
-            return ""
         present = [pod for pod in pods if not pod.ending]
-        if len(present) < job.workers:  # the operator could not create them all
+        lacks = len(present) < job.workers  # the operator could not create them all
+        # Under gang scheduling those that are there wait for the others, and say no more than that.
+        if (moment.detail and not (starting and lacks)) or not (starting or moment.state is JobState.RUNNING):
+            return ""
+        if lacks:
             return self._warning(job.name, job.uid)
         return self._warning(present[0].name, present[0].uid) if starting else ""
 
