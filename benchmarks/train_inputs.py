@@ -98,7 +98,7 @@ SETTINGS = {
         tied=False,
     ),
     # To see within a minute that the benchmark for GPUs runs.
-    "tiny": Setting(shape=_TINY, documents=40, useful=600, max_length=64, batch=8, micro_batch=8),
+    "tiny": Setting(shape=_TINY, documents=80, useful=2_000, max_length=64, batch=8, micro_batch=8),
     "tiny_full": Setting(shape=_TINY, documents=40, useful=40 * 63, max_length=64, batch=2, micro_batch=2),
 }
 
