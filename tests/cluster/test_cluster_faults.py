@@ -56,6 +56,8 @@ def test_a_wrong_token_fails_the_job_with_its_cause_and_shows_nowhere(
         )
         cause = failure_within(job, 180)
     assert "acme/tiny" in cause
+    created, *_, failed = client.get_job_conditions("refused")
+    assert (failed.since - created.since).total_seconds() < 60
     pod = own_cluster.json("pod", "refused-worker-0", "-n", namespace)
     assert all(not status["restartCount"] for status in pod["status"]["initContainerStatuses"])
     holders = [
