@@ -66,7 +66,7 @@ def output(proxy: S3Proxy) -> dict[str, str]:
     keys = {"access_key_id": ACCESS_KEY, "secret_access_key": SECRET_KEY, "region": REGION}
     return {
         "provider": "s3",
-        "uri": f"s3://{BUCKET}/out",
+        "uri": f"s3://{BUCKET}/doctors-out",
         "endpoint_url": proxy.url,
         "addressing_style": "path",
         **keys,
@@ -75,12 +75,12 @@ def output(proxy: S3Proxy) -> dict[str, str]:
 
 def test_an_output_that_may_be_written_to_is_ok_and_stays_empty(hub: Hub, gateway: Gateway, proxy: S3Proxy) -> None:
     found = findings(hub, TOKEN, output=output(proxy))["output"]
-    assert (found.level, found.text) == ("ok", "s3://bucket/out lets itself be written to.")
-    assert gateway.keys("out/") == []
+    assert (found.level, found.text) == ("ok", "s3://bucket/doctors-out lets itself be written to.")
+    assert gateway.keys("doctors-out/") == []
 
 
 def test_an_output_that_may_not_be_written_to_is_a_problem(hub: Hub, proxy: S3Proxy) -> None:
-    proxy.refusals = [("/out/", 403, "AccessDenied")]
+    proxy.refusals = [("/doctors-out/", 403, "AccessDenied")]
     found = findings(hub, TOKEN, output=output(proxy))["output"]
     assert (found.level, "s3:PutObject" in found.text + found.remedy) == ("problem", True)
 

@@ -1,5 +1,6 @@
 """The lease: one holder at a time, and none of the dead for long."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -104,3 +105,22 @@ def test_half_a_file_of_a_killed_holder_is_no_lease_for_ever(file: Path) -> None
     file.write_text('{"own', "utf-8")
     with Lease(file, never, stale_after=0.5) as lease:
         assert lease.held
+
+
+def test_a_folder_that_others_remove_when_it_is_empty(tmp_path: Path) -> None:
+    folder, ended = tmp_path / ".staging", threading.Event()
+
+    def clean() -> None:
+        while not ended.is_set():
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+    cleaner = threading.Thread(target=clean)
+    cleaner.start()
+    try:
+        for _ in range(200):
+            with Lease(folder / "model.lease", lambda: True) as lease:
+                assert lease.held or not (folder / "model.lease").exists()
+    finally:
+        ended.set()
+        cleaner.join()

@@ -128,11 +128,11 @@ class Lease:
         return json.dumps({"owner": attrs.asdict(self.owner), "beat": beat})
 
     def _create(self) -> bool:
-        self._file.parent.mkdir(parents=True, exist_ok=True)
         try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
             with self._file.open("x", encoding="utf-8") as stream:
                 stream.write(self._text(0))
-        except FileExistsError:
+        except (FileExistsError, FileNotFoundError):  # another worker's, or one has just removed the empty folder
             return False
         return True
 

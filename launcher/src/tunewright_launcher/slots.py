@@ -140,15 +140,13 @@ class Slot:
             FetchError: USAGE: the slot's folder holds files that no fetch has put there.
                 NOT_FOUND: the workspace is read-only.
         """
-        with self._writing():
-            (self.workspace / STAGING).mkdir(parents=True, exist_ok=True)
-            with self._lease(request, replace=replace) as held:
-                if not held.held:
-                    yield None
-                    return
-                self._refuse_foreign()
-                # Another worker may have been faster while the lease was waited for.
-                yield None if held.stop_waiting() else self._take_over(request, held.owner.nonce)
+        with self._writing(), self._lease(request, replace=replace) as held:
+            if not held.held:
+                yield None
+                return
+            self._refuse_foreign()
+            # Another worker may have been faster while the lease was waited for.
+            yield None if held.stop_waiting() else self._take_over(request, held.owner.nonce)
         self._clean()
 
     def _lease(self, request: str, *, replace: bool) -> Lease:
