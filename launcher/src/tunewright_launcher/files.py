@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
+from tunewright._libc import c_function
 from tunewright.errors import ExitCode, FetchError
 from tunewright.runner import MARKER
 from tunewright_launcher.journal import FileRecord, short
@@ -120,7 +121,7 @@ def begin_to_flush(handle: int, start: int, stop: int) -> None:
 
 
 _BEGIN = 2  # SYNC_FILE_RANGE_WRITE; see sync_file_range(2)
-_sync_file_range = getattr(ctypes.CDLL(None), "sync_file_range", None) if os.name == "posix" else None
+_sync_file_range = c_function("sync_file_range")
 
 
 def check_path(path: str) -> None:

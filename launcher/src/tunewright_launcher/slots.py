@@ -14,7 +14,6 @@ missing files.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import json
 import os
@@ -25,6 +24,7 @@ from pathlib import Path, PurePosixPath
 
 import attrs
 
+from tunewright._libc import c_function
 from tunewright.errors import ExitCode, FetchError
 from tunewright.runner import MARKER, sync
 from tunewright_launcher.files import sha256_of, walk
@@ -307,7 +307,7 @@ def _flush(folder: Path) -> None:
         sync(Path(base))
 
 
-_syncfs = getattr(ctypes.CDLL(None), "syncfs", None) if os.name == "posix" else None
+_syncfs = c_function("syncfs")
 
 
 def _discard(folder: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
+
+from tunewright._libc import c_function
 
 # mallopt(3)
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
@@ -16,7 +17,7 @@ def keep_freed_memory() -> None:
     A step frees and asks for the same sizes as the one before. Without this, thousands of pages are filled with zeros in
     each step, while all threads wait: up to a tenth of the time. What the environment sets (`MALLOC_…_`) stays.
     """
-    set_option = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    set_option = c_function("mallopt")
     if set_option is None or any(name.startswith("MALLOC_") for name in os.environ):
         return
     set_option(_TRIM_THRESHOLD, _LARGEST)

@@ -21,6 +21,11 @@ from tunewright_hf.labels import IGNORED
 from tunewright_hf.telemetry import MEASURED, Flops, Meter
 
 
+def is_sharded(trainer: transformers.Trainer) -> bool:
+    """Whether no rank has the whole model."""
+    return trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled or trainer.args.parallelism_config is not None
+
+
 def are_several() -> bool:
     """Whether this process is one of a group."""
     return bool(torch.distributed.is_available() and torch.distributed.is_initialized())

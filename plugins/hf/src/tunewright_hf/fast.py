@@ -26,6 +26,7 @@ from transformers.loss.loss_utils import ForCausalLMLoss
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from tunewright_hf.allocator import keep_freed_memory
+from tunewright_hf.callbacks import is_sharded
 from tunewright_hf.elementwise import fuse_norms, fuse_rotary, is_same
 from tunewright_hf.labels import IGNORED
 
@@ -45,8 +46,7 @@ def fuse(trainer: transformers.Trainer) -> None:
     args = trainer.args
     if args.device.type == "cpu":
         keep_freed_memory()
-    sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled or args.parallelism_config is not None
-    if sharded or args.torch_compile or args.n_gpu > 1:
+    if is_sharded(trainer) or args.torch_compile or args.n_gpu > 1:
         logger.info("fused_layers: not with FSDP, DeepSpeed, other sharding, torch.compile or DataParallel")
         return
     layers = fuse_lora(trainer.model)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import transformers
 
-from tunewright_hf.callbacks import are_several
+from tunewright_hf.callbacks import are_several, is_sharded
 from tunewright_hf.packing import SEGMENTS
 
 logger = logging.getLogger(__name__)
@@ -55,8 +55,7 @@ def decide(trainer: transformers.Trainer, given: Mapping[str, object]) -> None:
     Not for sharded models, of which no rank knows what the others hold.
     """
     args = trainer.args
-    sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled or args.parallelism_config is not None
-    if sharded or any(given.get(name) is not None for name in _NAMES):
+    if is_sharded(trainer) or any(given.get(name) is not None for name in _NAMES):
         return
     if not trainer.model.supports_gradient_checkpointing:
         return

@@ -1,0 +1,12 @@
+"""Functions of the C library that Python has no name for."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+
+
+def c_function(name: str) -> Callable[..., int] | None:
+    """One of them; None where this system's library lacks it."""
+    return getattr(ctypes.CDLL(None), name, None) if os.name == "posix" else None
