@@ -308,19 +308,6 @@ def losses(logits: torch.Tensor, labels: torch.Tensor, problem: str, smoothing: 
     return compare(scores, labels.float().where(learnt, 0), reduction="none") * learnt
 
 
-def loss_of(problem: str, smoothing: float) -> Callable[..., torch.Tensor]:
-    """For Trainer's `compute_loss_func`: the mean over all samples of a step, of all ranks and accumulated batches."""
-
-    def loss(
-        outputs: Mapping[str, torch.Tensor], labels: torch.Tensor, num_items_in_batch: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        total = losses(outputs["logits"], labels, problem, smoothing).sum()
-        count = (labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
-        return total / max(count, 1)
-
-    return loss
-
-
 def scores_of(problem: str) -> Callable[[torch.Tensor | tuple[torch.Tensor, ...], torch.Tensor], torch.Tensor]:
     """For Trainer's `preprocess_logits_for_metrics`: of each sample its loss, whether it is right, and 1 if it counts.
 

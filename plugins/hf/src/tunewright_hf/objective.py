@@ -55,7 +55,7 @@ def objective_of(
             collator=classification.Collator(pad_id),
             means=Means("loss", "mae" if found.problem == classification.REGRESSION else "accuracy"),
             scores=classification.scores_of(found.problem),
-            loss=classification.loss_of(found.problem, smoothing),
+            loss=mean_of(lambda x, y: classification.losses(x, y, found.problem, smoothing).sum()),
             blank=found.blank,
         )
     if task is SEQ2SEQ:
@@ -63,6 +63,22 @@ def objective_of(
             collator=seq2seq.Collator(pad_id, seq2seq.shift_of(model)),
             means=Means("loss"),
             scores=seq2seq.token_losses,
-            loss=seq2seq.loss_of(smoothing),
+            loss=mean_of(lambda x, y: seq2seq.summed_loss(x, y, smoothing)),
         )
     return Objective(collator=Collator(pad_id), means=Means("loss"), scores=token_losses)
+
+
+def mean_of(summed: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """For Trainer's `compute_loss_func`: the mean over all that is learnt in a step, of all ranks and accumulated batches.
+
+    Args:
+        summed: from logits and labels to the sum of a batch.
+    """
+
+    def loss(
+        outputs: Mapping[str, torch.Tensor], labels: torch.Tensor, num_items_in_batch: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        count = (labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
+        return summed(outputs["logits"], labels) / max(count, 1)
+
+    return loss

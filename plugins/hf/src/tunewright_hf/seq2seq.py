@@ -114,23 +114,21 @@ def _shift(labels: torch.Tensor, start: int, pad: int) -> torch.Tensor:
     return read.masked_fill(read == IGNORED, pad)
 
 
-def loss_of(smoothing: float) -> Callable[..., torch.Tensor]:
-    """For Trainer's `compute_loss_func`: the mean over all learnt tokens of a step, of all ranks and accumulated batches."""
+def summed_loss(logits: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch.Tensor:
+    """The loss of a batch's learnt tokens, summed.
 
-    def loss(
-        outputs: Mapping[str, torch.Tensor], labels: torch.Tensor, num_items_in_batch: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        total = torch.nn.functional.cross_entropy(
-            outputs["logits"].float().flatten(0, 1),
-            labels.flatten(),
-            ignore_index=IGNORED,
-            label_smoothing=smoothing,
-            reduction="sum",
-        )
-        count = (labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
-        return total / max(count, 1)
-
-    return loss
+    Args:
+        logits: (samples, length, vocabulary).
+        labels: (samples, length), each of its own position.
+        smoothing: label_smoothing_factor.
+    """
+    return torch.nn.functional.cross_entropy(
+        logits.float().flatten(0, 1),
+        labels.flatten(),
+        ignore_index=IGNORED,
+        label_smoothing=smoothing,
+        reduction="sum",
+    )
 
 
 def token_losses(logits: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor) -> torch.Tensor:

@@ -307,8 +307,14 @@ def build_trainer(
         adapter = None if lora is None else real.build_lora(lora, task.lora)
         with real.refused("transformer_class", "Change the argument that it names, or name another class."):
             trainer = preference.build(
-                with_speed(cls), args, model=model, tokenizer=tokenizer, train=data.train, evaluation=data.evaluation, adapter=adapter
-            )  # fmt: skip
+                with_speed(cls),
+                args,
+                model=model,
+                tokenizer=tokenizer,
+                train=data.train,
+                evaluation=data.evaluation,
+                adapter=adapter,
+            )
     else:
         trainer = _build_our_own(cls, args, task=task, model=model, tokenizer=tokenizer, data=data)
     quiet(trainer)
