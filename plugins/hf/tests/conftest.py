@@ -315,3 +315,26 @@ def job(tmp_path: Path, model_folder: Path, qa: Path) -> Iterator[Callable[..., 
     yield make
     for child in psutil.Process().children(recursive=True):  # of a test that failed
         child.kill()
+
+
+@pytest.fixture
+def independent_eval_loss() -> Callable[[object, Path, Path], float]:
+    """The mean over all completion tokens and ends, sample by sample, from the files and the tokenizer alone."""
+    import torch
+    import transformers
+
+    def call(model, folder: Path, dataset: Path) -> float:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        total, count = 0.0, 0
+        for line in (dataset / "validation.jsonl").read_text().splitlines():
+            row = json.loads(line)
+            prompt = tokenizer(row["prompt"])["input_ids"]
+            ids = [*prompt, *tokenizer(row["completion"])["input_ids"], tokenizer.eos_token_id]
+            with torch.no_grad():
+                scores = model.eval()(torch.tensor([ids])).logits[0].double().log_softmax(-1)
+            for i in range(len(prompt), len(ids)):
+                total -= scores[i - 1, ids[i]].item()
+                count += 1
+        return total / count
+
+    return call

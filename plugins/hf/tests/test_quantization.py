@@ -1,7 +1,6 @@
 """QLoRA: the user's words for it, and a training with bitsandbytes where that is installed."""
 
 import importlib.util
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -62,7 +61,7 @@ def test_without_bitsandbytes_the_check_refuses_it(model_folder: Path, qa: Path,
 
 @needs_bitsandbytes
 def test_it_learns_resumes_to_the_same_bits_and_plain_peft_loads_it(
-    train, qa: Path, tmp_path: Path, model_folder: Path
+    train, qa: Path, tmp_path: Path, model_folder: Path, independent_eval_loss
 ) -> None:
     given = {**QLORA, "save_steps": 5, "logging_steps": 1, "per_device_train_batch_size": 8}
     whole = train(tmp_path / "whole", qa, **given)
@@ -78,21 +77,7 @@ def test_it_learns_resumes_to_the_same_bits_and_plain_peft_loads_it(
     model = peft.PeftModel.from_pretrained(base, whole.result)
     assert type(base.model.layers[0].mlp.up_proj.base_layer).__name__ == "Linear4bit"
     # The kernels for CPUs round differently in other batches.
-    assert whole.of("eval")[-1]["eval_loss"] == pytest.approx(eval_loss(model, whole.result, qa), abs=2e-3)
-
-
-def eval_loss(model, folder: Path, dataset: Path) -> float:
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    total, count = 0.0, 0
-    for line in (dataset / "validation.jsonl").read_text().splitlines():
-        row = json.loads(line)
-        prompt = tokenizer(row["prompt"])["input_ids"]
-        ids = torch.tensor([[*prompt, *tokenizer(row["completion"])["input_ids"], tokenizer.eos_token_id]])
-        with torch.no_grad():
-            scores = model.eval()(ids).logits[0, len(prompt) - 1 : -1].double()
-        total += torch.nn.functional.cross_entropy(scores, ids[0, len(prompt) :], reduction="sum").item()
-        count += len(scores)
-    return total / count
+    assert whole.of("eval")[-1]["eval_loss"] == pytest.approx(independent_eval_loss(model, whole.result, qa), abs=2e-3)
 
 
 @needs_bitsandbytes

@@ -138,7 +138,9 @@ def test_plain_peft_loads_the_adapter_and_computes_the_same(lora, merged, model_
 
 
 @pytest.mark.parametrize("kind", ["full", "packed"])
-def test_plain_transformers_loads_the_result_and_computes_the_same(kind: str, request, qa: Path) -> None:
+def test_plain_transformers_loads_the_result_and_computes_the_same(
+    kind: str, request, qa: Path, independent_eval_loss
+) -> None:
     training = request.getfixturevalue(kind)
     # The last checkpoint's evaluation was computed by the model in training.
     model = base(training.result)
@@ -148,24 +150,8 @@ def test_plain_transformers_loads_the_result_and_computes_the_same(kind: str, re
     assert model.dtype == torch.float32
 
 
-def independent_eval_loss(model, folder: Path, dataset: Path) -> float:
-    """The mean over all completion tokens and ends, sample by sample, from the files and the tokenizer alone."""
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    total, count = 0.0, 0
-    for line in (dataset / "validation.jsonl").read_text().splitlines():
-        row = json.loads(line)
-        prompt = tokenizer(row["prompt"])["input_ids"]
-        ids = [*prompt, *tokenizer(row["completion"])["input_ids"], tokenizer.eos_token_id]
-        with torch.no_grad():
-            scores = model.eval()(torch.tensor([ids])).logits[0].double().log_softmax(-1)
-        for i in range(len(prompt), len(ids)):
-            total -= scores[i - 1, ids[i]].item()
-            count += 1
-    return total / count
-
-
 @pytest.mark.parametrize("size", [1, 4, 16])
-def test_eval_loss_is_the_mean_over_tokens(size: int, train, qa: Path, tmp_path: Path) -> None:
+def test_eval_loss_is_the_mean_over_tokens(size: int, train, qa: Path, tmp_path: Path, independent_eval_loss) -> None:
     given = {"max_steps": 2, "learning_rate": 1e-2, "per_device_eval_batch_size": size, "save_strategy": "no"}
     training = train(tmp_path / "out", qa, **given)
     (found,) = training.of("eval")
