@@ -151,7 +151,6 @@ def test_it_trains_on_this_machine(site: Path, tmp_path: Path) -> None:
     assert {step["loss"] for step in steps} == {1.5}
 
 
-@pytest.mark.slow
 def test_what_new_plugin_writes_installs_and_passes_its_own_tests(tmp_path: Path) -> None:
     folder = new_plugin("acme", tmp_path)
     install(tmp_path / "site", folder)

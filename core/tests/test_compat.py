@@ -169,7 +169,6 @@ def test_variables_of_1_9_reach_the_request(client) -> None:
     assert request.init_env == {"B": SecretValue("x"), "C": SecretRef(name="s", key="k")}
 
 
-@pytest.mark.slow
 def test_real_objects_of_transformers_and_peft_go_through_and_stay_as_they_are(client, tmp_path) -> None:
     import peft
     import transformers

@@ -5,9 +5,6 @@ import textwrap
 
 import nbclient
 import nbformat
-import pytest
-
-pytestmark = pytest.mark.slow
 
 CELL = """
 from tunewright.backends import JobStatus, LogLine

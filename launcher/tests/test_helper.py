@@ -82,7 +82,7 @@ def test_an_error_of_the_second_process_ends_the_fetch_with_its_code(server: Fil
 
 
 def test_what_a_killed_second_process_had_is_done_by_the_first(server: FileServer, folder: Path) -> None:
-    server.faults.append(Fault(path="small", delay=0.02, times=-1))
+    server.faults.append(Fault(path="small", delay=0.01, times=-1))
     before = {child.pid for child in children()}
     killed: list[int] = []
 
@@ -103,7 +103,7 @@ def test_what_a_killed_second_process_had_is_done_by_the_first(server: FileServe
 
 
 def test_an_answer_that_is_cut_off_counts_as_the_helpers_death(server: FileServer, folder: Path) -> None:
-    server.faults.append(Fault(path="small", delay=0.02, times=-1))
+    server.faults.append(Fault(path="small", delay=0.01, times=-1))
 
     class Cut(Helper):
         answers = 0

@@ -86,6 +86,7 @@ def test_a_holder_without_a_sign_of_life_is_taken_for_dead(file: Path) -> None:
         process.wait()
 
 
+@pytest.mark.slow
 def test_a_holder_with_signs_of_life_keeps_it(file: Path) -> None:
     with Lease(file, never, beat_every=0.1):
         end = threading.Event()

@@ -25,7 +25,7 @@ from tunewright.backends.pytorchjob import (
     backend,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 TOKEN = "hf_" + "wrong" * 6
 

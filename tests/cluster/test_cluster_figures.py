@@ -10,7 +10,7 @@ from tests.cluster.helpers import CHEAP, requests
 
 from tunewright import TrainingClient
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 WORKERS, LINES = 64, 200
 # Nothing that needs a Python to start: so many of them would take long on a small machine.

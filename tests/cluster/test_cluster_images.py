@@ -12,7 +12,7 @@ from tests.servers.hub import Hub
 
 from tunewright import JobState, TrainingClient
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 WEIGHTS = b"w" * 100_000
 OVERRIDES = {

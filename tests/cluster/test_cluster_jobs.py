@@ -11,7 +11,7 @@ from tunewright import JobError, JobState, SecretValue, TrainingClient
 from tunewright.backends.pytorchjob import NameTaken, Refused
 from tunewright.errors import AlreadySucceeded
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 SECRET = "a-literal-secret-of-a-test"
 RANK = """

@@ -8,7 +8,7 @@ from tests.cluster.helpers import CHEAP, WAITS, command
 
 from tunewright import JobError, JobState, SecretValue, TrainingClient
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 TELLS = """
 import json

@@ -12,7 +12,7 @@ from tests.cluster.settings import NODE
 
 from tunewright import JobError, JobState, TrainingClient
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 SLOT = "tunewright.test/slot"
 """A resource of the node, of which a test says how much there is."""

@@ -21,7 +21,7 @@ from tests.servers.s3 import BUCKET, Gateway, S3Proxy
 
 from tunewright import Job, JobError, JobState, TrainingClient
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 WEIGHTS, ROWS = b"w" * 100_000, b'{"text": "a row"}\n'
 SEEN = {

@@ -28,7 +28,7 @@ from tunewright import JobError, JobState, TrainingClient
 from tunewright.events import parse_event
 
 # The job of the fixture runs beside all tests here, because it takes minutes and does next to nothing.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.usefixtures("slow")]
+pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("slow")]
 
 SHARED = {"access_modes": ["ReadWriteMany"]}
 MEGABYTE = 1 << 20

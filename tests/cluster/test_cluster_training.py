@@ -20,7 +20,7 @@ from tunewright import Job, JobState, TrainingClient
 from tunewright.events import parse_event
 
 BUILD = PYPROJECT.partition("[project]")[0]
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 
 SCRIPT = """

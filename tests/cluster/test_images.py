@@ -14,7 +14,7 @@ from tests.cluster.helpers import PackageIndex, build_wheel
 
 from tunewright.images import BUNDLED, VERSION
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 CONSTRAINTS = images.REPOSITORY / "launcher" / "images" / "constraints.txt"
 HTTP = images.REPOSITORY / "examples" / "tunewright-http"

@@ -163,7 +163,7 @@ def test_an_object_of_another_size_is_damaged_at_its_source(server, fetch):
 
 
 def test_a_server_that_stands_still_is_given_up(server, fetch, monkeypatch):
-    monkeypatch.setitem(_SETTINGS, "http.lowSpeedTime", "2")
+    monkeypatch.setitem(_SETTINGS, "http.lowSpeedTime", "1")
     server.commit("org/model", MODEL)
     server.faults.append(Fault(path="/git-upload-pack", stall_after=10))
     error = fetch.fails(ExitCode.UNAVAILABLE)

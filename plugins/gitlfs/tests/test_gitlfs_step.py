@@ -23,7 +23,6 @@ from tunewright_gitlfs import GitLFSModelParams
 TOKEN = "a-token-that-must-not-show"
 FILES = {"config.json": b"{}", "a.bin": Lfs(random.Random(0).randbytes(20 << 20)), "b.bin": Lfs(b"second" * 5000)}
 CONTENTS = contents(FILES)
-SIZE = sum(map(len, CONTENTS.values()))
 
 has_sshd = pytest.mark.skipif(sshd_problem() is not None, reason=str(sshd_problem()))
 
@@ -93,6 +92,7 @@ def watch(process: subprocess.Popen[str], *folders: Path) -> tuple[bytes, dict[P
                         files[path] = path.read_bytes()
                 except OSError:  # it is gone
                     continue
+        time.sleep(0.02)
     return arguments, files
 
 
@@ -163,21 +163,29 @@ def test_a_full_disk_is_told_as_such(tmp_path, full):
             subprocess.run(["umount", "-l", step.folder / full], check=True)
 
 
-@pytest.mark.parametrize("moments", [[0.4], pytest.param([i / 21 for i in range(1, 21)], marks=pytest.mark.slow)])
-def test_kill_9_and_resume_downloads_less_than_5_percent_twice(tmp_path, moments):
+# What is on its way in the kernel's buffers counts as sent: up to some megabytes. Beside 80 MB that is next to nothing.
+@pytest.mark.parametrize(
+    ("mib", "moments", "most"),
+    [(20, [0.7], 1.4), pytest.param(80, [i / 21 for i in range(1, 21)], 1.05, marks=pytest.mark.slow)],
+    ids=["once", "20 times"],
+)
+def test_kill_9_and_resume_downloads_next_to_nothing_twice(tmp_path, mib, moments, most):
+    files = {**FILES, "a.bin": Lfs(random.Random(0).randbytes(mib << 20))}
+    size = sum(map(len, contents(files).values()))
     for moment in moments:
         with GitServer(tmp_path / "git") as server:
-            server.commit("org/model", FILES)
+            server.commit("org/model", files)
             server.faults.append(Fault(path="/objects/[0-9a-f]{64}", rate=8 << 20, times=-1))
             step = Step(tmp_path / f"pod-{moment}")
             process = step.start({"uri": server.uri()})
-            wait_for(lambda at=moment, sent=server: sent.sent > at * SIZE)
+            wait_for(lambda at=moment, sent=server: sent.sent > at * size)
             process.kill()
             process.communicate()
             server.faults.clear()
             said = step.run({"uri": server.uri()})
-            assert step.files() == CONTENTS, said
-            assert server.sent < 1.05 * SIZE
+            assert step.files() == contents(files), said
+            assert server.sent < most * size
+        shutil.rmtree(step.folder)
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +197,6 @@ def ssh(tmp_path_factory):
 
 
 @has_sshd
-@pytest.mark.slow
 def test_ssh_with_a_key_and_a_known_host(ssh, tmp_path):
     git, server = ssh
     git.accepts = {"RemoteAuth of-ssh"}
@@ -215,7 +222,6 @@ def test_ssh_with_a_key_and_a_known_host(ssh, tmp_path):
 
 
 @has_sshd
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "code", "words"),
     [
@@ -223,7 +229,7 @@ def test_ssh_with_a_key_and_a_known_host(ssh, tmp_path):
         ({"uri": "org/missing"}, 66, "Check the URI"),
         ({"key": "other"}, 77, "credential"),
         ({"key": "broken"}, 77, "ssh_private_key="),
-        ({"access": False}, 69, "/info/lfs"),
+        pytest.param({"access": False}, 69, "/info/lfs", marks=pytest.mark.slow),
         ({"port": True}, 69, "reached"),
     ],
     ids=["unknown host", "no repository", "another key", "no key", "no LFS over ssh", "nobody there"],

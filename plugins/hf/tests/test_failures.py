@@ -15,7 +15,7 @@ from tunewright.runner import newest_checkpoint
 
 pytest.importorskip("torch")
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 # Callbacks that rank 1 (or the only rank) comes to harm by, from step 6 on; they are the user's own code to the trainer.
 FAULTS = """
@@ -67,6 +67,7 @@ def faulty(job) -> Callable[..., object]:
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "given", "code", "causes"),
     [
@@ -109,6 +110,7 @@ if not os.path.exists("died"):
 """
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_a_killed_process_was_writing_is_not_resumed_from(job) -> None:
     whole, cut = job("whole", 1, **PACE), job("cut", 1, **PACE)
     (cut.workspace / "rank.py").write_text(DIES_IN_SAVING + (cut.workspace / "rank.py").read_text())
@@ -124,7 +126,7 @@ def test_a_checkpoint_that_a_killed_process_was_writing_is_not_resumed_from(job)
     assert all((cut.weights[name] == w).all() for name, w in whole.weights.items())
 
 
-@pytest.mark.parametrize("harm", ["cut", "emptied", "removed"])
+@pytest.mark.parametrize("harm", ["cut", *(pytest.param(h, marks=pytest.mark.slow) for h in ("emptied", "removed"))])
 def test_a_checkpoint_whose_file_is_not_whole_any_more_is_passed_over(
     harm: str, train, qa: Path, tmp_path: Path
 ) -> None:
@@ -156,6 +158,7 @@ def small_volume(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
         subprocess.run(["umount", folder], check=True)
 
 
+@pytest.mark.slow
 def test_a_volume_that_is_full_in_saving_keeps_the_checkpoint_before(small_volume, job) -> None:
     full = job("full", 2, **{**PACE, "save_total_limit": 1, "lora_config": None})
     output = full.workspace / "output"

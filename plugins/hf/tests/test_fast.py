@@ -341,6 +341,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no mallopt")
+@pytest.mark.slow
 def test_freed_memory_is_kept() -> None:
     def faults(how: str) -> int:
         env = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
@@ -350,7 +351,7 @@ def test_freed_memory_is_kept() -> None:
     assert faults("keep") < 1_000 < faults("give back")
 
 
-@pytest.mark.parametrize("packing", [True, False])
+@pytest.mark.parametrize("packing", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_training_is_the_same_with_and_without(packing: bool, train, qa: Path, tmp_path: Path, caplog) -> None:
     given = {"num_train_epochs": 2, "learning_rate": 1e-2, "lora_config": {"r": 4}, "save_strategy": "no"}
     given |= {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "data": {"packing": packing}}

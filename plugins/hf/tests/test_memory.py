@@ -43,7 +43,10 @@ def test_a_containers_limit_is_read(text: str | None, limit: int, tmp_path: Path
     assert memory._cgroup_limit(tmp_path) == limit
 
 
-@pytest.mark.parametrize("given", [{"lora_config": {"r": 4, "lora_dropout": 0.2}}, {"data": {"packing": True}}])
+@pytest.mark.parametrize(
+    "given",
+    [{"lora_config": {"r": 4, "lora_dropout": 0.2}}, pytest.param({"data": {"packing": True}}, marks=pytest.mark.slow)],
+)
 def test_a_training_is_the_same_with_and_without(
     given: dict[str, object], train: Callable, qa: Path, tmp_path: Path, monkeypatch, caplog
 ) -> None:

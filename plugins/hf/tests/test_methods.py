@@ -27,7 +27,7 @@ def logits(model):
         return model.eval()(torch.arange(5, 45)[None]).logits
 
 
-@pytest.mark.parametrize("method", LORAS)
+@pytest.mark.parametrize("method", ["dora", *(pytest.param(m, marks=pytest.mark.slow) for m in LORAS if m != "dora")])
 def test_a_kind_of_lora_learns_resumes_and_is_loaded_by_plain_peft(
     method: str, train, qa: Path, tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -72,7 +72,9 @@ def test_a_prompt_that_fills_the_context_gets_no_answer(train, qa: Path, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "given", [{}, {"lora_config": {}}, {"lora_config": {}, "merge": True}], ids=["full", "lora", "merged"]
+    "given",
+    [{}, *(pytest.param(g, marks=pytest.mark.slow) for g in ({"lora_config": {}}, {"lora_config": {}, "merge": True}))],
+    ids=["full", "lora", "merged"],
 )
 def test_it_learns_and_the_result_is_what_was_trained(given, family: Path, train, qa: Path, tmp_path: Path) -> None:
     pace = {"max_steps": 8, "learning_rate": 1e-2, "save_strategy": "no", "seed": 1}

@@ -53,7 +53,7 @@ class Hub(BaseHTTPRequestHandler):
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
     handler = type("Handler", (Hub,), {"files": {}, "tokens": set()})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setattr("transformers.utils.hub._hf_api", None)  # made when it is first used, with the endpoint of then
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)

@@ -14,7 +14,7 @@ from tunewright.events import parse_event
 torch = pytest.importorskip("torch")
 safetensors = pytest.importorskip("safetensors.torch")
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 LORA = {"lora_config": {"r": 4}}
 # 26 rows, most of them of two samples. Adam makes more of rounding errors where steps are large.
@@ -34,7 +34,14 @@ def evaluations(events: list[dict[str, object]]) -> list[float]:
 
 @pytest.mark.parametrize(
     ("method", "processes"),
-    [(LORA, 2), (LORA, 4), ({}, 2), ({}, 4), ({**LORA, **PACKED}, 2), (PACKED, 4)],
+    [
+        (LORA, 2),  # the one that is fast
+        pytest.param(LORA, 4, marks=pytest.mark.slow),
+        pytest.param({}, 2, marks=pytest.mark.slow),
+        pytest.param({}, 4, marks=pytest.mark.slow),
+        pytest.param({**LORA, **PACKED}, 2, marks=pytest.mark.slow),
+        pytest.param(PACKED, 4, marks=pytest.mark.slow),
+    ],
     ids=["lora-2", "lora-4", "full-2", "full-4", "lora_packed-2", "packed-4"],
 )
 def test_any_number_of_ranks_makes_the_same_training(
@@ -51,6 +58,7 @@ def test_any_number_of_ranks_makes_the_same_training(
     assert_every_sample_was_seen_once(several, qa)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bert", "t5"])
 def test_any_number_of_ranks_makes_the_same_training_of_other_tasks(
     name: str,
@@ -82,6 +90,7 @@ def assert_every_sample_was_seen_once(done, dataset: Path) -> None:
     assert sorted(s for s in seen if s in samples) == sorted([*samples, *samples]), "once in each of two epochs"
 
 
+@pytest.mark.slow
 def test_a_rank_is_killed_and_the_job_goes_on_to_the_same_bits(job) -> None:
     pace = {"save_strategy": "steps", "save_steps": 7, "num_train_epochs": 20, "gradient_accumulation_steps": 2}
     given = {
@@ -106,6 +115,7 @@ def test_a_rank_is_killed_and_the_job_goes_on_to_the_same_bits(job) -> None:
     assert all(torch.equal(cut.weights[name], w) for name, w in whole.weights.items())
 
 
+@pytest.mark.slow
 def test_ranks_that_are_told_to_end_leave_a_checkpoint_of_one_step(job) -> None:
     given = {**GIVEN, **LORA, **PACKED, "num_train_epochs": 6, "per_device_train_batch_size": 3}
     whole = job("whole", 2, **given)
@@ -137,6 +147,7 @@ def kill_a_rank_at(run: subprocess.Popen[str], step: int) -> int:
     return last
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_ends_the_job_for_good(job) -> None:
     bad = job("bad", 2, **{**GIVEN, "learning_rate": 1e30, "max_grad_norm": 0.0})
     run = bad.start()
@@ -161,6 +172,7 @@ torch.distributed.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_ranks_that_fetched_different_checkpoints_do_not_train_apart(tmp_path: Path) -> None:
     (tmp_path / "rank.py").write_text(RESUMES)
     torchrun = [Path(sys.executable).with_name("torchrun"), "--standalone", "--nproc-per-node=2", tmp_path / "rank.py"]
@@ -170,6 +182,7 @@ def test_ranks_that_fetched_different_checkpoints_do_not_train_apart(tmp_path: P
     assert "rank 1 from checkpoint-20" in done.stderr
 
 
+@pytest.mark.slow
 def test_two_workers_of_two_processes_make_the_same_training(
     train, qa: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

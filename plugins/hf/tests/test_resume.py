@@ -76,8 +76,11 @@ WHERE = {
 
 @pytest.mark.parametrize(
     ("given", "cut_at", "step"),
-    [({**method, **c[2]}, c[1], c[3]) for method, cuts in WHERE.values() for c in cuts],
-    ids=[f"{name}_{c[0]}" for name, (_, cuts) in WHERE.items() for c in cuts],
+    [
+        pytest.param({**method, **c[2]}, c[1], c[3], id=f"{name}_{c[0]}", marks=() if i == 0 else pytest.mark.slow)
+        for name, (method, cuts) in WHERE.items()
+        for i, c in enumerate(cuts)
+    ],
 )
 def test_it_resumes_to_the_same_bits(given, cut_at, step: int, train, uninterrupted, qa: Path, tmp_path: Path) -> None:
     given = {**PACE, "logging_steps": 1, **given}
@@ -93,7 +96,7 @@ def test_it_resumes_to_the_same_bits(given, cut_at, step: int, train, uninterrup
     assert evaluations == {e["step"]: e["eval_loss"] for e in whole.of("eval")}
 
 
-@pytest.mark.parametrize("data", [{}, PACKED], ids=["unpacked", "packed"])
+@pytest.mark.parametrize("data", [{}, pytest.param(PACKED, marks=pytest.mark.slow)], ids=["unpacked", "packed"])
 def test_sigterm_makes_a_checkpoint_and_the_training_goes_on_from_it(
     data, train, uninterrupted, qa: Path, tmp_path: Path
 ) -> None:
@@ -108,7 +111,11 @@ def test_sigterm_makes_a_checkpoint_and_the_training_goes_on_from_it(
     assert_same(resumed, whole)
 
 
-@pytest.mark.parametrize("given", [{"max_steps": 8}, {"num_train_epochs": 1}], ids=["within_an_epoch", "at_its_end"])
+@pytest.mark.parametrize(
+    "given",
+    [pytest.param({"max_steps": 8}, marks=pytest.mark.slow), {"num_train_epochs": 1}],
+    ids=["within_an_epoch", "at_its_end"],
+)
 def test_a_training_that_was_cut_off_in_saving_makes_no_further_step(
     given, train, uninterrupted, qa: Path, tmp_path: Path
 ) -> None:

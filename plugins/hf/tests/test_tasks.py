@@ -72,7 +72,7 @@ def test_a_classifier_learns_and_the_result_is_what_was_trained(
 
 
 @pytest.mark.parametrize("name", ["t5", "bart"])
-@pytest.mark.parametrize("lora_config", [None, {"r": 4}], ids=["full", "lora"])
+@pytest.mark.parametrize("lora_config", [None, pytest.param({"r": 4}, marks=pytest.mark.slow)], ids=["full", "lora"])
 def test_an_encoder_decoder_learns_and_the_result_is_what_was_trained(
     name: str, lora_config, base_of: Callable[[str], Path], qa: Path, train, tmp_path: Path
 ) -> None:
@@ -229,7 +229,7 @@ def test_numbers_and_several_labels_are_learnt(
     assert last[measure] == pytest.approx(measured.item(), abs=1e-5)
 
 
-@pytest.mark.parametrize("task", [CLASSIFIER, SEQ2SEQ])
+@pytest.mark.parametrize("task", [CLASSIFIER, pytest.param(SEQ2SEQ, marks=pytest.mark.slow)])
 def test_accumulation_is_one_large_batch(
     task: str, base_of: Callable[[str], Path], classified: Path, qa: Path, train, tmp_path: Path
 ) -> None:
@@ -241,7 +241,7 @@ def test_accumulation_is_one_large_batch(
     assert list(pieces.losses.values()) == pytest.approx(list(whole.losses.values()), abs=1e-5)
 
 
-@pytest.mark.parametrize("task", [CLASSIFIER, SEQ2SEQ])
+@pytest.mark.parametrize("task", [CLASSIFIER, pytest.param(SEQ2SEQ, marks=pytest.mark.slow)])
 def test_a_training_that_was_cut_off_goes_on_to_the_same_bits(
     task: str, base_of: Callable[[str], Path], classified: Path, qa: Path, train, tmp_path: Path
 ) -> None:

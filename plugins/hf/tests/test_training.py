@@ -257,7 +257,7 @@ def weights(training) -> dict[str, object]:
     return safetensors.load_file(training.result / "adapter_model.safetensors")
 
 
-@pytest.mark.parametrize("data", [{}, PACKED], ids=["unpacked", "packed"])
+@pytest.mark.parametrize("data", [{}, pytest.param(PACKED, marks=pytest.mark.slow)], ids=["unpacked", "packed"])
 def test_the_same_seed_gives_the_same_bits_and_another_one_others(data, train, qa: Path, tmp_path: Path) -> None:
     given = {"max_steps": 4, "lora_config": {"r": 2, "lora_dropout": 0.2}, "learning_rate": 1e-2, "data": data}
     first, again, other = (train(tmp_path / name, qa, **given, seed=s) for name, s in (("a", 3), ("b", 3), ("c", 4)))
@@ -267,7 +267,9 @@ def test_the_same_seed_gives_the_same_bits_and_another_one_others(data, train, q
     assert not any(torch.equal(weights(first)[n], w) for n, w in weights(other).items())
 
 
-@pytest.mark.parametrize(("data", "steps"), [({}, 6), (PACKED, 4)], ids=["unpacked", "packed"])
+@pytest.mark.parametrize(
+    ("data", "steps"), [({}, 6), pytest.param(PACKED, 4, marks=pytest.mark.slow)], ids=["unpacked", "packed"]
+)
 @pytest.mark.parametrize("lora_config", [None, {"r": 4}])
 def test_accumulation_is_one_large_batch(lora_config, data, steps: int, train, qa: Path, tmp_path: Path) -> None:
     given = {"num_train_epochs": 2, "learning_rate": 1e-3, "lora_config": lora_config, "save_strategy": "no"}

@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -18,6 +19,8 @@ DATASET = "kaggle://datasets/owner/name"
 MODEL = "kaggle://models/owner/model/pyTorch/2b"
 FILES = {f"part/{i}.csv": random.Random(i).randbytes(300_000 + i) for i in range(40)} | {"empty": b""}
 SIZE = sum(map(len, FILES.values()))
+# What is on its way in the kernel's buffers counts as sent, and there is more of it over more connections.
+FEW = {"TUNEWRIGHT_FETCH_CONNECTIONS": "4"}
 # Random bytes with a long tail of one letter: quick to send, and slow enough to unpack to be killed while it is done.
 LONG = {f"{i}.txt": random.Random(i).randbytes(64 << 10) + b"a" * (12 << 20) for i in range(8)}
 
@@ -103,23 +106,23 @@ def test_importing_the_plugin_imports_nothing_of_kaggle() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "HOME": "/dev/null/home"})
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("uri", [DATASET, MODEL])
-def test_a_kill_in_the_download_loses_next_to_nothing(filled: FakeKaggle, step, uri: str) -> None:
+@pytest.mark.parametrize("uri", [DATASET, pytest.param(MODEL, marks=pytest.mark.slow)])
+def test_a_kill_in_the_download_does_not_begin_it_anew(filled: FakeKaggle, step, uri: str) -> None:
     filled.store.faults.append(Fault(path="archive", rate=6 << 20, times=-1))
     pod = step(uri)
-    process = pod.start()
-    wait_for(lambda: filled.store.sent > SIZE // 2)
+    process = pod.start(FEW)
+    wait_for(lambda: filled.store.sent > 0.7 * SIZE)
     process.kill()
     process.communicate()
     filled.store.faults.clear()
     pod.run()
     assert pod.files == FILES
-    assert filled.store.sent < 1.05 * SIZE
+    assert filled.store.sent < 1.4 * SIZE
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("make", [Archive.zipped, Archive.tarred], ids=["zip", "tar"])
+@pytest.mark.parametrize(
+    "make", [Archive.zipped, pytest.param(Archive.tarred, marks=pytest.mark.slow)], ids=["zip", "tar"]
+)
 def test_a_kill_while_it_is_unpacked_downloads_nothing_again(kaggle: FakeKaggle, step, make) -> None:
     archive = make(LONG)
     kaggle.things["datasets/owner/name"] = Thing(archives={1: archive})
@@ -136,20 +139,28 @@ def test_a_kill_while_it_is_unpacked_downloads_nothing_again(kaggle: FakeKaggle,
 
 
 @pytest.mark.slow
-def test_kill_9_at_20_random_moments(filled: FakeKaggle, step, tmp_path: Path) -> None:
+def test_kill_9_at_20_random_moments_downloads_less_than_5_percent_twice(
+    kaggle: FakeKaggle, step, tmp_path: Path
+) -> None:
     moments = random.Random(11)
+    # Large beside what is on its way in the kernel's buffers.
+    files = {f"part/{i}.csv": moments.randbytes(2 << 20) for i in range(40)}
+    size = sum(map(len, files.values()))
+    kaggle.things["datasets/owner/name"] = Thing(archives={4: Archive.zipped(files)})
+    kaggle.things["models/owner/model/pytorch/2b"] = Thing(archives={7: Archive.tarred(files)})
     for number in range(20):
         pod = step(MODEL if number % 2 else DATASET, f"pod-{number}", tmp_path / f"volume-{number}")
-        filled.store.faults[:] = [Fault(path="archive", rate=8 << 20, times=-1)]
-        before, share = filled.store.sent, moments.uniform(0.01, 0.99)
-        process = pod.start()
-        wait_for(lambda before=before, share=share: filled.store.sent - before > share * SIZE)
+        kaggle.store.faults[:] = [Fault(path="archive", rate=8 << 20, times=-1)]
+        before, share = kaggle.store.sent, moments.uniform(0.01, 0.99)
+        process = pod.start(FEW)
+        wait_for(lambda before=before, share=share: kaggle.store.sent - before > share * size)
         process.kill()
         process.communicate()
-        filled.store.faults.clear()
+        kaggle.store.faults.clear()
         pod.run()
-        assert pod.files == FILES
-        assert filled.store.sent - before < 1.05 * SIZE
+        assert pod.files == files
+        assert kaggle.store.sent - before < 1.05 * size
+        shutil.rmtree(pod.workspace)
 
 
 def test_a_volume_that_has_no_room_for_archive_and_contents_is_refused_before_the_download(
@@ -164,7 +175,7 @@ def test_a_volume_that_has_no_room_for_archive_and_contents_is_refused_before_th
 def test_a_volume_that_others_fill_up_while_it_is_unpacked(kaggle: FakeKaggle, step, small_volume: Path) -> None:
     files = {f"{i}.txt": random.Random(i).randbytes(10_000) + b"a" * (1 << 20) for i in range(14)}
     kaggle.things["datasets/owner/name"] = Thing(archives={1: Archive.zipped(files)})
-    kaggle.store.faults += [Fault(path="archive", times=1), Fault(path="archive", rate=100_000)]
+    kaggle.store.faults += [Fault(path="archive", times=1), Fault(path="archive", rate=200_000)]
     pod = step(DATASET, volume=small_volume)
     process = pod.start()
     wait_for(lambda: kaggle.store.sent > 20_000)
@@ -178,8 +189,7 @@ def test_a_volume_that_others_fill_up_while_it_is_unpacked(kaggle: FakeKaggle, s
     assert kaggle.store.sent - sent < 100, "the archive was there"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("failing", ["archive", "List"])
+@pytest.mark.parametrize("failing", ["archive", pytest.param("List", marks=pytest.mark.slow)])
 def test_a_credential_shows_nowhere(filled: FakeKaggle, step, failing: str) -> None:
     for env, secrets in (
         ({}, (TOKEN,)),
