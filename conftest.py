@@ -1,10 +1,16 @@
 """What the tests of several packages need."""
 
+import gc
 from collections.abc import Iterator
 
 import pytest
 from tests.servers.s3 import Gateway
 from tests.servers.tools import Missing
+
+
+def pytest_collection_finish() -> None:
+    """Spare what is imported by now from garbage collection: with torch that takes longer than a small training."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
