@@ -129,11 +129,11 @@ def test_what_passes_is_overcome(server, fetch, fault):
     "fault",
     [
         Fault(path="info/refs", status=503),
-        Fault(path="info/refs", status=429, headers={"Retry-After": "1"}),
-        Fault(path="/git-upload-pack", status=503),
+        pytest.param(Fault(path="info/refs", status=429, headers={"Retry-After": "1"}), marks=pytest.mark.slow),
+        pytest.param(Fault(path="/git-upload-pack", status=503), marks=pytest.mark.slow),
         Fault(path="/git-upload-pack", cut_after=100, times=2),
-        Fault(path="/git-upload-pack", end_after=100, times=2),
-        Fault(path="/git-upload-pack", flip=100_000, times=3),
+        pytest.param(Fault(path="/git-upload-pack", end_after=100, times=2), marks=pytest.mark.slow),
+        pytest.param(Fault(path="/git-upload-pack", flip=100_000, times=3), marks=pytest.mark.slow),
     ],
     ids=["503", "429", "pack-503", "pack-cut", "pack-ended", "pack-flipped"],
 )

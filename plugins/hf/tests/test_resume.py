@@ -142,7 +142,9 @@ def test_an_incomplete_checkpoint_is_passed_over_and_removed(train, uninterrupte
     assert_same(resumed, whole)
 
 
-@pytest.mark.parametrize(("limit", "kept"), [(None, [10, 12]), (1, [12]), (4, [6, 8, 10, 12])])
+@pytest.mark.parametrize(
+    ("limit", "kept"), [pytest.param(None, [10, 12], marks=pytest.mark.slow), (1, [12]), (4, [6, 8, 10, 12])]
+)
 def test_older_checkpoints_are_removed(limit: int | None, kept: list[int], train, qa: Path, tmp_path: Path) -> None:
     given = {} if limit is None else {"save_total_limit": limit}
     training = train(tmp_path / "out", qa, **PACE, **LORA, save_steps=2, **given)

@@ -105,11 +105,11 @@ def test_a_version_is_fetched_though_there_is_a_newer_one(
     ("algorithm", "kind", "verified"),
     [
         (None, None, "crc64nvme"), # versitygw's own
-        ("CRC64NVME", "FULL_OBJECT", "crc64nvme"),
+        pytest.param("CRC64NVME", "FULL_OBJECT", "crc64nvme", marks=pytest.mark.slow),
         ("CRC32", "FULL_OBJECT", "crc32"),
-        ("CRC32", "COMPOSITE", "crc32"),
-        ("CRC32C", "COMPOSITE", "crc32c"),
-        ("SHA1", "COMPOSITE", "sha1"),
+        pytest.param("CRC32", "COMPOSITE", "crc32", marks=pytest.mark.slow),
+        pytest.param("CRC32C", "COMPOSITE", "crc32c", marks=pytest.mark.slow),
+        pytest.param("SHA1", "COMPOSITE", "sha1", marks=pytest.mark.slow),
         ("SHA256", "COMPOSITE", "sha256"),
     ],
 )  # fmt: skip
