@@ -357,7 +357,7 @@ def test_a_training_is_the_same_with_and_without(packing: bool, train, qa: Path,
     given |= {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "data": {"packing": packing}}
     with caplog.at_level("INFO", "tunewright_hf.fast"):
         fused = train(tmp_path / "fused", qa, **given)
-    assert caplog.messages == ["fused_layers: 14 LoRA layers, 5 norms, 2 rotations, loss"]
+    assert caplog.messages == ["fused_layers: 14 LoRA layers, 5 norms, 2 rotations, 0 gates, loss"]
     plain = train(tmp_path / "plain", qa, **given, fused_layers=False)
     assert len(caplog.messages) == 1
     assert list(fused.losses.values()) == pytest.approx(list(plain.losses.values()), abs=1e-5)

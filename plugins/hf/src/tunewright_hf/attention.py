@@ -20,6 +20,7 @@ SEGMENTS = "segments"
 """The name under which transformers knows it."""
 
 _KERNEL_HEAD_DIM = 256  # the largest of torch's variable-length kernels
+_ONE_SAMPLE = 2  # where it begins, and where it ends
 
 
 def register() -> None:
@@ -93,7 +94,10 @@ def attend(
             return sdpa_attention_forward(module, query, key, value, attention_mask, **given)[0], None
         return _softcapped(query, key, value, attention_mask, given), None
     _check_causal(module, given)
-    if not (given.get("softcap") or given.get("dropout")) and _has_kernel(query, value):
+    plain = not (given.get("softcap") or given.get("dropout"))
+    if plain and _is_alone(query, starts, given):
+        return _alone(query, key, value, given), None
+    if plain and _has_kernel(query, value):
         return _by_kernel(query, key, value, starts, given), None
     groups = query.shape[1] // key.shape[1]
     lengths = torch.diff(starts).tolist()
@@ -101,6 +105,18 @@ def attend(
     parts = [x.split(lengths, dim=2) for x in (query, repeat_kv(key, groups), repeat_kv(value, groups))]
     found = [_compute(q, k, v, _window(q, given), given) for q, k, v in zip(*parts, strict=True)]
     return torch.cat(found, dim=2).transpose(1, 2).contiguous(), None
+
+
+def _is_alone(query: torch.Tensor, starts: torch.Tensor, given: Given) -> bool:
+    """Whether one sample fills the row, of which a GPU has the better kernels."""
+    window = given.get("sliding_window")
+    return query.is_cuda and len(starts) == _ONE_SAMPLE and (window is None or window >= query.shape[2])
+
+
+def _alone(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, given: Given) -> torch.Tensor:
+    scale, grouped = given.get("scaling"), query.shape[1] != key.shape[1]
+    output = scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale, enable_gqa=grouped)
+    return output.transpose(1, 2).contiguous()
 
 
 def _softcapped(
@@ -157,14 +173,18 @@ def _has_kernel(query: torch.Tensor, value: torch.Tensor) -> bool:
     return half and ampere and max(query.shape[-1], value.shape[-1]) <= _KERNEL_HEAD_DIM
 
 
-@functools.cache
 def _varlen_is_there() -> bool:
-    """Whether torch has `varlen_attn` with windows and groups of heads; the first release of it had neither."""
+    """Whether torch has `varlen_attn` with windows; the first release of it had none."""
+    return "window_size" in _varlen_takes()
+
+
+@functools.cache
+def _varlen_takes() -> frozenset[str]:
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
-        return False
-    return {"window_size", "enable_gqa"} <= inspect.signature(varlen_attn).parameters.keys()
+        return frozenset()
+    return frozenset(inspect.signature(varlen_attn).parameters)
 
 
 def _kernel_dtype(value: torch.Tensor) -> torch.dtype:
@@ -182,6 +202,8 @@ def _by_kernel(
     dtype, longest, window = _kernel_dtype(value), given["max_length_q"], given.get("sliding_window")
     q, k, v = (x[0].transpose(0, 1).to(dtype) for x in (query, key, value))
     before = -1 if window is None else window - 1  # a window of flash-attn does not count the token itself
-    options = {"scale": given.get("scaling"), "window_size": (before, 0), "enable_gqa": True}
+    options = {"scale": given.get("scaling"), "window_size": (before, 0)}
+    if "enable_gqa" in _varlen_takes():  # older ones take groups of heads without being told
+        options["enable_gqa"] = True
     output: torch.Tensor = varlen_attn(q, k, v, starts, starts, longest, longest, **options)
     return output[None]

@@ -18,6 +18,8 @@ from transformers.utils import deprecation
 
 Rotary = Callable[..., tuple[torch.Tensor, torch.Tensor]]
 _ROTARY = "apply_rotary_pos_emb"
+HALVES = (torch.bfloat16, torch.float16)
+"""What a GPU computes in fast."""
 
 
 def is_same(one: Callable[..., object], other: Callable[..., object]) -> bool:
@@ -74,13 +76,22 @@ def fuse_norms(model: torch.nn.Module) -> int:
 
 
 def _norm(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    as_it_is = torch.autocast("cuda", enabled=False)  # which would have it in fp32
+
     @functools.wraps(original)
     def forward(self: modeling_llama.LlamaRMSNorm, hidden_states: torch.Tensor) -> torch.Tensor:
         # The original computes in fp32, whatever it is given.
-        fits = hidden_states.dtype == self.weight.dtype == torch.float32
-        if not (fits and self.training):
+        dtype = hidden_states.dtype
+        if not self.training or dtype != self.weight.dtype:
             return original(self, hidden_states)
-        return NormFunction.apply(hidden_states, self.weight, self.variance_epsilon)
+        if dtype == torch.float32:
+            return NormFunction.apply(hidden_states, self.weight, self.variance_epsilon)
+        if hidden_states.is_cuda and dtype in HALVES:  # a kernel that does so, too
+            with as_it_is:
+                return torch.nn.functional.rms_norm(
+                    hidden_states, self.weight.shape, self.weight, self.variance_epsilon
+                )
+        return original(self, hidden_states)
 
     return forward
 

@@ -3,7 +3,7 @@
 LoRA: frozen linear layers that read the same input (q, k and v; gate and up) are one autograd function: their A's are one
 product, and adapters are added inside the matrix products that are made anyway. The loss: only positions with a label go
 through `lm_head`, in pieces, and each piece's gradient is computed at once; the logits are never kept. What is around the
-matrix products: see `tunewright_hf.elementwise`.
+matrix products: see `tunewright_hf.elementwise` and `tunewright_hf.gates`.
 
 Weights stay in PEFT's modules under PEFT's names; saving, merging and evaluating are PEFT's own.
 """
@@ -28,14 +28,16 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from tunewright_hf.allocator import keep_freed_memory
 from tunewright_hf.callbacks import is_sharded
 from tunewright_hf.elementwise import fuse_norms, fuse_rotary, is_same
+from tunewright_hf.gates import fuse_gates
 from tunewright_hf.labels import IGNORED
 
 logger = logging.getLogger(__name__)
 
 LEARNT = "learnt"
 _SAME_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
-# Logits that are there at once: 128 MiB in fp32, or of so many positions that the products stay efficient.
-_LOGITS, _FEWEST_ROWS = 2**25, 256
+# Logits that are there at once: 128 MiB in fp32, or of so many positions that the products stay efficient. A GPU's are with
+# more of them, and its memory is read faster.
+_LOGITS, _FEWEST_ROWS, _MORE_ON_GPUS = 2**25, 256, 4
 
 
 def fuse(trainer: transformers.Trainer) -> None:
@@ -47,16 +49,16 @@ def fuse(trainer: transformers.Trainer) -> None:
     if args.device.type == "cpu":
         keep_freed_memory()
     if is_sharded(trainer) or args.torch_compile or args.n_gpu > 1:
-        logger.info("fused_layers: not with FSDP, DeepSpeed, other sharding, torch.compile or DataParallel")
+        logger.info("fused_layers: not with FSDP, ZeRO's stage 3, other sharding, torch.compile or DataParallel")
         return
     layers = fuse_lora(trainer.model)
     # fp16 has no room for gradients that are computed before the loss is scaled; Liger has a forward of its own.
     loss = not (args.fp16 or args.use_liger_kernel) and fuse_loss(trainer.model)
     if loss:
         trainer.data_collator = Positions(trainer.data_collator)
-    norms, rotations = fuse_norms(trainer.model), fuse_rotary(trainer.model)
+    counts = (fuse_norms(trainer.model), fuse_rotary(trainer.model), fuse_gates(trainer.model))
     told = "loss" if loss else "not the loss"
-    logger.info("fused_layers: %d LoRA layers, %d norms, %d rotations, %s", layers, norms, rotations, told)
+    logger.info("fused_layers: %d LoRA layers, %d norms, %d rotations, %d gates, %s", layers, *counts, told)
 
 
 # --- LoRA ---
@@ -71,6 +73,12 @@ class FusedLinear(lora.Linear):  # type: ignore[misc]
         """As PEFT's; by PEFT's own where it is no plain training step."""
         found = None if args or kwargs or not self.training else self.group.output(self, x)
         return super().forward(x, *args, **kwargs) if found is None else found
+
+    @property
+    def adapter(self) -> tuple[torch.Tensor, torch.Tensor, float]:
+        """A, B and s."""
+        (a,), (b,), (scale,) = self.lora_A.values(), self.lora_B.values(), self.scaling.values()
+        return a.weight, b.weight, float(scale)
 
     @property
     def dtype(self) -> torch.dtype | None:
@@ -100,14 +108,10 @@ class Group:
             or self._input[1] != x._version
             or member not in self._waiting
         ):
-            autocast = torch.is_autocast_enabled(x.device.type)
-            dtype = torch.get_autocast_dtype(x.device.type) if autocast else x.dtype
-            adapters = [p for m in self._members for part in (m.lora_A, m.lora_B) for p in part.parameters()]
-            if any(m.dtype != dtype for m in self._members) or not (
-                autocast or all(p.dtype == dtype for p in adapters)
-            ):
+            found = _lora(self._members, x)
+            if found is None:
                 return None
-            self._waiting = dict(zip(self._members, _lora(self._members, x, dtype), strict=True))
+            self._waiting = dict(zip(self._members, found, strict=True))
             self._input = (x, x._version)
         found = self._waiting.pop(member)
         if not self._waiting:
@@ -115,13 +119,18 @@ class Group:
         return found
 
 
-def _lora(members: Sequence[FusedLinear], x: torch.Tensor, dtype: torch.dtype) -> Sequence[torch.Tensor]:
-    adapters = [(next(iter(m.lora_A.values())), next(iter(m.lora_B.values()))) for m in members]
-    a, b = ([pair[i].weight.to(dtype) for pair in adapters] for i in (0, 1))
+def _lora(members: Sequence[FusedLinear], x: torch.Tensor) -> Sequence[torch.Tensor] | None:
+    """Each member's output; None if one does not compute in the dtype of x, or of autocast."""
+    device = x.device.type
+    autocast = torch.is_autocast_enabled(device)
+    dtype = torch.get_autocast_dtype(device) if autocast else x.dtype
+    if any(m.dtype != dtype for m in members):
+        return None
+    a, b, scales = zip(*(m.adapter for m in members), strict=True)
+    if not autocast and any(weight.dtype != dtype for weight in (*a, *b)):
+        return None
     frozen = [(m.base_layer.weight, m.base_layer.bias) for m in members]
-    scales = [float(next(iter(m.scaling.values()))) for m in members]
-    with torch.autocast(x.device.type, enabled=False):
-        return cast("Sequence[torch.Tensor]", LoraFunction.apply(x.to(dtype), frozen, scales, *a, *b))
+    return cast("Sequence[torch.Tensor]", LoraFunction.apply(x.to(dtype), frozen, scales, *a, *b))
 
 
 class LoraFunction(torch.autograd.Function):  # type: ignore[misc]
@@ -142,18 +151,20 @@ class LoraFunction(torch.autograd.Function):  # type: ignore[misc]
             x: (…, in).
             frozen: W of (out, in) and bias of (out), or None.
             scales: s.
-            adapters: every A of (r, in), then every B of (out, r); r and out may differ.
+            adapters: every A of (r, in), then every B of (out, r); r and out may differ. They are computed with in x's dtype.
         """
         half = len(adapters) // 2
-        a, b = torch.cat(adapters[:half]), adapters[half:]
+        # Cast here, and not before: there are many, and autograd would have two more functions for each.
+        a, b = torch.cat(adapters[:half]).to(x.dtype), [up.to(x.dtype) for up in adapters[half:]]
+        ranks = [up.shape[1] for up in b]
         rows = x.reshape(-1, x.shape[-1])
         inner = rows @ a.t()  # (rows, sum of r)
         outputs = []
-        for (weight, bias), up, scale, part in zip(frozen, b, scales, _columns(inner, b), strict=True):
+        for (weight, bias), up, scale, part in zip(frozen, b, scales, inner.split_with_sizes(ranks, 1), strict=True):
             y = torch.nn.functional.linear(rows, weight, bias).addmm_(part, up.t(), alpha=scale)
             outputs.append(y.view(*x.shape[:-1], -1))
         ctx.save_for_backward(rows, inner, a, *b, *(weight for weight, _ in frozen))
-        ctx.scales, ctx.shape = scales, x.shape
+        ctx.scales, ctx.ranks, ctx.shape = scales, ranks, x.shape
         ctx.set_materialize_grads(False)
         return tuple(outputs)
 
@@ -166,14 +177,13 @@ class LoraFunction(torch.autograd.Function):  # type: ignore[misc]
         flat = [None if g is None else g.reshape(-1, g.shape[-1]) for g in grads]
         d_inner = torch.zeros_like(inner) if any(g is None for g in flat) else torch.empty_like(inner)
         d_b: list[torch.Tensor | None] = []
-        for g, up, scale, part, d_part in zip(
-            flat, b, ctx.scales, _columns(inner, b), _columns(d_inner, b), strict=True
-        ):
+        parts, d_parts = (x.split_with_sizes(ctx.ranks, 1) for x in (inner, d_inner))
+        for g, up, scale, part, d_part in zip(flat, b, ctx.scales, parts, d_parts, strict=True):
             if g is not None:
                 torch.mm(g, up * scale, out=d_part)
             # (r, rows) by (rows, out) takes half the time of its transpose
             d_b.append(None if g is None else (part.t() @ g).t() * scale)
-        d_a = (d_inner.t() @ rows).split([up.shape[1] for up in b])
+        d_a = (d_inner.t() @ rows).split_with_sizes(ctx.ranks)
         d_x = None
         if ctx.needs_input_grad[0]:
             d_x = d_inner @ a
@@ -183,10 +193,6 @@ class LoraFunction(torch.autograd.Function):  # type: ignore[misc]
             d_x = d_x.view(ctx.shape)
         used = [None if g is None else d for g, d in zip(flat, d_a, strict=True)]
         return (d_x, None, None, *used, *d_b)
-
-
-def _columns(inner: torch.Tensor, b: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
-    return cast("Sequence[torch.Tensor]", inner.split([up.shape[1] for up in b], dim=1))
 
 
 def fuse_lora(model: torch.nn.Module) -> int:
@@ -307,13 +313,15 @@ class LossFunction(torch.autograd.Function):  # type: ignore[misc]
         loss = torch.zeros((), dtype=accurate, device=hidden.device)
         d_hidden = torch.empty_like(hidden)
         d_weight = torch.zeros_like(weight, dtype=accurate) if ctx.needs_input_grad[1] else None
-        step = max(_FEWEST_ROWS, _LOGITS // len(weight))
+        step = max(_FEWEST_ROWS, _LOGITS * (_MORE_ON_GPUS if hidden.is_cuda else 1) // len(weight))
         for rows, wanted, d_rows in zip(hidden.split(step), targets.split(step), d_hidden.split(step), strict=True):
-            scores = torch.log_softmax((rows @ weight.t()).to(accurate), 1)
-            loss -= scores.gather(1, wanted[:, None]).sum()
-            probabilities = scores.exp_()
-            probabilities.scatter_add_(1, wanted[:, None], probabilities.new_full((len(wanted), 1), -1.0))
-            d_scores = probabilities.to(hidden.dtype)
+            scores = torch.log_softmax(rows @ weight.t(), 1, dtype=accurate)
+            likely = scores.gather(1, wanted[:, None])
+            loss -= likely.sum()
+            # In one pass, rounded once; the wanted ones are rounded when 1 has been subtracted.
+            d_scores = scores if accurate == hidden.dtype else torch.empty_like(scores, dtype=hidden.dtype)
+            torch.exp(scores, out=d_scores)
+            d_scores.scatter_(1, wanted[:, None], likely.exp().sub_(1).to(hidden.dtype))
             torch.mm(d_scores, weight, out=d_rows)
             if d_weight is not None:
                 d_weight += d_scores.t() @ rows
