@@ -63,6 +63,11 @@ class Feed:
         for stream in streams:
             stream.close()
 
+    @property
+    def left(self) -> bool:
+        """Whether the reader has left."""
+        return self._stopped.is_set()
+
     def watch(self, name: str) -> None:
         """Begin to tell of a job and its pods: `Listed` and then `Changed`."""
         selectors = {
@@ -85,7 +90,7 @@ class Feed:
 
     def put(self, item: object) -> None:
         """Tell the reader something; waits while it is far behind."""
-        while not self._stopped.is_set():
+        while not self.left:
             try:
                 return self._queue.put(item, timeout=_TICK)
             except queue.Full:
@@ -117,7 +122,7 @@ class Feed:
         with self._lock:
             self._streams.add(stream)
         try:
-            if self._stopped.is_set():
+            if self.left:
                 return
             yield from stream.lines()
         finally:
@@ -134,7 +139,7 @@ class Feed:
     def pauses(self) -> Iterator[int]:
         """Turns of a loop that waits between them, longer each time, until the reader leaves."""
         pause, turn = _FIRST_PAUSE, 0
-        while not self._stopped.is_set():
+        while not self.left:
             yield turn
             turn += 1
             self._stopped.wait(pause)
@@ -142,7 +147,7 @@ class Feed:
 
     def _watch(self, kind: str, selector: dict[str, str]) -> None:
         """List and watch, again and again: the API server forgets old versions, and may be started anew itself."""
-        while not self._stopped.is_set():
+        while not self.left:
             page = self._list(kind, selector)
             if page is None:
                 return
@@ -161,7 +166,7 @@ class Feed:
 
     def _follow(self, kind: str, selector: dict[str, str], version: str) -> None:
         """Changes after a version, until the list has to be read anew."""
-        while not self._stopped.is_set():
+        while not self.left:
             try:
                 for line in self.lines(functools.partial(self._api.watch, kind, selector, version)):
                     event = json.loads(line)

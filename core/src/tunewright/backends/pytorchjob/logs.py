@@ -169,6 +169,8 @@ class _Reader:
                 try:
                     with _gone_is_the_end():
                         self._lines(follow="true")
+                        if self._feed.left:  # which cut the connection: the log goes on, and nobody asks for it
+                            return
                         # A follow may end because the API server does; what is missing then is in the plain log.
                         if self._has_ended():
                             self._lines()
