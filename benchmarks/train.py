@@ -133,7 +133,7 @@ def job(plan: Plan, inputs: Path, workspace: Path) -> dict[str, object]:
         "bf16": plan.device == "cuda",
         "threads": plan.threads,
         "epochs": plan.epochs,
-        "learning_rate": 2e-3,
+        "learning_rate": setting.learning_rate,
         "max_length": setting.max_length,
         "packs": max(1, setting.packs // plan.procs),
         "micro_batch": min(setting.micro_batch, setting.batch // plan.procs),
@@ -230,39 +230,45 @@ def matmul_rate(plan: Plan) -> float:
     return sum(float(process.communicate()[0]) for process in running)
 
 
-def measure(plan: Plan) -> tuple[dict[str, list[Run]], list[float]]:
+def measure(plan: Plan, folder: Path) -> tuple[dict[str, list[Run]], list[float]]:
     """All arms in turn, round by round, each round with its matrix products.
 
+    Args:
+        plan: what to measure.
+        folder: to work in; a model that is there is used again, as it takes minutes to write a large one.
+
     Raises:
-        RuntimeError: an arm failed, learnt other tokens than the others, or came to another loss.
+        RuntimeError: an arm failed.
     """
     runs: dict[str, list[Run]] = {arm: [] for arm in plan.arms}
     products = []
     # In a process of its own: a child's peak memory is never counted below its parent's.
-    with (
-        tempfile.TemporaryDirectory(prefix="benchmark-") as folder,
-        ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool,
-    ):
-        inputs = Path(folder, "inputs")
-        inputs.mkdir()
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        inputs = folder / "inputs"
+        inputs.mkdir(exist_ok=True)
         pool.submit(write_inputs, inputs, plan.setting, dtype=plan.dtype).result()
         for number in range(plan.repeats):
             products.append(matmul_rate(plan))
             for arm in plan.arms:
-                workspace = Path(folder, arm)
+                workspace = folder / arm
                 found = run(arm, plan, inputs, workspace)
-                adapter = workspace / "output" / "model"
-                loss = pool.submit(held_out_loss, inputs, adapter, plan.device).result()
-                runs[arm].append(found._replace(loss=loss))
+                if not number:  # later rounds train the same
+                    adapter = workspace / "output" / "model"
+                    found = found._replace(loss=pool.submit(held_out_loss, inputs, adapter, plan.device).result())
+                runs[arm].append(found)
                 print(
                     f"round {number + 1}: {arm:12} {found.rate:8.0f} tokens/s, {found.cpu_rate:8.0f} a CPU s",
                     flush=True,
                 )
-    _check_equal(runs)
     return runs, products
 
 
-def _check_equal(runs: Mapping[str, Sequence[Run]]) -> None:
+def check_equal(runs: Mapping[str, Sequence[Run]]) -> None:
+    """Whether the arms' rates may be compared.
+
+    Raises:
+        RuntimeError: one learnt other tokens than the others, or came to another loss.
+    """
     tokens = {arm: found[0].tokens for arm, found in runs.items()}
     losses = {arm: found[0].loss for arm, found in runs.items()}
     if len(set(tokens.values())) > 1:
@@ -332,10 +338,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         repeats=options.repeats,
         arms=tuple(arm for arm in ARMS if arm not in options.skip),
     )
-    runs, products = measure(plan)
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        runs, products = measure(plan, Path(folder))
     show(plan, runs, products)
     if options.json:
         print(as_json(plan, runs, products))
+    check_equal(runs)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ class Setting:
         batch: documents in a step where they are not packed: about as many tokens.
         micro_batch: those of them that are computed at once, with pads up to `max_length`.
         tied: whether embeddings and head are one.
+        learning_rate: of all arms.
     """
 
     shape: Mapping[str, int]
@@ -43,6 +44,7 @@ class Setting:
     batch: int = 20
     micro_batch: int = 20
     tied: bool = True
+    learning_rate: float = 2e-3
 
     @property
     def vocabulary(self) -> int:
@@ -78,24 +80,26 @@ SETTINGS = {
     # Llama-3 8B, for one GPU with 80 GB; documents as short as chats are, packed to 4,096.
     "8b": Setting(
         shape=_shape(128_256, 4_096, 14_336, 32, heads=32, kv_heads=8),
-        documents=1_000,
-        useful=400_000,
+        documents=500,
+        useful=200_000,
         max_length=4_096,
         packs=1,
         batch=10,
         micro_batch=1,
         tied=False,
+        learning_rate=2e-4,
     ),
     # The same model; each document fills the model's context.
     "8b_full": Setting(
         shape=_shape(128_256, 4_096, 14_336, 32, heads=32, kv_heads=8),
-        documents=200,
-        useful=200 * 4_095,
+        documents=100,
+        useful=100 * 4_095,
         max_length=4_096,
         packs=1,
         batch=1,
         micro_batch=1,
         tied=False,
+        learning_rate=2e-4,
     ),
     # To see within a minute that the benchmark for GPUs runs.
     "tiny": Setting(shape=_TINY, documents=80, useful=2_000, max_length=64, batch=8, micro_batch=8),
@@ -137,9 +141,10 @@ def documents(setting: Setting, *, seed: int = 0) -> list[str]:
 
 
 def write_inputs(folder: Path, setting: Setting, *, dtype: str) -> None:
-    """Write `model/`, `dataset/train.jsonl` and `held_out.jsonl`. Texts are in a column `text`."""
-    _write_model(folder / "model", setting, dtype)
-    (folder / "dataset").mkdir()
+    """Write `model/`, if it is not there, `dataset/train.jsonl` and `held_out.jsonl`. Texts are in a column `text`."""
+    if not (folder / "model").is_dir():
+        _write_model(folder / "model", setting, dtype)
+    (folder / "dataset").mkdir(exist_ok=True)
     _write_rows(folder / "dataset" / "train.jsonl", documents(setting))
     _write_rows(
         folder / "held_out.jsonl", documents(attrs.evolve(setting, documents=40, useful=setting.useful // 10), seed=1)
