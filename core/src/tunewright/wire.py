@@ -29,6 +29,9 @@ _T = TypeVar("_T")
 # What says how to fetch, and not what: fields of `SourceProvider`.
 _MANNER = ("policy", "verify")
 
+CLIENT_ONLY = "tunewright.client_only"
+"""In the metadata of a provider's field: it is not sent, since the client alone looks at it."""
+
 
 @attrs.frozen(kw_only=True)
 class WireDocument:
@@ -96,7 +99,7 @@ def digest(value: object) -> str:
 
 
 def unstructure(provider: attrs.AttrsInstance, field: str) -> dict[str, Json]:
-    """A provider's params: its fields that differ from their defaults, without secrets, as JSON values.
+    """A provider's params: its fields that differ from their defaults, without secrets and `CLIENT_ONLY`, as JSON values.
 
     Args:
         provider: the instance.
@@ -106,7 +109,8 @@ def unstructure(provider: attrs.AttrsInstance, field: str) -> dict[str, Json]:
         RequestError: a field holds something that JSON does not have, is not of its type, or holds a literal token.
     """
     hidden = secret_fields(type(provider))
-    given = {a.name: getattr(provider, a.name) for a in attrs.fields(type(provider)) if a.name not in hidden}
+    sent = [a for a in attrs.fields(type(provider)) if a.name not in hidden and CLIENT_ONLY not in a.metadata]
+    given = {a.name: getattr(provider, a.name) for a in sent}
     defaults = {a.name: _default(a, provider) for a in attrs.fields(type(provider))}
     names = ", ".join(hidden) or "a field declared with secret()"
     remedy = f"Secrets go into {names}, or use a SecretRef to a Kubernetes Secret."

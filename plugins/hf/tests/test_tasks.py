@@ -318,6 +318,24 @@ def test_the_request_has_what_the_models_provider_says(classified: Path, base_of
     assert request.trainer.provider.transformer_type == CLASSIFIER
 
 
+def test_what_is_trained_does_not_change_what_is_fetched() -> None:
+    from tunewright import TrainingClient
+
+    storage = {"claim": "models", "key": "auto"}
+    given = {"dataset": "hf://datasets/org/name", "trainer": "hf", "storage": storage, "dry_run": True}
+    models = [
+        HuggingFaceModelParams(uri="hf://org/name", **extra)
+        for extra in ({}, {"transformer_type": CLASSIFIER, "num_labels": 2})
+    ]
+    plain, classifier = (TrainingClient().train("a", model=model, **given) for model in models)
+    data = [next(d["data"] for d in found if d["kind"] == "ConfigMap") for found in (plain, classifier)]
+    assert data[0]["model.json"] == data[1]["model.json"]
+    assert (
+        json.loads(data[1]["trainer.json"])["params"].items()
+        >= {"transformer_type": CLASSIFIER, "num_labels": 2}.items()
+    )
+
+
 def test_a_model_of_another_task_is_refused_with_the_class_that_loads_it(
     base_of: Callable[[str], Path], train, qa: Path, tmp_path: Path
 ) -> None:

@@ -25,6 +25,7 @@ from tunewright.uris import (
     split_uri,
     uris_of,
 )
+from tunewright.wire import CLIENT_ONLY
 from tunewright_hf.tasks import check_class_name, check_num_labels, class_name
 
 if TYPE_CHECKING:
@@ -176,8 +177,11 @@ class HuggingFaceModelParams(HubSource, OutputTarget, ModelProvider):
 
     repo_type: ClassVar[RepoType] = "model"
 
-    transformer_type: str | None = attrs.field(default=None, converter=class_name, validator=check_class_name)
-    num_labels: int | None = attrs.field(default=None, validator=check_num_labels)
+    # The trainer has them from here; sent along, they would make another slot of the same files.
+    transformer_type: str | None = attrs.field(
+        default=None, converter=class_name, validator=check_class_name, metadata={CLIENT_ONLY: True}
+    )
+    num_labels: int | None = attrs.field(default=None, validator=check_num_labels, metadata={CLIENT_ONLY: True})
     trust_remote_code: bool = attrs.field(default=False, validator=_check_trust)
 
     def store(self) -> Store:
