@@ -1,5 +1,6 @@
 """Samples behind each other in one row: computed as if each were alone, whatever the model's attention."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -209,9 +210,27 @@ def test_packing_is_refused_where_samples_would_see_each_other(
 ) -> None:
     monkeypatch.setattr(attention, "mask", lambda **_: None)
     monkeypatch.setattr(attention, "attend", attention.sdpa_attention_forward)
-    with pytest.raises(RequestError, match=r"DataParams\.packing=True: .*LlamaForCausalLM.*would see each other"):
+    with pytest.raises(
+        RequestError, match=r"DataParams\.packing=True: .*LlamaForCausalLM.*does not keep the samples of a row apart"
+    ):
         train(tmp_path / "packed", qa, **PACE, **PACKED)
     assert train(tmp_path / "unpacked", qa, max_steps=1).losses, "it falls back to padding"
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"attn_implementation": "sdpa"}, {"lora_config": {}}], ids=["auto", "sdpa", "lora"]
+)
+def test_a_model_that_keeps_a_mask_of_its_context_is_refused_before_it_trains(
+    given, train, qa: Path, tmp_path: Path, model_folder: Path
+) -> None:
+    shutil.copytree(model_folder, tmp_path / "model", ignore=shutil.ignore_patterns("*.safetensors", "config.json"))
+    sizes = {"hidden_size": 32, "num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]]}
+    ids = {"vocab_size": 400, "bos_token_id": 0, "eos_token_id": 1, "max_position_embeddings": 64, "window_size": 8}
+    config = transformers.AutoConfig.for_model("gpt_neo", **sizes, **ids)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "model")
+    with pytest.raises(RequestError, match=r"does not keep the samples of a row apart\. Leave packing out"):
+        train(tmp_path / "packed", qa, model=tmp_path / "model", **PACKED, max_steps=1, **given)
+    assert train(tmp_path / "padded", qa, model=tmp_path / "model", max_steps=1).losses
 
 
 def test_noise_that_depends_on_a_samples_length_is_refused(train, qa: Path, tmp_path: Path) -> None:

@@ -386,6 +386,6 @@ def collator(trainer: transformers.Trainer, data: data_.Prepared, pad_id: int) -
     if wanted and (sharded or unpadded.keeps_apart(model, joined)):
         return joined
     if packed:
-        problem = f"does not work with this {type(model).__name__}: samples of a row would see each other"
+        problem = f"does not work with this {type(model).__name__}, which does not keep the samples of a row apart"
         raise RequestError(problem, field="DataParams.packing", value=True, remedy="Leave packing out.")
     return Collator(pad_id)

@@ -96,6 +96,8 @@ def keeps_apart(model: transformers.PreTrainedModel | peft.PeftModel, collate: C
         collate: one that puts samples behind each other.
     """
     ids = list(range(min(16, model.config.get_text_config().vocab_size)))
+    if _has_mask(model):
+        return False
     was_training = model.training
     model.eval()
     try:
@@ -106,6 +108,12 @@ def keeps_apart(model: transformers.PreTrainedModel | peft.PeftModel, collate: C
         model.train(was_training)
     most = _MOST_CHANGED if all(p.dtype == torch.float32 for p in model.parameters()) else _MOST_CHANGED_IN_HALF
     return bool((alike - other).abs().mean() <= most * alike.abs().mean())
+
+
+def _has_mask(model: transformers.PreTrainedModel | peft.PeftModel) -> bool:
+    """Whether it keeps a mask of its context squared, which a row of several samples may exceed (GPT-Neo's, GPT's)."""
+    context = real.context(model.config)
+    return any(b.dim() > 1 and b.shape[-1] == b.shape[-2] == context for b in model.buffers())
 
 
 def _second_logits(
