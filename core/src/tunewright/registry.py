@@ -23,11 +23,11 @@ from tunewright.errors import (
     TunewrightError,
 )
 from tunewright.providers import DatasetProvider, ModelProvider, Provider, TrainerProvider, uri_scheme
-from tunewright.request import Request
 from tunewright.specs import JobPlan
 
 if TYPE_CHECKING:
     from tunewright.backends import Backend
+    from tunewright.request import Request
 
 _ANY_GROUP = "tunewright.v"  # of whatever api version
 
@@ -224,9 +224,7 @@ def _load(point: importlib.metadata.EntryPoint) -> Plugin:
 
 def _class_problem(kind: Kind, cls: object) -> str | None:
     """How what a hook returned breaks the contract, as a clause; None if it does not."""
-    from tunewright.backends import Backend
-
-    base = {"model": ModelProvider, "dataset": DatasetProvider, "trainer": TrainerProvider, "backend": Backend}[kind]
+    base = _base(kind)
     if not isinstance(cls, type) or not issubclass(cls, base):
         return f"its hook {_HOOKS[kind]} returned {cls!r}, which is not a subclass of {base.__name__}"
     if missing := getattr(cls, "__abstractmethods__", None):
@@ -235,6 +233,14 @@ def _class_problem(kind: Kind, cls: object) -> str | None:
         if issubclass(part, Provider) and _has_lost_fields(part):
             return f"its class {part.__name__} has fields and lacks the decorator @attrs.frozen(kw_only=True)"
     return None
+
+
+def _base(kind: Kind) -> type:
+    if kind == "backend":
+        from tunewright.backends import Backend
+
+        return Backend
+    return {"model": ModelProvider, "dataset": DatasetProvider, "trainer": TrainerProvider}[kind]
 
 
 def _has_lost_fields(cls: type) -> bool:
