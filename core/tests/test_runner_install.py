@@ -180,6 +180,7 @@ def test_a_program_that_is_not_there_is_a_verdict(step: Step) -> None:
     assert (step.verdict.code, "no-such-python" in step.verdict.cause) == (64, True)
 
 
+@pytest.mark.slow
 def test_a_verdict_that_cannot_be_left_is_the_exit_code(index: Index, step: Step) -> None:
     assert step.pip(index.url, "demo==2.0", TUNEWRIGHT_RUN=str(step.run_folder / "gone")) == 66
     assert "could not be left" in step.err

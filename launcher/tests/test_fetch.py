@@ -136,9 +136,9 @@ def test_files_in_the_slot_that_nobody_fetched_are_not_overwritten(server: Index
     [
         Fault(path="part-3", end_after=1000),
         Fault(path="part-3", cut_after=1000),
-        Fault(path="part-3", stall_after=1000),
+        pytest.param(Fault(path="part-3", stall_after=1000), marks=pytest.mark.slow),
         Fault(path="part-3", flip=7),
-        Fault(path="part-3", status=503, times=3),
+        pytest.param(Fault(path="part-3", status=503, times=3), marks=pytest.mark.slow),
         Fault(path="part-3", rate=100_000, delay=0.5),
     ],
     ids=["ended", "cut", "stalled", "bit-flipped", "503", "slow"],

@@ -331,6 +331,7 @@ def test_a_name_is_taken_by_a_running_job_and_by_another_plan(machine):
     assert not isinstance(caught.value, AlreadySucceeded)
 
 
+@pytest.mark.slow
 def test_a_job_goes_on_with_more_time_more_restarts_and_other_labels(machine):
     script = "first_time() and time.sleep(60)"
     job = machine.submit(machine.plan(script, env={"TUNEWRIGHT_DEADLINE": "1"}, deadline=1))
@@ -343,6 +344,7 @@ def test_a_job_goes_on_with_more_time_more_restarts_and_other_labels(machine):
     assert status.labels == {"team": "a"}
 
 
+@pytest.mark.slow
 def test_a_step_has_to_end_within_the_deadline_too(machine):
     status = machine.run(machine.plan(steps=[("fetch-model", "time.sleep(60)")], deadline=1))
     assert status.state is JobState.FAILED

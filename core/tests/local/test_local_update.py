@@ -34,6 +34,7 @@ def test_labels_change_while_it_runs_and_jobs_are_listed_by_them(machine):
         job.update(deadline=10)
 
 
+@pytest.mark.slow
 def test_a_failed_job_may_get_more_restarts_and_the_very_same_plan_still_finds_it(machine):
     plan = machine.plan(CRASHES, max_restarts=0, env={"TUNEWRIGHT_MAX_RESTARTS": "0"})
     assert machine.run(plan).state is JobState.FAILED

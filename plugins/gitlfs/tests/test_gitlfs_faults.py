@@ -162,6 +162,7 @@ def test_an_object_of_another_size_is_damaged_at_its_source(server, fetch):
     fetch.fails(ExitCode.BAD_DATA, "weights.bin", "1000 bytes")
 
 
+@pytest.mark.slow
 def test_a_server_that_stands_still_is_given_up(server, fetch, monkeypatch):
     monkeypatch.setitem(_SETTINGS, "http.lowSpeedTime", "1")
     server.commit("org/model", MODEL)

@@ -252,9 +252,9 @@ def test_a_corrupt_zip_of_the_right_size_is_refused(kaggle: FakeKaggle, fetch) -
         Fault(path="archive", end_after=1 << 20, times=1),
         Fault(path="archive", cut_after=1 << 20, times=6),
         Fault(path="archive", end_after=1 << 20, times=30),
-        Fault(path="archive", stall_after=1 << 20),
+        pytest.param(Fault(path="archive", stall_after=1 << 20), marks=pytest.mark.slow),
         Fault(path="archive", status=503, times=2),
-        Fault(path="archive", status=429, headers={"Retry-After": "1"}),
+        pytest.param(Fault(path="archive", status=429, headers={"Retry-After": "1"}), marks=pytest.mark.slow),
     ],
     ids=["truncated", "cut", "cut every MB", "stalled", "503", "429"],
 )
