@@ -242,19 +242,35 @@ sys.exit(code)
 """
 
 
+# For callbacks=["killed:Killed"].
+KILLED = """
+import os, signal
+from transformers import TrainerCallback
+
+class Killed(TrainerCallback):
+    def on_step_end(self, args, state, control, **kwargs):
+        last = args.process_index == args.world_size - 1
+        if state.global_step == 8 and last and not os.path.exists("killed"):
+            open("killed", "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
 @attrs.frozen
 class Job:
-    """The folders of a job and the command that runs it, as a backend makes them."""
+    """The folders of a job and the command that runs it, as a backend makes them; `node`: the arguments of one of several."""
 
     workspace: Path
     processes: int
     max_restarts: int = 3
+    node: tuple[str, ...] = ()
 
     def start(self) -> subprocess.Popen[str]:
         folders = {f.name: self.workspace / f".{f.name}" for f in attrs.fields(Paths) if f.name != "elsewhere"}
         paths = Paths(**{**folders, "workspace": self.workspace, "config": self.workspace / "config"})
         paths.run.mkdir(exist_ok=True)
-        world = {"TUNEWRIGHT_WORLD_SIZE": str(self.processes), "TUNEWRIGHT_MAX_RESTARTS": str(self.max_restarts)}
+        world = {"TUNEWRIGHT_MAX_RESTARTS": str(self.max_restarts)}
+        world |= {} if self.node else {"TUNEWRIGHT_WORLD_SIZE": str(self.processes)}
         env = {
             **os.environ,
             **paths.to_env(),
@@ -262,7 +278,8 @@ class Job:
             "OMP_NUM_THREADS": "1",
             "PET_NPROC_PER_NODE": str(self.processes),
         }
-        torchrun = ["torchrun", "--standalone", "--max-restarts=0", str(self.workspace / "rank.py")]
+        node = self.node or ("--standalone",)
+        torchrun = ["torchrun", *node, "--max-restarts=0", str(self.workspace / "rank.py")]
         command = [sys.executable, "-m", "tunewright_launcher", "run", "--", *torchrun]
         env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
         return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True, cwd=self.workspace)
@@ -272,6 +289,14 @@ class Job:
         output, _ = process.communicate(timeout=400)
         assert process.returncode == 0
         return [e for line in output.splitlines() if (e := parse_event(line))]
+
+    def finish_after_a_kill(self) -> list[dict[str, object]]:
+        """Have the last rank killed behind the eighth step, and start the job again."""
+        (self.workspace / "killed.py").write_text(KILLED)
+        run = self.start()
+        before, _ = run.communicate(timeout=400)
+        assert run.returncode == 129
+        return [*(e for line in before.splitlines() if (e := parse_event(line))), *self.finish()]
 
     @property
     def message(self) -> str:

@@ -4,8 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from tunewright.events import parse_event
-
 torch = pytest.importorskip("torch")
 safetensors = pytest.importorskip("safetensors.torch")
 
@@ -15,16 +13,6 @@ PACE = {"num_train_epochs": 2, "logging_steps": 1}
 LORA = {**PACE, "lora_config": {"r": 4}, "learning_rate": 1e-2}
 FULL = {**PACE, "learning_rate": 1e-3}
 SHARDS = {"fsdp_config": {"version": 2, "state_dict_type": "SHARDED_STATE_DICT"}}
-KILLED = """
-import os, signal
-from transformers import TrainerCallback
-
-class Killed(TrainerCallback):
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == 8 and os.environ["RANK"] == "1" and not os.path.exists("killed"):
-            open("killed", "w").close()
-            os.kill(os.getpid(), signal.SIGKILL)
-"""
 
 
 @pytest.mark.parametrize(
@@ -38,12 +26,7 @@ def test_fsdp2_trains_as_one_rank_does_and_goes_on_after_a_kill(
     alone = train(tmp_path / "alone", qa, **method, per_device_train_batch_size=8, save_strategy="no")
     sharding = {**config, "fsdp": True, "save_steps": 6, "callbacks": ["killed:Killed"]}
     sharded = job("sharded", 2, **method, **sharding, per_device_train_batch_size=4)
-    (sharded.workspace / "killed.py").write_text(KILLED)
-    run = sharded.start()
-    before, _ = run.communicate(timeout=240)
-    assert run.returncode == 129
-    first = [e for line in before.splitlines() if (e := parse_event(line))]
-    events = [*first, *sharded.finish()]
+    events = sharded.finish_after_a_kill()
     assert [e["resumed_from"] for e in events if e["event"] == "start"] == [None, 6]
     losses = {e["step"]: e["loss"] for e in events if e["event"] == "step"}
     assert losses == pytest.approx(alone.losses, abs=1e-5)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from tunewright import DatasetProvider, ModelProvider, TrainerProvider, hookimpl
+from tunewright.request import Request, TrainRequest
+from tunewright.specs import JobPlan
+from tunewright_hf import shards
 from tunewright_hf.params import DataParams, HuggingFaceTrainParams, LoraConfig, TrainingArguments
 from tunewright_hf.quantization import BitsAndBytesConfig
 from tunewright_hf.sources import HuggingFaceDatasetParams, HuggingFaceModelParams
@@ -31,3 +34,10 @@ def tunewright_dataset_provider() -> type[DatasetProvider]:
 @hookimpl
 def tunewright_trainer_provider() -> type[TrainerProvider]:
     return HuggingFaceTrainParams
+
+
+@hookimpl
+def tunewright_modify_plan(plan: JobPlan, request: Request) -> JobPlan:
+    if isinstance(request, TrainRequest) and isinstance(request.trainer.provider, HuggingFaceTrainParams):
+        shards.check_plan(plan, request, request.trainer.provider.training_parameters)
+    return plan

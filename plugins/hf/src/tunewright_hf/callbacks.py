@@ -18,6 +18,7 @@ from tunewright.errors import RequestError
 from tunewright.events import Json
 from tunewright.providers import TrainRun
 from tunewright_hf.labels import IGNORED
+from tunewright_hf.nodes import collect
 from tunewright_hf.telemetry import MEASURED, Flops, Meter
 
 
@@ -216,6 +217,8 @@ class Events(transformers.TrainerCallback):  # type: ignore[misc]
         """Mark the checkpoint complete, once all ranks have written their part, and only then remove older ones."""
         barrier()
         folder = checkpoint_folder(args, state)
+        if are_several():
+            collect(folder, self._run)
         if self._run.rank == 0:
             from tunewright.runner import mark_checkpoint
 
