@@ -113,7 +113,7 @@ def test_a_ref_that_git_would_run_is_refused_by_the_container_half_too(server, f
         Fault(path="/objects/[0-9a-f]{64}", status=503, times=3),
         Fault(path="/objects/[0-9a-f]{64}", status=429, headers={"Retry-After": "1"}),
         Fault(path="/objects/batch", status=503, times=2),
-        Fault(path="/objects/batch", status=429, headers={"Retry-After": "1"}),
+        pytest.param(Fault(path="/objects/batch", status=429, headers={"Retry-After": "1"}), marks=pytest.mark.slow),
         Fault(path="/objects/batch", end_after=40),
     ],
     ids=["bit-flipped", "ended", "cut", "503", "429", "batch-503", "batch-429", "batch-ended"],

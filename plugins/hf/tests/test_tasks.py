@@ -201,7 +201,12 @@ def test_a_column_without_usable_labels_is_refused(labels, num_labels, expected:
     ("rows", "given", "measure"),
     [
         ([{"text": f"What is {n}", "label": n / 4} for n in range(8)], {}, "eval_mae"),
-        ([{"text": f"What is {n}", "label": n} for n in range(8)], {"num_labels": 1}, "eval_mae"),
+        pytest.param(
+            [{"text": f"What is {n}", "label": n} for n in range(8)],
+            {"num_labels": 1},
+            "eval_mae",
+            marks=pytest.mark.slow,
+        ),
         ([{"text": f"What is {n}", "label": [["a"], ["a", "b"], []][n % 3]} for n in range(8)], {}, "eval_accuracy"),
     ],
     ids=["regression", "regression_of_integers", "multi_label"],
