@@ -6,9 +6,9 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
@@ -99,14 +99,12 @@ def run(client: Client, target: Path, expected: Mapping[str, str]) -> Cost:
 
     Args:
         client: who fetches.
-        target: the folder.
+        target: the folder, which is empty; its files are emptied afterwards.
         expected: relative path → SHA-256 in hexadecimal digits.
 
     Raises:
         RuntimeError: it failed, or a file is missing or has other contents.
     """
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
     log = target.parent / f"{client.name}.log"
     with log.open("wb") as output:
         began = time.perf_counter()
@@ -123,7 +121,7 @@ def run(client: Client, target: Path, expected: Mapping[str, str]) -> Cost:
     if process.returncode != 0:
         raise RuntimeError(f"{client.name} failed: {log.read_text('utf-8', errors='replace')[-2000:]}")
     _check(client.folder(target), expected, client.name)
-    shutil.rmtree(target)
+    _empty(target)
     return Cost(seconds, usage.ru_utime + usage.ru_stime, memory)
 
 
@@ -145,14 +143,29 @@ def _check(folder: Path, expected: Mapping[str, str], name: str) -> None:
                 raise RuntimeError(f"{name} left {path} with other contents than the store has")
 
 
+def _empty(folder: Path) -> None:
+    """Give the space of the files back, and leave them there.
+
+    As long as a file was removed less than a minute ago, ext4 does not use its inode again, and passes it by whenever a file
+    is made: after some thousands that takes 0.25 ms each time, in place of 0.02 ms on a volume that is new as a job's is.
+    """
+    for base, _, names in os.walk(folder):
+        for path in (Path(base, name) for name in names):
+            if path.is_file() and not path.is_symlink():
+                path.chmod(0o600)
+                os.truncate(path, 0)
+
+
 def alternate(
     clients: Sequence[Client], target: Path, expected: Mapping[str, str], repeats: int
 ) -> dict[str, list[Cost]]:
     """Let all clients fetch in turn, so that a busy moment of the machine meets all of them."""
     costs: dict[str, list[Cost]] = {client.name: [] for client in clients}
+    target.mkdir(parents=True, exist_ok=True)
     for _ in range(repeats):
         for client in clients:
-            costs[client.name].append(run(client, target / client.name, expected))
+            folder = tempfile.mkdtemp(prefix=f"{client.name}-", dir=target)
+            costs[client.name].append(run(client, Path(folder), expected))
     return costs
 
 
