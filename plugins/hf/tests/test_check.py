@@ -61,7 +61,6 @@ def test_what_may_work_where_the_training_runs_passes(given: dict[str, object], 
     ("given", "expected"),
     [
         ({"report_to": "wandb"}, ["report_to='wandb'", "is not installed", "Use an image that has it"]),
-        ({"deepspeed": {"zero_optimization": {"stage": 2}}}, ["deepspeed: is not installed where", "fsdp=True"]),
         ({"bf16": True, "fp16": True}, ["training_parameters", "At most one of fp16 and bf16"]),
         ({"load_best_model_at_end": True, "save_strategy": "steps"}, ["training_parameters", "strategy to match"]),
         ({"push_to_hub": True}, ["push_to_hub=True", "hub_model_id='org/name'"]),

@@ -23,8 +23,9 @@ from tunewright_hf.telemetry import MEASURED, Flops, Meter
 
 
 def is_sharded(trainer: transformers.Trainer) -> bool:
-    """Whether no rank has the whole model."""
-    return trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled or trainer.args.parallelism_config is not None
+    """Whether no rank has the whole model; DeepSpeed shards weights in ZeRO's stage 3 alone."""
+    shards = trainer.is_fsdp_enabled or transformers.integrations.is_deepspeed_zero3_enabled()
+    return shards or trainer.args.parallelism_config is not None
 
 
 def are_several() -> bool:

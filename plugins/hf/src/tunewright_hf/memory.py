@@ -52,10 +52,11 @@ def needs_checkpointing(need: Need, available: int) -> bool:
 def decide(trainer: transformers.Trainer, given: Mapping[str, object]) -> None:
     """Set `activation_checkpointing`, where the user left it open; called before training.
 
-    Not for sharded models, of which no rank knows what the others hold.
+    Not for sharded models, of which no rank knows what the others hold, nor with DeepSpeed, which keeps gradients and
+    optimizer where it is told to.
     """
     args = trainer.args
-    if is_sharded(trainer) or any(given.get(name) is not None for name in _NAMES):
+    if is_sharded(trainer) or trainer.is_deepspeed_enabled or any(given.get(name) is not None for name in _NAMES):
         return
     if not trainer.model.supports_gradient_checkpointing:
         return

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import datetime as dt
 import importlib.metadata
-import importlib.util
 import logging
 import math
 import typing
@@ -19,6 +18,7 @@ import transformers
 
 from tunewright.errors import RequestError
 from tunewright.wire import did_you_mean
+from tunewright_hf import zero
 from tunewright_hf.params import HuggingFaceTrainParams
 from tunewright_hf.quantization import BitsAndBytesConfig
 from tunewright_hf.standins import LoraConfig
@@ -142,9 +142,8 @@ def build_arguments(
     if given.get("push_to_hub") and not given.get("hub_model_id"):
         remedy = "Give hub_model_id='org/name', or leave push_to_hub out."
         raise RequestError("does not say where to", field="push_to_hub", value=True, remedy=remedy)
-    if given.get("deepspeed") and importlib.util.find_spec("deepspeed") is None:
-        remedy = "Use a trainer image that has deepspeed, or give fsdp=True, which needs no other library."
-        raise RequestError("is not installed where the training runs", field="deepspeed", remedy=remedy)
+    if given.get("deepspeed"):
+        given["deepspeed"] = zero.configuration(given)
     if params.early_stopping_patience is not None:
         _check_early_stopping(given, evaluates=evaluates)
         # A resumed training goes on counting where it was.

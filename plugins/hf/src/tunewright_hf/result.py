@@ -15,7 +15,7 @@ import torch
 import transformers
 
 from tunewright.providers import TrainRun
-from tunewright_hf.callbacks import barrier
+from tunewright_hf.callbacks import barrier, is_sharded
 from tunewright_hf.data import Prepared
 from tunewright_hf.labels import Encoder
 from tunewright_hf.params import HuggingFaceTrainParams
@@ -78,7 +78,7 @@ def push(trainer: transformers.Trainer, folder: Path) -> None:
 def answer_samples(trainer: transformers.Trainer, params: HuggingFaceTrainParams, form: str, run: TrainRun) -> None:
     """Answer the sample prompts with the trained model, greedily, and send each as a `sample` event. For rank 0."""
     prompts, tokenizer = params.sample_prompts, trainer.processing_class
-    if prompts and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+    if prompts and is_sharded(trainer):
         logger.warning("no samples: the model is sharded over the ranks; load the result to ask it")
         return
     if form == PREFERENCE:

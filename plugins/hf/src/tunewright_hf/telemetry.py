@@ -59,13 +59,19 @@ class Flops:
         looked_up = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
         output = model.get_output_embeddings()
         looked_up -= {id(output.weight)} if output is not None else set()
-        weights = [w for w in model.parameters() if w.dim() > 1 and id(w) not in looked_up]
-        if any(w.dim() > 2 or not w.is_floating_point() for w in weights):  # noqa: PLR2004 - a matrix
+        weights = [w for w in model.parameters() if len(shape_of(w)) > 1 and id(w) not in looked_up]
+        if any(len(shape_of(w)) > 2 or not w.is_floating_point() for w in weights):  # noqa: PLR2004 - a matrix
             return None
         config = model.config.get_text_config()
         head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        per_token = sum(w.numel() * (6 if w.requires_grad else 4) for w in weights)
+        per_token = sum(shape_of(w).numel() * (6 if w.requires_grad else 4) for w in weights)
         return cls(per_token, 12 * config.num_hidden_layers * config.num_attention_heads * head)
+
+
+def shape_of(weight: torch.Tensor) -> torch.Size:
+    """A weight's whole shape, also where DeepSpeed has sharded it."""
+    shape: torch.Size = getattr(weight, "ds_shape", weight.shape)
+    return shape
 
 
 def peak_flops(device: torch.device) -> float | None:

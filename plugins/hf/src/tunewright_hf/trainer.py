@@ -18,13 +18,14 @@ from tunewright.errors import RequestError
 from tunewright.providers import TrainRun
 from tunewright.runner import is_complete
 from tunewright_hf import data as data_
-from tunewright_hf import fast, memory, preference, real, result, unpadded
+from tunewright_hf import fast, memory, preference, real, result, unpadded, zero
 from tunewright_hf.callbacks import (
     Events,
     Pauses,
     Unlogged,
     are_several,
     barrier,
+    is_sharded,
     quiet,
     with_speed,
 )
@@ -38,6 +39,7 @@ from tunewright_hf.preference import PREFERENCE
 from tunewright_hf.record import Recorded, record
 from tunewright_hf.standins import LoraConfig
 from tunewright_hf.tasks import CAUSAL, CLASSIFICATION, TASKS, Task
+from tunewright_hf.telemetry import shape_of
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +67,7 @@ def train(params: HuggingFaceTrainParams, run: TrainRun) -> None:
     args = real.build_arguments(params, run.checkpoints, evaluates=data.evaluation is not None, defaults=defaults)
     check_world(args, run)
     check_same_checkpoint(run)
+    zero.check_start(args, run.world_size, run.resume_from)
     clear_incomplete(run)
     cls = real.trainer_class(params.transformer_class)
     pairs = data.format == PREFERENCE
@@ -273,8 +276,10 @@ def load_model(
                 weight.data = weight.data.float() if weight.requires_grad else weight.data
         if args.activation_checkpointing:
             model.enable_input_require_grads()  # else nothing in a checkpointed block of frozen weights gets a gradient
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    everything = sum(p.numel() for p in model.parameters())
+    if args.deepspeed and not transformers.integrations.is_deepspeed_zero3_enabled():
+        model.to(args.device)  # for what is tried before training, when DeepSpeed does it
+    trained = sum(shape_of(p).numel() for p in model.parameters() if p.requires_grad)
+    everything = sum(shape_of(p).numel() for p in model.parameters())
     precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"
     logger.info("%d of %d weights are trained, in %s; loaded as %s", trained, everything, precision, dtype)
     return model
@@ -382,8 +387,7 @@ def collator(trainer: transformers.Trainer, data: data_.Prepared, pad_id: int) -
     packed = SEGMENTS in data.train.column_names
     # The noise of NEFTune is scaled by the length of a batch's rows.
     wanted = packed or (unpadded.is_by_sample(model) and trainer.args.neftune_noise_alpha is None)
-    sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled  # not there yet to be tried
-    if wanted and (sharded or unpadded.keeps_apart(model, joined)):
+    if wanted and (is_sharded(trainer) or unpadded.keeps_apart(model, joined)):
         return joined
     if packed:
         problem = f"does not work with this {type(model).__name__}, which does not keep the samples of a row apart"
