@@ -11,6 +11,7 @@ from tunewright_hf import DataParams
 
 transformers = pytest.importorskip("transformers")
 data = pytest.importorskip("tunewright_hf.data")
+samples = pytest.importorskip("tunewright_hf.samples")
 
 
 @pytest.fixture
@@ -94,8 +95,8 @@ def test_several_processes_give_the_same_samples_in_order(prepare, dataset_of, m
     folder = dataset_of([{"text": f"What is {n}?"} for n in range(60)])
     alone = prepare(folder).train.to_list()
     (folder.parent / "out").rename(folder.parent / "before")
-    monkeypatch.setattr(data, "_ROWS_PER_PROCESS", 20)
-    monkeypatch.setattr(data.os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(samples, "_ROWS_PER_PROCESS", 20)
+    monkeypatch.setattr(samples.os, "sched_getaffinity", lambda _: {0, 1})
     assert prepare(folder).train.to_list() == alone
 
 
@@ -129,9 +130,9 @@ def test_samples_longer_than_the_context_are_refused() -> None:
 def test_levelling_adds_samples_without_labels_and_no_others(prepare, dataset_of) -> None:
     from tunewright_hf.collate import level
 
-    samples = prepare(dataset_of([{"text": f"What is {n}?"} for n in range(5)])).train
-    full = level(samples, 4, pad_id=1)
+    found = prepare(dataset_of([{"text": f"What is {n}?"} for n in range(5)])).train
+    full = level(found, 4, pad_id=1)
     assert len(full) == 8
-    assert full.to_list()[:5] == samples.to_list()
+    assert full.to_list()[:5] == found.to_list()
     assert all(label == -100 for s in full.to_list()[5:] for label in s["labels"])
-    assert level(samples, 5, pad_id=1) is samples
+    assert level(found, 5, pad_id=1) is found

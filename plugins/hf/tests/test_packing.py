@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -142,7 +143,7 @@ def test_attention_to_later_tokens_is_refused() -> None:
 
 @given(st.lists(st.integers(1, 40), max_size=60), st.integers(40, 50))
 def test_the_plan_has_every_sample_once_in_rows_that_hold_them(lengths: list[int], size: int) -> None:
-    rows = packing.plan(lengths, size)
+    rows = packing.plan(np.array(lengths, np.int64), size).to_pylist()
     assert sorted(i for row in rows for i in row) == list(range(len(lengths)))
     used = [sum(lengths[i] for i in row) for row in rows]
     assert all(u <= size for u in used)

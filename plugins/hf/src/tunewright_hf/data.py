@@ -1,7 +1,7 @@
 """From a dataset folder of any format to token ids on disk, which every rank maps into memory.
 
 One process of each pod tokenises, into a folder that is renamed when it is complete; the others wait for that name. A
-restarted job finds it, and does not tokenise again.
+restarted job finds it, and does not tokenise again. What is streamed to be trained on (`tunewright_hf.stream`) is left out.
 """
 
 from __future__ import annotations
@@ -9,17 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
 import datasets
-import pyarrow.compute
 
 from tunewright.errors import RequestError
 from tunewright.providers import TrainRun
@@ -27,8 +25,6 @@ from tunewright_hf.classification import Classes, Classifier, check_same_names, 
 from tunewright_hf.data_params import DataParams
 from tunewright_hf.inputs import (
     Split,
-    csv_columns,
-    delimiter,
     evaluation_split,
     held_out_split,
     resolve_format,
@@ -37,7 +33,10 @@ from tunewright_hf.inputs import (
 from tunewright_hf.labels import Encoder, check_tokenizer
 from tunewright_hf.packing import pack
 from tunewright_hf.preference import PREFERENCE, pairs_of
+from tunewright_hf.reading import load_rows
+from tunewright_hf.samples import AnyEncoder, Counts, count, count_pairs, tokenise
 from tunewright_hf.seq2seq import PairEncoder
+from tunewright_hf.stream import Stream, Streamed
 from tunewright_hf.tasks import CAUSAL, CLASSIFICATION, SEQ2SEQ, Task
 
 if TYPE_CHECKING:
@@ -48,30 +47,6 @@ logger = logging.getLogger(__name__)
 DEFAULT_MAX_LENGTH = 1024
 _FOLDER = "tokenised"
 _STATS = "stats.json"
-_ROWS_PER_PROCESS = 20_000  # below that, starting a process takes longer than tokenising
-
-
-@attrs.frozen(kw_only=True)
-class Counts:
-    """What became of the rows of a split.
-
-    Attributes:
-        rows: rows in the files.
-        samples: rows that are trained on.
-        dropped: rows with nothing to learn: empty, or cut off before anything that is learnt.
-        truncated: samples that were cut at `max_length`; None where the Trainer class cuts them.
-        tokens: tokens in all samples; None where the Trainer class makes them.
-        learnt_tokens: those of them that are learnt; of a classifier, the labels; None likewise.
-        packed_rows: rows that the samples are packed into; None where they are not.
-    """
-
-    rows: int
-    samples: int
-    dropped: int
-    truncated: int | None = None
-    tokens: int | None = None
-    learnt_tokens: int | None = None
-    packed_rows: int | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -79,22 +54,27 @@ class Prepared:
     """Tokenised data, as columns `input_ids`, `labels` and `length`.
 
     Attributes:
-        train: what to train on; packed rows have a column `segments`, too.
+        train: what to train on; packed rows have a column `segments`, too. Streamed: `input_ids` and so on of each sample.
         evaluation: what to evaluate on, or None.
         format: the format, resolved.
         max_length: the longest sample, resolved, in tokens.
-        counts: by "train" and "evaluation".
-        digest: of the samples to train on.
+        counts: by "train", unless that is streamed, and "evaluation".
+        digest: of the samples to train on; see `digest`, and `Streamed.digest`.
         classes: what a classifier tells apart; None for other models.
     """
 
-    train: datasets.Dataset
+    train: datasets.Dataset | Streamed | Stream
     evaluation: datasets.Dataset | None
     format: str
     max_length: int
     counts: Mapping[str, Counts]
     digest: str
     classes: Classes | None = None
+
+    @property
+    def known_samples(self) -> int:
+        """How many there are to train on; 0 where they are not known before they are read."""
+        return 0 if isinstance(self.train, Streamed | Stream) else len(self.train)
 
 
 @attrs.frozen(kw_only=True)
@@ -143,19 +123,34 @@ def prepare(
     Raises:
         RequestError: the dataset is empty, cannot be read, lacks a column, or leaves nothing to learn.
     """
-    folder = run.output / _FOLDER / _key(run, data, tokenizer, max_length, goal)
+    folder = scratch(run) / _key(run, data, tokenizer, max_length, goal)
     if run.local_rank == 0:
         if not folder.is_dir():
             _build(run, data, tokenizer, max_length, goal=goal, target=folder)
     else:
         while not folder.is_dir():  # if the process that tokenises fails, torchrun ends this one
             time.sleep(0.1)
-    return _read(folder, max_length)
+    prepared = _read(folder, max_length)
+    if not data.streaming:
+        return prepared
+    streamed = Streamed(
+        split=training_split(needed_dataset(run), data),
+        encoder=encoder_of(tokenizer, prepared.format, data, goal),
+        max_length=max_length,
+        data=data,
+        cache=folder,
+    )
+    return attrs.evolve(prepared, train=streamed, digest=streamed.digest)
+
+
+def scratch(run: TrainRun) -> Path:
+    """A folder for what no longer matters once the result is saved."""
+    return run.output / _FOLDER
 
 
 def discard(run: TrainRun) -> None:
     """Remove what `prepare` left, once the result is saved."""
-    shutil.rmtree(run.output / _FOLDER, ignore_errors=True)
+    shutil.rmtree(scratch(run), ignore_errors=True)
 
 
 def _read(folder: Path, max_length: int) -> Prepared:
@@ -163,7 +158,7 @@ def _read(folder: Path, max_length: int) -> Prepared:
     counts = {name: Counts(**c) for name, c in stats["counts"].items()}
     found = {name: datasets.load_from_disk(str(folder / name)) for name in counts}
     return Prepared(
-        train=found["train"],
+        train=found.get("train"),
         evaluation=found.get("evaluation"),
         format=stats["format"],
         max_length=max_length,
@@ -223,10 +218,15 @@ def _build(
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="building-", ignore_cleanup_errors=True) as scratch:
         stage, cache = Path(scratch, "stage"), Path(scratch, "cache")
-        loaded = {name: load_rows(split, field, cache) for name, (field, split) in _splits(run, data).items()}
-        form = resolve_format(loaded["train"].column_names, data)
+        loaded = {
+            name: load_rows(split, field, cache, streaming=data.streaming and name == "train")
+            for name, (field, split) in _splits(run, data).items()
+        }
+        form = resolve_format(columns_of(loaded["train"]), data)
         check_tokenizer(tokenizer, form)
         encoder = encoder_of(tokenizer, form, data, goal, loaded["train"])
+        if data.streaming:
+            del loaded["train"]
         counts = {}
         for name, rows in loaded.items():
             resolve_format(rows.column_names, attrs.evolve(data, format=form), f"the {name} split")
@@ -234,11 +234,11 @@ def _build(
                 check_same_names(rows, loaded["train"], data.label_column)
             if form == PREFERENCE:
                 samples = pairs_of(rows, data)
-                counts[name] = _count_pairs(name, len(rows), samples)
+                counts[name] = count_pairs(name, len(rows), samples)
                 samples.save_to_disk(str(stage / name))
                 continue
-            samples = _tokenise(rows, encoder, max_length, cache / f"{name}.arrow")
-            counts[name] = _count(name, len(rows), samples, max_length)
+            samples = tokenise(rows, encoder, max_length, cache / f"{name}.arrow")
+            counts[name] = count(name, len(rows), samples, max_length)
             samples = samples.select_columns(["input_ids", "labels", "length"])
             if data.packing and name == "train":
                 samples = pack(samples, max_length, cache / "packed.arrow")
@@ -246,7 +246,8 @@ def _build(
             samples.save_to_disk(str(stage / name))
         classes = attrs.asdict(encoder.classes) if isinstance(encoder, Classifier) else None
         stats = {"format": form, "counts": {name: attrs.asdict(c) for name, c in counts.items()}, "classes": classes}
-        stats["digest"] = digest(datasets.load_from_disk(str(stage / "train")))
+        stats["digest"] = "" if data.streaming else digest(datasets.load_from_disk(str(stage / "train")))
+        stage.mkdir(exist_ok=True)
         (stage / _STATS).write_text(json.dumps(stats), encoding="utf-8")
         try:
             stage.rename(target)
@@ -255,13 +256,26 @@ def _build(
                 raise
 
 
-AnyEncoder = Encoder | PairEncoder | Classifier
+def columns_of(rows: datasets.Dataset | datasets.IterableDataset) -> list[str]:
+    """The names of the columns; of a stream that does not know them, those of its first row."""
+    return list(rows.column_names or next(iter(rows), {}))
 
 
 def encoder_of(
-    tokenizer: PreTrainedTokenizerBase, form: str, data: DataParams, goal: Goal, train: datasets.Dataset
+    tokenizer: PreTrainedTokenizerBase,
+    form: str,
+    data: DataParams,
+    goal: Goal,
+    train: datasets.Dataset | None = None,
 ) -> AnyEncoder:
     """What makes samples for a goal.
+
+    Args:
+        tokenizer: the model's.
+        form: the format, resolved.
+        data: the columns.
+        goal: what the samples are for.
+        train: the training split, of which a classifier's labels are.
 
     Raises:
         RequestError: the training split has no labels to classify by.
@@ -293,117 +307,3 @@ def needed_dataset(run: TrainRun) -> Path:
     if run.dataset is None:
         raise RequestError("is needed to train", field="dataset", remedy="Give dataset=…, for example file:///folder.")
     return run.dataset
-
-
-def load_rows(
-    split: Split, field: str, cache: Path, *, streaming: bool = False
-) -> datasets.Dataset | datasets.IterableDataset:
-    """The rows of a split, whatever its format.
-
-    Args:
-        split: its files.
-        field: the slot that they come from, for errors.
-        cache: folder for what is made of them.
-        streaming: read only what is asked for.
-
-    Raises:
-        RequestError: they cannot be read.
-    """
-    files = [str(f) for f in split.files]
-    logger.info("%s: %d file(s) as %s", field, len(files), split.format)
-    if split.format == "saved":
-        return datasets.load_from_disk(files[0])
-    options: dict[str, object] = {}
-    if split.format == "csv":
-        # All columns as texts, as they are written: "007" and "NA" are no numbers and no gaps.
-        texts = {name: datasets.Value("string") for name in csv_columns(split.files[0])}
-        options = {"sep": delimiter(split.files[0]), "features": datasets.Features(texts), "keep_default_na": False}
-    try:
-        return datasets.load_dataset(
-            split.format, data_files=files, split="train", cache_dir=str(cache), streaming=streaming, **options
-        )
-    except (datasets.exceptions.DatasetGenerationError, ValueError, OSError) as error:
-        cause = error.__cause__ or error
-        remedy = "Repair the files, and give all of them the same columns and types."
-        problem = f"cannot be read as {split.format}: {type(cause).__name__}: {cause}"
-        raise RequestError(problem, field=field, remedy=remedy) from error
-
-
-def _tokenise(rows: datasets.Dataset, encoder: AnyEncoder, max_length: int, cache_file: Path) -> datasets.Dataset:
-    """One sample for each row that leaves something to learn."""
-    ids = datasets.List(datasets.Value("int32"))
-    numbers = dict.fromkeys(("length", "learnt"), datasets.Value("int64"))
-    labels = encoder.classes.feature if isinstance(encoder, Classifier) else ids
-    features = datasets.Features({"input_ids": ids, "labels": labels, **numbers, "cut": datasets.Value("bool")})
-    processes = min(len(os.sched_getaffinity(0)), len(rows) // _ROWS_PER_PROCESS)
-    return rows.map(
-        _tokenise_batch,
-        batched=True,
-        fn_kwargs={"encoder": encoder, "max_length": max_length},
-        remove_columns=rows.column_names,
-        features=features,
-        num_proc=processes if processes > 1 else None,
-        # The dataset's own folder is read-only, and hashing a tokenizer to find a cached result takes long.
-        cache_file_name=str(cache_file),
-        new_fingerprint=cache_file.stem,
-        load_from_cache_file=False,
-    )
-
-
-def _tokenise_batch(batch: Mapping[str, list[object]], encoder: AnyEncoder, max_length: int) -> dict[str, list[object]]:
-    columns: dict[str, list[object]] = {name: [] for name in ("input_ids", "labels", "length", "learnt", "cut")}
-    for row in _rows(batch):
-        whole = encoder(row)
-        sample = whole and whole.cut(max_length)
-        if whole and sample and sample.learnt:
-            columns["input_ids"].append(sample.ids)
-            columns["labels"].append(sample.labels)
-            columns["length"].append(sample.tokens)
-            columns["learnt"].append(sample.learnt)
-            columns["cut"].append(sample.tokens < whole.tokens)
-    return columns
-
-
-def _rows(batch: Mapping[str, list[object]]) -> Iterator[dict[str, object]]:
-    for values in zip(*batch.values(), strict=True):
-        yield dict(zip(batch, values, strict=True))
-
-
-def _count(name: str, rows: int, samples: datasets.Dataset, max_length: int) -> Counts:
-    def total(column: str) -> int:
-        return int(pyarrow.compute.sum(samples.data.column(column)).as_py() or 0)
-
-    kept = len(samples)
-    counts = Counts(
-        rows=rows,
-        samples=kept,
-        dropped=rows - kept,
-        truncated=total("cut"),
-        tokens=total("length"),
-        learnt_tokens=total("learnt"),
-    )
-    return _told(name, counts, f"nothing to learn within max_length={max_length}", lost=total("cut"))
-
-
-def _count_pairs(name: str, rows: int, pairs: datasets.Dataset) -> Counts:
-    counts = Counts(rows=rows, samples=len(pairs), dropped=rows - len(pairs))
-    return _told(name, counts, "no two answers that differ, or no prompt")
-
-
-def _told(name: str, counts: Counts, why: str, lost: int = 0) -> Counts:
-    """Log what became of a split's rows.
-
-    Raises:
-        RequestError: none is left.
-    """
-    logger.info("%s: %s", name, counts)
-    if counts.dropped or lost:
-        text = "%s: %d of %d rows dropped (%s), %d cut at their end"
-        logger.warning(text, name, counts.dropped, counts.rows, why, lost)
-    if not counts.samples:
-        field = "dataset" if name == "train" else "eval_dataset"
-        problem = f"none of its {counts.rows} rows leaves anything to learn: {why}"
-        raise RequestError(
-            problem, field=field, remedy="Give rows with something to learn, or a longer DataParams.max_length."
-        )
-    return counts

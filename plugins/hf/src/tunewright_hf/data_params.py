@@ -122,6 +122,10 @@ class DataParams:
             would end in an out-of-memory error far into a run.
         packing: put short samples behind each other, into rows of `max_length`, so that nothing is padded. Samples do
             not see each other. A row then counts as one sample of a batch. The samples of evaluation are not packed.
+        streaming: read, tokenise and pack the data while training, instead of beforehand into files. For data that is larger
+            than memory and disk. Needs TrainingArguments(max_steps=…): how many samples there are is not known. Data that
+            ends before begins again.
+        shuffle_buffer: how many rows of a stream are in memory at once, shuffled with each other. The files are shuffled, too.
         train_split: which split of the dataset to train on.
         eval_split: which split to evaluate on. None: all of `eval_dataset` (its validation or test split, if it has
             some), or else the dataset's own validation or test split, if there is one.
@@ -141,6 +145,8 @@ class DataParams:
     completion_template: tuple[str, ...] = attrs.field(default=(), converter=_templates, validator=_check_templates)
     max_length: int | None = attrs.field(default=None, validator=is_a(int, type(None)))
     packing: bool = attrs.field(default=False, validator=is_a(bool))
+    streaming: bool = attrs.field(default=False, validator=is_a(bool))
+    shuffle_buffer: int = attrs.field(default=10_000, validator=is_a(int))
     train_split: str = attrs.field(default="train", validator=is_a(str))
     eval_split: str | None = attrs.field(default=None, validator=is_a(str, type(None)))
 
@@ -155,6 +161,15 @@ class DataParams:
         if value is not None and value < 2:  # noqa: PLR2004 - one token to read and one to learn
             remedy = "Give a number of tokens, or leave it out."
             raise RequestError("must be at least 2", field=f"DataParams.{attribute.name}", value=value, remedy=remedy)
+
+    @shuffle_buffer.validator
+    def _check_buffer(self, attribute: attrs.Attribute[int], value: int) -> None:
+        field, remedy = f"DataParams.{attribute.name}", "Give a number of rows."
+        if value < 1:
+            raise RequestError("must be at least 1", field=field, value=value, remedy=remedy)
+        if value != attribute.default and not self.streaming:
+            remedy = "Leave it out: without streaming all samples are shuffled with each other."
+            raise RequestError("is for streaming=True", field=field, value=value, remedy=remedy)
 
     def __attrs_post_init__(self) -> None:
         """Refuse templates that nothing would be written with, or that stand beside a column."""

@@ -15,6 +15,7 @@ import transformers
 
 from tunewright_hf.callbacks import are_several, is_sharded
 from tunewright_hf.packing import SEGMENTS
+from tunewright_hf.stream import Stream
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +83,11 @@ def need_of(trainer: transformers.Trainer) -> Need:
     batch = trainer.data_collator([_beginning(trainer.train_dataset)])
     size = batch["input_ids"].numel()
     joined = "cu_seq_lens_q" in batch
-    tokens = largest_batch(trainer.train_dataset, args.train_batch_size, joined=joined)
+    data = trainer.train_dataset
+    if isinstance(data, Stream):
+        tokens = data.longest * args.train_batch_size
+    else:
+        tokens = largest_batch(data, args.train_batch_size, joined=joined)
     return Need(fixed=fixed, per_token=saved_bytes(trainer, batch) // size, tokens=tokens)
 
 
@@ -93,8 +98,8 @@ def largest_batch(data: datasets.Dataset, size: int, *, joined: bool) -> int:
     return int(longest.sum() if joined else longest.max() * len(longest))
 
 
-def _beginning(data: datasets.Dataset) -> dict[str, Sequence[int] | int]:
-    row = data[0]
+def _beginning(data: datasets.Dataset | Stream) -> dict[str, Sequence[int] | int]:
+    row = data.beginning() if isinstance(data, Stream) else data[0]
     ids, labels = (row[name][:_MEASURED_TOKENS] for name in ("input_ids", "labels"))
     found = {"input_ids": ids, "labels": labels, "length": len(ids)}
     return {**found, SEGMENTS: [len(ids)]} if SEGMENTS in row else found

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import bisect
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 
 import datasets
 import numpy as np
+import numpy.typing as npt
 import pyarrow.compute
 
 logger = logging.getLogger(__name__)
@@ -17,13 +17,14 @@ SEGMENTS = "segments"
 """The column of packed rows that has the lengths of their samples, in tokens."""
 
 _MEMBERS = "members"
+_AT_ONCE = 1 << 16  # samples as Python's numbers
 
 
-def plan(lengths: Sequence[int], size: int) -> list[list[int]]:
+def plan(lengths: npt.NDArray[np.int64], size: int) -> pyarrow.ListArray:
     """Which samples share a row: each, from the longest to the shortest, goes where it leaves the least room.
 
     Best-fit decreasing needs at most 11/9 of the fewest rows that are possible (Johnson 1973, "Near-optimal bin packing
-    algorithms").
+    algorithms"). It holds some numbers for each sample in arrays: there may be more samples than lists of them have room.
 
     Args:
         lengths: of the samples, in tokens; none is longer than `size`.
@@ -32,26 +33,40 @@ def plan(lengths: Sequence[int], size: int) -> list[list[int]]:
     Returns:
         Rows as indices of samples, both in the order of the dataset: rows by their first sample.
     """
-    rows: list[list[int]] = []
-    with_room: dict[int, list[int]] = {}  # rows by the tokens that still fit in
+    row_of = np.empty(len(lengths), np.int32)
+    below = np.empty(len(lengths), np.int32)  # of each row, the next one that has the same room
+    top: dict[int, int] = {}  # by room, in tokens, a row that has it
     rooms: list[int] = []  # its keys, sorted
-    for sample in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        length = lengths[sample]
-        at = bisect.bisect_left(rooms, length)
-        if at < len(rooms):
-            room = rooms[at]
-            row = with_room[room].pop()
-            if not with_room[room]:
-                del with_room[room], rooms[at]
-        else:
-            room, row = size, len(rows)
-            rows.append([])
-        rows[row].append(sample)
-        left = room - length
-        if left not in with_room:
-            bisect.insort(rooms, left)
-        with_room.setdefault(left, []).append(row)
-    return sorted(sorted(row) for row in rows)
+    count = 0
+    for part in np.array_split(np.argsort(-lengths, kind="stable"), len(lengths) // _AT_ONCE + 1):
+        for sample, length in zip(part.tolist(), lengths[part].tolist(), strict=True):
+            at = bisect.bisect_left(rooms, length)
+            if at < len(rooms):
+                room = rooms[at]
+                row = top[room]
+                if below[row] < 0:
+                    del top[room], rooms[at]
+                else:
+                    top[room] = int(below[row])
+            else:
+                room, row, count = size, count, count + 1
+            row_of[sample] = row
+            left = room - length
+            if left not in top:
+                bisect.insort(rooms, left)
+            below[row] = top.get(left, -1)
+            top[left] = row
+    return _grouped(row_of)
+
+
+def _grouped(row_of: npt.NDArray[np.int32]) -> pyarrow.ListArray:
+    """The samples of each row, from the row of each sample."""
+    _, first, numbers, sizes = np.unique(row_of, return_index=True, return_inverse=True, return_counts=True)
+    order = np.argsort(first)
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    members = np.argsort(place[numbers], kind="stable").astype(np.int32)
+    return pyarrow.ListArray.from_arrays(np.cumsum([0, *sizes[order]], dtype=np.int32), pyarrow.array(members))
 
 
 def pack(samples: datasets.Dataset, size: int, cache_file: Path) -> datasets.Dataset:
@@ -62,15 +77,14 @@ def pack(samples: datasets.Dataset, size: int, cache_file: Path) -> datasets.Dat
         size: tokens that fit into a row.
         cache_file: where to write the rows to.
     """
-    lengths = samples["length"][:]
+    lengths = samples.data.column("length").to_numpy()
     rows = plan(lengths, size)
     ids = samples.features["input_ids"]
     features = datasets.Features({"input_ids": ids, "labels": ids, "length": samples.features["length"], SEGMENTS: ids})
-    logger.info(
-        "%d samples in %d rows of %d tokens, %.1f%% full", len(samples), len(rows), size, _full(lengths, rows, size)
-    )
+    full = 100 * lengths.sum() / (len(rows) * size)
+    logger.info("%d samples in %d rows of %d tokens, %.1f%% full", len(samples), len(rows), size, full)
     return (
-        datasets.Dataset.from_dict({_MEMBERS: rows})
+        datasets.Dataset(datasets.table.InMemoryTable(pyarrow.table({_MEMBERS: rows})))
         .with_format("arrow")
         .map(
             _join,
@@ -86,8 +100,12 @@ def pack(samples: datasets.Dataset, size: int, cache_file: Path) -> datasets.Dat
     )
 
 
-def _full(lengths: Sequence[int], rows: Sequence[object], size: int) -> float:
-    return 100 * sum(lengths) / (len(rows) * size)
+def pack_at_once(samples: datasets.Dataset, size: int) -> list[dict[str, list[int]]]:
+    """As `pack`, of a few samples, in memory."""
+    if not len(samples):
+        return []
+    rows = plan(samples.data.column("length").to_numpy(), size)
+    return list(_join(pyarrow.table({_MEMBERS: rows}), samples.with_format("arrow")).to_pylist())
 
 
 def _join(batch: pyarrow.Table, samples: datasets.Dataset) -> pyarrow.Table:

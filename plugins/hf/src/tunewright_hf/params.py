@@ -126,6 +126,35 @@ def _check_task(params: HuggingFaceTrainParams) -> None:
         refuse("sample_prompts", params.sample_prompts, "Leave it out: a classifier writes no answers.")
 
 
+def _check_streaming(params: HuggingFaceTrainParams) -> None:
+    """Refuse what does not go with data that is read while it is trained on."""
+    given = params.training_parameters
+
+    def refuse(field: str, value: object, problem: str, remedy: str) -> None:
+        raise RequestError(f"{problem} with DataParams(streaming=True)", field=field, value=value, remedy=remedy)
+
+    if params.task is CLASSIFICATION:
+        remedy = "Leave streaming out: the labels of all rows must be known before the first step."
+        refuse("transformer_type", params.transformer_type, "does not work", remedy)
+    steps = given.get("max_steps")
+    if not isinstance(steps, int) or steps < 1:
+        remedy = "Give the number of steps to train for: how many samples there are is not known before they are read."
+        refuse("max_steps", steps, "is needed", remedy)
+    if (workers := given.get("dataloader_num_workers")) not in (None, 0, 1):
+        refuse("dataloader_num_workers", workers, "may be 0 or 1", "Give 1 to have a process read ahead.")
+    if (order := given.get("train_sampling_strategy")) not in (None, "random", "sequential"):
+        refuse(
+            "train_sampling_strategy", order, "must be random or sequential", "Leave it out, or leave streaming out."
+        )
+    for name in ("auto_find_batch_size", "ignore_data_skip"):
+        if given.get(name):
+            refuse(name, given[name], "does not work", "Leave it out.")
+    loading = given.get("accelerator_config")
+    for name in ("dispatch_batches", "split_batches"):
+        if isinstance(loading, Mapping) and loading.get(name):
+            refuse(f"accelerator_config.{name}", loading[name], "does not work", "Leave it out: each rank reads.")
+
+
 @accept_keywords(_rewrite)
 @attrs.frozen(kw_only=True)
 class HuggingFaceTrainParams(TrainerProvider):
@@ -215,6 +244,8 @@ class HuggingFaceTrainParams(TrainerProvider):
         """Give the data the task's format, and refuse what does not go with the task."""
         object.__setattr__(self, "data", _for_task(self.data, self.task))
         _check_task(self)
+        if self.data.streaming:
+            _check_streaming(self)
 
     @property
     def task(self) -> Task:
@@ -243,7 +274,10 @@ class HuggingFaceTrainParams(TrainerProvider):
                 self.check_format(check_dataset(folder, self.data, field))
 
     def check_format(self, form: str | None) -> None:
-        """Refuse preference pairs for a Trainer class of transformers, all of which learn from one answer."""
+        """Refuse preference pairs that are streamed, and for a Trainer class of transformers, which learn from one answer."""
+        if form == "preference" and self.data.streaming:
+            problem, remedy = "does not work with preference pairs", "Leave it out: their Trainer class tokenises them."
+            raise RequestError(problem, field="DataParams.streaming", value=True, remedy=remedy)
         if form == "preference" and ":" not in self.transformer_class:
             problem = "learns from one answer, and the dataset has preference pairs"
             remedy = 'Name a class that learns from pairs, such as "trl:DPOTrainer", or another DataParams(format=…).'

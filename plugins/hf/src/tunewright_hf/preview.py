@@ -12,12 +12,13 @@ from transformers import PreTrainedTokenizerBase
 
 from tunewright.providers import Preview, TrainRun
 from tunewright_hf.classification import Classified
-from tunewright_hf.data import load_rows, needed_dataset, resolve_max_length
+from tunewright_hf.data import needed_dataset, resolve_max_length
 from tunewright_hf.data_params import DataParams
 from tunewright_hf.inputs import resolve_format, training_split
 from tunewright_hf.labels import Encoder, check_tokenizer
 from tunewright_hf.params import HuggingFaceTrainParams
 from tunewright_hf.preference import PREFERENCE, pair_of, shown
+from tunewright_hf.reading import load_rows
 from tunewright_hf.rows import text_of
 from tunewright_hf.seq2seq import Pair, PairEncoder
 from tunewright_hf.tasks import CLASSIFICATION, SEQ2SEQ

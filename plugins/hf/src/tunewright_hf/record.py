@@ -15,6 +15,7 @@ from tunewright.events import Json
 from tunewright.providers import TrainRun
 from tunewright_hf.callbacks import checkpoint_folder
 from tunewright_hf.data import Prepared
+from tunewright_hf.stream import Stream
 
 logger = logging.getLogger(__name__)
 
@@ -26,13 +27,15 @@ def record(args: transformers.TrainingArguments, data: Prepared, run: TrainRun) 
     """Seeds, the data and its order, the shape of a step, and versions.
 
     With the order "random", that of an epoch is drawn from `data_seed` and the epoch's number, and is the same for any
-    number of processes. `data` is a digest of the samples, in the dataset's order.
+    number of processes. `data` is a digest of the samples, in the dataset's order; of a stream, of its files' names and sizes
+    and of how they are read.
     """
     return {
         "seed": args.seed,
         "data_seed": args.seed if args.data_seed is None else args.data_seed,
         "order": str(args.train_sampling_strategy),
         "data": data.digest,
+        "streaming": isinstance(data.train, Stream),
         "processes": run.world_size,
         "samples_in_a_step": args.train_batch_size * run.world_size * args.gradient_accumulation_steps,
         "device": torch.cuda.get_device_name() if args.device.type == "cuda" else args.device.type,

@@ -24,6 +24,7 @@ from tunewright_hf.real import build_lora, context
 from tunewright_hf.record import record
 from tunewright_hf.seq2seq import PairEncoder
 from tunewright_hf.standins import LoraConfig, differing_fields
+from tunewright_hf.stream import Stream
 from tunewright_hf.tasks import CLASSIFICATION, SEQ2SEQ, Task
 
 logger = logging.getLogger(__name__)
@@ -128,13 +129,16 @@ def card(trainer: transformers.Trainer, params: HuggingFaceTrainParams, run: Tra
     adapter = params.lora_config is not None and not params.merge
     lora = _lora(params.lora_config, params.task) if params.lora_config is not None else None
     labels = data.classes.names if data.classes else ()
+    counts, train = data.counts, trainer.train_dataset
+    if isinstance(train, Stream):
+        counts = {"train": train.window_at(trainer.state.global_step)[0].counts, **counts}
     sections = {
         "Result": _losses(trainer.state.log_history) | {"steps": trainer.state.global_step},
         "Data": {
             "format": data.format,
             "max_length": data.max_length,
             **({"labels": labels} if labels else {}),
-            **{name: attrs.asdict(c) for name, c in data.counts.items()},
+            **{name: attrs.asdict(c) for name, c in counts.items()},
         },
         "Data parameters": attrs.asdict(params.data),
         "TrainingArguments that differ from transformers' defaults": resolved_arguments(trainer.args),

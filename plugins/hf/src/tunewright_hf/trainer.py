@@ -9,6 +9,8 @@ import logging
 import shutil
 from pathlib import Path
 
+import attrs
+import datasets
 import peft
 import pyarrow.compute
 import torch
@@ -35,9 +37,11 @@ from tunewright_hf.endings import stopping_on_sigterm, telling_of_the_machine
 from tunewright_hf.objective import objective_of
 from tunewright_hf.packing import SEGMENTS
 from tunewright_hf.params import HuggingFaceTrainParams
+from tunewright_hf.position import Position, stream_of, telling_of_reading
 from tunewright_hf.preference import PREFERENCE
 from tunewright_hf.record import Recorded, record
 from tunewright_hf.standins import LoraConfig
+from tunewright_hf.stream import Stream, Streamed, check_highest
 from tunewright_hf.tasks import CAUSAL, CLASSIFICATION, TASKS, Task
 from tunewright_hf.telemetry import shape_of
 
@@ -61,7 +65,7 @@ def train(params: HuggingFaceTrainParams, run: TrainRun) -> None:
     check_vocabulary(data, config)
     drop_unknown_pad(tokenizer, config)
 
-    pace = real.pace(params, len(data.train), run.world_size)
+    pace = real.pace(params, data.known_samples, run.world_size)
     defaults = {**pace, "ddp_find_unused_parameters": may_pass_over_weights(config)}
     real.join_ranks(params.training_parameters, run.world_size)
     args = real.build_arguments(params, run.checkpoints, evaluates=data.evaluation is not None, defaults=defaults)
@@ -69,6 +73,9 @@ def train(params: HuggingFaceTrainParams, run: TrainRun) -> None:
     check_same_checkpoint(run)
     zero.check_start(args, run.world_size, run.resume_from)
     clear_incomplete(run)
+    if isinstance(data.train, Streamed):
+        vocabulary = config.get_text_config().vocab_size
+        data = attrs.evolve(data, train=stream_of(data.train, args, run, vocabulary, data_.scratch(run)))
     cls = real.trainer_class(params.transformer_class)
     pairs = data.format == PREFERENCE
     left = params.lora_config if pairs and preference.takes_adapter(cls) else None  # for the class to make
@@ -83,7 +90,7 @@ def train(params: HuggingFaceTrainParams, run: TrainRun) -> None:
     if params.task is CAUSAL and not pairs:
         memory.decide(trainer, params.training_parameters)
 
-    with telling_of_the_machine(args, run):
+    with telling_of_the_machine(args, run), telling_of_reading():
         with stopping_on_sigterm(trainer):
             trainer.train(resume_from_checkpoint=str(run.resume_from) if run.resume_from else None)
         if use_cache is not None:
@@ -178,21 +185,14 @@ def drop_unknown_pad(tokenizer: transformers.PreTrainedTokenizerBase, config: tr
 
 
 def check_vocabulary(data: data_.Prepared, config: transformers.PreTrainedConfig) -> None:
-    """A token that the model does not have would be an error deep in it; on a GPU one that tells nothing.
-
-    Raises:
-        RequestError: the data has such tokens.
-    """
-    size = config.get_text_config().vocab_size
+    """Raise RequestError if data has tokens that the model does not have; a stream's are looked at as they come."""
     if data.format == PREFERENCE:  # not tokenised yet
         return
     names = ["input_ids"] if data.classes else ["input_ids", "labels"]
-    columns = [d.data.column(name) for d in (data.train, data.evaluation) if d is not None for name in names]
-    highest = max(pyarrow.compute.max(pyarrow.compute.list_flatten(column)).as_py() for column in columns)
-    if highest >= size:
-        problem = f"has a tokenizer that makes token {highest}, and embeddings for {size}"
-        remedy = "Give the tokenizer that belongs to the model, or resize the model with resize_token_embeddings()."
-        raise RequestError(problem, field="model", remedy=remedy)
+    tokenised = [d for d in (data.train, data.evaluation) if isinstance(d, datasets.Dataset)]
+    columns = [d.data.column(name) for d in tokenised for name in names]
+    highest = (pyarrow.compute.max(pyarrow.compute.list_flatten(column)).as_py() for column in columns)
+    check_highest(max(highest, default=0), config.get_text_config().vocab_size)
 
 
 def check_world(args: transformers.TrainingArguments, run: TrainRun) -> None:
@@ -325,7 +325,8 @@ def build_trainer(
     quiet(trainer)
     recorded = Recorded(run, record(args, data, run))
     # Events declares the checkpoint complete
-    for callback in (Pauses(), Unlogged(trainer, run), recorded, Events(run, keep)):
+    position = [Position(data.train, run)] if isinstance(data.train, Stream) else []
+    for callback in (Pauses(), Unlogged(trainer, run), recorded, *position, Events(run, keep)):
         trainer.add_callback(callback)
     return trainer
 
@@ -362,7 +363,12 @@ def _build_our_own(
         trainer.eval_dataset = level(data.evaluation, args.eval_batch_size * args.world_size, pad_id, objective.blank)
     # Only a loss that is divided by the learnt tokens of all ranks can take samples without any.
     divided = trainer.model_accepts_loss_kwargs or objective.loss is not None
-    if divided and args.average_tokens_across_devices and not args.dataloader_drop_last:
+    if (
+        divided
+        and isinstance(data.train, datasets.Dataset)
+        and args.average_tokens_across_devices
+        and not args.dataloader_drop_last
+    ):
         step = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
         trainer.train_dataset = level(data.train, step, pad_id, objective.blank)
     return trainer
