@@ -61,12 +61,14 @@ def plan(lengths: npt.NDArray[np.int64], size: int) -> pyarrow.ListArray:
 
 def _grouped(row_of: npt.NDArray[np.int32]) -> pyarrow.ListArray:
     """The samples of each row, from the row of each sample."""
-    _, first, numbers, sizes = np.unique(row_of, return_index=True, return_inverse=True, return_counts=True)
+    sizes = np.bincount(row_of)
+    first = np.empty(len(sizes), np.int32)
+    first[row_of[::-1]] = np.arange(len(row_of), dtype=np.int32)[::-1]  # the last that is written stays
     order = np.argsort(first)
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order))
-    members = np.argsort(place[numbers], kind="stable").astype(np.int32)
-    return pyarrow.ListArray.from_arrays(np.cumsum([0, *sizes[order]], dtype=np.int32), pyarrow.array(members))
+    place = np.empty(len(order), np.int32)
+    place[order] = np.arange(len(order), dtype=np.int32)
+    members = np.argsort(place[row_of], kind="stable").astype(np.int32)
+    return pyarrow.ListArray.from_arrays(np.append(0, np.cumsum(sizes[order])).astype(np.int32), pyarrow.array(members))
 
 
 def pack(samples: datasets.Dataset, size: int, cache_file: Path) -> datasets.Dataset:
