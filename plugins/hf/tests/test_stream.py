@@ -195,7 +195,7 @@ def test_a_streamed_training_is_that_of_data_on_disk(train, qa: Path, tmp_path: 
 
 @pytest.mark.parametrize(
     ("data", "workers"),
-    [(STREAMING, 0), ({**STREAMING, "packing": True, "max_length": 50}, 1)],
+    [(STREAMING, 0), pytest.param({**STREAMING, "packing": True, "max_length": 50}, 1, marks=pytest.mark.slow)],
     ids=["unpacked", "packed-read-ahead"],
 )
 def test_a_streamed_training_goes_on_where_it_was_to_the_same_bits(
@@ -243,6 +243,14 @@ def test_the_random_order_is_accelerates() -> None:
     ours.set_epoch(1)
     theirs.set_epoch(1)
     assert list(ours) == list(theirs)
+
+
+@pytest.mark.slow
+def test_an_encoder_decoder_model_is_streamed_to(train, qa: Path, base_of, tmp_path: Path) -> None:
+    given = {"max_steps": 4, "per_device_train_batch_size": 8, "train_sampling_strategy": "sequential"}
+    given |= {"logging_steps": 1, "transformer_type": "AutoModelForSeq2SeqLM", "model": base_of("t5")}
+    on_disk = train(tmp_path / "on_disk", qa, **given)
+    assert train(tmp_path / "streamed", qa, **given, data=STREAMING).losses == on_disk.losses
 
 
 # Two passes of the 41 rows of `qa`, and 14 more.
