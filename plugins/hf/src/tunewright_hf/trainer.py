@@ -21,16 +21,7 @@ from tunewright.providers import TrainRun
 from tunewright.runner import is_complete
 from tunewright_hf import data as data_
 from tunewright_hf import fast, memory, preference, real, result, unpadded, zero
-from tunewright_hf.callbacks import (
-    Events,
-    Pauses,
-    Unlogged,
-    are_several,
-    barrier,
-    is_sharded,
-    quiet,
-    with_speed,
-)
+from tunewright_hf.callbacks import Events, Pauses, Unlogged, are_several, barrier, is_sharded, quiet, with_speed
 from tunewright_hf.classification import Classes, with_head
 from tunewright_hf.collate import Collator, level
 from tunewright_hf.endings import stopping_on_sigterm, telling_of_the_machine
