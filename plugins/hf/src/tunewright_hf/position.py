@@ -20,7 +20,11 @@ FILE = "stream.json"
 
 
 def stream_of(
-    source: Streamed, args: transformers.TrainingArguments, run: TrainRun, vocabulary: int, notes: Path
+    source: Streamed,
+    args: transformers.TrainingArguments,
+    run: TrainRun,
+    config: transformers.PreTrainedConfig,
+    notes: Path,
 ) -> Stream:
     """What a training reads, from where its checkpoint was.
 
@@ -28,7 +32,7 @@ def stream_of(
         source: the data.
         args: the resolved arguments; accelerate is told to give each rank its part.
         run: the job's.
-        vocabulary: tokens that the model has.
+        config: the model's, which says what tokens it has.
         notes: folder for what is read and not yet trained on.
 
     Raises:
@@ -43,7 +47,7 @@ def stream_of(
         step=batch * args.gradient_accumulation_steps,
         steps=args.max_steps,
         seed=None if args.train_sampling_strategy == "sequential" else seed,
-        vocabulary=vocabulary,
+        vocabulary=config.get_text_config().vocab_size,
         # accelerate is a batch ahead, and a reading process as many as it is told to be.
         ahead=batch * (3 + args.dataloader_num_workers * (args.dataloader_prefetch_factor or 2)),
         notes=notes / f"stream-{run.rank}.json",

@@ -65,8 +65,7 @@ def train(params: HuggingFaceTrainParams, run: TrainRun) -> None:
     zero.check_start(args, run.world_size, run.resume_from)
     clear_incomplete(run)
     if isinstance(data.train, Streamed):
-        vocabulary = config.get_text_config().vocab_size
-        data = attrs.evolve(data, train=stream_of(data.train, args, run, vocabulary, data_.scratch(run)))
+        data = attrs.evolve(data, train=stream_of(data.train, args, run, config, data_.scratch(run)))
     cls = real.trainer_class(params.transformer_class)
     pairs = data.format == PREFERENCE
     left = params.lora_config if pairs and preference.takes_adapter(cls) else None  # for the class to make
