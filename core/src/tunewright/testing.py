@@ -125,7 +125,8 @@ class ProviderTests:
         provider = self.provider()
         document = wire.WireDocument.loads(self._document(plugin, provider).dumps())
         unsent = {a.name: a.default for a in attrs.fields(type(provider)) if wire.CLIENT_ONLY in a.metadata}
-        assert type(provider).load_config(document.params, _literals(provider)) == attrs.evolve(provider, **unsent)
+        expected = attrs.evolve(provider, **unsent) if unsent else provider  # a converter may make another of the same
+        assert type(provider).load_config(document.params, _literals(provider)) == expected
 
     def test_equal_providers_give_equal_bytes(self, plugin: Plugin) -> None:
         """Jobs with the same inputs share a download, which is found by the wire document's digest."""
