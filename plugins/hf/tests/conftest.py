@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -130,7 +129,9 @@ def train(model_folder: Path) -> Callable[..., Training]:
             if cut_at == (event["event"], event.get("step")):
                 raise Cut
             if terminate_at == (event["event"], event.get("step")):
-                os.kill(os.getpid(), signal.SIGTERM)
+                group = [p for p in psutil.Process().children() if os.getpgid(p.pid) == os.getpgrp()]
+                for process in (*group, psutil.Process()):  # as torchrun does, but for pytest
+                    process.terminate()
 
         output.mkdir(exist_ok=True)
         run = TrainRun(

@@ -96,7 +96,11 @@ def test_it_resumes_to_the_same_bits(given, cut_at, step: int, train, uninterrup
     assert evaluations == {e["step"]: e["eval_loss"] for e in whole.of("eval")}
 
 
-@pytest.mark.parametrize("data", [{}, pytest.param(PACKED, marks=pytest.mark.slow)], ids=["unpacked", "packed"])
+@pytest.mark.parametrize(
+    "data",
+    [{"dataloader_num_workers": 1}, pytest.param(PACKED, marks=pytest.mark.slow)],
+    ids=["with a reading process", "packed"],
+)
 def test_sigterm_makes_a_checkpoint_and_the_training_goes_on_from_it(
     data, train, uninterrupted, qa: Path, tmp_path: Path
 ) -> None:

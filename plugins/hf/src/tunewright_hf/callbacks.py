@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
+import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import cast
 
 import torch
 import transformers
+from torch.utils.data import DataLoader
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import rotate_checkpoints
 
@@ -63,6 +66,12 @@ class _Exact(transformers.Trainer):  # type: ignore[misc]
         self._meter.add(batches)
         return batches, items
 
+    def get_train_dataloader(self) -> DataLoader:
+        return _steadfast(super().get_train_dataloader())
+
+    def get_eval_dataloader(self, *args: object, **keywords: object) -> DataLoader:
+        return _steadfast(super().get_eval_dataloader(*args, **keywords))
+
     def _get_train_sampler(self, *args: object, **keywords: object) -> torch.utils.data.Sampler[int] | None:
         found = super()._get_train_sampler(*args, **keywords)
         if type(found) is not torch.utils.data.RandomSampler:
@@ -80,6 +89,22 @@ class _Exact(transformers.Trainer):  # type: ignore[misc]
             counts = self.accelerator.reduce(self._meter.counts(), "sum").tolist()
             logs |= self._meter.lap(counts, max(pauses_of(self).lap(), 1e-9), self.args.world_size)
         super().log(logs, start_time)
+
+
+def _steadfast(loader: DataLoader) -> DataLoader:
+    """A loader whose reading processes are no part of the process group that torchrun sends SIGTERM to.
+
+    They are needed until there is a checkpoint. The process that trains ends them, and they end when it is gone.
+    """
+    inner = getattr(loader, "base_dataloader", loader)  # accelerate's have another inside, which starts them
+    inner.worker_init_fn = functools.partial(_leave_group, inner.worker_init_fn)
+    return loader
+
+
+def _leave_group(begin: Callable[[int], None] | None, worker: int) -> None:
+    os.setpgid(0, 0)
+    if begin is not None:
+        begin(worker)
 
 
 class Pauses(transformers.TrainerCallback):  # type: ignore[misc]
