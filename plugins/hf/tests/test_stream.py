@@ -18,7 +18,6 @@ torch = pytest.importorskip("torch")
 data = pytest.importorskip("tunewright_hf.data")
 
 from tunewright_hf import stream  # noqa: E402 - it needs torch
-from tunewright_hf.order import RandomOrder  # noqa: E402 - as above
 
 STREAMING = {"streaming": True}
 GIVEN = {"learning_rate": 1e-2, "logging_steps": 1, "activation_checkpointing": False, "lora_config": {"r": 4}}
@@ -231,18 +230,6 @@ def test_what_a_reading_process_refuses_is_a_bad_request(train, dataset_of, tmp_
     given = {**GIVEN, "max_steps": 99, "per_device_train_batch_size": 2, "train_sampling_strategy": "sequential"}
     with pytest.raises(RequestError, match=r"^dataset: cannot be read as json"):
         train(tmp_path / "out", folder, **given, dataloader_num_workers=1, data=STREAMING)
-
-
-def test_the_random_order_is_accelerates() -> None:
-    from accelerate.data_loader import SeedableRandomSampler
-
-    ours = RandomOrder(7, 3)
-    theirs = SeedableRandomSampler(range(7), data_seed=3)
-    for _ in range(3):
-        assert list(ours) == list(theirs)
-    ours.set_epoch(1)
-    theirs.set_epoch(1)
-    assert list(ours) == list(theirs)
 
 
 @pytest.mark.slow

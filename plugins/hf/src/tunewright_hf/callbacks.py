@@ -22,7 +22,6 @@ from tunewright.events import Json
 from tunewright.providers import TrainRun
 from tunewright_hf.labels import IGNORED
 from tunewright_hf.nodes import collect
-from tunewright_hf.order import RandomOrder
 from tunewright_hf.telemetry import MEASURED, Flops, Meter
 
 
@@ -71,13 +70,6 @@ class _Exact(transformers.Trainer):  # type: ignore[misc]
 
     def get_eval_dataloader(self, *args: object, **keywords: object) -> DataLoader:
         return _steadfast(super().get_eval_dataloader(*args, **keywords))
-
-    def _get_train_sampler(self, *args: object, **keywords: object) -> torch.utils.data.Sampler[int] | None:
-        found = super()._get_train_sampler(*args, **keywords)
-        if type(found) is not torch.utils.data.RandomSampler:
-            return found
-        seed = torch.random.initial_seed() if self.args.data_seed is None else self.args.data_seed
-        return RandomOrder(len(found), seed)
 
     def evaluate(self, *args: object, **keywords: object) -> dict[str, float]:
         # Its data loader draws a seed. A checkpoint may lie before that, and a resumed training would draw other numbers.
