@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.cluster.programs import cache
 
 _CERTIFICATES = "/run/certificates.crt"
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Broken(Exception):  # noqa: N818 - it says which image does not build
@@ -47,7 +47,7 @@ def import_root(tag: str, layer: Path) -> None:
     if image_id(tag) is None:
         container = _buildah("from", "scratch")
         _buildah("add", "--quiet", container, layer, "/")
-        _buildah("config", f"--env=PATH={_PATH}", container)
+        _buildah("config", f"--env=PATH={PATH}", container)
         _buildah("commit", "--rm", "--quiet", container, tag)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tests.cluster import cluster as clusters
 from tests.cluster import images, programs
+from tests.cluster.buildah import PATH
 from tests.cluster.cluster import Cluster
 from tests.cluster.helpers import ReachableS3, client_in, fresh_namespace, volumes_in
 from tests.cluster.settings import HOST_IP
@@ -103,9 +104,10 @@ def on_node(own_cluster: Cluster, image: str) -> Callable[..., dict]:
     mounts = [{"name": names[f], "mountPath": f, "readOnly": True} for f in folders]
 
     def container(name: str, command: list[str] | None) -> dict:
-        one_thread = [{"name": "OMP_NUM_THREADS", "value": "1"}]
+        # Not a part of the image: each checkout has an environment of its own, and the image is kept between them.
+        env = [{"name": "PATH", "value": f"{sys.prefix}/bin:{PATH}"}, {"name": "OMP_NUM_THREADS", "value": "1"}]
         own = {"command": command} if command else {}
-        return {"name": name, "image": image, "volumeMounts": mounts, "env": one_thread, **own}
+        return {"name": name, "image": image, "volumeMounts": mounts, "env": env, **own}
 
     def overrides(*init_steps: str, commands: Mapping[str, list[str]] | None = None) -> dict:
         own = commands or {}

@@ -10,7 +10,6 @@ import io
 import json
 import shutil
 import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -29,16 +28,14 @@ _RELEASE = "bookworm"
 # As debian:bookworm-slim, which the Dockerfile begins with where there is a registry: without what only people read.
 _UNREAD = ("usr/share/doc", "usr/share/locale", "usr/share/man")
 _CACHES = ("var/cache/apt", "var/lib/apt/lists")
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def build(programs: Path) -> list[Path]:
     """The archives of the images that the cluster needs, of `STORAGE`, and of `BASE`, in which the tests' jobs run."""
     folder = _folder()
     storage()
-    arguments = {"STORAGE_IMAGE": STORAGE, "NODE_PYTHON": sys.prefix}
     context = Path(__file__).parent
-    buildah.build(BASE, context / "Dockerfile", context, arguments=arguments)
+    buildah.build(BASE, context / "Dockerfile", context, arguments={"STORAGE_IMAGE": STORAGE})
     return [
         _archive(folder, PAUSE, _program(folder, programs / "pause", "pause"), "/pause"),
         _archive(folder, OPERATOR, _program(folder, programs / "training-operator", "manager"), "/manager"),
@@ -102,7 +99,7 @@ def _archive(folder: Path, reference: str, layer: Path, entrypoint: str) -> Path
     config = {
         "architecture": "amd64",
         "os": "linux",
-        "config": {"Env": [f"PATH={_PATH}"], "Entrypoint": [entrypoint]},
+        "config": {"Env": [f"PATH={buildah.PATH}"], "Entrypoint": [entrypoint]},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
     }
     raw = json.dumps(config).encode()
