@@ -2,6 +2,7 @@
 
 import hashlib
 import subprocess
+import sys
 import zlib
 
 import pytest
@@ -58,6 +59,11 @@ def test_a_git_blob_is_named_as_git_names_it() -> None:
 def test_crcs_have_the_catalogues_check_value(algorithm: Algorithm, value: str) -> None:
     pytest.importorskip("awscrt", reason="awscrt, an extra of tunewright-s3, computes this CRC")
     assert checked(b"123456789", Digest(algorithm=algorithm, value=value)).verify("file") == algorithm
+
+
+def test_crc32_comes_out_the_same_without_the_library_that_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "isal", None)
+    assert checked(b"123456789", Digest(algorithm="crc32", value="cbf43926")).verify("file") == "crc32"
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha1", "md5", "crc32", "git-blob-sha1"])

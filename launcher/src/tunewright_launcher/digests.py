@@ -97,7 +97,7 @@ def _new(algorithm: Algorithm) -> Hasher | None:
 
 def _crc_function(algorithm: str) -> Callable[[memoryview, int], int] | None:
     if algorithm == "crc32":
-        return zlib.crc32
+        return _crc32()
     try:
         from awscrt import checksums
     except ImportError:
@@ -107,6 +107,14 @@ def _crc_function(algorithm: str) -> Callable[[memoryview, int], int] | None:
         "crc64nvme": checksums.crc64nvme,
     }
     return functions[algorithm]
+
+
+def _crc32() -> Callable[[memoryview, int], int]:
+    try:
+        from isal import isal_zlib
+    except ImportError:
+        return zlib.crc32
+    return isal_zlib.crc32  # ten times as fast
 
 
 class _Crc:

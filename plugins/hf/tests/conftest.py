@@ -299,6 +299,16 @@ class Job:
         assert run.returncode == 129
         return [*(e for line in before.splitlines() if (e := parse_event(line))), *self.finish()]
 
+    def be_told_to_end(self) -> int:
+        """Start the job, send it SIGTERM behind the fifth step, and wait for its end; returns the last step that it made."""
+        run = self.start()
+        steps = (int(event["step"]) for line in run.stdout if (event := parse_event(line)) and event["event"] == "step")
+        last = next(step for step in steps if step >= 5)
+        run.terminate()
+        last = max([last, *steps])
+        assert run.wait(120) == 143
+        return last
+
     @property
     def message(self) -> str:
         """The termination message: why it failed."""

@@ -61,8 +61,10 @@ def test_without_bitsandbytes_the_check_refuses_it(model_folder: Path, qa: Path,
 
 @needs_bitsandbytes
 def test_it_learns_resumes_to_the_same_bits_and_plain_peft_loads_it(
-    train, qa: Path, tmp_path: Path, model_folder: Path, independent_eval_loss
+    train, qa: Path, tmp_path: Path, model_folder: Path, independent_eval_loss, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Where a processor has AVX512-BF16, bitsandbytes evaluates in bf16, whatever the dtype that it is to compute in.
+    monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: False)
     given = {**QLORA, "save_steps": 5, "logging_steps": 1, "per_device_train_batch_size": 8}
     whole = train(tmp_path / "whole", qa, **given)
     train(tmp_path / "cut", qa, **given, cut_at=("step", 7))
@@ -76,8 +78,7 @@ def test_it_learns_resumes_to_the_same_bits_and_plain_peft_loads_it(
     )
     model = peft.PeftModel.from_pretrained(base, whole.result)
     assert type(base.model.layers[0].mlp.up_proj.base_layer).__name__ == "Linear4bit"
-    # The kernels for CPUs round differently in other batches.
-    assert whole.of("eval")[-1]["eval_loss"] == pytest.approx(independent_eval_loss(model, whole.result, qa), abs=2e-3)
+    assert whole.of("eval")[-1]["eval_loss"] == pytest.approx(independent_eval_loss(model, whole.result, qa), abs=1e-5)
 
 
 @needs_bitsandbytes

@@ -121,12 +121,7 @@ def test_ranks_that_are_told_to_end_leave_a_checkpoint_of_one_step(job) -> None:
     whole = job("whole", 2, **given)
     whole.finish()
     cut = job("cut", 2, **given)
-    run = cut.start()
-    steps = (int(event["step"]) for line in run.stdout if (event := parse_event(line)) and event["event"] == "step")
-    last = next(step for step in steps if step >= 5)
-    run.terminate()
-    last = max([last, *steps])
-    assert run.wait(120) == 143
+    last = cut.be_told_to_end()
     events = cut.finish()
     assert [e["resumed_from"] for e in events if e["event"] == "start"] == [last]
     assert all(torch.equal(cut.weights[name], w) for name, w in whole.weights.items())

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from tunewright import RequestError, TrainRun
-from tunewright.events import parse_event
 from tunewright_hf import DataParams, HuggingFaceTrainParams
 
 transformers = pytest.importorskip("transformers")
@@ -273,11 +272,6 @@ def test_ranks_that_are_told_to_end_go_on_in_the_stream_where_they_were(job) -> 
     whole = job("whole", 2, **given)
     expected = losses(whole.finish())
     cut = job("cut", 2, **given)
-    run = cut.start()
-    steps = (int(event["step"]) for line in run.stdout if (event := parse_event(line)) and event["event"] == "step")
-    last = next(step for step in steps if step >= 5)
-    run.terminate()
-    last = max([last, *steps])
-    assert run.wait(120) == 143
+    last = cut.be_told_to_end()
     assert losses(cut.finish()) == expected[last:]
     assert all(torch.equal(cut.weights[name], w) for name, w in whole.weights.items())
