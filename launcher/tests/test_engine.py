@@ -12,6 +12,7 @@ from tests.servers.faulty import Answer, Fault, FaultyServer, FileServer, Reques
 from tunewright.environment import FetchLimits
 from tunewright.errors import ExitCode, FetchError, SourceChanged
 from tunewright.snapshots import Digest, Entry
+from tunewright_launcher import journal as journal_
 from tunewright_launcher.answers import retry_after
 from tunewright_launcher.engine import fetch_snapshot
 from tunewright_launcher.http import Http, HttpRequest, HttpSnapshot
@@ -247,12 +248,16 @@ def test_ranges_are_few_and_enough_for_all_connections(size: int) -> None:
     assert length == 8 * MIB or size // length >= 16
 
 
-class Packed(Files):
-    """A file without a digest, whose last bytes tell whether it is whole, and which is unpacked into another."""
+class Unknown(Files):
+    """The files of a server, without digests."""
 
     def entries(self) -> Iterator[Entry]:
         for path, body in self.files.items():
             yield Entry(path=path, size=len(body))
+
+
+class Packed(Unknown):
+    """A file whose last bytes tell whether it is whole, and which is unpacked into another."""
 
     def finish(self, folder: Path) -> Mapping[str, str]:
         packed = (folder / "packed").read_bytes()
@@ -304,3 +309,27 @@ def test_a_resumed_file_that_was_damaged_before_is_mended_at_once(folder: Path, 
         Journal(tmp_path / "journal").wrote(entry, 0, MIB)
         list(fetch_snapshot(snapshot, folder, journal=Journal(tmp_path / "journal"), limits=LIMITS))
     assert fetched(folder) == files
+
+
+@pytest.mark.parametrize("there", [0, MIB, len(LARGE)])
+def test_after_a_new_start_of_the_machine_a_large_file_without_a_digest_is_fetched_whole(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: int
+) -> None:
+    files = {"large": LARGE, "small": b"small", "empty": b""}
+    with serve(files) as server:
+        snapshot = Unknown(server, files)
+        before = Journal(tmp_path / "journal")
+        for entry in snapshot.entries():
+            size = min(there, entry.size)
+            (folder / entry.path).write_bytes(bytes(size))  # what was written has not got to the disk
+            if there:
+                before.wrote(entry, 0, size)
+            if there >= entry.size:
+                before.finished(entry, sha256="", verified="size")
+        monkeypatch.setattr(journal_, "_boot_id", lambda: "another")
+        records = dict(fetch_snapshot(snapshot, folder, journal=Journal(tmp_path / "journal"), limits=LIMITS))
+        assert fetched(folder) == files
+        assert set(records) == set(files)
+        server.log.clear()
+        list(fetch_snapshot(snapshot, folder, journal=Journal(tmp_path / "journal"), limits=LIMITS))
+        assert not server.log, "what was fetched since then counts"

@@ -89,9 +89,14 @@ def test_after_a_new_start_of_the_machine_nothing_counts_as_verified(
     Journal(file).finished(ENTRY, sha256="ab", verified="sha256")
     monkeypatch.setattr(journal_, "_boot_id", lambda: "another")
     second = reopened(file)
-    assert not second.same_boot
+    assert not second.same_boot(ENTRY)
     assert not second.expects(ENTRY)
     assert second.ranges(ENTRY) == [(0, 100)]
+    second.forget(ENTRY)
+    second.wrote(ENTRY, 0, 10)
+    third = reopened(file)
+    assert third.same_boot(ENTRY)
+    assert third.ranges(ENTRY) == [(0, 10)]
 
 
 def test_a_record_reads_what_it_wrote() -> None:

@@ -225,7 +225,7 @@ class _Fetch:
                 elif work.small:
                     self._small(work.entry)
                 else:
-                    self._split(Large(work.entry, Checks(self._describe(work.entry).digests, work.entry.size)))
+                    self._large(work.entry)
             except _Stopped:
                 return
             except BaseException as error:  # whatever it is, `run` raises it
@@ -255,8 +255,15 @@ class _Fetch:
             self._progress.add(-entry.size)
             self._small(entry, again=False)
 
+    def _large(self, entry: Entry) -> None:
+        """Begin a large file, with what is there of it, unless that may be lost and nothing would show it."""
+        checks = Checks(self._describe(entry).digests, entry.size)
+        if not (checks.compares or self._journal.same_boot(entry)):
+            self._journal.forget(entry)
+        self._split(Large(entry, checks))
+
     def _split(self, large: Large) -> None:
-        """Begin a large file: put the ranges that it lacks into the queue."""
+        """Put the ranges that it lacks into the queue."""
         entry = large.entry
         self._files.create_sparse(entry.path, entry.size)
         gaps = self._gaps(entry)
@@ -307,9 +314,6 @@ class _Fetch:
     def _compare(self, large: Large) -> None:
         entry = large.entry
         try:
-            if not (self._journal.same_boot or large.checks.compares):
-                cause = f"{entry.path} was written before the machine was started anew, and its source has no digest."
-                raise FetchError(cause, remedy="It is fetched again.", code=ExitCode.BAD_DATA)
             self._finish(entry, large.checks)
         except FetchError:
             self._journal.forget(entry)

@@ -3,7 +3,7 @@
 It lies beside the staged files and is only ever appended to, a line at once, after the bytes that the line tells of. So a
 process that is killed loses what it had in its hands, and no more. The lines are not flushed to the disk: after a crash of
 the machine they may tell of bytes that never got there. So what another start of a machine has written (`boot_id`) counts
-as ranges that are still to be verified, never as finished.
+as ranges that are still to be verified, never as finished; and where the source has no digest, as nothing.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Journal:
         self._done: set[bytes] = set()
         self._wanted: set[bytes] = set()
         self._ranges: dict[bytes, dict[int, int]] = {}  # of a file: stop → start
-        self.same_boot = True
+        self._unflushed: set[bytes] = set()  # what another start of the machine has written of them may be lost
         self._read()
         self.resumed = bool(self._done or self._ranges)
         self._handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -89,6 +89,10 @@ class Journal:
     def ranges(self, entry: Entry) -> list[tuple[int, int]]:
         """The ranges (start, stop) of this version of the file that were written."""
         return [(start, stop) for stop, start in self._ranges.get(fingerprint(entry), {}).items()]
+
+    def same_boot(self, entry: Entry) -> bool:
+        """Whether all that is there of this version of the file was written since the machine was started."""
+        return fingerprint(entry) not in self._unflushed
 
     def wrote(self, entry: Entry, start: int, stop: int) -> None:
         """A range of a file is on the disk."""
@@ -128,6 +132,7 @@ class Journal:
     def _forget(self, key: bytes) -> None:
         self._done.discard(key)
         self._ranges.pop(key, None)
+        self._unflushed.discard(key)
         self._append({"forget": key.hex()})
 
     def _append(self, line: dict[str, object]) -> None:
@@ -144,11 +149,15 @@ class Journal:
 
     def _read(self) -> None:
         finished: dict[bytes, int] = {}
+        same_boot = False
         for line in self._lines():
             key = bytes.fromhex(str(line.get("of") or line.get("done") or line.get("forget") or ""))
             if "boot" in line:
-                self.same_boot = self.same_boot and line["boot"] == _boot_id()
-            elif "of" in line:
+                same_boot = line["boot"] == _boot_id()
+                continue
+            if not same_boot:
+                self._unflushed.add(key)
+            if "of" in line:
                 self._add_range(key, int(line["start"]), int(line["stop"]))  # type: ignore[call-overload]
             elif "done" in line:
                 finished[key] = int(line["size"])  # type: ignore[call-overload]
@@ -156,10 +165,9 @@ class Journal:
             elif "forget" in line:
                 finished.pop(key, None)
                 self._ranges.pop(key, None)
-        if self.same_boot:
-            self._done.update(finished)
-        else:
-            self._ranges.update({key: {size: 0} for key, size in finished.items()})
+                self._unflushed.discard(key)
+        self._done.update(finished.keys() - self._unflushed)
+        self._ranges.update({key: {size: 0} for key, size in finished.items() if key in self._unflushed and size})
 
     def _add_range(self, key: bytes, start: int, stop: int) -> None:
         ranges = self._ranges.setdefault(key, {})
