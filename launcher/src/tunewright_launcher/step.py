@@ -123,4 +123,4 @@ def _end_with_parent(parent: int | None) -> None:
 def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
-    os._exit(runner.TERMINATED)  # what was staged is removed by the next fetch
+    os._exit(runner.TERMINATED)  # the next fetch goes on with what was staged
