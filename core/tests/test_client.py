@@ -168,6 +168,14 @@ def test_paths_are_relative_to_the_base_folder(client, tmp_path, monkeypatch, wr
     assert client.train_request(model="acme://m", dataset=value, trainer="acme").dataset == request.dataset
 
 
+@pytest.mark.parametrize("field", ["model", "dataset", "eval_dataset", "output"])
+@pytest.mark.parametrize("value", ["./data", "../data", "~/data"])
+def test_relative_paths_are_refused_where_containers_do_not_see_this_machine(client, field: str, value: str) -> None:
+    with pytest.raises(RequestError, match=rf"{field}='{value}': is a path of this machine.*pvc://"):
+        TrainingClient("kubernetes").train(**GOOD | {field: value}, dry_run=True)
+    TrainingClient("kubernetes").train(**GOOD | {"model": "/models/in-the-image"}, dry_run=True)
+
+
 def test_every_path_of_a_dict_is_relative_to_the_base_folder(client, tmp_path) -> None:
     dataset = {"uri": "./train", "eval_dataset": "./eval"}
     request = client.train_request(

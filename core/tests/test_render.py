@@ -75,6 +75,21 @@ def env(container: dict) -> dict[str, object]:
     return {e["name"]: e.get("value", e.get("valueFrom")) for e in container["env"]}
 
 
+@pytest.mark.parametrize("uri", ["file:///tmp/out", "FILE:///data", "file:///workspace/output/x", "file:///mnt/nfs-2"])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_output_that_goes_with_the_pod_is_refused(render, uri: str, workers: int) -> None:
+    mounted = {
+        "containers": [{"name": "pytorch", "volumeMounts": [{"name": "nfs", "mountPath": "/mnt/nfs"}]}],
+        "volumes": [{"name": "nfs", "persistentVolumeClaim": {"claimName": "results"}}],
+    }
+    options = {"num_workers": workers, "pod_overrides": {"spec": mounted}, "storage": {"ephemeral": True}}
+    render(output="file:///mnt/nfs/out", **options)
+    with pytest.raises(
+        RequestError, match=r"output='.*': is a folder of the container, and goes with its pod\. Write s3"
+    ):
+        render(output=uri, **options)
+
+
 def test_documents_come_in_the_order_in_which_they_are_created(render) -> None:
     assert [d["kind"] for d in render()] == ["PyTorchJob", "Secret", "ConfigMap", "PersistentVolumeClaim"]
 

@@ -185,7 +185,8 @@ class TrainingClient:
         """The checked request that `train()` makes of its arguments."""
         given = compat.train_keywords(arguments, options)
         _refuse_unknown(given, TrainOptions)
-        base = Path(str(given.pop("base_folder", None) or Path.cwd()))
+        folder = given.pop("base_folder", None) or Path.cwd()
+        base = Path(str(folder)) if self.backend.sees_client_files else None
         name = given.pop("name", None)
         trainer = sources.select_trainer(self.registry, given.pop("trainer", None))
         model, dataset, evaluation = (given.pop(slot, None) for slot in ("model", "dataset", "eval_dataset"))

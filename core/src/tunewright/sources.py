@@ -26,17 +26,19 @@ _S = TypeVar("_S", bound=SourceProvider)
 _P = TypeVar("_P", bound=Provider)
 
 
-def select_model(registry: Registry, value: object, base: Path) -> Selected[ModelProvider]:
-    """The provider for `model=`; relative paths are taken from the folder `base`."""
+def select_model(registry: Registry, value: object, base: Path | None) -> Selected[ModelProvider]:
+    """The provider for `model=`; relative paths are taken from the folder `base`, and refused where that is None."""
     return _source(registry, value, "model", base, lambda plugin: plugin.provider("model"))
 
 
-def select_dataset(registry: Registry, value: object, base: Path, field: str = "dataset") -> Selected[DatasetProvider]:
-    """The provider for `dataset=` or `eval_dataset=`; relative paths are taken from the folder `base`."""
+def select_dataset(
+    registry: Registry, value: object, base: Path | None, field: str = "dataset"
+) -> Selected[DatasetProvider]:
+    """The provider for `dataset=` or `eval_dataset=`; `base` as in `select_model`."""
     return _source(registry, value, field, base, lambda plugin: plugin.provider("dataset"))
 
 
-def select_output(registry: Registry, value: object, base: Path) -> Selected[ModelProvider] | None:
+def select_output(registry: Registry, value: object, base: Path | None) -> Selected[ModelProvider] | None:
     """The provider for `output=`; None for none.
 
     Raises:
@@ -109,7 +111,7 @@ def _wrong_keywords(
 
 
 def _source(
-    registry: Registry, value: object, field: str, base: Path, class_of: Callable[[Plugin], type[_S]]
+    registry: Registry, value: object, field: str, base: Path | None, class_of: Callable[[Plugin], type[_S]]
 ) -> Selected[_S]:
     if isinstance(value, SourceProvider):
         return _given_source(registry, value, field, class_of)
@@ -119,9 +121,9 @@ def _source(
     if not isinstance(uri, str | Path):
         remedy = 'Give a URI such as "hf://org/name", a path such as "./folder", a dict {"provider": …, "uri": …}, or an object.'
         raise RequestError("names no source", field=field, value=value, remedy=remedy)
-    full = as_uri(uri, base)
+    full = as_uri(uri, base, field)
     written = {k: v for k, v in parameters.items() if k in _URIS | {field} and isinstance(v, str | Path)}
-    parameters |= {k: as_uri(v, base) for k, v in written.items()}
+    parameters |= {k: as_uri(v, base, field) for k, v in written.items()}
     plugin = registry.get(str(name)) if name is not None else registry.for_uri(full, field)
     return Selected(plugin=plugin, provider=build(class_of(plugin), parameters, field))
 
@@ -137,11 +139,22 @@ def _given_source(
     return Selected(plugin=plugin, provider=provider)
 
 
-def as_uri(value: str | Path, base: Path) -> str:
-    """A path (`./data`, `../data`, `/data`, `~/data`, a Path) becomes a file:// URI; anything else stays as it is."""
+def as_uri(value: str | Path, base: Path | None, field: str) -> str:
+    """A path (`./data`, `../data`, `/data`, `~/data`, a Path) becomes a file:// URI; anything else stays as it is.
+
+    Raises:
+        RequestError: it is relative, and there is no base: its containers do not see this machine.
+    """
     beginnings = ("./", "../", "/", "~/", ".\\", "..\\")
     path = Path(value)
     if isinstance(value, Path) or value.startswith(beginnings) or value in (".", "..") or path.is_absolute():
+        if path.is_absolute():
+            return path.resolve().as_uri()
+        if base is None:
+            remedy = 'Upload it and name that: s3://bucket/prefix, hf://org/name, pvc://claim/folder; or use backend="local".'
+            raise RequestError(
+                "is a path of this machine, which a cluster does not see", field=field, value=str(value), remedy=remedy
+            )
         return (base / path.expanduser()).resolve().as_uri()
     return value
 

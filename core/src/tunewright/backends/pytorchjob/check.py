@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from pathlib import PurePosixPath
+from typing import Any
 
 from tunewright.backends.pytorchjob import names
+from tunewright.builtin import file
 from tunewright.errors import RequestError
+from tunewright.providers import uri_scheme
 from tunewright.specs import JobPlan
 from tunewright.uris import path_problem
 from tunewright.wire import did_you_mean
@@ -33,6 +37,35 @@ def check_plan(plan: JobPlan) -> None:
     if plan.self_starting and plan.elastic:
         problem = "needs torchrun, and an image that starts itself has a fixed world"
         raise RequestError(problem, field="elastic", value=plan.elastic, remedy="Give script= or train_func= instead.")
+
+
+def check_output(plan: JobPlan, template: Any) -> None:
+    """Refuse an output in a folder of the container that goes with the pod.
+
+    Args:
+        plan: the job.
+        template: of its pods, with the user's own mounts.
+
+    Raises:
+        RequestError: no volume that outlasts a pod is mounted there.
+    """
+    if plan.output is None or uri_scheme(plan.output) != "file":
+        return
+    main = next(c for c in template["spec"]["containers"] if c["name"] == names.MAIN)
+    volumes = {v["name"]: v for v in template["spec"].get("volumes") or ()}
+    # Of mounts within each other the innermost counts.
+    around = [m for m in main.get("volumeMounts") or () if _is_within(plan.output, m["mountPath"])]
+    inner = max(around, key=lambda m: len(PurePosixPath(m["mountPath"]).parts), default=None)
+    if inner is None or {"emptyDir", "ephemeral", "configMap"} & set(volumes.get(inner["name"], ())):
+        problem = "is a folder of the container, and goes with its pod"
+        remedy = (
+            "Write s3://bucket/prefix, hf://org/name or pvc://claim/folder, or mount a volume there: pod_overrides."
+        )
+        raise RequestError(problem, field="output", value=plan.output, remedy=remedy)
+
+
+def _is_within(uri: str, folder: str) -> bool:
+    return PurePosixPath(file.parse_uri(uri, "output")).is_relative_to(folder)
 
 
 def _check_containers(plan: JobPlan) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tunewright.backends.pytorchjob import names, volumes
-from tunewright.backends.pytorchjob.check import check_plan
+from tunewright.backends.pytorchjob.check import check_output, check_plan
 from tunewright.backends.pytorchjob.overrides import overridden
 from tunewright.backends.pytorchjob.pod import pod_template
 from tunewright.manifests import Document, Manifests
@@ -87,6 +87,7 @@ def _elastic_policy(plan: JobPlan) -> Document:
 
 def _replicas(plan: JobPlan) -> Document:
     template = overridden(pod_template(plan), plan.pod_overrides)
+    check_output(plan, template)
     # An image that starts itself finds the others through MASTER_ADDR, which the operator sets where there is a Master.
     counts = (
         {names.MASTER: 1, names.WORKER: plan.num_workers - 1}
