@@ -161,7 +161,8 @@ class _Reader:
 
     def __init__(self, api: Api, feed: Feed, pod: Pod, container: Container) -> None:
         self._api, self._feed, self._pod, self._container = api, feed, pod, container
-        self._last = b""  # the time of the last line, to the nanosecond, as the kubelet writes it
+        self._last = b""  # the newest line's time, to the nanosecond, as the kubelet writes it
+        self._of_last = 0  # lines with that time: CRI-O gives one to all lines that it reads at once
 
     def run(self) -> None:
         with contextlib.suppress(_Gone):
@@ -192,11 +193,17 @@ class _Reader:
         if self._last:
             query["sinceTime"] = self._last.decode()  # of which only the seconds count
         log = functools.partial(self._api.log, self._pod.name, self._container.name, timestamps="true", **query)
+        at, read = self._last, self._of_last
         for line in self._feed.lines(log):
             time, _, text = line.partition(b" ")
-            if time > self._last:
-                self._last = time
-                self._feed.put(_line(self._pod, self._container, text))
+            if time < at:
+                continue
+            if time == at and read:
+                read -= 1
+                continue
+            if time >= self._last:
+                self._last, self._of_last = time, self._of_last + 1 if time == self._last else 1
+            self._feed.put(_line(self._pod, self._container, text))
 
     def _has_ended(self) -> bool:
         pod = self._api.find("Pod", self._pod.name)
