@@ -141,6 +141,15 @@ def test_the_cause_of_a_failure_is_the_message_of_what_ended_first() -> None:
     assert moment_of(job("Failed"), pods).detail == "The token is wrong. Get another."
 
 
+def test_the_cause_of_a_failure_is_not_the_message_of_a_bystander_that_was_to_be_started_again() -> None:
+    pods = [
+        pod(0, main=ended(129, "Connection closed by peer", at="2026-11-24T12:00:01Z"), ending=True),
+        pod(1, main=ended(1, "4 of 4 attempts: CUDA out of memory.", at="2026-11-24T12:00:02Z")),
+    ]
+    assert moment_of(job("Failed"), pods).detail == "4 of 4 attempts: CUDA out of memory."
+    assert moment_of(job("Failed"), pods[:1]).detail == "Connection closed by peer"
+
+
 def test_a_failure_without_a_message_is_told_by_its_exit_code() -> None:
     assert moment_of(job("Failed"), [pod(main=ended(2))]).detail == "Worker 0: train ended with exit code 2."
     init = moment_of(job("Failed"), [pod(1, fetch_model=ended(9))]).detail

@@ -15,6 +15,9 @@ from tunewright.states import JobState
 # Waiting for these is normal; any other reason is worth telling.
 _ON_ITS_WAY = ("", "PodInitializing", "ContainerCreating")
 
+# The exit codes that the restart policy ExitCode takes as final; those above are started again.
+_FINAL = range(1, 128)
+
 
 @attrs.frozen
 class Moment:
@@ -101,8 +104,8 @@ def _result(job: LiveJob) -> str | None:
 
 
 def _cause(job: LiveJob, pods: Sequence[Pod]) -> str:
-    """The termination message of what failed first; `run` and `fetch` write cause and remedy there."""
-    failed = list(ended_containers(pods))
+    """The termination message of what failed first for good; `run` and `fetch` write cause and remedy there."""
+    failed = sorted(ended_containers(pods), key=lambda pair: pair[1].exit_code not in _FINAL)
     # The main container of a pod is what the operator judges; it ends with the verdict of the steps before it.
     for pod, container in [pair for pair in failed if not pair[1].init] or failed:
         return container.message or _ending(pod, container)
