@@ -1,5 +1,6 @@
 """The engine and its HTTP, in one process: what is asked for, what is taken as an answer, and what is kept."""
 
+import contextlib
 import email.utils
 import hashlib
 import time
@@ -333,3 +334,33 @@ def test_after_a_new_start_of_the_machine_a_large_file_without_a_digest_is_fetch
         server.log.clear()
         list(fetch_snapshot(snapshot, folder, journal=Journal(tmp_path / "journal"), limits=LIMITS))
         assert not server.log, "what was fetched since then counts"
+
+
+def attempt(snapshot: Files, folder: Path) -> None:
+    """Fetch one file after another, the largest first, with a journal; it may break off."""
+    journal = Journal(folder.with_name("journal"))
+    with contextlib.closing(journal), contextlib.suppress(FetchError):
+        list(fetch_snapshot(snapshot, folder, journal=journal, limits=FetchLimits(connections=1)))
+
+
+@pytest.mark.parametrize("size", [1000, len(LARGE)])
+def test_a_version_that_another_one_has_written_over_does_not_count(folder: Path, size: int) -> None:
+    for letter, breaks in ((b"1", 1), (b"2", 1), (b"1", 0)):
+        files = {"a": letter * size, "b": b"b"}
+        with serve(files) as server:
+            server.faults.append(Fault(path="b", status=403, times=breaks))
+            attempt(Files(server, files), folder)
+        assert fetched(folder)["a"] == files["a"]
+    assert fetched(folder) == files
+
+
+def test_a_file_that_lost_its_bytes_counts_no_more_when_it_is_begun_again(folder: Path) -> None:
+    files = {"large": LARGE}
+    with serve(files) as server:
+        attempt(Files(server, files), folder)
+        (folder / "large").write_bytes(b"")
+        server.faults += [Fault(path="large", cut_after=MIB), Fault(path="large", status=403)]
+        attempt(Files(server, files), folder)
+        assert fetched(folder) != files
+        attempt(Files(server, files), folder)
+    assert fetched(folder) == files

@@ -51,6 +51,19 @@ def test_another_version_of_a_file_starts_from_nothing(file: Path) -> None:
     assert list(second.records()) == [], "the finished version is not wanted any more"
 
 
+@pytest.mark.parametrize("version", [ENTRY, CHANGED])
+def test_what_is_written_over_by_another_version_is_forgotten(file: Path, version: Entry) -> None:
+    first = Journal(file)
+    first.wrote(version, 0, 30)
+    if version is ENTRY:
+        first.finished(version, sha256="ab", verified="sha256")
+    other = CHANGED if version is ENTRY else ENTRY
+    assert not reopened(file).expects(other)
+    again = reopened(file)
+    assert not again.expects(version)
+    assert again.ranges(version) == []
+
+
 def test_half_a_line_hides_nothing_but_itself(file: Path) -> None:
     Journal(file).wrote(ENTRY, 0, 30)
     with file.open("a") as stream:

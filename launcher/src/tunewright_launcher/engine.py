@@ -206,9 +206,11 @@ class _Fetch:
         return listed
 
     def _begin(self, entry: Entry) -> None:
-        if self._journal.expects(entry) and self._files.size(entry.path) == entry.size:
-            self._progress.add(entry.size)
-            return
+        if self._journal.expects(entry):
+            if self._files.size(entry.path) == entry.size:
+                self._progress.add(entry.size)
+                return
+            self._journal.forget(entry)
         self._files.reserve(sum(stop - start for start, stop in self._gaps(entry)))
         small = entry.size <= SMALL and not self._journal.ranges(entry)
         self._queue.put(Work(entry, small=small), wait=True)

@@ -22,6 +22,7 @@ from tunewright.snapshots import Entry
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _DONE, _FORGET = b'"done"', b'"forget"'
+_OF_PATH = 8  # bytes of a fingerprint, which all versions of a file have in common
 
 
 @attrs.frozen(kw_only=True)
@@ -51,9 +52,9 @@ class FileRecord:
 
 
 def fingerprint(entry: Entry) -> bytes:
-    """What tells one version of a file from another: 16 bytes over all that is known of it."""
-    known = (entry.path, entry.size, entry.validator, *((d.algorithm, d.value) for d in entry.digests))
-    return short(repr(known))
+    """What tells one version of a file from another: 8 bytes over its path, and 8 over all else that is known of it."""
+    known = (entry.size, entry.validator, *((d.algorithm, d.value) for d in entry.digests))
+    return short(entry.path)[:_OF_PATH] + short(repr(known))[:_OF_PATH]
 
 
 def short(text: str) -> bytes:
@@ -72,6 +73,7 @@ class Journal:
         self._file = file
         self._done: set[bytes] = set()
         self._wanted: set[bytes] = set()
+        self._versions: dict[bytes, bytes] = {}  # of a file, by its path: what lies there
         self._ranges: dict[bytes, dict[int, int]] = {}  # of a file: stop → start
         self._unflushed: set[bytes] = set()  # what another start of the machine has written of them may be lost
         self._read()
@@ -81,9 +83,14 @@ class Journal:
         self._append({"boot": _boot_id()})
 
     def expects(self, entry: Entry) -> bool:
-        """The file is wanted; whether this version of it was written whole and verified."""
+        """The file is wanted; whether this version of it was written whole and verified.
+
+        What is known of another version of it is forgotten: it will be written over.
+        """
         key = fingerprint(entry)
         self._wanted.add(key)
+        if (former := self._versions.pop(key[:_OF_PATH], key)) != key:
+            self._forget(former)
         return key in self._done
 
     def ranges(self, entry: Entry) -> list[tuple[int, int]]:
@@ -157,6 +164,7 @@ class Journal:
                 continue
             if not same_boot:
                 self._unflushed.add(key)
+            self._versions[key[:_OF_PATH]] = key
             if "of" in line:
                 self._add_range(key, int(line["start"]), int(line["stop"]))  # type: ignore[call-overload]
             elif "done" in line:
