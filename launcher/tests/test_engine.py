@@ -364,3 +364,16 @@ def test_a_file_that_lost_its_bytes_counts_no_more_when_it_is_begun_again(folder
         assert fetched(folder) != files
         attempt(Files(server, files), folder)
     assert fetched(folder) == files
+
+
+def test_what_an_empty_journal_does_not_tell_of_is_removed_and_without_a_journal_nothing_is(folder: Path) -> None:
+    files = {"a": b"a", "b/c": b"c"}
+    (folder / "stray").mkdir()
+    (folder / "stray/part").write_bytes(b"part")
+    (folder / "link").symlink_to("stray")
+    with serve(files) as server:
+        fetch_snapshot(Files(server, files), folder)
+        assert (folder / "stray/part").exists()
+        attempt(Files(server, files), folder)
+    assert fetched(folder) == files
+    assert not (folder / "link").is_symlink()

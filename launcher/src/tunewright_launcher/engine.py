@@ -23,7 +23,7 @@ from tunewright.environment import FetchLimits
 from tunewright.errors import ExitCode, FetchError, SourceChanged
 from tunewright.snapshots import Digest, Entry, Snapshot
 from tunewright_launcher.digests import SIZE, Checks
-from tunewright_launcher.files import Files, begin_to_flush, check_path, hostile, take_stock, write
+from tunewright_launcher.files import Files, begin_to_flush, check_path, empty, hostile, take_stock, write
 from tunewright_launcher.helper import Helper
 from tunewright_launcher.journal import FileRecord, Journal, missing, short
 from tunewright_launcher.pace import Pace, Progress, Slowness, Tell
@@ -48,8 +48,9 @@ def fetch_snapshot(
 
     Args:
         snapshot: what to fetch.
-        folder: where to; it exists, and holds nothing but what the journal tells of.
-        journal: what is there already, and where the finished files are recorded; None for a fetch that is not resumed.
+        folder: where to; it exists.
+        journal: what is there already, and where the finished files are recorded: whatever else is in the folder is
+            removed. None for a fetch that is not resumed, and leaves other files alone.
         limits: how to behave towards the network.
         tell: is called now and then with the bytes that are there, and with those of all files once they are listed.
 
@@ -61,6 +62,8 @@ def fetch_snapshot(
         SourceChanged: a file changed while it was fetched.
     """
     if journal is not None:
+        if not journal.resumed:
+            empty(folder)  # of an earlier fetch, whose journal has not got to the disk
         return _fetch(snapshot, folder, journal, limits or FetchLimits(), tell)
     with tempfile.TemporaryDirectory() as scratch:
         temporary = Journal(Path(scratch, "journal"))

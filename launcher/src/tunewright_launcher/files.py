@@ -7,6 +7,7 @@ import ctypes
 import errno
 import hashlib
 import os
+import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -105,6 +106,15 @@ class Files:
         for path in list(walk(self._folder)):
             if short(path) not in listed:
                 os.unlink(path, dir_fd=self._root)
+
+
+def empty(folder: Path) -> None:
+    """Remove everything in a folder."""
+    for entry in list(os.scandir(folder)):
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry)
+        else:
+            os.unlink(entry)
 
 
 def write(handle: int, data: memoryview, position: int) -> None:
