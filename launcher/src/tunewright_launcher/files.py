@@ -110,11 +110,11 @@ class Files:
 
 def empty(folder: Path) -> None:
     """Remove everything in a folder."""
-    for entry in list(os.scandir(folder)):
-        if entry.is_dir(follow_symlinks=False):
-            shutil.rmtree(entry)
+    for path in list(folder.iterdir()):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
         else:
-            os.unlink(entry)
+            path.unlink()
 
 
 def write(handle: int, data: memoryview, position: int) -> None:
