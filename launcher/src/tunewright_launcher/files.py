@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import errno
 import hashlib
+import itertools
 import os
 import shutil
 import stat
@@ -27,6 +28,9 @@ _SPARE = 1 << 20
 class Files:
     """Writes files below one folder, which nobody else writes to.
 
+    Its methods that open files raise FetchError, TRY_AGAIN, once the folder has another name: another worker has taken it
+    over, while this one stood still, and may have committed it.
+
     Args:
         folder: the folder; it exists.
     """
@@ -34,6 +38,7 @@ class Files:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        self._identity = os.fstat(self._root)
         self._parents = {""}
         self._free = _free_bytes(folder)
         self._reserved = 0
@@ -79,6 +84,7 @@ class Files:
 
     @contextlib.contextmanager
     def _open(self, path: str, flags: int) -> Iterator[int]:
+        self._refuse_displaced()
         try:
             self._make_parent(path)
             handle = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=self._root)
@@ -94,8 +100,19 @@ class Files:
     def _make_parent(self, path: str) -> None:
         parent = path.rpartition("/")[0]
         if parent not in self._parents:
-            (self._folder / parent).mkdir(parents=True, exist_ok=True)
+            for folder in itertools.accumulate(parent.split("/"), "{}/{}".format):
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(folder, dir_fd=self._root)
             self._parents.add(parent)
+
+    def _refuse_displaced(self) -> None:
+        # It is no lock: a call that comes right after it may still be too late, and a file that is open is written to its
+        # end. That one gets what it has already, unless the source has changed since.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(self._folder.stat(), self._identity):
+                return
+        cause = f"Another worker has taken {self._folder} over, while this one stood still."
+        raise FetchError(cause, remedy="It is left to that one.", code=ExitCode.TRY_AGAIN)
 
     def keep_only(self, listed: set[bytes]) -> None:
         """Remove every file but these.
@@ -103,6 +120,7 @@ class Files:
         Args:
             listed: `short` of their paths.
         """
+        self._refuse_displaced()
         for path in list(walk(self._folder)):
             if short(path) not in listed:
                 os.unlink(path, dir_fd=self._root)
