@@ -48,6 +48,9 @@ class MemoryBackend(Backend):
         self._script(name)
         return self.told.get(name, [])
 
+    def hint(self, command, name):
+        return f"tunewright {command} {name} --backend memory"
+
     def suspend(self, name):
         self._record("suspend", name)
 

@@ -220,7 +220,10 @@ def test_a_failed_job_is_exit_code_1_with_its_cause(tunewright: Run, backend) ->
     finished(backend, JobState.FAILED, "The volume is full. Make room.")
     code, out, _ = tunewright("train", "job.yaml")
     assert code == 1
-    assert out.splitlines()[-2:] == ["sft failed: The volume is full. Make room.", "Its log: tunewright logs sft"]
+    assert out.splitlines()[-2:] == [
+        "sft failed: The volume is full. Make room.",
+        "Its log: tunewright logs sft --backend memory",
+    ]
 
 
 def test_json_prints_the_events_and_nothing_else(tunewright: Run, backend) -> None:
@@ -233,7 +236,11 @@ def test_json_prints_the_events_and_nothing_else(tunewright: Run, backend) -> No
 
 
 def test_a_detached_job_says_how_to_follow_it(tunewright: Run, backend) -> None:
-    assert tunewright("train", "job.yaml", "-d") == (0, "sft is submitted. Follow it: tunewright logs -f sft\n", "")
+    assert tunewright("train", "job.yaml", "-d") == (
+        0,
+        "sft is submitted. Follow it: tunewright logs -f sft --backend memory\n",
+        "",
+    )
     del backend.plans["sft"]
     code, out, err = tunewright("train", "job.yaml", "--detach", "--json")
     assert (code, out) == (0, "")
@@ -247,7 +254,7 @@ def test_ctrl_c_suspends_the_job_that_is_followed(tunewright: Run, backend, monk
     monkeypatch.setattr("tunewright.progress.follow", interrupt)
     code, out, err = tunewright("train", "job.yaml")
     assert (code, out) == (130, "")
-    assert "sft is suspended. Go on from its newest checkpoint: tunewright resume sft" in err
+    assert "sft is suspended. Go on from its newest checkpoint: tunewright resume sft --backend memory" in err
     assert ("suspend", "sft") in backend.calls
 
 
@@ -378,7 +385,7 @@ def test_logs_and_events_are_told_apart(tunewright: Run, backend) -> None:
 
 def test_suspend_resume_and_delete_reach_the_job(tunewright: Run, backend) -> None:
     finished(backend)
-    assert "tunewright resume sft" in tunewright("suspend", "sft", "--backend", "memory")[1]
+    assert "tunewright resume sft --backend memory" in tunewright("suspend", "sft", "--backend", "memory")[1]
     assert tunewright("resume", "sft", "--backend", "memory", "-d")[0] == 0
     assert tunewright("resume", "sft", "--backend", "memory")[1].splitlines()[-3] == "sft succeeded."
     assert tunewright("delete", "sft", "--backend", "memory") == (0, "sft is deleted.\n", "")

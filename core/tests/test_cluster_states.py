@@ -23,6 +23,7 @@ def job(
     document = {
         "metadata": {
             "name": "sft",
+            "namespace": "team",
             "uid": "1",
             "creationTimestamp": CREATED,
             "labels": {**names.labels("sft"), **(labels or {})},
@@ -103,7 +104,12 @@ def ended(code: int, message: str = "", reason: str = "Error", at: str = CREATED
         ),
         (job("Created", "Restarting"), [pod(fetch_model=RUNS)], JobState.RESTARTING, "fetch-model"),
         (job("Created", "Restarting", Restarting="lost"), [pod(main=RUNS, ending=True)], JobState.RESTARTING, "lost"),
-        (job("Created", "Suspended", suspend=True), [], JobState.SUSPENDED, "Go on from"),
+        (
+            job("Created", "Suspended", suspend=True),
+            [],
+            JobState.SUSPENDED,
+            "tunewright resume sft --backend kubernetes -n team",
+        ),
         (job("Created", suspend=True, labels={names.QUEUE: "team"}), [], JobState.QUEUED, "queue 'team'"),
         (job("Created", "Succeeded"), [], JobState.SUCCEEDED, ""),
         (job("Created", "Failed", Failed="1 replica failed."), [], JobState.FAILED, "1 replica failed."),
@@ -199,6 +205,13 @@ def test_a_refusal_says_what_to_do(status: int, message: str, kind: str, remedy:
     assert type(error).__name__ == kind
     assert remedy in str(error)
     assert error.name == "sft"
+    assert ("--backend kubernetes" in str(error)) == ("--backend kubernetes -n team" in str(error))
+
+
+def test_a_hint_finds_the_job_again() -> None:
+    found = "tunewright logs -f sft --backend kubernetes -n team"
+    assert names.hint("logs -f", "sft", "team") == found
+    assert names.hint("logs -f", "sft", "team", "prod") == f"{found} --context prod"
 
 
 def test_a_refusal_soon_after_the_connection_broke_is_not_believed() -> None:

@@ -28,6 +28,9 @@ class JobLike:
     def status(self):
         return JobStatus(name="sft", state=JobState.SUCCEEDED, result="/jobs/sft/model")
 
+    def hint(self, command):
+        return command
+
 follow(JobLike()).state
 """
 

@@ -48,6 +48,10 @@ def summary_of(*events: dict[str, object]) -> Summary:
     return summary
 
 
+def hint(command: str) -> str:
+    return f"tunewright {command} sft"
+
+
 def shown(make, events=EVENTS, status: JobStatus = DONE, **console: object) -> str:
     stream = io.StringIO()
     view, summary = make(Console(file=stream, width=100, **console)), Summary()
@@ -55,7 +59,7 @@ def shown(make, events=EVENTS, status: JobStatus = DONE, **console: object) -> s
         for event in events:
             summary.add(event)
             view.show(event, summary)
-    view.end(status, summary)
+    view.end(status, summary, hint)
     return stream.getvalue()
 
 
@@ -129,7 +133,7 @@ def test_json_is_the_events_and_one_last_line(capsys: pytest.CaptureFixture[str]
     view, summary = JsonView(), summary_of(*EVENTS)
     for event in EVENTS:
         view.show(event, summary)
-    view.end(DONE, summary)
+    view.end(DONE, summary, hint)
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert lines[:-1] == EVENTS
     assert lines[-1] == {
@@ -143,6 +147,9 @@ class JobLike:
 
     def __init__(self, *lines: str) -> None:
         self.lines = [LogLine(step="train", worker=0, text=line) for line in lines]
+
+    def hint(self, command: str) -> str:
+        return hint(command)
 
     def news(self) -> object:
         return iter(self.lines)
@@ -198,10 +205,12 @@ def test_each_event_as_a_line(event: dict[str, object], line: str | None) -> Non
 
 def test_how_a_job_ended_says_what_to_do() -> None:
     suspended = JobStatus(name="sft", state=JobState.SUSPENDED)
-    assert ending(suspended, Summary()) == ["sft is suspended. Go on from its newest checkpoint: tunewright resume sft"]
+    assert ending(suspended, Summary(), hint) == [
+        "sft is suspended. Go on from its newest checkpoint: tunewright resume sft"
+    ]
     failed = JobStatus(name="sft", state=JobState.FAILED, detail="The volume is full.")
-    assert ending(failed, Summary()) == ["sft failed: The volume is full.", "Its log: tunewright logs sft"]
-    assert ending(JobStatus(name="sft", state=JobState.SUCCEEDED), Summary()) == ["sft succeeded."]
+    assert ending(failed, Summary(), hint) == ["sft failed: The volume is full.", "Its log: tunewright logs sft"]
+    assert ending(JobStatus(name="sft", state=JobState.SUCCEEDED), Summary(), hint) == ["sft succeeded."]
 
 
 def test_a_summary_adds_events_up() -> None:

@@ -29,6 +29,13 @@ class JobLike:
     def status(self) -> JobStatus:
         return self.end
 
+    def hint(self, command: str) -> str:
+        return hint(command)
+
+
+def hint(command: str) -> str:
+    return f"tunewright {command} job --backend there"
+
 
 @pytest.fixture
 def shown(capsys: pytest.CaptureFixture[str]):
@@ -65,13 +72,19 @@ def test_a_trainers_chatter_stays_hidden(shown) -> None:
     log = [("fetch-model", 0, "a warning"), ("train", 0, "another")]
     assert shown(JobLike(*log)) == ["job succeeded."]
     suspended = JobLike(*log, state=JobState.SUSPENDED)
-    assert shown(suspended) == ["job is suspended. Go on from its newest checkpoint: tunewright resume job"]
+    assert shown(suspended) == [
+        "job is suspended. Go on from its newest checkpoint: tunewright resume job --backend there"
+    ]
 
 
 def test_a_failed_steps_last_lines_are_shown(shown) -> None:
     log = [("fetch-model", 0, "not this"), *(("train", 0, f"line {n}") for n in range(30)), ("train", 1, "nor this")]
     job = JobLike(*log, ("train", 0, FAILED), ("fetch-model", 0, "late"), state=JobState.FAILED, detail="No such file.")
-    expected = [*(f"line {n}" for n in range(10, 30)), "job failed: No such file.", "Its log: tunewright logs job"]
+    expected = [
+        *(f"line {n}" for n in range(10, 30)),
+        "job failed: No such file.",
+        "Its log: tunewright logs job --backend there",
+    ]
     assert shown(job) == expected
     first, *_, last = (json.loads(line) for line in shown(job, "json"))
     assert first == {"event": "failed", "code": 66, "cause": "No such file.", "remedy": "Look."}
@@ -87,17 +100,17 @@ def test_a_step_that_fails_without_a_word_is_the_last_one(shown) -> None:
 def test_lines_that_were_shown_are_not_shown_again(shown) -> None:
     log = [("install-packages", 0, "fine"), ("train", 0, "Traceback"), ("train", 0, FAILED)]
     assert shown(JobLike(*log, state=JobState.FAILED, labels=CODE, detail="x")) == [
-        "Traceback", "job failed: x", "Its log: tunewright logs job"
+        "Traceback", "job failed: x", "Its log: tunewright logs job --backend there"
     ]  # fmt: skip
 
 
 def test_a_job_that_was_interrupted_says_so() -> None:
     detail = "It was interrupted: the machine was restarted. Go on from the newest checkpoint: tunewright resume job"
     status = JobStatus(name="job", state=JobState.SUSPENDED, detail=detail)
-    assert ending(status, Summary()) == [f"job is suspended. {detail}"]
+    assert ending(status, Summary(), hint) == [f"job is suspended. {detail}"]
     queued = JobStatus(name="job", state=JobState.SUSPENDED, detail="Kueue has taken its quota.")
-    assert ending(queued, Summary()) == [
-        "job is suspended. Kueue has taken its quota. Go on from its newest checkpoint: tunewright resume job"
+    assert ending(queued, Summary(), hint) == [
+        "job is suspended. Kueue has taken its quota. Go on from its newest checkpoint: tunewright resume job --backend there"
     ]
 
 

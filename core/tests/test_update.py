@@ -19,6 +19,7 @@ def document(*conditions: str, suspend: bool = False, queue: str | None = None) 
     return {
         "metadata": {
             "name": "sft",
+            "namespace": "team",
             "uid": "1",
             "creationTimestamp": "2026-11-24T12:00:00Z",
             "resourceVersion": "7",
@@ -56,12 +57,12 @@ def document(*conditions: str, suspend: bool = False, queue: str | None = None) 
 )
 def test_what_cannot_be_changed_is_refused_with_a_remedy(options: dict, says: str) -> None:
     with pytest.raises(RequestError) as caught:
-        job_update("sft", options)
+        job_update(str, options)
     assert says in str(caught.value)
 
 
 def test_labels_annotations_and_ttl_change_the_job_at_any_time() -> None:
-    update = job_update("sft", {"labels": {"team": "b", "old": None}, "annotations": {"why": "x"}, "ttl": 60})
+    update = job_update(str, {"labels": {"team": "b", "old": None}, "annotations": {"why": "x"}, "ttl": 60})
     for now in (document(), document("Running"), document("Succeeded"), document(suspend=True, queue="a")):
         refuse_too_late(LiveJob.read(now), update)
         assert patch_for(now, update) == {
@@ -74,7 +75,7 @@ def test_labels_annotations_and_ttl_change_the_job_at_any_time() -> None:
 @pytest.mark.parametrize(
     ("now", "says"),
     [
-        (document("Running"), "Suspend it first: tunewright suspend sft"),
+        (document("Running"), "Suspend it first: tunewright suspend sft --backend kubernetes -n team"),
         (document("Running", queue="a"), "Kueue decides when it runs"),
         (document("Failed"), "has ended"),
         (document("Failed", suspend=True), "has ended"),
@@ -89,7 +90,7 @@ def test_what_running_pods_would_not_see_is_refused(field: str, now: dict, says:
 
 def test_of_a_suspended_job_the_pods_are_changed_too_and_only_there() -> None:
     now = document(suspend=True)
-    update = job_update("sft", {"queue": "b", "priority_class": "high", "deadline": 100, "max_restarts": 9})
+    update = job_update(str, {"queue": "b", "priority_class": "high", "deadline": 100, "max_restarts": 9})
     refuse_too_late(LiveJob.read(now), update)
     patch = patch_for(now, update)
     assert patch["metadata"] == {"labels": {names.QUEUE: "b"}, "resourceVersion": "7"}

@@ -139,9 +139,13 @@ class Job:
             What has become of it, and what to do, for people.
         """
         if not self._backend.interrupt_suspends:
-            return f"{self.name} goes on. Follow it: tunewright logs -f {self.name} --backend kubernetes"
+            return f"{self.name} goes on. Follow it: {self.hint('logs -f')}"
         self.suspend()
-        return f"{self.name} is suspended. Go on from its newest checkpoint: tunewright resume {self.name}"
+        return f"{self.name} is suspended. Go on from its newest checkpoint: {self.hint('resume')}"
+
+    def hint(self, command: str) -> str:
+        """What to type to do something with the job; see `Backend.hint`."""
+        return self._backend.hint(command, self.name)
 
     def update(self, **options: Unpack[UpdateOptions]) -> None:
         """Change what may still be changed; see `tunewright.update.JobUpdate`.
@@ -152,7 +156,7 @@ class Job:
         """
         from tunewright.update import job_update
 
-        self._backend.update(self.name, job_update(self.name, options))
+        self._backend.update(self.name, job_update(self.hint, options))
 
     def suspend(self) -> None:
         """End the job's processes and keep its files; `resume` goes on from the newest checkpoint."""

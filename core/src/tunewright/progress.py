@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Literal
 
 import attrs
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from tunewright.job import Job
 
 Style = Literal["auto", "lines", "json"]
+Hint = Callable[[str], str]
+"""A command → what to type to do that with the job; see `Backend.hint`."""
 
 _WAITING = (JobState.CREATED, JobState.QUEUED, JobState.RESTARTING)
 _LAST_LINES = 20  # of a step that failed
@@ -59,7 +61,7 @@ def follow(job: Job, *, style: Style = "auto") -> JobStatus:
     if status.state is JobState.FAILED:
         for line in hidden.of_failed_step():
             view.line(line)
-    view.end(status, summary)
+    view.end(status, summary, job.hint)
     return status
 
 
@@ -109,8 +111,8 @@ class View(ABC):
         """Show where the job is, and what its pods are at."""
 
     @abstractmethod
-    def end(self, status: JobStatus, summary: Summary) -> None:
-        """Show how the job ended."""
+    def end(self, status: JobStatus, summary: Summary, hint: Hint) -> None:
+        """Show how the job ended, and what to type next."""
 
 
 class JsonView(View):
@@ -124,7 +126,7 @@ class JsonView(View):
         """An event, too: `log`."""
         self.show({"event": "log", "step": line.step, "worker": line.worker, "text": line.text}, Summary())
 
-    def end(self, status: JobStatus, summary: Summary) -> None:
+    def end(self, status: JobStatus, summary: Summary, hint: Hint) -> None:  # noqa: ARG002 - it is for people
         """One last event, `end`: the state, the result's folder, the losses and the samples."""
         event: dict[str, Json] = {
             "event": "end",
@@ -172,9 +174,9 @@ class LinesView(View):
             self._state = text
             self._print(text)
 
-    def end(self, status: JobStatus, summary: Summary) -> None:
+    def end(self, status: JobStatus, summary: Summary, hint: Hint) -> None:
         """Say how the job ended, where the result is, and what to do."""
-        for line in ending(status, summary):
+        for line in ending(status, summary, hint):
             self._print(line)
 
     def _print(self, text: str) -> None:
@@ -270,15 +272,15 @@ def pods_text(status: JobStatus) -> str:
     return ", ".join(f"{number} {at}" for at, number in status.pods.items())
 
 
-def ending(status: JobStatus, summary: Summary) -> list[str]:
+def ending(status: JobStatus, summary: Summary, hint: Hint) -> list[str]:
     """How the job ended, as lines for people."""
     if status.state is JobState.SUCCEEDED:
         return _success(status, summary)
     if status.state is JobState.SUSPENDED:
-        go_on = f"Go on from its newest checkpoint: tunewright resume {status.name}"
+        go_on = f"Go on from its newest checkpoint: {hint('resume')}"
         detail = status.detail if "tunewright resume" in status.detail else f"{status.detail} {go_on}".strip()
         return [f"{status.name} is suspended. {detail}"]
-    return [f"{status.name} {status.state.lower()}: {status.detail}", f"Its log: tunewright logs {status.name}"]
+    return [f"{status.name} {status.state.lower()}: {status.detail}", f"Its log: {hint('logs')}"]
 
 
 def _success(status: JobStatus, summary: Summary) -> list[str]:

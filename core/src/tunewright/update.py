@@ -83,8 +83,12 @@ class JobUpdate:
 _update: Callable[..., JobUpdate] = JobUpdate
 
 
-def job_update(name: str, options: Mapping[str, object]) -> JobUpdate:
+def job_update(hint: Callable[[str], str], options: Mapping[str, object]) -> JobUpdate:
     """The checked update that `update_job()` makes of its arguments.
+
+    Args:
+        hint: a command → what to type to do that with the job.
+        options: the arguments.
 
     Raises:
         RequestError: something cannot be changed, or has a wrong value, or nothing is to be changed.
@@ -92,10 +96,10 @@ def job_update(name: str, options: Mapping[str, object]) -> JobUpdate:
     known = list(attrs.fields_dict(JobUpdate))
     for option in options:
         if option == "suspend":
-            remedy = f"Use suspend_job() and resume_job(), or tunewright suspend {name}."
+            remedy = f"Use suspend_job() and resume_job(), or {hint('suspend')}."
             raise RequestError("is not changed by an update", field=option, remedy=remedy)
         if option in _FIXED and option not in known:
-            remedy = f"Changeable are {', '.join(known)}. Delete the job and submit it anew: tunewright delete {name}"
+            remedy = f"Changeable are {', '.join(known)}. Delete the job and submit it anew: {hint('delete')}"
             raise RequestError("cannot be changed any more: the job is made of it", field=option, remedy=remedy)
         if option not in known:
             raise RequestError("is not an argument", field=option, remedy=did_you_mean(option, known))

@@ -316,6 +316,10 @@ class Backend(ABC):
             JobError: there is no such job.
         """
 
+    def hint(self, command: str, name: str) -> str:
+        """What to type to do something with a job: "tunewright logs -f NAME", with the options that find this backend's."""
+        return f"tunewright {command} {name}"
+
     def diagnose(self, plan: JobPlan | None) -> Iterator[Finding]:  # noqa: ARG002 - for backends that need something
         """What is there and what is missing of what the backend needs for the plan, or for any job; creates nothing."""
         return iter(())

@@ -251,8 +251,9 @@ def update(
 @_connected
 def suspend(name: str, connection: Connection) -> None:
     """End a job's processes and keep its files."""
-    connection.job(name).suspend()
-    click.echo(f"{name} is suspended. Go on from its newest checkpoint: tunewright resume {name}")
+    job = connection.job(name)
+    job.suspend()
+    click.echo(f"{name} is suspended. Go on from its newest checkpoint: {job.hint('resume')}")
 
 
 @cli.command()
@@ -366,7 +367,7 @@ def _follow(created: Job | Manifests, *, detach: bool, as_json: bool) -> None:
         click.echo(created.to_yaml() if not as_json else _as_lines(created), nl=False)
         return
     if detach:
-        click.echo(f"{created.name} is submitted. Follow it: tunewright logs -f {created.name}", err=as_json)
+        click.echo(f"{created.name} is submitted. Follow it: {created.hint('logs -f')}", err=as_json)
         return
     try:
         end = follow(created, style="json" if as_json else "auto")

@@ -34,7 +34,6 @@ from tunewright.update import JobUpdate
 from tunewright.whole_job import WholeJob
 
 _Item = TypeVar("_Item")
-_FLAG = "--backend kubernetes"
 # Seconds. A pod has half a minute to end, or what the user's own TUNEWRIGHT_GRACE says.
 _END_TIMEOUT = 180.0
 _TICK = 1.0
@@ -210,6 +209,9 @@ class PyTorchJobBackend(Backend):
         with self._explained(name):
             self._delete(self._job(name))
 
+    def hint(self, command: str, name: str) -> str:  # noqa: D102 - the base's
+        return names.hint(command, name, self._api.namespace, self._options.context)
+
     def diagnose(self, plan: JobPlan | None) -> Iterator[Finding]:  # noqa: D102 - the base's
         try:
             plan = plan or doctor.sample_plan()
@@ -221,12 +223,14 @@ class PyTorchJobBackend(Backend):
         _refuse_queued(job)
         if job.ended:
             ending = "succeeded" if "Succeeded" in job.conditions else "failed"
-            remedy = f"Submit it again: tunewright delete {job.name} {_FLAG}, and then the command that started it."
+            remedy = f"Submit it again: {self.hint('delete', job.name)}, and then the command that started it."
             raise JobError(
                 f"Job {job.name!r} has {ending}, and Kubernetes cannot start it again. {remedy}", name=job.name
             )
         if not job.suspended:
-            raise JobError(f"Job {job.name!r} is not suspended. {_follow_it(job.name)}", name=job.name)
+            raise JobError(
+                f"Job {job.name!r} is not suspended. Follow it: {self.hint('logs -f', job.name)}", name=job.name
+            )
         self._api.patch(names.KIND, job.name, {"spec": {"runPolicy": {"suspend": False}}})
 
     def _delete(self, job: LiveJob) -> None:
@@ -239,16 +243,18 @@ class PyTorchJobBackend(Backend):
         name = job.name
         if not job.ours or job.annotations.get(names.PLAN) != plan_digest(documents):
             owner = "this one is another" if job.ours else "Tunewright did not make it"
-            remedy = f"Choose another name, or delete it: tunewright delete {name} {_FLAG}"
+            remedy = f"Choose another name, or delete it: {self.hint('delete', name)}"
             raise NameTaken(f"There is a job {name!r} already, and {owner}. {remedy}", name=name)
         if "Succeeded" in job.conditions:
-            remedy = f"To run it again: tunewright delete {name} {_FLAG}"
+            remedy = f"To run it again: {self.hint('delete', name)}"
             raise AlreadySucceeded(f"Job {name!r} has succeeded already, with the very same plan. {remedy}", name=name)
         if "Failed" in job.conditions:
             self._delete(job)
             return True
         if not job.suspended or job.queue:
-            raise NameTaken(f"Job {name!r} is there already, the very same one. {_follow_it(name)}", name=name)
+            raise NameTaken(
+                f"Job {name!r} is there already, the very same one. Follow it: {self.hint('logs -f', name)}", name=name
+            )
         if not (documents[0]["spec"].get("runPolicy") or {}).get("suspend"):
             self._resume(job)
         return False
@@ -269,7 +275,7 @@ class PyTorchJobBackend(Backend):
         """Why nothing happens, or not everywhere, where neither the job nor its pods say so."""
         starting = moment.state is JobState.CREATED
         if starting and (missing := self._missing(job)):
-            remedy = f"Its client was ended while it submitted it. Delete it: tunewright delete {job.name} {_FLAG}"
+            remedy = f"Its client was ended while it submitted it. Delete it: {self.hint('delete', job.name)}"
             return f"Incomplete: {missing} is missing. {remedy}"
         present = [pod for pod in pods if not pod.ending]
         lacks = len(present) < job.workers  # the operator could not create them all
@@ -359,7 +365,7 @@ def _status(job: LiveJob, pods: Sequence[Pod]) -> JobStatus:
 def _refuse_queued(job: LiveJob) -> None:
     if job.queue:
         problem = f"Job {job.name!r} is in Kueue's queue {job.queue!r}, which alone decides when it runs."
-        raise JobError(f"{problem} To end it: tunewright delete {job.name} {_FLAG}", name=job.name)
+        raise JobError(f"{problem} To end it: {names.hint('delete', job.name, job.namespace)}", name=job.name)
 
 
 def _no_such(name: str, namespace: str) -> ClusterError:
@@ -369,7 +375,3 @@ def _no_such(name: str, namespace: str) -> ClusterError:
 def _still_ending(name: str) -> JobError:
     problem = f"The pods of job {name!r} have not ended after {_END_TIMEOUT:.0f} seconds."
     return JobError(f"{problem} See what holds them: kubectl describe pods -l {JOB_NAME}={name}", name=name)
-
-
-def _follow_it(name: str) -> str:
-    return f"Follow it: tunewright logs -f {name} {_FLAG}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
+from tunewright.backends.pytorchjob import names
 from tunewright.errors import JobError
 
 _NO_SUCH_PATH = ("page not found", "could not find the requested resource")
@@ -143,13 +144,13 @@ def explanation(failure: ApiFailure, name: str, namespace: str) -> tuple[type[Cl
             ClusterError,
             failure.status == HTTPStatus.NOT_FOUND,
             f"There is no job {name!r} in namespace {namespace!r}.",
-            "See: tunewright list --backend kubernetes",
+            f"See: tunewright list --backend kubernetes -n {namespace}",
         ),
         (
             NameTaken,
             failure.status == HTTPStatus.CONFLICT,
             f"The name of job {name!r} is taken: {said}.",
-            f"Choose another name, or delete it: tunewright delete {name} --backend kubernetes",
+            f"Choose another name, or delete it: {names.hint('delete', name, namespace)}",
         ),
         (
             Refused,

@@ -122,6 +122,7 @@ class LiveJob:
 
     Attributes:
         name: the job's name.
+        namespace: where it is.
         uid: of the object: a job that was deleted and created again has another.
         ours: whether Tunewright made it.
         created: when.
@@ -137,6 +138,7 @@ class LiveJob:
     """
 
     name: str
+    namespace: str
     uid: str
     ours: bool
     created: datetime
@@ -165,6 +167,7 @@ class LiveJob:
         ended = conditions.get("Failed") or conditions.get("Succeeded")
         return cls(
             name=metadata["name"],
+            namespace=metadata["namespace"],
             uid=metadata["uid"],
             ours=labels.get(names.MANAGED_BY) == "tunewright",
             created=moment(metadata["creationTimestamp"]) or datetime.min,

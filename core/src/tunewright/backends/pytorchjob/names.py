@@ -78,6 +78,12 @@ def file_keys(plan: JobPlan) -> dict[str, str]:
     return {name: file_key(name) if any("/" in n for n in plan.files) else name for name in plan.files}
 
 
+def hint(command: str, job: str, namespace: str, context: str | None = None) -> str:
+    """What to type to do something with a job; see `Backend.hint`."""
+    place = f" --context {context}" if context else ""
+    return f"tunewright {command} {job} --backend kubernetes -n {namespace}{place}"
+
+
 def object_id(document: Mapping[str, object]) -> str:
     """`Kind/name` of a manifest."""
     metadata = document["metadata"]

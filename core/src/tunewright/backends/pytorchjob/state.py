@@ -91,7 +91,7 @@ def _on_its_way(job: LiveJob, pods: Sequence[Pod]) -> Moment:
 def _held(job: LiveJob) -> Moment:
     if job.queue:
         return Moment(JobState.QUEUED, f"waits for its turn in Kueue's queue {job.queue!r}")
-    remedy = f"Go on from the newest checkpoint: tunewright resume {job.name} --backend kubernetes"
+    remedy = f"Go on from the newest checkpoint: {names.hint('resume', job.name, job.namespace)}"
     return Moment(JobState.SUSPENDED, remedy)
 
 

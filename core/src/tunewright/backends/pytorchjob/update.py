@@ -30,9 +30,9 @@ def refuse_too_late(job: LiveJob, update: JobUpdate) -> None:
         raise JobError(f"{problem} Labels, annotations and ttl can.", name=job.name)
     problem = f"The pods of job {job.name!r} are there already, and {given} would not reach them."
     remedy = (
-        f"Kueue decides when it runs: delete it and submit it anew: tunewright delete {job.name} --backend kubernetes"
+        f"Kueue decides when it runs: delete it and submit it anew: {names.hint('delete', job.name, job.namespace)}"
         if job.queue
-        else f"Suspend it first: tunewright suspend {job.name} --backend kubernetes"
+        else f"Suspend it first: {names.hint('suspend', job.name, job.namespace)}"
     )
     raise JobError(f"{problem} {remedy}", name=job.name)
 
