@@ -146,6 +146,38 @@ def test_a_token_in_a_field_not_meant_for_it_is_refused_and_not_repeated(
     assert TOKEN not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "AWS_SECRET_ACCESS_KEY",
+        "WANDB_API_KEY",
+        "DB_PASSWORD",
+        "PGPASSWORD",
+        "HF_TOKEN",
+        "TOKEN",
+        "KAGGLE_KEY",
+        "client_secret",
+    ],
+)
+@pytest.mark.parametrize("field", ["env", "init_env"])
+def test_plain_text_for_a_variable_that_is_called_a_secret_is_refused_and_not_repeated(
+    request_of, field: str, name: str
+) -> None:
+    with pytest.raises(RequestError, match=rf"{field}\['{name}'\]: is called a secret.*SecretRef.*job file") as caught:
+        request_of(**{field: {name: "0f3ab9c2"}})
+    assert "0f3ab9c2" not in str(caught.value)
+    for value in ("", SecretValue("0f3ab9c2"), SecretRef(name="a", key="b")):
+        assert getattr(request_of(**{field: {name: value}}), field)[name] == value
+
+
+def test_names_that_only_end_like_a_secrets_are_taken(request_of) -> None:
+    plain = {
+        "SORT_KEY": "column-of-dates", "AWS_ACCESS_KEY_ID": "mine", "PAD_TOKEN": "<|padding|>", "EOS_TOKEN": "[SEPARATOR]",
+        "STOP_TOKEN": "2", "MAX_TOKENS": "100000000", "HF_TOKEN_PATH": "/run/hf/token", "TOKENIZER": "a-tokenizer",
+    }  # fmt: skip
+    assert request_of(env=plain).env == plain
+
+
 def test_a_token_in_the_outputs_uri_is_refused_and_not_repeated(request_of) -> None:
     with pytest.raises(RequestError, match="looks like a literal token") as caught:
         request_of(output=f"file:///{TOKEN}")

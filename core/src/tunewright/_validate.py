@@ -10,7 +10,7 @@ import attrs
 
 from tunewright._names import is_object_name, is_qualified_name
 from tunewright.errors import RequestError
-from tunewright.secret import EnvValue, SecretRef, SecretValue, refuse_literal_tokens
+from tunewright.secret import EnvValue, SecretRef, SecretValue, is_called_a_secret, refuse_literal_tokens
 from tunewright.specs import Resources
 
 if TYPE_CHECKING:
@@ -77,7 +77,14 @@ def check_env(_: object, attribute: Attribute, value: Mapping[str, EnvValue]) ->
             raise RequestError("is not a variable name", field=field, remedy="Use letters, digits and underscores.")
         if not isinstance(item, str | SecretRef | SecretValue):
             raise RequestError("must be a string", field=field, value=item, remedy=f'Write "{item}".')
-    remedy = 'Give SecretRef(name="…", key="…") for a Kubernetes Secret, or SecretValue("…") for a literal secret.'
+    remedy = (
+        'Give SecretRef(name="…", key="…") for a Kubernetes Secret, or SecretValue("…") for a literal secret; '
+        "in a job file {secret: …, key: …}, or {env: NAME} for a variable of yours."
+    )
+    for name, item in value.items():
+        if isinstance(item, str) and is_called_a_secret(name, item):
+            problem = "is called a secret, and would be in the manifest as plain text"
+            raise RequestError(problem, field=f"{attribute.name}[{name!r}]", remedy=remedy)
     refuse_literal_tokens({k: v for k, v in value.items() if isinstance(v, str)}, attribute.name, remedy)
 
 

@@ -113,6 +113,22 @@ _TOKEN = re.compile(
 )
 
 
+# Variables that are secrets by what everybody calls them. SORT_KEY is none, nor is what a tokenizer calls EOS_TOKEN.
+_SECRET_NAME = re.compile(
+    r".*(SECRET|PASSWORD|PASSWD|PASSPHRASE)|(.*_)?((?P<token>TOKEN)|(API|ACCESS|AUTH|KAGGLE|PRIVATE|SECRET)_?KEY)",
+    re.IGNORECASE,
+)
+_SHORTEST_TOKEN = 8
+
+
+def is_called_a_secret(name: str, value: str) -> bool:
+    """Whether a variable with that value is a secret, as its name says."""
+    found = _SECRET_NAME.fullmatch(name)
+    if not found or not value:
+        return False
+    return not found["token"] or (len(value) >= _SHORTEST_TOKEN and not set(value) & set("<>[]|"))
+
+
 def refuse_literal_tokens(value: object, field: str, remedy: str) -> None:
     """Raise RequestError if `value`, or anything inside it, looks like a token; the message does not repeat it."""
     for path, text in _strings(value, field):
