@@ -321,16 +321,32 @@ def test_the_deadline_ends_the_job(pod: Pod) -> None:
     assert list(pod.output.iterdir()) == []
 
 
-def test_the_deadline_counts_from_the_jobs_first_start(pod: Pod) -> None:
+def test_the_deadline_counts_the_seconds_that_the_job_ran_and_none_between_two_starts(pod: Pod) -> None:
+    used = pod.output / ".used"
+    for _ in range(2):
+        before = float(used.read_text()) if used.exists() else 0.0
+        process = pod.python(READY_THEN_WAIT, TUNEWRIGHT_DEADLINE="1000")
+        ready(process)
+        process.terminate()
+        assert process.wait(60) == 143
+        assert before < float(used.read_text()) < 100
+    # However long ago that was: a suspended job goes on, and a deleted one whose claim was kept.
+    os.utime(used, (0, 0))
     assert pod.end("raise SystemExit(7)", TUNEWRIGHT_DEADLINE="1000") == 129
-    started = pod.output / ".started"
-    first = float(started.read_text())
-    assert pod.end("raise SystemExit(7)", TUNEWRIGHT_DEADLINE="1000") == 129
-    assert float(started.read_text()) == first
-    started.write_text(repr(first - 2000))
+    used.write_text("1000.5")
     assert pod.end("print('started')", TUNEWRIGHT_DEADLINE="1000") == 1
     assert "started" not in pod.out
     assert "deadline of 1000 seconds" in pod.message
+    assert not used.exists()
+
+
+def test_a_worker_that_is_ended_after_the_job_leaves_no_record_of_the_seconds_used(pod: Pod) -> None:
+    process = pod.python(READY_THEN_WAIT, TUNEWRIGHT_DEADLINE="1000")
+    ready(process)
+    (pod.output / ".used").unlink()  # as another worker does whose end is final
+    process.terminate()
+    assert process.wait(60) == 143
+    assert not (pod.output / ".used").exists()
 
 
 @pytest.mark.parametrize(

@@ -250,7 +250,7 @@ class JobPlan:
         annotations: for the job and its pods.
         scheduling: where and when the pods may run.
         max_restarts: how often a worker that was lost or crashed is started again without a new checkpoint.
-        deadline: seconds that the job may take, from its first start.
+        deadline: seconds that the job may take; none pass while it is suspended.
         ttl: seconds after which the finished job is deleted.
         suspend: whether it is created suspended.
         output: URI that the result is uploaded to; None leaves it in the output slot.

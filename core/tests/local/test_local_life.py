@@ -352,10 +352,13 @@ def test_a_step_has_to_end_within_the_deadline_too(machine):
     machine.until(lambda: not machine.processes())
 
 
-def test_a_failed_job_has_all_of_its_time_again(machine):
-    plan = machine.plan(steps=[("check", "")], deadline=60, suspend=True)
+@pytest.mark.parametrize("state", [JobState.FAILED, JobState.SUSPENDED])
+def test_a_job_that_was_at_rest_for_longer_than_its_deadline_goes_on(machine, state):
+    plan = machine.plan(
+        steps=[("check", "time.sleep(1)")], env={"TUNEWRIGHT_DEADLINE": "60"}, deadline=60, suspend=True
+    )
     job = machine.submit(plan)
-    JobFolder(machine.folder()).write(Status(state=JobState.FAILED, started=1.0, finished=2.0))
+    JobFolder(machine.folder()).write(Status(state=state, started=1.0, finished=2.0))
     job.resume()
     assert machine.rest(job).state is JobState.SUCCEEDED
 

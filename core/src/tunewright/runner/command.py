@@ -57,6 +57,8 @@ def main(argv: Sequence[str]) -> int:
         # The end is final: a job that is submitted again starts to count anew.
         attempts.forget()
         watch.forget()
+    else:
+        watch.keep()
     return outcome
 
 

@@ -13,11 +13,11 @@ class Settings(NamedTuple):
     """What the environment says.
 
     Attributes:
-        output: the output folder, where the attempts and the first start are kept; None: nowhere.
+        output: the output folder, where the attempts and the seconds used are kept; None: nowhere.
         run: the pod's own scratch folder, in which a verdict is left; None: nowhere.
         termination_log: file for the cause of the end; None: nowhere.
         max_restarts: how often a crashed command is started again without a new checkpoint.
-        deadline: seconds from the job's first start.
+        deadline: seconds that the job may run, all starts together.
         grace: seconds that a terminated command has to end.
         parent: end when this process is no longer the parent.
         worker: name of this worker among those that share the output folder.

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import signal
 import time
 from types import FrameType
 from typing import NamedTuple
 
-from tunewright.runner.files import create
+from tunewright.runner.files import create, write_atomically
 from tunewright.runner.settings import Settings
 from tunewright.runner.verdicts import FAILURE, INTERRUPTED, TERMINATED, Verdict
 
 TICK = 0.1  # seconds between two looks at signals, parent and deadline
+_KEEP_EVERY = 10.0  # seconds of the deadline that a killed pod may forget
 
 
 class Stop(NamedTuple):
@@ -31,14 +31,19 @@ class Watch:
     def __init__(self, settings: Settings) -> None:
         self._received: int | None = None
         self._parent = settings.parent
-        self._file = settings.output / ".started" if settings.output else None
-        self._ends_at = self._first_start() + settings.deadline if settings.deadline is not None else math.inf
+        self._deadline = settings.deadline
+        # The seconds that the job has used, of which none pass while it is suspended, or deleted with its claim kept.
+        self._file = settings.output / ".used" if settings.output and settings.deadline is not None else None
+        self._began = self._kept_at = time.monotonic()
+        self._used_before = self._read_used()
         names = ("SIGTERM", "SIGINT", "SIGBREAK")  # the last is Windows' own
         for signum in (getattr(signal, name) for name in names if hasattr(signal, name)):
             signal.signal(signum, self._receive)
 
     def stop(self) -> Stop | None:
         """The reason to end now, if there is one."""
+        if time.monotonic() > self._kept_at + _KEEP_EVERY:
+            self.keep()
         if self._received is not None:
             return Stop(self._received, INTERRUPTED if self._received == signal.SIGINT else TERMINATED)
         if self._parent is not None and os.getppid() != self._parent:
@@ -47,10 +52,18 @@ class Watch:
 
     def late(self) -> bool:
         """Whether the deadline has passed."""
-        return time.time() > self._ends_at
+        return self._deadline is not None and self._used() > self._deadline
+
+    def keep(self) -> None:
+        """Record the seconds that the job has used, unless another worker knows more, or that it has ended."""
+        self._kept_at = time.monotonic()
+        if self._file:
+            with contextlib.suppress(OSError, ValueError):
+                if float(self._file.read_text("utf-8")) < self._used():
+                    write_atomically(self._file, repr(self._used()))
 
     def forget(self) -> None:
-        """Remove the record of the first start."""
+        """Remove the record of the seconds used."""
         if self._file:
             with contextlib.suppress(OSError):
                 self._file.unlink()
@@ -58,14 +71,16 @@ class Watch:
     def _receive(self, signum: int, _: FrameType | None) -> None:
         self._received = self._received or signum
 
-    def _first_start(self) -> float:
-        """Seconds since the epoch; of several workers, the first one's clock counts."""
-        now = time.time()
+    def _used(self) -> float:
+        return self._used_before + time.monotonic() - self._began
+
+    def _read_used(self) -> float:
+        """Seconds that the job had used before this start."""
         if self._file:
             with contextlib.suppress(OSError, ValueError):
-                create(self._file, repr(now))
+                create(self._file, "0.0")
                 return float(self._file.read_text("utf-8"))
-        return now
+        return 0.0
 
 
 def too_late(settings: Settings) -> Verdict:

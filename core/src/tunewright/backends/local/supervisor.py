@@ -74,10 +74,11 @@ class Supervisor:
         self._running: list[subprocess.Popen[bytes]] = []
         self._signalled = False
         before = job.read()
-        # A job that has failed and is started again has all of its time again.
-        goes_on = before.state != JobState.FAILED
-        self._started = (before.started if goes_on else None) or time.time()
-        self._status = Status(pid=os.getpid(), scratch=str(self._scratch), started=self._started)
+        started = (before.started if before.state != JobState.FAILED else None) or time.time()
+        self._status = Status(pid=os.getpid(), scratch=str(self._scratch), started=started)
+        self._began = (
+            time.monotonic()
+        )  # for the steps' deadline: the operator's, too, begins anew when a job is resumed
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, self._on_signal)
 
@@ -153,7 +154,7 @@ class Supervisor:
         for _ in self._ticks():
             if (code := process.exit_code(running)) is not None:
                 return code
-            if self._spec.deadline and time.time() > self._started + self._spec.deadline:
+            if self._spec.deadline and time.monotonic() > self._began + self._spec.deadline:
                 raise _Failed(
                     f"Step {program.name} did not end within the job's deadline of {self._spec.deadline} seconds. "
                     "Give it more time with deadline=."
