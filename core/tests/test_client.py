@@ -172,8 +172,13 @@ def test_paths_are_relative_to_the_base_folder(client, tmp_path, monkeypatch, wr
 @pytest.mark.parametrize("value", ["./data", "../data", "~/data"])
 def test_relative_paths_are_refused_where_containers_do_not_see_this_machine(client, field: str, value: str) -> None:
     with pytest.raises(RequestError, match=rf"{field}='{value}': is a path of this machine.*pvc://"):
-        TrainingClient("kubernetes").train(**GOOD | {field: value}, dry_run=True)
-    TrainingClient("kubernetes").train(**GOOD | {"model": "/models/in-the-image"}, dry_run=True)
+        TrainingClient("kubernetes").train_request(**GOOD | {field: value})
+    TrainingClient("kubernetes").train_request(**GOOD | {"model": "/models/in-the-image"})
+
+
+def test_a_dry_run_shows_what_a_job_for_this_machine_is_on_kubernetes(client) -> None:
+    shown = TrainingClient("kubernetes").train(**GOOD | {"model": "./data"}, dry_run=True)
+    assert "fetch-model" in shown.to_yaml()
 
 
 def test_every_path_of_a_dict_is_relative_to_the_base_folder(client, tmp_path) -> None:

@@ -143,7 +143,7 @@ class TrainingClient:
             PluginError: a plugin is missing or broken; nothing was created.
             JobError: the backend refused the job; nothing is left over.
         """
-        return self._start(self.train_request(*arguments, **options), dry_run=dry_run)
+        return self._start(self.train_request(*arguments, dry_run=dry_run, **options), dry_run=dry_run)
 
     @overload
     def create_job(
@@ -181,12 +181,12 @@ class TrainingClient:
         self.backend.submit_whole(whole)
         return Job(whole.name, self.backend)
 
-    def train_request(self, *arguments: object, **options: object) -> TrainRequest:
-        """The checked request that `train()` makes of its arguments."""
+    def train_request(self, *arguments: object, dry_run: bool = False, **options: object) -> TrainRequest:
+        """The checked request that `train()` makes of its arguments; see there."""
         given = compat.train_keywords(arguments, options)
         _refuse_unknown(given, TrainOptions)
         folder = given.pop("base_folder", None) or Path.cwd()
-        base = Path(str(folder)) if self.backend.sees_client_files else None
+        base = Path(str(folder)) if dry_run or self.backend.sees_client_files else None
         name = given.pop("name", None)
         trainer = sources.select_trainer(self.registry, given.pop("trainer", None))
         model, dataset, evaluation = (given.pop(slot, None) for slot in ("model", "dataset", "eval_dataset"))
