@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from tunewright.builtin.file_store import FileStore
 from tunewright.environment import FetchLimits
 from tunewright.errors import ExitCode, FetchError
 from tunewright.runner import MARKER, mark_checkpoint
+from tunewright.snapshots import Entry
 from tunewright.wire import WireDocument
 from tunewright_launcher.outputs import CheckpointUploads, Output, key_of
 
@@ -22,6 +23,13 @@ class Counting(FileStore):
         super().__init__(folder)
         self.sent: list[str] = []
         self.refuses: dict[str, FetchError] = {}
+        self.busy: set[str] = set()  # folders that are not listed the first time
+
+    def entries(self, folder: str) -> Iterator[Entry]:
+        if folder in self.busy:
+            self.busy.remove(folder)
+            raise FetchError("busy.", remedy="Wait.", code=ExitCode.UNAVAILABLE)
+        return super().entries(folder)
 
     def upload(self, files: Mapping[str, Path]) -> None:
         for path in files:
@@ -78,6 +86,19 @@ def test_an_upload_that_fails_for_a_while_comes_to_its_end(store: Counting, mode
     store.refuses["model.safetensors"] = FetchError("down.", remedy="Wait.", code=ExitCode.UNAVAILABLE)
     output_of(store).upload_model(model)
     assert store.sent[-1] == MARKER
+
+
+def test_a_listing_that_fails_for_a_while_ends_neither_the_check_nor_an_upload(
+    store: Counting, model: Path, tmp_path: Path
+) -> None:
+    store.busy = {"", "checkpoints/k1", "checkpoints/k1/checkpoint-10"}
+    output_of(store).upload_model(model)
+    output_of(store).upload_checkpoint(checkpoint(tmp_path / "first", 10))
+    assert not store.busy
+    store.busy = {"checkpoints/k1"}
+    (tmp_path / "second").mkdir()
+    output_of(store).fetch_checkpoint(tmp_path / "second")
+    assert (tmp_path / "second/checkpoint-10" / MARKER).is_file()
 
 
 def test_an_upload_that_is_refused_leaves_no_marker(store: Counting, model: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import attrs
 
@@ -29,6 +30,8 @@ from tunewright_launcher.step import Step, log
 
 _LONGEST_PAUSE = 60.0
 _PROGRESS_EVERY = 1.0
+
+_T = TypeVar("_T")
 
 Emit = Callable[[Event], None]
 Source = ModelProvider | DatasetProvider
@@ -171,13 +174,16 @@ def _is_same(snapshot: Snapshot, marker: Marker) -> bool:
     return versions == {fingerprint(entry).hex() for entry in snapshot.entries()}
 
 
-def patiently(work: Callable[[], None], retry_for: float, say: Callable[[FetchError, float], None]) -> None:
+def patiently(work: Callable[[], _T], retry_for: float, say: Callable[[FetchError, float], None]) -> _T:
     """Work; try again after errors that may pass, with growing pauses, until `retry_for` seconds are over.
 
     Args:
         work: what to do.
         retry_for: seconds.
         say: is told of an error and of the pause in seconds.
+
+    Returns:
+        What `work` returns.
 
     Raises:
         FetchError: the last one; or whatever else `work` raises, at once.

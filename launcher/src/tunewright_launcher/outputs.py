@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TypeVar
 
 import attrs
 
@@ -45,6 +46,7 @@ _CHECKPOINT = re.compile(r"checkpoint-([0-9]+)")
 _BLOCK = 1 << 20
 
 Say = Callable[[str], None]
+_T = TypeVar("_T")
 
 
 @attrs.frozen(kw_only=True)
@@ -98,7 +100,7 @@ class Output:
         if name is None or (local is not None and _step_of(local.name) >= _step_of(name)):
             return
         self.say(f"fetching {name} from {self.uri}, to resume from it")
-        patiently(lambda: self._fetch(name, folder), self.limits.retry_for, self._say_again)
+        self._patiently(lambda: self._fetch(name, folder))
 
     def check_writable(self) -> None:
         """Find out now, and not after hours of training, whether it may be written to.
@@ -106,21 +108,25 @@ class Output:
         Raises:
             FetchError: NO_PERMISSION, NOT_FOUND: it may not.
         """
-        patiently(self.store.check_writable, self.limits.retry_for, self._say_again)
+        self._patiently(self.store.check_writable)
 
     @property
     def _checkpoints(self) -> str:
         return f"{CHECKPOINTS}/{self.key}"
 
     def _names(self) -> set[str]:
-        parts = (entry.path.split("/") for entry in self.store.entries(self._checkpoints))
-        return {name for _, _, name, *rest in parts if rest and _CHECKPOINT.fullmatch(name)}
+        return {name for name, rest in self._checkpoint_files() if rest}
 
     def _complete_ones(self) -> set[str]:
         if self.store.atomic:
             return self._names()
-        marked = (entry.path.split("/") for entry in self.store.entries(self._checkpoints))
-        return {name for _, _, name, *rest in marked if rest == [MARKER] and _CHECKPOINT.fullmatch(name)}
+        return {name for name, rest in self._checkpoint_files() if rest == [MARKER]}
+
+    def _checkpoint_files(self) -> list[tuple[str, list[str]]]:
+        """The name of the checkpoint that a file is of, and its path within that, in parts."""
+        paths = self._patiently(lambda: [entry.path for entry in self.store.entries(self._checkpoints)])
+        parts = (path.split("/") for path in paths)
+        return [(name, rest) for _, _, name, *rest in parts if _CHECKPOINT.fullmatch(name)]
 
     def _fetch(self, name: str, folder: Path) -> None:
         place = Slot(folder, name)
@@ -137,7 +143,7 @@ class Output:
     def _upload(self, folder: Path, to: str) -> tuple[int, int]:
         prefix = f"{to}/" if to else ""
         files = {f"{prefix}{path}": folder / path for path in sorted(walk(folder)) if path != MARKER}
-        there = {entry.path: entry for entry in self.store.entries(to) if entry.path in files}
+        there = self._patiently(lambda: {entry.path: entry for entry in self.store.entries(to) if entry.path in files})
         lacking = {path: file for path, file in files.items() if not is_there(there.get(path), file)}
         if self.store.atomic:
             self._send(lacking)
@@ -156,10 +162,13 @@ class Output:
 
     def _send(self, files: Mapping[str, Path]) -> None:
         if files:
-            patiently(lambda: self.store.upload(files), self.limits.retry_for, self._say_again)
+            self._patiently(lambda: self.store.upload(files))
 
-    def _say_again(self, error: FetchError, pause: float) -> None:
-        self.say(f"{error.cause} Trying again in {pause:.0f} s.")
+    def _patiently(self, work: Callable[[], _T]) -> _T:
+        def say(error: FetchError, pause: float) -> None:
+            self.say(f"{error.cause} Trying again in {pause:.0f} s.")
+
+        return patiently(work, self.limits.retry_for, say)
 
 
 def load_output(step: Step, say: Callable[[str], None]) -> Output | None:

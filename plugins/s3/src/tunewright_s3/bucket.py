@@ -83,9 +83,7 @@ class Bucket:
             page = self._next_page(asked)
 
     def _next_page(self, asked: Mapping[str, str]) -> Mapping[str, Any]:
-        found: list[Mapping[str, Any]] = []
-        patiently(lambda: found.append(self._page(asked)), _PATIENCE, lambda *_: None)
-        return found[0]
+        return patiently(lambda: self._page(asked), _PATIENCE, lambda *_: None)
 
     def _page(self, asked: Mapping[str, str]) -> Mapping[str, Any]:
         with translated(format_uri(self.name, asked["Prefix"])):
