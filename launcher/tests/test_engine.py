@@ -179,6 +179,50 @@ def test_a_connection_that_the_server_closed_while_idle_is_no_failure(folder: Pa
     assert fetched(folder) == files
 
 
+class Breaking(FileServer):
+    """Answers once in a way that a fault cuts, stalls or ends; then as it should."""
+
+    def __init__(self, files: Mapping[str, bytes], first: Answer, fault: Fault) -> None:
+        super().__init__({f"/{path}": body for path, body in files.items()})
+        self.first: Answer | None = first
+        self.faults.append(fault)
+
+    def answer(self, request: Request) -> Answer:
+        first, self.first = self.first, None
+        return first or super().answer(request)
+
+
+CHUNKED = {"Transfer-Encoding": "chunked", "Content-Length": ""}
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        Answer(status=503, body=bytes(1000)),
+        Answer(status=302, headers={"Location": "/a"}, body=bytes(1000)),
+        Answer(headers=CHUNKED, body=b"5\r\nhello\r\n0\r\n\r\n"),
+    ],
+    ids=["503", "302", "the end of chunks"],
+)
+@pytest.mark.parametrize("how", ["cut_after", "end_after", "stall_after"])
+def test_an_answer_that_breaks_off_beside_the_bytes_of_the_file_may_pass(folder: Path, first: Answer, how: str) -> None:
+    fault = Fault(**{how: len(first.body) - 5})  # type: ignore[arg-type] # all three are numbers
+    with Breaking({"a": b"hello"}, first, fault) as server:
+        fetch_snapshot(Files(server, {"a": b"hello"}), folder, limits=LIMITS)
+        assert len(server.log) > 1
+    assert fetched(folder) == {"a": b"hello"}
+
+
+def test_a_server_without_ranges_that_breaks_off_before_a_range_is_asked_again(folder: Path) -> None:
+    whole = Answer(headers={"Content-Length": str(len(LARGE))}, body=LARGE)
+    with Breaking({"a": LARGE}, whole, Fault(cut_after=1000)) as server:
+        snapshot = Files(server, {"a": LARGE})
+        entry = next(snapshot.entries())
+        with pytest.raises(FetchError, match="broke off") as caught, snapshot.open(entry, MIB, 2 * MIB) as reader:
+            reader.readinto(memoryview(bytearray(1000)))
+        assert caught.value.code is ExitCode.TRY_AGAIN
+
+
 def test_a_drip_counts_as_a_stall(folder: Path) -> None:
     with serve({"a": b"x" * 2000}) as server:
         server.faults.append(Fault(path="a", rate=100))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import http.client
 import ssl
 import time
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -96,3 +98,16 @@ def size_of(response: http.client.HTTPResponse) -> int | None:
 def broke_off(url: str, why: str) -> FetchError:
     """What it means that an answer has no end."""
     return FetchError(f"{shown(url)} broke off: {why}.", remedy="It is tried again.", code=ExitCode.TRY_AGAIN)
+
+
+@contextlib.contextmanager
+def reading(url: str) -> Iterator[None]:
+    """While the body of an answer is read.
+
+    Raises:
+        FetchError: TRY_AGAIN: it broke off, or nothing comes any more.
+    """
+    try:
+        yield
+    except (http.client.HTTPException, OSError) as error:
+        raise broke_off(url, str(error) or type(error).__name__) from error

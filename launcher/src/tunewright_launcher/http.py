@@ -25,7 +25,7 @@ from tunewright._convert import to_dict
 from tunewright.environment import FetchLimits
 from tunewright.errors import ExitCode, FetchError, SourceChanged
 from tunewright.snapshots import Digest, Entry, Reader, Snapshot
-from tunewright_launcher.answers import Headers, broke_off, refusal, shown, size_of, unavailable
+from tunewright_launcher.answers import Headers, broke_off, reading, refusal, shown, size_of, unavailable
 from tunewright_launcher.connection import Connection, Response
 
 _MOVED = (301, 302, 303, 307, 308)
@@ -78,14 +78,16 @@ class Http:
         """The answer, whatever its status, after redirects; and the URL that it came from.
 
         Raises:
-            FetchError: UNAVAILABLE where nobody answers; BAD_DATA for redirects without end or to plain HTTP.
+            FetchError: UNAVAILABLE where nobody answers; TRY_AGAIN where a redirect breaks off; BAD_DATA for redirects
+                without end or to plain HTTP.
         """
         for _ in range(_MOST_REDIRECTS + 1):
             response = self._once(request)
             location = response.getheader("Location")
             if response.status not in _MOVED or not location:
                 return response, request.url
-            response.read(_LONGEST_MESSAGE)
+            with reading(request.url):
+                response.read(_LONGEST_MESSAGE)
             request = _redirected(request, location, response.status)
             self.close_unread(response)
         raise FetchError(
@@ -104,10 +106,9 @@ class Http:
         """
         response, url = self.send(request)
         try:
-            body = response.read(longest)
+            with reading(url):
+                body = response.read(longest)
             left = response.length
-        except (http.client.HTTPException, OSError) as error:
-            raise broke_off(url, str(error) or type(error).__name__) from error
         finally:
             self.close_unread(response)
         if left and len(body) < longest:
@@ -243,7 +244,8 @@ class HttpSnapshot(Snapshot):
         whole = start == 0 and stop == entry.size
         response, url = self._send(entry, None if whole else f"bytes={start}-{stop - 1}")
         try:
-            self._check(entry, response, start, stop)
+            with reading(url):
+                self._check(entry, response, start, stop)
             digests = self.digests_in(response.headers) if whole else ()
             yield _Body(response, url, stop - start, digests)
         finally:
@@ -296,16 +298,15 @@ class _Body:
 
     def readinto(self, buffer: memoryview, /) -> int:
         """See `Reader.readinto`."""
-        try:
+        with reading(self._url):
             # As much as one read of the socket gives: `readinto` would fill the buffer, however long a drip takes.
             count = self._response.readinto1(buffer[: self._left]) if self._left else 0
-        except (http.client.HTTPException, OSError) as error:
-            raise broke_off(self._url, str(error) or type(error).__name__) from error
         if not count and self._left:
             raise broke_off(self._url, f"{self._left} bytes are missing")
         self._left -= count
         if not self._left and not self._response.isclosed():
-            self._response.readinto(bytearray(1))  # its end is read, so the connection can be used again
+            with reading(self._url):
+                self._response.readinto(bytearray(1))  # its end is read, so the connection can be used again
         return count
 
 
