@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
+import attrs
 import psutil
 import pytest
 from tests.servers.faulty import Fault, FileServer
@@ -21,6 +22,7 @@ from tunewright_launcher.engine import fetch_snapshot
 from tunewright_launcher.helper import Helper
 from tunewright_launcher.http import Http, HttpRequest, HttpSnapshot
 
+MIB = 1 << 20
 FILES = {f"small/{i}": f"file {i}".encode() * 50 for i in range(300)}
 LIMITS = FetchLimits(connections=4, processes=2, stall=5.0, tries=3)
 
@@ -81,6 +83,23 @@ def test_an_error_of_the_second_process_ends_the_fetch_with_its_code(server: Fil
     assert children() == before
 
 
+def test_an_error_of_the_first_process_does_not_wait_for_the_second(folder: Path) -> None:
+    with FileServer({"/large": b"x" * MIB} | {f"/{path}": body for path, body in FILES.items()}) as server:
+        server.faults += [Fault(path="large", status=403, delay=0.5), Fault(path="small", stall_after=1, times=-1)]
+
+        class WithLarge(Files):
+            def entries(self) -> Iterator[Entry]:
+                yield Entry(path="large", size=MIB)
+                yield from super().entries()
+
+        before, began = children(), time.monotonic()
+        with pytest.raises(FetchError, match="403"):
+            fetch_snapshot(WithLarge(server), folder, limits=attrs.evolve(LIMITS, stall=2.0, tries=8))
+        # The first process gives its own connections up after 2 seconds; the second one's tries would take minutes.
+        assert time.monotonic() - began < 20
+        assert children() == before
+
+
 def test_what_a_killed_second_process_had_is_done_by_the_first(server: FileServer, folder: Path) -> None:
     server.faults.append(Fault(path="small", delay=0.01, times=-1))
     before = {child.pid for child in children()}
@@ -119,7 +138,7 @@ def test_an_answer_that_is_cut_off_counts_as_the_helpers_death(server: FileServe
             return super().receive()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tunewright_launcher.engine.Helper", Cut)
+        patch.setattr("tunewright_launcher.helper.Helper", Cut)
         fetch_snapshot(Files(server), folder, limits=LIMITS)
     assert Cut.answers == 3
     assert is_whole(folder)

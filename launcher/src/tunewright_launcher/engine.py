@@ -24,7 +24,7 @@ from tunewright.errors import ExitCode, FetchError, SourceChanged
 from tunewright.snapshots import Digest, Entry, Snapshot
 from tunewright_launcher.digests import SIZE, Checks
 from tunewright_launcher.files import Files, begin_to_flush, check_path, empty, hostile, take_stock, write
-from tunewright_launcher.helper import Helper
+from tunewright_launcher.helper import helped
 from tunewright_launcher.journal import FileRecord, Journal, missing, short
 from tunewright_launcher.pace import Pace, Progress, Slowness, Tell
 from tunewright_launcher.work import MIB, SMALL, Large, Queue, Work, between, range_length
@@ -140,12 +140,10 @@ class _Fetch:
         """All that read, until there is nothing left to do; begun when the snapshot has looked around."""
         count = max(1, self._limits.connections)
         with contextlib.ExitStack() as stack:
-            threads = []
             if self._is_for_two(first):
-                helper = stack.enter_context(Helper(self._small, count // 2))
-                threads.append(threading.Thread(target=self._feed, args=(helper,), name="fetch-helper", daemon=True))
+                stack.enter_context(helped(self._small, count // 2, self._queue, self._progress))
                 count -= count // 2
-            threads += [threading.Thread(target=self._work, name=f"fetch-{i}", daemon=True) for i in range(count)]
+            threads = [threading.Thread(target=self._work, name=f"fetch-{i}", daemon=True) for i in range(count)]
             for thread in threads:
                 thread.start()
             try:
@@ -162,29 +160,6 @@ class _Fetch:
         """Whether there is enough to do for a second process; its rate could not be limited together with this one's."""
         allowed = self._limits.processes > 1 and self._limits.connections > 1 and self._limits.rate is None
         return allowed and self._snapshot.forkable and len(first) == _MANY
-
-    def _feed(self, helper: Helper) -> None:
-        """Keep the helper busy. If it dies, what it had is done here."""
-        given: dict[str, Work] = {}
-        try:
-            while not self._stopped():
-                works = self._queue.take_small(2 * helper.threads - len(given), wait=not given)
-                given |= {work.entry.path: work for work in works}
-                if not given:
-                    return
-                if works:
-                    helper.send([work.entry for work in works])
-                path, error = helper.receive()
-                if error is not None:
-                    self._queue.fail(error)
-                    return
-                self._progress.add(given.pop(path).entry.size)
-                self._queue.done()
-        except (OSError, EOFError):
-            for work in given.values():
-                self._queue.put_back(work)
-        except BaseException as error:  # whatever it is, `run` raises it; else nobody would ever be done
-            self._queue.fail(error)
 
     def _list(self, entries: Iterator[Entry]) -> set[bytes]:
         """Let the workers have every entry that is not there; returns what was listed, as `short` of the paths."""

@@ -10,16 +10,18 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-import queue
 import signal
 import socket
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from queue import SimpleQueue
 from typing import Self
 
 from tunewright.snapshots import Entry
+from tunewright_launcher.pace import Progress
+from tunewright_launcher.work import Queue, Work
 
 Fetch = Callable[[Entry], None]
 
@@ -80,6 +82,51 @@ class Helper:
         os.waitpid(self._pid, 0)
 
 
+@contextlib.contextmanager
+def helped(fetch: Fetch, threads: int, queue: Queue, progress: Progress) -> Iterator[None]:
+    """A second process does some of the small files of a queue, while this is entered.
+
+    Args:
+        fetch: as of `Helper`.
+        threads: as of `Helper`.
+        queue: what is to be done.
+        progress: is told of the bytes that are there.
+    """
+    helper = Helper(fetch, threads)
+    feeder = threading.Thread(target=_feed, args=(helper, queue, progress), name="fetch-helper", daemon=True)
+    feeder.start()
+    try:
+        with helper:
+            yield
+    finally:
+        # Only now: of an error in this process the other one knows nothing, and would try on and on.
+        feeder.join()
+
+
+def _feed(helper: Helper, queue: Queue, progress: Progress) -> None:
+    """Keep the helper busy. If it dies, what it had is done here."""
+    given: dict[str, Work] = {}
+    try:
+        while queue.error is None:
+            works = queue.take_small(2 * helper.threads - len(given), wait=not given)
+            given |= {work.entry.path: work for work in works}
+            if not given:
+                return
+            if works:
+                helper.send([work.entry for work in works])
+            path, error = helper.receive()
+            if error is not None:
+                queue.fail(error)
+                return
+            progress.add(given.pop(path).entry.size)
+            queue.done()
+    except (OSError, EOFError):
+        for work in given.values():
+            queue.put_back(work)
+    except BaseException as error:  # whatever it is, the fetch raises it; else nobody would ever be done
+        queue.fail(error)
+
+
 def _live(ours: socket.socket, theirs: socket.socket, fetch: Fetch, threads: int) -> None:
     """The helper's whole life. It never returns: what is above it on the stack is the first process's."""
     try:
@@ -93,7 +140,7 @@ def _live(ours: socket.socket, theirs: socket.socket, fetch: Fetch, threads: int
 
 def _serve(theirs: socket.socket, fetch: Fetch, threads: int) -> None:
     stream, lock = theirs.makefile("rwb"), threading.Lock()
-    waiting: queue.SimpleQueue[Entry] = queue.SimpleQueue()
+    waiting: SimpleQueue[Entry] = SimpleQueue()
 
     def work() -> None:
         while True:
