@@ -118,6 +118,24 @@ def test_a_check_that_finds_nothing_says_nothing_and_makes_the_output_folder(pod
     assert (pod.folder / "workspace" / "output").is_dir()
 
 
+@pytest.mark.parametrize("result", ["model", "checkpoints"])
+def test_a_check_refuses_the_output_folder_of_another_job(pod: Pod, result: str) -> None:
+    (pod.folder / "workspace" / "output" / result / "files").mkdir(parents=True)
+    for params in ({"does": "train"}, {"does": "train"}, {"does": "something else"}):
+        pod.prepare(**params)
+        done = pod.run("check")
+        assert done.returncode == 0, done.stderr
+    verdict = pod.verdict()
+    assert verdict is not None
+    assert f"output/{result} is of a job that trains something else" in str(verdict["cause"])
+
+
+def test_an_output_folder_without_results_is_anybodys(pod: Pod) -> None:
+    for does in ("train", "something else"):
+        pod.prepare(does=does)
+        assert (pod.run("check").returncode, pod.verdict()) == (0, None)
+
+
 def test_what_a_check_refuses_is_a_verdict_and_exit_code_0(pod: Pod) -> None:
     pod.prepare(does="refuse")
     done = pod.run("check")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tunewright.errors import ExitCode, FetchError
 from tunewright.events import emit
-from tunewright.runner import MARKER
+from tunewright.runner import MARKER, write_atomically
 from tunewright.specs import INPUT_SLOTS, OUTPUT_SLOT
-from tunewright_launcher.outputs import CHECKPOINTS, load_output
-from tunewright_launcher.provider import document_file, load_source, load_trainer, read_document
+from tunewright_launcher.outputs import CHECKPOINTS, key_of, load_output
+from tunewright_launcher.provider import TRAINER, document_file, load_source, load_trainer, read_document
 from tunewright_launcher.step import Step, log
 from tunewright_launcher.train import train_run
+
+_OWNER = ".job"
+"""In the output folder: the key of what is trained on what and how."""
 
 
 def check(step: Step) -> None:
@@ -20,11 +25,26 @@ def check(step: Step) -> None:
     """
     for slot in INPUT_SLOTS:
         _check_slot(step, slot)
-    step.paths.slot(OUTPUT_SLOT).mkdir(parents=True, exist_ok=True)
+    _own_output(step, step.paths.slot(OUTPUT_SLOT))
     if (output := load_output(step, lambda text: log("check", text))) is not None:
         output.check_writable()
         output.fetch_checkpoint(step.paths.slot(OUTPUT_SLOT) / CHECKPOINTS)
     load_trainer(step).check(train_run(step, emit=emit))
+
+
+def _own_output(step: Step, folder: Path) -> None:
+    """Make the output folder this job's: it resumes from no other one's checkpoints, and overwrites no other one's model."""
+    folder.mkdir(parents=True, exist_ok=True)
+    given = (slot for slot in (*INPUT_SLOTS, TRAINER) if document_file(step, slot).is_file())
+    key, owner = key_of(read_document(step, slot) for slot in given), folder / _OWNER
+    if owner.is_file() and owner.read_text("utf-8") == key:
+        return
+    results = [path for path in (folder / CHECKPOINTS, folder / "model") if path.is_dir() and any(path.iterdir())]
+    if results and owner.is_file():
+        cause = f"{results[0]} is of a job that trains something else, or otherwise, and has the same output folder."
+        remedy = "Take another name or output=, or remove what is there."
+        raise FetchError(cause, remedy=remedy, code=ExitCode.USAGE)
+    write_atomically(owner, key)
 
 
 def _check_slot(step: Step, slot: str) -> None:
