@@ -114,6 +114,11 @@ def test_each_container_gets_its_own_secrets_and_no_others(plan_of) -> None:
     }
 
 
+def test_the_variables_of_the_providers_secrets_are_named_whether_given_or_not(plan_of) -> None:
+    assert plan_of().secret_variables == ("ACME_KEY", "ACME_TOKEN")
+    assert plan_of(trainer="hf", model="file:///m", dataset="file:///d").secret_variables == ("HF_TOKEN",)
+
+
 def test_no_secret_is_in_a_file_a_command_or_a_repr(plan_of) -> None:
     plan = plan_of(eval_dataset="acme://e")
     shown = repr(plan) + json.dumps(dict(plan.files)) + repr([c.command for c in plan.containers])

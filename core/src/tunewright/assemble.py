@@ -69,6 +69,7 @@ def _train_plan(request: TrainRequest) -> JobPlan:
         init_containers=(*steps, _check(request, main)),
         main=main,
         bootstrap=bootstrap,
+        secret_variables=request.secret_variables,
         files={f"{slot}.json": document.dumps() for slot, document in documents.items()}
         | {"trainer.json": document_of("trainer", request.trainer.plugin, request.trainer.provider).dumps()}
         | _output_document(request)

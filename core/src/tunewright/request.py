@@ -13,7 +13,7 @@ from tunewright._convert import to_dict, to_tuple
 from tunewright.errors import RequestError
 from tunewright.events import Json
 from tunewright.providers import DatasetProvider, ModelProvider, Provider, TrainerProvider
-from tunewright.secret import EnvValue, refuse_literal_tokens
+from tunewright.secret import EnvValue, refuse_literal_tokens, secret_fields
 from tunewright.specs import Resources, as_resources
 from tunewright.storage import Storage, as_storage
 
@@ -162,6 +162,13 @@ class TrainRequest(Request):
         """The input slots that the request fills: slot → provider."""
         slots = {"model": self.model, "dataset": self.dataset, "eval_dataset": self.eval_dataset}
         return {slot: selected for slot, selected in slots.items() if selected is not None}
+
+    @property
+    def secret_variables(self) -> tuple[str, ...]:
+        """The variables in which the providers take their secrets, whether they were given some or not."""
+        target = [self.output_target] if self.output_target else []
+        chosen = [selected.provider for selected in (*self.sources.values(), self.trainer, *target)]
+        return tuple(sorted({name for provider in chosen for name in secret_fields(type(provider)).values()}))
 
     def check_local_inputs(self) -> None:
         """Look at those inputs that lie on this machine, where they are read from here.

@@ -246,6 +246,8 @@ class JobPlan:
         files: the job's configuration, file name → text, with "/" for one in a folder; the containers find it in
             `$(TUNEWRIGHT_CONFIG)`.
         volumes: what `mounts` refer to.
+        secret_variables: the variables in which the selected providers take their secrets. A backend whose processes
+            begin with the user's environment leaves them out: a container has those alone that it was given.
         labels: for the job and its pods.
         annotations: for the job and its pods.
         scheduling: where and when the pods may run.
@@ -267,6 +269,7 @@ class JobPlan:
     elastic: tuple[int, int] | None = None
     files: Mapping[str, str] = attrs.field(factory=dict, converter=to_dict)
     volumes: tuple[Volume, ...] = attrs.field(converter=to_tuple, default=())
+    secret_variables: tuple[str, ...] = attrs.field(converter=to_tuple, default=())
     labels: Mapping[str, str] = attrs.field(factory=dict, converter=to_dict)
     annotations: Mapping[str, str] = attrs.field(factory=dict, converter=to_dict)
     scheduling: Scheduling = attrs.field(factory=Scheduling)

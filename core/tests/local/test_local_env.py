@@ -50,6 +50,18 @@ def test_a_text_whose_dollars_are_doubled_is_left_as_it_is(text, env):
     assert expand(text.replace("$", "$$"), env) == text
 
 
+def test_a_step_sees_of_the_users_credentials_those_alone_that_it_was_given(machine, monkeypatch):
+    for name in ("ACME_TOKEN", "ACME_KEY", "WANDB_API_KEY"):
+        monkeypatch.setenv(name, "the-users-own")
+    refuse = "assert {'ACME_TOKEN', 'ACME_KEY'}.isdisjoint(os.environ); "
+    env = {"ACME_TOKEN": SecretValue("given")}
+    plan = machine.plan(SHOW, steps=[("fetch-model", refuse)], env=env, secret_variables=("ACME_TOKEN", "ACME_KEY"))
+    assert machine.run(plan).state is JobState.SUCCEEDED
+    found = _environment(machine)
+    assert (found["ACME_TOKEN"], found["WANDB_API_KEY"]) == ("given", "the-users-own")
+    assert "ACME_KEY" not in found
+
+
 def _environment(machine, worker=0):
     return json.loads((machine.output() / f"env-{worker}.json").read_text("utf-8"))
 

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from tunewright import environment
@@ -34,14 +34,15 @@ def expand(text: str, env: Mapping[str, str]) -> str:
     )
 
 
-def client_environment(env: Mapping[str, str], programs: Path) -> dict[str, str]:
+def client_environment(env: Mapping[str, str], programs: Path, without: Collection[str] = ()) -> dict[str, str]:
     """The environment that steps begin with: the client's own, whose Python environment has the plugins.
 
     Args:
         env: the client's.
         programs: folder of the programs that `write_programs` made.
+        without: variables that are left out: credentials that only those steps get to which the user gave them.
     """
-    kept = {k: v for k, v in env.items() if not _LEFT_OVER.fullmatch(k)}
+    kept = {k: v for k, v in env.items() if k not in without and not _LEFT_OVER.fullmatch(k)}
     places = (str(programs), sysconfig.get_path("scripts"), str(Path(sys.executable).parent), kept.get("PATH", ""))
     return {**kept, "PATH": os.pathsep.join(place for place in places if place)}
 

@@ -37,6 +37,7 @@ def render(plan: JobPlan, folder: Path) -> Manifests:
         "max_restarts": plan.max_restarts,
         "deadline": plan.deadline,
         "ttl": plan.ttl,
+        "secret_variables": plan.secret_variables,
     }
     metadata = {"name": plan.name, "labels": plan.labels, "annotations": plan.annotations, "folder": str(folder)}
     spec = {

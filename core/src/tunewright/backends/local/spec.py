@@ -37,6 +37,7 @@ class Spec:
         steps: run once, one after another.
         worker: run by every worker, all at the same time.
         gpus: of each worker.
+        secret_variables: variables of the user that no step sees, unless it was given them.
     """
 
     steps: tuple[Program, ...] = attrs.field(converter=to_tuple)
@@ -49,6 +50,7 @@ class Spec:
     max_restarts: int = 3
     deadline: int | None = None
     ttl: int | None = None
+    secret_variables: tuple[str, ...] = attrs.field(converter=to_tuple, default=())
 
     @classmethod
     def read(cls, document: Mapping[str, Json]) -> Spec:

@@ -70,7 +70,7 @@ class Supervisor:
         self._scratch = Path(tempfile.mkdtemp(prefix="tunewright-"))
         programs = job.path / "bin"
         env.write_programs(programs)
-        self._base = env.client_environment(os.environ, programs)
+        self._base = env.client_environment(os.environ, programs, without=self._spec.secret_variables)
         self._running: list[subprocess.Popen[bytes]] = []
         self._signalled = False
         before = job.read()
