@@ -170,6 +170,21 @@ def test_plain_text_for_a_variable_that_is_called_a_secret_is_refused_and_not_re
         assert getattr(request_of(**{field: {name: value}}), field)[name] == value
 
 
+@pytest.mark.parametrize("field", ["env", "init_env"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TUNEWRIGHT_FETCH_RATE", "fast"), ("TUNEWRIGHT_FETCH_RATE", "-5"), ("TUNEWRIGHT_FETCH_STALL", "-1"),
+        ("TUNEWRIGHT_FETCH_STALL", "0"), ("TUNEWRIGHT_FETCH_STALL", "nan"), ("TUNEWRIGHT_FETCH_CONNECTIONS", "inf"),
+        ("TUNEWRIGHT_FETCH_CONNECTIONS", "0.5"), ("TUNEWRIGHT_RETRY_FOR", "inf"),
+    ],
+)  # fmt: skip
+def test_limits_of_a_fetch_that_make_no_sense_are_refused(request_of, field: str, name: str, value: str) -> None:
+    with pytest.raises(RequestError, match=rf"{field}: {name}='{value}' is not a number from "):
+        request_of(**{field: {name: value}})
+    request_of(**{field: {name: "1"}})
+
+
 def test_names_that_only_end_like_a_secrets_are_taken(request_of) -> None:
     plain = {
         "SORT_KEY": "column-of-dates", "AWS_ACCESS_KEY_ID": "mine", "PAD_TOKEN": "<|padding|>", "EOS_TOKEN": "[SEPARATOR]",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import attrs
 
 from tunewright._names import is_object_name, is_qualified_name
+from tunewright.environment import FetchLimits
 from tunewright.errors import RequestError
 from tunewright.secret import EnvValue, SecretRef, SecretValue, is_called_a_secret, refuse_literal_tokens
 from tunewright.specs import Resources
@@ -86,6 +87,14 @@ def check_env(_: object, attribute: Attribute, value: Mapping[str, EnvValue]) ->
             problem = "is called a secret, and would be in the manifest as plain text"
             raise RequestError(problem, field=f"{attribute.name}[{name!r}]", remedy=remedy)
     refuse_literal_tokens({k: v for k, v in value.items() if isinstance(v, str)}, attribute.name, remedy)
+
+
+def check_limits(_: object, attribute: Attribute, value: Mapping[str, EnvValue]) -> None:
+    """The variables that say how a fetch behaves are numbers that make sense."""
+    try:
+        FetchLimits.read({name: item for name, item in value.items() if isinstance(item, str)})
+    except ValueError as error:
+        raise RequestError(f"{error}", field=attribute.name, remedy="Write a number, or leave it out.") from error
 
 
 def check_labels(_: object, attribute: Attribute, value: Mapping[str, str]) -> None:

@@ -5,6 +5,8 @@ A backend gives each container the variables of `Paths`; commands and plugins ne
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -121,19 +123,23 @@ class FetchLimits:
         """From the variables of the init container.
 
         Raises:
-            ValueError: one of them is not a number.
+            ValueError: one of them is not a number, or one that makes no sense; its name is in the message.
         """
         usual = cls()
-
-        def number(name: str, default: float) -> float:
-            return float(env.get(name) or default)
-
         return cls(
-            connections=int(number(FETCH_CONNECTIONS, usual.connections)),
-            rate=number(FETCH_RATE, 0) or None,
-            stall=number(FETCH_STALL, usual.stall),
-            retry_for=number(RETRY_FOR, usual.retry_for),
+            connections=int(_number(env, FETCH_CONNECTIONS, usual.connections, least=1)),
+            rate=_number(env, FETCH_RATE, 0) or None,
+            stall=_number(env, FETCH_STALL, usual.stall, least=0.1),
+            retry_for=_number(env, RETRY_FOR, usual.retry_for),
         )
+
+
+def _number(env: Mapping[str, str], name: str, default: float, *, least: float = 0) -> float:
+    text = env.get(name) or str(default)
+    with contextlib.suppress(ValueError):
+        if least <= (value := float(text)) < math.inf:
+            return value
+    raise ValueError(f"{name}={text!r} is not a number from {least}")
 
 
 def state_home() -> Path:

@@ -81,10 +81,10 @@ class Request:
     storage: Storage = attrs.field(default=None, converter=as_storage)
     output: str | None = attrs.field(default=None, validator=check.check_output)
     env: Mapping[str, EnvValue] = attrs.field(
-        default=None, converter=check.to_mapping, validator=[check.check_mapping, check.check_env]
+        default=None, converter=check.to_mapping, validator=[check.check_mapping, check.check_env, check.check_limits]
     )
     init_env: Mapping[str, EnvValue] = attrs.field(
-        default=None, converter=check.to_mapping, validator=[check.check_mapping, check.check_env]
+        default=None, converter=check.to_mapping, validator=[check.check_mapping, check.check_env, check.check_limits]
     )
     labels: Mapping[str, str] = attrs.field(
         default=None, converter=check.to_mapping, validator=[check.check_mapping, check.check_labels]
