@@ -402,6 +402,17 @@ def unusable(site) -> None:
     site.install("tunewright-lost", {"lost": "tw_lost"}, tw_lost=lost)
 
 
+@pytest.mark.parametrize("command", [("fetch", "file://{folder}", "{place}"), ("report", "sft", "--html", "{place}")])
+def test_a_place_that_cannot_be_written_is_one_line(tunewright: Run, backend, tmp_path: Path, command: tuple) -> None:
+    finished(backend)
+    words = [word.format(folder=tmp_path, place=tmp_path / "job.yaml" / "x") for word in command]
+    code, out, err = tunewright(*words, *(["--backend", "memory"] if words[0] == "report" else []))
+    assert (code, out) == (1, "")
+    assert err.startswith(f"error: {tmp_path}/job.yaml/x")
+    assert err.endswith(": Not a directory\n")
+    assert err.count("\n") == 1
+
+
 def test_plugins_shows_every_plugin_and_what_is_wrong_with_it(tunewright: Run, unusable: None) -> None:
     code, out, err = tunewright("plugins")
     assert code == 0
