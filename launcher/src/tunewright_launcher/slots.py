@@ -226,12 +226,19 @@ class Staging:
         return self.folder / "journal"
 
     def recover(self) -> bool:
-        """Put what an earlier holder had staged whole in the slot's place; whether there was such a thing."""
+        """Put what an earlier holder had staged whole in the slot's place; whether there was such a thing.
+
+        It is read whole: the machine may have been started anew since, and not every file system keeps what it has flushed.
+        """
         marker = read_marker(self.files)
         if marker is None or marker.request != self.request:
             (self.files / MARKER).unlink(missing_ok=True)
             return False
-        verify(self.files)
+        try:
+            verify(self.files, digests=True)
+        except FetchError:
+            self.empty()
+            return False
         self._swap_in()
         return True
 
@@ -261,8 +268,11 @@ class Staging:
         try:
             # Beside the files until it is whole: the records may come from a walk through them.
             counts = _write_marker(self.folder / MARKER, marker, records)
-            (self.folder / MARKER).rename(self.files / MARKER)
+            # Before the marker is among them: the flush of a large model takes minutes, and the power may fail in it.
+            sync(self.folder / MARKER)
             _flush(self.files)
+            (self.folder / MARKER).rename(self.files / MARKER)
+            sync(self.files)
             self._swap_in()
         except FileNotFoundError as error:
             if self.folder.exists():
