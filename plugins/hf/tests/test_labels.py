@@ -211,8 +211,8 @@ def test_pads_are_not_learnt_and_the_end_is_although_they_are_one_token() -> Non
     pytest.importorskip("torch")
     from tunewright_hf.collate import Collator
 
-    samples = [{"input_ids": [5, 6, EOS], "labels": [-100, 6, EOS]}, {"input_ids": [7], "labels": [7]}]
+    samples = [{"input_ids": [5, 6, EOS], "labels": [5, 6, EOS]}, {"input_ids": [7], "labels": [7]}]
     batch = Collator(pad_id=EOS)(samples)
     assert batch["input_ids"].tolist() == [[5, 6, EOS], [7, EOS, EOS]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
-    assert batch["labels"].tolist() == [[-100, 6, EOS], [7, -100, -100]]
+    assert batch["labels"].tolist() == [[-100, 6, EOS], [-100, -100, -100]], "the first is never predicted"

@@ -28,12 +28,15 @@ FAMILIES = {
 
 @pytest.fixture(params=FAMILIES)
 def family(request: pytest.FixtureRequest, model_folder: Path, tmp_path: Path) -> Path:
-    folder = tmp_path / "model"
+    return made(request.param, model_folder, tmp_path / "model")
+
+
+def made(family: str, model_folder: Path, folder: Path, **more: object) -> Path:
     shutil.copytree(model_folder, folder, ignore=shutil.ignore_patterns("*.safetensors", "config.json"))
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    given = {"vocab_size": len(tokenizer), "bos_token_id": 0, "eos_token_id": 1, **FAMILIES[request.param]}
+    given = {"vocab_size": len(tokenizer), "bos_token_id": 0, "eos_token_id": 1, **FAMILIES[family], **more}
     torch.manual_seed(0)
-    config = transformers.AutoConfig.for_model(request.param, **given)
+    config = transformers.AutoConfig.for_model(family, **given)
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     return folder
 
@@ -54,6 +57,21 @@ def trained(result: Path, base: Path):
         if (result / "adapter_config.json").exists()
         else load(result)
     )
+
+
+def test_the_loss_of_padded_texts_is_that_of_unpadded_ones(
+    train, dataset_of, model_folder: Path, tmp_path: Path
+) -> None:
+    # transformers counts the first labels of classes that are called LMHeadModel, which are never predicted.
+    no_dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    family = made("gpt2", model_folder, tmp_path / "model", **no_dropout)
+    texts = dataset_of([{"text": "What is 1?"}, {"text": "What is 1 and 1? The sum is 2."}])
+    given = {"max_steps": 1, "save_strategy": "no", "per_device_train_batch_size": 2}
+    found = [
+        train(tmp_path / name, texts, model=family, attn_implementation=name, **given).losses[1]
+        for name in ("segments", "sdpa")
+    ]
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
 
 
 def test_tokens_that_the_model_does_not_have_are_refused(train, qa: Path, model_folder: Path, tmp_path: Path) -> None:

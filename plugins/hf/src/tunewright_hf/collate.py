@@ -40,6 +40,7 @@ class Collator:
         labels = torch.full(batch["input_ids"].shape, IGNORED)
         for i, sample in enumerate(samples):
             labels[i, : len(sample["labels"])] = torch.tensor(sample["labels"])
+        labels[:, 0] = IGNORED  # never predicted; but transformers counts it, for classes such as GPT2LMHeadModel
         return {**batch, "labels": labels}
 
     def _join(self, samples: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, torch.Tensor | int]:
