@@ -251,6 +251,8 @@ class PyTorchJobBackend(Backend):
         if "Failed" in job.conditions:
             self._delete(job)
             return True
+        if incomplete := self._incomplete(job):
+            raise NameTaken(f"There is a job {name!r} already, the very same one. {incomplete}", name=name)
         if not job.suspended or job.queue:
             raise NameTaken(
                 f"Job {name!r} is there already, the very same one. Follow it: {self.hint('logs -f', name)}", name=name
@@ -274,9 +276,8 @@ class PyTorchJobBackend(Backend):
     def _obstacle(self, job: LiveJob, moment: Moment, pods: Sequence[Pod]) -> str:
         """Why nothing happens, or not everywhere, where neither the job nor its pods say so."""
         starting = moment.state is JobState.CREATED
-        if starting and (missing := self._missing(job)):
-            remedy = f"Its client was ended while it submitted it. Delete it: {self.hint('delete', job.name)}"
-            return f"Incomplete: {missing} is missing. {remedy}"
+        if starting and (incomplete := self._incomplete(job)):
+            return incomplete
         present = [pod for pod in pods if not pod.ending]
         lacks = len(present) < job.workers  # the operator could not create them all
         # Under gang scheduling those that are there wait for the others, and say no more than that.
@@ -286,13 +287,13 @@ class PyTorchJobBackend(Backend):
             return self._warning(job.name, job.uid)
         return self._warning(present[0].name, present[0].uid) if starting else ""
 
-    def _missing(self, job: LiveJob) -> str:
-        """The object of the job that is created last, if it is not there; "" also where that may not be asked."""
+    def _incomplete(self, job: LiveJob) -> str:
+        """That the object of the job that is created last is not there; "" also where that may not be asked."""
         kind, _, name = job.annotations.get(names.OBJECTS, "").rpartition(",")[2].partition("/")
-        if not name:
-            return ""
         with contextlib.suppress(ApiFailure):
-            return "" if self._api.find(kind, name, metadata=True) else f"{kind}/{name}"
+            if name and not self._api.find(kind, name, metadata=True):
+                remedy = f"Its client was ended while it submitted it. Delete it: {self.hint('delete', job.name)}"
+                return f"Incomplete: {kind}/{name} is missing. {remedy}"
         return ""
 
     def _warning(self, name: str, uid: str) -> str:

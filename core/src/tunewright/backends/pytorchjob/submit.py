@@ -43,7 +43,7 @@ def submit(api: Api, documents: Sequence[Object], kept: Collection[str]) -> None
     job, *owned = [_with_digest(document, digest) if _lasts(document, kept) else document for document in documents]
     missing = [document for document in owned if not _is_kept_already(api, name, document, kept)]
     _await_leftovers(api, name)
-    uid = str(api.create(job)["metadata"]["uid"])
+    uid = _create_job(api, job)
     owner = {"apiVersion": names.API_VERSION, "kind": names.KIND, "name": name, "uid": uid}
     try:
         for document in missing:
@@ -52,6 +52,24 @@ def submit(api: Api, documents: Sequence[Object], kept: Collection[str]) -> None
         with contextlib.suppress(ApiFailure):  # the first failure is the one to tell of
             api.delete(names.KIND, name, uid=uid)
         raise
+
+
+def _create_job(api: Api, job: Object) -> str:
+    """Create the job, and return its uid, also where the answer was lost: it would lie there without what it mounts."""
+    try:
+        return str(api.create(job)["metadata"]["uid"])
+    except ApiFailure as failure:
+        metadata = _metadata_of(api, job) if failure.may_pass else {}
+        if (metadata.get("annotations") or {}).get(names.PLAN) != job["metadata"]["annotations"][names.PLAN]:
+            raise
+        return str(metadata["uid"])
+
+
+def _metadata_of(api: Api, document: Object) -> Object:
+    with contextlib.suppress(ApiFailure):
+        found = api.find(document["kind"], document["metadata"]["name"], metadata=True)
+        return found["metadata"] if found else {}
+    return {}
 
 
 def kept_claims(plan: JobPlan) -> set[str]:

@@ -1,0 +1,80 @@
+"""A submission whose answers are lost on the way, or whose client was ended."""
+
+import pytest
+
+from tunewright.backends import BackendOptions
+from tunewright.backends.pytorchjob import PyTorchJobBackend
+from tunewright.backends.pytorchjob.api import Page
+from tunewright.backends.pytorchjob.failures import ApiFailure, NameTaken, Unavailable
+from tunewright.specs import ContainerSpec, JobPlan
+
+MAIN = ContainerSpec(name="train", image="image:1", command=("train",))
+PLAN = JobPlan(name="sft", init_containers=(), main=MAIN)
+
+
+class Server:
+    """An API server that keeps what it is sent, and then breaks the connection after so many objects, or before."""
+
+    namespace = "team"
+
+    def __init__(self, *, breaks_after: int | None = None, keeps: bool = True) -> None:
+        self.objects: dict[tuple[str, str], dict] = {}
+        self.breaks_after, self.keeps = breaks_after, keeps
+
+    def create(self, document: dict) -> dict:
+        breaks = self.breaks_after == len(self.objects)
+        if breaks:
+            self.breaks_after = None
+        if self.keeps or not breaks:
+            found = {
+                "uid": "u",
+                "namespace": "team",
+                "creationTimestamp": "2026-11-24T12:00:00Z",
+                **document["metadata"],
+            }
+            self.objects[document["kind"], found["name"]] = {**document, "metadata": found}
+        if breaks:
+            raise ApiFailure(0, "connection reset")
+        return self.objects[document["kind"], document["metadata"]["name"]]
+
+    def find(self, kind: str, name: str, *, metadata: bool = False) -> dict | None:
+        return self.objects.get((kind, name))
+
+    def list(self, *_: object, **__: object) -> Page:
+        return Page([], "1")
+
+    def delete(self, kind: str, name: str, *, uid: str) -> None:
+        assert self.objects.pop((kind, name))["metadata"]["uid"] == uid
+
+
+def backend(server: Server) -> PyTorchJobBackend:
+    made = PyTorchJobBackend(BackendOptions())
+    made.__dict__["_api"] = server
+    return made
+
+
+def test_a_job_whose_answer_was_lost_is_submitted_whole() -> None:
+    server = Server(breaks_after=0)
+    backend(server).submit(PLAN)
+    assert [kind for kind, _ in server.objects] == ["PyTorchJob", "ConfigMap"]
+    assert server.objects["ConfigMap", "sft-config"]["metadata"]["ownerReferences"][0]["uid"] == "u"
+
+
+@pytest.mark.parametrize(("breaks_after", "keeps"), [(0, False), (1, False), (1, True)])
+def test_a_submission_that_breaks_leaves_no_job(breaks_after: int, keeps: bool) -> None:
+    server = Server(breaks_after=breaks_after, keeps=keeps)
+    with pytest.raises(Unavailable):
+        backend(server).submit(PLAN)
+    assert ("PyTorchJob", "sft") not in server.objects
+
+
+def test_what_an_ended_client_left_is_called_incomplete_and_not_the_very_same_job() -> None:
+    server = Server()
+    backend(server).submit(PLAN)
+    with pytest.raises(NameTaken, match=r"the very same one\. Follow it"):
+        backend(server).submit(PLAN)
+    del server.objects["ConfigMap", "sft-config"]
+    with pytest.raises(
+        NameTaken, match=r"Incomplete: ConfigMap/sft-config is missing.*tunewright delete sft .*-n team"
+    ):
+        backend(server).submit(PLAN)
