@@ -61,6 +61,26 @@ def test_it_stops_when_evaluations_get_no_better(train, qa: Path, tmp_path: Path
     assert saved.read_bytes() == (training.result / "model.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"load_best_model_at_end": True, "eval_steps": 1}, list(range(1, 13))),
+        ({"early_stopping_patience": 9, "eval_steps": 0.25}, [3, 6, 9, 12]),
+        ({"early_stopping_patience": 9, "logging_steps": 5}, [5, 10, 12]),
+        ({"early_stopping_patience": 9, "eval_steps": 3, "save_steps": 6}, [6, 12]),
+    ],
+    ids=str,
+)
+def test_each_evaluation_has_a_checkpoint_and_the_best_is_the_result(
+    given: dict[str, object], expected: list[int], train, qa: Path, tmp_path: Path
+) -> None:
+    training = train(tmp_path / "out", qa, eval_strategy="steps", max_steps=12, learning_rate=0.1, **given)
+    assert [e["step"] for e in training.of("checkpoint")] == expected
+    best = min((e for e in training.of("eval") if e["step"] in expected), key=lambda e: e["eval_loss"])
+    (saved,) = (tmp_path / "out" / "checkpoints").glob(f"checkpoint-{best['step']}/model.safetensors")
+    assert saved.read_bytes() == (training.result / "model.safetensors").read_bytes()
+
+
 def test_stopping_early_needs_evaluations(train, dataset_of: Callable[..., Path], sums, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="early_stopping_patience: needs evaluations"):
         train(tmp_path / "out", dataset_of(sums(8)), early_stopping_patience=2)

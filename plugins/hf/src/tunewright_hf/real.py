@@ -159,10 +159,10 @@ def build_arguments(
         "logging_nan_inf_filter": False,  # transformers would show the last good loss instead of nan
         "save_total_limit": 2,
         "eval_strategy": "epoch" if evaluates else "no",
-        **_best(given),
         **_device(given),
         **(defaults or {}),
     }
+    ours |= _best(given, ours)
     cls = arguments_class(params.transformer_class)
     own = dict(params.transformer_class_arguments)
     names = {f.name for f in dataclasses.fields(cls)}
@@ -184,9 +184,14 @@ def _check_early_stopping(given: Mapping[str, object], *, evaluates: bool) -> No
         raise RequestError("needs evaluations, and the best checkpoint", field="early_stopping_patience", remedy=remedy)
 
 
-def _best(given: Mapping[str, object]) -> dict[str, object]:
-    """The best checkpoint can be loaded only if there is one for each evaluation."""
-    return {"save_strategy": given.get("eval_strategy", "epoch")} if given.get("load_best_model_at_end") else {}
+def _best(given: Mapping[str, object], ours: Mapping[str, object]) -> dict[str, object]:
+    """The best checkpoint can be loaded only if there is one for each evaluation: so it is, unless `save_steps` is given."""
+    if not given.get("load_best_model_at_end"):
+        return {}
+    names = ("eval_steps", "logging_steps", "save_steps")  # transformers itself takes the second for the first
+    steps = next((given[name] for name in names if given.get(name)), ours.get("logging_steps"))
+    every = {"eval_steps": steps, "save_steps": steps} if steps else {}
+    return {"save_strategy": given.get("eval_strategy", "epoch"), **every}
 
 
 def _device(given: Mapping[str, object]) -> dict[str, object]:
@@ -226,9 +231,6 @@ def pace(params: HuggingFaceTrainParams, samples: int, world_size: int) -> dict[
     steps = total_steps(given, samples, world_size)
     logs = max(1, min(_MOST_STEPS_TO_LOG, steps // _LOGS))
     saves = max(1, min(_MOST_STEPS_TO_SAVE, math.ceil(steps / _SAVES)))
-    evaluates = given.get("eval_steps") or given.get("logging_steps") or logs
-    if given.get("load_best_model_at_end") and isinstance(evaluates, int):  # transformers wants a multiple
-        saves = math.ceil(saves / evaluates) * evaluates
     return {"logging_steps": logs, "save_steps": saves}
 
 
