@@ -1,6 +1,7 @@
 """Slots: what a crash leaves, and what a commit leaves to those who still read what it replaces."""
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,3 +83,54 @@ def test_what_was_marked_and_is_not_what_the_marker_says_is_fetched_again(
         assert list(staging.files.iterdir()) == []
         commit(staging, "hello")
     assert (slot.folder / "a").read_text() == "hello"
+
+
+def test_what_a_killed_removal_has_left_goes_with_the_next_fetch(slot: Slot) -> None:
+    doomed = slot.workspace / ".staging" / "doomed-0011223344556677"
+    doomed.mkdir(parents=True)
+    (doomed / "big").write_bytes(bytes(1000))
+    put(slot, "hello")
+    assert not (slot.workspace / ".staging").exists()
+
+
+def test_a_job_reads_on_in_what_another_one_has_replaced(slot: Slot) -> None:
+    put(slot, "old")
+    mounted = os.open(slot.folder, os.O_RDONLY)  # a mount holds on to the folder, as this does
+    try:
+        put(slot, "new")
+        assert sorted(os.listdir(mounted)) == ["a", MARKER]  # noqa: PTH208 - a descriptor
+        put(slot, "newer")
+        assert os.listdir(mounted) == []  # noqa: PTH208 - as above
+    finally:
+        os.close(mounted)
+    assert (slot.folder / "a").read_text() == "newer"
+    assert (slot.former / "a").read_text() == "new"
+
+
+@pytest.mark.parametrize("renames", [2, 3, 4, 5])
+def test_a_commit_over_another_one_that_is_killed_between_its_renames_is_gone_on_with(
+    slot: Slot, monkeypatch: pytest.MonkeyPatch, renames: int
+) -> None:
+    put(slot, "old")
+    rename, left = Path.rename, renames
+
+    def count(path: Path, target: Path) -> Path:
+        nonlocal left
+        if not left:
+            raise PowerCut
+        left -= 1
+        return rename(path, target)
+
+    with slot.staged(REQUEST, replace=True) as staging:
+        assert staging is not None
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "rename", count)
+            with pytest.raises(PowerCut):
+                commit(staging, "new")
+    with slot.staged(REQUEST, replace=True) as staging:
+        assert staging is not None
+        if not staging.recover():
+            commit(staging, "newer")
+    expected = "new" if renames <= 3 else "newer"  # from then on it is in its place
+    assert (slot.folder / "a").read_text() == expected
+    assert [path.name for path in (slot.workspace / ".staging").iterdir()] == ["model-former"]

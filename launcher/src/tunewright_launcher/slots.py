@@ -5,6 +5,8 @@
     <workspace>/.staging/model-1a2b…-9f8e…/    what is being fetched: named by request and holder
         files/                                 becomes model/
         journal                                what is there already
+    <workspace>/.staging/model-former/         what the last commit has replaced, until the next fetch
+    <workspace>/.staging/doomed-…/             what is being removed
 
 A slot is staged on the same volume, verified, flushed to the disk, renamed into place and marked by a file that is in it
 already. A marker is written after everything that it names and removed before any of it, so a crash never leaves one over
@@ -33,6 +35,7 @@ from tunewright_launcher.lease import Lease
 
 API = 1
 STAGING = ".staging"
+_DOOMED = "doomed-"
 
 
 @attrs.frozen(kw_only=True)
@@ -118,6 +121,11 @@ class Slot:
         """Where the slot is, once it is committed."""
         return self.workspace / self.name
 
+    @property
+    def former(self) -> Path:
+        """Where what a commit has replaced is kept: another job may have it mounted, and read it still."""
+        return self.workspace / STAGING / f"{self.name}-former"
+
     def find(self, request: str, *, digests: bool = False) -> Marker | None:
         """The marker, if the slot holds what is requested, and its files are there; on demand, with these contents."""
         marker = read_marker(self.folder)
@@ -174,6 +182,9 @@ class Slot:
                     left.rename(target)
             else:
                 _discard(left)
+        _discard(self.former)
+        for doomed in (self.workspace / STAGING).glob(f"{_DOOMED}*"):  # its remover was killed
+            shutil.rmtree(doomed, ignore_errors=True)
         (target / "files").mkdir(parents=True, exist_ok=True)
         return Staging(self, target, request)
 
@@ -281,11 +292,14 @@ class Staging:
         return counts
 
     def _swap_in(self) -> None:
-        if self.slot.folder.exists():
-            (self.slot.folder / MARKER).unlink(missing_ok=True)
-            self.slot.folder.rename(self.folder / "former")
+        former = self.folder / "former"
+        if read_marker(self.slot.folder) is not None:
+            _discard(former)  # of a holder that was killed after its commit
+            self.slot.folder.rename(former)
         self.files.rename(self.slot.folder)
         sync(self.slot.workspace)
+        if former.exists():
+            former.rename(self.slot.former)
         _discard(self.folder)
 
 
@@ -323,7 +337,7 @@ _syncfs = c_function("syncfs")
 def _discard(folder: Path) -> None:
     # Under another name first: should its writer still live, its commit must fail.
     with contextlib.suppress(FileNotFoundError):
-        doomed = folder.rename(folder.with_name(f"doomed-{os.urandom(8).hex()}"))
+        doomed = folder.rename(folder.with_name(f"{_DOOMED}{os.urandom(8).hex()}"))
         shutil.rmtree(doomed, ignore_errors=True)
 
 
