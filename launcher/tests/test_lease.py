@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tunewright_launcher.lease import Lease
+from tunewright_launcher import lease as lease_module
+from tunewright_launcher.lease import Lease, Owner
 
 HOLD = """
 import sys, time
@@ -73,6 +74,19 @@ def test_the_lease_of_a_killed_process_is_taken_over_at_once(file: Path) -> None
     process.wait()
     with Lease(file, never, stale_after=1000) as lease:
         assert lease.held
+
+
+def test_a_living_holder_is_not_taken_for_dead_where_the_system_tells_no_start_times(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease_module, "_started", lambda pid: None)  # macOS has no /proc
+    monkeypatch.setattr(lease_module, "_namespace", lambda: "")
+    assert not Owner.this_process().is_dead()
+    end = threading.Event()
+    with Lease(file, never):
+        threading.Timer(1, end.set).start()
+        with Lease(file, end.is_set) as second:
+            assert not second.held
 
 
 def test_a_holder_without_a_sign_of_life_is_taken_for_dead(file: Path) -> None:

@@ -2,8 +2,9 @@
 
 File locks (flock) silently do nothing on some network file systems, so the lease is a file that its holder changes every
 few seconds. Whoever sees it unchanged for long takes it over. That is an optimisation, which saves a second download, and no
-more: two clocks may disagree, and a holder may only have been asleep. What keeps a slot right is that staging folders have
-their holder's name in theirs: a successor renames the folder, so that the former holder's commit finds it gone.
+more: a holder may only have been asleep. Staging folders have their holder's name in theirs, and a successor renames the
+folder: so the former holder's commit finds it gone. What it has open it may still write to, under the folder's new name:
+ranges of the same request, which are what the successor fetches unless the source has changed in between.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Owner:
         host: its host's or pod's name.
         namespace: of its process ids: only within it they can be compared.
         pid: its process id.
-        started: when it was started, as the kernel counts: ids are used again.
+        started: when it was started, as the kernel counts: ids are used again. "" where the system does not tell it.
         nonce: tells two leases of one process apart.
     """
 
@@ -59,7 +60,7 @@ class Owner:
 
     def is_dead(self) -> bool:
         """Whether the process has certainly ended. False where that cannot be known from here."""
-        if self.host != os.uname().nodename or self.namespace != _namespace():
+        if not self.started or self.host != os.uname().nodename or self.namespace != _namespace():
             return False
         return _started(self.pid) != self.started
 

@@ -8,9 +8,9 @@
     <workspace>/.staging/model-former/         what the last commit has replaced, until the next fetch
     <workspace>/.staging/doomed-…/             what is being removed
 
-A slot is staged on the same volume, verified, flushed to the disk, renamed into place and marked by a file that is in it
-already. A marker is written after everything that it names and removed before any of it, so a crash never leaves one over
-missing files.
+A slot is staged on the same volume, verified, flushed to the disk, marked by a file in it, and renamed into place. The marker
+comes after everything that it names is flushed, and a folder that is to go is renamed first. So a crash leaves no marker over
+missing files, as far as the file system keeps what it has flushed.
 """
 
 from __future__ import annotations
