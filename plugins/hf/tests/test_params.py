@@ -66,7 +66,7 @@ def test_lora_with_defaults_is_not_full_fine_tuning_on_the_wire() -> None:
     rate=st.floats(0, 1),
     steps=st.integers(1, 10**6),
     column=st.text(min_size=1, max_size=8),
-    prompts=st.lists(st.text()),
+    prompts=st.lists(st.text(min_size=1)),
 )
 def test_the_wire_is_the_identity(rate: float, steps: int, column: str, prompts: list[str]) -> None:
     params = HuggingFaceTrainParams(
@@ -130,6 +130,7 @@ def test_the_callers_dicts_are_never_changed() -> None:
         ({"peft_config": {}, "lora_config": {}}, ["lora_config", "both are given"]),
         ({"training_parameters": {"seed": 1}, "seed": 2}, ["seed=2", "given twice"]),
         ({"sample_prompts": "Hello"}, ["sample_prompts='Hello'", "list of texts"]),
+        ({"sample_prompts": ["Hello", ""]}, ["sample_prompts=['Hello', '']", "empty prompt"]),
         ({"merge": True}, ["merge=True", "no adapter"]),
         ({"trust_remote_code": "yes"}, ["trust_remote_code='yes'", "bool"]),
     ],

@@ -42,7 +42,8 @@ def full(tmp_path_factory: pytest.TempPathFactory, train, qa: Path):
 @pytest.fixture(scope="session")
 def merged(tmp_path_factory: pytest.TempPathFactory, train, qa: Path):
     output = tmp_path_factory.mktemp("merged")
-    return train(output, qa, **FAST, lora_config={"r": 4, "lora_dropout": 0.1}, merge=True)
+    lora = {"r": 4, "lora_dropout": 0.1}
+    return train(output, qa, **FAST, lora_config=lora, merge=True, sample_prompts=[PROMPT])
 
 
 def logits(model, folder: Path):
@@ -68,7 +69,8 @@ def test_the_client_is_told_what_happens(kind: str, request: pytest.FixtureReque
     assert all(0 <= e["data_wait"] <= 1 and e["peak_memory_bytes"] > 2**20 and "mfu" not in e for e in steps)
     assert [e["step"] for e in training.of("eval")] == [6, 12, 18]
     assert [e["step"] for e in training.of("checkpoint")] == [9, 18]
-    assert training.events[-1] == {"event": "saved", "path": str(training.result)}
+    assert training.of("saved") == [{"event": "saved", "path": str(training.result)}]
+    assert [e["event"] for e in training.events if e["event"] in ("saved", "sample")][0] == "saved", "whatever the answers"
     json.dumps(training.events, allow_nan=False)
 
 
@@ -90,6 +92,25 @@ def test_a_sample_prompt_is_answered_by_the_trained_model(full, lora, model_fold
     ids = tokenizer(PROMPT, return_tensors="pt")
     output = model.generate(**ids, max_new_tokens=128, do_sample=False, pad_token_id=1)
     assert sample["text"] == tokenizer.decode(output[0, ids["input_ids"].shape[1] :], skip_special_tokens=True).strip()
+
+
+def test_a_merged_model_answers_as_its_adapter(lora, merged) -> None:
+    assert merged.of("sample") == lora.of("sample")
+
+
+def test_an_answer_that_fails_costs_nothing_else(train, qa: Path, tmp_path: Path, monkeypatch, caplog) -> None:
+    from tunewright_hf import result
+
+    answer = result.answer
+
+    def fails_once(model, encoder, prompt):
+        return answer(model, encoder, prompt if prompt == PROMPT else "")
+
+    monkeypatch.setattr(result, "answer", fails_once)
+    training = train(tmp_path / "out", qa, max_steps=1, sample_prompts=["fails", PROMPT])
+    base(training.result)
+    assert [e["prompt"] for e in training.of("sample")] == [PROMPT]
+    assert "no answer to 'fails'" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["full", "packed"])

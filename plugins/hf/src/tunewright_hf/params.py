@@ -58,7 +58,11 @@ def _own_arguments(value: object) -> Mapping[str, Any]:
 
 
 def _prompts(value: object) -> tuple[str, ...]:
-    return _texts(value, "sample_prompts", "What is a tuple?")
+    prompts = _texts(value, "sample_prompts", "What is a tuple?")
+    if "" in prompts:
+        remedy = "Write a prompt, or leave it out: there may be no token to begin an answer with."
+        raise RequestError("has an empty prompt", field="sample_prompts", value=value, remedy=remedy)
+    return prompts
 
 
 def _callbacks(value: object) -> tuple[str, ...]:

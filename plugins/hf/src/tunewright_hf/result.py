@@ -77,17 +77,31 @@ def push(trainer: transformers.Trainer, folder: Path) -> None:
 
 
 def answer_samples(trainer: transformers.Trainer, params: HuggingFaceTrainParams, form: str, run: TrainRun) -> None:
-    """Answer the sample prompts with the trained model, greedily, and send each as a `sample` event. For rank 0."""
-    prompts, tokenizer = params.sample_prompts, trainer.processing_class
+    """Answer the sample prompts with the trained model, greedily, and send each as a `sample` event. For rank 0.
+
+    The model is saved by now: an answer that fails is logged, and costs nothing else.
+    """
+    prompts = params.sample_prompts
     if prompts and is_sharded(trainer):
         logger.warning("no samples: the model is sharded over the ranks; load the result to ask it")
         return
-    if form == PREFERENCE:
-        form = "chat" if is_conversation(trainer.train_dataset) else "prompt_completion"
-    encoder = PairEncoder(tokenizer, params.data) if params.task is SEQ2SEQ else Encoder(tokenizer, form, params.data)
     model = trainer.accelerator.unwrap_model(trainer.model).eval()
     for prompt in prompts:
-        run.emit({"event": "sample", "prompt": prompt, "text": answer(model, encoder, prompt)})
+        try:
+            text = answer(model, _encoder(trainer, params, form), prompt)
+        except Exception as error:  # noqa: BLE001 - whatever a model's generate() raises
+            logger.warning("no answer to %r: %s: %s", prompt, type(error).__name__, error)
+        else:
+            run.emit({"event": "sample", "prompt": prompt, "text": text})
+
+
+def _encoder(trainer: transformers.Trainer, params: HuggingFaceTrainParams, form: str) -> Encoder | PairEncoder:
+    tokenizer = trainer.processing_class
+    if params.task is SEQ2SEQ:
+        return PairEncoder(tokenizer, params.data)
+    if form == PREFERENCE:
+        form = "chat" if is_conversation(trainer.train_dataset) else "prompt_completion"
+    return Encoder(tokenizer, form, params.data)
 
 
 def answer(model: transformers.PreTrainedModel, encoder: Encoder | PairEncoder, prompt: str) -> str:

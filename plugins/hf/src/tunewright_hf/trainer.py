@@ -86,10 +86,9 @@ def train(params: HuggingFaceTrainParams, run: TrainRun) -> None:
         if use_cache is not None:
             # Trainer switches it off, and it would stay off for who loads the result.
             model.config.use_cache = use_cache
+        result.save(trainer, params, run, data)
         if run.rank == 0:
             result.answer_samples(trainer, params, data.format, run)
-        barrier()
-        result.save(trainer, params, run, data)
         barrier()
     if run.local_rank == 0:
         data_.discard(run)
