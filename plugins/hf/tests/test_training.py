@@ -70,7 +70,7 @@ def test_the_client_is_told_what_happens(kind: str, request: pytest.FixtureReque
     assert [e["step"] for e in training.of("eval")] == [6, 12, 18]
     assert [e["step"] for e in training.of("checkpoint")] == [9, 18]
     assert training.of("saved") == [{"event": "saved", "path": str(training.result)}]
-    assert [e["event"] for e in training.events if e["event"] in ("saved", "sample")][0] == "saved", "whatever the answers"
+    assert next(e["event"] for e in training.events if e["event"] in ("saved", "sample")) == "saved"
     json.dumps(training.events, allow_nan=False)
 
 

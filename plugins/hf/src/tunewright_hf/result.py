@@ -89,7 +89,7 @@ def answer_samples(trainer: transformers.Trainer, params: HuggingFaceTrainParams
     for prompt in prompts:
         try:
             text = answer(model, _encoder(trainer, params, form), prompt)
-        except Exception as error:  # noqa: BLE001 - whatever a model's generate() raises
+        except Exception as error:  # whatever a model's generate() raises
             logger.warning("no answer to %r: %s: %s", prompt, type(error).__name__, error)
         else:
             run.emit({"event": "sample", "prompt": prompt, "text": text})
