@@ -36,6 +36,10 @@ BAD = [
     ("output", "bucket/prefix", "is not a URI. Write .*s3://bucket/prefix"),
     ("image", "", "is not an image reference. Write registry/repository:tag"),
     ("image", " a:1", "is not an image reference"),
+    ("image", "a b:c", "is not an image reference"),
+    ("image", "host/Image:1", "is not an image reference"),
+    ("image", "a:1:2", "is not an image reference"),
+    ("image", "a:", "is not an image reference"),
     ("elastic", (3, 1), "is not a range of workers.*elastic=\\(1, 3\\)"),
     ("elastic", (0, 1), "is not a range of workers"),
     ("elastic", 3, "is not a range of workers"),
@@ -70,6 +74,11 @@ BAD_INSIDE = [
     ("resources_per_worker", {"gpus": 1}, "resources_per_worker={'gpus': 1}: unknown resource 'gpus'"),
     ("resources_per_worker", {"gpu": 1, "nvidia.com/gpu": 2}, "resources_per_worker['nvidia.com/gpu']: means the same as 'gpu'"),
     ("resources_per_worker", {"rdma/hca": "x"}, "resources_per_worker['rdma/hca']='x': is not a quantity"),
+    ("resources_per_worker", {"rdma/hca": 0.5}, "resources_per_worker['rdma/hca']=0.5: is not a whole number"),
+    ("resources_per_worker", {"rdma/hca": "1500m"}, "resources_per_worker['rdma/hca']='1500m': is not a whole number"),
+    ("resources_per_worker", {"rdma/hca": 2, "requests": {"rdma/hca": 1}}, "resources_per_worker['requests']['rdma/hca']=1: is not the limit, which is 2"),
+    ("resources_per_worker", {"requests": {"nvidia.com/gpu": 1}}, "resources_per_worker['requests']['nvidia.com/gpu']=1: is not the limit, which is 0"),
+    ("resources_per_worker", {"requests": {"hugepages-2Mi": "4Mi"}}, "resources_per_worker['requests']['hugepages-2Mi']='4Mi': is not the limit"),
     ("resources_per_worker", {"requests": "1"}, "resources_per_worker['requests']='1': must be a dict"),
     ("resources_per_worker", {"requests": {"cpu": "x"}}, "resources_per_worker['requests']['cpu']='x': is not a quantity"),
     ("resources_per_worker", {"requests": {"mem": 1}}, "resources_per_worker={'requests': {'mem': 1}}: unknown resource 'mem'"),
@@ -183,6 +192,23 @@ def test_limits_of_a_fetch_that_make_no_sense_are_refused(request_of, field: str
     with pytest.raises(RequestError, match=rf"{field}: {name}='{value}' is not a number from "):
         request_of(**{field: {name: value}})
     request_of(**{field: {name: "1"}})
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "a", "a:1", "org/image", "localhost:5000/a/b_c/d--e.f:v1.2_x-Y", "[::1]:5000/a", "HOST/image",
+        "ghcr.io/org/image:1@sha256:" + "0123abcd" * 8, "a@sha256:" + "0" * 64,
+    ],
+)  # fmt: skip
+def test_image_references_are_taken(client, image: str) -> None:
+    assert client.code_request(base_image=image).image == image
+
+
+def test_counted_resources_are_taken_whole(request_of) -> None:
+    given = {"gpu": 1, "rdma/hca": "2k", "hugepages-2Mi": "4Mi"}
+    same = {"rdma/hca": 2000, "nvidia.com/gpu": "1", "hugepages-2Mi": "4Mi", "cpu": "500m", "ephemeral-storage": "1Gi"}
+    assert request_of(resources_per_worker={**given, "requests": same}).resources_per_worker.requests == same
 
 
 def test_names_that_only_end_like_a_secrets_are_taken(request_of) -> None:

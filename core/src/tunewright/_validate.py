@@ -22,6 +22,13 @@ MAX_NAME = 50
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LABEL = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
+# https://github.com/distribution/reference/blob/main/regexp.go
+_IMAGE = re.compile(
+    r"((\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(:[0-9]+)?/)?{part}(/{part})*(:\w[\w.-]{{0,127}})?(@[a-z0-9+._-]+:[0-9a-fA-F]{{32,}})?".format(
+        part=r"[a-z0-9]+((\.|_{1,2}|-+)[a-z0-9]+)*"
+    ),
+    re.ASCII,
+)
 
 
 class RequestLike(Protocol):
@@ -161,7 +168,7 @@ def check_processes(instance: RequestLike, attribute: Attribute, value: object) 
 
 def check_image(_: object, attribute: Attribute, value: str | None) -> None:
     """None, or an image reference."""
-    if value is not None and (not isinstance(value, str) or not value or value != value.strip()):
+    if value is not None and not (isinstance(value, str) and _IMAGE.fullmatch(value)):
         _refuse("is not an image reference", attribute, value, "Write registry/repository:tag.")
 
 

@@ -10,7 +10,7 @@ import attrs
 from tunewright._convert import to_dict, to_tuple
 from tunewright.errors import RequestError
 from tunewright.events import Json
-from tunewright.quantity import check_quantity
+from tunewright.quantity import check_quantity, to_number
 from tunewright.secret import EnvValue, SecretRef, SecretValue
 
 # Where a container finds things. A backend puts them there, and says so in the environment (see `environment`).
@@ -32,6 +32,10 @@ OUTPUT_SLOT = "output"
 
 KIND_OF_SLOT = {"model": "model", "dataset": "dataset", "eval_dataset": "dataset", "output": "model"}
 """Which kind of provider fills a slot, or takes it in."""
+
+
+GPU = "nvidia.com/gpu"
+_PAGES = "hugepages-"
 
 
 def _whole_gpus(value: Any) -> int:
@@ -66,9 +70,20 @@ class Resources:
         for name in ("cpu", "memory"):
             check_quantity(getattr(self, name), field=f"resources_per_worker[{name!r}]")
         for name, value in self.extended.items():
-            check_quantity(value, field=f"resources_per_worker[{name!r}]")
+            field = f"resources_per_worker[{name!r}]"
+            check_quantity(value, field=field)
+            if _is_device(name) and to_number(value) % 1:
+                raise RequestError("is not a whole number", field=field, value=value, remedy="Write 1, 2, …")
         for name, value in self.requests.items():
             check_quantity(value, field=f"resources_per_worker['requests'][{name!r}]")
+            self._check_request(name, value)
+
+    def _check_request(self, name: str, value: str | int) -> None:
+        """Of what a node cannot give to two, as much is requested as the limit says."""
+        limit = self.gpu if name == GPU else self.extended.get(name, 0)
+        if (_is_device(name) or name.startswith(_PAGES)) and to_number(value) != to_number(limit):
+            problem, remedy = f"is not the limit, which is {limit}", "Leave it out: as much as the limit is requested."
+            raise RequestError(problem, field=f"resources_per_worker['requests'][{name!r}]", value=value, remedy=remedy)
 
 
 def as_resources(value: Any) -> Resources:
@@ -81,11 +96,11 @@ def as_resources(value: Any) -> Resources:
     if not isinstance(value, Mapping):
         raise RequestError("must be a dict", field="resources_per_worker", value=value, remedy=remedy)
     given = {str(k): v for k, v in value.items()}
-    if "nvidia.com/gpu" in given:
+    if GPU in given:
         if "gpu" in given:
             problem = "means the same as 'gpu', and both are given"
             raise RequestError(problem, field="resources_per_worker['nvidia.com/gpu']", remedy="Give one of them.")
-        given["gpu"] = given.pop("nvidia.com/gpu")
+        given["gpu"] = given.pop(GPU)
     fields = {k: given.pop(k) for k in ("cpu", "memory", "gpu") if k in given}
     groups = {k: _group(given.pop(k, None), k, remedy) for k in ("extended", "requests")}
     for name in (*given, *groups["extended"], *(set(groups["requests"]) - {"cpu", "memory"})):
@@ -103,7 +118,12 @@ def _group(value: object, name: str, remedy: str) -> dict[str, Any]:
 
 def _is_resource(name: str) -> bool:
     """Whether a resource has a name of Kubernetes' own, or a domain in its name."""
-    return "/" in name or name == "ephemeral-storage" or name.startswith("hugepages-")
+    return _is_device(name) or name == "ephemeral-storage" or name.startswith(_PAGES)
+
+
+def _is_device(name: str) -> bool:
+    """Whether it is an extended resource, which comes in whole pieces."""
+    return "/" in name
 
 
 @attrs.frozen(kw_only=True)

@@ -12,7 +12,6 @@ from tunewright.secret import EnvValue, SecretRef, SecretValue
 from tunewright.specs import ContainerSpec, JobPlan, Resources
 
 _UID = 1000
-_GPU = "nvidia.com/gpu"
 # Seconds that a terminated training command gets; the pod gets a little more, so that `run` can say how it ended.
 _GRACE = 25
 _MARGIN = 5
@@ -167,13 +166,13 @@ def _resources(resources: Resources) -> Document:
     Raises:
         RequestError: more is requested than the limit allows.
     """
-    limits = {"cpu": resources.cpu, "memory": resources.memory, _GPU: resources.gpu or None, **resources.extended}
+    limits = {"cpu": resources.cpu, "memory": resources.memory, specs.GPU: resources.gpu or None, **resources.extended}
     given = {k: str(v) for k, v in limits.items() if v is not None}
     requests = {**given, **{k: str(v) for k, v in resources.requests.items()}}
     for name, most in given.items():
-        if to_number(requests[name]) > to_number(most) or (name == _GPU and requests[name] != most):
+        if to_number(requests[name]) > to_number(most):
             problem = f"is not what the limit of {most} allows"
-            remedy = "Request as much as the limit, or less; of GPUs as many."
+            remedy = "Request as much as the limit, or less."
             field = f"resources_per_worker['requests'][{name!r}]"
             raise RequestError(problem, field=field, value=requests[name], remedy=remedy)
     return _given(limits=given, requests=requests)
