@@ -23,6 +23,7 @@ from tunewright_launcher.work import range_length
 MIB = 1 << 20
 LIMITS = FetchLimits(connections=4, stall=1.0, tries=3)
 LARGE = bytes(range(256)) * (20 * MIB // 256)
+CHUNKED = {"Transfer-Encoding": "chunked", "Content-Length": ""}
 
 
 class Files(HttpSnapshot):
@@ -168,6 +169,12 @@ def test_a_file_that_changed_after_it_was_listed_is_not_taken(folder: Path, now:
         fetch_snapshot(Files(server, {"a": b"old"}, validators={"a": '"old"'}), folder, limits=LIMITS)
 
 
+def test_a_chunked_answer_that_is_longer_than_was_listed_is_not_cut_and_taken(folder: Path) -> None:
+    longer = Answer(headers=CHUNKED, body=b"a\r\nNEWCONTENT\r\n0\r\n\r\n")
+    with Breaking({}, longer, Fault()) as server, pytest.raises(SourceChanged, match="longer than the 5 bytes"):
+        fetch_snapshot(Files(server, {"a": b"hello"}), folder, limits=LIMITS)
+
+
 def test_a_connection_that_the_server_closed_while_idle_is_no_failure(folder: Path) -> None:
     class Closing(FileServer):
         def answer(self, request: Request) -> Answer:
@@ -190,9 +197,6 @@ class Breaking(FileServer):
     def answer(self, request: Request) -> Answer:
         first, self.first = self.first, None
         return first or super().answer(request)
-
-
-CHUNKED = {"Transfer-Encoding": "chunked", "Content-Length": ""}
 
 
 @pytest.mark.parametrize(

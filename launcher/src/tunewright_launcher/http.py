@@ -247,7 +247,7 @@ class HttpSnapshot(Snapshot):
             with reading(url):
                 self._check(entry, response, start, stop)
             digests = self.digests_in(response.headers) if whole else ()
-            yield _Body(response, url, stop - start, digests)
+            yield _Body(response, url, stop - start, digests, ends=entry if stop == entry.size else None)
         finally:
             self.http.close_unread(response)
 
@@ -288,13 +288,16 @@ class HttpSnapshot(Snapshot):
 
 
 class _Body:
-    """A `Reader` of an answer."""
+    """A `Reader` of an answer; `ends` is the file whose end is read, after which nothing may come."""
 
-    def __init__(self, response: Response, url: str, length: int, digests: tuple[Digest, ...]) -> None:
+    def __init__(
+        self, response: Response, url: str, length: int, digests: tuple[Digest, ...], *, ends: Entry | None
+    ) -> None:
         self.digests = digests
         self._response = response
         self._url = url
         self._left = length
+        self._ends = ends
 
     def readinto(self, buffer: memoryview, /) -> int:
         """See `Reader.readinto`."""
@@ -305,8 +308,10 @@ class _Body:
             raise broke_off(self._url, f"{self._left} bytes are missing")
         self._left -= count
         if not self._left and not self._response.isclosed():
-            with reading(self._url):
-                self._response.readinto(bytearray(1))  # its end is read, so the connection can be used again
+            with reading(self._url):  # to its end, so the connection can be used again
+                more = self._response.readinto(bytearray(1))
+            if more and self._ends is not None:
+                raise SourceChanged(f"{self._ends.path} is longer than the {self._ends.size} bytes that were listed.")
         return count
 
 
