@@ -100,8 +100,10 @@ def test_set_changes_one_value(job, assignment: str, path: list[str], value: obj
 
 
 def test_set_goes_into_short_spellings_of_trainer_and_dataset(job) -> None:
-    text = "trainer: hf\ndataset: s3://b/p\neval_dataset: ./e"
-    assert job("trainer.lora_config.r=4", "dataset.region=x", "eval_dataset.provider=file", text=text) == {
+    text = "trainer: hf\ndataset: s3://b/p\neval_dataset: ./e\noutput: s3://b/o"
+    changes = ("trainer.lora_config.r=4", "dataset.region=x", "eval_dataset.provider=file", "output.region=y")
+    assert job(*changes, text=text) == {
+        "output": {"uri": "s3://b/o", "region": "y"},
         "trainer": {"provider": "hf", "lora_config": {"r": 4}},
         "dataset": {"uri": "s3://b/p", "region": "x"},
         "eval_dataset": {"uri": "./e", "provider": "file"},

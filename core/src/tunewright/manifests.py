@@ -30,7 +30,7 @@ class Manifests(Sequence[dict[str, Json]]):
         return [_plain(d, reveal=True) for d in self._documents]  # type: ignore[misc]
 
     def to_yaml(self) -> str:
-        """All documents as YAML, as `kubectl apply -f -` takes it."""
+        """All documents as YAML, as `kubectl apply -f -` takes it but for literal secrets, which are redacted."""
         import yaml
 
         return yaml.dump_all(

@@ -8,6 +8,7 @@ from pathlib import Path
 from tunewright.environment import user_variable
 from tunewright.errors import RequestError
 from tunewright.secret import SecretRef, SecretValue
+from tunewright.specs import INPUT_SLOTS, OUTPUT_SLOT
 
 Keywords = dict[str, object]
 
@@ -49,7 +50,7 @@ def _assign(document: Keywords, assignment: str) -> None:
     target = document
     for key in parents:
         inner = target.get(key)
-        if isinstance(inner, str) and key in ("model", "dataset", "eval_dataset"):
+        if isinstance(inner, str) and key in (*INPUT_SLOTS, OUTPUT_SLOT):
             inner = {"uri": inner}
         elif isinstance(inner, str) and key == "trainer":
             inner = {"provider": inner}
