@@ -148,13 +148,15 @@ class Http:
             connection = self._kept()[key] = Connection(self._connect(self._origin(key)))
             return self._ask(connection, request, key, path)
         except (http.client.HTTPException, OSError) as error:
-            self._kept().pop(key, None)
+            if connection := self._kept().pop(key, None):
+                connection.close()
             raise unavailable(request.url, error) from error
 
     def _ask(self, connection: Connection, request: HttpRequest, origin: str, path: str) -> Response:
         known = self._origin(origin)
         target = f"{known.prefix}{'' if path.startswith('/') else '/'}{path}"
-        headers = (("Host", known.parts.netloc), ("Accept-Encoding", "identity"), *request.headers.items())
+        usual = {"Host": known.parts.netloc, "Accept-Encoding": "identity", **known.headers}
+        headers = (*usual.items(), *request.headers.items())
         try:
             return connection.ask(request.method, target, headers, request.body, self._timeout)
         except ValueError as error:
@@ -166,8 +168,8 @@ class Http:
         if key not in self._origins:
             parts = urlsplit(key)
             proxy = self._proxy(parts)
-            plain = proxy is not None and parts.scheme == "http"
-            self._origins[key] = _Origin(parts, proxy, key if plain else "")
+            plain = proxy if parts.scheme == "http" else None
+            self._origins[key] = _Origin(parts, proxy, key if plain else "", _proxy_headers(plain) if plain else {})
         return self._origins[key]
 
     def _connect(self, origin: _Origin) -> http.client.HTTPConnection:
@@ -194,11 +196,15 @@ class Http:
 
 @attrs.frozen
 class _Origin:
-    """A server: the beginning of its URLs in parts, the proxy that leads to it, and what stands before a path there."""
+    """A server: the beginning of its URLs in parts, and the proxy that leads to it.
+
+    What stands before a path, and which headers are added, is for a proxy that gets the requests themselves: without TLS.
+    """
 
     parts: SplitResult
     proxy: SplitResult | None
     prefix: str
+    headers: Mapping[str, str]
 
 
 class HttpSnapshot(Snapshot):
