@@ -167,6 +167,44 @@ def test_a_token_behind_the_whole_conversation_is_learnt_once(tokenizer) -> None
     assert sample.labels == [t for piece, learnt in pieces for t in (piece if learnt else ignored(piece))]
 
 
+# As Qwen 2.5's: a system prompt of its own, tool calls, and a line break behind what ends a turn.
+QWEN = (
+    "{% if messages[0]['role'] != 'system' %}<|system|>Help.</s>\n{% endif %}"
+    "{% for m in messages %}<|{{ m['role'] }}|>{{ m.get('content') or '' }}"
+    "{% for c in m.get('tool_calls') or [] %}CALL {{ c['function']['name'] }}{% endfor %}</s>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+CALL = {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": {"name": "sum"}}]}
+
+
+@pytest.mark.parametrize(
+    ("messages", "learnt"),
+    [
+        ([CHAT[1], CALL], "CALL sum</s>\n"),
+        ([CHAT[1], {k: v for k, v in CALL.items() if k != "content"}], "CALL sum</s>\n"),
+        ([CHAT[1], {"role": "assistant", "content": ""}], "</s>\n"),
+        ([CHAT[1], CHAT[2]], "2.</s>\n"),
+        ([CHAT[2]], "2.</s>\n"),
+        ([CHAT[2], *CHAT[1:3]], "2.</s>\n2.</s>\n"),
+        ([{"role": "assistant", "content": " a"}, *CHAT[1:3]], " a</s>\n2.</s>\n"),
+        ([CALL, *CHAT[1:3]], "CALL sum</s>\n2.</s>\n"),
+    ],
+)
+def test_the_assistants_words_and_the_end_of_each_turn_alone_are_learnt(
+    tokenizer, messages: list[dict[str, object]], learnt: str
+) -> None:
+    tokenizer.chat_template = QWEN
+    sample = Encoder(tokenizer, "chat", DataParams())({"messages": messages})
+    assert tokenizer.decode([t for t in sample.labels if t != -100]) == learnt
+    assert tokenizer.decode(sample.ids) == tokenizer.apply_chat_template(messages, tokenize=False)
+
+
+def test_a_call_that_a_template_does_not_end_gets_an_end(tokenizer) -> None:
+    tokenizer.chat_template = QWEN.replace("{% endfor %}</s>\n", "{% endfor %}")
+    sample = Encoder(tokenizer, "chat", DataParams())({"messages": [CHAT[1], CALL]})
+    assert tokenizer.decode([t for t in sample.labels if t != -100]) == "CALL sum</s>"
+
+
 def test_messages_without_an_answer_are_no_sample(tokenizer) -> None:
     assert Encoder(tokenizer, "chat", DataParams())({"messages": CHAT[:2]}) is None
 

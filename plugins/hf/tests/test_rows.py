@@ -167,7 +167,8 @@ def test_a_conversation_in_two_parts_needs_a_chat_template_and_two_lists(tokeniz
 WITH_TOOLS = (
     "{% if tools %}<|system|>{% for t in tools %}{{ t | tojson }}{% endfor %}</s>{% endif %}"
     "{% for m in messages %}<|{{ m['role'] if m['role'] != 'tool' else 'user' }}|>"
-    "{% if m.get('tool_calls') %}{% for c in m['tool_calls'] %}{{ c['function']['arguments'] | tojson }}{% endfor %}"
+    "{% if m.get('tool_calls') %}{% for c in m['tool_calls'] %}{{ c['function']['name'] }}"
+    "{{ c['function']['arguments'] | tojson }}{% endfor %}"
     "{% else %}{{ m['content'] }}{% endif %}</s>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 TOOL = {"type": "function", "function": {"name": "add", "parameters": {"n": {"type": "integer"}}}}
@@ -208,9 +209,17 @@ def test_tools_are_told_and_calls_of_them_are_learnt(tokenizer, row: dict[str, o
     expected = learnt(
         tokenizer,
         ([SYSTEM], False), (told, False), ([EOS, USER], False), ("1 and 1?", False), ([EOS, ASSISTANT], False),
-        ('{"n": 1}', True), ([EOS], True), ([USER], False), ("2", False), ([EOS, ASSISTANT], False), ("2.", True), ([EOS], True),
+        ('add{"n": 1}', True), ([EOS], True), ([USER], False), ("2", False), ([EOS, ASSISTANT], False), ("2.", True), ([EOS], True),
     )  # fmt: skip
     assert encoded(tokenizer, "chat", row) == expected
+
+
+@pytest.mark.parametrize("template", [None, MARKED], ids=["by_prefixes", "by_generation_marks"])
+def test_a_template_that_leaves_calls_out_is_refused(tokenizer, template: str | None) -> None:
+    tokenizer.chat_template = template or tokenizer.chat_template
+    calling = [CALLING[0], {**CALLING[1], "content": ""}, *CALLING[2:]]
+    with pytest.raises(RequestError, match="leaves an assistant's message out: 'add'"):
+        encoded(tokenizer, "chat", {"messages": calling})
 
 
 def test_a_template_that_knows_no_tools_is_refused(tokenizer) -> None:

@@ -53,13 +53,26 @@ class Conversation:
             return self._marked_by_template()
         whole = self.render(len(self.messages))
         sample = encode(self.tokenizer, self._turns(whole), special=False)
-        last = str(self.messages[-1].get("content") or "").strip()
-        ends_bare = self.messages[-1]["role"] == "assistant" and whole.rstrip().endswith(last)
         # A template that writes nothing behind an answer would teach the model never to stop.
-        return with_eos(self.tokenizer, sample) if ends_bare else sample
+        return with_eos(self.tokenizer, sample) if self._ends_bare(whole) else sample
+
+    def _ends_bare(self, whole: str) -> bool:
+        """Whether the template writes an answer at the end, and nothing behind it."""
+        last = self.messages[-1]
+        if last["role"] != "assistant":
+            return False
+        if said := _said(last):
+            return whole.rstrip().endswith(said)
+        # Of a call, or of nothing said, it is not known where it ends: the template ends it as it does an answer.
+        answer: Message = {"role": "assistant", "content": "a"}
+        text = attrs.evolve(self, messages=[*self.messages[:-1], answer]).render(len(self.messages))
+        return text.rstrip().endswith("a")
 
     def _marked_by_template(self) -> Sample:
         """Templates with {% generation %} tell which tokens are the assistant's."""
+        for message in self.messages[self.first :]:
+            if _called(message) and not _is_said(message, self.render(len(self.messages))):
+                raise _unsaid(message)
         found = self.tokenizer.apply_chat_template(
             self.messages, tools=self.tools, return_dict=True, return_assistant_tokens_mask=True
         )
@@ -89,7 +102,7 @@ class Conversation:
         done = 0
         for i, message in enumerate(self.messages):
             if message["role"] == "assistant" and i >= self.first:
-                prompt = self.render(i, add_generation_prompt=True) if i else ""
+                prompt = self.render(i, add_generation_prompt=True) if i else self._before_the_first(whole)
                 begin = len(os.path.commonprefix([prompt, whole]))  # noqa: RUF071 - texts, and no paths
                 end = self._end(i, whole)
                 if not max(done, len(self._head(i, whole))) <= begin <= end:
@@ -99,6 +112,16 @@ class Conversation:
                 spans += [(whole[done:begin], False), (whole[begin:end], True)]
                 done = end
         return [*spans, (whole[done:], False)] if whole[done:] else spans
+
+    def _before_the_first(self, whole: str) -> str:
+        """What stands before what the first message says, which may be a system prompt of the template's own.
+
+        Templates do not write a prompt of no messages. But what another message would begin with is no part of this one.
+        """
+        first = self.messages[0]
+        other: Message = {"role": first["role"], "content": "b" if _said(first).startswith("a") else "a"}
+        text = attrs.evolve(self, messages=[other, *self.messages[1:]]).render(len(self.messages))
+        return os.path.commonprefix([text, whole])  # noqa: RUF071 - texts, and no paths
 
     def _ends(self) -> tuple[str, str]:
         """What a template may write behind every conversation, and so behind a part of one: nothing, or the end of text."""
@@ -151,15 +174,28 @@ class Conversation:
         return cast("str", text)
 
 
+def _said(message: Message) -> str:
+    """A message's text, without the spaces around it, which templates may strip."""
+    return str(message.get("content") or "").strip()
+
+
 def _is_said(message: Message, turn: str) -> bool:
-    """Whether the last line of a message stands in a turn: templates may leave thoughts out, and strip texts."""
-    content = message.get("content")
-    lines = content.strip().splitlines() if isinstance(content, str) else []
-    return not lines or lines[-1].rpartition("</think>")[2].strip() in turn
+    """Whether the last line of a message stands in a turn, and what it calls: templates may leave thoughts out, and strip texts."""
+    last = _said(message).rpartition("\n")[2].rpartition("</think>")[2].strip()
+    return all(part in turn for part in (last, *_called(message)))
+
+
+def _called(message: Message) -> list[str]:
+    """The names of the functions that a message calls."""
+    calls = message.get("tool_calls")
+    found = [c for c in calls if isinstance(c, dict)] if isinstance(calls, list) else []
+    functions = [f if isinstance(f := call.get("function"), dict) else call for call in found]
+    return [name for function in functions if isinstance(name := function.get("name"), str)]
 
 
 def _unsaid(message: Message) -> RequestError:
-    problem = f"the tokenizer's chat template leaves an assistant's message out: {str(message.get('content'))[:80]!r}"
+    left = " ".join([_said(message), *_called(message)]).strip()
+    problem = f"the tokenizer's chat template leaves an assistant's message out: {left[:80]!r}"
     remedy = "Give a model with another template, or contents as this one wants them, or use another format."
     return RequestError(problem, field="model", remedy=remedy)
 
