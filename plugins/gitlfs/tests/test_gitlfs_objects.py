@@ -1,10 +1,18 @@
 """LFS objects: whom a credential is shown, addresses that expire, and what the batch API says."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from tests.servers.faulty import Answer, Fault, FileServer
 from tests.servers.git import LARGE, MODEL, WEIGHTS, File, GitServer, Lfs, ObjectStore, basic, contents
 
-from tunewright import ExitCode
+from tunewright import ExitCode, FetchError
+from tunewright_gitlfs.lfs import Lfs as LfsClient
+from tunewright_gitlfs.origin import HttpOrigin
+from tunewright_gitlfs.pointers import Pointer
+from tunewright_gitlfs.uri import parse_uri
+from tunewright_launcher.http import Http
 
 TOKEN = "a-token-that-must-not-show"
 
@@ -123,6 +131,32 @@ def test_an_object_that_is_refused_for_good_is_no_permission(server, fetch):
     server.commit("org/model", {"a.bin": WEIGHTS})
     server.faults.append(Fault(path="/objects/[0-9a-f]{64}", status=403, times=-1))
     fetch.fails(ExitCode.NO_PERMISSION, "a.bin", "403")
+
+
+def test_batches_that_are_refused_together_go_on_with_the_next_way_to_show_a_token(server):
+    server.commit("org/model", {"a.bin": WEIGHTS})
+    http = Http()
+    origin = HttpOrigin(parse_uri(server.uri()), http, token=TOKEN, username=None, password=None)
+    server.accepts = {f"Bearer {TOKEN}"}
+    together = threading.Barrier(3)
+
+    class Late(Http):
+        """Shows its answer when all of them have one."""
+
+        def ask(self, request, longest):
+            answer = super().ask(request, longest)
+            if not request.headers["Authorization"].startswith("Bearer"):
+                together.wait(30)
+            return answer
+
+    lfs = LfsClient(origin, Late())
+    pointer = Pointer(oid=WEIGHTS.oid, size=len(WEIGHTS.content))
+    with ThreadPoolExecutor(3) as pool:
+        assert all(WEIGHTS.oid in found for found in pool.map(lambda _: lfs.ask([pointer]), range(3)))
+    server.accepts = {"nothing"}
+    with pytest.raises(FetchError, match="does not let its objects be read") as caught:
+        lfs.ask([pointer])
+    assert caught.value.code is ExitCode.NO_PERMISSION
 
 
 def test_objects_are_asked_for_a_hundred_at_a_time_and_what_is_there_not_at_all(server, fetch):

@@ -134,14 +134,16 @@ class Lfs:
 
     def _post(self, objects: Iterable[Mapping[str, object]]) -> tuple[LfsApi, dict[str, Any]]:
         asked = {"operation": "download", "transfers": ["basic"], "hash_algo": "sha256", "objects": list(objects)}
-        for refused in (False, True):
-            api = self._origin.lfs(refused=refused)
+        refused: LfsApi | None = None
+        for _ in range(2):
+            api = self._origin.lfs(refused)
             headers = {**api.headers, "Accept": _JSON, "Content-Type": _JSON}
             url, body = f"{api.url}/objects/batch", json.dumps(asked).encode()
             asking = HttpRequest(url=url, headers=headers, method="POST", body=body)
             response, text = self._http.ask(asking, _LONGEST_ANSWER)
             if response.status != HTTPStatus.UNAUTHORIZED:
                 break
+            refused = api
         if response.status != HTTPStatus.OK:
             raise _refused(api, response.status, response.headers, text) or refusal(f"LFS at {shown(url)}", response)
         try:

@@ -15,6 +15,7 @@ import re
 import shlex
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -71,11 +72,11 @@ class Origin(Protocol):
     def git_config(self) -> Mapping[str, str]:
         """Settings for git, while it speaks to the origin."""
 
-    def lfs(self, *, refused: bool = False) -> LfsApi:
-        """Where its LFS is.
+    def lfs(self, refused: LfsApi | None = None) -> LfsApi:
+        """Where its LFS is. Called from many threads.
 
         Args:
-            refused: what was given before was not accepted.
+            refused: what was given before, and was not accepted.
 
         Raises:
             FetchError: there is nothing else to give.
@@ -105,6 +106,7 @@ class HttpOrigin:
         self._source = source
         self._http = http
         self._offers = _offers(token, username, password)
+        self._lock = threading.Lock()
         self.url = self._find()
 
     def git_environment(self) -> AbstractContextManager[Mapping[str, str]]:
@@ -119,12 +121,14 @@ class HttpOrigin:
             for name, value in headers.items()
         }
 
-    def lfs(self, *, refused: bool = False) -> LfsApi:
+    def lfs(self, refused: LfsApi | None = None) -> LfsApi:
         """See `Origin.lfs`. No file of the repository has a say in it: a `.lfsconfig` could name any host."""
-        if refused and not self._next_offer():
-            raise self._denied(f"The LFS of {self._source.url} does not let its objects be read.")
-        own = _host_of(self.url) == _host_of(self._source.url)
-        return LfsApi(url=_lfs_url(self.url), headers=self._headers() if own else {})
+        with self._lock:
+            # Batches may be refused together: only the first one takes the offer back.
+            if refused is not None and refused.headers == self._headers() and not self._next_offer():
+                raise self._denied(f"The LFS of {self._source.url} does not let its objects be read.")
+            own = _host_of(self.url) == _host_of(self._source.url)
+            return LfsApi(url=_lfs_url(self.url), headers=self._headers() if own else {})
 
     def _headers(self) -> Mapping[str, str]:
         return {"Authorization": self._offers[0]} if self._offers else {}
@@ -180,6 +184,7 @@ class SshOrigin:
         self._key = key
         self._known_hosts = known_hosts
         self._api: LfsApi | None = None
+        self._lock = threading.Lock()
         self.url = source.url
 
     @contextlib.contextmanager
@@ -192,11 +197,12 @@ class SshOrigin:
         """See `Origin.git_config`."""
         return {}
 
-    def lfs(self, *, refused: bool = False) -> LfsApi:
+    def lfs(self, refused: LfsApi | None = None) -> LfsApi:
         """See `Origin.lfs` and git-lfs' docs/api/authentication.md."""
-        if self._api is None or refused or time.monotonic() > self._api.expires_at:
-            self._api = self._authenticate()
-        return self._api
+        with self._lock:
+            if self._api is None or self._api is refused or time.monotonic() > self._api.expires_at:
+                self._api = self._authenticate()
+            return self._api
 
     def _authenticate(self) -> LfsApi:
         parts = urlsplit(self._source.url)
