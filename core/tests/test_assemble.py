@@ -127,8 +127,8 @@ def test_no_secret_is_in_a_file_a_command_or_a_repr(plan_of) -> None:
 
 def test_a_reference_stays_one(plan_of) -> None:
     reference = SecretRef(name="acme", key="token")
-    plan = plan_of(model={"provider": "acme", "uri": "acme://m", "token": reference})
-    assert plan.secret_refs == {"fetch-model.ACME_TOKEN": reference}
+    found = by_name(plan_of(model={"provider": "acme", "uri": "acme://m", "token": reference}))
+    assert found["fetch-model"].env["ACME_TOKEN"] == reference
 
 
 def test_the_files_are_the_wire_documents(plan_of) -> None:

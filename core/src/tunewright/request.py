@@ -222,6 +222,3 @@ class CodeRequest(Request):
             remedy = f"Give it as an environment variable: {where}={{…: SecretRef(…)}}."
             for field in fields:
                 refuse_literal_tokens(getattr(self, field) or "", "args" if field == "arguments" else field, remedy)
-
-
-AnyRequest = TrainRequest | CodeRequest

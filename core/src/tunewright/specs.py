@@ -11,7 +11,7 @@ from tunewright._convert import to_dict, to_tuple
 from tunewright.errors import RequestError
 from tunewright.events import Json
 from tunewright.quantity import check_quantity, to_number
-from tunewright.secret import EnvValue, SecretRef, SecretValue
+from tunewright.secret import EnvValue, SecretValue
 
 # Where a container finds things. A backend puts them there, and says so in the environment (see `environment`).
 WORKSPACE = "/workspace"
@@ -23,6 +23,10 @@ PACKAGES = "/opt/tunewright/packages"
 
 RUNS, CODE = "tunewright.dev/runs", "code"
 """Label of the jobs that run the user's own code: what it prints is for the user, as a trainer's libraries' lines are not."""
+
+MANAGED_BY, INSTANCE = "app.kubernetes.io/managed-by", "app.kubernetes.io/instance"
+QUEUE = "kueue.x-k8s.io/queue-name"
+"""Labels that are Tunewright's own to set."""
 
 MAIN_STEP = "train"
 """The main container's name."""
@@ -304,13 +308,3 @@ class JobPlan:
     def containers(self) -> tuple[ContainerSpec, ...]:
         """Every container of a worker, in the order in which they start."""
         return (*([self.bootstrap] if self.bootstrap else []), *self.init_containers, self.main)
-
-    @property
-    def secret_refs(self) -> dict[str, SecretRef]:
-        """References to Secrets that must exist already: "container.VARIABLE" → reference."""
-        return {
-            f"{c.name}.{variable}": value
-            for c in self.containers
-            for variable, value in c.env.items()
-            if isinstance(value, SecretRef)
-        }

@@ -27,7 +27,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import attrs
 import pytest
@@ -35,11 +35,9 @@ import pytest
 from tunewright import wire
 from tunewright.errors import RequestError
 from tunewright.providers import DatasetProvider, ModelProvider, Provider, SourceProvider, TrainerProvider, uri_scheme
-from tunewright.registry import Plugin, Registry
+from tunewright.registry import Kind, Plugin, Registry
 from tunewright.secret import SecretRef, SecretValue, secret_env, secret_fields
 from tunewright.specs import ContainerSpec, Mount
-
-Kind = Literal["model", "dataset", "trainer"]
 
 HEAVY_MODULES = (
     "accelerate", "boto3", "botocore", "datasets", "git", "huggingface_hub", "kaggle", "kubernetes", "numpy", "pandas",

@@ -10,6 +10,7 @@ import attrs
 from tunewright import _validate as check
 from tunewright.errors import RequestError
 from tunewright.request import CodeRequest, TrainRequest
+from tunewright.specs import INSTANCE, MANAGED_BY, QUEUE
 from tunewright.wire import did_you_mean
 
 _FIXED = {
@@ -19,8 +20,6 @@ _FIXED = {
 }
 """What `train()` and `create_job()` take."""
 _OURS = ("tunewright.dev/", "training.kubeflow.org/")
-_OURS_TOO = ("app.kubernetes.io/managed-by", "app.kubernetes.io/instance")
-_QUEUE = "kueue.x-k8s.io/queue-name"
 
 
 class UpdateOptions(TypedDict, total=False):
@@ -39,10 +38,10 @@ def _check_names(instance: object, attribute: Any, value: Mapping[str, str | Non
     check.check_mapping(instance, attribute, value)
     check.check_labels(instance, attribute, {k: "" if v is None else v for k, v in value.items()})
     for name in value:
-        if name.startswith(_OURS) or name in _OURS_TOO:
+        if name.startswith(_OURS) or name in (MANAGED_BY, INSTANCE):
             field = f"{attribute.name}[{name!r}]"
             raise RequestError("is what the job is found by", field=field, remedy="Choose another name.")
-        if name == _QUEUE:
+        if name == QUEUE:
             raise RequestError("is the job's queue", field=f"{attribute.name}[{name!r}]", remedy="Use queue=.")
 
 
@@ -56,7 +55,7 @@ class JobUpdate:
         queue: Kueue's local queue.
         priority_class: the pods' PriorityClass.
         ttl: seconds after which the finished job is deleted.
-        deadline: seconds that the job may take, from its first start.
+        deadline: seconds that the job may take; none pass while it is suspended.
         max_restarts: restarts without a new checkpoint before the job fails.
     """
 

@@ -15,8 +15,8 @@ from tunewright.environment import Paths
 from tunewright.runner import usable_cpus
 
 LOOPBACK = "127.0.0.1"
-# `run` reads them.
-WORKER, PARENT = "TUNEWRIGHT_WORKER", "TUNEWRIGHT_PARENT"
+PARENT = "TUNEWRIGHT_PARENT"
+"""The process that a step must not outlive; `run` reads it."""
 
 # What a launcher around the client may have left in its environment.
 _LEFT_OVER = re.compile(
@@ -105,7 +105,7 @@ def distributed_environment(spec: Spec, *, job: str, worker: int, port: str, log
     env = {
         "PYTHONUNBUFFERED": "1",
         "PET_NPROC_PER_NODE": str(spec.num_procs_per_worker),
-        WORKER: f"{job}-worker-{worker}",
+        environment.WORKER: f"{job}-worker-{worker}",
     }
     if spec.self_starting:
         world = spec.num_workers * spec.num_procs_per_worker

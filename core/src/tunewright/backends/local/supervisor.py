@@ -19,6 +19,7 @@ from types import FrameType
 
 import attrs
 
+from tunewright import environment
 from tunewright.backends.local import env, process
 from tunewright.backends.local.folder import JobFolder, Status
 from tunewright.backends.local.record import write_report
@@ -139,7 +140,9 @@ class Supervisor:
 
     def _step(self, program: Program) -> None:
         for _ in range(self._spec.max_restarts + 1):
-            code = self._wait(program, self._start(program, 0, backend={env.WORKER: f"{self._job.name}-worker-0"}))
+            code = self._wait(
+                program, self._start(program, 0, backend={environment.WORKER: f"{self._job.name}-worker-0"})
+            )
             self._end_everything()
             if code == 0:
                 return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from http import HTTPStatus
 
 from tunewright.backends.pytorchjob import names
@@ -80,6 +81,79 @@ class ApiFailure(Exception):  # noqa: N818 - never seen by users: `explained` ma
         return self.status in (0, 408, 410, 429) or self.status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
+_REFUSALS: tuple[tuple[type[ClusterError], Callable[[ApiFailure], bool], str, str], ...] = (
+    (
+        Unavailable,
+        lambda failure: failure.status == 0,
+        "The Kubernetes API server cannot be reached: {said}.",
+        "Check the network and the kubeconfig: kubectl cluster-info",
+    ),
+    (
+        NotLoggedIn,
+        lambda failure: failure.status == HTTPStatus.UNAUTHORIZED,
+        "The cluster does not accept your credentials: {said}.",
+        "Log in again, or choose another context of the kubeconfig with context=.",
+    ),
+    (
+        QuotaExceeded,
+        lambda failure: "exceeded quota" in failure.message,
+        "Job {name!r} does not fit into the quota of namespace {namespace!r}: {said}.",
+        "Delete jobs that are not needed any more, or ask for a larger quota: kubectl describe quota -n {namespace}",
+    ),
+    (
+        OperatorDown,
+        lambda failure: "failed calling webhook" in failure.message,
+        "Job {name!r} was not accepted, because an admission webhook does not answer: {said}.",
+        "If it is the training-operator's, wait until its pod runs, or tell whoever looks after the cluster: "
+        "kubectl get pods -A -l control-plane=kubeflow-training-operator",
+    ),
+    (
+        Refused,
+        lambda failure: "admission webhook" in failure.message,
+        "The cluster's rules do not allow job {name!r}: {said}.",
+        "Change the job as it says, or ask whoever looks after the cluster.",
+    ),
+    (
+        Forbidden,
+        lambda failure: failure.status == HTTPStatus.FORBIDDEN,
+        "You may not do that in namespace {namespace!r}: {said}.",
+        "Choose a namespace of your own with namespace=, or ask whoever looks after the cluster for that right, and "
+        "whether the training-operator is installed.",
+    ),
+    (
+        NotInstalled,
+        lambda failure: failure.no_such_path,
+        "The cluster does not know PyTorchJobs (kubeflow.org/v1): the training-operator is not installed.",
+        "Have version 1.9 of it installed: https://www.kubeflow.org/docs/components/trainer/legacy-v1/installation/",
+    ),
+    (
+        NotInstalled,
+        lambda failure: failure.status == HTTPStatus.NOT_FOUND and "namespaces" in failure.message,
+        "The cluster has no namespace {namespace!r}.",
+        "Choose another with namespace=, or create it: kubectl create namespace {namespace}",
+    ),
+    (
+        ClusterError,
+        lambda failure: failure.status == HTTPStatus.NOT_FOUND,
+        "There is no job {name!r} in namespace {namespace!r}.",
+        "See: tunewright list --backend kubernetes -n {namespace}",
+    ),
+    (
+        NameTaken,
+        lambda failure: failure.status == HTTPStatus.CONFLICT,
+        "The name of job {name!r} is taken: {said}.",
+        "Choose another name, or delete it: {delete}",
+    ),
+    (
+        Refused,
+        lambda failure: failure.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY),
+        "The API server does not accept job {name!r}: {said}.",
+        "Check pod_overrides= and the other arguments that are Kubernetes' own.",
+    ),
+)
+"""The kind of error, whether the failure is of it, what happened, and what to do; the first that fits counts."""
+
+
 def explained(failure: ApiFailure, *, name: str, namespace: str) -> ClusterError:
     """The error for a failure that concerns the job `name`."""
     kind, cause, remedy = explanation(failure, name, namespace)
@@ -89,77 +163,9 @@ def explained(failure: ApiFailure, *, name: str, namespace: str) -> ClusterError
 def explanation(failure: ApiFailure, name: str, namespace: str) -> tuple[type[ClusterError], str, str]:
     """The kind of error, what happened, and what to do about it."""
     said = failure.message.strip().rstrip(".")
-    for kind, matches, cause, remedy in (
-        (
-            Unavailable,
-            failure.status == 0,
-            f"The Kubernetes API server cannot be reached: {said}.",
-            "Check the network and the kubeconfig: kubectl cluster-info",
-        ),
-        (
-            NotLoggedIn,
-            failure.status == HTTPStatus.UNAUTHORIZED,
-            f"The cluster does not accept your credentials: {said}.",
-            "Log in again, or choose another context of the kubeconfig with context=.",
-        ),
-        (
-            QuotaExceeded,
-            "exceeded quota" in said,
-            f"Job {name!r} does not fit into the quota of namespace {namespace!r}: {said}.",
-            f"Delete jobs that are not needed any more, or ask for a larger quota: kubectl describe quota -n {namespace}",
-        ),
-        (
-            OperatorDown,
-            "failed calling webhook" in said,
-            f"Job {name!r} was not accepted, because an admission webhook does not answer: {said}.",
-            "If it is the training-operator's, wait until its pod runs, or tell whoever looks after the cluster: "
-            "kubectl get pods -A -l control-plane=kubeflow-training-operator",
-        ),
-        (
-            Refused,
-            "admission webhook" in said,
-            f"The cluster's rules do not allow job {name!r}: {said}.",
-            "Change the job as it says, or ask whoever looks after the cluster.",
-        ),
-        (
-            Forbidden,
-            failure.status == HTTPStatus.FORBIDDEN,
-            f"You may not do that in namespace {namespace!r}: {said}.",
-            "Choose a namespace of your own with namespace=, or ask whoever looks after the cluster for that right, and "
-            "whether the training-operator is installed.",
-        ),
-        (
-            NotInstalled,
-            failure.no_such_path,
-            "The cluster does not know PyTorchJobs (kubeflow.org/v1): the training-operator is not installed.",
-            "Have version 1.9 of it installed: https://www.kubeflow.org/docs/components/trainer/legacy-v1/installation/",
-        ),
-        (
-            NotInstalled,
-            failure.status == HTTPStatus.NOT_FOUND and "namespaces" in said,
-            f"The cluster has no namespace {namespace!r}.",
-            "Choose another with namespace=, or create it: kubectl create namespace " + namespace,
-        ),
-        (
-            ClusterError,
-            failure.status == HTTPStatus.NOT_FOUND,
-            f"There is no job {name!r} in namespace {namespace!r}.",
-            f"See: tunewright list --backend kubernetes -n {namespace}",
-        ),
-        (
-            NameTaken,
-            failure.status == HTTPStatus.CONFLICT,
-            f"The name of job {name!r} is taken: {said}.",
-            f"Choose another name, or delete it: {names.hint('delete', name, namespace)}",
-        ),
-        (
-            Refused,
-            failure.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY),
-            f"The API server does not accept job {name!r}: {said}.",
-            "Check pod_overrides= and the other arguments that are Kubernetes' own.",
-        ),
-    ):
-        if matches:
-            return kind, cause, remedy
+    words = {"name": name, "namespace": namespace, "said": said, "delete": names.hint("delete", name, namespace)}
+    for kind, fits, cause, remedy in _REFUSALS:
+        if fits(failure):
+            return kind, cause.format(**words), remedy.format(**words)
     cause = f"The Kubernetes API server answered with status {failure.status}: {said}."
     return Unavailable, cause, "Try again; if it goes on, tell whoever looks after the cluster."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import string
 from collections.abc import Mapping
 
+from tunewright import specs
 from tunewright.specs import ContainerSpec, JobPlan
 
 API_VERSION = "kubeflow.org/v1"
@@ -20,9 +21,7 @@ INIT_PYTORCH = "init-pytorch"
 CHECK = "check"
 """The last init container of a training, which no other job has."""
 
-MANAGED_BY = "app.kubernetes.io/managed-by"
-INSTANCE = "app.kubernetes.io/instance"
-QUEUE = "kueue.x-k8s.io/queue-name"
+MANAGED_BY, INSTANCE, QUEUE = specs.MANAGED_BY, specs.INSTANCE, specs.QUEUE
 
 OUTPUT = "tunewright.dev/output"
 """Annotation of the job: URI of its output, `pvc://claim/folder` where it stays on a claim."""
