@@ -139,7 +139,7 @@ def _of_botocore(what: str, error: BotoCoreError) -> FetchError:
         remedy = "Give access_key_id= and secret_access_key=, or the pod's service account a role; or anonymous=True for a public bucket."
         return FetchError(f"There is no credential for {what}.", remedy=remedy, code=ExitCode.NO_PERMISSION)
     if isinstance(error, SSLError):
-        remedy = "Mount your authority's certificates and name the file in init_env: AWS_CA_BUNDLE."
+        remedy = "Mount your authority's certificates and name the file in init_env: SSL_CERT_FILE."
         return FetchError(f"The certificate of the store of {what} is not trusted.", remedy=remedy, code=ExitCode.USAGE)
     if isinstance(error, (NoConnection, HTTPClientError, CredentialRetrievalError)):
         # Their text has the whole URL, query included.
