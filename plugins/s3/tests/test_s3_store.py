@@ -119,7 +119,7 @@ def test_what_may_not_be_written_to_is_found_out_at_once(gateway: Gateway, proxy
     output(source("writable")).check_writable()
     assert gateway.keys("writable/") == []
     proxy.refusals = [("/writable/", 403, "AccessDenied")]
-    with pytest.raises(FetchError, match="s3:PutObject") as caught:
+    with pytest.raises(FetchError, match="s3:PutObject and s3:DeleteObject") as caught:
         output(source("writable")).check_writable()
     assert caught.value.code is ExitCode.NO_PERMISSION
 

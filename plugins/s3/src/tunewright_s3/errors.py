@@ -45,8 +45,8 @@ _MEANINGS: Mapping[str, tuple[ExitCode, str, str]] = {
     "AccessDenied": (
         ExitCode.NO_PERMISSION,
         "the credential may not do this",
-        "Allow it s3:ListBucket on the bucket and s3:GetObject on its objects; for an output, s3:PutObject too. "
-        "Without a credential only public buckets can be read.",
+        "Allow it s3:ListBucket on the bucket and s3:GetObject on its objects; for an output, s3:PutObject and "
+        "s3:DeleteObject too. Without a credential only public buckets can be read.",
     ),
     "InvalidAccessKeyId": _UNKNOWN_KEY,
     "XAdminUserNotFound": _UNKNOWN_KEY,  # versitygw's word for it
