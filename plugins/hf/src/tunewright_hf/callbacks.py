@@ -31,6 +31,18 @@ def is_sharded(trainer: transformers.Trainer) -> bool:
     return shards or trainer.args.parallelism_config is not None
 
 
+def check_sharding(trainer: transformers.Trainer) -> None:
+    """Refuse FSDP where accelerate leaves it off without a word, so that each rank would have the whole model.
+
+    Raises:
+        RequestError: it does, as on CPUs.
+    """
+    args = trainer.args
+    if args.fsdp and are_several() and not trainer.is_fsdp_enabled:
+        problem = f"is left off by accelerate on {args.device.type}, and each rank would have the whole model"
+        raise RequestError(problem, field="fsdp", value=args.fsdp, remedy="Train on GPUs, or leave it out.")
+
+
 def are_several() -> bool:
     """Whether this process is one of a group."""
     return bool(torch.distributed.is_available() and torch.distributed.is_initialized())
