@@ -34,6 +34,10 @@ class TunewrightError(Exception):
 
     exit_code: ClassVar[ExitCode] = ExitCode.FAILURE
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """To be sent from one process to another, whatever a class wants to be made of: a pool waits for ever if that fails."""
+        return type(self).__new__, (type(self), *self.args), self.__dict__
+
 
 class PluginError(TunewrightError):
     """Something about one plugin.
@@ -110,10 +114,6 @@ class FetchError(TunewrightError):
         self.remedy = remedy
         self.code = code
         self.retry_after = retry_after
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """To be sent from one process to another."""
-        return type(self).__new__, (type(self), *self.args), self.__dict__
 
 
 class SourceChanged(FetchError):  # noqa: N818 - as PluginNotFound

@@ -1,0 +1,36 @@
+"""Errors: what comes out of another process is what went in."""
+
+import copy
+import pickle
+
+import pytest
+
+from tunewright.errors import (
+    AlreadySucceeded,
+    ExitCode,
+    FetchError,
+    JobError,
+    PluginNotFound,
+    RequestError,
+    SourceChanged,
+    TunewrightError,
+)
+
+ERRORS = [
+    TunewrightError("what happened"),
+    PluginNotFound("no such plugin", name="acme", dist="acme-plugin"),
+    RequestError("must be at least 1", field="num_workers", value=0, remedy="Write 1."),
+    JobError("it failed", name="job"),
+    AlreadySucceeded("it is done", name="job"),
+    FetchError("The server is away.", remedy="Wait.", code=ExitCode.UNAVAILABLE, retry_after=3),
+    SourceChanged("The file changed."),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=[type(e).__name__ for e in ERRORS])
+@pytest.mark.parametrize("move", [lambda e: pickle.loads(pickle.dumps(e)), copy.copy], ids=["pickle", "copy"])
+def test_errors_get_from_one_process_to_another(error: TunewrightError, move) -> None:
+    error.add_note("seen here")
+    found = move(error)
+    assert type(found) is type(error)
+    assert (str(found), vars(found), found.exit_code) == (str(error), vars(error), error.exit_code)
