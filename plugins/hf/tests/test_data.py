@@ -1,7 +1,9 @@
 """What becomes of rows on their way to samples: nothing is lost in silence, and nothing is done twice."""
 
 import logging
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,9 +17,12 @@ samples = pytest.importorskip("tunewright_hf.samples")
 
 
 @pytest.fixture
-def prepare(tmp_path: Path, model_folder: Path) -> Callable[..., object]:
-    tokenizer = transformers.AutoTokenizer.from_pretrained(model_folder)
+def tokenizer(model_folder: Path):
+    return transformers.AutoTokenizer.from_pretrained(model_folder)
 
+
+@pytest.fixture
+def prepare(tmp_path: Path, tokenizer) -> Callable[..., object]:
     def call(folder: Path, *, max_length: int = 64, local_rank: int = 0, eval_dataset: Path | None = None, **given):
         run = TrainRun(
             dataset=folder,
@@ -62,11 +67,10 @@ def test_a_file_that_breaks_off_later_is_refused(prepare, dataset_of) -> None:
     assert not list((folder.parent / "out" / "tokenised").iterdir()), "a failure leaves nothing behind"
 
 
-def test_numbers_in_csv_stay_as_they_are_written(prepare, dataset_of, model_folder: Path) -> None:
+def test_numbers_in_csv_stay_as_they_are_written(prepare, dataset_of, tokenizer) -> None:
     folder = dataset_of([])
     (folder / "data.jsonl").unlink()
     (folder / "data.csv").write_text('prompt,completion\nWhat?,007\nWhat?,NA\n"a, b",1.50\n')
-    tokenizer = transformers.AutoTokenizer.from_pretrained(model_folder)
     labels = prepare(folder).train["labels"]
     assert [tokenizer.decode([t for t in s if t not in (-100, 1)]) for s in labels] == ["007", "NA", "1.50"]
 
@@ -89,6 +93,57 @@ def test_other_inputs_are_tokenised_anew(change: str, prepare, dataset_of) -> No
         folder, max_length=3 if change == "max_length" else 64, text_column="body" if change == "columns" else "text"
     )
     assert after.train["input_ids"][:] != before.train["input_ids"][:] or after.max_length != before.max_length
+
+
+@pytest.mark.parametrize("change", ["frame", "normaliser", "split"])
+def test_another_tokenizer_of_the_same_vocabulary_tokenises_anew(change: str, prepare, dataset_of, tokenizer) -> None:
+    from tokenizers import normalizers, pre_tokenizers
+    from tokenizers.processors import TemplateProcessing
+
+    folder = dataset_of([{"text": "What is 1?"}])
+    before, backend = prepare(folder).train["input_ids"][:], tokenizer.backend_tokenizer
+    if change == "frame":
+        backend.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    elif change == "normaliser":
+        backend.normalizer = normalizers.Lowercase()
+    else:
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    assert prepare(folder).train["input_ids"][:] != before
+
+
+def test_a_tokenizer_in_python_is_told_by_its_vocabulary_and_frame() -> None:
+    class Slow:
+        chat_template, eos_token_id, bos = None, 1, [0]
+
+        def get_vocab(self) -> dict[str, int]:
+            return {"b": 3, "a": 2}
+
+        def __call__(self, text: str) -> dict[str, list[int]]:
+            return {"input_ids": [*self.bos, 2]}
+
+    slow, bare = Slow(), Slow()
+    bare.bos = []
+    assert data._written(slow) == data._written(Slow()) != data._written(bare)
+
+
+def test_a_rank_that_finds_other_files_than_the_first_does_not_wait_for_ever(prepare, dataset_of, monkeypatch) -> None:
+    monkeypatch.setattr(data, "_PATIENCE", 0.2)
+    folder = dataset_of([{"text": "one"}])
+    prepare(folder)
+    dataset_of([{"text": "one more"}])
+    with pytest.raises(RuntimeError, match="Local rank 0 tokenised other data than this rank found"):
+        prepare(folder, local_rank=1)
+
+
+def test_a_rank_waits_for_the_one_that_tokenises(prepare, dataset_of, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(data, "_PATIENCE", 0.2)
+    folder, building = dataset_of([{"text": "one"}]), tmp_path / "out" / "tokenised" / "building-x"
+    building.mkdir(parents=True)
+    with ThreadPoolExecutor() as pool:
+        later = pool.submit(prepare, folder, local_rank=1)
+        time.sleep(1)
+        assert not later.done()
+        assert prepare(folder).counts == later.result(60).counts
 
 
 def test_several_processes_give_the_same_samples_in_order(prepare, dataset_of, monkeypatch) -> None:

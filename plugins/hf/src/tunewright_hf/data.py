@@ -47,6 +47,8 @@ logger = logging.getLogger(__name__)
 DEFAULT_MAX_LENGTH = 1024
 _FOLDER = "tokenised"
 _STATS = "stats.json"
+_BUILDING = "building-"
+_PATIENCE = 300.0  # seconds that the ranks of a pod may be apart before one of them tokenises
 
 
 @attrs.frozen(kw_only=True)
@@ -128,8 +130,7 @@ def prepare(
         if not folder.is_dir():
             _build(run, data, tokenizer, max_length, goal=goal, target=folder)
     else:
-        while not folder.is_dir():  # if the process that tokenises fails, torchrun ends this one
-            time.sleep(0.1)
+        _await(folder)
     prepared = _read(folder, max_length)
     if not data.streaming:
         return prepared
@@ -141,6 +142,25 @@ def prepare(
         cache=folder,
     )
     return attrs.evolve(prepared, train=streamed, digest=streamed.digest)
+
+
+def _await(folder: Path) -> None:
+    """Wait for the process that tokenises; if it fails, torchrun ends this one.
+
+    Raises:
+        RuntimeError: no process makes this folder.
+    """
+    until = time.monotonic() + _PATIENCE
+    while not folder.is_dir():
+        time.sleep(0.1)
+        if time.monotonic() < until:
+            continue
+        if not any(folder.parent.glob(f"{_BUILDING}*")) and not folder.is_dir():
+            problem = "Local rank 0 tokenised other data than this rank found"
+            cause = "the dataset's files or the tokenizer changed in between, or do not look the same to all processes"
+            raise RuntimeError(f"{problem}: {cause} ({folder} is missing). Start the job again, from files that stay.")
+        logger.info("still waiting for local rank 0, which tokenises the data")
+        until = time.monotonic() + _PATIENCE
 
 
 def scratch(run: TrainRun) -> Path:
@@ -192,17 +212,16 @@ def _key(run: TrainRun, data: DataParams, tokenizer: PreTrainedTokenizerBase, ma
         f for folder in (run.dataset, run.eval_dataset) if folder for f in sorted(folder.rglob("*")) if f.is_file()
     ]
     files = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in paths]
-    vocabulary = hashlib.sha256(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode()).hexdigest()
-    about = [
-        files,
-        attrs.asdict(data),
-        attrs.asdict(goal),
-        max_length,
-        vocabulary,
-        str(tokenizer.chat_template),
-        tokenizer.eos_token_id,
-    ]
+    about = [files, attrs.asdict(data), attrs.asdict(goal), max_length, _written(tokenizer)]
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
+
+
+def _written(tokenizer: PreTrainedTokenizerBase) -> list[object]:
+    """All that a tokenizer makes ids by: with a fast one also how it normalises, parts and frames texts."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    rules = backend.to_str() if backend else [type(tokenizer).__name__, sorted(tokenizer.get_vocab().items())]
+    # What frames a text may also be a setting beside them (add_bos_token).
+    return [rules, tokenizer("a")["input_ids"], str(tokenizer.chat_template), tokenizer.eos_token_id]
 
 
 def _build(
@@ -216,7 +235,7 @@ def _build(
 ) -> None:
     datasets.disable_progress_bars()
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix="building-", ignore_cleanup_errors=True) as scratch:
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=_BUILDING, ignore_cleanup_errors=True) as scratch:
         stage, cache = Path(scratch, "stage"), Path(scratch, "cache")
         loaded = {
             name: load_rows(split, field, cache, streaming=data.streaming and name == "train")
