@@ -122,6 +122,7 @@ def test_the_callers_dicts_are_never_changed() -> None:
         ({"lr_scheduler_type": "cosin"}, ["lr_scheduler_type='cosin'", "Did you mean 'cosine'?"]),
         ({"output_dir": "/tmp"}, ["output_dir='/tmp'", "the job's output folder"]),
         ({"resume_from_checkpoint": "x"}, ["resume_from_checkpoint='x'", "newest complete checkpoint"]),
+        ({"train_sampling_strategy": "group_by_length"}, ["train_sampling_strategy='group_by_length'", "packing=True"]),
         ({"lora_config": {"task_type": "SEQ_CLS"}}, ["LoraConfig.task_type='SEQ_CLS'", "causal language models"]),
         ({"lora_config": {"inference_mode": True}}, ["LoraConfig.inference_mode=True"]),
         ({"lora_config": True}, ["LoraConfig", "not bool"]),
