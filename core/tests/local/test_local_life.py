@@ -363,6 +363,34 @@ def test_a_job_that_was_at_rest_for_longer_than_its_deadline_goes_on(machine, st
     assert machine.rest(job).state is JobState.SUCCEEDED
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "\xff"])
+@pytest.mark.parametrize("file", ["job.json", "status.json"])
+def test_a_damaged_job_is_listed_and_can_be_deleted(machine, file, text):
+    good = machine.submit(machine.plan(name="good", suspend=True))
+    job = machine.submit(machine.plan(suspend=True))
+    (machine.folder() / file).write_text(text, "latin-1")
+    found = {status.name: status for status in machine.backend.list()}
+    assert set(found) == {"good", "job"}
+    assert found["job"].state is JobState.FAILED
+    assert (
+        f"{file}, which says what job 'job' is, is damaged. Remove the job: tunewright delete job"
+        in found["job"].detail
+    )
+    with pytest.raises(JobError, match="is damaged"):
+        machine.submit(machine.plan(suspend=True))
+    job.delete()
+    assert [status.name for status in machine.backend.list()] == [good.name]
+
+
+def test_what_a_killed_removal_left_goes_with_the_next_one(machine):
+    machine.submit(machine.plan(suspend=True))
+    left = machine.folder().with_name(".gone-old-0a1b2c3d")
+    left.mkdir()
+    (left / "model.bin").touch()
+    machine.backend.delete("job")
+    assert [path.name for path in left.parent.iterdir() if path.name != ".locks"] == []
+
+
 def test_an_expired_job_is_removed_when_jobs_are_looked_at(machine):
     status = machine.run(machine.plan(ttl=3600))
     assert status.state is JobState.SUCCEEDED

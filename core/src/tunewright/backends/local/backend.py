@@ -17,7 +17,7 @@ import attrs
 
 from tunewright.backends import Backend, BackendOptions, JobRecord, JobStatus, LogLine
 from tunewright.backends.local import logs
-from tunewright.backends.local.folder import JobFolder, Status
+from tunewright.backends.local.folder import DamagedJob, JobFolder, Status
 from tunewright.backends.local.record import log_files, record_of, result_of, status_of
 from tunewright.backends.local.render import render, secrets_of
 from tunewright.doctor import Finding
@@ -106,6 +106,8 @@ class LocalBackend(Backend):
         try:
             job = self._job(name)
             return status_of(job, job.status())
+        except DamagedJob as damaged:
+            return JobStatus(name=name, state=JobState.FAILED, detail=str(damaged))
         except FileNotFoundError:  # deleted just now
             raise _no_such(name) from None
 
@@ -270,8 +272,8 @@ def _stop(job: JobFolder) -> None:
 
     from tunewright.backends.local import process
 
+    job.stop_file.touch()  # seen also by a supervisor that is not known any more, since the status is damaged
     if job.is_supervised():
-        job.stop_file.touch()
         end = time.monotonic() + _STOP_TIMEOUT
         while job.is_supervised() and time.monotonic() < end:
             time.sleep(_TICK)
@@ -279,8 +281,9 @@ def _stop(job: JobFolder) -> None:
             with contextlib.suppress(psutil.Error):
                 psutil.Process(pid).kill()
     process.end_all(job.workspace, patience=_STOP_TIMEOUT)
-    if scratch := job.read().scratch:  # its supervisor could not remove it
-        shutil.rmtree(scratch, ignore_errors=True)
+    with contextlib.suppress(DamagedJob):
+        if scratch := job.read().scratch:  # its supervisor could not remove it
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _at_rest(job: JobFolder) -> bool:
@@ -291,7 +294,8 @@ def _at_rest(job: JobFolder) -> bool:
 
 
 def _has_expired(job: JobFolder) -> bool:
-    if (finished := job.read().finished) is None:
-        return False
-    ttl = job.spec().ttl
-    return ttl is not None and time.time() > finished + ttl
+    with contextlib.suppress(DamagedJob):
+        if (finished := job.read().finished) is not None:
+            ttl = job.spec().ttl
+            return ttl is not None and time.time() > finished + ttl
+    return False

@@ -14,6 +14,7 @@ logs/             STEP-WORKER.log, and under ranks/ each rank's own
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -22,7 +23,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,6 +77,10 @@ class Status:
     history: tuple[tuple[str, str, float], ...] = attrs.field(default=(), converter=to_tuple)
 
 
+class DamagedJob(JobError):  # noqa: N818 - as `tunewright.errors.PluginNotFound`
+    """What the folder says of the job cannot be read."""
+
+
 class JobFolder:
     """The folder of one job; see the module's description."""
 
@@ -117,6 +122,7 @@ class JobFolder:
         """
         new = cls(path.with_name(f".new-{path.name}"))
         shutil.rmtree(new.path, ignore_errors=True)
+        _remove_gone(path.parent)
         new.path.mkdir(mode=0o700)
         try:
             for folder in (new.logs, new.workspace / "output", new.path / "config"):
@@ -150,8 +156,21 @@ class JobFolder:
         return dict(self.documents()[0]["metadata"]["labels"])  # type: ignore[call-overload,index,arg-type]
 
     def _record(self) -> dict[str, Json]:
-        record: dict[str, Json] = json.loads((self.path / "job.json").read_text("utf-8"))
-        return record
+        return self._read("job.json", {"created", "documents"})
+
+    def _read(self, name: str, fields: Collection[str]) -> dict[str, Json]:
+        """A file of JSON.
+
+        Raises:
+            DamagedJob: it is none, or lacks one of the fields.
+            FileNotFoundError: it is not there.
+        """
+        with contextlib.suppress(ValueError):
+            record = json.loads((self.path / name).read_text("utf-8"))
+            if isinstance(record, dict) and record.keys() >= set(fields):
+                return record
+        problem = f"{self.path / name}, which says what job {self.name!r} is, is damaged."
+        raise DamagedJob(f"{problem} Remove the job: tunewright delete {self.name}", name=self.name)
 
     def differences(self, documents: Manifests) -> list[str]:
         """Where other documents ask for another job: "spec.worker.command", at most three.
@@ -208,7 +227,7 @@ class JobFolder:
         """Replace the status; its history goes on."""
         try:
             history = self.read().history
-        except FileNotFoundError:
+        except (FileNotFoundError, DamagedJob):
             history = ()
         if not history or tuple(history[-1][:2]) != (status.state, status.step):
             history = (*history, (status.state, status.step, time.time()))
@@ -216,7 +235,8 @@ class JobFolder:
 
     def read(self) -> Status:
         """What the supervisor last said; it may be dead."""
-        return Status(**json.loads((self.path / "status.json").read_text("utf-8")))
+        known = attrs.fields_dict(Status)
+        return Status(**{k: v for k, v in self._read("status.json", {"state"}).items() if k in known})  # type: ignore[arg-type]
 
     def status(self) -> Status:
         """Where the job is, also if its supervisor could not say so any more."""
@@ -241,7 +261,10 @@ class JobFolder:
         """
         import psutil
 
-        pid = self.read().pid
+        try:
+            pid = self.read().pid
+        except DamagedJob:
+            return False
         if pid is None:
             return False
         try:
@@ -280,6 +303,12 @@ class JobFolder:
         """Remove everything."""
         gone = self.path.with_name(f".gone-{self.name}-{os.urandom(4).hex()}")
         self.path.rename(gone)
+        _remove_gone(self.path.parent)
+
+
+def _remove_gone(jobs: Path) -> None:
+    """Remove what was to be removed, also by a process that was killed meanwhile."""
+    for gone in jobs.glob(".gone-*"):
         shutil.rmtree(gone, ignore_errors=True)
 
 
