@@ -222,6 +222,33 @@ def test_a_template_that_leaves_calls_out_is_refused(tokenizer, template: str | 
         encoded(tokenizer, "chat", {"messages": calling})
 
 
+def test_parts_of_text_are_joined(tokenizer) -> None:
+    parts = [{"type": "text", "text": "2"}, {"type": "text", "text": ".", "x": None}]
+    asked = {"role": "user", "content": "1 and 1?"}
+    rows = [{"messages": [asked, {"role": "assistant", "content": content}]} for content in (parts, "2.")]
+    assert encoded(tokenizer, "chat", rows[0]) == encoded(tokenizer, "chat", rows[1])
+
+
+@pytest.mark.parametrize("content", [[{"type": "image", "url": "x"}], [{"type": "text"}], ["a"], 5, {"a": 1}])
+def test_content_that_is_no_text_is_refused(tokenizer, content: object) -> None:
+    for messages in ([{"role": "user", "content": content}, CALLING[3]], [{"role": "assistant", "content": content}]):
+        with pytest.raises(RequestError, match="'messages' holds a message whose content is no text"):
+            encoded(tokenizer, "chat", {"messages": messages})
+
+
+def test_what_a_call_gave_may_be_an_object(tokenizer) -> None:
+    tokenizer.chat_template = WITH_TOOLS.replace("{{ m['content'] }}", "{{ m['content'] | string }}")
+    given = [*CALLING[:2], {"role": "tool", "content": {"sum": 2}}, CALLING[3]]
+    assert "{'sum': 2}" in tokenizer.decode(encoded(tokenizer, "chat", {"messages": given})[0])
+
+
+def test_a_template_that_cannot_write_a_content_tells_so(tokenizer) -> None:
+    tokenizer.chat_template = "{% for m in messages %}{{ m['role'] + m['content'] }}{% endfor %}"
+    given = [*CALLING[:1], {"role": "tool", "content": {"sum": 2}}, CALLING[3]]
+    with pytest.raises(RequestError, match=r"refuses a conversation \(user, tool, assistant\): can only concatenate"):
+        encoded(tokenizer, "chat", {"messages": given})
+
+
 def test_a_template_that_knows_no_tools_is_refused(tokenizer) -> None:
     row = {"messages": CALLING[:1] + CALLING[3:], "tools": [TOOL]}
     with pytest.raises(RequestError, match=r"knows no tools.*tools_column=None"):

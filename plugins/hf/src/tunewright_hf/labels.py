@@ -83,7 +83,7 @@ class Encoder:
             return None
         try:
             return Conversation(self.tokenizer, messages, first, tools).sample()
-        except TemplateError as error:
+        except (TemplateError, TypeError) as error:  # the second of contents that the template does not expect
             roles = ", ".join(str(m["role"]) for m in messages)
             remedy = "Change these conversations, or leave them out."
             problem = f"the tokenizer's chat template refuses a conversation ({roles}): {error}"

@@ -12,6 +12,12 @@ from tunewright_hf.data_params import DataParams, Template
 
 Message = dict[str, object]
 
+_RESULTS = (
+    "tool",
+    "ipython",
+    "function",
+)  # roles of what a call gave, which may be an object; templates write it as JSON
+
 _EXAMPLE = '[{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]'
 
 
@@ -88,7 +94,24 @@ def messages_of(row: Mapping[str, object], column: str) -> list[Message]:
     if not isinstance(value, list) or not all(isinstance(m, dict) and isinstance(m.get("role"), str) for m in value):
         problem = f"column {column!r} holds something else than messages: {str(value)[:80]}"
         raise RequestError(problem, field="dataset", remedy=f"Make each row a list such as {_EXAMPLE}.")
-    return [_with_read_arguments(cast("Message", without_nones(message))) for message in value]
+    found = [_with_read_arguments(cast("Message", without_nones(message))) for message in value]
+    return [m if m["role"] in _RESULTS else _with_text(m, column) for m in found]
+
+
+def _with_text(message: Message, column: str) -> Message:
+    """Its content as a text: templates of language models do not join the parts of a list, or write it as Python does."""
+    content = message.get("content")
+    if content is None or isinstance(content, str):
+        return message
+    if isinstance(content, list) and all(_is_text(part) for part in content):
+        return {**message, "content": "".join(part["text"] for part in content)}
+    problem = f"column {column!r} holds a message whose content is no text: {str(content)[:80]}"
+    remedy = 'Make it a text, or a list of parts such as {"type": "text", "text": "…"}; others are not learnt from.'
+    raise RequestError(problem, field="dataset", remedy=remedy)
+
+
+def _is_text(part: object) -> bool:
+    return isinstance(part, dict) and part.get("type", "text") == "text" and isinstance(part.get("text"), str)
 
 
 def without_nones(value: object) -> object:
