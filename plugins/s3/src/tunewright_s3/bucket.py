@@ -53,10 +53,9 @@ class Bucket:
         session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
         if source.access_key_id is not None:
             session.set_credentials(source.access_key_id, source.secret_access_key, source.session_token)
-        if session.get_config_variable("ca_bundle") is None:
-            # botocore itself knows AWS_CA_BUNDLE only.
-            session.set_config_variable("ca_bundle", user_variable("SSL_CERT_FILE"))
         with translated(format_uri(name)):
+            if session.get_config_variable("ca_bundle") is None:  # AWS_CA_BUNDLE is all that botocore itself knows
+                session.set_config_variable("ca_bundle", user_variable("SSL_CERT_FILE"))
             # botocore itself knows AWS_DEFAULT_REGION only; EKS sets both.
             region = source.region or session.get_config_variable("region") or user_variable("AWS_REGION")
             self.client = session.create_client(
