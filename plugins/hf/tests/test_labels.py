@@ -57,6 +57,32 @@ def test_a_blank_text_is_no_sample(tokenizer, text: str | None) -> None:
     assert Encoder(tokenizer, "text", DataParams())({"text": text}) is None
 
 
+ASKED = [{"role": "user", "content": "1 and 1?"}]
+
+
+@pytest.mark.parametrize(
+    ("form", "row"),
+    [
+        ("prompt_completion", {"prompt": "What is 1?", "completion": ""}),
+        ("prompt_completion", {"prompt": "What is 1?", "completion": " \n"}),
+        ("prompt_completion", {"prompt": "What is 1?", "completion": None}),
+        ("prompt_completion", {"prompt": ASKED, "completion": None}),
+        ("prompt_completion", {"prompt": None, "completion": [{"role": "assistant", "content": "2."}]}),
+        ("chat", {"messages": None}),
+        ("chat", {"messages": []}),
+        ("chat", {"messages": [*ASKED, {"role": "assistant", "content": ""}]}),
+        ("chat", {"messages": [*ASKED, {"role": "assistant", "content": None}]}),
+    ],
+)
+def test_a_row_without_an_answer_is_no_sample(tokenizer, form: str, row: dict[str, object]) -> None:
+    assert Encoder(tokenizer, form, DataParams())(row) is None
+
+
+def test_a_row_without_a_prompt_is_one(tokenizer) -> None:
+    sample = Encoder(tokenizer, "prompt_completion", DataParams())({"prompt": "", "completion": "The sum."})
+    assert sample.labels == [*ids(tokenizer, "The sum."), EOS]
+
+
 def test_of_prompt_and_completion_the_completion_is_learnt(tokenizer) -> None:
     sample = Encoder(tokenizer, "prompt_completion", DataParams())({"prompt": "What is 1?", "completion": " The sum."})
     prompt, completion = ids(tokenizer, "What is 1?"), ids(tokenizer, " The sum.")
@@ -182,7 +208,7 @@ CALL = {"role": "assistant", "content": "", "tool_calls": [{"type": "function", 
     [
         ([CHAT[1], CALL], "CALL sum</s>\n"),
         ([CHAT[1], {k: v for k, v in CALL.items() if k != "content"}], "CALL sum</s>\n"),
-        ([CHAT[1], {"role": "assistant", "content": ""}], "</s>\n"),
+        ([*CHAT[1:4], {"role": "assistant", "content": ""}], "2.</s>\n</s>\n"),
         ([CHAT[1], CHAT[2]], "2.</s>\n"),
         ([CHAT[2]], "2.</s>\n"),
         ([CHAT[2], *CHAT[1:3]], "2.</s>\n2.</s>\n"),

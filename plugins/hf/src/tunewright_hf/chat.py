@@ -179,6 +179,11 @@ def _said(message: Message) -> str:
     return str(message.get("content") or "").strip()
 
 
+def says_anything(message: Message) -> bool:
+    """Whether a message has a text, or calls a function."""
+    return bool(_said(message) or message.get("tool_calls"))
+
+
 def _is_said(message: Message, turn: str) -> bool:
     """Whether the last line of a message stands in a turn, and what it calls: templates may leave thoughts out, and strip texts."""
     last = _said(message).rpartition("\n")[2].rpartition("</think>")[2].strip()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from tunewright.errors import RequestError
-from tunewright_hf.chat import Conversation, check_template
+from tunewright_hf.chat import Conversation, check_template, says_anything
 from tunewright_hf.data_params import DataParams
 from tunewright_hf.rows import Message, conversation_of, text_of, tools_of
 from tunewright_hf.tokens import IGNORED, Sample, encode, token_ids, with_eos
@@ -62,7 +62,7 @@ class Encoder:
             return self._chat(*found, tools_of(row, self.data))
         names = ["text"] if self.format == "text" else ["prompt", "completion"]
         texts = [text_of(row, name, self.data) for name in names]
-        if any(t is None for t in texts) or not "".join(t or "" for t in texts).strip():
+        if any(t is None for t in texts) or not (texts[-1] or "").strip():
             return None
         learnt_from = len(texts) - 1
         spans = [(t or "", i == learnt_from) for i, t in enumerate(texts)]
@@ -79,7 +79,7 @@ class Encoder:
     def _chat(self, messages: list[Message], first: int, tools: Sequence[object] | None) -> Sample | None:
         from jinja2.exceptions import TemplateError
 
-        if not any(m["role"] == "assistant" for m in messages[first:]):
+        if not any(m["role"] == "assistant" and says_anything(m) for m in messages[first:]):
             return None
         try:
             return Conversation(self.tokenizer, messages, first, tools).sample()

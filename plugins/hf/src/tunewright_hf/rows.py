@@ -77,20 +77,25 @@ def conversation_of(row: Mapping[str, object], form: str, data: DataParams) -> t
 
 def _two_parts(row: Mapping[str, object], data: DataParams) -> tuple[list[Message], int] | None:
     """Prompt and completion as lists of messages."""
-    columns = [data.prompt_column, data.completion_column]
-    if data.prompt_template or data.completion_template or not isinstance(row[data.prompt_column], list):
+    if data.prompt_template or data.completion_template:
         return None
+    columns = [data.prompt_column, data.completion_column]
+    given = [row[column] for column in columns if row[column] is not None]
+    if not given or not isinstance(given[0], list):
+        return None
+    if len(given) < len(columns):
+        return [], 0
     prompt, completion = (messages_of(row, column) for column in columns)
     return [*prompt, *completion], len(prompt)
 
 
 def messages_of(row: Mapping[str, object], column: str) -> list[Message]:
-    """The messages of a column.
+    """The messages of a column; none if it holds nothing.
 
     Raises:
         RequestError: it holds something else.
     """
-    value = row[column]
+    value = [] if row[column] is None else row[column]
     if not isinstance(value, list) or not all(isinstance(m, dict) and isinstance(m.get("role"), str) for m in value):
         problem = f"column {column!r} holds something else than messages: {str(value)[:80]}"
         raise RequestError(problem, field="dataset", remedy=f"Make each row a list such as {_EXAMPLE}.")
