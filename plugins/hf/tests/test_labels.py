@@ -98,6 +98,28 @@ def test_a_token_never_reaches_over_the_seam(tokenizer) -> None:
     assert sample.labels == [*ignored(prompt), *completion, EOS]
 
 
+@pytest.mark.parametrize("scheme", ["first", "always"])
+@pytest.mark.parametrize(
+    ("prompt", "completion"), [("Answer: ", "Yes"), ("Answer:", " Yes"), ("What is ", "3 and 3"), ("What ", " is")]
+)
+def test_a_completion_gets_no_space_that_a_tokenizer_writes_before_texts(
+    scheme: str, prompt: str, completion: str
+) -> None:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    raw = Tokenizer(models.BPE(unk_token="<unk>"))
+    raw.pre_tokenizer, raw.decoder = (m.Metaspace(prepend_scheme=scheme) for m in (pre_tokenizers, decoders))
+    special = ["<unk>", "<s>", "</s>"]
+    trainer = trainers.BpeTrainer(vocab_size=200, special_tokens=special, initial_alphabet=["\n"], show_progress=False)
+    raw.train_from_iterator(["Answer: Yes", "Yes No", "What is 3 and 3?"], trainer)
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>")
+    sample = Encoder(tokenizer, "prompt_completion", DataParams())({"prompt": prompt, "completion": completion})
+    assert tokenizer.decode(sample.ids) == f"{prompt}{completion}</s>"
+    asked = ids(tokenizer, prompt)
+    assert sample.ids[: len(asked)] == asked
+    assert sample.labels == [*ignored(asked), *sample.ids[len(asked) :]]
+
+
 def test_a_tokenizer_that_frames_texts_frames_a_sample_once(tokenizer) -> None:
     from tokenizers.processors import TemplateProcessing
 

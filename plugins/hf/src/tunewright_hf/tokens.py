@@ -71,10 +71,33 @@ def _encode_apart(tokenizer: PreTrainedTokenizerBase, spans: Sequence[Span], *, 
     ids: list[int] = []
     labels: list[int] = []
     for i, (text, learnt) in enumerate(spans):
-        piece = token_ids(tokenizer, text, special=special and i == 0)
+        piece = token_ids(tokenizer, text, special=special) if i == 0 else _ids_within(tokenizer, text)
         ids += piece
         labels += piece if learnt else [IGNORED] * len(piece)
     return Sample(ids, labels)
+
+
+def _ids_within(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """The ids of a text that others stand before: without the space that some tokenizers write before the first."""
+    return (
+        _ids_behind_a_line(tokenizer, text)
+        if _begins_with_space(tokenizer)
+        else token_ids(tokenizer, text, special=False)
+    )
+
+
+@functools.lru_cache(maxsize=4)
+def _begins_with_space(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the tokenizer writes a space before a text, as SentencePiece does."""
+    return _ids_behind_a_line(tokenizer, "a") != token_ids(tokenizer, "a", special=False)
+
+
+def _ids_behind_a_line(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """The ids of a text behind a line break; of the text alone, if the two share a token."""
+    line, whole = (token_ids(tokenizer, t, special=False) for t in ("\n", f"\n{text}"))
+    # Of a line break that it does not know it cannot be told apart what else it does not know.
+    known = tokenizer.unk_token_id not in line
+    return whole[len(line) :] if known and whole[: len(line)] == line else token_ids(tokenizer, text, special=False)
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, text: str, *, special: bool) -> list[int]:
