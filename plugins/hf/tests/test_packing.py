@@ -100,6 +100,7 @@ def test_a_sample_that_changes_leaves_the_others_logits_alone(family: str) -> No
         before, after = (model(**collate(rows)).logits[0].split(LENGTHS) for rows in (samples(), changed))
     assert [torch.equal(a, b) for a, b in zip(before, after, strict=True)] == [True, False, True, True]
     assert unpadded.keeps_apart(model, collate)
+    assert unpadded.keeps_apart(model, collate, sharded=True)
 
 
 @pytest.mark.parametrize(("family", "name"), [("gemma3_text", "sdpa"), ("gemma2", "eager")])
@@ -120,7 +121,26 @@ def test_layers_with_a_state_are_found_out(family: str) -> None:
     given = {**SIZES, "layer_types": [kinds[family], "full_attention"]}
     model = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.for_model(family, **given))
     unpadded.choose_attention(model, "auto", half=False)
+    collate = Collator(0, joined=True)
+    assert not unpadded.keeps_apart(model, collate)
+    assert not unpadded.keeps_apart(model, collate, sharded=True)
+    assert not unpadded.keeps_apart(model.bfloat16(), collate)
+
+
+def test_little_that_leaks_is_found_out_in_half_precision_too() -> None:
+    config = transformers.AutoConfig.for_model("bloom", hidden_size=32, n_layer=2, n_head=4, vocab_size=60)
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(config).bfloat16()
     assert not unpadded.keeps_apart(model, Collator(0, joined=True))
+
+
+def test_a_model_that_does_not_tell_its_attention_where_samples_begin_has_a_mask() -> None:
+    config = transformers.AutoConfig.for_model("stablelm", **{k: v for k, v in SIZES.items() if k != "head_dim"})
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    unpadded.choose_attention(model, "auto", half=False)
+    model.config.use_cache = False  # as Trainer does
+    assert not unpadded.is_by_sample(model)
+    assert unpadded.keeps_apart(model, Collator(0, joined=True))
 
 
 def test_dropout_is_applied() -> None:

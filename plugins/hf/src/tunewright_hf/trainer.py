@@ -382,7 +382,7 @@ def collator(trainer: transformers.Trainer, data: data_.Prepared, pad_id: int) -
     packed = SEGMENTS in data.train.column_names
     # The noise of NEFTune is scaled by the length of a batch's rows.
     wanted = packed or (unpadded.is_by_sample(model) and trainer.args.neftune_noise_alpha is None)
-    if wanted and (is_sharded(trainer) or unpadded.keeps_apart(model, joined)):
+    if wanted and unpadded.keeps_apart(model, joined, sharded=is_sharded(trainer)):
         return joined
     if packed:
         problem = f"does not work with this {type(model).__name__}, which does not keep the samples of a row apart"

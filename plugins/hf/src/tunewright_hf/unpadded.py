@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import logging
 import sys
@@ -22,8 +23,10 @@ from tunewright_hf.labels import IGNORED
 logger = logging.getLogger(__name__)
 
 _NOT_COMPUTED = ("s_aux=", "position_bias=")  # what some models hand to their attention, and "segments" does not know
+_LAYERS_ATTENTION = ("attention", "attn", "self_attention", "self_attn")
+_ATTENTION = ("full_attention", "sliding_attention", "chunked_attention")
 # Of the logits' mean magnitude; expert layers round differently in other company. What a convolution lets through may be
-# little, in a model that has not learnt yet.
+# little, in a model that has not learnt yet: more is allowed only where the model's code tells that nothing leaks.
 _MOST_CHANGED, _MOST_CHANGED_IN_HALF = 1e-5, 1e-2
 
 
@@ -77,7 +80,15 @@ def works_with_segments(model: transformers.PreTrainedModel) -> bool:
         return False
     code = inspect.getsource(sys.modules[type(model).__module__])
     windowed = "sliding_attention" in (getattr(model.config, "layer_types", None) or [])
-    return not any(word in code for word in _NOT_COMPUTED) and (not windowed or "sliding_window=" in code)
+    needs_more = any(word in code for word in _NOT_COMPUTED) or (windowed and "sliding_window=" not in code)
+    return not needs_more and _hands_on(code)
+
+
+def _hands_on(code: str) -> bool:
+    """Whether layers hand to their attention whatever the model is given, and with it where samples begin."""
+    calls = [n for n in ast.walk(ast.parse(code)) if isinstance(n, ast.Call)]
+    asking = [c for c in calls if isinstance(c.func, ast.Attribute) and c.func.attr in _LAYERS_ATTENTION]
+    return all(any(keyword.arg is None for keyword in call.keywords) for call in asking)
 
 
 def is_by_sample(model: transformers.PreTrainedModel | peft.PeftModel) -> bool:
@@ -86,7 +97,9 @@ def is_by_sample(model: transformers.PreTrainedModel | peft.PeftModel) -> bool:
     return name == SEGMENTS or "flash" in name
 
 
-def keeps_apart(model: transformers.PreTrainedModel | peft.PeftModel, collate: Collator) -> bool:
+def keeps_apart(
+    model: transformers.PreTrainedModel | peft.PeftModel, collate: Collator, *, sharded: bool = False
+) -> bool:
     """Whether one sample leaves alone the logits of another that lies behind it.
 
     Attention is not all that may leak: there are layers with a state, convolutions, and code that comes with a model.
@@ -94,7 +107,10 @@ def keeps_apart(model: transformers.PreTrainedModel | peft.PeftModel, collate: C
     Args:
         model: on the device that it computes on.
         collate: one that puts samples behind each other.
+        sharded: no rank has the whole model to compute with: its kind alone has to tell.
     """
+    if sharded:
+        return _is_known_to_keep_apart(model)
     ids = list(range(min(16, model.config.get_text_config().vocab_size)))
     if _has_mask(model):
         return False
@@ -106,8 +122,21 @@ def keeps_apart(model: transformers.PreTrainedModel | peft.PeftModel, collate: C
         return False
     finally:
         model.train(was_training)
-    most = _MOST_CHANGED if all(p.dtype == torch.float32 for p in model.parameters()) else _MOST_CHANGED_IN_HALF
+    rounded = any(p.dtype != torch.float32 for p in model.parameters())
+    most = _MOST_CHANGED_IN_HALF if rounded and _is_known_to_keep_apart(model) else _MOST_CHANGED
     return bool((alike - other).abs().mean() <= most * alike.abs().mean())
+
+
+def _is_known_to_keep_apart(model: transformers.PreTrainedModel | peft.PeftModel) -> bool:
+    base = model.get_base_model() if isinstance(model, peft.PeftModel) else model
+    own = type(base).__module__.startswith("transformers.")
+    return own and works_with_segments(base) and not (_has_state(base) or _has_mask(base))
+
+
+def _has_state(model: transformers.PreTrainedModel | peft.PeftModel) -> bool:
+    """Whether layers of transformers' own carry something on from token to token besides what is attended to."""
+    kinds = getattr(model.config.get_text_config(), "layer_types", None) or []
+    return model._is_stateful or any(kind not in _ATTENTION for kind in kinds)
 
 
 def _has_mask(model: transformers.PreTrainedModel | peft.PeftModel) -> bool:
