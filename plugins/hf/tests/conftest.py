@@ -176,6 +176,8 @@ FAMILIES = {
     "bart": {"d_model": 32, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "encoder_layers": 1, "decoder_layers": 1}
     | {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "max_position_embeddings": 64}
     | {"init_std": 0.2},
+    "xlnet": {"d_model": 32, "d_inner": 64, "n_layer": 2, "n_head": 4, "summary_last_dropout": 0.0}
+    | {"initializer_range": 0.2},
 }
 
 

@@ -91,6 +91,21 @@ def test_what_cannot_work_is_refused(given: dict[str, object], expected: list[st
         assert part in str(error.value)
 
 
+@pytest.mark.parametrize("layer", ["lm_head", "embed_tokens"])
+def test_an_adapter_of_a_shared_weight_is_not_merged(
+    layer: str, check: Callable[..., None], train, copied_model: Path, qa: Path, tmp_path: Path
+) -> None:
+    given = {"lora_config": {"target_modules": ["q_proj", layer]}, "merge": True}
+    check(**given)
+    config = transformers.AutoConfig.from_pretrained(copied_model, tie_word_embeddings=True)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(copied_model)
+    check(model=copied_model, lora_config=given["lora_config"])
+    check(model=copied_model, lora_config={"modules_to_save": [layer]}, merge=True)
+    for attempt in (check, lambda **more: train(tmp_path / "out", qa, **more)):
+        with pytest.raises(RequestError, match=rf"merge=True: .*LoRA on {layer}.*Leave merge out"):
+            attempt(model=copied_model, **given)
+
+
 def test_a_model_folder_without_its_parts_is_refused(check: Callable[..., None], copied_model: Path) -> None:
     (copied_model / "model.safetensors").unlink()
     with pytest.raises(RequestError, match=r"has no weights.*save_pretrained"):

@@ -80,6 +80,13 @@ def test_any_number_of_ranks_makes_the_same_training_of_other_tasks(
     assert evaluations(events) == pytest.approx([e["eval_loss"] for e in alone.of("eval")], abs=1e-5)
 
 
+@pytest.mark.slow
+def test_ranks_train_a_model_whose_steps_leave_weights_out(job, base_of: Callable[[str], Path], classified) -> None:
+    given = {"transformer_type": "AutoModelForSequenceClassification", "model": base_of("xlnet")}
+    events = job("xlnet", 2, dataset=classified, **{**GIVEN, **given, "max_steps": 3}).finish()
+    assert losses(events).keys() == {1, 2, 3}
+
+
 def assert_every_sample_was_seen_once(done, dataset: Path) -> None:
     tokenizer = pytest.importorskip("transformers").AutoTokenizer.from_pretrained(done.workspace / "model")
     rows = [json.loads(line) for line in (dataset / "train.jsonl").read_text().splitlines()]

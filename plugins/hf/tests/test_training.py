@@ -324,6 +324,35 @@ def test_every_sample_is_seen_once_an_epoch(data, train, qa: Path, tmp_path: Pat
     assert seen[:41] != seen[41:], "each epoch has an order of its own"
 
 
+OWN_LOSS = """
+import torch, transformers
+
+class Mean(transformers.Trainer):
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        labels = inputs.pop("labels")
+        outputs = model(**inputs)
+        loss = torch.nn.functional.cross_entropy(outputs.logits[0, :-1], labels[0, 1:])
+        return (loss, outputs) if return_outputs else loss
+"""
+
+
+def test_a_class_with_a_loss_of_its_own_gets_no_samples_without_any(
+    train, dataset_of, sums, tmp_path: Path, monkeypatch
+) -> None:
+    (tmp_path / "their_loss.py").write_text(OWN_LOSS)
+    monkeypatch.syspath_prepend(tmp_path)
+    dataset_of(sums(3), file="validation.jsonl")
+    given = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4, "num_train_epochs": 1}
+    given |= {
+        "transformer_class": "their_loss:Mean",
+        "activation_checkpointing": False,
+        "per_device_eval_batch_size": 2,
+    }
+    training = train(tmp_path / "out", dataset_of(sums(5)), **given)
+    assert all(math.isfinite(loss) for loss in training.losses.values())
+    assert all(math.isfinite(e["eval_loss"]) for e in training.of("eval"))
+
+
 def test_a_loss_that_is_no_number_is_final(train, qa: Path, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"learning_rate=1e\+30: the loss became nan by step \d+") as error:
         train(tmp_path / "out", qa, learning_rate=1e30, max_grad_norm=0.0, max_steps=10)

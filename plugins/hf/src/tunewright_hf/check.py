@@ -14,13 +14,14 @@ from tunewright.errors import RequestError
 from tunewright.providers import TrainRun
 from tunewright_hf import real, unpadded
 from tunewright_hf.classification import with_head
+from tunewright_hf.configs import is_known, longest_input
 from tunewright_hf.data import resolve_max_length
 from tunewright_hf.inputs import check_dataset, evaluation_split, held_out_split
 from tunewright_hf.labels import check_tokenizer
 from tunewright_hf.params import HuggingFaceTrainParams
 from tunewright_hf.standins import LoraConfig, TrainingArguments
 from tunewright_hf.tasks import CAUSAL, CLASSIFICATION, Task
-from tunewright_hf.trainer import is_known, load_config, load_tokenizer, longest_input, needed_model
+from tunewright_hf.trainer import check_merge, load_config, load_tokenizer, needed_model
 
 
 def check(params: HuggingFaceTrainParams, run: TrainRun) -> None:
@@ -41,7 +42,7 @@ def check(params: HuggingFaceTrainParams, run: TrainRun) -> None:
     tokenizer = load_tokenizer(folder, params)
     resolve_max_length(params.data, longest_input(config, tokenizer, params.task))
     if params.lora_config is not None:
-        check_lora(params.lora_config, config, params.task)
+        check_lora(params.lora_config, config, params.task, merge=params.merge)
     if run.dataset is not None and (form := check_dataset(run.dataset, params.data, "dataset")):
         check_tokenizer(tokenizer, form)
 
@@ -53,7 +54,9 @@ def check_weights(folder: Path) -> None:
         raise RequestError("has no weights (*.safetensors or *.bin)", field="model", value=str(folder), remedy=remedy)
 
 
-def check_lora(given: LoraConfig, config: transformers.PreTrainedConfig, task: Task = CAUSAL) -> None:
+def check_lora(
+    given: LoraConfig, config: transformers.PreTrainedConfig, task: Task = CAUSAL, *, merge: bool = False
+) -> None:
     """Build the adapter around a model without weights, so that layers that it does not have are found out."""
     real.build_lora(given, task.lora)
     if not is_known(config, task):  # code that comes with a model may need its weights
@@ -63,7 +66,9 @@ def check_lora(given: LoraConfig, config: transformers.PreTrainedConfig, task: T
         model = getattr(transformers, task.auto_class).from_config(config)
     with real.refused("lora_config", "Name layers that the model has, or leave target_modules out: it is all-linear."):
         plain = with_head(plain, model) if task is CLASSIFICATION else plain
-        peft.get_peft_model(model, plain, low_cpu_mem_usage=True)
+        adapted = peft.get_peft_model(model, plain, low_cpu_mem_usage=True)
+    if merge:
+        check_merge(adapted)
 
 
 def check_arguments(params: HuggingFaceTrainParams, run: TrainRun) -> None:

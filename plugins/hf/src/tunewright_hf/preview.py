@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tunewright.providers import Preview, TrainRun
 from tunewright_hf.classification import Classified
+from tunewright_hf.configs import longest_input
 from tunewright_hf.data import needed_dataset, resolve_max_length
 from tunewright_hf.data_params import DataParams
 from tunewright_hf.inputs import resolve_format, training_split
@@ -23,7 +24,7 @@ from tunewright_hf.rows import text_of
 from tunewright_hf.seq2seq import Pair, PairEncoder
 from tunewright_hf.tasks import CLASSIFICATION, SEQ2SEQ
 from tunewright_hf.tokens import IGNORED, Sample, tokens_behind
-from tunewright_hf.trainer import load_config, load_tokenizer, longest_input, needed_model
+from tunewright_hf.trainer import load_config, load_tokenizer, needed_model
 
 
 def preview(params: HuggingFaceTrainParams, run: TrainRun) -> Iterator[Preview]:

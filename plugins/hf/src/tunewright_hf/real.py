@@ -215,7 +215,8 @@ def join_ranks(given: Mapping[str, object], world_size: int) -> None:
 def context(config: transformers.PreTrainedConfig) -> int | None:
     """The model's context in tokens, if it has a limit."""
     text = config.get_text_config()
-    return getattr(text, "max_position_embeddings", None) or getattr(text, "max_seq_len", None)  # MPT's name for it
+    limit = getattr(text, "max_position_embeddings", None) or getattr(text, "max_seq_len", None)  # MPT's name for it
+    return limit if limit and limit > 0 else None  # XLNet has -1
 
 
 def weights_dtype(params: HuggingFaceTrainParams, args: transformers.TrainingArguments) -> torch.dtype:

@@ -5,6 +5,7 @@ Needs torch, transformers, peft and datasets: the extra `train`.
 
 from __future__ import annotations
 
+import collections
 import logging
 import shutil
 from pathlib import Path
@@ -15,15 +16,27 @@ import peft
 import pyarrow.compute
 import torch
 import transformers
+from peft.tuners.tuners_utils import BaseTunerLayer
 
 from tunewright.errors import RequestError
 from tunewright.providers import TrainRun
 from tunewright.runner import is_complete
 from tunewright_hf import data as data_
 from tunewright_hf import fast, memory, preference, real, result, unpadded, zero
-from tunewright_hf.callbacks import Events, Pauses, Unlogged, are_several, barrier, is_sharded, quiet, with_speed
+from tunewright_hf.callbacks import (
+    Events,
+    Pauses,
+    Unlogged,
+    are_several,
+    barrier,
+    check_sharding,
+    is_sharded,
+    quiet,
+    with_speed,
+)
 from tunewright_hf.classification import Classes, with_head
 from tunewright_hf.collate import Collator, level
+from tunewright_hf.configs import is_known, known_labels, longest_input, may_pass_over_weights
 from tunewright_hf.endings import stopping_on_sigterm, telling_of_the_machine
 from tunewright_hf.objective import objective_of
 from tunewright_hf.packing import SEGMENTS
@@ -33,7 +46,7 @@ from tunewright_hf.preference import PREFERENCE
 from tunewright_hf.record import Recorded, record
 from tunewright_hf.standins import LoraConfig
 from tunewright_hf.stream import Stream, Streamed, check_highest
-from tunewright_hf.tasks import CAUSAL, CLASSIFICATION, TASKS, Task
+from tunewright_hf.tasks import CAUSAL, TASKS, Task
 from tunewright_hf.telemetry import shape_of
 
 logger = logging.getLogger(__name__)
@@ -57,7 +70,7 @@ def train(params: HuggingFaceTrainParams, run: TrainRun) -> None:
     drop_unknown_pad(tokenizer, config)
 
     pace = real.pace(params, data.known_samples, run.world_size)
-    defaults = {**pace, "ddp_find_unused_parameters": may_pass_over_weights(config)}
+    defaults = {**pace, "ddp_find_unused_parameters": may_pass_over_weights(config, params.task)}
     real.join_ranks(params.training_parameters, run.world_size)
     args = real.build_arguments(params, run.checkpoints, evaluates=data.evaluation is not None, defaults=defaults)
     check_world(args, run)
@@ -125,35 +138,6 @@ def load_config(folder: Path, params: HuggingFaceTrainParams) -> transformers.Pr
         problem = f"has a {type(config).__name__}, which {task.auto_class} does not load"
         raise RequestError(problem, field="model", value=str(folder), remedy=remedy)
     return config
-
-
-def is_known(config: transformers.PreTrainedConfig, task: Task) -> bool:
-    """Whether transformers itself has a model of a task for a configuration."""
-    return type(config) in getattr(transformers, task.auto_class)._model_mapping  # no public name holds them all
-
-
-def known_labels(config: transformers.PreTrainedConfig, task: Task) -> tuple[str, ...]:
-    """The names of a classifier's labels, if it has learnt some already."""
-    classifies = any("ForSequenceClassification" in name for name in config.architectures or [])
-    names = tuple((config.id2label or {}).values()) if task is CLASSIFICATION and classifies else ()
-    return () if any(name == f"LABEL_{i}" for i, name in enumerate(names)) else names
-
-
-def longest_input(
-    config: transformers.PreTrainedConfig, tokenizer: transformers.PreTrainedTokenizerBase, task: Task
-) -> int | None:
-    """The most tokens that a model reads, if there is a limit: some have fewer positions than embeddings of them."""
-    context = real.context(config)
-    return context if task is CAUSAL or context is None else min(context, tokenizer.model_max_length)
-
-
-def may_pass_over_weights(config: transformers.PreTrainedConfig) -> bool:
-    """Whether a step may leave weights out: those of experts, or of a part that reads images.
-
-    Where none can, DDP need not look for them in each step's graph.
-    """
-    experts = any("expert" in name for name in config.to_dict())
-    return experts or config.get_text_config() is not config or hasattr(config, "auto_map")
 
 
 def load_tokenizer(folder: Path, params: HuggingFaceTrainParams) -> transformers.PreTrainedTokenizerBase:
@@ -260,6 +244,8 @@ def load_model(
         with real.refused("lora_config", "Change the field that it names."):
             lora = real.build_lora(params.lora_config, params.task.lora)
             model = peft.get_peft_model(model, with_head(lora, model, loading) if classes else lora)
+            if params.merge:
+                check_merge(model)
         if classes:  # peft makes adapters fp32, and leaves a head as it was loaded
             for weight in model.parameters():
                 weight.data = weight.data.float() if weight.requires_grad else weight.data
@@ -272,6 +258,23 @@ def load_model(
     precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"
     logger.info("%d of %d weights are trained, in %s; loaded as %s", trained, everything, precision, dtype)
     return model
+
+
+def check_merge(model: peft.PeftModel) -> None:
+    """Merged into a weight that two layers share, as tied embeddings do, an adapter of one would change both.
+
+    Raises:
+        RequestError: there is such a layer.
+    """
+    owners = collections.Counter(id(w) for m in model.modules() for w in m.parameters(recurse=False))
+    layers = [(n, m.get_base_layer()) for n, m in model.named_modules() if isinstance(m, BaseTunerLayer)]
+    shared = [n for n, layer in layers if any(owners[id(w)] > 1 for w in layer.parameters(recurse=False))]
+    if shared:
+        problem = (
+            f"does not work with LoRA on {shared[0].rpartition('.')[2]}, which shares its weight with another layer"
+        )
+        remedy = "Leave merge out, or name the layer in modules_to_save instead of target_modules."
+        raise RequestError(problem, field="merge", value=True, remedy=remedy)
 
 
 def quantised(
@@ -311,6 +314,7 @@ def build_trainer(
             )
     else:
         trainer = _build_our_own(cls, args, task=task, model=model, tokenizer=tokenizer, data=data)
+    check_sharding(trainer)
     quiet(trainer)
     recorded = Recorded(run, record(args, data, run))
     # Events declares the checkpoint complete
@@ -354,6 +358,7 @@ def _build_our_own(
     divided = trainer.model_accepts_loss_kwargs or objective.loss is not None
     if (
         divided
+        and cls.compute_loss is transformers.Trainer.compute_loss  # others may divide by those of a batch
         and isinstance(data.train, datasets.Dataset)
         and args.average_tokens_across_devices
         and not args.dataloader_drop_last
@@ -385,6 +390,7 @@ def collator(trainer: transformers.Trainer, data: data_.Prepared, pad_id: int) -
     if wanted and unpadded.keeps_apart(model, joined, sharded=is_sharded(trainer)):
         return joined
     if packed:
-        problem = f"does not work with this {type(model).__name__}, which does not keep the samples of a row apart"
+        name = type(model.get_base_model() if isinstance(model, peft.PeftModel) else model).__name__
+        problem = f"does not work with this {name}, which does not keep the samples of a row apart"
         raise RequestError(problem, field="DataParams.packing", value=True, remedy="Leave packing out.")
     return Collator(pad_id)
