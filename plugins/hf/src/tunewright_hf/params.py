@@ -161,9 +161,30 @@ def _check_streaming(params: HuggingFaceTrainParams) -> None:
         if given.get(name):
             refuse(name, given[name], "does not work", "Leave it out.")
     loading = given.get("accelerator_config")
-    for name in ("dispatch_batches", "split_batches"):
-        if isinstance(loading, Mapping) and loading.get(name):
-            refuse(f"accelerator_config.{name}", loading[name], "does not work", "Leave it out: each rank reads.")
+    if isinstance(loading, Mapping) and loading.get("split_batches"):
+        refuse("accelerator_config.split_batches", True, "does not work", "Leave it out: each rank reads.")
+
+
+def _check_arguments(params: HuggingFaceTrainParams) -> None:
+    """Refuse what transformers takes, and what then fails, or breaks a promise, far into a run."""
+    given, own = params.training_parameters, params.transformer_class_arguments
+    found = given.get("accelerator_config")
+    loading = found if isinstance(found, Mapping) else {}
+
+    def refuse(field: str, value: object, problem: str, remedy: str = "Leave it out.") -> None:
+        raise RequestError(problem, field=field, value=value, remedy=remedy)
+
+    if given.get("max_steps") == 0:
+        refuse("max_steps", 0, "trains nothing", "Give a number of steps, or leave it out.")
+    if own.get("predict_with_generate"):
+        refuse("transformer_class_arguments.predict_with_generate", True, "does not work: evaluations tell the loss")
+    if loading.get("dispatch_batches"):
+        refuse("accelerator_config.dispatch_batches", True, "does not work", "Leave it out: each rank reads.")
+    exact = "would not let a job that is started again go on to the same bits"
+    if loading.get("use_seedable_sampler") is False:
+        refuse("accelerator_config.use_seedable_sampler", False, exact)
+    if given.get("dataloader_persistent_workers"):
+        refuse("dataloader_persistent_workers", True, exact)
 
 
 @accept_keywords(_rewrite)
@@ -255,6 +276,7 @@ class HuggingFaceTrainParams(TrainerProvider):
         """Give the data the task's format, and refuse what does not go with the task."""
         object.__setattr__(self, "data", _for_task(self.data, self.task))
         _check_task(self)
+        _check_arguments(self)
         if self.data.streaming:
             _check_streaming(self)
         _check_order(self.training_parameters)

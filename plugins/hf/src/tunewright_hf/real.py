@@ -235,6 +235,15 @@ def pace(params: HuggingFaceTrainParams, samples: int, world_size: int) -> dict[
     return {"logging_steps": logs, "save_steps": saves}
 
 
+def check_drop_last(args: transformers.TrainingArguments, samples: int) -> None:
+    """Raise RequestError if no batch would be full, and only full ones are trained on; `samples` is 0 where not known."""
+    batch = args.train_batch_size * args.world_size
+    if args.dataloader_drop_last and 0 < samples < batch:
+        problem = f"leaves nothing to train on: there are {samples} samples, and a batch of all processes has {batch}"
+        remedy = "Leave it out, or lower per_device_train_batch_size."
+        raise RequestError(problem, field="dataloader_drop_last", value=True, remedy=remedy)
+
+
 def total_steps(given: Mapping[str, object], samples: int, world_size: int) -> int:
     """How many optimizer steps a run will make."""
 

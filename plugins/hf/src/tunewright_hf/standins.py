@@ -128,7 +128,7 @@ class TrainingArguments(StandIn):
             "per_device_train_batch_size",
         }
     )
-    not_negative = frozenset({"learning_rate", "max_grad_norm", "seed", "warmup_steps", "weight_decay"})
+    not_negative = frozenset({"data_seed", "learning_rate", "max_grad_norm", "seed", "warmup_steps", "weight_decay"})
     # What the real class works out, or what has no meaning in the job.
     derived = frozenset({"output_dir", "logging_dir", "disable_tqdm", "local_rank", "do_eval"})
 

@@ -74,6 +74,7 @@ def train(params: HuggingFaceTrainParams, run: TrainRun) -> None:
     real.join_ranks(params.training_parameters, run.world_size)
     args = real.build_arguments(params, run.checkpoints, evaluates=data.evaluation is not None, defaults=defaults)
     check_world(args, run)
+    real.check_drop_last(args, data.known_samples)
     check_same_checkpoint(run)
     zero.check_start(args, run.world_size, run.resume_from)
     clear_incomplete(run)
