@@ -112,6 +112,16 @@ def test_a_trainer_of_pairs_learns_them_and_resumes(
     assert '"dropped": 1' in (whole.result / "README.md").read_text()
 
 
+def test_nothing_is_written_into_the_dataset(trainer_class: str, train, tmp_path: Path) -> None:
+    folder = tmp_path / "pairs"
+    datasets.Dataset.from_list([{**r, "question": r["prompt"]} for r in ROWS]).save_to_disk(folder)
+    before = sorted(folder.rglob("*"))
+    data = {"format": "preference", "prompt_template": "{question}"}
+    given = {"transformer_class": trainer_class, "data": data, "lora_config": {"r": 4}, "max_steps": 1}
+    train(tmp_path / "out", folder, **given)
+    assert sorted(folder.rglob("*")) == before
+
+
 MESSAGES = {
     "prompt": [{"role": "user", "content": "1?"}],
     "chosen": [{"role": "assistant", "content": "2."}],

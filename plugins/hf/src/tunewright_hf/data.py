@@ -252,7 +252,7 @@ def _build(
             if goal.task is CLASSIFICATION:
                 check_same_names(rows, loaded["train"], data.label_column)
             if form == PREFERENCE:
-                samples = pairs_of(rows, data)
+                samples = pairs_of(rows, data, cache / name)
                 counts[name] = count_pairs(name, len(rows), samples)
                 samples.save_to_disk(str(stage / name))
                 continue

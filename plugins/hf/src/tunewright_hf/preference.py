@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from pathlib import Path
 
 import datasets
 import peft
@@ -21,17 +22,24 @@ PREFERENCE = "preference"
 _NAMES = ("prompt", "chosen", "rejected", "tools")
 
 
-def pairs_of(rows: datasets.Dataset, data: DataParams) -> datasets.Dataset:
+def pairs_of(rows: datasets.Dataset, data: DataParams, cache: Path) -> datasets.Dataset:
     """The rows that are pairs: without those that lack an answer, or whose answers are alike.
+
+    Args:
+        rows: of a split.
+        data: its columns.
+        cache: a folder of its own, for files that the result lies in; the dataset's is the user's, and may be read-only.
 
     Raises:
         RequestError: a column holds neither texts nor messages.
     """
+    cache.mkdir(parents=True, exist_ok=True)
     if data.prompt_template:
-        rows = rows.map(_with_prompt, fn_kwargs={"data": data}, load_from_cache_file=False)
+        file = str(cache / "prompts.arrow")
+        rows = rows.map(_with_prompt, fn_kwargs={"data": data}, cache_file_name=file, load_from_cache_file=False)
     there = {name: column for name, column in _columns(data).items() if column in rows.column_names}
     rows = rows.select_columns(list(there.values())).rename_columns({c: name for name, c in there.items() if c != name})
-    return rows.filter(is_pair, load_from_cache_file=False)
+    return rows.filter(is_pair, cache_file_name=str(cache / "pairs.arrow"), load_from_cache_file=False)
 
 
 def pair_of(row: Mapping[str, object], data: DataParams) -> dict[str, object] | None:
