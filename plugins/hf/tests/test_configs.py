@@ -4,8 +4,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
+tokenizers = pytest.importorskip("tokenizers")
 
-from tunewright_hf.configs import USES_ALL_WEIGHTS, may_pass_over_weights  # noqa: E402
+from tunewright_hf.configs import USES_ALL_WEIGHTS, longest_input, may_pass_over_weights  # noqa: E402
 from tunewright_hf.tasks import CAUSAL, CLASSIFICATION, SEQ2SEQ  # noqa: E402
 
 SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 60}
@@ -42,3 +43,15 @@ def test_a_model_that_ddp_need_not_search_uses_all_weights(name: str) -> None:
 )
 def test_ddp_searches_all_others(name: str, task, given: dict[str, object]) -> None:
     assert may_pass_over_weights(transformers.AutoConfig.for_model(name, **given), task)
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta", "xlm-roberta", "camembert", "longformer", "electra", "mpnet"])
+def test_the_longest_input_is_what_a_classifier_reads_at_most(name: str) -> None:
+    given = {"attention_window": 8} if name == "longformer" else {}
+    config = transformers.AutoConfig.for_model(name, **{**SIZES, "pad_token_id": 1, **given})
+    model = transformers.AutoModelForSequenceClassification.from_config(config)
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizers.Tokenizer(tokenizers.models.BPE()))
+    longest = longest_input(config, tokenizer, CLASSIFICATION)
+    model(input_ids=torch.full((1, longest), 5))
+    with pytest.raises((IndexError, RuntimeError)):
+        model(input_ids=torch.full((1, longest + 1), 5))

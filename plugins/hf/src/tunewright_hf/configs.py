@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import transformers
 
 from tunewright_hf import real
@@ -53,7 +54,19 @@ def longest_input(
 ) -> int | None:
     """The most tokens that a model reads, if there is a limit: some have fewer positions than embeddings of them."""
     context = real.context(config)
-    return context if task is CAUSAL or context is None else min(context, tokenizer.model_max_length)
+    if task is CAUSAL or context is None:
+        return context
+    return min(context - _skipped_positions(config, task), int(tokenizer.model_max_length))
+
+
+def _skipped_positions(config: transformers.PreTrainedConfig, task: Task) -> int:
+    """How many positions come before a text's first: RoBERTa and its kind count from behind the pad token's number on."""
+    if not is_known(config, task):
+        return 0
+    with torch.device("meta"):
+        model = getattr(transformers, task.auto_class).from_config(config)
+    pads = [getattr(m, "padding_idx", None) for n, m in model.named_modules() if n.endswith(".position_embeddings")]
+    return max((pad + 1 for pad in pads if pad is not None), default=0)
 
 
 def may_pass_over_weights(config: transformers.PreTrainedConfig, task: Task) -> bool:
