@@ -41,10 +41,29 @@ class Server:
         }
 
 
-@pytest.mark.parametrize("breaks", [(), (1,), (2, 3), (3, 4), (4,), (6,)])
-def test_each_line_is_read_once_also_where_several_have_one_time(breaks: tuple[int, ...]) -> None:
-    api = Server(*breaks)
+def read(api: Server) -> list[str]:
     feed, container = Feed(api), Container(name="pytorch", init=False, phase="running")  # type: ignore[arg-type]
     _Reader(api, feed, Pod(name="p", uid="u", worker=0, containers=(container,)), container).run()  # type: ignore[arg-type]
-    found = [item.text for item in iter(lambda: feed.get(0), None)]  # type: ignore[union-attr]
-    assert found == [f"line {number}" for number in range(len(LOG))]
+    return [item.text for item in iter(lambda: feed.get(0), None)]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("breaks", [(), (1,), (2, 3), (3, 4), (4,), (6,)])
+def test_each_line_is_read_once_also_where_several_have_one_time(breaks: tuple[int, ...]) -> None:
+    assert read(Server(*breaks)) == [f"line {number}" for number in range(len(LOG))]
+
+
+# What kubelets answer for a container without its log, and for a pod that they have not any more.
+@pytest.mark.parametrize(
+    "answer", [(400, "container not found"), (404, "the server could not find the requested resource")]
+)
+def test_a_log_that_its_node_has_not_any_more_ends_where_it_was(answer: tuple[int, str]) -> None:
+    class Gone(Server):
+        def log(self, *words: str, **query: str) -> Server:
+            if query.get("follow"):
+                return super().log(*words, **query)
+            raise ApiFailure(*answer)
+
+        def lines(self) -> Iterator[bytes]:
+            yield from LOG[:2]
+
+    assert read(Gone()) == ["line 0", "line 1"]

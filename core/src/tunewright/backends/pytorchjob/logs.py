@@ -218,8 +218,9 @@ def _gone_is_the_end() -> Iterator[None]:
     try:
         yield
     except ApiFailure as failure:
-        # The kubelet answers 400 for a container whose log has been removed already.
-        if failure.no_such_object or failure.status == HTTPStatus.BAD_REQUEST:
+        # The kubelet answers 400 for a container whose log has been removed already, and for a pod that it has not any more
+        # a 404 that reads like that for a kind which a cluster does not know.
+        if failure.status in (HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST):
             raise _Gone from failure
         raise
 
