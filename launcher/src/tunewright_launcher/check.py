@@ -8,8 +8,8 @@ from tunewright.errors import ExitCode, FetchError
 from tunewright.events import emit
 from tunewright.runner import MARKER, write_atomically
 from tunewright.specs import INPUT_SLOTS, OUTPUT_SLOT
-from tunewright_launcher.outputs import CHECKPOINTS, key_of, load_output
-from tunewright_launcher.provider import TRAINER, document_file, load_source, load_trainer, read_document
+from tunewright_launcher.outputs import CHECKPOINTS, job_key, load_output
+from tunewright_launcher.provider import document_file, load_source, load_trainer, read_document
 from tunewright_launcher.step import Step, log
 from tunewright_launcher.train import train_run
 
@@ -35,8 +35,7 @@ def check(step: Step) -> None:
 def _own_output(step: Step, folder: Path) -> None:
     """Make the output folder this job's: it resumes from no other one's checkpoints, and overwrites no other one's model."""
     folder.mkdir(parents=True, exist_ok=True)
-    given = (slot for slot in (*INPUT_SLOTS, TRAINER) if document_file(step, slot).is_file())
-    key, owner = key_of(read_document(step, slot) for slot in given), folder / _OWNER
+    key, owner = job_key(step), folder / _OWNER
     if owner.is_file() and owner.read_text("utf-8") == key:
         return
     results = [path for path in (folder / CHECKPOINTS, folder / "model") if path.is_dir() and any(path.iterdir())]

@@ -180,11 +180,10 @@ def load_output(step: Step, say: Callable[[str], None]) -> Output | None:
     if not isinstance(provider, OutputTarget):
         cause = f"{provider.uri} cannot be written to."
         raise FetchError(cause, remedy="Use the same release of the plugin on both sides.", code=ExitCode.USAGE)
-    inputs = (document_file(step, slot) for slot in (*INPUT_SLOTS, TRAINER))
     return Output(
         store=provider.store(),
         uri=provider.uri,
-        key=key_of(WireDocument.loads(file.read_text("utf-8")) for file in inputs if file.is_file()),
+        key=job_key(step),
         limits=limits_of(step),
         say=lambda text: say(step.secrets.redact(text)),
     )
@@ -231,6 +230,12 @@ class CheckpointUploads:
             except (FetchError, OSError) as error:
                 # The training itself goes on: the next checkpoint may get through.
                 self._output.say(f"{newest.name} was not uploaded: {error}")
+
+
+def job_key(step: Step) -> str:
+    """`key_of` what the job has. Raises as `read_document`."""
+    slots = (slot for slot in (*INPUT_SLOTS, TRAINER) if document_file(step, slot).is_file())
+    return key_of(read_document(step, slot) for slot in slots)
 
 
 def key_of(documents: Iterable[WireDocument]) -> str:

@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 import attrs
-import peft
 import torch
 import transformers
 from peft.tuners import lora
@@ -30,6 +29,7 @@ from tunewright_hf.callbacks import is_sharded
 from tunewright_hf.elementwise import fuse_norms, fuse_rotary, is_same
 from tunewright_hf.gates import fuse_gates
 from tunewright_hf.labels import IGNORED
+from tunewright_hf.real import base_of
 
 logger = logging.getLogger(__name__)
 
@@ -257,7 +257,7 @@ def fuse_loss(model: torch.nn.Module) -> bool:
         Whether it could be: only for models whose own forward is, instruction by instruction, Llama's (Mistral's, Qwen's,
         … is): others scale or cap their logits, or add to the loss.
     """
-    causal = model.get_base_model() if isinstance(model, peft.PeftModel) else model
+    causal = base_of(model)
     head = getattr(causal, "lm_head", None)
     known = is_same(type(causal).forward, transformers.LlamaForCausalLM.forward)
     known = known and causal.loss_function is ForCausalLMLoss

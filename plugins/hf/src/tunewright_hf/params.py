@@ -130,13 +130,6 @@ def _check_task(params: HuggingFaceTrainParams) -> None:
         refuse("sample_prompts", params.sample_prompts, "Leave it out: a classifier writes no answers.")
 
 
-def _check_order(given: Mapping[str, object]) -> None:
-    if (order := given.get("train_sampling_strategy")) == "group_by_length":
-        problem = "draws its order anew on each rank and after a restart, which repeats samples and loses others"
-        remedy = "Leave it out, and give DataParams(packing=True), which pads nothing; or give 'batch_rebalance'."
-        raise RequestError(problem, field="train_sampling_strategy", value=order, remedy=remedy)
-
-
 def _check_streaming(params: HuggingFaceTrainParams) -> None:
     """Refuse what does not go with data that is read while it is trained on."""
     given = params.training_parameters
@@ -174,6 +167,10 @@ def _check_arguments(params: HuggingFaceTrainParams) -> None:
     def refuse(field: str, value: object, problem: str, remedy: str = "Leave it out.") -> None:
         raise RequestError(problem, field=field, value=value, remedy=remedy)
 
+    if (order := given.get("train_sampling_strategy")) == "group_by_length":
+        problem = "draws its order anew on each rank and after a restart, which repeats samples and loses others"
+        remedy = "Leave it out, and give DataParams(packing=True), which pads nothing; or give 'batch_rebalance'."
+        refuse("train_sampling_strategy", order, problem, remedy)
     if given.get("max_steps") == 0:
         refuse("max_steps", 0, "trains nothing", "Give a number of steps, or leave it out.")
     if own.get("predict_with_generate"):
@@ -279,7 +276,6 @@ class HuggingFaceTrainParams(TrainerProvider):
         _check_arguments(self)
         if self.data.streaming:
             _check_streaming(self)
-        _check_order(self.training_parameters)
 
     @property
     def task(self) -> Task:

@@ -269,6 +269,11 @@ def build_lora(config: LoraConfig, task_type: str = "CAUSAL_LM") -> peft.LoraCon
         return construct(peft.LoraConfig, {**ours, **config, "task_type": task_type})
 
 
+def base_of(model: torch.nn.Module) -> torch.nn.Module:
+    """The model itself, without its adapter."""
+    return model.get_base_model() if isinstance(model, peft.PeftModel) else model
+
+
 def build_quantization(
     config: BitsAndBytesConfig | None, dtype: torch.dtype = torch.float32
 ) -> transformers.BitsAndBytesConfig | None:

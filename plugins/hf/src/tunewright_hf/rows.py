@@ -12,11 +12,8 @@ from tunewright_hf.data_params import DataParams, Template
 
 Message = dict[str, object]
 
-_RESULTS = (
-    "tool",
-    "ipython",
-    "function",
-)  # roles of what a call gave, which may be an object; templates write it as JSON
+# Roles of what a call gave, which may be an object; templates write it as JSON.
+_RESULTS = ("tool", "ipython", "function")
 
 _EXAMPLE = '[{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]'
 

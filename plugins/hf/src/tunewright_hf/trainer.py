@@ -391,7 +391,6 @@ def collator(trainer: transformers.Trainer, data: data_.Prepared, pad_id: int) -
     if wanted and unpadded.keeps_apart(model, joined, sharded=is_sharded(trainer)):
         return joined
     if packed:
-        name = type(model.get_base_model() if isinstance(model, peft.PeftModel) else model).__name__
-        problem = f"does not work with this {name}, which does not keep the samples of a row apart"
+        problem = f"does not work with this {type(real.base_of(model)).__name__}, which does not keep the samples of a row apart"
         raise RequestError(problem, field="DataParams.packing", value=True, remedy="Leave packing out.")
     return Collator(pad_id)

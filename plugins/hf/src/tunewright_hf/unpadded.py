@@ -128,7 +128,7 @@ def keeps_apart(
 
 
 def _is_known_to_keep_apart(model: transformers.PreTrainedModel | peft.PeftModel) -> bool:
-    base = model.get_base_model() if isinstance(model, peft.PeftModel) else model
+    base = real.base_of(model)
     own = type(base).__module__.startswith("transformers.")
     return own and works_with_segments(base) and not (_has_state(base) or _has_mask(base))
 

@@ -77,9 +77,8 @@ class Supervisor:
         before = job.read()
         started = (before.started if before.state != JobState.FAILED else None) or time.time()
         self._status = Status(pid=os.getpid(), scratch=str(self._scratch), started=started)
-        self._began = (
-            time.monotonic()
-        )  # for the steps' deadline: the operator's, too, begins anew when a job is resumed
+        # For the steps' deadline: the operator's, too, begins anew when a job is resumed.
+        self._began = time.monotonic()
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, self._on_signal)
 
