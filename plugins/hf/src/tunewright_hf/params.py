@@ -273,9 +273,9 @@ class HuggingFaceTrainParams(TrainerProvider):
         """Give the data the task's format, and refuse what does not go with the task."""
         object.__setattr__(self, "data", _for_task(self.data, self.task))
         _check_task(self)
-        _check_arguments(self)
         if self.data.streaming:
             _check_streaming(self)
+        _check_arguments(self)
 
     @property
     def task(self) -> Task:
