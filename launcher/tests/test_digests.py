@@ -4,6 +4,7 @@ import hashlib
 import subprocess
 import sys
 import zlib
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from tunewright.errors import ExitCode, FetchError
 from tunewright.snapshots import Algorithm, Digest
-from tunewright_launcher.digests import SIZE, Checks
+from tunewright_launcher.digests import SIZE, Checks, _crc_function
 
 
 def checked(data: bytes, *digests: Digest, pieces: int = 7) -> Checks:
@@ -55,15 +56,63 @@ def test_a_git_blob_is_named_as_git_names_it() -> None:
 
 
 # https://reveng.sourceforge.io/crc-catalogue: the check values of "123456789".
-@pytest.mark.parametrize(("algorithm", "value"), [("crc32c", "e3069283"), ("crc64nvme", "ae8b14860a799888")])
+CHECK_VALUES: list[tuple[Algorithm, str]] = [
+    ("crc32", "cbf43926"),
+    ("crc32c", "e3069283"),
+    ("crc64nvme", "ae8b14860a799888"),
+]
+
+
+@pytest.mark.parametrize(("algorithm", "value"), CHECK_VALUES)
 def test_crcs_have_the_catalogues_check_value(algorithm: Algorithm, value: str) -> None:
-    pytest.importorskip("awscrt", reason="awscrt, an extra of tunewright-s3, computes this CRC")
+    pytest.importorskip("anycrc", reason="anycrc, an extra of tunewright-s3, computes this CRC")
     assert checked(b"123456789", Digest(algorithm=algorithm, value=value)).verify("file") == algorithm
 
 
-def test_crc32_comes_out_the_same_without_the_library_that_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "isal", None)
+def bit_by_bit(data: bytes, width: int, polynomial: int) -> str:
+    """A reflected CRC with all bits set at first and inverted at last, as all three are; the polynomial reflected, too."""
+    crc = ones = (1 << width) - 1
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (polynomial if crc & 1 else 0)
+    return (crc ^ ones).to_bytes(width // 8, "big").hex()
+
+
+POLYNOMIALS: list[tuple[Algorithm, int, int]] = [
+    ("crc32", 32, 0xEDB88320),
+    ("crc32c", 32, 0x82F63B78),
+    ("crc64nvme", 64, 0x9A6C9329AC4BC9B5),
+]
+
+
+@pytest.mark.parametrize(("algorithm", "width", "polynomial"), POLYNOMIALS)
+@given(data=st.binary(min_size=1, max_size=3000), pieces=st.integers(1, 700))
+def test_crcs_are_what_their_definition_says_in_whatever_pieces_the_bytes_come(
+    algorithm: Algorithm, width: int, polynomial: int, data: bytes, pieces: int
+) -> None:
+    pytest.importorskip("anycrc", reason="anycrc, an extra of tunewright-s3, computes this CRC")
+    digest = Digest(algorithm=algorithm, value=bit_by_bit(data, width, polynomial))
+    assert checked(data, digest, pieces=pieces).verify("file") == algorithm
+
+
+@pytest.fixture
+def without_anycrc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As where the extra is not installed."""
+    _crc_function.cache_clear()
+    monkeypatch.setitem(sys.modules, "anycrc", None)
+    yield
+    _crc_function.cache_clear()
+
+
+@pytest.mark.usefixtures("without_anycrc")
+def test_crc32_comes_out_the_same_without_the_library_that_is_faster() -> None:
     assert checked(b"123456789", Digest(algorithm="crc32", value="cbf43926")).verify("file") == "crc32"
+
+
+@pytest.mark.usefixtures("without_anycrc")
+def test_a_crc_that_nothing_here_computes_is_not_compared() -> None:
+    assert not checked(b"123456789", Digest(algorithm="crc64nvme", value="00")).compares
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha1", "md5", "crc32", "git-blob-sha1"])

@@ -30,7 +30,7 @@ for library in {libraries}:
 print("torch", importlib.util.find_spec("torch") is not None)
 """
 LIBRARIES = [
-    "awscrt.checksums",
+    "anycrc",
     "botocore.session",
     "git",
     "huggingface_hub",

@@ -102,7 +102,7 @@ class FetchLimits:
     """How a fetch behaves towards the network.
 
     Attributes:
-        connections: ranges that are read at the same time.
+        connections: ranges that are read at the same time, at most.
         processes: 2 for a second one, which has half of the connections, where there are many small files: what those cost
             is the interpreter's time. 1 where other threads live that a fork would hurt.
         rate: bytes a second, all connections together; None for as fast as it goes.

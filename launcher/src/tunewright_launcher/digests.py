@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import zlib
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from tunewright.errors import ExitCode, FetchError
 from tunewright.snapshots import Algorithm, Digest
@@ -13,7 +14,19 @@ from tunewright.snapshots import Algorithm, Digest
 SIZE = "size"
 """How a file is said to be verified where its source has no digest that can be computed here."""
 
-_WIDTH = {"crc32": 4, "crc32c": 4, "crc64nvme": 8}
+_CrcFunction = Callable[[memoryview, int], int]
+
+
+class _CrcKind(NamedTuple):
+    model: str  # as https://reveng.sourceforge.io/crc-catalogue names it
+    width: int  # bytes
+
+
+_CRCS = {
+    "crc32": _CrcKind("CRC32-ISO-HDLC", 4),
+    "crc32c": _CrcKind("CRC32-ISCSI", 4),
+    "crc64nvme": _CrcKind("CRC64-NVME", 8),
+}
 
 
 class Hasher(Protocol):
@@ -89,36 +102,24 @@ def _hasher(digest: Digest, size: int) -> Hasher | None:
 
 
 def _new(algorithm: Algorithm) -> Hasher | None:
-    if algorithm in _WIDTH:
+    if algorithm in _CRCS:
         function = _crc_function(algorithm)
-        return function and _Crc(function, _WIDTH[algorithm])
+        return function and _Crc(function, _CRCS[algorithm].width)
     return hashlib.new(algorithm, usedforsecurity=False)
 
 
-def _crc_function(algorithm: str) -> Callable[[memoryview, int], int] | None:
-    if algorithm == "crc32":
-        return _crc32()
+@functools.cache
+def _crc_function(algorithm: str) -> _CrcFunction | None:
     try:
-        from awscrt import checksums
+        import anycrc
     except ImportError:
-        return None
-    functions: dict[str, Callable[[memoryview, int], int]] = {
-        "crc32c": checksums.crc32c,
-        "crc64nvme": checksums.crc64nvme,
-    }
-    return functions[algorithm]
-
-
-def _crc32() -> Callable[[memoryview, int], int]:
-    try:
-        from isal import isal_zlib
-    except ImportError:
-        return zlib.crc32
-    return isal_zlib.crc32  # ten times as fast
+        return zlib.crc32 if algorithm == "crc32" else None
+    calc: _CrcFunction = anycrc.Model(_CRCS[algorithm].model).calc
+    return calc
 
 
 class _Crc:
-    def __init__(self, function: Callable[[memoryview, int], int], width: int) -> None:
+    def __init__(self, function: _CrcFunction, width: int) -> None:
         self._function = function
         self._width = width
         self._value = 0

@@ -27,6 +27,7 @@ from tunewright_launcher.files import Files, begin_to_flush, check_path, empty, 
 from tunewright_launcher.helper import helped
 from tunewright_launcher.journal import FileRecord, Journal, missing, short
 from tunewright_launcher.pace import Pace, Progress, Slowness, Tell
+from tunewright_launcher.threads import Answers, Threads
 from tunewright_launcher.work import MIB, SMALL, Large, Queue, Work, between, range_length
 
 _BUFFER = MIB // 4
@@ -116,6 +117,7 @@ class _Fetch:
         self._queue = Queue()
         self._pace = Pace(limits.rate)
         self._progress = Progress(tell)
+        self._answers = Answers()
         self._thread = threading.local()
 
     def run(self) -> None:
@@ -141,11 +143,11 @@ class _Fetch:
         count = max(1, self._limits.connections)
         with contextlib.ExitStack() as stack:
             if self._is_for_two(first):
-                stack.enter_context(helped(self._small, count // 2, self._queue, self._progress))
+                helpers = Threads(count // 2, self._answers)
+                stack.enter_context(helped(self._small, helpers, self._queue, self._progress))
                 count -= count // 2
-            threads = [threading.Thread(target=self._work, name=f"fetch-{i}", daemon=True) for i in range(count)]
-            for thread in threads:
-                thread.start()
+            threads = Threads(count, self._answers)
+            threads.start(self._work)
             try:
                 yield
             except BaseException as error:
@@ -153,8 +155,7 @@ class _Fetch:
                 raise
             finally:
                 self._queue.done()
-                for thread in threads:
-                    thread.join()
+                threads.join()
 
     def _is_for_two(self, first: list[Entry]) -> bool:
         """Whether there is enough to do for a second process; its rate could not be limited together with this one's."""
@@ -350,6 +351,7 @@ class _Fetch:
         buffer, filled, since = self._buffer(), 0, time.monotonic()
         slow = Slowness(self._limits)
         with self._snapshot.open(entry, start, stop) as reader:
+            self._answers.took(time.monotonic() - since)
             try:
                 while start < stop and (count := reader.readinto(buffer[filled : filled + stop - start])):
                     start, filled = start + count, filled + count

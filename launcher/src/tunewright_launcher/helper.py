@@ -21,7 +21,10 @@ from typing import Self
 
 from tunewright.snapshots import Entry
 from tunewright_launcher.pace import Progress
+from tunewright_launcher.threads import Threads
 from tunewright_launcher.work import Queue, Work
+
+_AHEAD = 4  # entries that the helper has besides those that it is at; at the end, all wait for them
 
 Fetch = Callable[[Entry], None]
 
@@ -33,10 +36,10 @@ class Helper:
 
     Args:
         fetch: what it does with an entry, from several threads.
-        threads: how many.
+        threads: that do it there.
     """
 
-    def __init__(self, fetch: Fetch, threads: int) -> None:
+    def __init__(self, fetch: Fetch, threads: Threads) -> None:
         self.threads = threads
         ours, theirs = socket.socketpair()
         with warnings.catch_warnings():  # newer Pythons warn of what the docstring says
@@ -83,7 +86,7 @@ class Helper:
 
 
 @contextlib.contextmanager
-def helped(fetch: Fetch, threads: int, queue: Queue, progress: Progress) -> Iterator[None]:
+def helped(fetch: Fetch, threads: Threads, queue: Queue, progress: Progress) -> Iterator[None]:
     """A second process does some of the small files of a queue, while this is entered.
 
     Args:
@@ -108,7 +111,7 @@ def _feed(helper: Helper, queue: Queue, progress: Progress) -> None:
     given: dict[str, Work] = {}
     try:
         while queue.error is None:
-            works = queue.take_small(2 * helper.threads - len(given), wait=not given)
+            works = queue.take_small(helper.threads.most + _AHEAD - len(given), wait=not given)
             given |= {work.entry.path: work for work in works}
             if not given:
                 return
@@ -127,7 +130,7 @@ def _feed(helper: Helper, queue: Queue, progress: Progress) -> None:
         queue.fail(error)
 
 
-def _live(ours: socket.socket, theirs: socket.socket, fetch: Fetch, threads: int) -> None:
+def _live(ours: socket.socket, theirs: socket.socket, fetch: Fetch, threads: Threads) -> None:
     """The helper's whole life. It never returns: what is above it on the stack is the first process's."""
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -138,7 +141,7 @@ def _live(ours: socket.socket, theirs: socket.socket, fetch: Fetch, threads: int
         os._exit(0)
 
 
-def _serve(theirs: socket.socket, fetch: Fetch, threads: int) -> None:
+def _serve(theirs: socket.socket, fetch: Fetch, threads: Threads) -> None:
     stream, lock = theirs.makefile("rwb"), threading.Lock()
     waiting: SimpleQueue[Entry] = SimpleQueue()
 
@@ -150,8 +153,7 @@ def _serve(theirs: socket.socket, fetch: Fetch, threads: int) -> None:
                 stream.write(data)
                 stream.flush()
 
-    for i in range(threads):
-        threading.Thread(target=work, name=f"helper-{i}", daemon=True).start()
+    threads.start(work)
     with contextlib.suppress(EOFError, OSError):
         while True:
             for entry in pickle.load(stream):  # noqa: S301 - from our own parent

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
@@ -12,6 +13,7 @@ from botocore import UNSIGNED
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
+from botocore.loaders import Loader
 
 from tunewright.environment import user_variable
 from tunewright_launcher.fetch import patiently
@@ -49,6 +51,7 @@ class Bucket:
     def __init__(self, name: str, source: S3Source) -> None:
         self.name = name
         session = botocore.session.Session()
+        _take_services_for_granted(session.get_component("data_loader"))
         # Nobody asks when an object was written, and to understand dates is half of what a listing costs.
         session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
         if source.access_key_id is not None:
@@ -131,6 +134,16 @@ class Bucket:
                     url = urlsplit(self.client.generate_presigned_url("get_object", Params=params))
                 self._place = f"{url.scheme}://{url.netloc}", url.netloc, url.path[:-1]
             return self._place
+
+
+def _take_services_for_granted(loader: Loader) -> None:
+    """Let botocore see by their folders which services it knows: it looks into each of 400, for every version.
+
+    That is 20 ms, and more where a node's disk has not read them yet.
+    """
+    loader.list_available_services = lambda _: [
+        folder.name for path in map(Path, loader.search_paths) if path.is_dir() for folder in path.iterdir()
+    ]
 
 
 def _config(source: S3Source) -> Config:
