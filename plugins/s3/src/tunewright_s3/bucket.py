@@ -51,7 +51,6 @@ class Bucket:
     def __init__(self, name: str, source: S3Source) -> None:
         self.name = name
         session = botocore.session.Session()
-        _take_services_for_granted(session.get_component("data_loader"))
         # Nobody asks when an object was written, and to understand dates is half of what a listing costs.
         session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
         if source.access_key_id is not None:
@@ -59,6 +58,7 @@ class Bucket:
         with translated(format_uri(name)):
             if session.get_config_variable("ca_bundle") is None:  # AWS_CA_BUNDLE is all that botocore itself knows
                 session.set_config_variable("ca_bundle", user_variable("SSL_CERT_FILE"))
+            _take_services_for_granted(session.get_component("data_loader"))
             # botocore itself knows AWS_DEFAULT_REGION only; EKS sets both.
             region = source.region or session.get_config_variable("region") or user_variable("AWS_REGION")
             self.client = session.create_client(
