@@ -15,6 +15,7 @@ from tunewright.secret import SecretRef, secret
 from tunewright.wire import did_you_mean
 from tunewright_hf.data_params import DataParams, is_a
 from tunewright_hf.fields import known_fields
+from tunewright_hf.garbage import not_collected
 from tunewright_hf.quantization import BitsAndBytesConfig
 from tunewright_hf.standins import LoraConfig, TrainingArguments
 from tunewright_hf.tasks import CAUSAL, CLASSIFICATION, TASKS, Task, check_class_name, check_num_labels, class_name
@@ -315,7 +316,8 @@ class HuggingFaceTrainParams(TrainerProvider):
 
     def check(self, run: TrainRun) -> None:
         """Build everything that can be built without a GPU and without weights; see `tunewright_hf.check`."""
-        from tunewright_hf.check import check
+        with not_collected():
+            from tunewright_hf.check import check
 
         check(self, run)
 
@@ -327,6 +329,7 @@ class HuggingFaceTrainParams(TrainerProvider):
 
     def train(self, run: TrainRun) -> None:
         """Train, on every rank; see `tunewright_hf.trainer`."""
-        from tunewright_hf.trainer import train
+        with not_collected():
+            from tunewright_hf.trainer import train
 
         train(self, run)

@@ -1,0 +1,39 @@
+"""Garbage is looked for again after the imports, and not among what they have made."""
+
+import gc
+
+import pytest
+
+from tunewright_hf.garbage import not_collected
+
+
+@pytest.fixture(autouse=True)
+def _thawed() -> None:
+    gc.unfreeze()
+
+
+def test_nothing_is_looked_for_meanwhile_and_what_was_made_is_passed_by_afterwards() -> None:
+    with not_collected():
+        assert not gc.isenabled()
+        made = [[] for _ in range(1000)]
+    assert gc.isenabled()
+    assert gc.get_freeze_count() >= len(made)
+    gc.unfreeze()
+
+
+def test_it_is_looked_for_again_after_an_import_that_fails() -> None:
+    with pytest.raises(ImportError), not_collected():
+        raise ImportError
+    assert gc.isenabled()
+    gc.unfreeze()
+
+
+def test_who_has_switched_it_off_keeps_it_off() -> None:
+    gc.disable()
+    try:
+        with not_collected():
+            pass
+        assert not gc.isenabled()
+        assert not gc.get_freeze_count()
+    finally:
+        gc.enable()
