@@ -24,12 +24,19 @@ class Counting(FileStore):
         self.sent: list[str] = []
         self.refuses: dict[str, FetchError] = {}
         self.busy: set[str] = set()  # folders that are not listed the first time
+        self.stuck: set[str] = set()  # folders that are not removed the first time
 
     def entries(self, folder: str) -> Iterator[Entry]:
         if folder in self.busy:
             self.busy.remove(folder)
             raise FetchError("busy.", remedy="Wait.", code=ExitCode.UNAVAILABLE)
         return super().entries(folder)
+
+    def remove(self, folder: str) -> None:
+        if folder in self.stuck:
+            self.stuck.remove(folder)
+            raise FetchError("busy.", remedy="Wait.", code=ExitCode.UNAVAILABLE)
+        super().remove(folder)
 
     def upload(self, files: Mapping[str, Path]) -> None:
         for path in files:
@@ -129,6 +136,15 @@ def test_a_new_node_resumes_from_the_newest_complete_checkpoint(store: Counting,
 
 def test_a_newer_checkpoint_replaces_older_ones(store: Counting, tmp_path: Path) -> None:
     output_of(store).upload_checkpoint(checkpoint(tmp_path / "local", 10))
+    output_of(store).upload_checkpoint(checkpoint(tmp_path / "local", 20))
+    assert [p.name for p in (tmp_path / "remote/checkpoints/k1").iterdir()] == ["checkpoint-20"]
+
+
+def test_an_older_checkpoint_that_cannot_be_removed_for_a_while_is_removed_in_the_end(
+    store: Counting, tmp_path: Path
+) -> None:
+    output_of(store).upload_checkpoint(checkpoint(tmp_path / "local", 10))
+    store.stuck = {"checkpoints/k1/checkpoint-10"}
     output_of(store).upload_checkpoint(checkpoint(tmp_path / "local", 20))
     assert [p.name for p in (tmp_path / "remote/checkpoints/k1").iterdir()] == ["checkpoint-20"]
 

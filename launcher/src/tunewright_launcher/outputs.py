@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import re
 import tempfile
@@ -84,9 +85,8 @@ class Output:
             FileNotFoundError: it was removed meanwhile, since there are newer ones.
         """
         files, size = self._upload(folder, f"{self._checkpoints}/{folder.name}")
-        for name in self._names():
-            if name != folder.name:
-                self.store.remove(f"{self._checkpoints}/{name}")
+        for name in self._names() - {folder.name}:
+            self._patiently(functools.partial(self.store.remove, f"{self._checkpoints}/{name}"))
         emit({"event": "uploaded", "item": folder.name, "uri": self.uri, "files": files, "bytes": size})
 
     def fetch_checkpoint(self, folder: Path) -> None:
