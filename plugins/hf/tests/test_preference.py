@@ -200,3 +200,24 @@ def test_a_preview_shows_both_answers(
     assert first.pieces == (
         ("What is 0 and 0?", False), (" The sum is 0.", True), (" [rejected: What is 0?]", False)
     )  # fmt: skip
+
+
+def test_contents_in_parts_become_texts_before_a_class_sees_them(tmp_path: Path) -> None:
+    from tunewright_hf.preference import pair_of, pairs_of
+
+    def said(role: str, *texts: str) -> list[dict[str, object]]:
+        return [{"role": role, "content": [{"type": "text", "text": text} for text in texts]}]
+
+    row = {
+        "prompt": said("user", "Add ", "1 and 1."),
+        "chosen": said("assistant", "It ", "is 2."),
+        "rejected": said("assistant", "3"),
+    }
+    expected = {
+        "prompt": [{"role": "user", "content": "Add 1 and 1."}],
+        "chosen": [{"role": "assistant", "content": "It is 2."}],
+        "rejected": [{"role": "assistant", "content": "3"}],
+    }
+    found = pairs_of(datasets.Dataset.from_list([row, row]), DataParams(), tmp_path / "cache")
+    assert list(found) == [expected, expected]
+    assert pair_of(row, DataParams()) == expected

@@ -1,7 +1,7 @@
 """Preference pairs: rows with a better and a worse answer, for Trainer classes that learn from such.
 
 Tunewright validates the pairs and hands them over as they are, as columns `chosen`, `rejected` and, unless both begin with it,
-`prompt` (and `tools`): all texts, or all lists of messages. The class tokenises them, and knows the loss; TRL's trainers do.
+`prompt` (and `tools`): all texts, or all lists of messages, whose content is a text. The class tokenises them, and knows the loss; TRL's trainers do.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import datasets
 import peft
+import pyarrow as pa
 import transformers
 
 from tunewright.errors import RequestError
@@ -39,6 +40,8 @@ def pairs_of(rows: datasets.Dataset, data: DataParams, cache: Path) -> datasets.
         rows = rows.map(_with_prompt, fn_kwargs={"data": data}, cache_file_name=file, load_from_cache_file=False)
     there = {name: column for name, column in _columns(data).items() if column in rows.column_names}
     rows = rows.select_columns(list(there.values())).rename_columns({c: name for name, c in there.items() if c != name})
+    if any(_is_in_parts(rows, name) for name in rows.column_names):
+        rows = rows.map(_with_texts, cache_file_name=str(cache / "texts.arrow"), load_from_cache_file=False)
     return rows.filter(is_pair, cache_file_name=str(cache / "pairs.arrow"), load_from_cache_file=False)
 
 
@@ -50,7 +53,22 @@ def pair_of(row: Mapping[str, object], data: DataParams) -> dict[str, object] | 
     """
     written = {**row, **_with_prompt(row, data)} if data.prompt_template else row
     pair = {name: written[column] for name, column in _columns(data).items() if column in written}
-    return pair if is_pair(pair) else None
+    return _with_texts(pair) if is_pair(pair) else None
+
+
+def _is_in_parts(rows: datasets.Dataset, name: str) -> bool:
+    """Whether messages of a column have lists of parts as their content; Arrow has one type for all of them."""
+    messages = rows.features.arrow_schema.field(name).type
+    of_one = getattr(messages, "value_type", None)
+    if name == "tools" or not isinstance(of_one, pa.StructType) or of_one.get_field_index("content") < 0:
+        return False
+    return hasattr(of_one.field("content").type, "value_type")
+
+
+def _with_texts(row: dict[str, object]) -> dict[str, object]:
+    """A row whose messages have texts as their content, as templates of language models want them."""
+    found = {name: messages_of(row, name) for name in _NAMES[:3] if isinstance(row.get(name), list)}
+    return {**row, **found}
 
 
 def _columns(data: DataParams) -> dict[str, str]:
