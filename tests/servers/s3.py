@@ -7,6 +7,7 @@ with Gateway(folder) as store, S3Proxy(store) as proxy:
 
 from __future__ import annotations
 
+import base64
 import functools
 import http.client
 import itertools
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 BUCKET = "bucket"
 ACCESS_KEY, SECRET_KEY, REGION = "test-access-key", "test-secret-key/that+must-not-show", "eu-test-1"
+_CRCS = {"CRC32C": ("CRC32-ISCSI", 4), "CRC64NVME": ("CRC64-NVME", 8)}
 
 
 class Gateway:
@@ -112,13 +114,12 @@ class Gateway:
         """
         where = {"Bucket": BUCKET, "Key": key}
         upload = self._client.create_multipart_upload(**where, **about)["UploadId"]
-        algorithm = {k: v for k, v in about.items() if k == "ChecksumAlgorithm"}
         ends = [sum(sizes[:i]) for i in range(len(sizes) + 1)]
         ends += [len(body)] if ends[-1] < len(body) else []
         parts = []
         for number, (start, stop) in enumerate(itertools.pairwise(ends), 1):
             part = {"UploadId": upload, "PartNumber": number, "Body": body[start:stop]}
-            sent = self._client.upload_part(**where, **part, **algorithm)
+            sent = self._client.upload_part(**where, **part, **_sum(about.get("ChecksumAlgorithm"), body[start:stop]))
             sums = {k: v for k, v in sent.items() if k.startswith("Checksum") and k != "ChecksumType"}
             parts.append({"PartNumber": number, "ETag": sent["ETag"], **sums})
         kind = {k: v for k, v in about.items() if k == "ChecksumType"}
@@ -205,3 +206,14 @@ def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
 
 def _without(headers: Mapping[str, str], *names: str) -> dict[str, str]:
     return {k: v for k, v in headers.items() if k not in names}
+
+
+def _sum(algorithm: str | None, data: bytes) -> dict[str, str]:
+    """What a part is sent with: its checksum where botocore cannot compute it alone, which the server compares."""
+    if algorithm not in _CRCS:
+        return {"ChecksumAlgorithm": algorithm} if algorithm else {}
+    import anycrc
+
+    model, width = _CRCS[algorithm]
+    value = anycrc.Model(model).calc(data).to_bytes(width, "big")
+    return {f"Checksum{algorithm}": base64.b64encode(value).decode()}
