@@ -1,7 +1,8 @@
 """Preference pairs: rows with a better and a worse answer, for Trainer classes that learn from such.
 
 Tunewright validates the pairs and hands them over as they are, as columns `chosen`, `rejected` and, unless both begin with it,
-`prompt` (and `tools`): all texts, or all lists of messages, whose content is a text. The class tokenises them, and knows the loss; TRL's trainers do.
+`prompt` (and `tools`): all texts, or all lists of messages; of these, the parts of a content are joined to a text. The class
+tokenises them, and knows the loss; TRL's trainers do.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from tunewright_hf.data_params import DataParams
 from tunewright_hf.rows import Message, messages_of, text_of, tools_of
 
 PREFERENCE = "preference"
-_NAMES = ("prompt", "chosen", "rejected", "tools")
+_TEXTS = ("prompt", "chosen", "rejected")
 
 
 def pairs_of(rows: datasets.Dataset, data: DataParams, cache: Path) -> datasets.Dataset:
@@ -40,7 +41,7 @@ def pairs_of(rows: datasets.Dataset, data: DataParams, cache: Path) -> datasets.
         rows = rows.map(_with_prompt, fn_kwargs={"data": data}, cache_file_name=file, load_from_cache_file=False)
     there = {name: column for name, column in _columns(data).items() if column in rows.column_names}
     rows = rows.select_columns(list(there.values())).rename_columns({c: name for name, c in there.items() if c != name})
-    if any(_is_in_parts(rows, name) for name in rows.column_names):
+    if any(_is_in_parts(rows, name) for name in _TEXTS if name in there):
         rows = rows.map(_with_texts, cache_file_name=str(cache / "texts.arrow"), load_from_cache_file=False)
     return rows.filter(is_pair, cache_file_name=str(cache / "pairs.arrow"), load_from_cache_file=False)
 
@@ -60,14 +61,14 @@ def _is_in_parts(rows: datasets.Dataset, name: str) -> bool:
     """Whether messages of a column have lists of parts as their content; Arrow has one type for all of them."""
     messages = rows.features.arrow_schema.field(name).type
     of_one = getattr(messages, "value_type", None)
-    if name == "tools" or not isinstance(of_one, pa.StructType) or of_one.get_field_index("content") < 0:
+    if not isinstance(of_one, pa.StructType) or of_one.get_field_index("content") < 0:
         return False
     return hasattr(of_one.field("content").type, "value_type")
 
 
 def _with_texts(row: dict[str, object]) -> dict[str, object]:
     """A row whose messages have texts as their content, as templates of language models want them."""
-    found = {name: messages_of(row, name) for name in _NAMES[:3] if isinstance(row.get(name), list)}
+    found = {name: messages_of(row, name) for name in _TEXTS if isinstance(row.get(name), list)}
     return {**row, **found}
 
 
@@ -86,7 +87,7 @@ def is_pair(row: Mapping[str, object]) -> bool:
     Raises:
         RequestError: a column holds neither a text nor messages, or not all hold the same.
     """
-    parts = {name: row[name] for name in _NAMES[:3] if name in row}
+    parts = {name: row[name] for name in _TEXTS if name in row}
     if any(not value for value in parts.values()):
         return False
     kinds = {type(value) for value in parts.values()}
