@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch")
 datasets = pytest.importorskip("datasets")
 
 from tunewright_hf import memory  # noqa: E402 - it needs torch
+from tunewright_hf.packing import SEGMENTS  # noqa: E402
 
 GIB = 1 << 30
 LLAMA_8B_LORA = {"fixed": 17 * GIB, "per_token": 4 << 20}  # bf16; in 32 layers, measured without fused layers
@@ -71,7 +72,7 @@ def test_what_is_kept_of_a_token_is_what_torch_keeps(train, qa: Path, tmp_path: 
         trainer.model.gradient_checkpointing_enable()
         less = memory.saved_bytes(trainer, batch)
         trainer.model.gradient_checkpointing_disable()
-        double = trainer.data_collator([{"input_ids": [5] * 128, "labels": [5] * 128}])
+        double = trainer.data_collator([{"input_ids": [5] * 64, "labels": [5] * 64}] * 2)
         seen.append((whole, less, memory.saved_bytes(trainer, double)))
 
     monkeypatch.setattr(memory, "decide", look)
@@ -82,3 +83,19 @@ def test_what_is_kept_of_a_token_is_what_torch_keeps(train, qa: Path, tmp_path: 
     assert least < whole < 3 * least
     assert less < whole / 2
     assert double == pytest.approx(2 * whole, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("rows", "size"),
+    [([[2], [9], [5]], 9), ([[3, 8], [11, 1]], 11), ([[4], [memory._MEASURED_TOKENS + 1]], memory._MEASURED_TOKENS)],
+    ids=["samples", "packed", "long"],
+)
+def test_what_is_kept_of_a_token_is_measured_with_a_sample_as_long_as_the_longest(
+    rows: list[list[int]], size: int
+) -> None:
+    columns = {name: [list(range(sum(row))) for row in rows] for name in ("input_ids", "labels")}
+    columns |= {"length": [sum(row) for row in rows]} | ({SEGMENTS: rows} if len(rows[0]) > 1 else {})
+    found = memory._measured(datasets.Dataset.from_dict(columns))
+    assert len(found["input_ids"]) == len(found["labels"]) == found["length"] == size
+    assert found.get(SEGMENTS, [size]) == [size]
+    assert max(found["input_ids"]) < sum(rows[0]), "of the first row, again and again"

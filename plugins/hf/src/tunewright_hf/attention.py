@@ -1,13 +1,15 @@
 """Attention for batches without padding: samples lie behind each other in one row, and each sees itself alone.
 
 transformers' own ways to do that need flash-attn, or a mask of the row's length squared. This one computes causal
-attention for each sample: on GPUs with the variable-length kernels of core torch, elsewhere sample by sample.
+attention for each sample: on GPUs with the variable-length kernels of core torch, elsewhere sample by sample, short ones
+of a CPU by `tunewright_hf.causal`.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Sequence
 from typing import TypedDict, Unpack
 
 import torch
@@ -15,6 +17,8 @@ import transformers
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+
+from tunewright_hf.causal import LONGEST, CausalFunction
 
 SEGMENTS = "segments"
 """The name under which transformers knows it."""
@@ -101,6 +105,10 @@ def attend(
         return _by_kernel(query, key, value, starts, given), None
     groups = query.shape[1] // key.shape[1]
     lengths = torch.diff(starts).tolist()
+    if plain and _are_short(query, lengths, given):
+        scale = given.get("scaling") or query.shape[-1] ** -0.5
+        repeated = (repeat_kv(x, groups) for x in (key, value))
+        return CausalFunction.apply(lengths, scale, query, *repeated), None
     # Splitting at once lets one gradient be put together, where a slice for each sample makes as many whole ones.
     parts = [x.split(lengths, dim=2) for x in (query, repeat_kv(key, groups), repeat_kv(value, groups))]
     found = [_compute(q, k, v, _window(q, given), given) for q, k, v in zip(*parts, strict=True)]
@@ -111,6 +119,13 @@ def _is_alone(query: torch.Tensor, starts: torch.Tensor, given: Given) -> bool:
     """Whether one sample fills the row, of which a GPU has the better kernels."""
     window = given.get("sliding_window")
     return query.is_cuda and len(starts) == _ONE_SAMPLE and (window is None or window >= query.shape[2])
+
+
+def _are_short(query: torch.Tensor, lengths: Sequence[int], given: Given) -> bool:
+    """Whether `tunewright_hf.causal` computes them: in what a CPU is accurate and fast in."""
+    window, longest = given.get("sliding_window"), max(lengths)
+    accurate = query.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
+    return query.device.type == "cpu" and accurate and longest <= (LONGEST if window is None else min(LONGEST, window))
 
 
 def _alone(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, given: Given) -> torch.Tensor:

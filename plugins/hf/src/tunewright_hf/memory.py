@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -10,9 +11,11 @@ from pathlib import Path
 import attrs
 import datasets
 import numpy as np
+import pyarrow.compute
 import torch
 import transformers
 
+from tunewright_hf import causal
 from tunewright_hf.callbacks import are_several, is_sharded
 from tunewright_hf.packing import SEGMENTS
 from tunewright_hf.stream import Stream
@@ -21,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 _USABLE = 0.85  # the rest is for what lives within one operation, and for gaps between allocations
 _ADAM = 8  # bytes of fp32 moments for each trained weight
-_MEASURED_TOKENS = 256
+_MEASURED_TOKENS = causal.LONGEST  # of longer samples nothing more is kept of each token
 _NAMES = ("activation_checkpointing", "gradient_checkpointing")
 
 
@@ -80,7 +83,7 @@ def need_of(trainer: transformers.Trainer) -> Need:
     trained = [p for p in parameters if p.requires_grad]
     gradients = sum(p.nbytes for p in trained) * (2 if are_several() else 1)  # DDP has a copy to send
     fixed = sum(p.nbytes for p in parameters) + gradients + _ADAM * sum(p.numel() for p in trained)
-    batch = trainer.data_collator([_beginning(trainer.train_dataset)])
+    batch = trainer.data_collator([_measured(trainer.train_dataset)])
     size = batch["input_ids"].numel()
     joined = "cu_seq_lens_q" in batch
     data = trainer.train_dataset
@@ -98,11 +101,21 @@ def largest_batch(data: datasets.Dataset, size: int, *, joined: bool) -> int:
     return int(longest.sum() if joined else longest.max() * len(longest))
 
 
-def _beginning(data: datasets.Dataset | Stream) -> dict[str, Sequence[int] | int]:
+def _measured(data: datasets.Dataset | Stream) -> dict[str, Sequence[int] | int]:
+    """A sample as long as the longest one: attention may keep the more of a token, the longer its sample is."""
     row = data.beginning() if isinstance(data, Stream) else data[0]
-    ids, labels = (row[name][:_MEASURED_TOKENS] for name in ("input_ids", "labels"))
-    found = {"input_ids": ids, "labels": labels, "length": len(ids)}
-    return {**found, SEGMENTS: [len(ids)]} if SEGMENTS in row else found
+    size = min(_longest(data), _MEASURED_TOKENS)
+    ids, labels = ([*itertools.islice(itertools.cycle(row[name]), size)] for name in ("input_ids", "labels"))
+    found: dict[str, Sequence[int] | int] = {"input_ids": ids, "labels": labels, "length": size}
+    return {**found, SEGMENTS: [size]} if SEGMENTS in row else found
+
+
+def _longest(data: datasets.Dataset | Stream) -> int:
+    if isinstance(data, Stream):
+        return data.longest
+    if SEGMENTS in data.column_names:
+        return int(pyarrow.compute.max(pyarrow.compute.list_flatten(data.data.column(SEGMENTS))).as_py())
+    return int(pyarrow.compute.max(data.data.column("length")).as_py())
 
 
 def saved_bytes(trainer: transformers.Trainer, batch: Mapping[str, torch.Tensor]) -> int:
