@@ -226,7 +226,7 @@ class _Fetch:
 
         with self._files.create(entry.path) as handle:
             self._read(entry, 0, entry.size, sink)
-            begin_to_flush(handle, 0, entry.size)
+            self._files.begin_to_flush(handle, entry.size)
         try:
             self._finish(entry, checks or Checks(entry.digests, 0))
         except FetchError:

@@ -23,6 +23,8 @@ _LONGEST_NAME = 255  # bytes, of most file systems
 _COLLISION = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
 # Above what is free, a volume needs some room for its own book-keeping.
 _SPARE = 1 << 20
+# Bytes of small files that are left to the commit's flush: a second's work for a disk.
+_LEFT = 1 << 28
 
 
 class Files:
@@ -40,6 +42,7 @@ class Files:
         self._root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         self._identity = os.fstat(self._root)
         self._parents = {""}
+        self._left = 0
         self._free = _free_bytes(folder)
         self._reserved = 0
 
@@ -96,6 +99,15 @@ class Files:
             yield handle
         finally:
             os.close(handle)
+
+    def begin_to_flush(self, handle: int, size: int) -> None:
+        """Let the kernel begin to bring a small file to the disk, if many have come before it.
+
+        A call for each takes as much of a processor as all else that is done for 100 KB; one for all of them, a third.
+        """
+        self._left += size
+        if self._left > _LEFT:
+            begin_to_flush(handle, 0, size)
 
     def _make_parent(self, path: str) -> None:
         parent = path.rpartition("/")[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
@@ -13,12 +12,12 @@ from botocore import UNSIGNED
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
-from botocore.loaders import Loader
 
 from tunewright.environment import user_variable
 from tunewright_launcher.fetch import patiently
 from tunewright_launcher.http import Http, HttpRequest
 from tunewright_s3.errors import translated
+from tunewright_s3.quick import LISTED, make_quick, take_objects
 from tunewright_s3.signing import Signer
 from tunewright_s3.uri import format_uri
 
@@ -30,7 +29,7 @@ _TIMEOUT = 30.0
 _PATIENCE = 20.0
 
 Item = Mapping[str, Any]
-"""What botocore gives for an object: "Key", "Size", "ETag", …"""
+"""What is listed of an object: "Key", "Size" and "ETag"."""
 
 
 class Bucket:
@@ -58,7 +57,7 @@ class Bucket:
         with translated(format_uri(name)):
             if session.get_config_variable("ca_bundle") is None:  # AWS_CA_BUNDLE is all that botocore itself knows
                 session.set_config_variable("ca_bundle", user_variable("SSL_CERT_FILE"))
-            _take_services_for_granted(session.get_component("data_loader"))
+            make_quick(session.get_component("data_loader"))
             # botocore itself knows AWS_DEFAULT_REGION only; EKS sets both.
             region = source.region or session.get_config_variable("region") or user_variable("AWS_REGION")
             self.client = session.create_client(
@@ -71,6 +70,7 @@ class Bucket:
         self._signer = Signer("")
         self._place: tuple[str, str, str] | None = None
         self.client.meta.events.register("before-sign.s3", self._learn_region)
+        self.client.meta.events.register(LISTED, take_objects)
 
     def pages(self, prefix: str) -> Iterator[Mapping[str, Any]]:
         """Pages of the objects whose keys begin with a prefix: "Contents", if there are some, and "IsTruncated".
@@ -134,16 +134,6 @@ class Bucket:
                     url = urlsplit(self.client.generate_presigned_url("get_object", Params=params))
                 self._place = f"{url.scheme}://{url.netloc}", url.netloc, url.path[:-1]
             return self._place
-
-
-def _take_services_for_granted(loader: Loader) -> None:
-    """Let botocore see by their folders which services it knows: it looks into each of 400, for every version.
-
-    That is 20 ms, and more where a node's disk has not read them yet.
-    """
-    loader.list_available_services = lambda _: [
-        folder.name for path in map(Path, loader.search_paths) if path.is_dir() for folder in path.iterdir()
-    ]
 
 
 def _config(source: S3Source) -> Config:

@@ -1,0 +1,72 @@
+"""What botocore does slowly before the first byte comes, done by its own extension points with less work.
+
+Its JSON files are read into ordered dicts of its own, it looks into the folder of each service, and a page of 1,000 objects is
+interpreted by the model of S3: together 50 of the 100 ms that it takes from the first call to the first page.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+from collections.abc import Callable, MutableMapping
+from http import HTTPStatus
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Any, cast
+from xml.etree import ElementTree as ET
+
+from botocore.loaders import JSONFileLoader, Loader
+
+LISTED = "before-parse.s3.ListObjectsV2"
+"""The event of botocore for `take_objects`."""
+
+_OPENED: dict[str, Callable[..., BufferedIOBase]] = {
+    ".json": cast("Callable[..., BufferedIOBase]", open),
+    ".json.gz": cast("Callable[..., BufferedIOBase]", gzip.open),
+}
+
+
+class _Files(JSONFileLoader):  # type: ignore[misc]
+    def load_file(self, file_path: str) -> object:
+        """What a file of a name without its ending holds; None if there is none."""
+        for ending, opened in _OPENED.items():
+            with contextlib.suppress(FileNotFoundError), opened(f"{file_path}{ending}", "rb") as file:
+                return json.load(file)
+        return None
+
+
+def make_quick(loader: Loader) -> None:
+    """Let botocore read its files into plain dicts, and see by their folders which services it knows.
+
+    Services it looks for in each of 400 folders, for every version: 20 ms, more where a node's disk has not read them yet.
+    """
+    loader.file_loader = _Files()
+    loader.list_available_services = lambda _: [
+        folder.name for path in map(Path, loader.search_paths) if path.is_dir() for folder in path.iterdir()
+    ]
+
+
+def take_objects(
+    *, response_dict: MutableMapping[str, Any], customized_response_dict: MutableMapping[str, Any], **_: object
+) -> None:
+    """Take the objects out of a page of a listing before botocore reads it: key, size and ETag are all that is asked for.
+
+    What is no such page, or cannot be read, is left to botocore, which tells what is wrong.
+    """
+    if response_dict["status_code"] != HTTPStatus.OK:
+        return
+    with contextlib.suppress(ET.ParseError, KeyError, ValueError):
+        root = ET.fromstring(response_dict["body"])  # noqa: S314 - as botocore does
+        space = root.tag.removesuffix("ListBucketResult")
+        rest, objects = [], []
+        for child in root:
+            if child.tag != f"{space}Contents":
+                rest.append(child)
+                continue
+            fields = {field.tag.removeprefix(space): field.text or "" for field in child}
+            objects.append({"Key": fields["Key"], "Size": int(fields["Size"]), "ETag": fields["ETag"]})
+        if objects:
+            root[:] = rest
+            response_dict["body"] = ET.tostring(root)
+            customized_response_dict["Contents"] = objects
