@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tunewright.errors import ExitCode, FetchError
+from tunewright_launcher import files
 from tunewright_launcher.files import Files
 from tunewright_launcher.journal import short
 
@@ -45,3 +46,15 @@ def test_a_folder_that_was_taken_over_is_left_alone(
     assert caught.value.code is ExitCode.TRY_AGAIN
     assert (tmp_path / "slot/a/b").read_bytes() == b"whole"
     assert {path.name for path in tmp_path.rglob("*")} == {"slot", "a", "b", *(["files"] if successor else [])}
+
+
+def test_small_files_are_flushed_on_their_way_once_there_are_many(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[tuple[int, int]] = []
+    monkeypatch.setattr(files, "begin_to_flush", lambda _, start, stop: flushed.append((start, stop)))
+    monkeypatch.setattr(files, "_LEFT", 250)
+    with Files(folder) as written:
+        for size in (100, 150, 7, 9):
+            written.begin_to_flush(0, size)
+    assert flushed == [(0, 7), (0, 9)]

@@ -30,7 +30,7 @@ from tunewright_launcher.pace import Pace, Progress, Slowness, Tell
 from tunewright_launcher.threads import Answers, Threads
 from tunewright_launcher.work import MIB, SMALL, Large, Queue, Work, between, range_length
 
-_BUFFER = MIB // 4
+_BUFFER = MIB // 2
 _LONGEST_HELD = 0.1  # seconds for which bytes are kept back, to write more of them at once
 _MANY = 100  # files from which on a second process is worth its while
 
@@ -190,8 +190,9 @@ class _Fetch:
                 self._progress.add(entry.size)
                 return
             self._journal.forget(entry)
-        self._files.reserve(sum(stop - start for start, stop in self._gaps(entry)))
-        small = entry.size <= SMALL and not self._journal.ranges(entry)
+        there = self._journal.ranges(entry)
+        self._files.reserve(sum(stop - start for start, stop in missing(there, entry.size)))
+        small = entry.size <= SMALL and not there
         self._queue.put(Work(entry, small=small), wait=True)
 
     def _gaps(self, entry: Entry) -> list[tuple[int, int]]:
