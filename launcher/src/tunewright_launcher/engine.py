@@ -195,9 +195,6 @@ class _Fetch:
         small = entry.size <= SMALL and not there
         self._queue.put(Work(entry, small=small), wait=True)
 
-    def _gaps(self, entry: Entry) -> list[tuple[int, int]]:
-        return missing(self._journal.ranges(entry), entry.size)
-
     def _work(self) -> None:
         """What each thread does, until there is nothing left to do."""
         while (work := self._queue.take()) is not None:
@@ -248,7 +245,7 @@ class _Fetch:
         """Put the ranges that it lacks into the queue."""
         entry = large.entry
         self._files.create_sparse(entry.path, entry.size)
-        gaps = self._gaps(entry)
+        gaps = missing(self._journal.ranges(entry), entry.size)
         length = range_length(entry.size, self._limits.connections)
         for start, stop in between(gaps, entry.size):
             large.arrived(start, stop)

@@ -104,13 +104,13 @@ def attend(
     if plain and _has_kernel(query, value):
         return _by_kernel(query, key, value, starts, given), None
     groups = query.shape[1] // key.shape[1]
+    key, value = repeat_kv(key, groups), repeat_kv(value, groups)
     lengths = torch.diff(starts).tolist()
     if plain and _are_short(query, lengths, given):
         scale = given.get("scaling") or query.shape[-1] ** -0.5
-        repeated = (repeat_kv(x, groups) for x in (key, value))
-        return CausalFunction.apply(lengths, scale, query, *repeated), None
+        return CausalFunction.apply(lengths, scale, query, key, value), None
     # Splitting at once lets one gradient be put together, where a slice for each sample makes as many whole ones.
-    parts = [x.split(lengths, dim=2) for x in (query, repeat_kv(key, groups), repeat_kv(value, groups))]
+    parts = [x.split(lengths, dim=2) for x in (query, key, value)]
     found = [_compute(q, k, v, _window(q, given), given) for q, k, v in zip(*parts, strict=True)]
     return torch.cat(found, dim=2).transpose(1, 2).contiguous(), None
 
