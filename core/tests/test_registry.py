@@ -1,5 +1,6 @@
 """The registry, with distributions that are really installed: names, URIs, and everything that can be wrong with a plugin."""
 
+import importlib.metadata
 import sys
 from collections.abc import Callable
 
@@ -134,6 +135,23 @@ def test_two_distributions_that_claim_one_name_are_a_conflict_of_that_name_alone
     assert caught.value.dist == "someone-elses-acme, tunewright-acme"
     assert not {"tw_acme", "tw_other"} & set(sys.modules)
     assert registry.get("fine")
+
+
+def test_a_distribution_that_is_named_is_all_that_is_looked_at(site, monkeypatch) -> None:
+    site.providers("acme")
+    site.install("someone-elses-acme", {"acme": "tw_other"}, tw_other="raise SystemExit")
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.metadata, "distributions", None)
+        assert Registry().get("acme", dist="Tunewright_Acme").dist == "tunewright-acme"
+    assert "tw_other" not in sys.modules
+
+
+@pytest.mark.parametrize("dist", ["", "not-installed", "tunewright-other", "acme-of-another-api"])
+def test_a_distribution_that_does_not_register_the_name_says_nothing_about_it(site, dist: str) -> None:
+    site.providers("acme")
+    site.providers("other")
+    site.install("acme-of-another-api", {"acme": "tw_nowhere"}, group="tunewright.v2")
+    assert Registry().get("acme", dist=dist).dist == "tunewright-acme"
 
 
 def test_a_stranger_cannot_take_a_built_in_name_in_silence(site) -> None:

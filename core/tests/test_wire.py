@@ -5,14 +5,14 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Optional
 
 import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunewright import DatasetProvider, ExitCode, FetchError, RequestError, SecretRef, SecretValue, secret
+from tunewright import DatasetProvider, ExitCode, FetchError, RequestError, SecretRef, SecretValue, secret, wire
 from tunewright.events import Json
 from tunewright.wire import WireDocument, did_you_mean, dumps, structure, unstructure
 
@@ -23,6 +23,11 @@ JSON = st.recursive(
     LEAVES | TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=8,
+)
+
+KINDS = (
+    *(str, int, bool, float, bytes, Path, object, Any, list[str], tuple[str, ...], frozenset[str], Literal["a", "b"]),
+    *(str | None, Optional[int], int | str | None, float | None, list[str] | str),  # noqa: UP045 - users write it
 )
 
 
@@ -206,6 +211,27 @@ def test_a_set_has_the_same_bytes_whatever_its_order() -> None:
 
 def test_a_whole_number_is_a_float() -> None:
     assert wired(Data(uri="acme://x", rate=1)).rate == 1
+
+
+@given(st.sampled_from(KINDS), JSON)
+def test_what_is_taken_as_it_is_would_be_the_same_after_its_conversion(kind: Any, value: Any) -> None:
+    if wire._is_plainly(value, kind):
+        assert wire._converter().structure(value, kind) is value
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"), [("a", str), ("a", str | None), (1, int | None), (True, bool), (0.5, float)]
+)
+def test_plain_values_are_taken_as_they_are(value: Any, kind: Any) -> None:
+    assert wire._is_plainly(value, kind)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [("a", list[str]), ("a", bytes), ("a", Literal["a"]), (True, int), (1, float), (None, str | None)],
+)
+def test_what_is_to_be_converted_or_refused_is_no_plain_value(value: Any, kind: Any) -> None:
+    assert not wire._is_plainly(value, kind)
 
 
 def test_a_class_whose_annotations_mean_nothing_is_its_authors_fault() -> None:

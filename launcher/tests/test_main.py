@@ -3,6 +3,10 @@
 import os
 import subprocess
 import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from tunewright.wire import WireDocument
 
 # A command that does nothing but end, in place of the launcher's.
 _ENDING = """
@@ -18,12 +22,34 @@ sys.argv = ["tunewright_launcher", *sys.argv[1:]]
 runpy.run_module("tunewright_launcher", run_name="__main__")
 """
 
+# Of the client, of providers with other fields than plain ones, and of the trainer.
+_FOR_OTHERS = {"tunewright.specs", "tunewright.client", "cattrs", "kubernetes", "torch"}
+
 
 def test_a_fetch_ends_with_its_code_after_what_libraries_have_registered_and_with_all_that_was_printed() -> None:
     env = {**os.environ, "PYTHONUNBUFFERED": ""}  # what is printed waits in a buffer, as it does by default
     command = [sys.executable, "-c", _ENDING, "fetch"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     assert (ended.returncode, ended.stdout, ended.stderr) == (7, "cleaned up", "")
+
+
+def test_a_fetch_imports_nothing_that_it_has_no_use_for(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "a").write_text("a", encoding="utf-8")
+    uri = (tmp_path / "source").as_uri()
+    document = WireDocument(
+        kind="model",
+        provider="file",
+        distribution="tunewright",
+        version=version("tunewright"),
+        params={"uri": uri, "policy": "Always"},
+    )
+    (tmp_path / "model.json").write_text(document.dumps(), encoding="utf-8")
+    env = {**os.environ, "TUNEWRIGHT_CONFIG": str(tmp_path), "TUNEWRIGHT_WORKSPACE": str(tmp_path / "workspace")}
+    code = f"import sys; from tunewright_launcher.cli import main; main(['fetch', 'model']); print({_FOR_OTHERS} & set(sys.modules))"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    assert (tmp_path / "workspace" / "model" / "a").read_text("utf-8") == "a"
+    assert ended.stdout.splitlines()[-1] == "set()"
 
 
 def test_a_fetch_whose_arguments_are_wrong_ends_as_any_program_does() -> None:

@@ -12,9 +12,10 @@ from tunewright._names import is_object_name, is_qualified_name
 from tunewright.environment import FetchLimits
 from tunewright.errors import RequestError
 from tunewright.secret import EnvValue, SecretRef, SecretValue, is_called_a_secret, refuse_literal_tokens
-from tunewright.specs import Resources
 
 if TYPE_CHECKING:
+    from tunewright.specs import Resources
+
     Attribute = attrs.Attribute[Any]  # not subscriptable at run time
 
 # The operator makes pods and services `<job>-worker-<n>`, which must be DNS-1035 labels (63 characters) themselves.

@@ -9,6 +9,7 @@ import attrs
 
 from tunewright import environment, images, wire
 from tunewright.code import RUNNER_FILE
+from tunewright.environment import INPUT_SLOTS, KIND_OF_SLOT, OUTPUT_SLOT
 from tunewright.errors import RequestError
 from tunewright.providers import ClaimFolder, Provider
 from tunewright.registry import Plugin
@@ -17,10 +18,7 @@ from tunewright.runner.source import runner_source
 from tunewright.secret import EnvValue, SecretRef, SecretValue, secret_env
 from tunewright.specs import (
     CODE,
-    INPUT_SLOTS,
-    KIND_OF_SLOT,
     MAIN_STEP,
-    OUTPUT_SLOT,
     PREPARED,
     RUNS,
     WORKSPACE,

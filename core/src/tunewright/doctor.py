@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import attrs
 
 from tunewright.assemble import assemble
+from tunewright.environment import OUTPUT_SLOT
 from tunewright.errors import FetchError, PluginError, TunewrightError
 from tunewright.outputs import OutputTarget
 from tunewright.providers import SourceProvider
 from tunewright.request import Request, Selected, TrainRequest
 from tunewright.secret import SecretRef, secret_env
 from tunewright.snapshots import Snapshot, SnapshotSource
-from tunewright.specs import OUTPUT_SLOT
 
 if TYPE_CHECKING:
     from tunewright.client import TrainingClient

@@ -43,6 +43,11 @@ PACKAGES = "TUNEWRIGHT_PACKAGES"
 WORKER = "TUNEWRIGHT_WORKER"
 GRACE = "TUNEWRIGHT_GRACE"
 
+INPUT_SLOTS = ("model", "dataset", "eval_dataset")
+OUTPUT_SLOT = "output"
+KIND_OF_SLOT = {"model": "model", "dataset": "dataset", "eval_dataset": "dataset", "output": "model"}
+"""Which kind of provider fills a slot, or takes it in."""
+
 
 def slot_variable(slot: str) -> str:
     """The variable with which a plan says that a slot is not in the workspace."""

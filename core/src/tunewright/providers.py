@@ -40,14 +40,16 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
 
 import attrs
 
 from tunewright._validate import one_of
 from tunewright.errors import RequestError
 from tunewright.events import Event, Json
-from tunewright.specs import ContainerSpec
+
+if TYPE_CHECKING:
+    from tunewright.specs import ContainerSpec
 
 _T = TypeVar("_T", bound=type)
 

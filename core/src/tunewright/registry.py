@@ -5,6 +5,7 @@ A broken, conflicting or outdated plugin is reported when it is asked for, and n
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib.metadata
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,11 +24,11 @@ from tunewright.errors import (
     TunewrightError,
 )
 from tunewright.providers import DatasetProvider, ModelProvider, Provider, TrainerProvider, uri_scheme
-from tunewright.specs import JobPlan
 
 if TYPE_CHECKING:
     from tunewright.backends import Backend
     from tunewright.request import Request
+    from tunewright.specs import JobPlan
 
 _ANY_GROUP = "tunewright.v"  # of whatever api version
 
@@ -102,6 +103,8 @@ class Plugin:
             PluginLoadError: the hook fails, or returned something that is not a plan.
             TunewrightError: the hook refuses the request.
         """
+        from tunewright.specs import JobPlan
+
         changed = self._call("tunewright_modify_plan", plan=plan, request=request)
         if changed is not None and not isinstance(changed, JobPlan):
             raise _breaks_contract(
@@ -136,8 +139,13 @@ class Registry:
         found = self._entry_points().items()
         return sorted(name for name, points in found if of_any_api or any(_of_this_api(p) for p in points))
 
-    def get(self, name: str) -> Plugin:
+    def get(self, name: str, *, dist: str | None = None) -> Plugin:
         """Load one plugin by its name.
+
+        Args:
+            name: its registry name.
+            dist: the distribution that is meant, where it is known: if it is there and registers the name, nothing else
+                that is installed is looked at.
 
         Raises:
             PluginNotFound: nothing that is installed registers the name; the message names what to install.
@@ -145,7 +153,7 @@ class Registry:
             PluginLoadError: it fails at import, breaks the hooks' contract, or is made for another api version.
         """
         if name not in self._loaded:
-            self._loaded[name] = _load(self._find(name))
+            self._loaded[name] = _load(self._find_in(dist, name) or self._find(name))
         return self._loaded[name]
 
     def for_uri(self, uri: str, field: str) -> Plugin:
@@ -162,6 +170,14 @@ class Registry:
         for name in self.names():
             if any(_of_this_api(p) and p.module.partition(".")[0] == package for p in self._entry_points()[name]):
                 yield self.get(name)
+
+    def _find_in(self, dist: str | None, name: str) -> importlib.metadata.EntryPoint | None:
+        if not dist or self._given is not None:
+            return None
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            points = importlib.metadata.distribution(dist).entry_points
+            return next((p for p in points if p.name == name and _of_this_api(p)), None)
+        return None
 
     def _find(self, name: str) -> importlib.metadata.EntryPoint:
         points = self._entry_points().get(name, [])

@@ -31,13 +31,6 @@ QUEUE = "kueue.x-k8s.io/queue-name"
 MAIN_STEP = "train"
 """The main container's name."""
 
-INPUT_SLOTS = ("model", "dataset", "eval_dataset")
-OUTPUT_SLOT = "output"
-
-KIND_OF_SLOT = {"model": "model", "dataset": "dataset", "eval_dataset": "dataset", "output": "model"}
-"""Which kind of provider fills a slot, or takes it in."""
-
-
 GPU = "nvidia.com/gpu"
 _PAGES = "hugepages-"
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tunewright.environment import INPUT_SLOTS, OUTPUT_SLOT
 from tunewright.errors import ExitCode, FetchError
 from tunewright.events import emit
 from tunewright.runner import MARKER, write_atomically
-from tunewright.specs import INPUT_SLOTS, OUTPUT_SLOT
 from tunewright_launcher.outputs import CHECKPOINTS, job_key, load_output
 from tunewright_launcher.provider import document_file, load_source, load_trainer, read_document
 from tunewright_launcher.step import Step, log

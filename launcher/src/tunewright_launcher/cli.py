@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 
 from tunewright import runner
-from tunewright.specs import INPUT_SLOTS
+from tunewright.environment import INPUT_SLOTS
 from tunewright_launcher.step import run_init_step
 
 # Objects from which on garbage is looked for: more than providers have when their libraries are imported. Each look at them

@@ -23,13 +23,12 @@ from typing import TypeVar
 import attrs
 
 from tunewright import wire
-from tunewright.environment import FetchLimits
+from tunewright.environment import INPUT_SLOTS, OUTPUT_SLOT, FetchLimits
 from tunewright.errors import ExitCode, FetchError
 from tunewright.events import emit
 from tunewright.outputs import OutputTarget, Store
 from tunewright.runner import MARKER, newest_checkpoint
 from tunewright.snapshots import Entry, Reader, Snapshot
-from tunewright.specs import INPUT_SLOTS, OUTPUT_SLOT
 from tunewright.wire import WireDocument
 from tunewright_launcher.digests import Checks
 from tunewright_launcher.engine import fetch_snapshot

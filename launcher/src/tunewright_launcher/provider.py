@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
+from tunewright.environment import KIND_OF_SLOT
 from tunewright.errors import ExitCode, FetchError
 from tunewright.providers import DatasetProvider, ModelProvider, Provider, TrainerProvider
 from tunewright.registry import Plugin
-from tunewright.specs import KIND_OF_SLOT
 from tunewright.wire import WireDocument
 from tunewright_launcher.step import Step
 
@@ -69,7 +69,7 @@ def _load(step: Step, cls: type[_P], params: Mapping[str, object]) -> _P:
 
 
 def _plugin(step: Step, document: WireDocument) -> Plugin:
-    plugin = step.registry.get(document.provider)
+    plugin = step.registry.get(document.provider, dist=document.distribution)
     client = (_normal(document.distribution), document.version)
     if client != (_normal(plugin.dist), plugin.version):
         raise FetchError(

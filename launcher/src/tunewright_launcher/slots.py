@@ -22,6 +22,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 import attrs
@@ -277,11 +278,13 @@ class Staging:
             Displaced: another worker has taken the folder over.
         """
         try:
-            # Beside the files until it is whole: the records may come from a walk through them.
-            counts = _write_marker(self.folder / MARKER, marker, records)
             # Before the marker is among them: the flush of a large model takes minutes, and the power may fail in it.
-            sync(self.folder / MARKER)
-            _flush(self.files)
+            with ThreadPoolExecutor(1) as pool:
+                flushed = pool.submit(_flush, self.files)
+                # Beside the files until it is whole: the records may come from a walk through them.
+                counts = _write_marker(self.folder / MARKER, marker, records)
+                sync(self.folder / MARKER)
+                flushed.result()
             (self.folder / MARKER).rename(self.files / MARKER)
             sync(self.files)
             self._swap_in()

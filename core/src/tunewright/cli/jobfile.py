@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from tunewright.environment import user_variable
+from tunewright.environment import INPUT_SLOTS, OUTPUT_SLOT, user_variable
 from tunewright.errors import RequestError
 from tunewright.secret import SecretRef, SecretValue
-from tunewright.specs import INPUT_SLOTS, OUTPUT_SLOT
 
 Keywords = dict[str, object]
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from tunewright.environment import OUTPUT_SLOT
 from tunewright.errors import RequestError
 from tunewright.request import Request
-from tunewright.specs import OUTPUT_SLOT, EphemeralClaim, JobPlan
+from tunewright.specs import EphemeralClaim, JobPlan
 from tunewright_hf.standins import TrainingArguments
 
 

@@ -97,7 +97,7 @@ def output_uri(plan: JobPlan) -> str | None:
         return plan.output
     by_name = {v.name: v for v in plan.volumes}
     for mount in plan.main.mounts:
-        if mount.path == f"{specs.WORKSPACE}/{specs.OUTPUT_SLOT}" and mount.volume in by_name:
+        if mount.path == f"{specs.WORKSPACE}/{environment.OUTPUT_SLOT}" and mount.volume in by_name:
             claim = _claim(plan, by_name[mount.volume])
             return f"pvc://{claim}/{mount.sub_path}" if claim else None
     return None
