@@ -196,6 +196,8 @@ def main() -> None:
     found = {"steps": steps, "peak": peak, "device_peak": device_peak, "torch": torch.__version__}
     file = Path(job["workspace"], f"clock-{os.environ['RANK']}.json")
     file.write_text(json.dumps({**found, "transformers": transformers.__version__}), "utf-8")
+    if torch.distributed.is_initialized():  # left by other arms: at the process's end its threads now and then abort it
+        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The environment: every variable that Tunewright reads or sets, in one place.
+"""The environment: every variable that Tunewright reads or sets, and the names of the slots, in one place.
 
 A backend gives each container the variables of `Paths`; commands and plugins never spell out a path.
 """

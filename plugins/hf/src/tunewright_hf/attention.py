@@ -107,8 +107,7 @@ def attend(
     key, value = repeat_kv(key, groups), repeat_kv(value, groups)
     lengths = torch.diff(starts).tolist()
     if plain and _are_short(query, lengths, given):
-        scale = given.get("scaling") or query.shape[-1] ** -0.5
-        return CausalFunction.apply(lengths, scale, query, key, value), None
+        return CausalFunction.apply(lengths, _scale(query, given), query, key, value), None
     # Splitting at once lets one gradient be put together, where a slice for each sample makes as many whole ones.
     parts = [x.split(lengths, dim=2) for x in (query, key, value)]
     found = [_compute(q, k, v, _window(q, given), given) for q, k, v in zip(*parts, strict=True)]
@@ -154,18 +153,24 @@ def _compute(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, seen: torch.Tensor | None, given: Given
 ) -> torch.Tensor:
     """Attention; None for `seen` is causal. Shapes in and out: (1, heads, tokens, head size)."""
-    scaling, dropout, softcap = given.get("scaling"), given.get("dropout", 0.0), given.get("softcap")
+    scale, dropout, softcap = _scale(query, given), given.get("dropout", 0.0), given.get("softcap")
     if softcap is None:
         return scaled_dot_product_attention(
-            query, key, value, attn_mask=seen, dropout_p=dropout, is_causal=seen is None, scale=scaling
+            query, key, value, attn_mask=seen, dropout_p=dropout, is_causal=seen is None, scale=scale
         )
     # As transformers' "eager" of Gemma 2.
-    scores = query @ key.transpose(2, 3) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    scores = query @ key.transpose(2, 3) * scale
     scores = softcap * torch.tanh(scores / softcap)
     # Not minus infinity: a pad may see nothing, and would be no number.
     scores = scores.masked_fill(~(_before(query) if seen is None else seen), torch.finfo(scores.dtype).min)
     weights = torch.nn.functional.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
     return torch.nn.functional.dropout(weights, dropout) @ value
+
+
+def _scale(query: torch.Tensor, given: Given) -> float:
+    """Of the scores."""
+    scaling = given.get("scaling")
+    return query.shape[-1] ** -0.5 if scaling is None else scaling
 
 
 def _before(query: torch.Tensor) -> torch.Tensor:
