@@ -94,3 +94,21 @@ def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
     args = transformers.TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
     with pytest.raises(RuntimeError, match="mat1 and mat2"), telling_of_memory(args):
         torch.ones(2, 3) @ torch.ones(2, 3)
+
+
+def test_what_is_measured_is_in_tensorboard(train, qa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "board"))
+    training = train(tmp_path / "out", qa, report_to="tensorboard", max_steps=3)
+    board = accumulator.EventAccumulator(str(tmp_path / "board")).Reload()
+    for name in (
+        "loss",
+        "learning_rate",
+        "tokens_per_second",
+        "total_tokens_per_second",
+        "peak_memory_bytes",
+        "data_wait",
+    ):
+        written = {event.step: event.value for event in board.Scalars(f"train/{name}")}
+        assert written == pytest.approx({e["step"]: e[name] for e in training.of("step")}, rel=1e-6), name
+    assert board.Scalars("eval/loss")
