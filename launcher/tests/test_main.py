@@ -6,6 +6,8 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+from tests.servers.step import step_environment
+
 from tunewright.wire import WireDocument
 
 # A command that does nothing but end, in place of the launcher's.
@@ -44,8 +46,8 @@ def test_a_fetch_imports_nothing_that_it_has_no_use_for(tmp_path: Path) -> None:
         version=version("tunewright"),
         params={"uri": uri, "policy": "Always"},
     )
-    (tmp_path / "model.json").write_text(document.dumps(), encoding="utf-8")
-    env = {**os.environ, "TUNEWRIGHT_CONFIG": str(tmp_path), "TUNEWRIGHT_WORKSPACE": str(tmp_path / "workspace")}
+    env = step_environment(tmp_path, tmp_path / "workspace")
+    (tmp_path / "config" / "model.json").write_text(document.dumps(), encoding="utf-8")
     code = f"import sys; from tunewright_launcher.cli import main; main(['fetch', 'model']); print({_FOR_OTHERS} & set(sys.modules))"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
     assert (tmp_path / "workspace" / "model" / "a").read_text("utf-8") == "a"

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tunewright import environment, runner
-from tunewright.environment import OUTPUT_SLOT
 from tunewright.errors import ExitCode, FetchError, PluginError, RequestError
 from tunewright.events import Event, emit
 from tunewright.providers import TrainRun
@@ -58,7 +57,7 @@ def _train(step: Step, name: str) -> None:
     uploads = output if step.env.get(environment.UPLOAD_CHECKPOINTS) else None
     with CheckpointUploads(uploads, run.checkpoints):
         load_trainer(step).train(run)
-    if document_file(step, OUTPUT_SLOT).is_file():
+    if document_file(step, environment.OUTPUT_SLOT).is_file():
         while_others_wait(step.env, lambda: output.upload_model(run.result) if output else None)
 
 
@@ -68,7 +67,7 @@ def train_run(step: Step, *, emit: Callable[[Event], None]) -> TrainRun:
     Raises:
         FetchError: NOT_FOUND: a slot that the job names is not there.
     """
-    output = step.paths.slot(OUTPUT_SLOT)
+    output = step.paths.slot(environment.OUTPUT_SLOT)
     return TrainRun(
         model=_input(step, "model"),
         dataset=_input(step, "dataset"),
