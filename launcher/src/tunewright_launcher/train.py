@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -47,6 +48,8 @@ def train(env: Mapping[str, str]) -> int:
             with contextlib.suppress(OSError):
                 runner.write_error(folder, secrets.redact(cause))
         return int(ExitCode.FAILURE)
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a trainer may have kept it off until its error was told
     return 0
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -142,12 +143,15 @@ def train(model_folder: Path) -> Callable[..., Training]:
             resume_from=newest_checkpoint(output / "checkpoints"),
             emit=emit,
         )
+        handler = signal.getsignal(signal.SIGTERM)
         try:
             HuggingFaceTrainParams(**given).train(run)
         except Cut:
             pass
         else:
             assert cut_at is None, "the training was to be cut off"
+        finally:
+            signal.signal(signal.SIGTERM, handler)  # an error leaves it to the launcher
         return Training(output, events)
 
     return call

@@ -47,6 +47,15 @@ class NoMemory(Fault):
         finally:
             resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
+class Ended(RuntimeError):
+    def __str__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return "the reason that it has"
+
+class Failed(Fault):
+    def happen(self):
+        raise Ended
+
 class NoNumber(TrainerCallback):
     def on_step_begin(self, args, state, control, model, **kwargs):
         if state.global_step == 5 and int(os.environ["RANK"]) == args.world_size - 1:
@@ -59,8 +68,8 @@ PACE |= {"lora_config": {"r": 4}, "eval_strategy": "no"}
 
 @pytest.fixture
 def faulty(job) -> Callable[..., object]:
-    def make(fault: str, **given: object):
-        made = job("job", 2, **{**PACE, "max_restarts": 0, **given, "callbacks": [f"faults:{fault}"]})
+    def make(fault: str, processes: int = 2, **given: object):
+        made = job("job", processes, **{**PACE, "max_restarts": 0, **given, "callbacks": [f"faults:{fault}"]})
         (made.workspace / "faults.py").write_text(FAULTS)
         return made
 
@@ -89,6 +98,14 @@ def test_what_one_rank_suffers_ends_both_and_is_the_cause(
         assert cause in bad.message
     assert newest_checkpoint(bad.workspace / "output" / "checkpoints").name == "checkpoint-4"
     assert not (bad.workspace / "output" / "model").exists()
+
+
+def test_an_error_is_told_although_sigterm_comes_as_torchrun_sends_it_to_the_other_ranks(faulty) -> None:
+    bad = faulty("Failed", processes=1)
+    run = bad.start()
+    run.communicate(timeout=180)
+    assert run.returncode == 1
+    assert "the reason that it has" in bad.message
 
 
 # Dies when half of the optimizer's file of the second checkpoint is written.

@@ -76,7 +76,11 @@ class Stop(transformers.TrainerCallback):  # type: ignore[misc]
 
 @contextlib.contextmanager
 def stopping_on_sigterm(trainer: transformers.Trainer) -> Iterator[None]:
-    """In here, SIGTERM ends the training with a checkpoint and SystemExit(143); the launcher's job is started again."""
+    """In here, SIGTERM ends the training with a checkpoint and SystemExit(143); the launcher's job is started again.
+
+    After an error it stays without effect until the launcher has told of the error: torchrun sends it to every rank once
+    one has ended, and would cut off the ranks that are about to say what happened to them.
+    """
     stop = Stop()
     trainer.add_callback(stop)  # after those that make a checkpoint complete
     if threading.current_thread() is not threading.main_thread():  # signals come to that one only
@@ -85,8 +89,12 @@ def stopping_on_sigterm(trainer: transformers.Trainer) -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, stop.ask)
     try:
         yield
-    finally:
+    except Exception:
+        raise  # and leave the handler as it is
+    except BaseException:
         signal.signal(signal.SIGTERM, before)
+        raise
+    signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager
