@@ -10,8 +10,8 @@ import argparse
 
 from benchmarks.timing import as_json, interleaved, show
 from tunewright import TrainingClient
-from tunewright.assemble import assemble
-from tunewright.request import TrainRequest
+from tunewright._planning.assemble import assemble
+from tunewright.request.request import TrainRequest
 
 WORKERS = (4, 1000)
 LIMIT = 2e-3

@@ -31,8 +31,8 @@ from tests.servers.tools import cache
 
 from benchmarks.timing import machine
 from benchmarks.train_inputs import SETTINGS, Setting, held_out_loss, write_inputs
-from tunewright import wire
 from tunewright.environment import MAX_RESTARTS, WORLD_SIZE, Paths
+from tunewright.providers import wire
 
 ARMS = ("ours", "trl_tuned", "trl_segment", "trl_default", "sdk_1_9")
 TRL = "trl>=1.16,<2"

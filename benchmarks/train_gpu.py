@@ -23,7 +23,9 @@ from benchmarks.train_inputs import Setting, lengths
 
 ARMS = ("ours", "trl_tuned")
 LARGE, TINY = ("8b_full", "8b"), ("tiny_full", "tiny")  # each of one model
-_PEAK = "import torch; from tunewright_hf.telemetry import peak_flops; print(peak_flops(torch.device('cuda')) or 0)"
+_PEAK = (
+    "import torch; from tunewright_hf.train.throughput import peak_flops; print(peak_flops(torch.device('cuda')) or 0)"
+)
 
 
 def flops_per_token(setting: Setting) -> float:

@@ -8,7 +8,8 @@ from tests.servers.hub import Hub
 from tests.servers.s3 import ACCESS_KEY, BUCKET, REGION, SECRET_KEY, Gateway, S3Proxy
 
 from tunewright import TrainingClient
-from tunewright.doctor import Finding, diagnose
+from tunewright._client.doctor import diagnose
+from tunewright.backends.base import Finding
 
 TOKEN = "hf_" + "mine" * 8
 

@@ -23,7 +23,7 @@ import pytest
 import yaml
 
 from tunewright import Manifests, SecretRef, SecretValue, TrainingClient
-from tunewright.code import RUNNER_FILE
+from tunewright.plan.plan import RUNNER_FILE
 from tunewright.runner.source import runner_source
 
 HERE = Path(__file__).parent
@@ -42,7 +42,7 @@ GPU = {"gpu": 8, "cpu": 64, "memory": "512Gi"}
 ACME = """
 import attrs
 from tunewright import DatasetProvider, ModelProvider, SecretRef, hookimpl, secret
-from tunewright.outputs import OutputTarget
+from tunewright.providers.outputs import OutputTarget
 
 @attrs.frozen(kw_only=True)
 class AcmeDataset(DatasetProvider):
@@ -272,7 +272,7 @@ def image_alone(client):
     return TrainingClient("kubernetes", namespace="team-a").create_job("image", base_image="org/image:1", dry_run=True)
 
 
-def whole_job(client):
+def raw_manifest(client):
     return TrainingClient("kubernetes", namespace="team-a").create_job(
         job=HERE / "golden" / "given" / "pytorchjob.yaml", dry_run=True
     )
@@ -298,7 +298,7 @@ CASES: list[Callable[[TrainingClient], Manifests]] = [
     script_with_its_folder,
     image_with_command,
     image_alone,
-    whole_job,
+    raw_manifest,
 ]
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 

@@ -43,7 +43,7 @@ except SystemExit as end:
 """
 PROVIDERS = """
 import tunewright
-tunewright.hookimpl, tunewright.secret, tunewright.DatasetProvider, tunewright.TrainerProvider, tunewright.FetchError
+tunewright.hookimpl, tunewright.plan.secrets, tunewright.DatasetProvider, tunewright.TrainerProvider, tunewright.FetchError
 """
 
 

@@ -1,16 +1,17 @@
 """A backend that keeps plans and statuses in memory; the tests install it as the plugin `memory`."""
 
 from tunewright import hookimpl
-from tunewright.backends import Backend, BackendOptions, JobStatus, LogLine
+from tunewright.backends.base import Backend, BackendOptions
 from tunewright.errors import JobError
-from tunewright.manifests import Manifests
-from tunewright.states import JobState
+from tunewright.plan.manifests import Manifests
+from tunewright.status.state import JobState
+from tunewright.status.status import JobStatus, LogLine
 
 
 class MemoryBackend(Backend):
     """Jobs go through the statuses in `script`, one for each look, and stay at the last one."""
 
-    sees_client_files = True
+    shares_client_filesystem = True
 
     def __init__(self, options=None):
         self.options = options or BackendOptions()
@@ -48,7 +49,7 @@ class MemoryBackend(Backend):
         self._script(name)
         return self.told.get(name, [])
 
-    def hint(self, command, name):
+    def command_for(self, command, name):
         return f"tunewright {command} {name} --backend memory"
 
     def suspend(self, name):

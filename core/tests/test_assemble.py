@@ -9,12 +9,14 @@ from pathlib import Path
 import attrs
 import pytest
 
-from tunewright import RequestError, SecretRef, SecretValue, environment, images
-from tunewright.assemble import assemble
+from tunewright import RequestError, SecretRef, SecretValue, environment
+from tunewright._planning.assemble import assemble
 from tunewright.errors import PluginLoadError
+from tunewright.plan import images
+from tunewright.plan.plan import ContainerSpec, ExistingClaim, JobPlan, Mount
+from tunewright.plan.resources import Resources
+from tunewright.providers.wire import WireDocument
 from tunewright.runner.source import runner_source
-from tunewright.specs import ContainerSpec, ExistingClaim, JobPlan, Mount, Resources
-from tunewright.wire import WireDocument
 
 HOOK = """
 CALLS = []

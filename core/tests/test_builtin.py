@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunewright import ExitCode, FetchError, RequestError
-from tunewright.builtin import file, pvc
-from tunewright.builtin.file import FileDataset, FileModel
-from tunewright.builtin.pvc import PvcDataset, PvcModel
-from tunewright.providers import ClaimFolder
+from tunewright.providers.base import ClaimFolder
+from tunewright.providers.builtin import file, pvc
+from tunewright.providers.builtin.file import FileDataset, FileModel
+from tunewright.providers.builtin.pvc import PvcDataset, PvcModel
 from tunewright.testing import DatasetProviderTests, ModelProviderTests
 
 CLUSTER = "machine or container that runs the step"
@@ -239,7 +239,7 @@ def test_names_that_are_not_utf8_are_copied_and_can_be_reported(tmp_path: Path, 
 
 def test_the_local_path_is_known_before_anything_is_fetched(source: Path) -> None:
     assert FileModel(uri=source.as_uri()).local_path() == source
-    assert FileModel(uri=source.as_uri()).existing() is None
+    assert FileModel(uri=source.as_uri()).mounted_claim() is None
 
 
 @given(st.lists(SEGMENT, min_size=1))
@@ -275,7 +275,11 @@ def test_what_names_no_path_of_this_machine_is_refused(uri: str) -> None:
     ],
 )
 def test_a_claim_and_its_folder_are_mounted(uri: str, claim: str, folder: str) -> None:
-    assert PvcModel(uri=uri).existing() == PvcDataset(uri=uri).existing() == ClaimFolder(claim=claim, folder=folder)
+    assert (
+        PvcModel(uri=uri).mounted_claim()
+        == PvcDataset(uri=uri).mounted_claim()
+        == ClaimFolder(claim=claim, folder=folder)
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tunewright.backends import JobStatus
 from tunewright.cli import main
-from tunewright.states import JobState
+from tunewright.status.state import JobState
+from tunewright.status.status import JobStatus
 
 JOB = "name: sft\nbackend: memory\nmodel: acme://m\ndataset: acme://d\ntrainer: acme\n"
 COMMANDS = [
@@ -251,7 +251,7 @@ def test_ctrl_c_suspends_the_job_that_is_followed(tunewright: Run, backend, monk
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tunewright.progress.follow", interrupt)
+    monkeypatch.setattr("tunewright._views.follow.follow", interrupt)
     code, out, err = tunewright("train", "job.yaml")
     assert (code, out) == (130, "")
     assert "sft is suspended. Go on from its newest checkpoint: tunewright resume sft --backend memory" in err

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tunewright import Job, JobError, JobState, Manifests, RequestError, TrainingClient
-from tunewright.backends import JobStatus
+from tunewright.status.status import JobStatus
 
 GOOD = {"model": "acme://m", "dataset": "acme://d", "trainer": "acme"}
 
@@ -256,7 +256,7 @@ def test_inputs_on_this_machine_are_looked_at_before_submit(client, tmp_path) ->
     with pytest.raises(RequestError, match=r"model='.*/missing': does not exist\. Give the path of a file or folder"):
         client.train(model=tmp_path / "missing", dataset="acme://d", trainer="acme")
     assert client.backend.plans == {}
-    type(client.backend).sees_client_files = False
+    type(client.backend).shares_client_filesystem = False
     client.train("sft", model=tmp_path / "missing", dataset="acme://d", trainer="acme")
     assert list(client.backend.plans) == ["sft"]
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tunewright.backends.pytorchjob.failures import ApiFailure
-from tunewright.backends.pytorchjob.feed import Feed
-from tunewright.backends.pytorchjob.live import Container, Pod
-from tunewright.backends.pytorchjob.logs import _Reader
+from tunewright.backends.kubernetes.failures import ApiFailure
+from tunewright.backends.kubernetes.informer import Informer
+from tunewright.backends.kubernetes.live import Container, Pod
+from tunewright.backends.kubernetes.logs import _Reader
 
 # CRI-O gives one time to all lines that it reads at once.
 TIMES = (
@@ -42,7 +42,7 @@ class Server:
 
 
 def read(api: Server) -> list[str]:
-    feed, container = Feed(api), Container(name="pytorch", init=False, phase="running")  # type: ignore[arg-type]
+    feed, container = Informer(api), Container(name="pytorch", init=False, phase="running")  # type: ignore[arg-type]
     _Reader(api, feed, Pod(name="p", uid="u", worker=0, containers=(container,)), container).run()  # type: ignore[arg-type]
     return [item.text for item in iter(lambda: feed.get(0), None)]  # type: ignore[union-attr]
 

@@ -3,14 +3,14 @@
 import attrs
 import pytest
 
-from tunewright.backends.pytorchjob import names
-from tunewright.backends.pytorchjob.events import events_about
-from tunewright.backends.pytorchjob.failures import ApiFailure, explained
-from tunewright.backends.pytorchjob.feed import Feed
-from tunewright.backends.pytorchjob.live import LiveJob, Pod
+from tunewright.backends.kubernetes import names
+from tunewright.backends.kubernetes.events import events_about
+from tunewright.backends.kubernetes.failures import ApiFailure, explained
+from tunewright.backends.kubernetes.informer import Informer
+from tunewright.backends.kubernetes.live import LiveJob, Pod
 from tunewright.backends.pytorchjob.record import record_of
-from tunewright.backends.pytorchjob.state import moment_of, status_of
-from tunewright.states import JobState
+from tunewright.backends.pytorchjob.state import phase_of, status_of
+from tunewright.status.state import JobState
 
 CREATED = "2026-11-24T12:00:00Z"
 
@@ -133,7 +133,7 @@ def ended(code: int, message: str = "", reason: str = "Error", at: str = CREATED
     ],
 )
 def test_a_state_follows_from_conditions_and_pods(live: LiveJob, pods: list[Pod], state: JobState, detail: str) -> None:
-    moment = moment_of(live, pods)
+    moment = phase_of(live, pods)
     assert moment.state is state
     assert detail in moment.detail
     assert bool(moment.detail) == bool(detail)
@@ -144,7 +144,7 @@ def test_the_cause_of_a_failure_is_the_message_of_what_ended_first() -> None:
         pod(0, main=ended(1, "The peers are gone.", at="2026-11-24T12:00:09Z")),
         pod(1, fetch_model=ended(0), main=ended(77, "The token is wrong. Get another.", at="2026-11-24T12:00:05Z")),
     ]
-    assert moment_of(job("Failed"), pods).detail == "The token is wrong. Get another."
+    assert phase_of(job("Failed"), pods).detail == "The token is wrong. Get another."
 
 
 def test_the_cause_of_a_failure_is_not_the_message_of_a_bystander_that_was_to_be_started_again() -> None:
@@ -152,20 +152,20 @@ def test_the_cause_of_a_failure_is_not_the_message_of_a_bystander_that_was_to_be
         pod(0, main=ended(129, "Connection closed by peer", at="2026-11-24T12:00:01Z"), ending=True),
         pod(1, main=ended(1, "4 of 4 attempts: CUDA out of memory.", at="2026-11-24T12:00:02Z")),
     ]
-    assert moment_of(job("Failed"), pods).detail == "4 of 4 attempts: CUDA out of memory."
-    assert moment_of(job("Failed"), pods[:1]).detail == "Connection closed by peer"
+    assert phase_of(job("Failed"), pods).detail == "4 of 4 attempts: CUDA out of memory."
+    assert phase_of(job("Failed"), pods[:1]).detail == "Connection closed by peer"
 
 
 def test_a_failure_without_a_message_is_told_by_its_exit_code() -> None:
-    assert moment_of(job("Failed"), [pod(main=ended(2))]).detail == "Worker 0: train ended with exit code 2."
-    init = moment_of(job("Failed"), [pod(1, fetch_model=ended(9))]).detail
+    assert phase_of(job("Failed"), [pod(main=ended(2))]).detail == "Worker 0: train ended with exit code 2."
+    init = phase_of(job("Failed"), [pod(1, fetch_model=ended(9))]).detail
     assert init == "Worker 1: fetch-model ended with exit code 9."
 
 
 def test_the_model_of_a_training_has_a_folder_of_its_own() -> None:
     done = job("Succeeded")
-    assert status_of(done, moment_of(done, [])).result == "pvc://sft-workspace/output/model"
-    assert status_of(job(), moment_of(job(), [])).result is None
+    assert status_of(done, phase_of(done, [])).result == "pvc://sft-workspace/output/model"
+    assert status_of(job(), phase_of(job(), [])).result is None
 
 
 def test_a_master_is_worker_0_and_the_others_come_after_it() -> None:
@@ -210,12 +210,12 @@ def test_a_refusal_says_what_to_do(status: int, message: str, kind: str, remedy:
 
 def test_a_hint_finds_the_job_again() -> None:
     found = "tunewright logs -f sft --backend kubernetes -n team"
-    assert names.hint("logs -f", "sft", "team") == found
-    assert names.hint("logs -f", "sft", "team", "prod") == f"{found} --context prod"
+    assert names.command_for("logs -f", "sft", "team") == found
+    assert names.command_for("logs -f", "sft", "team", "prod") == f"{found} --context prod"
 
 
 def test_a_refusal_soon_after_the_connection_broke_is_not_believed() -> None:
-    feed = Feed(api=None)  # type: ignore[arg-type]
+    feed = Informer(api=None)  # type: ignore[arg-type]
     refused, broken = ApiFailure(403, "no such role"), ApiFailure(0, "connection reset")
     assert feed.believes(refused)
     assert not feed.believes(broken)
@@ -292,5 +292,5 @@ def test_the_clusters_events_about_a_job_are_those_of_its_objects_since_it_was_c
 def test_a_status_says_what_the_pods_are_at() -> None:
     live = job("Created", workers=4)
     pods = [pod(0, main=RUNS), pod(1, fetch_model=RUNS), pod(2, main=RUNS), pod(3), pod(0, main=RUNS, ending=True)]
-    assert status_of(live, moment_of(live, pods), pods=pods).pods == {"train": 2, "fetch-model": 1, "Pending": 1}
-    assert status_of(live, moment_of(live, pods)).pods == {}
+    assert status_of(live, phase_of(live, pods), pods=pods).pods == {"train": 2, "fetch-model": 1, "Pending": 1}
+    assert status_of(live, phase_of(live, pods)).pods == {}

@@ -2,11 +2,11 @@
 
 import pytest
 
-from tunewright.backends import BackendOptions
-from tunewright.backends.pytorchjob import PyTorchJobBackend
-from tunewright.backends.pytorchjob.api import Page
-from tunewright.backends.pytorchjob.failures import ApiFailure, NameTaken, Unavailable
-from tunewright.specs import ContainerSpec, JobPlan
+from tunewright.backends.base import BackendOptions
+from tunewright.backends.kubernetes.api import Page
+from tunewright.backends.kubernetes.backend import PyTorchJobBackend
+from tunewright.backends.kubernetes.failures import ApiFailure, NameTaken, Unavailable
+from tunewright.plan.plan import ContainerSpec, JobPlan
 
 MAIN = ContainerSpec(name="train", image="image:1", command=("train",))
 PLAN = JobPlan(name="sft", init_containers=(), main=MAIN)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tunewright import RequestError
-from tunewright.code import FUNCTION_FILE, PARAMETERS_FILE, RUNNER_FILE, folder_files, function_files, script_files
+from tunewright.plan.plan import RUNNER_FILE
+from tunewright.request.code import FUNCTION_FILE, PARAMETERS_FILE, folder_files, function_files, script_files
 
 OUTER = 3
 

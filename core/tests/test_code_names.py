@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from tunewright.code import function_files
 from tunewright.errors import RequestError
+from tunewright.request.code import function_files
 
 LIMIT = 3
 

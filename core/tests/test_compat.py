@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from tunewright import RequestError, SecretRef, SecretValue
-from tunewright.compat import create_job_keywords, train_keywords
+from tunewright._planning.spellings import create_job_keywords, train_keywords
 
 KEP = (
     1,

@@ -9,16 +9,17 @@ import pytest
 import yaml
 
 from tunewright import SecretRef, TrainingClient
-from tunewright.backends.pytorchjob import doctor as cluster
+from tunewright._client.doctor import diagnose
+from tunewright.backends.base import Finding
+from tunewright.backends.kubernetes import doctor as cluster
 from tunewright.cli import main
-from tunewright.doctor import Finding, diagnose
 
 ROOT = Path(__file__).parents[2]
 SOURCE = """
 from contextlib import contextmanager
 import attrs
 from tunewright import DatasetProvider, ExitCode, FetchError, ModelProvider, SecretRef, hookimpl, secret
-from tunewright.snapshots import Entry, Snapshot, SnapshotSource
+from tunewright.providers.snapshots import Entry, Snapshot, SnapshotSource
 
 read = []
 
@@ -201,7 +202,7 @@ def test_a_claim_needs_a_class_that_is_there(name: str | None, default: str | No
 
 def test_a_plugin_of_another_version_than_the_images_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [finding.level for finding in cluster._images(cluster.sample_plan())] == ["ok"]
-    monkeypatch.setattr("tunewright.images.VERSION", "9.9.9")
+    monkeypatch.setattr("tunewright.plan.images.VERSION", "9.9.9")
     (finding,) = cluster._images(cluster.sample_plan())
     assert finding.level == "problem"
     assert "tunewright-launcher" not in finding.text

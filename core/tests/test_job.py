@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tunewright import Job, JobError, JobState
-from tunewright.backends import JobStatus
+from tunewright.status.status import JobStatus
 
 SPEC = importlib.util.spec_from_file_location("memory_backend", Path(__file__).with_name("memory_backend.py"))
 assert SPEC is not None
@@ -16,7 +16,7 @@ SPEC.loader.exec_module(memory_backend)  # type: ignore[union-attr]
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tunewright.backends._POLL", 0.001)
+    monkeypatch.setattr("tunewright.backends.base._POLL", 0.001)
 
 
 def job(*states: JobState | JobStatus) -> Job:

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from tunewright import Manifests, SecretValue
-from tunewright.secret import REDACTED
+from tunewright.plan.secrets import REDACTED
 
 LITERAL = "s3cr3t"
 

@@ -7,13 +7,13 @@ import nbclient
 import nbformat
 
 CELL = """
-from tunewright.backends import JobStatus, LogLine
+from tunewright.status.status import JobStatus, LogLine
 from tunewright.events import format_event
-from tunewright.progress import follow
-from tunewright.states import JobState
+from tunewright._views.follow import follow
+from tunewright.status.state import JobState
 
 class JobLike:
-    def news(self):
+    def updates(self):
         yield JobStatus(name="sft", state=JobState.CREATED, detail="worker 0 cannot be scheduled", pods={"Pending": 2})
         yield JobStatus(name="sft", state=JobState.RUNNING, pods={"train": 1, "fetch-model": 1})
         for event in (
@@ -28,7 +28,7 @@ class JobLike:
     def status(self):
         return JobStatus(name="sft", state=JobState.SUCCEEDED, result="/jobs/sft/model")
 
-    def hint(self, command):
+    def command_for(self, command):
         return command
 
 follow(JobLike()).state

@@ -3,13 +3,13 @@
 import pytest
 
 from tunewright import RequestError, SecretRef, TrainingClient
-from tunewright.assemble import assemble
+from tunewright._planning.assemble import assemble
 from tunewright.environment import UPLOAD_CHECKPOINTS
-from tunewright.specs import ExistingClaim, JobPlan, Mount
-from tunewright.wire import WireDocument
+from tunewright.plan.plan import ExistingClaim, JobPlan, Mount
+from tunewright.providers.wire import WireDocument
 
 TARGET = """
-from tunewright.outputs import OutputTarget
+from tunewright.providers.outputs import OutputTarget
 
 
 @attrs.frozen(kw_only=True)

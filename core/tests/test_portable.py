@@ -48,7 +48,9 @@ def test_the_client_side_imports_without_what_only_linux_has(package: str) -> No
 
 
 def test_what_users_import_of_the_hf_plugin_does_too() -> None:
-    arguments = json.dumps([MODULES, NAMES, ["tunewright_hf", "tunewright_hf.params", "tunewright_hf.sources"]])
+    arguments = json.dumps(
+        [MODULES, NAMES, ["tunewright_hf", "tunewright_hf.config.train_params", "tunewright_hf.hub.providers"]]
+    )
     code = CODE.replace('getattr(found, "__path__", [])', "[]")
     done = subprocess.run([sys.executable, "-c", code, arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

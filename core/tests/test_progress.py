@@ -7,11 +7,15 @@ import math
 import pytest
 from rich.console import Console
 
-from tunewright.backends import JobStatus, LogLine
+from tunewright._views.bars import BarsView
+from tunewright._views.base import LinesView
+from tunewright._views.follow import follow, view_for
+from tunewright._views.json_lines import JsonView
+from tunewright._views.text import describe, ending
 from tunewright.events import format_event
-from tunewright.progress import BarsView, JsonView, LinesView, describe, ending, follow, view_for
-from tunewright.states import JobState
-from tunewright.summary import Summary
+from tunewright.status.state import JobState
+from tunewright.status.status import JobStatus, LogLine
+from tunewright.status.summary import Summary
 
 EVENTS = [
     {"event": "progress", "phase": "fetch", "item": "model", "done": 0, "total": 2_000_000},
@@ -48,7 +52,7 @@ def summary_of(*events: dict[str, object]) -> Summary:
     return summary
 
 
-def hint(command: str) -> str:
+def command_for(command: str) -> str:
     return f"tunewright {command} sft"
 
 
@@ -59,7 +63,7 @@ def shown(make, events=EVENTS, status: JobStatus = DONE, **console: object) -> s
         for event in events:
             summary.add(event)
             view.show(event, summary)
-    view.end(status, summary, hint)
+    view.end(status, summary, command_for)
     return stream.getvalue()
 
 
@@ -133,7 +137,7 @@ def test_json_is_the_events_and_one_last_line(capsys: pytest.CaptureFixture[str]
     view, summary = JsonView(), summary_of(*EVENTS)
     for event in EVENTS:
         view.show(event, summary)
-    view.end(DONE, summary, hint)
+    view.end(DONE, summary, command_for)
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert lines[:-1] == EVENTS
     assert lines[-1] == {
@@ -148,10 +152,10 @@ class JobLike:
     def __init__(self, *lines: str) -> None:
         self.lines = [LogLine(step="train", worker=0, text=line) for line in lines]
 
-    def hint(self, command: str) -> str:
-        return hint(command)
+    def command_for(self, command: str) -> str:
+        return command_for(command)
 
-    def news(self) -> object:
+    def updates(self) -> object:
         return iter(self.lines)
 
     def status(self) -> JobStatus:
@@ -205,12 +209,12 @@ def test_each_event_as_a_line(event: dict[str, object], line: str | None) -> Non
 
 def test_how_a_job_ended_says_what_to_do() -> None:
     suspended = JobStatus(name="sft", state=JobState.SUSPENDED)
-    assert ending(suspended, Summary(), hint) == [
+    assert ending(suspended, Summary(), command_for) == [
         "sft is suspended. Go on from its newest checkpoint: tunewright resume sft"
     ]
     failed = JobStatus(name="sft", state=JobState.FAILED, detail="The volume is full.")
-    assert ending(failed, Summary(), hint) == ["sft failed: The volume is full.", "Its log: tunewright logs sft"]
-    assert ending(JobStatus(name="sft", state=JobState.SUCCEEDED), Summary(), hint) == ["sft succeeded."]
+    assert ending(failed, Summary(), command_for) == ["sft failed: The volume is full.", "Its log: tunewright logs sft"]
+    assert ending(JobStatus(name="sft", state=JobState.SUCCEEDED), Summary(), command_for) == ["sft succeeded."]
 
 
 def test_a_summary_adds_events_up() -> None:
@@ -218,8 +222,8 @@ def test_a_summary_adds_events_up() -> None:
     assert (summary.first_loss, summary.last_loss, summary.eval_loss) == (3.95, 2.0, 1.9)
     assert (summary.step, summary.total_steps, summary.tokens_per_second) == (40, 40, 1234.5)
     assert summary.samples == {"What is [bold]?": "A tag."}
-    assert summary.fall is not None
-    assert math.isclose(summary.fall, 1 - 2 / 3.95)
+    assert summary.loss_reduction is not None
+    assert math.isclose(summary.loss_reduction, 1 - 2 / 3.95)
 
 
 def test_a_new_start_forgets_the_failure_before_it_and_keeps_the_first_loss() -> None:
@@ -230,7 +234,7 @@ def test_a_new_start_forgets_the_failure_before_it_and_keeps_the_first_loss() ->
         step, failed, {"event": "attempt", "attempt": 2}, {"event": "start", "resumed_from": 1}, {**step, "loss": 3.0}
     )
     assert (summary.failure, summary.attempt, summary.resumed_from) == (None, 2, 1)
-    assert (summary.first_loss, summary.last_loss, summary.fall) == (4.0, 3.0, 0.25)
+    assert (summary.first_loss, summary.last_loss, summary.loss_reduction) == (4.0, 3.0, 0.25)
 
 
 @pytest.mark.parametrize(
@@ -242,7 +246,7 @@ def test_a_new_start_forgets_the_failure_before_it_and_keeps_the_first_loss() ->
 )  # fmt: skip
 def test_odd_events_do_no_harm(event: dict[str, object]) -> None:
     assert summary_of(event) == Summary()
-    assert Summary().fall is None
+    assert Summary().loss_reduction is None
     shown(LinesView, [{"event": "x", **event}])
     shown(BarsView, [{"event": "x", **event}], force_terminal=True)
 

@@ -5,12 +5,13 @@ import json
 import pytest
 
 from tunewright import TrainingClient
-from tunewright.assemble import assemble
-from tunewright.backends import JobStatus, LogLine
+from tunewright._planning.assemble import assemble
+from tunewright._views.follow import follow
+from tunewright._views.text import ending
 from tunewright.events import format_event
-from tunewright.progress import ending, follow
-from tunewright.states import JobState
-from tunewright.summary import Summary
+from tunewright.status.state import JobState
+from tunewright.status.status import JobStatus, LogLine
+from tunewright.status.summary import Summary
 
 CODE = {"tunewright.dev/runs": "code"}
 FAILED = format_event({"event": "failed", "code": 66, "cause": "No such file.", "remedy": "Look."})
@@ -23,17 +24,17 @@ class JobLike:
         self.lines = [LogLine(step=step, worker=worker, text=text) for step, worker, text in lines]
         self.end = JobStatus(name="job", state=state, **status)  # type: ignore[arg-type]
 
-    def news(self) -> object:
+    def updates(self) -> object:
         return iter(self.lines)
 
     def status(self) -> JobStatus:
         return self.end
 
-    def hint(self, command: str) -> str:
-        return hint(command)
+    def command_for(self, command: str) -> str:
+        return command_for(command)
 
 
-def hint(command: str) -> str:
+def command_for(command: str) -> str:
     return f"tunewright {command} job --backend there"
 
 
@@ -107,9 +108,9 @@ def test_lines_that_were_shown_are_not_shown_again(shown) -> None:
 def test_a_job_that_was_interrupted_says_so() -> None:
     detail = "It was interrupted: the machine was restarted. Go on from the newest checkpoint: tunewright resume job"
     status = JobStatus(name="job", state=JobState.SUSPENDED, detail=detail)
-    assert ending(status, Summary(), hint) == [f"job is suspended. {detail}"]
+    assert ending(status, Summary(), command_for) == [f"job is suspended. {detail}"]
     queued = JobStatus(name="job", state=JobState.SUSPENDED, detail="Kueue has taken its quota.")
-    assert ending(queued, Summary(), hint) == [
+    assert ending(queued, Summary(), command_for) == [
         "job is suspended. Kueue has taken its quota. Go on from its newest checkpoint: tunewright resume job --backend there"
     ]
 

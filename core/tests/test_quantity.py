@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunewright import RequestError
-from tunewright.quantity import check_quantity, to_number
+from tunewright.plan._quantity import check_quantity, to_number
 
 GOOD = {
     "16Gi": 16 * 1024**3, "1Ki": 1024, "1.5Mi": 1.5 * 1024**2, "2Ti": 2 * 1024**4, "1Pi": 1024**5, "1Ei": 1024**6, "500m": 0.5,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tunewright import PluginConflict, PluginError, PluginLoadError, PluginNotFound, RequestError
-from tunewright.registry import Registry
+from tunewright.plugins.registry import Registry
 from tunewright.testing import HEAVY_MODULES
 
 Install = Callable[..., None]
@@ -257,7 +257,7 @@ def test_the_registry_imports_nothing_heavy(site) -> None:
     import subprocess
 
     code = (
-        "import json, sys; from tunewright.registry import Registry; Registry().names();"
+        "import json, sys; from tunewright.plugins.registry import Registry; Registry().names();"
         f"print(json.dumps([m for m in {HEAVY_MODULES} if m in sys.modules]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

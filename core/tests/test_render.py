@@ -14,9 +14,10 @@ import attrs
 import pytest
 
 from tunewright import RequestError, SecretRef, SecretValue, TrainingClient
-from tunewright.backends import BackendOptions
-from tunewright.backends.pytorchjob import PyTorchJobBackend, names
-from tunewright.specs import (
+from tunewright.backends.base import BackendOptions
+from tunewright.backends.kubernetes import names
+from tunewright.backends.kubernetes.backend import PyTorchJobBackend
+from tunewright.plan.plan import (
     ContainerSpec,
     EmptyDir,
     EphemeralClaim,
@@ -24,10 +25,10 @@ from tunewright.specs import (
     JobPlan,
     Mount,
     NewClaim,
-    Resources,
     Scheduling,
     Volume,
 )
+from tunewright.plan.resources import Resources
 
 LITERALS = {"model": "model-literal", "dataset": "dataset-literal", "trainer": "trainer-literal", "env": "env-literal"}
 SHARED = {"access_modes": ["ReadWriteMany"]}

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunewright import RequestError
-from tunewright.backends.pytorchjob.overrides import overridden
+from tunewright.backends.kubernetes.overrides import overridden
 
 TEMPLATE = {
     "metadata": {"labels": {"a": "1"}},

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 import pytest
 
 from tunewright import RequestError
-from tunewright.backends import JobCondition, JobRecord, JobStatus, LogLine
+from tunewright._views.text import facts
 from tunewright.events import format_event
-from tunewright.report import JobReport, make_report
-from tunewright.report_page import facts
-from tunewright.states import JobState
+from tunewright.status.report import JobReport, make_report
+from tunewright.status.state import JobState
+from tunewright.status.status import JobCondition, JobRecord, JobStatus, LogLine
 
 STARTED = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 FINISHED = datetime(2026, 11, 24, 12, 1, 30, tzinfo=UTC)

@@ -9,9 +9,9 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from tunewright import PluginLoadError, PluginNotFound, RequestError, Resources, SecretRef, SecretValue
-from tunewright.client import CodeOptions, JobOptions, TrainOptions
-from tunewright.request import CodeRequest, Request, generated_name
-from tunewright.specs import as_resources
+from tunewright._client.client import CodeOptions, JobOptions, TrainOptions
+from tunewright.plan.resources import as_resources
+from tunewright.request.request import CodeRequest, Request, generated_name
 
 TOKEN = "hf_" + "aB3" * 12
 GOOD = {"model": "acme://m", "dataset": "acme://d", "trainer": "acme"}

@@ -9,7 +9,8 @@ import attrs
 import pytest
 
 from tunewright import RequestError, SecretRef, SecretValue, secret
-from tunewright.secret import refuse_literal_tokens, secret_env, secret_fields
+from tunewright.plan.secrets import refuse_literal_tokens
+from tunewright.providers.fields import secret_env, secret_fields
 
 LITERAL = "s3cr3t-literal"
 TOKENS = {

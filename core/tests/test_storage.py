@@ -4,20 +4,23 @@ import attrs
 import pytest
 
 from tunewright import RequestError, Storage
-from tunewright.specs import EphemeralClaim, ExistingClaim, NewClaim, Volume
-from tunewright.storage import ROX, RWO, RWOP, RWX, Layout, as_storage, lay_out
+from tunewright._planning.layout import VolumeLayout, lay_out
+from tunewright.plan.plan import EphemeralClaim, ExistingClaim, NewClaim, Volume
+from tunewright.request.storage import ROX, RWO, RWOP, RWX, as_storage
 
 OUT = "s3://bucket/prefix"
 KEYS = {"model": "abc123", "dataset": "def456"}
 
 
-def layout(storage: object = None, *, workers: int = 1, output: str | None = None, ttl: int | None = None) -> Layout:
+def layout(
+    storage: object = None, *, workers: int = 1, output: str | None = None, ttl: int | None = None
+) -> VolumeLayout:
     return lay_out(as_storage(storage), job="sft", workers=workers, output=output, keys=KEYS, ttl=ttl)
 
 
-def one_volume(source: object) -> Layout:
+def one_volume(source: object) -> VolumeLayout:
     volume = Volume(name="workspace", source=source)  # type: ignore[arg-type]
-    return Layout(inputs=volume, output=volume)
+    return VolumeLayout(inputs=volume, output=volume)
 
 
 def refusal(storage: object = None, **rest: object) -> str:
@@ -85,9 +88,9 @@ def test_one_worker_with_a_volume_that_goes_with_it_needs_an_output() -> None:
     assert "1 worker(s) with ephemeral volumes leave no place for the result" in refusal({"ephemeral": True})
 
 
-def existing(claim: str = "data", **fields: object) -> Layout:
+def existing(claim: str = "data", **fields: object) -> VolumeLayout:
     volume = Volume(name="workspace", source=ExistingClaim(claim=claim))
-    return Layout(inputs=volume, output=volume, output_folder="jobs/sft/output", **fields)  # type: ignore[arg-type]
+    return VolumeLayout(inputs=volume, output=volume, output_folder="jobs/sft/output", **fields)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("modes", [[], [RWO], [RWOP], [RWX]])
@@ -125,7 +128,7 @@ def test_a_claim_of_one_node_for_three_workers_is_refused(storage: dict[str, obj
 
 def test_a_claim_that_can_only_be_read_gives_the_inputs_and_the_output_is_beside_it() -> None:
     found = layout({"claim": "data", "access_modes": ROX, "size": "5Gi", "key": "auto"})
-    assert found == Layout(
+    assert found == VolumeLayout(
         inputs=Volume(name="inputs", source=ExistingClaim(claim="data", read_only=True)),
         output=Volume(name="output", source=new(size="5Gi")),
         own_folders=KEYS,

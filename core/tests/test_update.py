@@ -3,11 +3,11 @@
 import pytest
 
 from tunewright import JobError, RequestError
-from tunewright.backends.pytorchjob import names
-from tunewright.backends.pytorchjob.live import LiveJob
+from tunewright.backends.kubernetes import names
+from tunewright.backends.kubernetes.live import LiveJob
 from tunewright.backends.pytorchjob.update import patch_for, refuse_too_late
 from tunewright.cli.labels import changes, pairs
-from tunewright.update import JobUpdate, job_update
+from tunewright.request.update import JobUpdate, job_update
 
 
 def document(*conditions: str, suspend: bool = False, queue: str | None = None) -> dict:

@@ -6,20 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunewright import RequestError
-from tunewright.uris import (
+from tunewright.providers.fields import (
     FilePatterns,
     check_exclusive,
     check_flag,
     check_http_url,
     check_text,
     check_together,
-    from_uri_or_field,
     one_of,
-    path_problem,
     patterns,
-    ref_problem,
-    split_uri,
 )
+from tunewright.providers.uris import from_uri_or_field, path_problem, ref_problem, split_uri
 
 FORM = "acme://place/path"
 

@@ -12,9 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunewright import DatasetProvider, ExitCode, FetchError, RequestError, SecretRef, SecretValue, secret, wire
+from tunewright import DatasetProvider, ExitCode, FetchError, RequestError, SecretRef, SecretValue, secret
+from tunewright._canonical import dumps
+from tunewright.errors import did_you_mean
 from tunewright.events import Json
-from tunewright.wire import WireDocument, did_you_mean, dumps, structure, unstructure
+from tunewright.providers import wire
+from tunewright.providers.wire import WireDocument, structure, unstructure
 
 TOKEN = "hf_" + "a1B2c3D4e5" * 3
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunewright.errors import ExitCode, FetchError
-from tunewright.snapshots import Algorithm, Digest
+from tunewright.providers.snapshots import Algorithm, Digest
 from tunewright_launcher.digests import SIZE, Checks, _crc_function
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from tests.servers.faulty import Answer, Fault, FaultyServer, FileServer, Request, ranged
 
-from tunewright.environment import FetchLimits
 from tunewright.errors import ExitCode, FetchError, SourceChanged
-from tunewright.snapshots import Digest, Entry
+from tunewright.providers.limits import FetchLimits
+from tunewright.providers.snapshots import Digest, Entry
 from tunewright_launcher import journal as journal_
 from tunewright_launcher.answers import retry_after
 from tunewright_launcher.engine import fetch_snapshot

@@ -15,11 +15,11 @@ import psutil
 import pytest
 from tests.servers.faulty import Fault, FileServer
 
-from tunewright.environment import FetchLimits
 from tunewright.errors import ExitCode, FetchError
-from tunewright.snapshots import Digest, Entry
+from tunewright.providers.limits import FetchLimits
+from tunewright.providers.snapshots import Digest, Entry
 from tunewright_launcher.engine import fetch_snapshot
-from tunewright_launcher.helper import Helper
+from tunewright_launcher.helper import ForkedWorker
 from tunewright_launcher.http import Http, HttpRequest, HttpSnapshot
 
 MIB = 1 << 20
@@ -124,7 +124,7 @@ def test_what_a_killed_second_process_had_is_done_by_the_first(server: FileServe
 def test_an_answer_that_is_cut_off_counts_as_the_helpers_death(server: FileServer, folder: Path) -> None:
     server.faults.append(Fault(path="small", delay=0.01, times=-1))
 
-    class Cut(Helper):
+    class Cut(ForkedWorker):
         answers = 0
 
         def receive(self) -> tuple[str, BaseException | None]:
@@ -138,7 +138,7 @@ def test_an_answer_that_is_cut_off_counts_as_the_helpers_death(server: FileServe
             return super().receive()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tunewright_launcher.helper.Helper", Cut)
+        patch.setattr("tunewright_launcher.helper.ForkedWorker", Cut)
         fetch_snapshot(Files(server), folder, limits=LIMITS)
     assert Cut.answers == 3
     assert is_whole(folder)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunewright.snapshots import Digest, Entry
+from tunewright.providers.snapshots import Digest, Entry
 from tunewright_launcher import journal as journal_
 from tunewright_launcher.journal import FileRecord, Journal, missing
 

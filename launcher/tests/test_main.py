@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.servers.step import step_environment
 
-from tunewright.wire import WireDocument
+from tunewright.providers.wire import WireDocument
 
 # A command that does nothing but end, in place of the launcher's.
 _ENDING = """
@@ -25,7 +25,7 @@ runpy.run_module("tunewright_launcher", run_name="__main__")
 """
 
 # Of the client, of providers with other fields than plain ones, and of the trainer.
-_FOR_OTHERS = {"tunewright.specs", "tunewright.client", "cattrs", "kubernetes", "torch"}
+_FOR_OTHERS = {"tunewright.plan.plan", "tunewright._client.client", "cattrs", "kubernetes", "torch"}
 
 
 def test_a_fetch_ends_with_its_code_after_what_libraries_have_registered_and_with_all_that_was_printed() -> None:

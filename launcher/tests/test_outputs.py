@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tunewright.builtin.file_store import FileStore
-from tunewright.environment import FetchLimits
 from tunewright.errors import ExitCode, FetchError
-from tunewright.runner import MARKER, mark_checkpoint
-from tunewright.snapshots import Entry
-from tunewright.wire import WireDocument
+from tunewright.providers.builtin.file_store import FileStore
+from tunewright.providers.limits import FetchLimits
+from tunewright.providers.snapshots import Entry
+from tunewright.providers.wire import WireDocument
+from tunewright.runner.checkpoints import MARKER, mark_checkpoint
 from tunewright_launcher.outputs import CheckpointUploads, Output, key_of
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tunewright.runner import MARKER
+from tunewright.runner.checkpoints import MARKER
 from tunewright_launcher import slots
 from tunewright_launcher.journal import FileRecord
-from tunewright_launcher.slots import Marker, Slot, Staging
+from tunewright_launcher.slots import CompletionMarker, Slot, Staging
 
 REQUEST = "0123456789abcdef" * 4
 
@@ -28,7 +28,7 @@ def records(folder: Path) -> Iterator[tuple[str, FileRecord]]:
 
 def commit(staging: Staging, text: str) -> None:
     (staging.files / "a").write_text(text)
-    marker = Marker(provider="p", uri="p://x", request=REQUEST, revision=text, fetched_at="")
+    marker = CompletionMarker(provider="p", uri="p://x", request=REQUEST, revision=text, fetched_at="")
     staging.commit(marker, records(staging.files))
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import attrs
 import pytest
 
-from tunewright.runner import mark_checkpoint, write_verdict
+from tunewright.runner.checkpoints import mark_checkpoint
+from tunewright.runner.verdicts import write_verdict
 
 TRAINER = """
 import json

@@ -7,14 +7,14 @@ from collections.abc import Callable
 import pytest
 
 from tunewright_launcher import threads as module
-from tunewright_launcher.threads import Answers, Threads
+from tunewright_launcher.threads import LatencyTracker, Threads
 
 MOST = 12
 
 
 def counted(*answers: float, busy: bool = False, seconds: float) -> int:
     """How many threads there are after some seconds, of a source with such answers."""
-    found = Answers()
+    found = LatencyTracker()
     for answer in answers:
         found.took(answer)
     ended = threading.Event()

@@ -6,16 +6,16 @@ from queue import SimpleQueue
 
 import pytest
 
-from tunewright.snapshots import Entry
-from tunewright_launcher.work import Queue, Work
+from tunewright.providers.snapshots import Entry
+from tunewright_launcher.work import Queue, Task
 
-LARGE = Work(Entry(path="large", size=100_000_000))
-SMALL = Work(Entry(path="small", size=1), small=True)
+LARGE = Task(Entry(path="large", size=100_000_000))
+SMALL = Task(Entry(path="small", size=1), small=True)
 
 
 @pytest.mark.parametrize("work", [LARGE, SMALL], ids=["large", "small"])
-def test_a_thread_that_takes_small_files_alone_does_not_sleep_on_anothers_call(work: Work) -> None:
-    queue, found = Queue(), SimpleQueue[Work | None]()
+def test_a_thread_that_takes_small_files_alone_does_not_sleep_on_anothers_call(work: Task) -> None:
+    queue, found = Queue(), SimpleQueue[Task | None]()
     feeding = threading.Thread(target=queue.take_small, args=(1,), kwargs={"wait": True}, daemon=True)
     working = threading.Thread(target=lambda: found.put(queue.take()), daemon=True)
     for thread in (feeding, working):  # the first one to wait is the first one to be called
@@ -48,7 +48,7 @@ def test_all_who_wait_are_called_when_there_is_nothing_left_to_do() -> None:
 
 def test_large_files_come_before_small_ones_and_ranges_before_both() -> None:
     queue = Queue()
-    larger = Work(Entry(path="larger", size=200_000_000))
+    larger = Task(Entry(path="larger", size=200_000_000))
     for work in (SMALL, LARGE, larger):
         queue.put(work)
     assert [queue.take() for _ in range(3)] == [larger, LARGE, SMALL]

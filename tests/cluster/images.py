@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.cluster import buildah
 from tests.cluster.programs import cache
 
-from tunewright import images as published
+from tunewright.plan import images as published
 
 HOST = "cluster.test"
 PAUSE, OPERATOR, BASE = f"{HOST}/pause:1", f"{HOST}/training-operator:1", f"{HOST}/base:1"

@@ -7,8 +7,9 @@ import yaml
 from tests.cluster.cluster import Cluster
 
 from tunewright import TrainingClient
-from tunewright.assemble import assemble
-from tunewright.doctor import Finding, diagnose
+from tunewright._client.doctor import diagnose
+from tunewright._planning.assemble import assemble
+from tunewright.backends.base import Finding
 
 pytestmark = [pytest.mark.timeout(600)]  # the first of these files waits for the cluster, too
 
@@ -127,14 +128,14 @@ def test_a_cluster_without_the_operator_is_said(
     cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The real server's answer for a group that it does not know.
-    monkeypatch.setattr("tunewright.backends.pytorchjob.names.API_VERSION", "not-installed.example/v1")
+    monkeypatch.setattr("tunewright.backends.kubernetes.names.API_VERSION", "not-installed.example/v1")
     client = TrainingClient("kubernetes", namespace=namespace, config_file=str(cluster.kubeconfig))
     finding = found(client)["operator"]
     assert (finding.level, "training-operator is not installed" in finding.text) == ("problem", True)
 
 
 def test_a_queue_needs_kueue(client: TrainingClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tunewright.backends.pytorchjob.doctor._KUEUE", "not-installed.example")
+    monkeypatch.setattr("tunewright.backends.kubernetes.doctor._KUEUE", "not-installed.example")
     finding = found(client, base_image="cluster.test/any:1", command=["true"], queue="team")["queue"]
     assert (finding.level, "Kueue is not installed" in finding.text) == ("problem", True)
 

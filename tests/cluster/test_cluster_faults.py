@@ -12,8 +12,9 @@ from tests.cluster.helpers import eventually, nothing_left
 from tests.servers.hub import Hub
 
 from tunewright import JobError, JobState, TrainingClient
-from tunewright.assemble import assemble
-from tunewright.backends.pytorchjob import (
+from tunewright._planning.assemble import assemble
+from tunewright.backends.kubernetes import api, submit
+from tunewright.backends.kubernetes.failures import (
     Forbidden,
     NotInstalled,
     NotLoggedIn,
@@ -21,8 +22,6 @@ from tunewright.backends.pytorchjob import (
     QuotaExceeded,
     Refused,
     Unavailable,
-    api,
-    backend,
 )
 
 pytestmark = pytest.mark.timeout(600)
@@ -158,7 +157,7 @@ def test_what_the_operators_webhook_refuses_is_said(client: TrainingClient, clus
     documents = client.backend.render(plan).reveal()
     documents[0]["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]["containers"][0]["name"] = "other"
     with pytest.raises(Refused, match="pytorch"), client.backend._explained("odd"):
-        backend.submit(client.backend._api, documents, ())
+        submit.submit(client.backend._api, documents, ())
     nothing_left(cluster, namespace)
 
 
@@ -224,7 +223,7 @@ def test_an_api_server_that_is_not_there_is_said(cluster: Cluster, tmp_path) -> 
 DIES = """
 import os, signal, sys
 from tunewright import SecretValue, TrainingClient
-from tunewright.backends.pytorchjob.api import Api
+from tunewright.backends.kubernetes.api import Api
 config, namespace, image, left = *sys.argv[1:4], int(sys.argv[4])
 create = Api.create
 def dying(self, document):

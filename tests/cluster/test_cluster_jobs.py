@@ -8,7 +8,7 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.helpers import WAITS, command, eventually, left, requests
 
 from tunewright import JobError, JobState, SecretValue, TrainingClient
-from tunewright.backends.pytorchjob import NameTaken, Refused
+from tunewright.backends.kubernetes.failures import NameTaken, Refused
 from tunewright.errors import AlreadySucceeded
 
 pytestmark = pytest.mark.timeout(600)

@@ -91,7 +91,7 @@ def trains_through_faults(steps: int) -> None:
     import torch
     import torch.distributed as dist
 
-    from tunewright.runner import mark_checkpoint, newest_checkpoint
+    from tunewright.runner.checkpoints import mark_checkpoint, newest_checkpoint
 
     output = pathlib.Path(os.environ["TUNEWRIGHT_WORKSPACE"], "output")
     dist.init_process_group("gloo")
@@ -269,7 +269,7 @@ def elastic_steps(stop: str) -> None:
     import torch
     import torch.distributed as dist
 
-    from tunewright.runner import mark_checkpoint, newest_checkpoint
+    from tunewright.runner.checkpoints import mark_checkpoint, newest_checkpoint
 
     output = pathlib.Path(os.environ["TUNEWRIGHT_WORKSPACE"], "output")
     dist.init_process_group("gloo")

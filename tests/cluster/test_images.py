@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 from tests.cluster import buildah, images, programs
 from tests.cluster.helpers import PackageIndex, build_wheel
 
-from tunewright.images import BUNDLED, VERSION
+from tunewright.plan.images import BUNDLED, VERSION
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -20,7 +20,7 @@ CONSTRAINTS = images.REPOSITORY / "launcher" / "images" / "constraints.txt"
 HTTP = images.REPOSITORY / "examples" / "tunewright-http"
 PLUGINS = """
 import importlib, importlib.util
-from tunewright.registry import Registry
+from tunewright.plugins.registry import Registry
 registry = Registry()
 for name in registry.names(of_any_api=True):
     registry.get(name).check()

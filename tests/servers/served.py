@@ -17,7 +17,7 @@ import urllib.request
 
 import attrs
 from tunewright import DatasetProvider, ModelProvider, SecretRef, hookimpl, secret
-from tunewright.snapshots import Digest, Entry, SnapshotSource
+from tunewright.providers.snapshots import Digest, Entry, SnapshotSource
 
 
 @attrs.frozen(kw_only=True, slots=False)

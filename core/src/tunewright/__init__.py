@@ -12,11 +12,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-# Not on first use: by then the import of its module, which has the same name, would stand in its place.
-from tunewright.secret import secret
-
 if TYPE_CHECKING:
-    from tunewright.client import TrainingClient
+    from tunewright._client.client import TrainingClient
+    from tunewright._client.job import Job
+    from tunewright._markers import hookimpl
     from tunewright.errors import (
         ExitCode,
         FetchError,
@@ -28,17 +27,21 @@ if TYPE_CHECKING:
         RequestError,
         TunewrightError,
     )
-    from tunewright.hookspecs import hookimpl
-    from tunewright.job import Job, JobState
-    from tunewright.manifests import Manifests
-    from tunewright.providers import DatasetProvider, ModelProvider, TrainerProvider, TrainRun
-    from tunewright.request import Request
-    from tunewright.secret import SecretRef, SecretValue
-    from tunewright.specs import ContainerSpec, JobPlan, Mount, Resources
-    from tunewright.storage import Storage
+    from tunewright.plan.manifests import Manifests
+    from tunewright.plan.plan import ContainerSpec, JobPlan, Mount
+    from tunewright.plan.resources import Resources
+    from tunewright.plan.secrets import SecretRef, SecretValue
+    from tunewright.providers.base import DatasetProvider, ModelProvider, TrainerProvider, TrainRun
+    from tunewright.providers.fields import secret
+    from tunewright.request.request import CodeRequest, Request, TrainRequest
+    from tunewright.request.storage import Storage
+    from tunewright.status.state import JobState
+    from tunewright.status.status import JobStatus
 
 _HOME = {
-    "client": ["TrainingClient"],
+    "_client.client": ["TrainingClient"],
+    "_client.job": ["Job"],
+    "_markers": ["hookimpl"],
     "errors": [
         "ExitCode",
         "FetchError",
@@ -50,18 +53,21 @@ _HOME = {
         "RequestError",
         "TunewrightError",
     ],
-    "hookspecs": ["hookimpl"],
-    "job": ["Job", "JobState"],
-    "manifests": ["Manifests"],
-    "providers": ["DatasetProvider", "ModelProvider", "TrainRun", "TrainerProvider"],
-    "request": ["Request"],
-    "secret": ["SecretRef", "SecretValue"],
-    "specs": ["ContainerSpec", "JobPlan", "Mount", "Resources"],
-    "storage": ["Storage"],
+    "plan.manifests": ["Manifests"],
+    "plan.plan": ["ContainerSpec", "JobPlan", "Mount"],
+    "plan.resources": ["Resources"],
+    "plan.secrets": ["SecretRef", "SecretValue"],
+    "providers.base": ["DatasetProvider", "ModelProvider", "TrainRun", "TrainerProvider"],
+    "providers.fields": ["secret"],
+    "request.request": ["CodeRequest", "Request", "TrainRequest"],
+    "request.storage": ["Storage"],
+    "status.state": ["JobState"],
+    "status.status": ["JobStatus"],
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
+    "CodeRequest",
     "ContainerSpec",
     "DatasetProvider",
     "ExitCode",
@@ -70,6 +76,7 @@ __all__ = [
     "JobError",
     "JobPlan",
     "JobState",
+    "JobStatus",
     "Manifests",
     "ModelProvider",
     "Mount",
@@ -83,6 +90,7 @@ __all__ = [
     "SecretRef",
     "SecretValue",
     "Storage",
+    "TrainRequest",
     "TrainRun",
     "TrainerProvider",
     "TrainingClient",
@@ -98,3 +106,7 @@ def __getattr__(name: str) -> object:
     value = getattr(importlib.import_module(f"{__name__}.{_MODULE[name]}"), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import enum
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -133,3 +135,9 @@ class SourceChanged(FetchError):  # noqa: N818 - as PluginNotFound
         code: ExitCode = ExitCode.TRY_AGAIN,
     ) -> None:
         super().__init__(cause, remedy=remedy, code=code)
+
+
+def did_you_mean(name: str, known: Mapping[str, object] | list[str]) -> str:
+    """The question whether a close name was meant, or the list of what there is."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(sorted(known))}."

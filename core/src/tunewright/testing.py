@@ -32,12 +32,14 @@ from typing import ClassVar
 import attrs
 import pytest
 
-from tunewright import wire
 from tunewright.errors import RequestError
-from tunewright.providers import DatasetProvider, ModelProvider, Provider, SourceProvider, TrainerProvider, uri_scheme
-from tunewright.registry import Kind, Plugin, Registry
-from tunewright.secret import SecretRef, SecretValue, secret_env, secret_fields
-from tunewright.specs import ContainerSpec, Mount
+from tunewright.plan.plan import ContainerSpec, Mount
+from tunewright.plan.secrets import SecretRef, SecretValue
+from tunewright.plugins.registry import Kind, Plugin, Registry
+from tunewright.providers import wire
+from tunewright.providers.base import DatasetProvider, ModelProvider, Provider, SourceProvider, TrainerProvider
+from tunewright.providers.fields import secret_env, secret_fields
+from tunewright.providers.uris import uri_scheme
 
 HEAVY_MODULES = (
     "accelerate", "boto3", "botocore", "datasets", "git", "huggingface_hub", "kaggle", "kubernetes", "numpy", "pandas",
@@ -47,7 +49,7 @@ HEAVY_MODULES = (
 
 _LOAD = """
 import json, sys
-from tunewright.registry import Registry
+from tunewright.plugins.registry import Registry
 name, kind, heavy = sys.argv[1], sys.argv[2], sys.argv[3:]
 Registry().get(name).provider(kind)
 print(json.dumps([module for module in heavy if module in sys.modules]))

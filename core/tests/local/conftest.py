@@ -9,12 +9,13 @@ from typing import Any
 import psutil
 import pytest
 
-from tunewright.backends import BackendOptions, JobStatus
-from tunewright.backends.local import LocalBackend
-from tunewright.job import Job
+from tunewright._client.job import Job
+from tunewright.backends.base import BackendOptions
+from tunewright.backends.local.backend import LocalBackend
+from tunewright.plan.plan import ContainerSpec, JobPlan
 from tunewright.runner.source import runner_source
-from tunewright.specs import ContainerSpec, JobPlan
-from tunewright.states import JobState
+from tunewright.status.state import JobState
+from tunewright.status.status import JobStatus
 
 RUN = ("python3", "$(TUNEWRIGHT_CONFIG)/run.py", "--")
 

@@ -11,14 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunewright import RequestError, SecretRef, TrainingClient
+from tunewright._client.job import Job
 from tunewright.backends.local import logs
 from tunewright.backends.local.env import client_environment, expand, share_of_machine, write_programs
 from tunewright.backends.local.spec import Program, Spec
 from tunewright.events import format_event
-from tunewright.job import Job
-from tunewright.secret import SecretValue
-from tunewright.specs import ContainerSpec, EmptyDir, ExistingClaim, Mount, Resources, Volume
-from tunewright.states import JobState
+from tunewright.plan.plan import ContainerSpec, EmptyDir, ExistingClaim, Mount, Volume
+from tunewright.plan.resources import Resources
+from tunewright.plan.secrets import SecretValue
+from tunewright.status.state import JobState
 
 SHOW = """
 (out / f"env-{me}.json").write_text(json.dumps(dict(os.environ)))

@@ -6,8 +6,8 @@ import attrs
 import pytest
 
 from tunewright.errors import RequestError
-from tunewright.specs import ContainerSpec
-from tunewright.states import JobState
+from tunewright.plan.plan import ContainerSpec
+from tunewright.status.state import JobState
 
 INSTALL = ("python3", "$(TUNEWRIGHT_CONFIG)/run.py", "--install", "install-packages", "--")
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import attrs
 import pytest
 
+from tunewright._client.job import Job
 from tunewright.backends.local.folder import JobFolder, Status
 from tunewright.errors import AlreadySucceeded, JobError
 from tunewright.events import parse_event
-from tunewright.job import Job
-from tunewright.secret import SecretValue
-from tunewright.specs import ContainerSpec
-from tunewright.states import JobState
+from tunewright.plan.plan import ContainerSpec
+from tunewright.plan.secrets import SecretValue
+from tunewright.status.state import JobState
 
 ONCE_KILLED = """
 if first_time():

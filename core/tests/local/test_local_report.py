@@ -4,8 +4,8 @@ import json
 import subprocess
 import sys
 
-from tunewright.job import Job
-from tunewright.secret import SecretValue
+from tunewright._client.job import Job
+from tunewright.plan.secrets import SecretValue
 
 CLI = (sys.executable, "-c", "from tunewright.cli import main; main()")
 TRAINS = """

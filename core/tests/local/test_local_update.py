@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from tunewright import JobError, RequestError
-from tunewright.job import Job
-from tunewright.states import JobState
+from tunewright._client.job import Job
+from tunewright.status.state import JobState
 
 CLI = (sys.executable, "-c", "from tunewright.cli import main; main()")
 CRASHES = """

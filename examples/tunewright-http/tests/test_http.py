@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tunewright_http import HttpDataset, HttpModel, file_name
 
-from tunewright import ExitCode, FetchError, RequestError, SecretRef, wire
+from tunewright import ExitCode, FetchError, RequestError, SecretRef
+from tunewright.providers import wire
 from tunewright.testing import DatasetProviderTests, ModelProviderTests
 
 BODY = b'{"text": "one"}\n' * 70_000

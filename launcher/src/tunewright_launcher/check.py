@@ -7,7 +7,8 @@ from pathlib import Path
 from tunewright.environment import INPUT_SLOTS, OUTPUT_SLOT
 from tunewright.errors import ExitCode, FetchError
 from tunewright.events import emit
-from tunewright.runner import MARKER, write_atomically
+from tunewright.runner.checkpoints import MARKER
+from tunewright.runner.files import write_atomically
 from tunewright_launcher.outputs import CHECKPOINTS, job_key, load_output
 from tunewright_launcher.provider import document_file, load_source, load_trainer, read_document
 from tunewright_launcher.step import Step, log
@@ -50,6 +51,6 @@ def _check_slot(step: Step, slot: str) -> None:
     """A slot that was to be fetched has its marker; what Kubernetes has mounted there has none."""
     if not document_file(step, slot).is_file() or (step.paths.slot(slot) / MARKER).is_file():
         return
-    if load_source(step, read_document(step, slot)).existing() is None:
+    if load_source(step, read_document(step, slot)).mounted_claim() is None:
         cause = f"{step.paths.slot(slot)} is not complete: it has no marker."
         raise FetchError(cause, remedy=f"Run `fetch {slot}` first.", code=ExitCode.NOT_FOUND)

@@ -6,15 +6,18 @@ import functools
 import hashlib
 import zlib
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from tunewright.errors import ExitCode, FetchError
-from tunewright.snapshots import Algorithm, Digest
+from tunewright.providers.snapshots import Algorithm, Digest, Entry
 
 SIZE = "size"
 """How a file is said to be verified where its source has no digest that can be computed here."""
 
 _CrcFunction = Callable[[memoryview, int], int]
+
+_BLOCK = 1 << 20  # bytes that are read at once
 
 
 class _CrcKind(NamedTuple):
@@ -162,3 +165,20 @@ def _known(algorithm: Algorithm) -> Hasher:
     hasher = _new(algorithm)
     assert hasher is not None  # noqa: S101 - `_hasher` has looked
     return hasher
+
+
+def is_there(entry: Entry | None, file: Path) -> bool:
+    """Whether a store has a file of just these contents, as far as its own digests tell."""
+    if entry is None or entry.size != file.stat().st_size:
+        return False
+    checks = Checks(entry.digests, entry.size)
+    if not checks.compares:
+        return False
+    with file.open("rb") as stream:
+        while data := stream.read(_BLOCK):
+            checks.update(memoryview(data))
+    try:
+        checks.verify(file.name)
+    except FetchError:
+        return False
+    return True

@@ -19,16 +19,16 @@ from typing import cast
 
 import attrs
 
-from tunewright.environment import FetchLimits
 from tunewright.errors import ExitCode, FetchError, SourceChanged
-from tunewright.snapshots import Digest, Entry, Snapshot
+from tunewright.providers.limits import FetchLimits
+from tunewright.providers.snapshots import Digest, Entry, Snapshot
 from tunewright_launcher.digests import SIZE, Checks
-from tunewright_launcher.files import Files, begin_to_flush, check_path, empty, hostile, take_stock, write
+from tunewright_launcher.files import Files, begin_to_flush, check_path, empty, hostile, scan, write
 from tunewright_launcher.helper import helped
 from tunewright_launcher.journal import FileRecord, Journal, missing, short
-from tunewright_launcher.pace import Pace, Progress, Slowness, Tell
-from tunewright_launcher.threads import Answers, Threads
-from tunewright_launcher.work import MIB, SMALL, Large, Queue, Work, between, range_length
+from tunewright_launcher.pace import Progress, RateLimiter, StallDetector, Tell
+from tunewright_launcher.threads import LatencyTracker, Threads
+from tunewright_launcher.work import MIB, SMALL, Queue, RangedFile, Task, between, range_length
 
 _BUFFER = MIB // 2
 _LONGEST_HELD = 0.1  # seconds for which bytes are kept back, to write more of them at once
@@ -97,7 +97,7 @@ def _finished(snapshot: Snapshot, folder: Path, fetched: dict[str, FileRecord]) 
     origin = next(iter(fetched.values())) if len(fetched) == 1 else FileRecord(size=0, sha256="")
     for path, sha256 in made.items():
         fetched[path] = attrs.evolve(origin, size=(folder / path).stat().st_size, sha256=sha256)
-    return take_stock(folder, fetched)
+    return scan(folder, fetched)
 
 
 class _Stopped(Exception):  # noqa: N818 - no error: another thread has one
@@ -115,9 +115,9 @@ class _Fetch:
         self._journal = journal
         self._limits = limits
         self._queue = Queue()
-        self._pace = Pace(limits.rate)
+        self._pace = RateLimiter(limits.rate)
         self._progress = Progress(tell)
-        self._answers = Answers()
+        self._answers = LatencyTracker()
         self._thread = threading.local()
 
     def run(self) -> None:
@@ -193,7 +193,7 @@ class _Fetch:
         there = self._journal.ranges(entry)
         self._files.reserve(sum(stop - start for start, stop in missing(there, entry.size)))
         small = entry.size <= SMALL and not there
-        self._queue.put(Work(entry, small=small), wait=True)
+        self._queue.put(Task(entry, small=small), wait=True)
 
     def _work(self) -> None:
         """What each thread does, until there is nothing left to do."""
@@ -239,9 +239,9 @@ class _Fetch:
         checks = Checks(self._describe(entry).digests, entry.size)
         if not (checks.compares or self._journal.same_boot(entry)):
             self._journal.forget(entry)
-        self._split(Large(entry, checks))
+        self._split(RangedFile(entry, checks))
 
-    def _split(self, large: Large) -> None:
+    def _split(self, large: RangedFile) -> None:
         """Put the ranges that it lacks into the queue."""
         entry = large.entry
         self._files.create_sparse(entry.path, entry.size)
@@ -253,11 +253,11 @@ class _Fetch:
                 self._progress.add(stop - start)
         for start, stop in gaps:
             for position in range(start, stop, length):
-                part = Work(entry, large=large, start=position, stop=min(position + length, stop))
+                part = Task(entry, large=large, start=position, stop=min(position + length, stop))
                 self._queue.put(part)
         self._verify(large)
 
-    def _range(self, large: Large, start: int, stop: int) -> None:
+    def _range(self, large: RangedFile, start: int, stop: int) -> None:
         def sink(data: memoryview, position: int, _: tuple[Digest, ...]) -> None:
             write(handle, data, position)
             self._journal.wrote(large.entry, position, position + len(data))
@@ -268,7 +268,7 @@ class _Fetch:
         large.arrived(start, stop)
         self._verify(large)
 
-    def _verify(self, large: Large) -> None:
+    def _verify(self, large: RangedFile) -> None:
         """Let the digests take in what is there; compare them when they have all of it.
 
         It is read once more, from the page cache mostly: it came in another order. While the file is not whole, so that
@@ -280,7 +280,7 @@ class _Fetch:
             if large.taken(stop):
                 self._compare(large)
 
-    def _read_back(self, large: Large, start: int, stop: int) -> None:
+    def _read_back(self, large: RangedFile, start: int, stop: int) -> None:
         # Larger pieces than the network's: whoever waits here for the interpreter keeps the end of the fetch waiting.
         buffer = memoryview(bytearray(MIB))
         with self._files.open(large.entry.path) as handle:
@@ -290,7 +290,7 @@ class _Fetch:
                 if self._stopped():
                     raise _Stopped
 
-    def _compare(self, large: Large) -> None:
+    def _compare(self, large: RangedFile) -> None:
         entry = large.entry
         try:
             self._finish(entry, large.checks)
@@ -300,7 +300,7 @@ class _Fetch:
                 raise
             # Once more, from the beginning: a range may have been damaged on its way.
             self._progress.add(-entry.size)
-            self._split(Large(entry, large.checks.anew(), again=True))
+            self._split(RangedFile(entry, large.checks.anew(), again=True))
 
     def _finish(self, entry: Entry, checks: Checks) -> None:
         verified = checks.verify(entry.path)
@@ -347,7 +347,7 @@ class _Fetch:
         """What is read of a range, in pieces that are as large as they may be, unless they are long in coming."""
         self._pace.wait(self._stopped)
         buffer, filled, since = self._buffer(), 0, time.monotonic()
-        slow = Slowness(self._limits)
+        slow = StallDetector(self._limits)
         with self._snapshot.open(entry, start, stop) as reader:
             self._answers.took(time.monotonic() - since)
             try:

@@ -9,8 +9,9 @@ from urllib.parse import quote
 
 from tunewright import environment
 from tunewright.errors import ExitCode, FetchError, RequestError, TunewrightError
-from tunewright.runner import Verdict
-from tunewright.secret import REDACTED, secret_fields
+from tunewright.plan.secrets import REDACTED
+from tunewright.providers.fields import secret_fields
+from tunewright.runner.verdicts import Verdict
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _NO_PERMISSION = (errno.EACCES, errno.EPERM, errno.EROFS)

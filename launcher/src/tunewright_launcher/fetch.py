@@ -5,33 +5,29 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import os
-import random
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import attrs
 
-from tunewright.environment import FetchLimits
 from tunewright.errors import ExitCode, FetchError, SourceChanged
 from tunewright.events import Event, Json, emit
-from tunewright.providers import DatasetProvider, ModelProvider
-from tunewright.snapshots import Snapshot, SnapshotSource
-from tunewright.wire import WireDocument
+from tunewright.providers.base import DatasetProvider, ModelProvider
+from tunewright.providers.limits import FetchLimits
+from tunewright.providers.snapshots import Snapshot, SnapshotSource
+from tunewright.providers.wire import WireDocument
 from tunewright_launcher.engine import fetch_snapshot
-from tunewright_launcher.files import take_stock
+from tunewright_launcher.files import scan
 from tunewright_launcher.journal import FileRecord, Journal, fingerprint
 from tunewright_launcher.provider import load_source, read_document
-from tunewright_launcher.slots import Displaced, Marker, Slot, Staging
+from tunewright_launcher.retry import retry
+from tunewright_launcher.slots import CompletionMarker, LeaseLost, Slot, Staging
 from tunewright_launcher.step import Step, log
 
-_LONGEST_PAUSE = 60.0
 _PROGRESS_EVERY = 1.0
-
-_T = TypeVar("_T")
 
 Emit = Callable[[Event], None]
 Source = ModelProvider | DatasetProvider
@@ -62,7 +58,7 @@ def fetch(step: Step, slot: str) -> None:
     def say(error: FetchError, pause: float) -> None:
         log(f"fetch {slot}", step.secrets.redact(f"{error.cause} Trying again in {pause:.0f} s."))
 
-    patiently(work, limits.retry_for, say)
+    retry(work, limits.retry_for, say)
 
 
 def fetch_into(
@@ -96,7 +92,7 @@ def fetch_into(
         try:
             _stage(_Job(provider, document, place, request, emit, limits or FetchLimits()), keep=marker)
             return
-        except Displaced:
+        except LeaseLost:
             continue  # the worker that took over goes on with it: wait for its marker
         except SourceChanged:
             if not again:
@@ -120,19 +116,19 @@ class _Job:
     limits: FetchLimits
 
 
-def _stage(job: _Job, *, keep: Marker | None) -> None:
+def _stage(job: _Job, *, keep: CompletionMarker | None) -> None:
     """Fetch into a staging folder and commit it; `keep` is the outdated marker that is to be replaced."""
     slot, began = job.place.name, time.monotonic()
     with job.place.staged(job.request, replace=keep is not None) as staging:
         if staging is None or (keep is None and staging.recover()):
             marker = job.place.find(job.request)
             if marker is None:
-                raise Displaced
+                raise LeaseLost
             job.emit(_fetched(slot, marker))
             return
         with contextlib.closing(Journal(staging.journal)) as journal:
             revision, records = _download(job, staging, journal)
-            marker = Marker(
+            marker = CompletionMarker(
                 provider=job.document.provider,
                 uri=job.provider.uri,
                 request=job.request,
@@ -155,10 +151,10 @@ def _download(job: _Job, staging: Staging, journal: Journal) -> tuple[str | None
             job.provider.download_model(staging.files)
         else:
             job.provider.download_dataset(staging.files)
-    return None, take_stock(staging.files)
+    return None, scan(staging.files)
 
 
-def _is_outdated(provider: Source, place: Slot, marker: Marker) -> bool:
+def _is_outdated(provider: Source, place: Slot, marker: CompletionMarker) -> bool:
     """Whether what the slot holds has been damaged, or the source has something else now; each where it is asked for."""
     if provider.verify == "full" and place.find(marker.request, digests=True) is None:
         return True
@@ -167,39 +163,11 @@ def _is_outdated(provider: Source, place: Slot, marker: Marker) -> bool:
     return not isinstance(provider, SnapshotSource) or not _is_same(provider.snapshot(), marker)
 
 
-def _is_same(snapshot: Snapshot, marker: Marker) -> bool:
+def _is_same(snapshot: Snapshot, marker: CompletionMarker) -> bool:
     if snapshot.revision is not None:
         return snapshot.revision == marker.revision
     versions = {record.version for record in marker.files.values()}
     return versions == {fingerprint(entry).hex() for entry in snapshot.entries()}
-
-
-def patiently(work: Callable[[], _T], retry_for: float, say: Callable[[FetchError, float], None]) -> _T:
-    """Work; try again after errors that may pass, with growing pauses, until `retry_for` seconds are over.
-
-    Args:
-        work: what to do.
-        retry_for: seconds.
-        say: is told of an error and of the pause in seconds.
-
-    Returns:
-        What `work` returns.
-
-    Raises:
-        FetchError: the last one; or whatever else `work` raises, at once.
-    """
-    end, pause = time.monotonic() + retry_for, 1.0
-    while True:
-        try:
-            return work()
-        except FetchError as error:
-            # Jitter: the workers of a job fail together, and should not come back together.
-            wait = max(pause * random.uniform(0.5, 1.5), error.retry_after or 0)  # noqa: S311 - no secret
-            if not error.code.may_pass or time.monotonic() + wait > end:
-                raise
-            say(error, wait)
-        time.sleep(wait)
-        pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 def limits_of(step: Step) -> FetchLimits:
@@ -219,7 +187,7 @@ def _has_two_processors() -> bool:
     return sys.platform == "linux" and len(os.sched_getaffinity(0)) > 1
 
 
-def _fetched(slot: str, marker: Marker) -> Event:
+def _fetched(slot: str, marker: CompletionMarker) -> Event:
     return _event(slot, len(marker.files), marker.size, marker.revision, cached=True)
 
 

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
-from tunewright._libc import c_function
 from tunewright.errors import ExitCode, FetchError
-from tunewright.runner import MARKER
+from tunewright.runner.checkpoints import MARKER
+from tunewright_launcher._libc import c_function
 from tunewright_launcher.journal import FileRecord, short
 
 _LONGEST_NAME = 255  # bytes, of most file systems
@@ -187,7 +187,7 @@ def hostile(path: str, problem: str) -> FetchError:
     return FetchError(f"The source's file {name!r} {problem}.", remedy=remedy, code=ExitCode.BAD_DATA)
 
 
-def take_stock(folder: Path, fetched: Mapping[str, FileRecord] | None = None) -> Iterator[tuple[str, FileRecord]]:
+def scan(folder: Path, fetched: Mapping[str, FileRecord] | None = None) -> Iterator[tuple[str, FileRecord]]:
     """Every file of a folder, by its path relative to it, in order.
 
     Args:

@@ -19,17 +19,17 @@ from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
 from typing import Self
 
-from tunewright.snapshots import Entry
+from tunewright.providers.snapshots import Entry
 from tunewright_launcher.pace import Progress
 from tunewright_launcher.threads import Threads
-from tunewright_launcher.work import Queue, Work
+from tunewright_launcher.work import Queue, Task
 
 _AHEAD = 4  # entries that the helper has besides those that it is at; at the end, all wait for them
 
 Fetch = Callable[[Entry], None]
 
 
-class Helper:
+class ForkedWorker:
     """The process, seen from the first one. Entered, it lives.
 
     To be made while no other thread runs that has locks which `fetch` needs.
@@ -90,12 +90,12 @@ def helped(fetch: Fetch, threads: Threads, queue: Queue, progress: Progress) -> 
     """A second process does some of the small files of a queue, while this is entered.
 
     Args:
-        fetch: as of `Helper`.
-        threads: as of `Helper`.
+        fetch: as of `ForkedWorker`.
+        threads: as of `ForkedWorker`.
         queue: what is to be done.
         progress: is told of the bytes that are there.
     """
-    helper = Helper(fetch, threads)
+    helper = ForkedWorker(fetch, threads)
     feeder = threading.Thread(target=_feed, args=(helper, queue, progress), name="fetch-helper", daemon=True)
     feeder.start()
     try:
@@ -106,9 +106,9 @@ def helped(fetch: Fetch, threads: Threads, queue: Queue, progress: Progress) -> 
         feeder.join()
 
 
-def _feed(helper: Helper, queue: Queue, progress: Progress) -> None:
+def _feed(helper: ForkedWorker, queue: Queue, progress: Progress) -> None:
     """Keep the helper busy. If it dies, what it had is done here."""
-    given: dict[str, Work] = {}
+    given: dict[str, Task] = {}
     try:
         while queue.error is None:
             works = queue.take_small(helper.threads.most + _AHEAD - len(given), wait=not given)

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import attrs
 
-from tunewright.snapshots import Entry
+from tunewright.providers.snapshots import Entry
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _DONE, _FORGET = b'"done"', b'"forget"'

@@ -21,7 +21,7 @@ from typing import Self
 
 import attrs
 
-from tunewright.runner import write_atomically
+from tunewright.runner.files import write_atomically
 
 BEAT_EVERY = 2.0
 STALE_AFTER = 20.0

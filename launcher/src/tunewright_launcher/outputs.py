@@ -22,28 +22,29 @@ from typing import TypeVar
 
 import attrs
 
-from tunewright import wire
-from tunewright.environment import INPUT_SLOTS, OUTPUT_SLOT, FetchLimits
+from tunewright import _canonical
+from tunewright.environment import INPUT_SLOTS, OUTPUT_SLOT
 from tunewright.errors import ExitCode, FetchError
 from tunewright.events import emit
-from tunewright.outputs import OutputTarget, Store
-from tunewright.runner import MARKER, newest_checkpoint
-from tunewright.snapshots import Entry, Reader, Snapshot
-from tunewright.wire import WireDocument
-from tunewright_launcher.digests import Checks
+from tunewright.providers.limits import FetchLimits
+from tunewright.providers.outputs import OutputTarget, Store
+from tunewright.providers.snapshots import Entry, Reader, Snapshot
+from tunewright.providers.wire import WireDocument
+from tunewright.runner.checkpoints import MARKER, newest_checkpoint
+from tunewright_launcher.digests import is_there
 from tunewright_launcher.engine import fetch_snapshot
-from tunewright_launcher.fetch import limits_of, patiently
+from tunewright_launcher.fetch import limits_of
 from tunewright_launcher.files import sha256_of, walk
 from tunewright_launcher.journal import Journal
 from tunewright_launcher.provider import TRAINER, document_file, load_source, read_document
-from tunewright_launcher.slots import Displaced, Marker, Slot
+from tunewright_launcher.retry import retry
+from tunewright_launcher.slots import CompletionMarker, LeaseLost, Slot
 from tunewright_launcher.step import Step
 
 CHECKPOINTS = "checkpoints"
 _UPLOADS = 8  # files at the same time
 _LOOK_EVERY = 2.0
 _CHECKPOINT = re.compile(r"checkpoint-([0-9]+)")
-_BLOCK = 1 << 20
 
 Say = Callable[[str], None]
 _T = TypeVar("_T")
@@ -129,14 +130,16 @@ class Output:
 
     def _fetch(self, name: str, folder: Path) -> None:
         place = Slot(folder, name)
-        request = wire.digest([self.uri, self.key, name])
-        with contextlib.suppress(Displaced), place.staged(request) as staging:
+        request = _canonical.digest([self.uri, self.key, name])
+        with contextlib.suppress(LeaseLost), place.staged(request) as staging:
             if staging is None or staging.recover():
                 return
             snapshot = _Unmarked(self.store.snapshot(f"{self._checkpoints}/{name}"))
             with contextlib.closing(Journal(staging.journal)) as journal:
                 records = fetch_snapshot(snapshot, staging.files, journal=journal, limits=self.limits)
-                marker = Marker(provider="output", uri=self.uri, request=request, revision=name, fetched_at="")
+                marker = CompletionMarker(
+                    provider="output", uri=self.uri, request=request, revision=name, fetched_at=""
+                )
                 staging.commit(marker, records)
 
     def _upload(self, folder: Path, to: str) -> tuple[int, int]:
@@ -167,7 +170,7 @@ class Output:
         def say(error: FetchError, pause: float) -> None:
             self.say(f"{error.cause} Trying again in {pause:.0f} s.")
 
-        return patiently(work, self.limits.retry_for, say)
+        return retry(work, self.limits.retry_for, say)
 
 
 def load_output(step: Step, say: Callable[[str], None]) -> Output | None:
@@ -239,7 +242,7 @@ def job_key(step: Step) -> str:
 
 def key_of(documents: Iterable[WireDocument]) -> str:
     """A name for what is trained on what and how: 16 hexadecimal digits over what the job's documents ask for."""
-    return wire.digest(sorted(document.request_digest() for document in documents))[:16]
+    return _canonical.digest(sorted(document.request_digest() for document in documents))[:16]
 
 
 class _Unmarked(Snapshot):
@@ -256,23 +259,6 @@ class _Unmarked(Snapshot):
 
     def describe(self, entry: Entry) -> Entry:
         return self._marked.describe(entry)
-
-
-def is_there(entry: Entry | None, file: Path) -> bool:
-    """Whether a store has a file of just these contents, as far as its own digests tell."""
-    if entry is None or entry.size != file.stat().st_size:
-        return False
-    checks = Checks(entry.digests, entry.size)
-    if not checks.compares:
-        return False
-    with file.open("rb") as stream:
-        while data := stream.read(_BLOCK):
-            checks.update(memoryview(data))
-    try:
-        checks.verify(file.name)
-    except FetchError:
-        return False
-    return True
 
 
 def _step_of(name: str) -> int:

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Self
 
-from tunewright.environment import FetchLimits
 from tunewright.errors import ExitCode, FetchError
+from tunewright.providers.limits import FetchLimits
 
 _SLOWEST = 1024  # bytes a second
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 20.0
@@ -22,7 +22,7 @@ Tell = Callable[[int, "int | None"], None]
 Stopped = Callable[[], bool]
 
 
-class Pace:
+class RateLimiter:
     """Pauses and rate of all threads together.
 
     Args:
@@ -59,7 +59,7 @@ class Pace:
         time.sleep(max(0.0, wait))
 
 
-class Slowness:
+class StallDetector:
     """Gives a connection up over which next to nothing comes; one without a byte times out by itself."""
 
     def __init__(self, limits: FetchLimits) -> None:

@@ -9,9 +9,9 @@ from typing import TypeVar
 
 from tunewright.environment import KIND_OF_SLOT
 from tunewright.errors import ExitCode, FetchError
-from tunewright.providers import DatasetProvider, ModelProvider, Provider, TrainerProvider
-from tunewright.registry import Plugin
-from tunewright.wire import WireDocument
+from tunewright.plugins.registry import Plugin
+from tunewright.providers.base import DatasetProvider, ModelProvider, Provider, TrainerProvider
+from tunewright.providers.wire import WireDocument
 from tunewright_launcher.step import Step
 
 TRAINER = "trainer"

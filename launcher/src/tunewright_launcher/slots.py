@@ -27,9 +27,10 @@ from pathlib import Path, PurePosixPath
 
 import attrs
 
-from tunewright._libc import c_function
 from tunewright.errors import ExitCode, FetchError
-from tunewright.runner import MARKER, sync
+from tunewright.runner.checkpoints import MARKER
+from tunewright.runner.files import sync
+from tunewright_launcher._libc import c_function
 from tunewright_launcher.files import sha256_of, walk
 from tunewright_launcher.journal import FileRecord
 from tunewright_launcher.lease import Lease
@@ -40,7 +41,7 @@ _DOOMED = "doomed-"
 
 
 @attrs.frozen(kw_only=True)
-class Marker:
+class CompletionMarker:
     """The contents of `complete.json`.
 
     Attributes:
@@ -65,7 +66,7 @@ class Marker:
         return sum(record.size for record in self.files.values())
 
     @classmethod
-    def loads(cls, text: str) -> Marker | None:
+    def loads(cls, text: str) -> CompletionMarker | None:
         """Read what `Staging.commit` wrote; None for anything else, which then marks nothing."""
         try:
             fields = json.loads(text)
@@ -77,15 +78,15 @@ class Marker:
             return None
 
 
-def read_marker(folder: Path) -> Marker | None:
+def read_marker(folder: Path) -> CompletionMarker | None:
     """The marker of a slot's folder, if it is complete."""
     try:
-        return Marker.loads((folder / MARKER).read_text("utf-8"))
+        return CompletionMarker.loads((folder / MARKER).read_text("utf-8"))
     except (OSError, UnicodeDecodeError):
         return None
 
 
-def verify(folder: Path, *, digests: bool = False) -> Marker:
+def verify(folder: Path, *, digests: bool = False) -> CompletionMarker:
     """Compare a slot's files with its marker: sizes, and on demand their contents.
 
     Raises:
@@ -127,7 +128,7 @@ class Slot:
         """Where what a commit has replaced is kept: another job may have it mounted, and read it still."""
         return self.workspace / STAGING / f"{self.name}-former"
 
-    def find(self, request: str, *, digests: bool = False) -> Marker | None:
+    def find(self, request: str, *, digests: bool = False) -> CompletionMarker | None:
         """The marker, if the slot holds what is requested, and its files are there; on demand, with these contents."""
         marker = read_marker(self.folder)
         if marker is None or marker.request != request:
@@ -209,7 +210,7 @@ class Slot:
             raise FetchError(cause, remedy=remedy, code=ExitCode.NOT_FOUND) from error
 
 
-class Displaced(Exception):  # noqa: N818 - no error: another worker goes on with it
+class LeaseLost(Exception):  # noqa: N818 - no error: another worker goes on with it
     """The staging folder was taken over while its holder seemed dead."""
 
 
@@ -264,7 +265,7 @@ class Staging:
         """Remove it all."""
         _discard(self.folder)
 
-    def commit(self, marker: Marker, records: Iterator[tuple[str, FileRecord]]) -> tuple[int, int]:
+    def commit(self, marker: CompletionMarker, records: Iterator[tuple[str, FileRecord]]) -> tuple[int, int]:
         """Mark what is staged, and put it in the slot's place.
 
         Args:
@@ -275,7 +276,7 @@ class Staging:
             The number of files, and of bytes.
 
         Raises:
-            Displaced: another worker has taken the folder over.
+            LeaseLost: another worker has taken the folder over.
         """
         try:
             # Before the marker is among them: the flush of a large model takes minutes, and the power may fail in it.
@@ -291,7 +292,7 @@ class Staging:
         except FileNotFoundError as error:
             if self.folder.exists():
                 raise
-            raise Displaced from error
+            raise LeaseLost from error
         return counts
 
     def _swap_in(self) -> None:
@@ -306,7 +307,7 @@ class Staging:
         _discard(self.folder)
 
 
-def _write_marker(path: Path, marker: Marker, records: Iterator[tuple[str, FileRecord]]) -> tuple[int, int]:
+def _write_marker(path: Path, marker: CompletionMarker, records: Iterator[tuple[str, FileRecord]]) -> tuple[int, int]:
     """Write it as it comes: a marker of a hundred thousand files would fill the memory."""
     head = json.dumps({"api": API, **attrs.asdict(attrs.evolve(marker, files={}))})
     count = size = 0

@@ -21,7 +21,7 @@ from tunewright import environment, runner
 from tunewright.environment import Paths
 from tunewright.errors import ExitCode, FetchError
 from tunewright.events import emit
-from tunewright.registry import Registry
+from tunewright.plugins.registry import Registry
 from tunewright_launcher.failure import Secrets, as_verdict, is_expected, traceback_of
 
 

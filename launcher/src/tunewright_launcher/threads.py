@@ -17,7 +17,7 @@ _IDLE = 0.3  # of one processor's time
 
 
 @attrs.define(eq=False)
-class Answers:
+class LatencyTracker:
     """How long a source takes until its answers begin. Many threads tell it; if one gets lost between them, others come.
 
     Attributes:
@@ -51,7 +51,7 @@ class Threads:
         answers: of the source.
     """
 
-    def __init__(self, most: int, answers: Answers) -> None:
+    def __init__(self, most: int, answers: LatencyTracker) -> None:
         self.most = most
         self._answers = answers
         self._threads: list[threading.Thread] = []

@@ -10,7 +10,7 @@ from pathlib import Path
 from tunewright import environment, runner
 from tunewright.errors import ExitCode, FetchError, PluginError, RequestError
 from tunewright.events import Event, emit
-from tunewright.providers import TrainRun
+from tunewright.providers.base import TrainRun
 from tunewright_launcher.failure import Secrets, as_verdict, traceback_of
 from tunewright_launcher.outputs import CheckpointUploads, load_output
 from tunewright_launcher.provider import document_file, load_trainer

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import attrs
 
-from tunewright.snapshots import Entry
+from tunewright.providers.snapshots import Entry
 from tunewright_launcher.digests import Checks
 
 MIB = 1 << 20
@@ -17,11 +17,11 @@ SMALL = 8 * MIB  # a file up to here is one range
 _LARGEST_RANGE = 64 * MIB
 _MOST_WAITING = 4096  # entries that are listed and not begun; more would only cost memory
 
-_Ranked = tuple[bool, int, int, "Work"]
+_Ranked = tuple[bool, int, int, "Task"]
 
 
 @attrs.define(eq=False)
-class Large:
+class RangedFile:
     """A file that is read in ranges, which come in any order, and whose digests take them in from its beginning on.
 
     Attributes:
@@ -59,7 +59,7 @@ class Large:
 
 
 @attrs.frozen(eq=False)
-class Work:
+class Task:
     """One thing to do: an entry to begin, or a range of a large file.
 
     Attributes:
@@ -72,7 +72,7 @@ class Work:
 
     entry: Entry
     small: bool = False
-    large: Large | None = None
+    large: RangedFile | None = None
     start: int = 0
     stop: int = 0
 
@@ -92,7 +92,7 @@ class Queue:
         self._open = 1  # the lister, and every piece of work that is not done
         self.error: BaseException | None = None
 
-    def put(self, work: Work, *, wait: bool = False) -> None:
+    def put(self, work: Task, *, wait: bool = False) -> None:
         """Add something to do, which is open until `done`."""
         with self._lock:
             while wait and len(self._large) + len(self._small) >= _MOST_WAITING and self.error is None:
@@ -100,12 +100,12 @@ class Queue:
             self._open += 1
             self._push(work)
 
-    def put_back(self, work: Work) -> None:
+    def put_back(self, work: Task) -> None:
         """What was taken is still to be done."""
         with self._lock:
             self._push(work)
 
-    def _push(self, work: Work) -> None:
+    def _push(self, work: Task) -> None:
         # The ranges of a file that was begun come before other files.
         rank = (work.large is None, -work.entry.size, next(self._count), work)
         heapq.heappush(self._small if work.small else self._large, rank)
@@ -113,7 +113,7 @@ class Queue:
         if work.small:
             self._filled_small.notify()
 
-    def take(self) -> Work | None:
+    def take(self) -> Task | None:
         """The next thing to do; None when everything is done, or a thread has failed."""
         with self._lock:
             while not (self._large or self._small) and self._open and self.error is None:
@@ -123,7 +123,7 @@ class Queue:
             self._room.notify()
             return heapq.heappop(self._large or self._small)[3]
 
-    def take_small(self, most: int, *, wait: bool) -> list[Work]:
+    def take_small(self, most: int, *, wait: bool) -> list[Task]:
         """So many small files at most; none if there are none now, or after waiting when everything is done."""
         with self._lock:
             while wait and not self._small and self._open and self.error is None:

@@ -10,10 +10,10 @@ from tests.servers.faulty import FileServer
 from tests.servers.git import GitServer
 
 from tunewright import ExitCode, FetchError
-from tunewright.assemble import document_of
-from tunewright.environment import FetchLimits
+from tunewright._planning.assemble import document_of
 from tunewright.events import Event
-from tunewright.registry import Registry
+from tunewright.plugins.registry import Registry
+from tunewright.providers.limits import FetchLimits
 from tunewright_gitlfs import GitLFSDatasetParams, GitLFSModelParams
 from tunewright_launcher.fetch import fetch_into
 

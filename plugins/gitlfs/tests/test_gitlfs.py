@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunewright import RequestError, SecretRef
+from tunewright.providers.uris import path_problem, ref_problem
 from tunewright.testing import DatasetProviderTests, ModelProviderTests
-from tunewright.uris import path_problem, ref_problem
 from tunewright_gitlfs import GitLFSDatasetParams, GitLFSModelParams, GitSource, parse_uri
 from tunewright_gitlfs.uri import Transport
 

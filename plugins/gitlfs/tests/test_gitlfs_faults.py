@@ -17,7 +17,7 @@ from tests.servers.git import (
 
 from tunewright import ExitCode
 from tunewright_gitlfs.repository import _SETTINGS
-from tunewright_launcher.fetch import patiently
+from tunewright_launcher.retry import retry
 
 TOKEN = "a-token-that-must-not-show"
 
@@ -142,7 +142,7 @@ def test_what_passes_between_git_and_its_server_is_tried_again(server, fetch, fa
     server.commit("org/model", files)
     server.faults.append(fault)
     said = []
-    patiently(fetch.run, 30, lambda error, _: said.append(error))
+    retry(fetch.run, 30, lambda error, _: said.append(error))
     assert fetch.files() == contents(files)
     assert fault.times == 0
     assert said

@@ -16,8 +16,8 @@ from tests.servers.faulty import Fault
 from tests.servers.git import GitServer, Lfs, SshServer, basic, contents, sshd_problem
 from tests.servers.step import step_environment
 
-from tunewright.assemble import document_of
-from tunewright.registry import Registry
+from tunewright._planning.assemble import document_of
+from tunewright.plugins.registry import Registry
 from tunewright_gitlfs import GitLFSModelParams
 
 TOKEN = "a-token-that-must-not-show"

@@ -13,10 +13,11 @@ import attrs
 import psutil
 import pytest
 
-from tunewright import TrainRun, wire
+from tunewright import TrainRun
 from tunewright.environment import Paths
 from tunewright.events import parse_event
-from tunewright.runner import newest_checkpoint
+from tunewright.providers import wire
+from tunewright.runner.checkpoints import newest_checkpoint
 from tunewright_hf import HuggingFaceTrainParams
 
 # Before torch is imported: several test processes share few cores.
@@ -232,7 +233,7 @@ def classified(dataset_of: Callable[..., Path]) -> Path:
 # The launcher's `train`, which writes down what its rank was given to train on.
 RANK = """
 import json, os, sys
-from tunewright_hf.collate import Collator
+from tunewright_hf.data.collators import Collator
 from tunewright_launcher.cli import main
 
 collate, seen = Collator.__call__, []

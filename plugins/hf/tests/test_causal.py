@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 
 from torch.nn.functional import scaled_dot_product_attention  # noqa: E402 - it needs torch
 
-from tunewright_hf import attention, causal  # noqa: E402
+from tunewright_hf.kernels import attention, attention_cpu  # noqa: E402
 
 
 def row(lengths: list[int], *, heads: int = 2, size: int = 4, dtype=torch.float64):
@@ -30,13 +30,13 @@ def attend(inputs, starts, **given):
     return attention.attend(torch.nn.Module(), *heads, None, cu_seq_lens_q=starts, **given)[0]
 
 
-lengths_of_samples = st.lists(st.integers(1, causal.LONGEST), min_size=1, max_size=5)
+lengths_of_samples = st.lists(st.integers(1, attention_cpu.LONGEST), min_size=1, max_size=5)
 
 
 @settings(deadline=None, max_examples=30)
 @given(lengths_of_samples, st.sampled_from([None, 0.3]))
 @example([128, 129, 1, 127], None)
-@example([causal.LONGEST], None)
+@example([attention_cpu.LONGEST], None)
 def test_each_sample_is_computed_as_if_alone(lengths: list[int], scale: float | None) -> None:
     inputs, starts = row(lengths)
     found, expected = attend(inputs, starts, scaling=scale), one_by_one(inputs, lengths, scale)
@@ -50,7 +50,7 @@ def test_each_sample_is_computed_as_if_alone(lengths: list[int], scale: float | 
 def test_its_gradients_are_right() -> None:
     (query, key, value), _ = row([5, 1, 3])
     heads = [x.detach().transpose(1, 2).requires_grad_() for x in (query, key, value[..., :3])]
-    assert torch.autograd.gradcheck(lambda *x: causal.CausalFunction.apply([5, 1, 3], 0.4, *x), heads)
+    assert torch.autograd.gradcheck(lambda *x: attention_cpu.CausalFunction.apply([5, 1, 3], 0.4, *x), heads)
 
 
 def test_a_sample_that_changes_leaves_the_others_alone_to_the_bit() -> None:
@@ -67,7 +67,7 @@ def test_a_sample_that_changes_leaves_the_others_alone_to_the_bit() -> None:
 @pytest.mark.parametrize(
     ("lengths", "dtype", "more"),
     [
-        ([causal.LONGEST + 1, 4], torch.float32, {}),
+        ([attention_cpu.LONGEST + 1, 4], torch.float32, {}),
         ([9, 4], torch.bfloat16, {}),
         ([9, 4], torch.float32, {"sliding_window": 8}),
         ([9, 4], torch.float32, {"softcap": 30.0}),
@@ -77,7 +77,7 @@ def test_a_sample_that_changes_leaves_the_others_alone_to_the_bit() -> None:
 def test_others_are_not_computed_there(lengths, dtype, more, monkeypatch: pytest.MonkeyPatch) -> None:
     inputs, starts = row(lengths, dtype=dtype)
     expected = attend(inputs, starts, **more)
-    monkeypatch.setattr(causal.CausalFunction, "forward", None)
+    monkeypatch.setattr(attention_cpu.CausalFunction, "forward", None)
     assert torch.equal(attend(inputs, starts, **more), expected)
     with pytest.raises(TypeError):
         attend(*row([9, 8]))

@@ -6,8 +6,8 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
 
-from tunewright_hf.configs import USES_ALL_WEIGHTS, longest_input, may_pass_over_weights  # noqa: E402
-from tunewright_hf.tasks import CAUSAL, CLASSIFICATION, SEQ2SEQ  # noqa: E402
+from tunewright_hf.config.tasks import CAUSAL, CLASSIFICATION, SEQ2SEQ  # noqa: E402
+from tunewright_hf.model.config import USES_ALL_WEIGHTS, longest_input, may_pass_over_weights  # noqa: E402
 
 SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 60}
 SIZES |= {"max_position_embeddings": 64, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}

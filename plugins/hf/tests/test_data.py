@@ -12,8 +12,8 @@ from tunewright import RequestError, TrainRun
 from tunewright_hf import DataParams
 
 transformers = pytest.importorskip("transformers")
-data = pytest.importorskip("tunewright_hf.data")
-samples = pytest.importorskip("tunewright_hf.samples")
+data = pytest.importorskip("tunewright_hf.data.prepare")
+samples = pytest.importorskip("tunewright_hf.data.encode")
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_samples_longer_than_the_context_are_refused() -> None:
 
 
 def test_levelling_adds_samples_without_labels_and_no_others(prepare, dataset_of) -> None:
-    from tunewright_hf.collate import level
+    from tunewright_hf.data.collators import level
 
     found = prepare(dataset_of([{"text": f"What is {n}?"} for n in range(5)])).train
     full = level(found, 4, pad_id=1)

@@ -15,7 +15,7 @@ transformers = pytest.importorskip("transformers")
 peft = pytest.importorskip("peft")
 safetensors = pytest.importorskip("safetensors.torch")
 
-from tunewright_hf import zero  # noqa: E402 - it needs transformers
+from tunewright_hf.train import deepspeed  # noqa: E402 - it needs transformers
 
 HAS_DEEPSPEED = importlib.util.find_spec("deepspeed") is not None
 needs_deepspeed = pytest.mark.skipif(not HAS_DEEPSPEED, reason="deepspeed is not installed")
@@ -36,7 +36,7 @@ def config(stage: int) -> dict[str, object]:
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if it were."""
-    monkeypatch.setattr(zero.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(deepspeed.importlib.util, "find_spec", lambda name: name)
 
 
 def needs_ranks(ranks: int) -> None:
@@ -120,13 +120,13 @@ def test_bf16_on_a_gpu(stage: int, job, qa: Path, model_folder: Path, independen
 
 def test_what_is_left_open_is_what_the_arguments_say(installed: None, tmp_path: Path) -> None:
     given = {"zero_optimization": {"stage": 3}, "gradient_clipping": 0.5}
-    found = zero.configuration({"deepspeed": given})
+    found = deepspeed.configuration({"deepspeed": given})
     assert found["gradient_clipping"] == 0.5
     assert found["gradient_accumulation_steps"] == found["train_micro_batch_size_per_gpu"] == "auto"
     assert found["zero_optimization"] == {"stage": 3, "stage3_gather_16bit_weights_on_model_save": True}
     assert given == {"zero_optimization": {"stage": 3}, "gradient_clipping": 0.5}, "the user's own stays"
     (tmp_path / "zero.json").write_text(json.dumps(given))
-    assert zero.configuration({"deepspeed": str(tmp_path / "zero.json")}) == found
+    assert deepspeed.configuration({"deepspeed": str(tmp_path / "zero.json")}) == found
 
 
 UNSAVED = {"zero_optimization": {"stage": 3, "stage3_gather_16bit_weights_on_model_save": False}}
@@ -146,7 +146,7 @@ def test_what_could_not_be_resumed_or_saved_is_refused(
     installed: None, given: dict[str, object], expected: str
 ) -> None:
     with pytest.raises(RequestError, match=expected):
-        zero.configuration(given)
+        deepspeed.configuration(given)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_what_deepspeed_would_fail_at_later_is_refused_at_the_start(
     monkeypatch.setattr(shutil, "which", tools.get)
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(RequestError, match=expected):
-        zero.check_start(args, 2, checkpoint)
+        deepspeed.check_start(args, 2, checkpoint)
 
 
 @pytest.mark.skipif(HAS_DEEPSPEED, reason="deepspeed is installed")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tunewright.events import parse_event
-from tunewright.runner import newest_checkpoint
+from tunewright.runner.checkpoints import newest_checkpoint
 
 pytest.importorskip("torch")
 
@@ -199,8 +199,8 @@ def test_what_is_another_than_in_the_checkpoint_is_told(
 ) -> None:
     given = {**PACE, "seed": 3, "max_steps": 6}
     train(tmp_path / "out", qa, **given, cut_at=("checkpoint", 4))
-    with caplog.at_level(logging.WARNING, "tunewright_hf.record"):
+    with caplog.at_level(logging.WARNING, "tunewright_hf.train.provenance"):
         train(tmp_path / "out", dataset_of(sums(50)), **{**given, "seed": 4})
-    told = [r.getMessage() for r in caplog.records if r.name == "tunewright_hf.record"]
+    told = [r.getMessage() for r in caplog.records if r.name == "tunewright_hf.train.provenance"]
     assert [text.split()[4] for text in told] == ["data", "data_seed", "seed"]
     assert told[2] == "checkpoint-4 was made with seed 3, now 4"

@@ -18,7 +18,7 @@ peft = pytest.importorskip("peft")
 
 from transformers.models.llama import modeling_llama  # noqa: E402 - as torch
 
-from tunewright_hf import elementwise, fast  # noqa: E402 - needs torch
+from tunewright_hf.kernels import rms_norm, rotary  # noqa: E402 - needs torch
 
 SIZES = {"vocab_size": 50, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 SIZES |= {"num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 64, "bos_token_id": 0, "eos_token_id": 1}
@@ -41,7 +41,7 @@ def test_gradients_of_a_lora_group_are_right(grad: bool) -> None:
     adapters = doubles(2, 3), doubles(1, 3), doubles(4, 2), doubles(5, 1)  # both A, then both B
 
     def group(x, *adapters):
-        return fast.LoraFunction.apply(x, frozen, [0.5, 3.0], *adapters)
+        return lora.LoraFunction.apply(x, frozen, [0.5, 3.0], *adapters)
 
     x = doubles(2, 3, 3, grad=grad)
     first, second = group(x, *adapters)
@@ -54,33 +54,33 @@ def test_gradients_of_a_lora_group_are_right(grad: bool) -> None:
 
 @pytest.mark.parametrize("trained", [True, False], ids=["head trained", "head frozen"])
 def test_gradients_of_the_loss_are_right(trained: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fast, "_LOGITS", 1)
-    monkeypatch.setattr(fast, "_FEWEST_ROWS", 2)  # three pieces
+    monkeypatch.setattr(cross_entropy, "_LOGITS", 1)
+    monkeypatch.setattr(cross_entropy, "_FEWEST_ROWS", 2)  # three pieces
     hidden, weight, targets = doubles(5, 3), doubles(7, 3, grad=trained), torch.tensor([0, 6, 3, 3, 1])
     expected = torch.nn.functional.cross_entropy(hidden @ weight.T, targets, reduction="sum")
-    torch.testing.assert_close(fast.fused_loss(hidden, weight, targets), expected)
-    assert torch.autograd.gradcheck(lambda h, w: fast.fused_loss(h, w, targets) * 0.3, (hidden, weight))
+    torch.testing.assert_close(cross_entropy.fused_loss(hidden, weight, targets), expected)
+    assert torch.autograd.gradcheck(lambda h, w: cross_entropy.fused_loss(h, w, targets) * 0.3, (hidden, weight))
 
 
 @pytest.mark.parametrize("trained", [True, False], ids=["weight trained", "weight frozen"])
 def test_gradients_of_a_norm_are_right(trained: bool) -> None:
     x, weight = doubles(2, 3, 5), doubles(5, grad=trained)
-    found = elementwise.NormFunction.apply(x, weight, 0.1)
+    found = rms_norm.NormFunction.apply(x, weight, 0.1)
     torch.testing.assert_close(found, torch.nn.functional.rms_norm(x, (5,), weight, 0.1))
-    assert torch.autograd.gradcheck(lambda x, w: elementwise.NormFunction.apply(x, w, 0.1), (x, weight))
+    assert torch.autograd.gradcheck(lambda x, w: rms_norm.NormFunction.apply(x, w, 0.1), (x, weight))
 
 
 def test_gradients_of_a_rotation_are_right() -> None:
     x, cos, sin = doubles(2, 3, 4, 6), doubles(2, 4, 6, grad=False), doubles(2, 4, 6, grad=False)
-    found = elementwise.RotaryFunction.apply(x, cos[:, None], sin[:, None])
+    found = rotary.RotaryFunction.apply(x, cos[:, None], sin[:, None])
     torch.testing.assert_close(found, modeling_llama.apply_rotary_pos_emb(x, x, cos, sin)[0])
-    assert torch.autograd.gradcheck(elementwise.RotaryFunction.apply, (x, cos[:, None], sin[:, None]))
+    assert torch.autograd.gradcheck(rotary.RotaryFunction.apply, (x, cos[:, None], sin[:, None]))
 
 
 def test_positions_with_nothing_to_learn_cost_nothing_and_harm_nothing() -> None:
     labels = torch.tensor([[7, -100, 5, 6], [-100, -100, -100, 4], [9, -100, -100, -100]])
-    assert fast.learnt_positions(labels).tolist() == [1, 2, 6]
-    nothing = fast.fused_loss(hidden := doubles(0, 3), doubles(7, 3), torch.tensor([], dtype=torch.int64))
+    assert cross_entropy.learnt_positions(labels).tolist() == [1, 2, 6]
+    nothing = cross_entropy.fused_loss(hidden := doubles(0, 3), doubles(7, 3), torch.tensor([], dtype=torch.int64))
     nothing.backward()
     assert nothing.item() == 0.0
     assert hidden.grad.shape == (0, 3)
@@ -100,7 +100,7 @@ def adapted(kind: str = "llama", *, dtype=torch.float64, config=None, **lora):
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.1)
     fused = copy.deepcopy(plain)
-    return plain.train(), fused.train(), (fast.fuse_lora(fused), fast.fuse_loss(fused))
+    return plain.train(), fused.train(), (lora.fuse_lora(fused), cross_entropy.fuse_loss(fused))
 
 
 def batch(rows: int = 2, length: int = 9) -> dict[str, object]:
@@ -183,14 +183,14 @@ def test_full_fine_tuning_with_tied_embeddings() -> None:
     config = transformers.AutoConfig.for_model("llama", **SIZES, tie_word_embeddings=True)
     plain = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float64).train()
     twin = copy.deepcopy(plain)
-    assert fast.fuse_loss(twin)
+    assert cross_entropy.fuse_loss(twin)
     assert_same(plain, twin, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("adapter", [torch.float32, torch.bfloat16], ids=["fp32 adapter", "bf16 adapter"])
 def test_bf16_autocast(adapter) -> None:
     plain, twin, _ = adapted(dtype=torch.bfloat16)
-    with count(fast.LoraFunction) as made, torch.autocast("cpu", torch.bfloat16):
+    with count(lora.LoraFunction) as made, torch.autocast("cpu", torch.bfloat16):
         for model in (plain, twin):
             for name, p in model.named_parameters():
                 if "lora" in name:
@@ -227,8 +227,8 @@ def count(function):
 )
 def test_norms_and_rotations_change_no_step(kind: str, norms: int, rotations: int) -> None:
     plain, twin, _ = adapted(kind, dtype=torch.float32)
-    assert (elementwise.fuse_norms(twin), elementwise.fuse_rotary(twin)) == (norms, rotations)
-    with count(elementwise.NormFunction) as normed, count(elementwise.RotaryFunction) as rotated:
+    assert (rms_norm.fuse_norms(twin), rotary.fuse_rotary(twin)) == (norms, rotations)
+    with count(rms_norm.NormFunction) as normed, count(rotary.RotaryFunction) as rotated:
         step(twin)
     assert (len(normed), len(rotated)) == (norms, 2 * rotations)
     assert_same(plain, twin, rtol=1e-4, atol=1e-5)
@@ -241,10 +241,10 @@ def test_norms_and_rotations_change_no_step(kind: str, norms: int, rotations: in
 def test_norms_and_rotations_of_other_models_stay_as_they_are() -> None:
     known = modeling_llama.apply_rotary_pos_emb
     _, twin, _ = adapted(dtype=torch.float32)
-    elementwise.fuse_norms(twin)
-    elementwise.fuse_rotary(twin)
+    rms_norm.fuse_norms(twin)
+    rotary.fuse_rotary(twin)
     plain, _, _ = adapted(dtype=torch.float32)
-    with count(elementwise.NormFunction) as normed, count(elementwise.RotaryFunction) as rotated:
+    with count(rms_norm.NormFunction) as normed, count(rotary.RotaryFunction) as rotated:
         step(plain)
     assert not normed
     assert not rotated
@@ -257,7 +257,7 @@ def test_other_dtypes_are_pefts() -> None:
         for name, p in model.named_parameters():
             if "lora" in name:
                 p.data = p.data.float()
-    with count(fast.LoraFunction) as made:
+    with count(lora.LoraFunction) as made:
         inputs = {name: value for name, value in batch().items() if name != "labels"}
         assert torch.equal(plain(**inputs).logits, twin(**inputs).logits)
     assert not made
@@ -272,10 +272,10 @@ def test_trainer_still_finds_what_the_model_takes() -> None:
 
 def test_one_call_for_q_k_and_v_and_one_for_gate_and_up() -> None:
     _, twin, _ = adapted()
-    with count(fast.LoraFunction) as made:
+    with count(lora.LoraFunction) as made:
         step(twin)
     assert len(made) == 2 * 4
-    assert not any(m.group._waiting or m.group._input for m in twin.modules() if isinstance(m, fast.FusedLinear))
+    assert not any(m.group._waiting or m.group._input for m in twin.modules() if isinstance(m, lora.FusedLinear))
 
 
 def test_members_with_inputs_of_their_own() -> None:
@@ -297,7 +297,7 @@ def test_evaluation_and_disabled_adapters_are_pefts_own() -> None:
         assert torch.equal(plain(**inputs).logits, twin(**inputs).logits)
     for model in (plain, twin):
         model.eval()
-    with count(fast.LoraFunction) as made, count(fast.LossFunction) as losses:
+    with count(lora.LoraFunction) as made, count(cross_entropy.LossFunction) as losses:
         found, expected = twin(**batch(), learnt=torch.tensor([0])), plain(**batch())
     assert not made
     assert not losses
@@ -325,7 +325,7 @@ import resource
 import sys
 
 import torch
-from tunewright_hf.allocator import keep_freed_memory
+from tunewright_hf.kernels.allocator import keep_freed_memory
 
 torch.set_num_threads(1)
 if sys.argv[1] == "keep":
@@ -355,7 +355,7 @@ def test_freed_memory_is_kept() -> None:
 def test_a_training_is_the_same_with_and_without(packing: bool, train, qa: Path, tmp_path: Path, caplog) -> None:
     given = {"num_train_epochs": 2, "learning_rate": 1e-2, "lora_config": {"r": 4}, "save_strategy": "no"}
     given |= {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "data": {"packing": packing}}
-    with caplog.at_level("INFO", "tunewright_hf.fast"):
+    with caplog.at_level("INFO", "tunewright_hf.kernels.fuse"):
         fused = train(tmp_path / "fused", qa, **given)
     assert caplog.messages == ["fused_layers: 14 LoRA layers, 5 norms, 2 rotations, 0 gates, loss"]
     plain = train(tmp_path / "plain", qa, **given, fused_layers=False)

@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from tunewright_hf.garbage import not_collected
+from tunewright_hf.startup import not_collected
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 peft = pytest.importorskip("peft")
 
-from tunewright_hf import attention, elementwise, fast, gates  # noqa: E402 - needs torch
+from tunewright_hf.kernels import attention, cross_entropy, rms_norm, rotary, swiglu  # noqa: E402 - needs torch
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
@@ -31,8 +31,8 @@ def adapted():
     for weight in plain.parameters():
         weight.data = weight.data if weight.requires_grad else weight.data.to(HALF)
     fused = copy.deepcopy(plain)
-    assert (fast.fuse_lora(fused), fast.fuse_loss(fused)) == (14, True)
-    assert (elementwise.fuse_norms(fused), elementwise.fuse_rotary(fused), gates.fuse_gates(fused)) == (5, 2, 2)
+    assert (lora.fuse_lora(fused), cross_entropy.fuse_loss(fused)) == (14, True)
+    assert (rms_norm.fuse_norms(fused), rotary.fuse_rotary(fused), swiglu.fuse_gates(fused)) == (5, 2, 2)
     return exact, plain, fused
 
 
@@ -53,7 +53,7 @@ def batch(lengths: list[int]) -> dict[str, object]:
         "max_length_q": max(lengths),
         "max_length_k": max(lengths),
     }
-    return {**found, "learnt": fast.learnt_positions(labels).cuda()}
+    return {**found, "learnt": cross_entropy.learnt_positions(labels).cuda()}
 
 
 def step(model, inputs, *, half: bool = True):
@@ -112,6 +112,6 @@ def test_gates_are_rounded_once() -> None:
     torch.manual_seed(0)
     gate, up, grad = (torch.randn(3, 5, 64, device="cuda", dtype=HALF, requires_grad=True) for _ in range(3))
     right = torch.autograd.grad(torch.nn.functional.silu(gate.double()) * up.double(), (gate, up), grad.double())
-    found = torch.autograd.grad(gates.GateFunction.apply(gate, up), (gate, up), grad)
+    found = torch.autograd.grad(swiglu.GateFunction.apply(gate, up), (gate, up), grad)
     for ours, exact in zip(found, right, strict=True):
         torch.testing.assert_close(ours, exact, rtol=2**-7, atol=1e-6)

@@ -3,8 +3,8 @@
 import pytest
 
 from tunewright import FetchError
-from tunewright.snapshots import Entry
-from tunewright_hf.choice import of_split, without_duplicates
+from tunewright.providers.snapshots import Entry
+from tunewright_hf.hub.file_selection import of_split, without_duplicates
 
 
 def entries(paths):

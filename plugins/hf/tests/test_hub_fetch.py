@@ -13,12 +13,13 @@ from tests.servers.git import Lfs
 from tests.servers.hub import Hub, Repo, tokens_in
 
 from tunewright import ExitCode, FetchError
-from tunewright.assemble import document_of
-from tunewright.environment import FetchLimits
+from tunewright._planning.assemble import document_of
 from tunewright.events import Event
-from tunewright.registry import Registry
+from tunewright.plugins.registry import Registry
+from tunewright.providers.limits import FetchLimits
 from tunewright_hf import HuggingFaceDatasetParams, HuggingFaceModelParams
-from tunewright_launcher.fetch import fetch_into, patiently
+from tunewright_launcher.fetch import fetch_into
+from tunewright_launcher.retry import retry
 
 TOKEN = "hf-token-of-the-test"
 FILES = {
@@ -49,7 +50,7 @@ class Fetch:
         def work() -> None:
             fetch_into(provider, document, self.volume, slot, self.events.append, limits=limits)
 
-        patiently(work, patience, lambda *_: None)
+        retry(work, patience, lambda *_: None)
         return self.files(slot)
 
     def files(self, slot: str = "model") -> dict[str, bytes]:

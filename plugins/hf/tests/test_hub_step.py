@@ -18,8 +18,8 @@ from tests.servers.hub import Hub, tokens_in
 from tests.servers.step import step_environment
 
 from tunewright import SecretRef
-from tunewright.assemble import document_of
-from tunewright.registry import Registry
+from tunewright._planning.assemble import document_of
+from tunewright.plugins.registry import Registry
 from tunewright_hf import HuggingFaceDatasetParams, HuggingFaceModelParams
 
 TOKEN = "hf-token-that-must-not-show"

@@ -13,8 +13,8 @@ from tests.servers.git import Lfs
 from tests.servers.hub import Hub
 
 from tunewright import ExitCode, FetchError
-from tunewright.environment import FetchLimits
-from tunewright.outputs import Store
+from tunewright.providers.limits import FetchLimits
+from tunewright.providers.outputs import Store
 from tunewright_hf import HuggingFaceModelParams
 from tunewright_launcher.engine import fetch_snapshot
 from tunewright_launcher.outputs import Output

@@ -9,7 +9,7 @@ import pytest
 
 from tunewright import RequestError, TrainRun
 from tunewright_hf import DataParams, HuggingFaceTrainParams
-from tunewright_hf.inputs import evaluation_split, find_splits, held_out_split, training_split
+from tunewright_hf.data.files import evaluation_split, find_splits, held_out_split, training_split
 
 ROWS = [{"text": "one"}, {"text": "two"}, {"text": "three"}]
 JSONL = "".join(json.dumps(row) + "\n" for row in ROWS)
@@ -73,7 +73,7 @@ WRITERS = [
 @pytest.mark.parametrize("write", WRITERS)
 def test_every_format_is_accepted_and_read(write: Callable[[Path], None], tmp_path: Path, model_folder: Path) -> None:
     transformers = pytest.importorskip("transformers")
-    from tunewright_hf.data import prepare
+    from tunewright_hf.data.prepare import prepare
 
     folder = tmp_path / "dataset"
     folder.mkdir()

@@ -6,7 +6,7 @@ import pytest
 
 from tunewright import RequestError
 from tunewright_hf import DataParams
-from tunewright_hf.labels import Encoder
+from tunewright_hf.data.language_modeling import Encoder
 
 transformers = pytest.importorskip("transformers")
 
@@ -295,7 +295,7 @@ def test_a_chat_prompt_is_what_the_template_makes_of_it(tokenizer) -> None:
 
 def test_pads_are_not_learnt_and_the_end_is_although_they_are_one_token() -> None:
     pytest.importorskip("torch")
-    from tunewright_hf.collate import Collator
+    from tunewright_hf.data.collators import Collator
 
     samples = [{"input_ids": [5, 6, EOS], "labels": [5, 6, EOS]}, {"input_ids": [7], "labels": [7]}]
     batch = Collator(pad_id=EOS)(samples)

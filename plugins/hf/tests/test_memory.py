@@ -9,8 +9,8 @@ import pytest
 torch = pytest.importorskip("torch")
 datasets = pytest.importorskip("datasets")
 
-from tunewright_hf import memory  # noqa: E402 - it needs torch
-from tunewright_hf.packing import SEGMENTS  # noqa: E402
+from tunewright_hf.data.packing import SEGMENTS  # noqa: E402
+from tunewright_hf.train import activation_memory  # noqa: E402 - it needs torch
 
 GIB = 1 << 30
 LLAMA_8B_LORA = {"fixed": 17 * GIB, "per_token": 4 << 20}  # bf16; in 32 layers, measured without fused layers
@@ -28,20 +28,20 @@ LLAMA_8B_LORA = {"fixed": 17 * GIB, "per_token": 4 << 20}  # bf16; in 32 layers,
     ],
 )
 def test_it_is_switched_on_where_a_step_has_no_room(need: dict[str, int], available: int, expected: bool) -> None:
-    assert memory.needs_checkpointing(memory.Need(**need), available) is expected
+    assert activation_memory.needs_checkpointing(activation_memory.Need(**need), available) is expected
 
 
 @pytest.mark.parametrize(("size", "joined", "tokens"), [(2, True, 16), (2, False, 18), (9, True, 22), (9, False, 36)])
 def test_the_largest_batch_is_of_the_longest_samples(size: int, joined: bool, tokens: int) -> None:
     data = datasets.Dataset.from_dict({"length": [1, 9, 5, 7]})
-    assert memory.largest_batch(data, size, joined=joined) == tokens
+    assert activation_memory.largest_batch(data, size, joined=joined) == tokens
 
 
 @pytest.mark.parametrize(("text", "limit"), [("1048576\n", 1 << 20), ("max\n", 1 << 62), (None, 1 << 62)])
 def test_a_containers_limit_is_read(text: str | None, limit: int, tmp_path: Path) -> None:
     if text is not None:
         (tmp_path / "memory.max").write_text(text)
-    assert memory._cgroup_limit(tmp_path) == limit
+    assert activation_memory._cgroup_limit(tmp_path) == limit
 
 
 @pytest.mark.parametrize(
@@ -55,8 +55,8 @@ def test_a_training_is_the_same_with_and_without(
     losses = {}
     for state, available in {"off": 1 << 40, "on": 1 << 20}.items():
         caplog.clear()
-        monkeypatch.setattr(memory, "memory_of", lambda _, found=available: found)
-        with caplog.at_level(logging.INFO, "tunewright_hf.memory"):
+        monkeypatch.setattr(activation_memory, "memory_of", lambda _, found=available: found)
+        with caplog.at_level(logging.INFO, "tunewright_hf.train.activation_memory"):
             losses[state] = train(tmp_path / state, qa, **pace).losses
         assert [r.getMessage().split(";")[0] for r in caplog.records] == [f"activation_checkpointing: {state}"]
     asked = train(tmp_path / "asked", qa, **pace, activation_checkpointing=False).losses
@@ -68,14 +68,14 @@ def test_what_is_kept_of_a_token_is_what_torch_keeps(train, qa: Path, tmp_path: 
 
     def look(trainer, given) -> None:
         batch = trainer.data_collator([{"input_ids": [5] * 64, "labels": [5] * 64}])
-        whole = memory.saved_bytes(trainer, batch)
+        whole = activation_memory.saved_bytes(trainer, batch)
         trainer.model.gradient_checkpointing_enable()
-        less = memory.saved_bytes(trainer, batch)
+        less = activation_memory.saved_bytes(trainer, batch)
         trainer.model.gradient_checkpointing_disable()
         double = trainer.data_collator([{"input_ids": [5] * 64, "labels": [5] * 64}] * 2)
-        seen.append((whole, less, memory.saved_bytes(trainer, double)))
+        seen.append((whole, less, activation_memory.saved_bytes(trainer, double)))
 
-    monkeypatch.setattr(memory, "decide", look)
+    monkeypatch.setattr(activation_memory, "decide", look)
     train(tmp_path / "out", qa, max_steps=1, save_strategy="no", eval_strategy="no", lora_config={"r": 4})
     ((whole, less, double),) = seen
     layers, hidden, inner, fp32 = 2, 64, 128, 4
@@ -87,7 +87,11 @@ def test_what_is_kept_of_a_token_is_what_torch_keeps(train, qa: Path, tmp_path: 
 
 @pytest.mark.parametrize(
     ("rows", "size"),
-    [([[2], [9], [5]], 9), ([[3, 8], [11, 1]], 11), ([[4], [memory._MEASURED_TOKENS + 1]], memory._MEASURED_TOKENS)],
+    [
+        ([[2], [9], [5]], 9),
+        ([[3, 8], [11, 1]], 11),
+        ([[4], [activation_memory._MEASURED_TOKENS + 1]], activation_memory._MEASURED_TOKENS),
+    ],
     ids=["samples", "packed", "long"],
 )
 def test_what_is_kept_of_a_token_is_measured_with_a_sample_as_long_as_the_longest(
@@ -95,7 +99,7 @@ def test_what_is_kept_of_a_token_is_measured_with_a_sample_as_long_as_the_longes
 ) -> None:
     columns = {name: [list(range(sum(row))) for row in rows] for name in ("input_ids", "labels")}
     columns |= {"length": [sum(row) for row in rows]} | ({SEGMENTS: rows} if len(rows[0]) > 1 else {})
-    found = memory._measured(datasets.Dataset.from_dict(columns))
+    found = activation_memory._measured(datasets.Dataset.from_dict(columns))
     assert len(found["input_ids"]) == len(found["labels"]) == found["length"] == size
     assert found.get(SEGMENTS, [size]) == [size]
     assert max(found["input_ids"]) < sum(rows[0]), "of the first row, again and again"

@@ -31,12 +31,12 @@ def logits(model):
 def test_a_kind_of_lora_learns_resumes_and_is_loaded_by_plain_peft(
     method: str, train, qa: Path, tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tunewright_hf import result
+    from tunewright_hf.train import model_card
 
     given = {**PACE, "lora_config": {"r": 4, **LORAS[method]}, "save_steps": 2}
     train(tmp_path / "out", qa, **given, cut_at=("step", 3))
     trained = {}
-    monkeypatch.setattr(result, "card", lambda trainer, *_: trained.update(logits=logits(trainer.model)) or "")
+    monkeypatch.setattr(model_card, "card", lambda trainer, *_: trained.update(logits=logits(trainer.model)) or "")
     resumed = train(tmp_path / "out", qa, **given)
     whole = train(tmp_path / "whole", qa, **given)
     assert list(whole.losses.values())[-1] < whole.losses[1]
@@ -128,7 +128,8 @@ def test_a_callback_is_found_by_its_name(name: str, train, qa: Path, tmp_path: P
     ],
 )
 def test_a_callback_that_is_none_is_refused(name: str, expected: str) -> None:
-    from tunewright_hf import HuggingFaceTrainParams, real
+    from tunewright_hf import HuggingFaceTrainParams
+    from tunewright_hf.train import extensions
 
     with pytest.raises(RequestError, match=expected):
-        real.build_callbacks(HuggingFaceTrainParams(callbacks=[name]))
+        extensions.build_callbacks(HuggingFaceTrainParams(callbacks=[name]))

@@ -14,8 +14,10 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 datasets = pytest.importorskip("datasets")
 
-from tunewright_hf import attention, packing, unpadded  # noqa: E402 - they need torch
-from tunewright_hf.collate import Collator  # noqa: E402
+from tunewright_hf.data import packing  # noqa: E402 - they need torch
+from tunewright_hf.data.collators import Collator  # noqa: E402
+from tunewright_hf.kernels import attention  # noqa: E402 - they need torch
+from tunewright_hf.model import attention  # noqa: E402 - they need torch
 
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 SIZES |= {
@@ -57,7 +59,7 @@ def model_of(family: str, attn_implementation: str):
     torch.manual_seed(0)
     config = transformers.AutoConfig.for_model(family.partition("-")[0], **FAMILIES[family], initializer_range=0.5)
     model = transformers.AutoModelForCausalLM.from_config(config).eval()
-    unpadded.choose_attention(model, attn_implementation, half=False)
+    attention.choose_attention(model, attn_implementation, half=False)
     model.config.use_cache = False  # as Trainer does
     return model
 
@@ -94,13 +96,13 @@ def test_samples_in_a_row_are_computed_as_if_alone(family: str, attn_implementat
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_sample_that_changes_leaves_the_others_logits_alone(family: str) -> None:
     model, collate = model_of(family, "auto"), Collator(0, joined=True)
-    assert unpadded.is_by_sample(model)
+    assert attention.is_by_sample(model)
     changed = [samples()[0], samples(seed=1)[1], *samples()[2:]]
     with torch.no_grad():
         before, after = (model(**collate(rows)).logits[0].split(LENGTHS) for rows in (samples(), changed))
     assert [torch.equal(a, b) for a, b in zip(before, after, strict=True)] == [True, False, True, True]
-    assert unpadded.keeps_apart(model, collate)
-    assert unpadded.keeps_apart(model, collate, sharded=True)
+    assert attention.keeps_apart(model, collate)
+    assert attention.keeps_apart(model, collate, sharded=True)
 
 
 @pytest.mark.parametrize(("family", "name"), [("gemma3_text", "sdpa"), ("gemma2", "eager")])
@@ -120,27 +122,27 @@ def test_layers_with_a_state_are_found_out(family: str) -> None:
     kinds = {"qwen3_next": "linear_attention", "lfm2": "conv"}
     given = {**SIZES, "layer_types": [kinds[family], "full_attention"]}
     model = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.for_model(family, **given))
-    unpadded.choose_attention(model, "auto", half=False)
+    attention.choose_attention(model, "auto", half=False)
     collate = Collator(0, joined=True)
-    assert not unpadded.keeps_apart(model, collate)
-    assert not unpadded.keeps_apart(model, collate, sharded=True)
-    assert not unpadded.keeps_apart(model.bfloat16(), collate)
+    assert not attention.keeps_apart(model, collate)
+    assert not attention.keeps_apart(model, collate, sharded=True)
+    assert not attention.keeps_apart(model.bfloat16(), collate)
 
 
 def test_little_that_leaks_is_found_out_in_half_precision_too() -> None:
     config = transformers.AutoConfig.for_model("bloom", hidden_size=32, n_layer=2, n_head=4, vocab_size=60)
     torch.manual_seed(0)
     model = transformers.AutoModelForCausalLM.from_config(config).bfloat16()
-    assert not unpadded.keeps_apart(model, Collator(0, joined=True))
+    assert not attention.keeps_apart(model, Collator(0, joined=True))
 
 
 def test_a_model_that_does_not_tell_its_attention_where_samples_begin_has_a_mask() -> None:
     config = transformers.AutoConfig.for_model("stablelm", **{k: v for k, v in SIZES.items() if k != "head_dim"})
     model = transformers.AutoModelForCausalLM.from_config(config)
-    unpadded.choose_attention(model, "auto", half=False)
+    attention.choose_attention(model, "auto", half=False)
     model.config.use_cache = False  # as Trainer does
-    assert not unpadded.is_by_sample(model)
-    assert unpadded.keeps_apart(model, Collator(0, joined=True))
+    assert not attention.is_by_sample(model)
+    assert attention.keeps_apart(model, Collator(0, joined=True))
 
 
 def test_dropout_is_applied() -> None:

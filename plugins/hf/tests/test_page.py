@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tunewright_hf import DataParams, HuggingFaceTrainParams
-from tunewright_hf.inputs import check_dataset
+from tunewright_hf.data.formats import check_dataset
 
 PAGE = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
 

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunewright import RequestError, SecretRef, wire
-from tunewright.secret import secret_env
-from tunewright_hf import DataParams, HuggingFaceTrainParams, LoraConfig, TrainingArguments, fields
+from tunewright import RequestError, SecretRef
+from tunewright.providers import wire
+from tunewright.providers.fields import secret_env
+from tunewright_hf import DataParams, HuggingFaceTrainParams, LoraConfig, TrainingArguments
+from tunewright_hf.config import library_fields
 
 
 def there_and_back(params: HuggingFaceTrainParams) -> HuggingFaceTrainParams:
@@ -22,7 +24,7 @@ def there_and_back(params: HuggingFaceTrainParams) -> HuggingFaceTrainParams:
 
 
 def test_importing_the_client_half_loads_nothing_heavy() -> None:
-    code = "import sys, tunewright_hf.inputs; print([m for m in ('torch', 'transformers', 'peft', 'datasets') if m in sys.modules])"
+    code = "import sys, tunewright_hf.data.files; print([m for m in ('torch', 'transformers', 'peft', 'datasets') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -179,7 +181,9 @@ def test_a_hub_token_is_a_secret_of_its_own() -> None:
 
 
 def test_fields_json_is_what_the_installed_libraries_have() -> None:
-    assert fields._document() == fields.read_installed(), "run: python -m tunewright_hf.fields"
+    assert library_fields._document() == library_fields.read_installed(), (
+        "run: python -m tunewright_hf.config.library_fields"
+    )
 
 
 def test_real_objects_are_taken_and_reduced_to_what_differs() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from tunewright import RequestError, TrainRun
 from tunewright_hf import DataParams, HuggingFaceTrainParams
-from tunewright_hf.inputs import check_dataset
+from tunewright_hf.data.formats import check_dataset
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -149,7 +149,7 @@ BOTH = [MESSAGES["prompt"][0], MESSAGES["chosen"][0]]
     ],
 )
 def test_what_is_a_pair(row: dict[str, object], expected: object) -> None:
-    from tunewright_hf.preference import is_pair
+    from tunewright_hf.data.preference import is_pair
 
     if isinstance(expected, bool):
         assert is_pair(row) is expected
@@ -173,11 +173,11 @@ def test_a_trainer_of_one_answer_refuses_pairs_on_the_client(
 
 
 def test_arguments_that_the_class_does_not_have_are_refused(trainer_class: str, tmp_path: Path) -> None:
-    from tunewright_hf import real
+    from tunewright_hf.train import arguments, extensions
 
     def build(**own: object) -> object:
         given = HuggingFaceTrainParams(transformer_class=trainer_class, transformer_class_arguments=own)
-        return real.build_arguments(given, tmp_path, evaluates=False)
+        return arguments.build_arguments(given, tmp_path, evaluates=False)
 
     assert type(build(beta=0.3)).__name__ == "PairConfig"
     with pytest.raises(
@@ -187,9 +187,9 @@ def test_arguments_that_the_class_does_not_have_are_refused(trainer_class: str, 
     with pytest.raises(RequestError, match="is a field of TrainingArguments"):
         build(learning_rate=0.3)
     with pytest.raises(RequestError, match="transformer_class='nowhere:Trainer': cannot be loaded"):
-        real.trainer_class("nowhere:Trainer")
+        extensions.trainer_class("nowhere:Trainer")
     with pytest.raises(RequestError, match="is no Trainer class"):
-        real.trainer_class("their_pairs:PairConfig")
+        extensions.trainer_class("their_pairs:PairConfig")
 
 
 def test_a_preview_shows_both_answers(
@@ -203,7 +203,7 @@ def test_a_preview_shows_both_answers(
 
 
 def test_contents_in_parts_become_texts_before_a_class_sees_them(tmp_path: Path) -> None:
-    from tunewright_hf.preference import pair_of, pairs_of
+    from tunewright_hf.data.preference import pair_of, pairs_of
 
     def said(role: str, *texts: str) -> list[dict[str, object]]:
         return [{"role": role, "content": [{"type": "text", "text": text} for text in texts]}]

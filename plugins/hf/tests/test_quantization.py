@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tunewright import RequestError, TrainRun, wire
+from tunewright import RequestError, TrainRun
+from tunewright.providers import wire
 from tunewright_hf import BitsAndBytesConfig, HuggingFaceTrainParams
 
 torch = pytest.importorskip("torch")

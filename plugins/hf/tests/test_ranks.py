@@ -163,8 +163,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 import torch
-from tunewright.providers import TrainRun
-from tunewright_hf.trainer import check_same_checkpoint
+from tunewright.providers.base import TrainRun
+from tunewright_hf.distributed import check_same_checkpoint
 
 torch.distributed.init_process_group("gloo")
 rank = torch.distributed.get_rank()

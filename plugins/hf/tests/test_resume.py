@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tunewright.runner import newest_checkpoint
+from tunewright.runner.checkpoints import newest_checkpoint
 
 torch = pytest.importorskip("torch")
 safetensors = pytest.importorskip("safetensors.torch")

@@ -8,9 +8,9 @@ import pytest
 
 from tunewright import RequestError, TrainRun
 from tunewright_hf import DataParams, HuggingFaceTrainParams
-from tunewright_hf.inputs import check_dataset
-from tunewright_hf.labels import Encoder
-from tunewright_hf.rows import text_of, tools_of
+from tunewright_hf.data.columns import text_of, tools_of
+from tunewright_hf.data.formats import check_dataset
+from tunewright_hf.data.language_modeling import Encoder
 
 transformers = pytest.importorskip("transformers")
 
@@ -109,7 +109,7 @@ def test_a_column_that_a_template_wants_and_the_dataset_lacks_is_named(dataset_o
 
 
 def test_templates_travel_and_a_list_is_a_list() -> None:
-    from tunewright import wire
+    from tunewright.providers import wire
 
     params = HuggingFaceTrainParams(data={**ALPACA, "completion_template": "{output}"})
     again = wire.structure(HuggingFaceTrainParams, wire.unstructure(params, "trainer"), {})

@@ -5,10 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunewright import RequestError, SecretRef
-from tunewright.outputs import OutputTarget
+from tunewright.providers.outputs import OutputTarget
+from tunewright.providers.uris import ref_problem
 from tunewright.testing import DatasetProviderTests, ModelProviderTests
-from tunewright.uris import ref_problem
-from tunewright_hf.sources import HubRepo, HuggingFaceDatasetParams, HuggingFaceModelParams, parse_uri
+from tunewright_hf.hub.providers import HuggingFaceDatasetParams, HuggingFaceModelParams
+from tunewright_hf.hub.uri import HubRepo, parse_uri
 
 MODEL = "hf://openchat/openchat_3.5"
 DATASET = "hf://datasets/imdatta0/ultrachat_1k"

@@ -14,9 +14,12 @@ from tunewright_hf import DataParams, HuggingFaceTrainParams
 
 transformers = pytest.importorskip("transformers")
 torch = pytest.importorskip("torch")
-data = pytest.importorskip("tunewright_hf.data")
+data = pytest.importorskip("tunewright_hf.data.prepare")
 
-from tunewright_hf import stream  # noqa: E402 - it needs torch
+from tunewright_hf.data import (
+    encode,
+    streaming,  # noqa: E402 - it needs torch
+)
 
 STREAMING = {"streaming": True}
 GIVEN = {"learning_rate": 1e-2, "logging_steps": 1, "activation_checkpointing": False, "lora_config": {"r": 4}}
@@ -34,15 +37,15 @@ def prepare(tmp_path: Path, model_folder: Path) -> Callable[..., object]:
 
 
 @pytest.fixture
-def streamed(prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., stream.Stream]:
+def streamed(prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., streaming.Stream]:
     """A stream in steps of one sample, with windows of 3 rows."""
-    monkeypatch.setattr(stream, "_WINDOW", 3)
+    monkeypatch.setattr(streaming, "_WINDOW", 3)
 
-    def call(folder: Path, steps: int, *, seed: int | None = 1, given=(), **course) -> stream.Stream:
+    def call(folder: Path, steps: int, *, seed: int | None = 1, given=(), **course) -> streaming.Stream:
         source = prepare(folder, **STREAMING, **dict(given))
         notes = tmp_path / "notes.json"
-        return stream.Stream(
-            source, stream.Course(step=1, steps=steps, seed=seed, vocabulary=400, ahead=4, notes=notes, **course)
+        return streaming.Stream(
+            source, streaming.Course(step=1, steps=steps, seed=seed, vocabulary=400, ahead=4, notes=notes, **course)
         )
 
     return call
@@ -61,13 +64,13 @@ def test_a_stream_has_the_samples_of_data_on_disk_and_begins_again(prepare, stre
 
 def test_packed_rows_of_a_stream_have_the_samples_of_data_on_disk(prepare, streamed, dataset_of) -> None:
     folder = dataset_of(texts(23))
-    on_disk = [{name: row[name] for name in stream._IDS} for row in prepare(folder)]
+    on_disk = [{name: row[name] for name in encode._IDS} for row in prepare(folder)]
     rows = streamed(folder, 99, seed=None, given={"packing": True})
     found: list[dict[str, object]] = []
     for row in rows:
         assert row["length"] == len(row["input_ids"]) == sum(row["segments"]) <= 64
-        parts = [torch.tensor(row[name]).split(row["segments"]) for name in stream._IDS]
-        found += [{n: t.tolist() for n, t in zip(stream._IDS, both, strict=True)} for both in zip(*parts, strict=True)]
+        parts = [torch.tensor(row[name]).split(row["segments"]) for name in encode._IDS]
+        found += [{n: t.tolist() for n, t in zip(encode._IDS, both, strict=True)} for both in zip(*parts, strict=True)]
         if len(found) == len(on_disk):
             break
     by_ids = operator.itemgetter("input_ids")
@@ -100,7 +103,7 @@ def test_any_place_of_a_stream_is_found_again(packing: bool, streamed, dataset_o
         cut = streamed(folder, 40, given=given)
         assert list(itertools.islice(cut, step + 2)) == whole[: step + 2], "two are read ahead"
         window, skipped = cut.window_at(step)
-        window = stream.Window.of(json.loads(json.dumps(stream.attrs.asdict(window))))
+        window = streaming.Window.of(json.loads(json.dumps(streaming.attrs.asdict(window))))
         resumed = streamed(folder, 40, given=given, passed=step, window=window, skipped=skipped)
         assert list(resumed)[step:] == whole[step:]
         assert resumed.window_at(40) == at_the_end
@@ -109,7 +112,7 @@ def test_any_place_of_a_stream_is_found_again(packing: bool, streamed, dataset_o
 def test_a_window_is_not_tokenised_before_its_turn(streamed, dataset_of, monkeypatch) -> None:
     folder = dataset_of(texts(30)[1:])
     seen = []
-    tokenise = stream.tokenise_batch
+    tokenise = encode.tokenise_batch
     monkeypatch.setattr(
         stream, "tokenise_batch", lambda rows, *given: seen.append(len(rows["text"])) or tokenise(rows, *given)
     )
@@ -129,7 +132,7 @@ def test_what_leaves_nothing_to_learn_is_refused_and_does_not_go_on_for_ever(str
 
 def test_tokens_that_the_model_does_not_have_are_refused(streamed, dataset_of) -> None:
     whole = streamed(dataset_of(texts(5)), 10)
-    whole.course = stream.attrs.evolve(whole.course, vocabulary=20)
+    whole.course = streaming.attrs.evolve(whole.course, vocabulary=20)
     with pytest.raises(RequestError, match="embeddings for 20"):
         list(whole)
 

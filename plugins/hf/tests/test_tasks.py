@@ -106,7 +106,7 @@ def independent_loss(model, tokenizer, file: Path) -> float:
 
 
 def test_of_prompt_and_completion_each_is_framed_and_cut_by_itself(base_of: Callable[[str], Path]) -> None:
-    from tunewright_hf.seq2seq import PairEncoder
+    from tunewright_hf.data.seq2seq import PairEncoder
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(base_of("t5"))
     sample = PairEncoder(tokenizer, DataParams())({"prompt": "What is 1?", "completion": "The sum."})
@@ -119,7 +119,7 @@ def test_of_prompt_and_completion_each_is_framed_and_cut_by_itself(base_of: Call
 
 
 def test_a_text_is_cut_before_the_token_that_ends_it(base_of: Callable[[str], Path]) -> None:
-    from tunewright_hf.classification import Classes, Classifier
+    from tunewright_hf.data.classification import Classes, Classifier
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(base_of("bert"))
     classes = Classes(problem="single_label_classification", names=("a", "b"), numbers={"a": 0, "b": 1})
@@ -157,7 +157,7 @@ SINGLE, MULTI = "single_label_classification", "multi_label_classification"
     ],
 )
 def test_the_labels_of_a_column(labels, feature, num_labels, known, expected) -> None:
-    from tunewright_hf.classification import find_classes
+    from tunewright_hf.data.classification import find_classes
 
     features = datasets.Features({"label": datasets.ClassLabel(names=["neg", "pos"])}) if feature else None
     rows = datasets.Dataset.from_dict({"label": labels}, features=features)
@@ -191,7 +191,7 @@ def test_splits_that_number_their_labels_differently_are_refused(
     ],
 )
 def test_a_column_without_usable_labels_is_refused(labels, num_labels, expected: str) -> None:
-    from tunewright_hf.classification import find_classes
+    from tunewright_hf.data.classification import find_classes
 
     with pytest.raises(RequestError, match=f"column 'label'.*{expected}"):
         find_classes(datasets.Dataset.from_dict({"label": labels}), "label", num_labels)

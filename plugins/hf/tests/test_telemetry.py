@@ -11,9 +11,9 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 peft = pytest.importorskip("peft")
 
-from tunewright_hf import telemetry  # noqa: E402 - it needs torch
-from tunewright_hf.collate import Collator  # noqa: E402
-from tunewright_hf.endings import telling_of_memory  # noqa: E402
+from tunewright_hf.data.collators import Collator  # noqa: E402
+from tunewright_hf.train import throughput  # noqa: E402 - it needs torch
+from tunewright_hf.train.failures import telling_of_memory  # noqa: E402
 
 TOKENS = 24
 SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -37,14 +37,14 @@ def counted_by_torch(model) -> int:
 @pytest.mark.parametrize("tied", [False, True])
 def test_operations_are_those_that_torch_counts(tied: bool) -> None:
     model = model_of(tie_word_embeddings=tied)
-    flops = telemetry.Flops.of(model)
+    flops = throughput.Flops.of(model)
     # "eager" computes every pair; it does not leave out those that a causal mask hides.
     assert flops.per_token * TOKENS + flops.per_pair * TOKENS**2 == counted_by_torch(model)
 
 
 def test_frozen_weights_have_no_gradients_of_their_own() -> None:
     model = peft.get_peft_model(model_of(), peft.LoraConfig(r=4, target_modules="all-linear"))
-    flops = telemetry.Flops.of(model)
+    flops = throughput.Flops.of(model)
     # What the first layer's projections read needs no gradient, since the embeddings are frozen.
     first = model.base_model.model.model.layers[0].self_attn
     readers = [w for n, w in first.named_parameters() if ("base_layer" in n or "lora_A" in n) and "o_proj" not in n]
@@ -53,13 +53,13 @@ def test_frozen_weights_have_no_gradients_of_their_own() -> None:
 
 
 def test_expert_layers_are_not_guessed() -> None:
-    assert telemetry.Flops.of(model_of("mixtral", num_local_experts=4)) is None
+    assert throughput.Flops.of(model_of("mixtral", num_local_experts=4)) is None
 
 
 @pytest.mark.parametrize("joined", [False, True])
 def test_the_meter_counts_tokens_without_pads(joined: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(telemetry, "peak_flops", lambda _: 1000.0)
-    meter = telemetry.Meter(telemetry.Flops(per_token=10, per_pair=1), torch.device("cpu"), half=True)
+    monkeypatch.setattr(throughput, "peak_flops", lambda _: 1000.0)
+    meter = throughput.Meter(throughput.Flops(per_token=10, per_pair=1), torch.device("cpu"), half=True)
     samples = [{"input_ids": [5] * n, "labels": [-100, -100, *[5] * (n - 2)]} for n in (3, 5)]
     batches = meter.timed(iter([Collator(0, joined=joined)(samples)] * 2))
     meter.add(list(batches))

@@ -99,14 +99,14 @@ def test_a_merged_model_answers_as_its_adapter(lora, merged) -> None:
 
 
 def test_an_answer_that_fails_costs_nothing_else(train, qa: Path, tmp_path: Path, monkeypatch, caplog) -> None:
-    from tunewright_hf import result
+    from tunewright_hf.train import sample_answers
 
-    answer = result.answer
+    answer = sample_answers.answer
 
     def fails_once(model, encoder, prompt):
         return answer(model, encoder, prompt if prompt == PROMPT else "")
 
-    monkeypatch.setattr(result, "answer", fails_once)
+    monkeypatch.setattr(sample_answers, "answer", fails_once)
     training = train(tmp_path / "out", qa, max_steps=1, sample_prompts=["fails", PROMPT])
     base(training.result)
     assert [e["prompt"] for e in training.of("sample")] == [PROMPT]
@@ -133,10 +133,10 @@ def test_lora_saves_adapters_for_all_linear_layers_and_nothing_else(lora, model_
 def test_under_lora_only_adapters_change(
     data, train, qa: Path, tmp_path: Path, monkeypatch, model_folder: Path
 ) -> None:
-    from tunewright_hf import result
+    from tunewright_hf.train import export
 
     seen = {}
-    monkeypatch.setattr(result, "save", lambda trainer, *_: seen.update(trainer.model.state_dict()))
+    monkeypatch.setattr(export, "save", lambda trainer, *_: seen.update(trainer.model.state_dict()))
     lora = {"r": 2, "target_modules": ["q_proj"]}
     train(tmp_path / "out", qa, max_steps=2, lora_config=lora, data=data, save_strategy="no")
     before = base(model_folder).state_dict()
@@ -303,7 +303,7 @@ def test_accumulation_is_one_large_batch(lora_config, data, steps: int, train, q
 
 @pytest.mark.parametrize("data", [{}, PACKED], ids=["unpacked", "packed"])
 def test_every_sample_is_seen_once_an_epoch(data, train, qa: Path, tmp_path: Path, monkeypatch) -> None:
-    from tunewright_hf.collate import Collator
+    from tunewright_hf.data.collators import Collator
 
     seen: list[tuple[int, ...]] = []
     collate = Collator.__call__

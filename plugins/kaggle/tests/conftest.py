@@ -12,11 +12,11 @@ import pytest
 from tests.servers.kaggle import TOKEN, FakeKaggle
 from tests.servers.step import step_environment
 
-from tunewright.assemble import document_of
-from tunewright.environment import FetchLimits
+from tunewright._planning.assemble import document_of
 from tunewright.errors import ExitCode, FetchError
-from tunewright.providers import DatasetProvider
-from tunewright.registry import Registry
+from tunewright.plugins.registry import Registry
+from tunewright.providers.base import DatasetProvider
+from tunewright.providers.limits import FetchLimits
 from tunewright_kaggle import KaggleDatasetParams, KaggleModelParams
 from tunewright_launcher.fetch import fetch_into
 

@@ -12,7 +12,7 @@ import pytest
 from tests.servers.s3 import ACCESS_KEY, BUCKET, REGION, SECRET_KEY, Gateway, S3Proxy
 from tests.servers.step import step_environment
 
-from tunewright import wire
+from tunewright.providers import wire
 from tunewright_s3 import S3ModelParams
 
 

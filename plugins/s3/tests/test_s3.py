@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunewright import RequestError, SecretRef, wire
-from tunewright.secret import secret_env
+from tunewright import RequestError, SecretRef
+from tunewright.providers import wire
+from tunewright.providers.fields import secret_env
 from tunewright.testing import DatasetProviderTests, ModelProviderTests
 from tunewright_s3 import S3DatasetParams, S3ModelParams, format_uri, parse_uri
 

@@ -13,9 +13,10 @@ import pytest
 from tests.servers.faulty import Fault
 from tests.servers.s3 import ACCESS_KEY, SECRET_KEY, Gateway, S3Proxy
 
-from tunewright import ExitCode, FetchError, wire
-from tunewright.environment import FetchLimits
-from tunewright.wire import WireDocument
+from tunewright import ExitCode, FetchError
+from tunewright.providers import wire
+from tunewright.providers.limits import FetchLimits
+from tunewright.providers.wire import WireDocument
 from tunewright_launcher.fetch import fetch_into
 from tunewright_s3 import S3ModelParams
 

@@ -12,8 +12,8 @@ from tests.servers.faulty import Fault
 from tests.servers.s3 import ACCESS_KEY, BUCKET, SECRET_KEY, Gateway, S3Proxy
 
 from tunewright import ExitCode, FetchError
-from tunewright.environment import FetchLimits
-from tunewright.snapshots import Entry
+from tunewright.providers.limits import FetchLimits
+from tunewright.providers.snapshots import Entry
 from tunewright_launcher.engine import fetch_snapshot
 from tunewright_launcher.journal import FileRecord
 from tunewright_s3 import S3ModelParams

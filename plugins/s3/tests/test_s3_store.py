@@ -9,7 +9,7 @@ from tests.servers.faulty import Fault
 from tests.servers.s3 import BUCKET, Gateway, S3Proxy
 
 from tunewright import ExitCode, FetchError
-from tunewright.environment import FetchLimits
+from tunewright.providers.limits import FetchLimits
 from tunewright_launcher.outputs import Output
 from tunewright_s3 import S3ModelParams
 from tunewright_s3.store import MIB, PART, part_size

@@ -12,11 +12,11 @@ import attrs
 import click
 
 if TYPE_CHECKING:
+    from tunewright._client.client import TrainingClient
+    from tunewright._client.job import Job
     from tunewright.cli.jobfile import Keywords
-    from tunewright.client import TrainingClient
-    from tunewright.job import Job
-    from tunewright.manifests import Manifests
-    from tunewright.request import Request, TrainRequest
+    from tunewright.plan.manifests import Manifests
+    from tunewright.request.request import Request, TrainRequest
 
 _F = TypeVar("_F", bound=Callable[..., None])
 
@@ -31,7 +31,7 @@ class Connection:
 
     def client(self, default: str) -> TrainingClient:
         """A client for the backend that was named, or else the default one."""
-        from tunewright.client import TrainingClient
+        from tunewright._client.client import TrainingClient
 
         return TrainingClient(self.backend or default, namespace=self.namespace, context=self.context)
 
@@ -253,7 +253,7 @@ def suspend(name: str, connection: Connection) -> None:
     """End a job's processes and keep its files."""
     job = connection.job(name)
     job.suspend()
-    click.echo(f"{name} is suspended. Go on from its newest checkpoint: {job.hint('resume')}")
+    click.echo(f"{name} is suspended. Go on from its newest checkpoint: {job.command_for('resume')}")
 
 
 @cli.command()
@@ -282,7 +282,7 @@ def delete(name: str, connection: Connection) -> None:
 def plugins(as_json: bool) -> None:
     """Show the installed plugins, and what is wrong with those that cannot be used."""
     from tunewright.cli.show import plugin_table
-    from tunewright.registry import Registry
+    from tunewright.plugins.registry import Registry
 
     plugin_table(Registry(), as_json=as_json)
 
@@ -294,9 +294,9 @@ def plugins(as_json: bool) -> None:
 @_json
 def doctor(*, job_file: Path | None, assignments: tuple[str, ...], connection: Connection, as_json: bool) -> None:
     """Look at what jobs need, or at what the one in JOB_FILE needs, and say what is missing. Creates nothing."""
+    from tunewright._client.doctor import diagnose
     from tunewright.cli import jobfile
     from tunewright.cli.show import findings
-    from tunewright.doctor import diagnose
 
     if job_file is None:
         found = diagnose(connection.client("kubernetes"))
@@ -360,14 +360,14 @@ def _read(job_file: Path, assignments: tuple[str, ...], connection: Connection) 
 
 
 def _follow(created: Job | Manifests, *, detach: bool, as_json: bool) -> None:
-    from tunewright.job import Job
-    from tunewright.progress import follow
+    from tunewright._client.job import Job
+    from tunewright._views.follow import follow
 
     if not isinstance(created, Job):
         click.echo(created.to_yaml() if not as_json else _as_lines(created), nl=False)
         return
     if detach:
-        click.echo(f"{created.name} is submitted. Follow it: {created.hint('logs -f')}", err=as_json)
+        click.echo(f"{created.name} is submitted. Follow it: {created.command_for('logs -f')}", err=as_json)
         return
     try:
         end = follow(created, style="json" if as_json else "auto")

@@ -7,13 +7,13 @@ from typing import Literal
 
 import click
 
-from tunewright import sources
-from tunewright.assemble import document_of
+from tunewright._planning import selection
+from tunewright._planning.assemble import document_of
+from tunewright._views.follow import view_for
 from tunewright.errors import FetchError, RequestError
 from tunewright.events import Event
-from tunewright.progress import view_for
-from tunewright.registry import Registry
-from tunewright.summary import Summary
+from tunewright.plugins.registry import Registry
+from tunewright.status.summary import Summary
 
 _RETRY_FOR = 600.0
 
@@ -27,11 +27,12 @@ def fetch_by_hand(uri: str, folder: Path, kind: Literal["model", "dataset"], *, 
         FetchError: it cannot be fetched.
     """
     try:
-        from tunewright_launcher.fetch import fetch_into, patiently
+        from tunewright_launcher.fetch import fetch_into
+        from tunewright_launcher.retry import retry
     except ImportError as error:
         remedy = "Install it: pip install 'tunewright[local]'"
         raise RequestError("needs tunewright-launcher, which is not installed", field="fetch", remedy=remedy) from error
-    select = sources.select_model if kind == "model" else sources.select_dataset
+    select = selection.select_model if kind == "model" else selection.select_dataset
     selected = select(Registry(), uri, Path.cwd())
     document = document_of(kind, selected.plugin, selected.provider)
     summary, view = Summary(), view_for("json" if as_json else "auto")
@@ -47,6 +48,6 @@ def fetch_by_hand(uri: str, folder: Path, kind: Literal["model", "dataset"], *, 
         fetch_into(selected.provider, document, folder, kind, emit)
 
     with view:
-        patiently(work, _RETRY_FOR, say)
+        retry(work, _RETRY_FOR, say)
     if not as_json:
         click.echo(f"It is in {folder / kind}")

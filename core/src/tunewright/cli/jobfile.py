@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tunewright.environment import INPUT_SLOTS, OUTPUT_SLOT, user_variable
 from tunewright.errors import RequestError
-from tunewright.secret import SecretRef, SecretValue
+from tunewright.plan.secrets import SecretRef, SecretValue
 
 Keywords = dict[str, object]
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import attrs
 import click
 
+from tunewright._views.text import as_json as to_line
 from tunewright.errors import RequestError
-from tunewright.progress import as_json as to_line
-from tunewright.providers import Preview, SourceProvider, TrainRun
-from tunewright.request import Selected, TrainRequest
+from tunewright.providers.base import Preview, SourceProvider, TrainRun
+from tunewright.request.request import ResolvedProvider, TrainRequest
 
 
 def show_samples(request: TrainRequest, count: int, *, as_json: bool) -> None:
@@ -51,7 +51,7 @@ def _samples(request: TrainRequest) -> Iterator[Preview]:
         raise RequestError(problem, field="preview", remedy=remedy) from error
 
 
-def _on_this_machine(slot: str, selected: Selected[SourceProvider] | None) -> Path | None:
+def _on_this_machine(slot: str, selected: ResolvedProvider[SourceProvider] | None) -> Path | None:
     if selected is None:
         return None
     source = selected.provider

@@ -8,15 +8,14 @@ from datetime import datetime
 import attrs
 import click
 
-from tunewright.backends import JobStatus
-from tunewright.doctor import Finding
+from tunewright._views.text import as_json as to_line
+from tunewright._views.text import facts, pods_text
+from tunewright.backends.base import Finding
 from tunewright.errors import PluginError
 from tunewright.events import Json
-from tunewright.progress import as_json as to_line
-from tunewright.progress import pods_text
-from tunewright.registry import Registry
-from tunewright.report import JobReport
-from tunewright.report_page import facts
+from tunewright.plugins.registry import Registry
+from tunewright.status.report import JobReport
+from tunewright.status.status import JobStatus
 
 _WIDE = 1000
 

@@ -25,7 +25,7 @@ from tunewright.runner.verdicts import (
     read_verdict,
     report,
 )
-from tunewright.runner.watch import Watch, too_late
+from tunewright.runner.watch import StopCondition, too_late
 
 _RETRY_FOR = 600.0  # seconds
 
@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
         log(str(error))
         return USAGE
     command = list(argv[1:] if argv[:1] == ["--"] else argv)
-    watch = Watch(settings)
+    watch = StopCondition(settings)
     attempts = Attempts(settings)
     outcome = _refusal(command, settings, watch, attempts) or _run(command, settings, watch, attempts)
     if isinstance(outcome, Verdict):
@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
     return outcome
 
 
-def _refusal(command: list[str], settings: Settings, watch: Watch, attempts: Attempts) -> Verdict | None:
+def _refusal(command: list[str], settings: Settings, watch: StopCondition, attempts: Attempts) -> Verdict | None:
     """Why the command is not started at all."""
     if settings.run and (verdict := read_verdict(settings.run)):
         return verdict
@@ -77,7 +77,7 @@ def _refusal(command: list[str], settings: Settings, watch: Watch, attempts: Att
     return None
 
 
-def _run(command: list[str], settings: Settings, watch: Watch, attempts: Attempts) -> int | Verdict:
+def _run(command: list[str], settings: Settings, watch: StopCondition, attempts: Attempts) -> int | Verdict:
     if settings.run:
         with contextlib.suppress(OSError):
             (settings.run / ERROR_FILE).unlink()

@@ -20,7 +20,7 @@ from tunewright.runner.verdicts import (
     report,
     write_verdict,
 )
-from tunewright.runner.watch import TICK, Stop, Watch
+from tunewright.runner.watch import TICK, Stop, StopCondition
 
 _LONGEST_PAUSE = 30.0
 # What pip says of an index that may be there again in a minute; it has tried a few times itself by then.
@@ -39,7 +39,7 @@ def install(name: str, command: list[str], settings: Settings, retry_for: float)
     if settings.run and read_verdict(settings.run):
         log(f"{name} does nothing: an earlier step has failed")
         return 0
-    watch = Watch(settings._replace(output=None))
+    watch = StopCondition(settings._replace(output=None))
     give_up, pause = time.monotonic() + retry_for, 1.0
     while True:
         end = execute(command, watch, settings.grace, lambda: None)
@@ -83,7 +83,7 @@ def _pip_verdict(name: str, command: list[str], end: End) -> Verdict:
     return Verdict(code, f"Step {name} ended with {ending(end.code)}: {said}", remedy)
 
 
-def _sleep(seconds: float, watch: Watch) -> Stop | None:
+def _sleep(seconds: float, watch: StopCondition) -> Stop | None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if stop := watch.stop():

@@ -17,7 +17,7 @@ from typing import IO, NamedTuple
 from tunewright.runner.cpus import threads_for_each
 from tunewright.runner.files import read
 from tunewright.runner.verdicts import USAGE, Verdict
-from tunewright.runner.watch import TICK, Stop, Watch
+from tunewright.runner.watch import TICK, Stop, StopCondition
 
 _TAIL_BYTES = 16 << 10  # of a command's standard error, in which its error is looked for
 _LINE_BYTES = 64 << 10  # a longer line is passed on in pieces
@@ -33,7 +33,7 @@ class End(NamedTuple):
     stderr: str
 
 
-def execute(command: list[str], watch: Watch, grace: float, uncount: Callable[[], None]) -> End | Verdict:
+def execute(command: list[str], watch: StopCondition, grace: float, uncount: Callable[[], None]) -> End | Verdict:
     """Run a command and everything that it starts to the end; a verdict if it cannot be started."""
     adopting = _adopt_orphans()
     try:
@@ -95,7 +95,7 @@ def _start(command: list[str]) -> subprocess.Popen[bytes]:
 
 
 def _supervise(
-    process: subprocess.Popen[bytes], watch: Watch, grace: float, adopting: bool, uncount: Callable[[], None]
+    process: subprocess.Popen[bytes], watch: StopCondition, grace: float, adopting: bool, uncount: Callable[[], None]
 ) -> Stop | None:
     """Wait for the command and everything that it started; returns why it had to end, if it had to."""
     stop, kill_at = None, math.inf

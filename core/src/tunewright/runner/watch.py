@@ -25,7 +25,7 @@ class Stop(NamedTuple):
     late: bool = False
 
 
-class Watch:
+class StopCondition:
     """Knows when the command has to end: a signal came, the parent is gone, or the deadline has passed."""
 
     def __init__(self, settings: Settings) -> None:

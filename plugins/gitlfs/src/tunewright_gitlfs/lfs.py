@@ -21,8 +21,7 @@ import attrs
 from tunewright import ExitCode, FetchError
 from tunewright_gitlfs.origin import LfsApi, Origin
 from tunewright_gitlfs.pointers import Pointer
-from tunewright_launcher.answers import Headers, refusal, retry_after, shown
-from tunewright_launcher.http import Http, HttpRequest
+from tunewright_launcher.http import Headers, Http, HttpRequest, refusal, retry_after, shown
 
 BATCH = 100
 _FRESH = 5.0  # seconds for which an action that is refused is not too old

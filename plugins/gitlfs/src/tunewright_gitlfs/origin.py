@@ -30,8 +30,7 @@ import attrs
 from tunewright import ExitCode, FetchError
 from tunewright_gitlfs.failures import failure
 from tunewright_gitlfs.uri import GitSource
-from tunewright_launcher.answers import refusal
-from tunewright_launcher.http import Http, HttpRequest
+from tunewright_launcher.http import Http, HttpRequest, refusal
 
 _REFS = "/info/refs?service=git-upload-pack"
 _SSH = ("ssh", "-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=30")

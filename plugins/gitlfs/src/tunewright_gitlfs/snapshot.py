@@ -14,14 +14,12 @@ from pathlib import Path
 
 from tunewright import ExitCode, FetchError
 from tunewright.errors import SourceChanged
-from tunewright.snapshots import Digest, Entry, Reader
+from tunewright.providers import Digest, Entry, Reader
 from tunewright_gitlfs.lfs import BATCH, Action, Batch, Lfs
 from tunewright_gitlfs.origin import Origin
 from tunewright_gitlfs.pointers import LARGEST, Pointer, looks_like_pointer, read_pointer
 from tunewright_gitlfs.repository import Blob, Repository
-from tunewright_launcher.answers import Headers
-from tunewright_launcher.files import check_path
-from tunewright_launcher.http import Http, HttpRequest, HttpSnapshot
+from tunewright_launcher.http import Headers, Http, HttpRequest, HttpSnapshot, check_path
 
 _REFUSED = (401, 403, 404, 410)
 

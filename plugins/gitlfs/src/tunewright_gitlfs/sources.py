@@ -9,10 +9,10 @@ from typing import ClassVar
 import attrs
 
 from tunewright import DatasetProvider, ModelProvider, RequestError, SecretRef, secret
-from tunewright.providers import accept_keywords, renamed
-from tunewright.secret import refuse_literal_tokens
-from tunewright.snapshots import Snapshot, SnapshotSource
-from tunewright.uris import (
+from tunewright.providers import (
+    Snapshot,
+    SnapshotSource,
+    accept_keywords,
     check_exclusive,
     check_patterns,
     check_text,
@@ -20,6 +20,8 @@ from tunewright.uris import (
     from_uri_or_field,
     patterns,
     ref_problem,
+    refuse_literal_tokens,
+    renamed,
     uris_of,
 )
 from tunewright_gitlfs.uri import GitSource, folder_problem, parse_uri

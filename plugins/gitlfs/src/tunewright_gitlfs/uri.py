@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote
 import attrs
 
 from tunewright import RequestError
-from tunewright.uris import UriParts, bad_uri, path_problem, ref_problem, split_uri
+from tunewright.providers import UriParts, bad_uri, path_problem, ref_problem, split_uri
 
 FORM = "gitlfs+https://host/org/repo[@ref][#folder] or gitlfs+ssh://git@host/org/repo[@ref][#folder]"
 Transport = Literal["https", "http", "ssh"]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from tunewright import DatasetProvider, ModelProvider, TrainerProvider, hookimpl
-from tunewright.request import Request, TrainRequest
-from tunewright.specs import JobPlan
-from tunewright_hf import shards
-from tunewright_hf.params import DataParams, HuggingFaceTrainParams, LoraConfig, TrainingArguments
-from tunewright_hf.quantization import BitsAndBytesConfig
-from tunewright_hf.sources import HuggingFaceDatasetParams, HuggingFaceModelParams
+from tunewright.plan import JobPlan
+from tunewright import Request, TrainRequest
+from tunewright_hf.config import sharding
+from tunewright_hf.config.data_params import DataParams
+from tunewright_hf.config.library_arguments import BitsAndBytesConfig, LoraConfig, TrainingArguments
+from tunewright_hf.config.train_params import HuggingFaceTrainParams
+from tunewright_hf.hub.providers import HuggingFaceDatasetParams, HuggingFaceModelParams
 
 __all__ = [
     "BitsAndBytesConfig",
@@ -39,5 +40,5 @@ def tunewright_trainer_provider() -> type[TrainerProvider]:
 @hookimpl
 def tunewright_modify_plan(plan: JobPlan, request: Request) -> JobPlan:
     if isinstance(request, TrainRequest) and isinstance(request.trainer.provider, HuggingFaceTrainParams):
-        shards.check_plan(plan, request, request.trainer.provider.training_parameters)
+        sharding.check_plan(plan, request, request.trainer.provider.training_parameters)
     return plan

@@ -12,16 +12,19 @@ from transformers.integrations import get_available_reporting_integrations
 
 from tunewright.errors import RequestError
 from tunewright.providers import TrainRun
-from tunewright_hf import real, unpadded
-from tunewright_hf.classification import with_head
-from tunewright_hf.configs import is_known, longest_input
-from tunewright_hf.data import resolve_max_length
-from tunewright_hf.inputs import check_dataset, evaluation_split, held_out_split
-from tunewright_hf.labels import check_tokenizer
-from tunewright_hf.params import HuggingFaceTrainParams
-from tunewright_hf.standins import LoraConfig, TrainingArguments
-from tunewright_hf.tasks import CAUSAL, CLASSIFICATION, Task
-from tunewright_hf.trainer import check_merge, load_config, load_tokenizer, needed_model
+from tunewright_hf import errors
+from tunewright_hf.config.library_arguments import LoraConfig, TrainingArguments
+from tunewright_hf.config.tasks import CAUSAL, CLASSIFICATION, Task
+from tunewright_hf.config.train_params import HuggingFaceTrainParams
+from tunewright_hf.data.files import evaluation_split, held_out_split
+from tunewright_hf.data.formats import check_dataset
+from tunewright_hf.data.language_modeling import check_tokenizer
+from tunewright_hf.data.prepare import resolve_max_length
+from tunewright_hf.model import adapters, attention, load
+from tunewright_hf.model.adapters import check_merge, with_head
+from tunewright_hf.model.config import is_known, longest_input
+from tunewright_hf.model.load import load_config, load_tokenizer, needed_model
+from tunewright_hf.train import arguments, extensions
 
 
 def check(params: HuggingFaceTrainParams, run: TrainRun) -> None:
@@ -33,10 +36,10 @@ def check(params: HuggingFaceTrainParams, run: TrainRun) -> None:
     folder = needed_model(run)
     params.check_inputs(model=folder, dataset=run.dataset, eval_dataset=run.eval_dataset)
     check_weights(folder)
-    real.trainer_class(params.transformer_class)
-    unpadded.check_name(params.attn_implementation)
-    real.build_callbacks(params)
-    real.build_quantization(params.quantization_config)
+    extensions.trainer_class(params.transformer_class)
+    attention.check_name(params.attn_implementation)
+    extensions.build_callbacks(params)
+    load.build_quantization(params.quantization_config)
     check_arguments(params, run)
     config = load_config(folder, params)
     tokenizer = load_tokenizer(folder, params)
@@ -58,13 +61,17 @@ def check_lora(
     given: LoraConfig, config: transformers.PreTrainedConfig, task: Task = CAUSAL, *, merge: bool = False
 ) -> None:
     """Build the adapter around a model without weights, so that layers that it does not have are found out."""
-    real.build_lora(given, task.lora)
+    adapters.build_lora(given, task.lora)
     if not is_known(config, task):  # code that comes with a model may need its weights
         return
-    plain = real.build_lora(LoraConfig(**{**given, "init_lora_weights": True}), task.lora)  # others look at the weights
+    plain = adapters.build_lora(
+        LoraConfig(**{**given, "init_lora_weights": True}), task.lora
+    )  # others look at the weights
     with torch.device("meta"):
         model = getattr(transformers, task.auto_class).from_config(config)
-    with real.refused("lora_config", "Name layers that the model has, or leave target_modules out: it is all-linear."):
+    with errors.refused(
+        "lora_config", "Name layers that the model has, or leave target_modules out: it is all-linear."
+    ):
         plain = with_head(plain, model) if task is CLASSIFICATION else plain
         adapted = peft.get_peft_model(model, plain, low_cpu_mem_usage=True)
     if merge:
@@ -75,7 +82,7 @@ def check_arguments(params: HuggingFaceTrainParams, run: TrainRun) -> None:
     """Build the real TrainingArguments, as far as that works where no GPU is to be seen."""
     elsewhere = {k: v for k, v in params.training_parameters.items() if k not in ("tf32", "ddp_backend")}
     here = attrs.evolve(params, training_parameters=TrainingArguments(**{**elsewhere, "use_cpu": True}))
-    args = real.build_arguments(here, run.checkpoints, evaluates=_evaluates(params, run))
+    args = arguments.build_arguments(here, run.checkpoints, evaluates=_evaluates(params, run))
     missing = sorted(set(args.report_to) - set(get_available_reporting_integrations()))
     if missing:
         remedy = f"Use an image that has it, or one of: {', '.join(get_available_reporting_integrations()) or 'none'}."
@@ -90,3 +97,12 @@ def _evaluates(params: HuggingFaceTrainParams, run: TrainRun) -> bool:
     if run.eval_dataset is not None:
         return bool(evaluation_split(run.eval_dataset, params.data))
     return run.dataset is not None and held_out_split(run.dataset, params.data) is not None
+
+
+def check_model(folder: Path) -> None:
+    """Raise RequestError unless the folder holds a model: `config.json` and what belongs to it."""
+    if not (folder / "config.json").is_file():
+        is_adapter = (folder / "adapter_config.json").is_file()
+        adapter = " It holds an adapter: give the model that it belongs to." if is_adapter else ""
+        remedy = f"Give a folder as save_pretrained() writes it: config.json, weights and tokenizer.{adapter}"
+        raise RequestError("has no config.json", field="model", value=str(folder), remedy=remedy)

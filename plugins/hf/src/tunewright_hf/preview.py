@@ -11,20 +11,21 @@ import datasets
 from transformers import PreTrainedTokenizerBase
 
 from tunewright.providers import Preview, TrainRun
-from tunewright_hf.classification import Classified
-from tunewright_hf.configs import longest_input
-from tunewright_hf.data import needed_dataset, resolve_max_length
-from tunewright_hf.data_params import DataParams
-from tunewright_hf.inputs import resolve_format, training_split
-from tunewright_hf.labels import Encoder, check_tokenizer
-from tunewright_hf.params import HuggingFaceTrainParams
-from tunewright_hf.preference import PREFERENCE, pair_of, shown
-from tunewright_hf.reading import load_rows
-from tunewright_hf.rows import text_of
-from tunewright_hf.seq2seq import Pair, PairEncoder
-from tunewright_hf.tasks import CLASSIFICATION, SEQ2SEQ
-from tunewright_hf.tokens import IGNORED, Sample, tokens_behind
-from tunewright_hf.trainer import load_config, load_tokenizer, needed_model
+from tunewright_hf.config.data_params import DataParams
+from tunewright_hf.config.tasks import CLASSIFICATION, SEQ2SEQ
+from tunewright_hf.config.train_params import HuggingFaceTrainParams
+from tunewright_hf.data.classification import Classified
+from tunewright_hf.data.columns import text_of
+from tunewright_hf.data.files import training_split
+from tunewright_hf.data.formats import resolve_format
+from tunewright_hf.data.language_modeling import Encoder, check_tokenizer
+from tunewright_hf.data.load import load_rows
+from tunewright_hf.data.preference import PREFERENCE, pair_of, shown
+from tunewright_hf.data.prepare import needed_dataset, resolve_max_length
+from tunewright_hf.data.seq2seq import Pair, PairEncoder
+from tunewright_hf.data.tokenize import IGNORED, Sample, tokens_behind
+from tunewright_hf.model.config import longest_input
+from tunewright_hf.model.load import load_config, load_tokenizer, needed_model
 
 
 def preview(params: HuggingFaceTrainParams, run: TrainRun) -> Iterator[Preview]:

@@ -17,8 +17,7 @@ import attrs
 
 from tunewright import ExitCode, FetchError
 from tunewright_kaggle.uri import KaggleCompetition, KaggleDataset, KaggleHandle, KaggleModel
-from tunewright_launcher.answers import Answered, Headers, refusal
-from tunewright_launcher.http import Http, HttpRequest
+from tunewright_launcher.http import Answered, Headers, Http, HttpRequest, refusal
 
 if TYPE_CHECKING:
     from kagglesdk.kaggle_object import KaggleObject

@@ -25,7 +25,7 @@ import attrs
 from isal import isal_zlib
 
 from tunewright import ExitCode, FetchError
-from tunewright_launcher.files import Files, begin_to_flush, check_path, hostile, write
+from tunewright_launcher.http import Files, begin_to_flush, check_path, hostile, write
 
 _BLOCK = 1 << 20
 _GZIP = b"\x1f\x8b"

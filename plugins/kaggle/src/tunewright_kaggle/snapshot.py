@@ -12,13 +12,11 @@ from pathlib import Path
 import attrs
 
 from tunewright import ExitCode, FetchError
-from tunewright.snapshots import Digest, Entry
+from tunewright.providers import Digest, Entry
 from tunewright_kaggle.api import Account, Api, refused
 from tunewright_kaggle.archive import unpack
 from tunewright_kaggle.uri import KaggleCompetition, KaggleHandle
-from tunewright_launcher.answers import Headers, size_of, unavailable
-from tunewright_launcher.files import check_path, hostile
-from tunewright_launcher.http import HttpRequest, HttpSnapshot
+from tunewright_launcher.http import Headers, HttpRequest, HttpSnapshot, check_path, hostile, size_of, unavailable
 
 ARCHIVE = ".kaggle-archive"
 _DENIED = (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN)

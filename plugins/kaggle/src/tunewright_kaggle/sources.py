@@ -9,9 +9,16 @@ from typing import ClassVar
 import attrs
 
 from tunewright import DatasetProvider, ModelProvider, SecretRef, secret
-from tunewright.providers import accept_keywords, renamed
-from tunewright.snapshots import Snapshot, SnapshotSource
-from tunewright.uris import FilePatterns, check_exclusive, check_together, uris_of
+from tunewright.providers import (
+    FilePatterns,
+    Snapshot,
+    SnapshotSource,
+    accept_keywords,
+    check_exclusive,
+    check_together,
+    renamed,
+    uris_of,
+)
 from tunewright_kaggle.uri import KaggleHandle, parse_dataset, parse_model
 
 

@@ -6,7 +6,7 @@ import re
 
 import attrs
 
-from tunewright.uris import bad_uri, split_uri
+from tunewright.providers import bad_uri, split_uri
 
 DATASET_FORM = "kaggle://datasets/owner/name[/versions/N]"
 MODEL_FORM = "kaggle://models/owner/model/framework/variation[/N]"

@@ -13,9 +13,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 
-from tunewright.environment import user_variable
-from tunewright_launcher.fetch import patiently
-from tunewright_launcher.http import Http, HttpRequest
+from tunewright.providers import user_variable
+from tunewright_launcher.http import Http, HttpRequest, retry
 from tunewright_s3.errors import translated
 from tunewright_s3.quick import LISTED, make_quick, take_objects
 from tunewright_s3.signing import Signer
@@ -88,7 +87,7 @@ class Bucket:
             page = self._next_page(asked)
 
     def _next_page(self, asked: Mapping[str, str]) -> Mapping[str, Any]:
-        return patiently(lambda: self._page(asked), _PATIENCE, lambda *_: None)
+        return retry(lambda: self._page(asked), _PATIENCE, lambda *_: None)
 
     def _page(self, asked: Mapping[str, str]) -> Mapping[str, Any]:
         with translated(format_uri(self.name, asked["Prefix"])):

@@ -8,7 +8,7 @@ import re
 from http.client import HTTPMessage
 from typing import Final, cast
 
-from tunewright.snapshots import Algorithm, Digest
+from tunewright.providers import Algorithm, Digest
 
 # The cheapest first: SHA-256 is computed anyway.
 _CHECKSUMS: Final[tuple[Algorithm, ...]] = ("sha256", "crc64nvme", "crc32c", "crc32", "sha1")

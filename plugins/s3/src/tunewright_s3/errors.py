@@ -23,7 +23,7 @@ from botocore.exceptions import (
 
 from tunewright import ExitCode, FetchError
 from tunewright.errors import SourceChanged
-from tunewright_launcher.answers import refusal, retry_after
+from tunewright_launcher.http import refusal, retry_after
 
 _CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,64})</Code>")
 _QUERY = re.compile(r"[?]\S*")

@@ -12,8 +12,7 @@ from urllib.parse import quote
 import attrs
 
 from tunewright import ExitCode, FetchError
-from tunewright.runner import MARKER
-from tunewright.snapshots import Digest, Entry, Reader
+from tunewright.providers import MARKER, Digest, Entry, Reader
 from tunewright_launcher.http import HttpRequest, HttpSnapshot
 from tunewright_s3.bucket import Bucket, Item
 from tunewright_s3.digests import digests_in, parts_of

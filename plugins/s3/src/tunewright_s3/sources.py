@@ -11,17 +11,20 @@ from urllib.parse import urlsplit
 import attrs
 
 from tunewright import DatasetProvider, ModelProvider, RequestError, SecretRef, secret
-from tunewright.outputs import OutputTarget, Store
-from tunewright.providers import accept_keywords, renamed
-from tunewright.snapshots import Snapshot, SnapshotSource
-from tunewright.uris import (
+from tunewright.providers import (
     FilePatterns,
+    OutputTarget,
+    Snapshot,
+    SnapshotSource,
+    Store,
+    accept_keywords,
     check_exclusive,
     check_flag,
     check_http_url,
     check_text,
     check_together,
     one_of,
+    renamed,
     uris_of,
 )
 from tunewright_s3.uri import format_uri, parse_uri

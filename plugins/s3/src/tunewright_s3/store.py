@@ -16,8 +16,7 @@ import attrs
 from botocore.exceptions import ClientError
 
 from tunewright import ExitCode, FetchError
-from tunewright.outputs import Store
-from tunewright.snapshots import Entry, Snapshot
+from tunewright.providers import Entry, Snapshot, Store
 from tunewright_s3.bucket import Bucket
 from tunewright_s3.digests import md5_of, parts_of
 from tunewright_s3.errors import translated

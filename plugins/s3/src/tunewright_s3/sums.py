@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 import attrs
 
 from tunewright import ExitCode, FetchError
-from tunewright.snapshots import Digest
+from tunewright.providers import Digest
 
 NAME = "SHA256SUMS"
 LONGEST = 64 << 20  # bytes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tunewright.uris import bad_uri, path_problem, split_uri
+from tunewright.providers import bad_uri, path_problem, split_uri
 
 FORM = "s3://bucket/prefix"
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tunewright.backends import Backend
+from tunewright._markers import hookimpl
+from tunewright.backends.base import Backend
 from tunewright.backends.local.backend import LocalBackend
-from tunewright.hookspecs import hookimpl
 
 __all__ = ["LocalBackend"]
 

@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 import attrs
 
-from tunewright.backends import Backend, BackendOptions, JobRecord, JobStatus, LogLine
+from tunewright.backends.base import Backend, BackendOptions, Finding
 from tunewright.backends.local import logs
 from tunewright.backends.local.folder import DamagedJob, JobFolder, Status
 from tunewright.backends.local.record import log_files, record_of, result_of, status_of
 from tunewright.backends.local.render import render, secrets_of
-from tunewright.doctor import Finding
 from tunewright.environment import state_home
 from tunewright.errors import AlreadySucceeded, JobError, RequestError
-from tunewright.manifests import Manifests
-from tunewright.specs import JobPlan
-from tunewright.states import JobState
-from tunewright.update import JobUpdate
+from tunewright.plan.manifests import Manifests
+from tunewright.plan.plan import JobPlan
+from tunewright.request.update import JobUpdate
+from tunewright.status.state import JobState
+from tunewright.status.status import JobRecord, JobStatus, LogLine
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -59,7 +59,7 @@ class LocalBackend(Backend):
       job goes when jobs are next looked at.
     """
 
-    sees_client_files: ClassVar[bool] = True
+    shares_client_filesystem: ClassVar[bool] = True
 
     def __init__(self, jobs: Path) -> None:
         self._jobs = jobs

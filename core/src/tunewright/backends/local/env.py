@@ -12,7 +12,7 @@ from pathlib import Path
 from tunewright import environment
 from tunewright.backends.local.spec import Program, Spec
 from tunewright.environment import Paths
-from tunewright.runner import usable_cpus
+from tunewright.runner.cpus import usable_cpus
 
 LOOPBACK = "127.0.0.1"
 PARENT = "TUNEWRIGHT_PARENT"

@@ -31,17 +31,17 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from tunewright import environment
+from tunewright._canonical import dumps
 from tunewright._convert import to_tuple
 from tunewright.backends.local.spec import FILES, JOB, Spec
 from tunewright.errors import JobError
 from tunewright.events import Json
-from tunewright.manifests import Manifests
-from tunewright.runner import write_atomically
-from tunewright.states import JobState
-from tunewright.wire import dumps
+from tunewright.plan.manifests import Manifests
+from tunewright.runner.files import write_atomically
+from tunewright.status.state import JobState
 
 if TYPE_CHECKING:
-    from tunewright.update import JobUpdate
+    from tunewright.request.update import JobUpdate
 
 _MAY_CHANGE = re.compile(
     r"metadata\.(labels|annotations)\b.*|spec\.(deadline|max_restarts|ttl)|spec\.environment\..*|data\.run\.py"

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import attrs
 
-from tunewright.backends import LogLine
 from tunewright.events import Event, parse_event
-from tunewright.states import JobState
-from tunewright.summary import progress_of
+from tunewright.status.state import JobState
+from tunewright.status.status import LogLine
+from tunewright.status.summary import progress_of
 
 _POLL = 0.15
 _LONGEST_LINE = 1 << 20  # bytes; what is longer comes in pieces

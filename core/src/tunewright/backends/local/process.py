@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from tunewright import environment
 from tunewright.backends.local.env import LOOPBACK, expand
-from tunewright.runner import die_with_parent
+from tunewright.runner.processes import die_with_parent
 
 if TYPE_CHECKING:
     import psutil

@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tunewright.backends import JobCondition, JobRecord, JobStatus, documents_in
 from tunewright.backends.local import logs
 from tunewright.backends.local.folder import JobFolder, Status
-from tunewright.report import make_report
-from tunewright.runner import write_atomically
-from tunewright.states import JobState
+from tunewright.runner.files import write_atomically
+from tunewright.status.report import JobReport, make_report
+from tunewright.status.state import JobState
+from tunewright.status.status import JobCondition, JobRecord, JobStatus, documents_in
 
 
 def status_of(job: JobFolder, status: Status) -> JobStatus:
@@ -54,7 +54,7 @@ def write_report(job: JobFolder) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    report = make_report(status_of(job, job.read()), record_of(job), logs.read(log_files(job)))
+    report = make_report(JobReport, status_of(job, job.read()), record_of(job), logs.read(log_files(job)))
     write_atomically(job.path / "report.json", report.to_json())
 
 

@@ -9,9 +9,9 @@ from typing import Any
 from tunewright.backends.local.env import distributed_environment
 from tunewright.backends.local.spec import FILES, JOB, Program, Spec, paths_in
 from tunewright.errors import RequestError
-from tunewright.manifests import Manifests
-from tunewright.secret import SecretValue
-from tunewright.specs import WORKSPACE, ContainerSpec, ExistingClaim, JobPlan
+from tunewright.plan.manifests import Manifests
+from tunewright.plan.plan import WORKSPACE, ContainerSpec, ExistingClaim, JobPlan
+from tunewright.plan.secrets import SecretValue
 
 API = "tunewright/v1"
 

@@ -24,8 +24,8 @@ from tunewright.backends.local import env, process
 from tunewright.backends.local.folder import JobFolder, Status
 from tunewright.backends.local.record import write_report
 from tunewright.backends.local.spec import Program, paths_in
-from tunewright.runner import FAILURE, read_verdict
-from tunewright.states import JobState
+from tunewright.runner.verdicts import FAILURE, read_verdict
+from tunewright.status.state import JobState
 
 _TICK = 0.1
 _LAST_FINAL_CODE = 127

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from tunewright.backends import Backend
-from tunewright.backends.pytorchjob.backend import PyTorchJobBackend
-from tunewright.backends.pytorchjob.failures import (
+from tunewright._markers import hookimpl
+from tunewright.backends.base import Backend
+from tunewright.backends.kubernetes.backend import PyTorchJobBackend
+from tunewright.backends.kubernetes.failures import (
     ClusterError,
     Forbidden,
     NameTaken,
@@ -15,7 +16,6 @@ from tunewright.backends.pytorchjob.failures import (
     Refused,
     Unavailable,
 )
-from tunewright.hookspecs import hookimpl
 
 __all__ = [
     "ClusterError",

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from tunewright.backends import JobCondition, JobRecord, documents_in
-from tunewright.backends.pytorchjob import names
-from tunewright.backends.pytorchjob.live import Pod, moment
-from tunewright.states import JobState
+from tunewright.backends.kubernetes import names
+from tunewright.backends.kubernetes.live import Pod, moment
+from tunewright.status.state import JobState
+from tunewright.status.status import JobCondition, JobRecord, documents_in
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tunewright.backends.pytorchjob import names, volumes
-from tunewright.backends.pytorchjob.check import check_output, check_plan
-from tunewright.backends.pytorchjob.overrides import overridden
-from tunewright.backends.pytorchjob.pod import pod_template
-from tunewright.manifests import Document, Manifests
-from tunewright.specs import JobPlan
+from tunewright.backends.kubernetes import names, volumes
+from tunewright.backends.kubernetes.check import check_output, check_plan
+from tunewright.backends.kubernetes.overrides import overridden
+from tunewright.backends.kubernetes.pod import pod_template
+from tunewright.plan.manifests import Document, Manifests
+from tunewright.plan.plan import JobPlan
 
 # Seconds in which the workers have to find each other: their downloads may end at different times. `read_timeout` is
 # how long a worker waits for the store, which worker 0 opens when its own download has ended.

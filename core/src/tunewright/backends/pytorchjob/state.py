@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import attrs
 
-from tunewright.backends import JobStatus
-from tunewright.backends.pytorchjob import names
-from tunewright.backends.pytorchjob.live import Container, LiveJob, Pod, ended_containers, in_order
-from tunewright.states import JobState
+from tunewright.backends.kubernetes import names
+from tunewright.backends.kubernetes.live import Container, LiveJob, Pod, ended_containers, in_order
+from tunewright.status.state import JobState
+from tunewright.status.status import JobStatus
 
 # Waiting for these is normal; any other reason is worth telling.
 _ON_ITS_WAY = ("", "PodInitializing", "ContainerCreating")
@@ -20,21 +20,21 @@ _FINAL = range(1, 128)
 
 
 @attrs.frozen
-class Moment:
+class JobPhase:
     """Where a job is.
 
     Attributes:
         state: the state.
         detail: about it.
-        speakers: the containers whose newest events may say how far the job is.
+        progress_sources: the containers whose newest events may say how far the job is.
     """
 
     state: JobState
     detail: str = ""
-    speakers: tuple[tuple[Pod, Container], ...] = ()
+    progress_sources: tuple[tuple[Pod, Container], ...] = ()
 
 
-def status_of(job: LiveJob, moment: Moment, said: str = "", pods: Sequence[Pod] = ()) -> JobStatus:
+def status_of(job: LiveJob, phase: JobPhase, said: str = "", pods: Sequence[Pod] = ()) -> JobStatus:
     """The status of a job.
 
     Args:
@@ -45,12 +45,12 @@ def status_of(job: LiveJob, moment: Moment, said: str = "", pods: Sequence[Pod] 
     """
     return JobStatus(
         name=job.name,
-        state=moment.state,
-        detail=said or moment.detail,
+        state=phase.state,
+        detail=said or phase.detail,
         created=job.created,
         started=job.started,
         finished=job.finished if job.ended else None,
-        result=_result(job) if moment.state is JobState.SUCCEEDED else None,
+        result=_result(job) if phase.state is JobState.SUCCEEDED else None,
         labels=job.labels,
         pods=Counter(_at(pod) for pod in in_order(pods) if not pod.ending),
     )
@@ -62,37 +62,37 @@ def _at(pod: Pod) -> str:
     return running.step if running else pod.phase
 
 
-def moment_of(job: LiveJob, pods: Sequence[Pod]) -> Moment:
+def phase_of(job: LiveJob, pods: Sequence[Pod]) -> JobPhase:
     """Where a job is, while the operator says only Created from submit to the first training process."""
     pods = in_order(pods)
     if "Succeeded" in job.conditions:
-        return Moment(JobState.SUCCEEDED)
+        return JobPhase(JobState.SUCCEEDED)
     if "Failed" in job.conditions:
-        return Moment(JobState.FAILED, _cause(job, pods))
+        return JobPhase(JobState.FAILED, _cause(job, pods))
     return _held(job) if job.suspended else _on_its_way(job, pods)
 
 
-def _on_its_way(job: LiveJob, pods: Sequence[Pod]) -> Moment:
+def _on_its_way(job: LiveJob, pods: Sequence[Pod]) -> JobPhase:
     present = [pod for pod in pods if not pod.ending]
     steps = tuple((pod, step) for pod in present if (step := pod.active_step))
     training = tuple((pod, pod.main) for pod in present if pod.trains and pod.main)
     if training and len(training) == len(present) >= job.workers:
-        return Moment(JobState.RUNNING, speakers=training)
+        return JobPhase(JobState.RUNNING, progress_sources=training)
     if "Restarting" in job.conditions:
-        return Moment(JobState.RESTARTING, _restart(job, pods, steps), steps)
+        return JobPhase(JobState.RESTARTING, _restart(job, pods, steps), steps)
     if steps:
-        return Moment(JobState.DOWNLOADING, _step(*steps[0]), steps)
+        return JobPhase(JobState.DOWNLOADING, _step(*steps[0]), steps)
     # Where the training has just ended, the operator has not yet seen it.
     if training or any(pod.main and pod.main.phase == "terminated" for pod in present):
-        return Moment(JobState.RUNNING, _waiting(present), training)
-    return Moment(JobState.CREATED, _waiting(present))
+        return JobPhase(JobState.RUNNING, _waiting(present), training)
+    return JobPhase(JobState.CREATED, _waiting(present))
 
 
-def _held(job: LiveJob) -> Moment:
+def _held(job: LiveJob) -> JobPhase:
     if job.queue:
-        return Moment(JobState.QUEUED, f"waits for its turn in Kueue's queue {job.queue!r}")
-    remedy = f"Go on from the newest checkpoint: {names.hint('resume', job.name, job.namespace)}"
-    return Moment(JobState.SUSPENDED, remedy)
+        return JobPhase(JobState.QUEUED, f"waits for its turn in Kueue's queue {job.queue!r}")
+    remedy = f"Go on from the newest checkpoint: {names.command_for('resume', job.name, job.namespace)}"
+    return JobPhase(JobState.SUSPENDED, remedy)
 
 
 def _result(job: LiveJob) -> str | None:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from tunewright import environment
-from tunewright.backends.pytorchjob import names
-from tunewright.backends.pytorchjob.api import Object
-from tunewright.backends.pytorchjob.live import LiveJob
+from tunewright.backends.kubernetes import names
+from tunewright.backends.kubernetes.api import Object
+from tunewright.backends.kubernetes.live import LiveJob
 from tunewright.errors import JobError
-from tunewright.update import JobUpdate
+from tunewright.request.update import JobUpdate
 
 _OF_PODS = ("queue", "priority_class", "deadline", "max_restarts")
 """What pods that run would not see."""
@@ -30,9 +30,9 @@ def refuse_too_late(job: LiveJob, update: JobUpdate) -> None:
         raise JobError(f"{problem} Labels, annotations and ttl can.", name=job.name)
     problem = f"The pods of job {job.name!r} are there already, and {given} would not reach them."
     remedy = (
-        f"Kueue decides when it runs: delete it and submit it anew: {names.hint('delete', job.name, job.namespace)}"
+        f"Kueue decides when it runs: delete it and submit it anew: {names.command_for('delete', job.name, job.namespace)}"
         if job.queue
-        else f"Suspend it first: {names.hint('suspend', job.name, job.namespace)}"
+        else f"Suspend it first: {names.command_for('suspend', job.name, job.namespace)}"
     )
     raise JobError(f"{problem} {remedy}", name=job.name)
 

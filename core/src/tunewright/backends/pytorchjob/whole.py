@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tunewright.backends.pytorchjob import names
+from tunewright.backends.kubernetes import names
 from tunewright.errors import RequestError
-from tunewright.manifests import Document, Manifests
-from tunewright.specs import CODE, RUNS
-from tunewright.whole_job import WholeJob, part
+from tunewright.plan.manifests import Document, Manifests
+from tunewright.plan.plan import CODE, RUNS
+from tunewright.request.whole import RawManifest, part
 
 _REPLICAS = "job.spec.pytorchReplicaSpecs"
 
 
-def render_whole(job: WholeJob, namespace: str | None) -> Manifests:
+def render_raw(job: RawManifest, namespace: str | None) -> Manifests:
     """The job as it is submitted: it and its pods get the labels by which jobs are found.
 
     Args:
@@ -58,7 +58,7 @@ def check_namespace(manifest: Mapping[str, Any], namespace: str) -> None:
         raise RequestError(problem, field="job.metadata.namespace", value=own, remedy=remedy)
 
 
-def _spec(job: WholeJob) -> Document:
+def _spec(job: RawManifest) -> Document:
     spec = part(job.job, "spec", "job")
     replicas = part(spec, "pytorchReplicaSpecs", "job.spec")
     if not replicas or set(replicas) - {names.MASTER, names.WORKER}:

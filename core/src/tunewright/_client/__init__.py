@@ -1,0 +1,1 @@
+"""What people call: the client, the job handle, and the doctor."""

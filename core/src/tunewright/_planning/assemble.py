@@ -1,0 +1,398 @@
+"""Assembly: a request becomes a plan. Pure: no file, network or cluster is touched, and equal requests give equal plans."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from tunewright import environment
+from tunewright._planning.layout import OUTPUT as OUTPUT_VOLUME
+from tunewright._planning.layout import VolumeLayout, lay_out
+from tunewright.environment import INPUT_SLOTS, KIND_OF_SLOT, OUTPUT_SLOT
+from tunewright.errors import RequestError
+from tunewright.plan import images
+from tunewright.plan.plan import (
+    CODE,
+    MAIN_STEP,
+    PREPARED,
+    RUNNER_FILE,
+    RUNS,
+    WORKSPACE,
+    ContainerSpec,
+    EphemeralClaim,
+    ExistingClaim,
+    JobPlan,
+    Mount,
+    Scheduling,
+    Volume,
+)
+from tunewright.plan.secrets import EnvValue, SecretRef, SecretValue
+from tunewright.providers import wire
+from tunewright.providers.base import ClaimFolder, Provider
+from tunewright.providers.fields import secret_env
+from tunewright.request.request import CodeRequest, Origin, Request, TrainRequest
+from tunewright.runner.source import runner_source
+
+LAUNCHER = ("python", "-m", "tunewright_launcher")
+
+RUNNER = ("python3", f"$({environment.CONFIG})/{RUNNER_FILE}")
+
+TORCHRUN = ("torchrun", "--max-restarts=0")
+
+# A worker that joins while others go on asks for the address of the store that torchrun shares with its ranks, and of it
+# only the first round tells (torch 2.15, dynamic_rendezvous.py, next_rendezvous): all would wait until the timeout.
+_OWN_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+
+
+def assemble(request: Request) -> JobPlan:
+    """The plan for a request, after the selected plugins' `tunewright_modify_plan`.
+
+    Raises:
+        RequestError: the request cannot work as a whole.
+        PluginError: a selected plugin breaks the hooks' contract.
+    """
+    if isinstance(request, TrainRequest):
+        return _train_plan(request)
+    if isinstance(request, CodeRequest):
+        return _code_plan(request)
+    raise TypeError(f"Not a request that can be assembled: {type(request).__name__}")
+
+
+def _train_plan(request: TrainRequest) -> JobPlan:
+    documents = {slot: document_of(slot, s.plugin, s.provider) for slot, s in request.sources.items()}
+    layout = _layout(request, keys={slot: _key_of(document) for slot, document in documents.items()})
+    steps = [_fetch(request, slot, layout) for slot, s in request.sources.items() if s.provider.mounted_claim() is None]
+    main, bootstrap = _trainer(request, layout), _bootstrap(request)
+    plan = _common(
+        request,
+        labels=request.labels,
+        init_containers=(*steps, _check(request, main)),
+        main=main,
+        bootstrap=bootstrap,
+        secret_variables=request.secret_variables,
+        files={f"{slot}.json": document.dumps() for slot, document in documents.items()}
+        | {"trainer.json": document_of("trainer", request.trainer.plugin, request.trainer.provider).dumps()}
+        | _output_document(request)
+        | ({RUNNER_FILE: runner_source()} if bootstrap else {}),
+        volumes=(*layout.volumes, *_claims(request)),
+    )
+    for plugin in _selected_plugins(request):
+        plan = plugin.modify_plan(plan, request)
+    return _naming_secrets(plan)
+
+
+def _code_plan(request: CodeRequest) -> JobPlan:
+    layout = _layout(request, keys={})
+    main = ContainerSpec(
+        name=MAIN_STEP,
+        image=request.image or images.trainer(gpus=request.resources_per_worker.gpu),
+        command=_code_command(request),
+        env={**_run_env(request), **request.env},
+        resources=request.resources_per_worker,
+        mounts=(_output_mount(layout),),
+    )
+    plan = _common(
+        request,
+        init_containers=(_install(request, main.image),) if request.packages_to_install else (),
+        main=main,
+        labels={**request.labels, RUNS: CODE},
+        self_starting=not request.code,
+        files={**request.code, RUNNER_FILE: runner_source()},
+        volumes=(layout.output,),
+    )
+    return _naming_secrets(plan)
+
+
+def _naming_secrets(plan: JobPlan) -> JobPlan:
+    """Tell `run` which variables hold secrets, for it keeps them out of its messages."""
+
+    def naming(container: ContainerSpec) -> ContainerSpec:
+        names = ",".join(name for name, value in container.env.items() if not isinstance(value, str))
+        return attrs.evolve(container, env={**container.env, environment.SECRETS: names}) if names else container
+
+    return attrs.evolve(
+        plan,
+        bootstrap=naming(plan.bootstrap) if plan.bootstrap else None,
+        init_containers=[naming(c) for c in plan.init_containers],
+        main=naming(plan.main),
+    )
+
+
+def _common(request: Request, **parts: Any) -> JobPlan:
+    return JobPlan(
+        name=request.name,
+        num_workers=request.num_workers,
+        num_procs_per_worker=request.processes,
+        elastic=request.elastic,
+        annotations=request.annotations,
+        scheduling=_scheduling(request),
+        max_restarts=request.max_restarts,
+        deadline=request.deadline,
+        ttl=request.ttl,
+        suspend=request.suspend,
+        output=request.output,
+        pod_overrides=request.pod_overrides,
+        **parts,
+    )
+
+
+def _scheduling(request: Request) -> Scheduling:
+    return Scheduling(
+        queue=request.queue,
+        priority_class=request.priority_class,
+        node_selector=request.node_selector,
+        tolerations=request.tolerations,
+        affinity=request.affinity,
+        runtime_class=request.runtime_class,
+        service_account=request.service_account,
+        image_pull_secrets=request.image_pull_secrets,
+        policy=request.scheduling_policy,
+    )
+
+
+def _layout(request: Request, keys: Mapping[str, str]) -> VolumeLayout:
+    layout = lay_out(
+        request.storage,
+        job=request.name,
+        workers=request.most_workers,
+        output=request.output,
+        keys=keys,
+        ttl=request.ttl,
+    )
+    target = (
+        request.output_target.provider.mounted_claim()
+        if isinstance(request, TrainRequest) and request.output_target
+        else None
+    )
+    if target is None:
+        return layout
+    # What is on a claim already needs no upload: the job writes there.
+    claim = Volume(name=OUTPUT_VOLUME, source=ExistingClaim(claim=target.claim))
+    return attrs.evolve(layout, output=claim, output_folder=target.folder)
+
+
+def document_of(slot: str, plugin: Origin, provider: attrs.AttrsInstance) -> wire.WireDocument:
+    """What travels of a provider."""
+    return wire.WireDocument(
+        kind=KIND_OF_SLOT.get(slot, slot),
+        provider=plugin.name,
+        distribution=plugin.dist,
+        version=plugin.version,
+        params=wire.unstructure(provider, slot),
+    )
+
+
+def _fetch(request: TrainRequest, slot: str, layout: VolumeLayout) -> ContainerSpec:
+    selected = request.sources[slot]
+    mount = (
+        _prepared_mount(layout)
+        if layout.read_only_inputs
+        else Mount(volume=layout.inputs.name, path=WORKSPACE, sub_path=layout.folder_of(slot))
+    )
+    defaults = ContainerSpec(
+        name=f"fetch-{slot.replace('_', '-')}",
+        image=selected.provider.image or images.storage(),
+        command=(*LAUNCHER, "fetch", slot),
+        env={**_prepared_env(request, layout), **request.init_env, **secret_env(selected.provider)},
+        mounts=(mount,),
+    )
+    return _shaped(selected.plugin, selected.provider.init_container(defaults), "init_container")
+
+
+def _trainer(request: TrainRequest, layout: VolumeLayout) -> ContainerSpec:
+    trainer = request.trainer.provider
+    gpus = request.resources_per_worker.gpu
+    defaults = ContainerSpec(
+        name=MAIN_STEP,
+        image=request.image or trainer.image or images.trainer(gpus=gpus),
+        command=(*LAUNCHER, "run", "--", *TORCHRUN, "-m", "tunewright_launcher", "train"),
+        env={
+            **_run_env(request),
+            **_prepared_env(request, layout),
+            **_upload_env(request, layout),
+            **request.env,
+            **_main_secrets(request),
+        },
+        resources=request.resources_per_worker,
+        mounts=(*_input_mounts(request, layout), _output_mount(layout)),
+    )
+    return _shaped(request.trainer.plugin, trainer.container(defaults), "container")
+
+
+def _main_secrets(request: TrainRequest) -> dict[str, SecretRef | SecretValue]:
+    """The trainer's secrets and those of the upload, which both run in the main container."""
+    trainer, target = request.trainer.provider, request.output_target
+    own, uploads = secret_env(trainer), secret_env(target.provider) if target else {}
+    if clash := [name for name in own if name in uploads and own[name] != uploads[name]]:
+        problem = f"differs from the trainer's, and both are {clash[0]} in one container"
+        raise RequestError(problem, field="output", remedy="Give the same credential to both.")
+    return own | uploads
+
+
+def _upload_env(request: TrainRequest, layout: VolumeLayout) -> dict[str, str]:
+    """Whether checkpoints are uploaded: where they would be lost with the pod, unless the user says otherwise."""
+    wanted = request.upload_checkpoints
+    if wanted is None:
+        wanted = isinstance(layout.output.source, EphemeralClaim)
+    return {environment.UPLOAD_CHECKPOINTS: "1"} if wanted and request.output_target else {}
+
+
+def _output_document(request: TrainRequest) -> dict[str, str]:
+    target = request.output_target
+    if target is None or target.provider.mounted_claim() is not None:
+        return {}
+    return {f"{OUTPUT_SLOT}.json": document_of(OUTPUT_SLOT, target.plugin, target.provider).dumps()}
+
+
+def _check(request: TrainRequest, main: ContainerSpec) -> ContainerSpec:
+    """The last init container has the trainer's own image and folders, and no GPU: bad input never reaches the ranks."""
+    return attrs.evolve(
+        main, name="check", command=(*LAUNCHER, "check"), resources=None, env={**request.init_env, **main.env}
+    )
+
+
+def _bootstrap(request: TrainRequest) -> ContainerSpec | None:
+    chosen: list[tuple[Origin, Provider]] = [(s.plugin, s.provider) for s in request.sources.values()]
+    if request.image is None:  # the user's own image holds the plugins of the trainer and of the upload
+        chosen.append((request.trainer.plugin, request.trainer.provider))
+        if request.output_target:
+            chosen.append((request.output_target.plugin, request.output_target.provider))
+    wanted = {
+        f"{plugin.dist}{f'[{provider.extra}]' if provider.extra else ''}=={plugin.version}"
+        for plugin, provider in chosen
+        if provider.image is None and plugin.dist not in images.BUNDLED
+    }
+    return _pip("install-plugins", images.storage(), sorted(wanted), None, request.init_env) if wanted else None
+
+
+def _install(request: CodeRequest, image: str) -> ContainerSpec:
+    return _pip("install-packages", image, request.packages_to_install, request.pip_index_url, request.init_env)
+
+
+def _pip(
+    name: str,
+    image: str,
+    requirements: tuple[str, ...] | list[str],
+    index: str | None,
+    env: Mapping[str, EnvValue],
+) -> ContainerSpec:
+    """An init container that brings packages. pip itself would fail, and then be started again for ever."""
+    options = ("--index-url", _literal(index)) if index else ()
+    target = f"$({environment.PACKAGES})"
+    # `--` keeps a requirement that begins with a hyphen from being read as an option.
+    command = (
+        *RUNNER,
+        "--install",
+        name,
+        "--",
+        "python3",
+        "-m",
+        "pip",
+        "install",
+        "--no-cache-dir",
+        "--target",
+        target,
+        *options,
+        "--",
+        *map(_literal, requirements),
+    )
+    return ContainerSpec(name=name, image=image, command=command, env=env)
+
+
+def _input_mounts(request: TrainRequest, layout: VolumeLayout) -> tuple[Mount, ...]:
+    """Each slot by itself and read-only: a trainer cannot harm what other jobs share."""
+    found = {slot: s.provider.mounted_claim() for slot, s in request.sources.items()}
+    mounts = [_slot_mount(slot, found[slot], layout) for slot in INPUT_SLOTS if slot in found]
+    return tuple(dict.fromkeys(mounts))
+
+
+def _slot_mount(slot: str, existing: ClaimFolder | None, layout: VolumeLayout) -> Mount:
+    path = f"{WORKSPACE}/{slot}"
+    if existing is not None:
+        return Mount(volume=_claim_volume(slot), path=path, sub_path=existing.folder, read_only=True)
+    if layout.read_only_inputs:
+        return _prepared_mount(layout)
+    return Mount(volume=layout.inputs.name, path=path, sub_path=layout.path_of(slot), read_only=True)
+
+
+def _prepared_mount(layout: VolumeLayout) -> Mount:
+    """The volume as a whole: a kubelet waits for ever for a folder that a read-only volume lacks."""
+    return Mount(volume=layout.inputs.name, path=PREPARED, read_only=True)
+
+
+def _prepared_env(request: TrainRequest, layout: VolumeLayout) -> dict[str, str]:
+    """Where on it the slots are."""
+    if not layout.read_only_inputs:
+        return {}
+    fetched = [slot for slot, s in request.sources.items() if s.provider.mounted_claim() is None]
+    return {environment.slot_variable(slot): f"{PREPARED}/{layout.path_of(slot)}" for slot in fetched}
+
+
+def _output_mount(layout: VolumeLayout) -> Mount:
+    return Mount(volume=layout.output.name, path=f"{WORKSPACE}/{OUTPUT_SLOT}", sub_path=layout.output_folder)
+
+
+def _claims(request: TrainRequest) -> tuple[Volume, ...]:
+    found = {slot: s.provider.mounted_claim() for slot, s in request.sources.items()}
+    return tuple(
+        Volume(name=_claim_volume(slot), source=ExistingClaim(claim=folder.claim, read_only=True))
+        for slot, folder in found.items()
+        if folder is not None
+    )
+
+
+def _claim_volume(slot: str) -> str:
+    return f"source-{slot.replace('_', '-')}"
+
+
+def _run_env(request: Request) -> dict[str, str]:
+    env = {environment.MAX_RESTARTS: str(request.max_restarts)}
+    if request.deadline is not None:
+        env[environment.DEADLINE] = str(request.deadline)
+    if request.output is not None:
+        env[environment.OUTPUT] = request.output
+    if not request.elastic:
+        env[environment.WORLD_SIZE] = str(request.num_workers * request.processes)
+    if request.most_workers > 1:
+        env |= _OWN_STORE
+    return env
+
+
+def _code_command(request: CodeRequest) -> tuple[str, ...]:
+    if request.code:
+        entry = next(iter(request.code))
+        return (
+            *RUNNER,
+            "--",
+            *TORCHRUN,
+            f"$({environment.CONFIG})/{_literal(entry)}",
+            *map(_literal, request.arguments),
+        )
+    # An image's own entry point is not known here, so nothing can stand in front of it.
+    return (*RUNNER, "--", *request.command) if request.command else ()
+
+
+def _literal(word: str) -> str:
+    """A word of a command that comes out of Kubernetes' expansion of `$(NAME)` as it went in."""
+    return word.replace("$", "$$")
+
+
+def _selected_plugins(request: TrainRequest) -> list[Origin]:
+    plugins = [*(s.plugin for s in request.sources.values()), request.trainer.plugin]
+    if request.output_target:
+        plugins.append(request.output_target.plugin)
+    return list({plugin.name: plugin for plugin in plugins}.values())
+
+
+def _shaped(plugin: Origin, spec: object, method: str) -> ContainerSpec:
+    if not isinstance(spec, ContainerSpec):
+        problem = f"plugin {plugin.name!r} returned {type(spec).__name__} from {method}(), not a ContainerSpec"
+        raise RequestError(problem, field="plugin", remedy=f"Tell the author of {plugin.dist}.")
+    return spec
+
+
+def _key_of(document: wire.WireDocument) -> str:
+    """The folder of a shared input: named by what is fetched, so that jobs which need the same share it."""
+    return document.request_digest()[:16]

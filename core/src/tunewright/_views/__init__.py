@@ -1,0 +1,1 @@
+"""Views of a job: bars in a terminal, a notebook, JSON lines, a page."""

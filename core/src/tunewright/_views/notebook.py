@@ -1,0 +1,74 @@
+"""Progress in a notebook: one output that is replaced as things move, and plain lines. It needs IPython and no widgets."""
+
+from __future__ import annotations
+
+import html
+import time
+from typing import TYPE_CHECKING
+
+import attrs
+
+from tunewright._views.base import RowsView
+
+if TYPE_CHECKING:
+    from IPython.display import DisplayHandle
+    from rich.console import Console
+
+_PAUSE = 0.2  # seconds between two drawings: each is a message to the browser
+
+
+@attrs.define
+class _Row:
+    note: str
+    done: int
+    total: int | None
+    begun_at: float
+    begun_with: int
+
+    def seconds_left(self, now: float) -> float | None:
+        """At the pace until now; None if that is not known."""
+        passed, moved = now - self.begun_at, self.done - self.begun_with
+        return (self.total - self.done) * passed / moved if self.total and moved > 0 and passed > 0 else None
+
+
+class NotebookView(RowsView):
+    """Rows as a table, which its own later state replaces."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._rows: dict[str, _Row] = {}
+        self._handle: DisplayHandle | None = None
+        self._drawn = 0.0
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the rows as they are."""
+        if self._rows:
+            self._draw()
+
+    def _move(self, name: str, done: int, total: int | None, note: str) -> None:
+        now = time.monotonic()
+        row = self._rows.setdefault(name, _Row(note, done, total, now, done))
+        row.note, row.done, row.total = note, done, total
+        if now - self._drawn > _PAUSE:
+            self._draw()
+
+    def _draw(self) -> None:
+        from IPython.display import HTML, display
+
+        self._drawn = time.monotonic()
+        shown = HTML(f"<table>{''.join(self._line(name, row) for name, row in self._rows.items())}</table>")
+        if self._handle is None:
+            self._handle = display(shown, display_id=True)
+        else:
+            self._handle.update(shown)
+
+    def _line(self, name: str, row: _Row) -> str:
+        left = row.seconds_left(self._drawn)
+        cells = (
+            html.escape(name),
+            f'<progress value="{row.done}" max="{row.total}"></progress>' if row.total else "",
+            f"{row.done * 100 // row.total}%" if row.total else "",
+            html.escape(row.note),
+            f"{left:,.0f} s left" if left else "",
+        )
+        return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"

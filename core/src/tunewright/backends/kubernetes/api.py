@@ -1,0 +1,310 @@
+"""The Kubernetes API as JSON, over the connection of the official client, which knows kubeconfigs, logins and certificates."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import attrs
+
+from tunewright.backends.base import BackendOptions
+from tunewright.backends.kubernetes.failures import ApiFailure
+from tunewright.errors import RequestError
+
+if TYPE_CHECKING:
+    from kubernetes.client import ApiClient
+    from urllib3 import BaseHTTPResponse
+
+Object = dict[str, Any]
+"""A JSON object of the API, as it came."""
+
+_CONNECT, _READ = 10.0, 30.0  # seconds
+
+_PAGE = 500
+
+_IN_POD = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+_FIRST_ERROR = 400
+
+_PATHS = {
+    "PyTorchJob": "/apis/kubeflow.org/v1/namespaces/{}/pytorchjobs",
+    "Pod": "/api/v1/namespaces/{}/pods",
+    "Event": "/api/v1/namespaces/{}/events",
+    "Secret": "/api/v1/namespaces/{}/secrets",
+    "ConfigMap": "/api/v1/namespaces/{}/configmaps",
+    "PersistentVolumeClaim": "/api/v1/namespaces/{}/persistentvolumeclaims",
+    "Namespace": "/api/v1/namespaces",
+    "StorageClass": "/apis/storage.k8s.io/v1/storageclasses",
+}
+
+_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+
+_METADATA = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
+
+
+@attrs.frozen
+class Page:
+    """All objects of a kind, and the version of the list, from which a watch goes on."""
+
+    items: list[Object]
+    version: str
+
+
+class Api:
+    """Requests about one namespace. Any number of threads may use it.
+
+    Args:
+        client: the official client, for its connection.
+        namespace: where.
+    """
+
+    def __init__(self, client: ApiClient, namespace: str) -> None:
+        self._client = client
+        self.namespace = namespace
+        # Kind → version of what was written last. Each kind's memory knows of its own changes only.
+        self._written: dict[str, str] = {}
+
+    @classmethod
+    def connect(cls, options: BackendOptions) -> Api:
+        """From a kubeconfig, or from the service account of the pod that this runs in.
+
+        Raises:
+            RequestError: there is neither, or the kubeconfig is none.
+        """
+        try:
+            import kubernetes  # noqa: F401 - only to see whether it is there
+        except ImportError as error:
+            problem = "needs the module kubernetes, which this Python environment lacks"
+            remedy = "Install it: pip install 'tunewright[kubernetes]'"
+            raise RequestError(problem, field="backend", value="kubernetes", remedy=remedy) from error
+        client, namespace = _connection(options)
+        return cls(client, options.namespace or namespace)
+
+    def get(self, kind: str, name: str, *, metadata: bool = False) -> Object:
+        """One object; with `metadata`, that part of it."""
+        accept = _METADATA.format("") if metadata else "application/json"
+        return self._json("GET", self._path(kind, name), accept=accept)
+
+    def find(self, kind: str, name: str, *, metadata: bool = False) -> Object | None:
+        """One object, or None if there is none."""
+        try:
+            return self.get(kind, name, metadata=metadata)
+        except ApiFailure as failure:
+            if failure.no_such_object:
+                return None
+            raise
+
+    def recent(self, kind: str, selector: Mapping[str, str]) -> Page:
+        """As `list`, from the API server's memory where it has that: many times quicker, and some moments old.
+
+        What this client itself has written is in it.
+        """
+        version = {"resourceVersion": self._written.get(kind, "0"), "resourceVersionMatch": "NotOlderThan"}
+        try:
+            # The server's memory is not read in pages: with a limit it would ask etcd.
+            answer = self._json("GET", self._path(kind), {**selector, **version})
+        except ApiFailure as failure:
+            if not failure.may_pass:
+                raise
+            return self.list(kind, selector)  # its memory is behind
+        return Page(answer.get("items") or [], answer["metadata"].get("resourceVersion", ""))
+
+    def list(self, kind: str, selector: Mapping[str, str], *, metadata: bool = False) -> Page:
+        """All objects that a selector (labelSelector, fieldSelector) selects, as they are now, read in pages."""
+        accept = _METADATA.format("List") if metadata else "application/json"
+        items: list[Object] = []
+        more: dict[str, str] = {}
+        while True:
+            answer = self._json("GET", self._path(kind), {"limit": str(_PAGE), **selector, **more}, accept=accept)
+            items += answer.get("items") or []
+            if not (token := answer["metadata"].get("continue")):
+                return Page(items, answer["metadata"].get("resourceVersion", ""))
+            more = {"continue": token}
+
+    def ask(self, path: str) -> Object:
+        """What the API server says of itself: "/version", "/apis/kubeflow.org/v1"."""
+        return self._json("GET", path)
+
+    def may(self, verb: str, resource: str) -> bool:
+        """Whether the user may do that to a resource, "pods/log" or "pytorchjobs.kubeflow.org", in the namespace."""
+        plural, _, group = resource.partition(".")
+        plural, _, part = plural.partition("/")
+        about = {"namespace": self.namespace, "verb": verb, "group": group, "resource": plural, "subresource": part}
+        kind = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview"}
+        answer = self._json("POST", _REVIEWS, body={**kind, "spec": {"resourceAttributes": about}})
+        return bool(answer["status"]["allowed"])
+
+    def create(self, document: Mapping[str, Any], *, dry: bool = False) -> Object:
+        """Create an object; a field that the API does not know is an error. With `dry` it is checked, and not kept."""
+        query = {"fieldValidation": "Strict", **({"dryRun": "All"} if dry else {})}
+        created = self._json("POST", self._path(document["kind"]), query, document)
+        if dry:
+            return created
+        self._written[document["kind"]] = created["metadata"]["resourceVersion"]
+        return created
+
+    def patch(self, kind: str, name: str, change: Mapping[str, Any]) -> Object:
+        """Change an object by a JSON merge patch."""
+        changed = self._json("PATCH", self._path(kind, name), {"fieldValidation": "Strict"}, change)
+        self._written[kind] = changed["metadata"]["resourceVersion"]
+        return changed
+
+    def delete(self, kind: str, name: str, *, uid: str | None = None, propagation: str = "Background") -> None:
+        """Delete an object, unless there is none any more; with `uid`, only that one, and no other of its name."""
+        options: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
+        if uid is not None:
+            options["preconditions"] = {"uid": uid}
+        try:
+            self._json("DELETE", self._path(kind, name), body=options)
+        except ApiFailure as failure:
+            if not (failure.no_such_object or failure.conflict):
+                raise
+
+    def log(self, pod: str, container: str, **query: str) -> Stream:
+        """The log of a container as it is written; `follow="true"` goes on until the container has ended."""
+        return self._stream(f"{self._path('Pod', pod)}/log", {"container": container, **query}, read=300.0)
+
+    def watch(self, kind: str, selector: Mapping[str, str], version: str) -> Stream:
+        """Changes after a version of the list, one JSON document each line, for some minutes."""
+        # A bookmark comes each minute, so a longer silence means that nobody is there.
+        given = {"watch": "1", "allowWatchBookmarks": "true", "timeoutSeconds": "300", "resourceVersion": version}
+        return self._stream(self._path(kind), {**selector, **given}, read=90.0)
+
+    def _path(self, kind: str, name: str = "") -> str:
+        path = _PATHS[kind].format(self.namespace)
+        return f"{path}/{name}" if name else path
+
+    def _json(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        *,
+        accept: str = "application/json",
+    ) -> Object:
+        response = self._send(method, path, query or {}, body, accept=accept, read=_READ)
+        answer: Object = json.loads(response.data)
+        return answer
+
+    def _stream(self, path: str, query: Mapping[str, str], *, read: float) -> Stream:
+        return Stream(self._send("GET", path, query, None, accept="*/*", read=read, preload=False))
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: Mapping[str, Any] | None,
+        *,
+        accept: str,
+        read: float,
+        preload: bool = True,
+    ) -> BaseHTTPResponse:
+        import urllib3
+
+        kind = "merge-patch+json" if method == "PATCH" else "json"
+        headers = {"Accept": accept, "Content-Type": f"application/{kind}"}
+        self._client.update_params_for_auth(headers, [], ["BearerToken"])
+        url = f"{self._client.configuration.host}{path}" + (f"?{urlencode(query)}" if query else "")
+        try:
+            response: BaseHTTPResponse = self._client.rest_client.pool_manager.request(
+                method,
+                url,
+                headers=headers,
+                body=None if body is None else json.dumps(body),
+                preload_content=preload,
+                timeout=urllib3.Timeout(connect=_CONNECT, read=read),
+            )
+            if response.status >= _FIRST_ERROR:
+                raise _failure(response.status, response.data)
+        except urllib3.exceptions.HTTPError as error:
+            raise ApiFailure(0, _plain(error)) from error
+        return response
+
+
+class Stream:
+    """An answer that is read line by line, as it comes."""
+
+    def __init__(self, response: BaseHTTPResponse) -> None:
+        self._response = response
+        self._closed = threading.Event()
+
+    def lines(self) -> Iterator[bytes]:
+        """The lines, without their line breaks; the last one also if it has none.
+
+        Raises:
+            ApiFailure: the connection broke off.
+        """
+        import urllib3
+
+        rest = b""
+        try:
+            for part in self._response.stream(1 << 16):
+                *whole, rest = (rest + part).split(b"\n")
+                yield from whole
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            # ValueError: it was closed here while it was read.
+            if not self._closed.is_set():
+                raise ApiFailure(0, _plain(error)) from error
+        else:
+            if rest:
+                yield rest
+        finally:
+            self._response.close()
+
+    def close(self) -> None:
+        """Have `lines` end, in whichever thread it waits."""
+        self._closed.set()
+        with contextlib.suppress(Exception):  # it may just have ended; a urllib3 before 2.3 cannot
+            self._response.shutdown()
+
+
+def _failure(status: int, body: bytes) -> ApiFailure:
+    text = body.decode("utf-8", errors="replace")
+    try:
+        answer = json.loads(text)
+        return ApiFailure(status, str(answer["message"]))
+    except (ValueError, KeyError, TypeError):
+        return ApiFailure(status, text[:1000] or "no reason was given")
+
+
+def _plain(error: BaseException) -> str:
+    """The reason inside urllib3's own wrapping."""
+    reason = getattr(error, "reason", None)
+    return _plain(reason) if isinstance(reason, BaseException) else f"{type(error).__name__}: {error}"
+
+
+def _connection(options: BackendOptions) -> tuple[ApiClient, str]:
+    from kubernetes import client, config
+
+    explicit = options.config_file is not None or options.context is not None
+    try:
+        _, active = config.list_kube_config_contexts(options.config_file)
+        chosen = _context(options, active)
+        connected = config.new_client_from_config(options.config_file, options.context)
+        return connected, chosen
+    except (config.ConfigException, OSError, KeyError, TypeError) as error:
+        if not explicit and _IN_POD.exists():
+            settings = client.Configuration()
+            config.load_incluster_config(client_configuration=settings)
+            return client.ApiClient(settings), _IN_POD.read_text("utf-8").strip()
+        problem = f"there is no kubeconfig that can be used: {str(error).rstrip('.')}"
+        remedy = 'Give config_file= and context=, or set KUBECONFIG; without a cluster, use backend="local".'
+        field = "context" if options.context else "config_file"
+        raise RequestError(problem, field=field, value=options.context or options.config_file, remedy=remedy) from error
+
+
+def _context(options: BackendOptions, active: Mapping[str, Any]) -> str:
+    """The namespace of the context that is used."""
+    from kubernetes import config
+
+    if options.context is not None:
+        contexts, _ = config.list_kube_config_contexts(options.config_file)
+        active = next((c for c in contexts if c["name"] == options.context), active)
+    return str(active["context"].get("namespace") or "default")

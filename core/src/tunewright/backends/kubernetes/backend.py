@@ -1,0 +1,384 @@
+"""The client side of the `kubernetes` backend."""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import functools
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from http import HTTPStatus
+from typing import ClassVar, Self, TypeVar
+
+from tunewright.backends.base import Backend, BackendOptions, Finding, problem
+from tunewright.backends.kubernetes import doctor, names
+from tunewright.backends.kubernetes.api import Api, Object
+from tunewright.backends.kubernetes.events import events_about, time_of
+from tunewright.backends.kubernetes.failures import ApiFailure, ClusterError, NameTaken, explained
+from tunewright.backends.kubernetes.informer import Informer, JobCache
+from tunewright.backends.kubernetes.live import JOB_NAME, LiveJob, Pod, in_order
+from tunewright.backends.kubernetes.logs import Follower, Wanted, newest_events, read
+from tunewright.backends.kubernetes.submit import await_gone, has_pods, kept_claims, plan_digest, remains, submit
+from tunewright.backends.pytorchjob.record import record_of
+from tunewright.backends.pytorchjob.render import render
+from tunewright.backends.pytorchjob.state import JobPhase, phase_of, status_of
+from tunewright.backends.pytorchjob.update import patch_for, refuse_too_late
+from tunewright.backends.pytorchjob.whole import check_namespace, render_raw
+from tunewright.errors import AlreadySucceeded, JobError, TunewrightError
+from tunewright.events import Json
+from tunewright.plan.manifests import Manifests
+from tunewright.plan.plan import JobPlan
+from tunewright.request.update import JobUpdate
+from tunewright.request.whole import RawManifest
+from tunewright.status.state import JobState
+from tunewright.status.status import JobPod, JobRecord, JobStatus, LogLine
+from tunewright.status.summary import progress_of
+
+_Item = TypeVar("_Item")
+
+# Seconds. A pod has half a minute to end, or what the user's own TUNEWRIGHT_GRACE says.
+_END_TIMEOUT = 180.0
+
+_TICK = 1.0
+
+# Of so many workers at most the newest events are asked for, one request each, to say how far a job is.
+_PROGRESS_SOURCES = 8
+
+
+class PyTorchJobBackend(Backend):
+    """Runs jobs as PyTorchJobs of the Kubeflow training-operator.
+
+    It holds no state: everything that is known of a job is in the cluster. Nothing is read and nobody is asked before the
+    first call that needs the cluster, so that plans can be rendered anywhere.
+
+    Args:
+        options: what `TrainingClient` was given.
+    """
+
+    suspends_on_interrupt: ClassVar[bool] = False
+
+    def __init__(self, options: BackendOptions) -> None:
+        self._options = options
+
+    @classmethod
+    def connect(cls, options: BackendOptions) -> Self:
+        """Make one; no kubeconfig is read."""
+        return cls(options)
+
+    def render(self, plan: JobPlan) -> Manifests:
+        """The PyTorchJob, and the Secret, ConfigMap and claims that belong to it; raises as `Backend.render`."""
+        return render(plan, self._options.namespace)
+
+    def submit(self, plan: JobPlan) -> None:
+        """Create the job, or go on with the very same job where it stopped.
+
+        Raises:
+            RequestError: the plan has something that a PyTorchJob cannot do, or there is no kubeconfig.
+            AlreadySucceeded: the very same job has succeeded.
+            NameTaken: the name belongs to a job that is running, to another plan, or to another's object.
+            ClusterError: the cluster refuses; nothing is left over. The subclasses are in `failures`.
+        """
+        self._submit(self.render(plan).reveal(), kept_claims(plan))
+
+    def render_raw(self, job: RawManifest) -> Manifests:
+        """The user's PyTorchJob, with the labels by which it is found; raises as `Backend.render_raw`."""
+        return render_raw(job, self._options.namespace)
+
+    def submit_raw(self, job: RawManifest) -> None:
+        """As `submit`, and raises as it does."""
+        documents = self.render_raw(job).reveal()
+        check_namespace(documents[0], self._api.namespace)
+        self._submit(documents, ())
+
+    def _submit(self, documents: Sequence[Object], kept: Collection[str]) -> None:
+        name = documents[0]["metadata"]["name"]
+        with self._explained(name):
+            old = self._api.find(names.KIND, name)
+            if old is not None and not (job := LiveJob.read(old)).ending and not self._makes_way(job, documents):
+                return
+            submit(self._api, documents, kept)
+
+    def get(self, name: str) -> JobStatus:  # noqa: D102 - the base's
+        with self._explained(name):
+            job = self._job(name)
+            return self._status(job, self._pods(name))
+
+    def list(self, labels: Mapping[str, str] | None = None) -> builtins.list[JobStatus]:
+        """All jobs of the namespace that Tunewright made, newest first; with `labels`, those that have all of them.
+
+        Two lists are read, and no logs: details are shorter than those of `get`.
+        """
+        selector = ",".join(f"{k}={v}" for k, v in {names.MANAGED_BY: "tunewright", **(labels or {})}.items())
+        with self._explained(""):
+            jobs = [
+                LiveJob.read(document) for document in self._api.recent(names.KIND, {"labelSelector": selector}).items
+            ]
+            pods = self._unfinished_pods() if any(not job.ended for job in jobs) else {}
+        jobs.sort(key=lambda job: (job.created, job.name), reverse=True)
+        return [status_of(job, phase_of(job, pods.get(job.name, ()))) for job in jobs]
+
+    def watch(self, name: str) -> Iterator[JobStatus]:
+        """As `Backend.watch`: by a watch, not by polling. How far the steps are is asked for once a second.
+
+        Raises:
+            JobError: there is no such job, or it is deleted meanwhile.
+        """
+        with self._explained(name):
+            yield self._status(self._job(name), self._pods(name))
+            with Informer(self._api) as informer:
+                informer.watch(name)
+                cache = JobCache()
+                while True:
+                    cache.take(informer.get(_TICK))
+                    if cache.gone:
+                        raise _no_such(name, self._api.namespace)
+                    if cache.whole and cache.job:
+                        yield self._status(cache.job, cache.pods)
+
+    def logs(  # noqa: D102 - the base's
+        self, name: str, *, follow: bool = False, step: str | None = None, worker: int | None = None
+    ) -> Iterator[LogLine]:
+        with self._explained(name):
+            wanted = _wanted(self._job(name), step, worker)
+            if not follow:
+                return self._explained_lines(name, read(self._api, self._pods(name), wanted))
+            news = self._follow(name, wanted)
+            return self._explained_lines(name, (item for item in news if isinstance(item, LogLine)))
+
+    def updates(self, name: str) -> Iterator[LogLine | JobStatus]:  # noqa: D102 - the base's
+        with self._explained(name):
+            return self._explained_lines(name, self._follow(name, _wanted(self._job(name), None, None)))
+
+    def events(self, name: str) -> builtins.list[dict[str, Json]]:  # noqa: D102 - the base's
+        with self._explained(name):
+            job = self._job(name)
+            try:
+                return events_about(job, self._api.list("Event", {}).items)
+            except ApiFailure as failure:
+                if failure.status == HTTPStatus.FORBIDDEN:
+                    return []  # what the containers tell is worth having
+                raise
+
+    def pods(self, name: str) -> builtins.list[JobPod]:  # noqa: D102 - the base's
+        with self._explained(name):
+            self._job(name)
+            return [_as_job_pod(pod) for pod in in_order(self._pods(name))]
+
+    def record(self, name: str) -> JobRecord:  # noqa: D102 - the base's
+        with self._explained(name):
+            document = self._api.get(names.KIND, name)
+            _ours(LiveJob.read(document))
+            config: Object | None = None
+            with contextlib.suppress(ApiFailure):  # the rest is worth having
+                config = self._api.find("ConfigMap", names.config_name(name))
+            return record_of(document, self._pods(name), config)
+
+    def update(self, name: str, update: JobUpdate) -> None:  # noqa: D102 - the base's
+        with self._explained(name):
+            document = self._api.get(names.KIND, name)
+            refuse_too_late(_ours(LiveJob.read(document)), update)
+            try:
+                self._api.patch(names.KIND, name, patch_for(document, update))
+            except ApiFailure as failure:
+                if not failure.conflict:
+                    raise
+                problem = f"Job {name!r} was changed by somebody else at the same time, and nothing was done."
+                raise JobError(f"{problem} Try again.", name=name) from failure
+
+    def suspend(self, name: str) -> None:  # noqa: D102 - the base's
+        with self._explained(name):
+            job = self._job(name)
+            _refuse_queued(job)
+            if job.ended:
+                raise JobError(f"Job {name!r} has ended already: there is nothing to suspend.", name=name)
+            self._api.patch(names.KIND, name, {"spec": {"runPolicy": {"suspend": True}}})
+            if not await_gone(lambda: has_pods(self._api, name), _END_TIMEOUT):
+                raise _still_ending(name)
+
+    def resume(self, name: str) -> None:
+        """Go on with a suspended job.
+
+        Raises:
+            JobError: there is no such job, it is not suspended, or Kueue decides when it runs.
+        """
+        with self._explained(name):
+            self._resume(self._job(name))
+
+    def delete(self, name: str) -> None:
+        """End the job and remove it with everything that it owns; a claim that holds the only copy of a result stays.
+
+        Raises:
+            JobError: there is no such job, or its pods do not end.
+        """
+        with self._explained(name):
+            self._delete(self._job(name))
+
+    def command_for(self, command: str, name: str) -> str:  # noqa: D102 - the base's
+        return names.command_for(command, name, self._api.namespace, self._options.context)
+
+    def diagnose(self, plan: JobPlan | None) -> Iterator[Finding]:  # noqa: D102 - the base's
+        try:
+            plan = plan or doctor.sample_plan()
+            yield from doctor.diagnose(self._api, plan, self.render(plan).reveal()[0])
+        except TunewrightError as error:  # the plan has what a PyTorchJob cannot do, or there is no kubeconfig
+            yield problem("cluster", error)
+
+    def _resume(self, job: LiveJob) -> None:
+        _refuse_queued(job)
+        if job.ended:
+            ending = "succeeded" if "Succeeded" in job.conditions else "failed"
+            remedy = f"Submit it again: {self.command_for('delete', job.name)}, and then the command that started it."
+            raise JobError(
+                f"Job {job.name!r} has {ending}, and Kubernetes cannot start it again. {remedy}", name=job.name
+            )
+        if not job.suspended:
+            raise JobError(
+                f"Job {job.name!r} is not suspended. Follow it: {self.command_for('logs -f', job.name)}", name=job.name
+            )
+        self._api.patch(names.KIND, job.name, {"spec": {"runPolicy": {"suspend": False}}})
+
+    def _delete(self, job: LiveJob) -> None:
+        self._api.delete(names.KIND, job.name, uid=job.uid, propagation="Foreground")
+        if not await_gone(lambda: remains(self._api, job.name), _END_TIMEOUT):
+            raise _still_ending(job.name)
+
+    def _makes_way(self, job: LiveJob, documents: Sequence[Object]) -> bool:
+        """Whether a job that is there is removed for the new one; False: it is the same one, and goes on."""
+        name = job.name
+        if not job.ours or job.annotations.get(names.PLAN) != plan_digest(documents):
+            owner = "this one is another" if job.ours else "Tunewright did not make it"
+            remedy = f"Choose another name, or delete it: {self.command_for('delete', name)}"
+            raise NameTaken(f"There is a job {name!r} already, and {owner}. {remedy}", name=name)
+        if "Succeeded" in job.conditions:
+            remedy = f"To run it again: {self.command_for('delete', name)}"
+            raise AlreadySucceeded(f"Job {name!r} has succeeded already, with the very same plan. {remedy}", name=name)
+        if "Failed" in job.conditions:
+            self._delete(job)
+            return True
+        if incomplete := self._incomplete(job):
+            raise NameTaken(f"There is a job {name!r} already, the very same one. {incomplete}", name=name)
+        if not job.suspended or job.queue:
+            raise NameTaken(
+                f"Job {name!r} is there already, the very same one. Follow it: {self.command_for('logs -f', name)}",
+                name=name,
+            )
+        if not (documents[0]["spec"].get("runPolicy") or {}).get("suspend"):
+            self._resume(job)
+        return False
+
+    def _status(self, job: LiveJob, pods: Sequence[Pod]) -> JobStatus:
+        moment = phase_of(job, pods)
+        return status_of(job, moment, self._said(moment) or self._obstacle(job, moment, pods), pods)
+
+    def _said(self, phase: JobPhase) -> str:
+        """How far the job is, as its containers' newest events say."""
+        for pod, container in phase.progress_sources[:_PROGRESS_SOURCES]:
+            for event in newest_events(self._api, pod, container):
+                if text := progress_of(event, fetching=container.init):
+                    return text
+        return ""
+
+    def _obstacle(self, job: LiveJob, phase: JobPhase, pods: Sequence[Pod]) -> str:
+        """Why nothing happens, or not everywhere, where neither the job nor its pods say so."""
+        starting = phase.state is JobState.CREATED
+        if starting and (incomplete := self._incomplete(job)):
+            return incomplete
+        present = [pod for pod in pods if not pod.ending]
+        lacks = len(present) < job.workers  # the operator could not create them all
+        # Under gang scheduling those that are there wait for the others, and say no more than that.
+        if (phase.detail and not (starting and lacks)) or not (starting or phase.state is JobState.RUNNING):
+            return ""
+        if lacks:
+            return self._warning(job.name, job.uid)
+        return self._warning(present[0].name, present[0].uid) if starting else ""
+
+    def _incomplete(self, job: LiveJob) -> str:
+        """That the object of the job that is created last is not there; "" also where that may not be asked."""
+        kind, _, name = job.annotations.get(names.OBJECTS, "").rpartition(",")[2].partition("/")
+        with contextlib.suppress(ApiFailure):
+            if name and not self._api.find(kind, name, metadata=True):
+                remedy = (
+                    f"Its client was ended while it submitted it. Delete it: {self.command_for('delete', job.name)}"
+                )
+                return f"Incomplete: {kind}/{name} is missing. {remedy}"
+        return ""
+
+    def _warning(self, name: str, uid: str) -> str:
+        """The newest warning among the events of an object."""
+        selector = f"involvedObject.name={name},involvedObject.uid={uid},type=Warning"
+        with contextlib.suppress(ApiFailure):
+            found = self._api.list("Event", {"fieldSelector": selector}).items
+            return max((time_of(event), str(event.get("message", ""))) for event in found)[1] if found else ""
+        return ""
+
+    def _follow(self, name: str, wanted: Wanted) -> Iterator[LogLine | JobStatus]:
+        return Follower(self._api, name, wanted, status=_status, pods=lambda: self._pods(name)).updates()
+
+    def _explained_lines(self, name: str, lines: Iterator[_Item]) -> Iterator[_Item]:
+        with self._explained(name):
+            yield from lines
+
+    def _job(self, name: str) -> LiveJob:
+        return _ours(LiveJob.read(self._api.get(names.KIND, name)))
+
+    def _pods(self, name: str) -> builtins.list[Pod]:
+        return [Pod.read(document) for document in self._api.list("Pod", {"labelSelector": f"{JOB_NAME}={name}"}).items]
+
+    def _unfinished_pods(self) -> dict[str, builtins.list[Pod]]:
+        # Of all jobs: the user's labels of a job may have been changed, and those of its pods not.
+        selector = f"{names.MANAGED_BY}=tunewright"
+        query = {"labelSelector": selector, "fieldSelector": "status.phase!=Succeeded,status.phase!=Failed"}
+        found: dict[str, builtins.list[Pod]] = {}
+        for document in self._api.recent("Pod", query).items:
+            found.setdefault(document["metadata"]["labels"].get(JOB_NAME, ""), []).append(Pod.read(document))
+        return found
+
+    @functools.cached_property
+    def _api(self) -> Api:
+        return Api.connect(self._options)
+
+    @contextlib.contextmanager
+    def _explained(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except ApiFailure as failure:
+            raise explained(failure, name=name, namespace=self._api.namespace) from failure
+
+
+def _ours(job: LiveJob) -> LiveJob:
+    if not job.ours:
+        problem = f"The PyTorchJob {job.name!r} was not made by Tunewright."
+        raise JobError(f"{problem} Look after it with kubectl.", name=job.name)
+    return job
+
+
+def _wanted(job: LiveJob, step: str | None, worker: int | None) -> Wanted:
+    steps = [names.step_name(name) for name in job.steps]
+    if step is not None and step not in {*steps, names.INIT_PYTORCH}:
+        raise JobError(f"Job {job.name!r} has no step {step!r}: it has {', '.join(steps)}.", name=job.name)
+    if worker is not None and not 0 <= worker < job.workers:
+        raise JobError(f"Job {job.name!r} has no worker {worker}: it has {job.workers}, from 0.", name=job.name)
+    return Wanted(step, worker)
+
+
+def _as_job_pod(pod: Pod) -> JobPod:
+    begun = [container.step for container in pod.containers if container.phase != "waiting"]
+    return JobPod(name=pod.name, worker=pod.worker, phase=pod.phase, node=pod.node, step=begun[-1] if begun else "")
+
+
+def _status(job: LiveJob, pods: Sequence[Pod]) -> JobStatus:
+    return status_of(job, phase_of(job, pods), pods=pods)
+
+
+def _refuse_queued(job: LiveJob) -> None:
+    if job.queue:
+        problem = f"Job {job.name!r} is in Kueue's queue {job.queue!r}, which alone decides when it runs."
+        raise JobError(f"{problem} To end it: {names.command_for('delete', job.name, job.namespace)}", name=job.name)
+
+
+def _no_such(name: str, namespace: str) -> ClusterError:
+    return ClusterError(f"There is no job {name!r} in namespace {namespace!r} any more.", name=name)
+
+
+def _still_ending(name: str) -> JobError:
+    problem = f"The pods of job {name!r} have not ended after {_END_TIMEOUT:.0f} seconds."
+    return JobError(f"{problem} See what holds them: kubectl describe pods -l {JOB_NAME}={name}", name=name)

@@ -1,0 +1,200 @@
+"""What a PyTorchJob needs of the cluster: whether it is reached, what the user may do there, and what it has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+
+from tunewright._planning.assemble import assemble
+from tunewright.backends.base import Finding
+from tunewright.backends.kubernetes import names
+from tunewright.backends.kubernetes.api import Api, Object
+from tunewright.backends.kubernetes.failures import ApiFailure, explanation
+from tunewright.plan import images
+from tunewright.plan.plan import EphemeralClaim, JobPlan, NewClaim
+from tunewright.request.request import CodeRequest, generated_name
+
+_JOBS = "pytorchjobs.kubeflow.org"
+
+RIGHTS: Mapping[str, tuple[str, ...]] = {
+    _JOBS: ("create", "get", "list", "watch", "patch", "delete"),
+    "pods": ("get", "list", "watch"),
+    "pods/log": ("get",),
+    "events": ("list",),
+    "secrets": ("create",),
+    "configmaps": ("create", "get"),
+    "persistentvolumeclaims": ("create", "get"),
+}
+"""All that a user needs in a namespace: resource, with its group → verbs. deploy/rbac/user.yaml grants it."""
+
+_DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
+
+_GRANTED = "deploy/rbac/doctor.yaml grants it. Jobs do not need it."
+
+_KUEUE = "kueue.x-k8s.io"
+
+_ENFORCE = "pod-security.kubernetes.io/enforce"
+
+
+def diagnose(api: Api, plan: JobPlan, document: Object) -> Iterator[Finding]:
+    """Look at the cluster, as far as the user may. Creates nothing.
+
+    Args:
+        api: the connection, to the namespace that jobs are to run in.
+        plan: a job, or a small one that stands for any.
+        document: its PyTorchJob.
+    """
+    yield from _images(plan)
+    try:
+        version = api.ask("/version")["gitVersion"]
+        missing = _missing_rights(api)
+    except ApiFailure as failure:
+        yield _refused("cluster", failure, plan.name, api)
+        return
+    yield Finding(about="cluster", level="ok", text=f"Kubernetes {version} answers; the namespace is {api.namespace}.")
+    yield _rights(missing, api.namespace)
+    yield _operator(api, document, may_create="create" not in missing.get(_JOBS, ()))
+    yield from _pod_security(api, plan)
+    yield from _storage(api, plan)
+    if plan.scheduling.queue:
+        yield _queue(api, plan.scheduling.queue)
+
+
+def sample_plan() -> JobPlan:
+    """A small job, with what most have."""
+    return assemble(CodeRequest(name="doctor", code={"script.py": ""}, resources_per_worker={"cpu": 1}))
+
+
+def _images(plan: JobPlan) -> Iterator[Finding]:
+    """Whether our own images, where the plan runs in them, hold the versions that are installed here."""
+    used = sorted(
+        {c.image for c in plan.containers} & {images.storage(), images.trainer(gpus=0), images.trainer(gpus=1)}
+    )
+    others = []
+    for name in sorted(images.BUNDLED):
+        try:
+            installed = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+        if installed != images.VERSION:
+            others.append(f"{name} {installed}")
+    if used and others:
+        text = (
+            f"The images hold version {images.VERSION}, and here is {', '.join(others)}: pods refuse another version."
+        )
+        remedy = f"Install the same: pip install {' '.join(f'{o.split()[0]}=={images.VERSION}' for o in others)}"
+        yield Finding(about="images", level="problem", text=text, remedy=remedy)
+    elif used:
+        yield Finding(about="images", level="ok", text=f"Steps run in {', '.join(used)}.")
+
+
+def _missing_rights(api: Api) -> dict[str, list[str]]:
+    denied = {resource: [v for v in verbs if not api.may(v, resource)] for resource, verbs in RIGHTS.items()}
+    return {resource: verbs for resource, verbs in denied.items() if verbs}
+
+
+def _rights(missing: Mapping[str, list[str]], namespace: str) -> Finding:
+    if not missing:
+        return Finding(about="rights", level="ok", text=f"You may do all that jobs need in namespace {namespace!r}.")
+    listed = "; ".join(f"{', '.join(verbs)} {resource}" for resource, verbs in missing.items())
+    text = f"In namespace {namespace!r} you may not: {listed}."
+    remedy = "Have the role of deploy/rbac/user.yaml bound to you there, or choose another namespace."
+    return Finding(about="rights", level="problem", text=text, remedy=remedy)
+
+
+def _operator(api: Api, document: Object, *, may_create: bool) -> Finding:
+    """Submit the job as a dry run: the API server checks its fields, and the operator's webhook has to answer."""
+    try:
+        served = api.ask(f"/apis/{names.API_VERSION}")["resources"]
+        if may_create:
+            api.create({**document, "metadata": {**document["metadata"], "name": generated_name("doctor")}}, dry=True)
+    except ApiFailure as failure:
+        return _refused("operator", failure, document["metadata"]["name"], api)
+    if not any(resource["kind"] == names.KIND for resource in served):
+        return _refused("operator", ApiFailure(404, "page not found"), document["metadata"]["name"], api)
+    if not may_create:
+        text = f"{names.KIND} {names.API_VERSION} is installed; without the right to create one, no more is seen."
+        return Finding(about="operator", level="note", text=text)
+    text = f"{names.KIND} {names.API_VERSION} is installed, and a dry run was accepted."
+    return Finding(about="operator", level="ok", text=text)
+
+
+def _pod_security(api: Api, plan: JobPlan) -> Iterator[Finding]:
+    """The operator adds a container to the workers beside a Master that `restricted` does not let run."""
+    labels = _labels_of_namespace(api)
+    if labels is None or _ENFORCE not in labels:
+        return
+    enforced = labels[_ENFORCE]
+    text = f"Pod Security enforces {enforced!r}."
+    if enforced == "restricted" and plan.self_starting and plan.num_workers > 1:
+        problem = f"{text} The operator's own container init-pytorch, which workers beside a Master get, violates it."
+        remedy = "Give a script or a function, which run as workers alone; or use another namespace."
+        yield Finding(about="pod security", level="problem", text=problem, remedy=remedy)
+    else:
+        yield Finding(about="pod security", level="ok", text=text)
+
+
+def _labels_of_namespace(api: Api) -> Mapping[str, str] | None:
+    try:
+        found = api.find("Namespace", api.namespace, metadata=True)
+    except ApiFailure:
+        return None  # it may not be asked
+    return None if found is None else found["metadata"].get("labels") or {}
+
+
+def _storage(api: Api, plan: JobPlan) -> Iterator[Finding]:
+    sources = [v.source for v in plan.volumes if isinstance(v.source, NewClaim | EphemeralClaim)]
+    try:
+        classes = api.list("StorageClass", {}).items
+    except ApiFailure as failure:
+        text = f"The storage classes cannot be listed: {failure.message}."
+        yield Finding(about="storage", level="note", text=text, remedy=_GRANTED)
+        return
+    known = {c["metadata"]["name"]: c for c in classes}
+    default = next((n for n, c in known.items() if _is_default(c)), None)
+    for name in dict.fromkeys(source.storage_class for source in sources):
+        yield _class_finding(name, default, known)
+    if any(isinstance(s, NewClaim) and "ReadWriteMany" in s.access_modes for s in sources):
+        text = "The job's claim is ReadWriteMany. Which access modes a class gives, Kubernetes does not tell."
+        yield Finding(about="storage", level="note", text=text, remedy="Ask whoever looks after the cluster.")
+
+
+def _class_finding(name: str | None, default: str | None, known: Mapping[str, Object]) -> Finding:
+    listed = ", ".join(known) or "none"
+    if name is None and default is None:
+        text = f"The cluster has no default storage class; there are: {listed}. A claim that names none waits for ever."
+        return Finding(about="storage", level="problem", text=text, remedy="Give storage={'storage_class': …}.")
+    if name is not None and name and name not in known:
+        text = f"The cluster has no storage class {name!r}; there are: {listed}."
+        return Finding(about="storage", level="problem", text=text, remedy="Name one of them in storage=.")
+    chosen = name if name is not None else default
+    found = known.get(chosen or "")
+    about = f" ({found['provisioner']}, {found.get('volumeBindingMode', 'Immediate')})" if found else ""
+    return Finding(about="storage", level="ok", text=f"The job's claims are of storage class {chosen!r}{about}.")
+
+
+def _queue(api: Api, name: str) -> Finding:
+    """Whether Kueue has the queue: without the one the job starts at once, without the other it waits for ever."""
+    try:
+        version = api.ask(f"/apis/{_KUEUE}")["preferredVersion"]["groupVersion"]
+        api.ask(f"/apis/{version}/namespaces/{api.namespace}/localqueues/{name}")
+    except ApiFailure as failure:
+        if failure.no_such_path:
+            text = f"Kueue is not installed, so that queue {name!r} decides nothing: the job starts at once."
+            return Finding(about="queue", level="problem", text=text, remedy="Leave out queue=, or have it installed.")
+        if failure.no_such_object:
+            text = f"Kueue has no local queue {name!r} in namespace {api.namespace!r}: the job would wait for ever."
+            remedy = "Name another queue=, or ask whoever looks after the cluster for one."
+            return Finding(about="queue", level="problem", text=text, remedy=remedy)
+        text = f"Queue {name!r} cannot be looked at: {failure.message}."
+        return Finding(about="queue", level="note", text=text, remedy=_GRANTED)
+    return Finding(about="queue", level="ok", text=f"Kueue has the local queue {name!r}.")
+
+
+def _is_default(document: Object) -> bool:
+    return (document["metadata"].get("annotations") or {}).get(_DEFAULT_CLASS) == "true"
+
+
+def _refused(about: str, failure: ApiFailure, name: str, api: Api) -> Finding:
+    _, cause, remedy = explanation(failure, name, api.namespace)
+    return Finding(about=about, level="problem", text=cause, remedy=remedy)

@@ -1,0 +1,193 @@
+"""The pod template: what every worker of a job is."""
+
+from __future__ import annotations
+
+from tunewright import environment
+from tunewright.backends.kubernetes import names, volumes
+from tunewright.environment import Paths
+from tunewright.errors import RequestError
+from tunewright.plan._quantity import to_number
+from tunewright.plan.manifests import Document
+from tunewright.plan.plan import CONFIG, PACKAGES, RUN, WORKSPACE, ContainerSpec, JobPlan
+from tunewright.plan.resources import GPU, Resources
+from tunewright.plan.secrets import EnvValue, SecretRef, SecretValue
+
+_UID = 1000
+
+# Seconds that a terminated training command gets; the pod gets a little more, so that `run` can say how it ended.
+_GRACE = 25
+
+_MARGIN = 5
+
+_PATHS = Paths(
+    workspace=WORKSPACE,
+    config=CONFIG,
+    run=RUN,
+    packages=PACKAGES,
+    termination_log="/dev/termination-log",
+).to_env()
+
+# The root file system is read-only, and uid 1000 may have no entry in the image's passwd.
+_HOME = {"HOME": volumes.TMP, "USER": "tunewright", "TMPDIR": volumes.TMP, "HF_HOME": f"{volumes.TMP}/hf"}
+
+_POD_SECURITY: Document = {
+    "runAsNonRoot": True,
+    "runAsUser": _UID,
+    "runAsGroup": _UID,
+    "fsGroup": _UID,
+    # Without it every file of a large volume is looked at each time a pod starts.
+    "fsGroupChangePolicy": "OnRootMismatch",
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+
+_CONTAINER_SECURITY: Document = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "readOnlyRootFilesystem": True,
+}
+
+# What a step before training asks for where the worker's own resources leave it open.
+_STEP_REQUESTS = {"cpu": "500m", "memory": "1Gi"}
+
+
+def pod_template(plan: JobPlan) -> dict[str, object]:
+    """The template of the plan's pods, before `pod_overrides`.
+
+    Raises:
+        RequestError: the plan's volumes, mounts or resources do not fit together.
+    """
+    return {
+        "metadata": _given(
+            labels={**plan.labels, **names.labels(plan.name)},
+            annotations=dict(plan.annotations),
+        ),
+        "spec": {
+            "securityContext": _POD_SECURITY,
+            **_scheduling(plan),
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": _grace(plan.main) + _MARGIN,
+            **_containers(plan),
+        },
+    }
+
+
+def _containers(plan: JobPlan) -> Document:
+    groups = volumes.grouped(plan)
+    *steps, main = (_container(plan, c, groups) for c in plan.containers)
+    return {
+        **({"initContainers": steps} if steps else {}),
+        "containers": [main],
+        "volumes": volumes.pod_volumes(plan, groups),
+    }
+
+
+def _scheduling(plan: JobPlan) -> Document:
+    where = plan.scheduling
+    return _given(
+        serviceAccountName=where.service_account,
+        priorityClassName=where.priority_class,
+        runtimeClassName=where.runtime_class,
+        nodeSelector=dict(where.node_selector),
+        tolerations=list(where.tolerations),
+        affinity=where.affinity,
+        imagePullSecrets=[{"name": name} for name in where.image_pull_secrets],
+    )
+
+
+def _container(plan: JobPlan, container: ContainerSpec, groups: volumes.Groups) -> Document:
+    return {
+        "name": names.container_name(plan, container),
+        "image": container.image,
+        **_given(
+            command=list(container.command),
+            env=_env(plan, container),
+            resources=_resources(_resources_of(plan, container)),
+        ),
+        "volumeMounts": volumes.mounts(plan, container, groups),
+        "securityContext": _CONTAINER_SECURITY,
+        # A container that writes no message of its own is explained by the end of its log.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+
+
+def _env(plan: JobPlan, container: ContainerSpec) -> list[Document]:
+    own = {**_HOME, **container.env, **_PATHS}
+    if container is plan.main:
+        own[environment.GRACE] = str(_grace(container))
+    if volumes.installs_packages(plan):
+        own["PYTHONPATH"] = _python_path(container.env.get("PYTHONPATH"))
+    # A pod's name is unique in its namespace and the same when it is created again, as a worker's name has to be.
+    worker = {"name": environment.WORKER, "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
+    return [worker, *(_variable(plan, container, k, v) for k, v in own.items() if k != environment.WORKER)]
+
+
+def _variable(plan: JobPlan, container: ContainerSpec, name: str, value: EnvValue) -> Document:
+    if isinstance(value, str):
+        # Kubernetes would replace $(NAME) and make one $ of $$, as in commands; a value is meant to the letter.
+        return {"name": name, "value": value.replace("$", "$$")}
+    if isinstance(value, SecretValue):
+        value = SecretRef(name=names.secret_name(plan.name), key=names.secret_key(container, name))
+    return {"name": name, "valueFrom": {"secretKeyRef": {"name": value.name, "key": value.key}}}
+
+
+def _python_path(own: EnvValue | None) -> str:
+    return f"{own}:{PACKAGES}" if isinstance(own, str) and own else PACKAGES
+
+
+def _grace(main: ContainerSpec) -> int:
+    """Seconds that the training command has to end after SIGTERM.
+
+    Raises:
+        RequestError: the user's own value is not a number of seconds.
+    """
+    given = main.env.get(environment.GRACE, str(_GRACE))
+    if not isinstance(given, str) or not given.isdecimal():
+        remedy = "Write whole seconds, for example 60."
+        raise RequestError("is not a number of seconds", field=f"env[{environment.GRACE!r}]", remedy=remedy)
+    return int(given)
+
+
+def _resources_of(plan: JobPlan, container: ContainerSpec) -> Resources:
+    """The container's own; a step before training gets the worker's cpu and memory, and never its GPUs.
+
+    The steps run before the main container, so the pod as a whole asks for no more than training does, and stays in the
+    Guaranteed class where training is.
+    """
+    if container.resources is not None:
+        return container.resources
+    main = plan.main.resources or Resources()
+    requests = {k: v for k, v in main.requests.items() if k in _STEP_REQUESTS}
+    return Resources(
+        cpu=main.cpu,
+        memory=main.memory,
+        requests=requests | {k: v for k, v in _STEP_REQUESTS.items() if getattr(main, k) is None and k not in requests},
+    )
+
+
+def _resources(resources: Resources) -> Document:
+    """`limits` and `requests`.
+
+    Raises:
+        RequestError: more is requested than the limit allows.
+    """
+    limits = {
+        "cpu": resources.cpu,
+        "memory": resources.memory,
+        GPU: resources.gpu or None,
+        **resources.extended,
+    }
+    given = {k: str(v) for k, v in limits.items() if v is not None}
+    requests = {**given, **{k: str(v) for k, v in resources.requests.items()}}
+    for name, most in given.items():
+        if to_number(requests[name]) > to_number(most):
+            problem = f"is not what the limit of {most} allows"
+            remedy = "Request as much as the limit, or less."
+            field = f"resources_per_worker['requests'][{name!r}]"
+            raise RequestError(problem, field=field, value=requests[name], remedy=remedy)
+    return _given(limits=given, requests=requests)
+
+
+def _given(**fields: object) -> dict[str, object]:
+    """The fields that say something."""
+    return {k: v for k, v in fields.items() if v is not None and v not in ({}, [])}

@@ -1,0 +1,165 @@
+"""Submitting a job: its objects, in the order in which nothing can be left over, and what stands in the way of them."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from tunewright import _canonical, environment
+from tunewright.backends.kubernetes import names
+from tunewright.backends.kubernetes.api import Api, Object
+from tunewright.backends.kubernetes.failures import ApiFailure, NameTaken
+from tunewright.backends.kubernetes.live import JOB_NAME
+from tunewright.plan.plan import RUNNER_FILE, JobPlan, NewClaim
+
+# Seconds for which pods of an earlier job of the same name may still be ending: the longest grace that pods have is the
+# user's to set, and this is more than twice the usual one.
+_LEFTOVERS = 90.0
+
+_TICK = 0.25
+
+_CLAIM = "PersistentVolumeClaim"
+
+# What may change between two submissions of the same job.
+_MAY_CHANGE = {environment.MAX_RESTARTS, environment.DEADLINE}
+
+
+def submit(api: Api, documents: Sequence[Object], kept: Collection[str]) -> None:
+    """Create a job's objects: the job first, and what it owns after it, so that nothing can be orphaned.
+
+    The pods wait for what they mount, and the claim, which comes last, keeps them from being scheduled: no GPU is held
+    while something is missing. A failure in between removes the job, and the cluster what it owns.
+
+    Args:
+        api: the cluster.
+        documents: the job's manifests, secrets revealed, the job first.
+        kept: names of the claims among them that outlive the job.
+
+    Raises:
+        NameTaken: something of that name is there.
+        ApiFailure: the cluster refuses.
+    """
+    digest, name = plan_digest(documents), documents[0]["metadata"]["name"]
+    job, *owned = [_with_digest(document, digest) if _lasts(document, kept) else document for document in documents]
+    missing = [document for document in owned if not _is_kept_already(api, name, document, kept)]
+    _await_leftovers(api, name)
+    uid = _create_job(api, job)
+    owner = {"apiVersion": names.API_VERSION, "kind": names.KIND, "name": name, "uid": uid}
+    try:
+        for document in missing:
+            api.create(document if _lasts(document, kept) else _owned(document, owner))
+    except BaseException:  # Ctrl-C, too
+        with contextlib.suppress(ApiFailure):  # the first failure is the one to tell of
+            api.delete(names.KIND, name, uid=uid)
+        raise
+
+
+def _create_job(api: Api, job: Object) -> str:
+    """Create the job, and return its uid, also where the answer was lost: it would lie there without what it mounts."""
+    try:
+        return str(api.create(job)["metadata"]["uid"])
+    except ApiFailure as failure:
+        metadata = _metadata_of(api, job) if failure.may_pass else {}
+        if (metadata.get("annotations") or {}).get(names.PLAN) != job["metadata"]["annotations"][names.PLAN]:
+            raise
+        return str(metadata["uid"])
+
+
+def _metadata_of(api: Api, document: Object) -> Object:
+    with contextlib.suppress(ApiFailure):
+        found = api.find(document["kind"], document["metadata"]["name"], metadata=True)
+        return found["metadata"] if found else {}
+    return {}
+
+
+def kept_claims(plan: JobPlan) -> set[str]:
+    """The names of those of the plan's claims that outlive the job."""
+    sources = {names.claim_name(plan.name, v.name): v.source for v in plan.volumes}
+    return {name for name, source in sources.items() if isinstance(source, NewClaim) and source.keep}
+
+
+def plan_digest(documents: Sequence[Object]) -> str:
+    """A digest of what a job does: two submissions with the same one are the same job.
+
+    How long it may take, how often it is started again, and how it is labelled may differ; so may its secrets.
+    """
+    job, *owned = documents
+    spec = {k: v for k, v in job["spec"].items() if k != "runPolicy"}
+    files = [d["data"] for d in owned if d["kind"] == "ConfigMap"]
+    claims = [d["spec"] for d in owned if d["kind"] == _CLAIM]
+    data = [{name: text for name, text in texts.items() if name != RUNNER_FILE} for texts in files]
+    return _canonical.digest(_pruned({"spec": spec, "files": data, "claims": claims}))
+
+
+def await_gone(look: Callable[[], bool], seconds: float) -> bool:
+    """Look again and again until it is gone, or the time is up; returns whether it is gone."""
+    end = time.monotonic() + seconds
+    while look():
+        if time.monotonic() > end:
+            return False
+        time.sleep(_TICK)
+    return True
+
+
+def has_pods(api: Api, name: str) -> bool:
+    """Whether there are pods of a job of that name."""
+    return bool(api.list("Pod", {"labelSelector": f"{JOB_NAME}={name}"}, metadata=True).items)
+
+
+def remains(api: Api, name: str) -> bool:
+    """Whether there is anything of a job of that name but what it owns."""
+    return has_pods(api, name) or api.find(names.KIND, name, metadata=True) is not None
+
+
+def _await_leftovers(api: Api, name: str) -> None:
+    """Wait for the pods of a job that was deleted: the new job's have the same names, and would be mistaken for them."""
+    if not await_gone(lambda: remains(api, name), _LEFTOVERS):
+        problem = f"Pods of an earlier job {name!r} have not ended after {_LEFTOVERS:.0f} seconds."
+        remedy = f"Choose another name, or see what holds them: kubectl get pods -l {JOB_NAME}={name}"
+        raise NameTaken(f"{problem} {remedy}", name=name)
+
+
+def _lasts(document: Object, kept: Collection[str]) -> bool:
+    """Whether it is the job, or outlives it: such have the digest."""
+    return document["kind"] == names.KIND or (document["kind"] == _CLAIM and document["metadata"]["name"] in kept)
+
+
+def _is_kept_already(api: Api, job: str, document: Object, kept: Collection[str]) -> bool:
+    """Whether an earlier run of the very same job left its claim, from whose checkpoints this one goes on.
+
+    Raises:
+        NameTaken: there is such a claim, and another job's files are on it.
+    """
+    if document["kind"] != _CLAIM:
+        return False
+    metadata = document["metadata"]
+    found = api.find(_CLAIM, metadata["name"], metadata=True)
+    if found is None:
+        return False
+    theirs, ours = ((m.get("annotations") or {}).get(names.PLAN) for m in (found["metadata"], metadata))
+    if "deletionTimestamp" not in found["metadata"] and _lasts(document, kept) and theirs == ours:
+        return True
+    problem = f"There is a claim {metadata['name']!r} already, and job {job!r} is not the job that it was made for."
+    remedy = f"Choose another name for the job, or delete the claim with what is on it: kubectl delete pvc {metadata['name']}"
+    raise NameTaken(f"{problem} {remedy}", name=job)
+
+
+def _with_digest(document: Object, digest: str) -> Object:
+    metadata = document["metadata"]
+    annotations = {**(metadata.get("annotations") or {}), names.PLAN: digest}
+    return {**document, "metadata": {**metadata, "annotations": annotations}}
+
+
+def _owned(document: Object, owner: Mapping[str, str]) -> Object:
+    return {**document, "metadata": {**document["metadata"], "ownerReferences": [dict(owner)]}}
+
+
+def _pruned(value: Any) -> Any:
+    """Without metadata and the variables that may change."""
+    if isinstance(value, dict):
+        return {k: _pruned(v) for k, v in value.items() if k != "metadata"}
+    if isinstance(value, list):
+        return [_pruned(v) for v in value if not (isinstance(v, dict) and v.get("name") in _MAY_CHANGE)]
+    return value

@@ -1,1 +1,0 @@
-"""The plugins that come with core. They use the same entry points and hooks as any other."""

@@ -1,0 +1,293 @@
+"""The registry: finds a plugin by its name or by a URI, loads that one plugin, and says clearly what is wrong with it.
+
+A broken, conflicting or outdated plugin is reported when it is asked for, and never disturbs the others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib.metadata
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Literal, cast, overload
+
+import attrs
+import pluggy
+
+from tunewright import _markers
+from tunewright.errors import (
+    PluginConflict,
+    PluginError,
+    PluginLoadError,
+    PluginNotFound,
+    RequestError,
+    TunewrightError,
+)
+from tunewright.plugins import hookspecs
+from tunewright.providers.base import DatasetProvider, ModelProvider, Provider, TrainerProvider
+from tunewright.providers.uris import uri_scheme
+
+if TYPE_CHECKING:
+    from tunewright.backends.base import Backend
+    from tunewright.plan.plan import JobPlan
+    from tunewright.request.request import Request
+
+_ANY_GROUP = "tunewright.v"  # of whatever api version
+
+Kind = Literal["model", "dataset", "trainer", "backend"]
+
+_HOOKS: dict[Kind, str] = {
+    "model": "tunewright_model_provider",
+    "dataset": "tunewright_dataset_provider",
+    "trainer": "tunewright_trainer_provider",
+    "backend": "tunewright_backend",
+}
+
+
+@attrs.frozen(kw_only=True)
+class Plugin:
+    """One loaded plugin.
+
+    Attributes:
+        name: its entry point's name.
+        dist: its distribution's name.
+        version: its distribution's version.
+    """
+
+    name: str
+    dist: str
+    version: str
+    _manager: pluggy.PluginManager = attrs.field(repr=False, eq=False)
+
+    @overload
+    def provider(self, kind: Literal["model"]) -> type[ModelProvider]: ...
+    @overload
+    def provider(self, kind: Literal["dataset"]) -> type[DatasetProvider]: ...
+    @overload
+    def provider(self, kind: Literal["trainer"]) -> type[TrainerProvider]: ...
+    @overload
+    def provider(self, kind: Literal["backend"]) -> type[Backend]: ...
+    @overload
+    def provider(self, kind: Kind) -> type: ...
+    def provider(self, kind: Kind) -> type:
+        """The plugin's class of a kind.
+
+        Raises:
+            PluginError: the plugin has none.
+            PluginLoadError: its hook fails, or what it returns is not such a class.
+        """
+        if kind not in self.kinds():
+            has = ", ".join(self.kinds()) or "nothing"
+            message = f"Plugin {self.name!r} gives no {kind}: it gives {has}. Name another plugin."
+            raise PluginError(message, name=self.name, dist=self.dist)
+        cls = self._call(_HOOKS[kind])
+        if problem := _class_problem(kind, cls):
+            raise _breaks_contract(self, problem)
+        return cast("type", cls)
+
+    def kinds(self) -> list[Kind]:
+        """What the plugin gives: some of "model", "dataset", "trainer", "backend"."""
+        return [kind for kind, hook in _HOOKS.items() if getattr(self._manager.hook, hook).get_hookimpls()]
+
+    def check(self) -> None:
+        """See whether everything that the plugin gives is whole.
+
+        Raises:
+            PluginLoadError: it is not.
+        """
+        for kind in self.kinds():
+            self.provider(kind)
+
+    def modify_plan(self, plan: JobPlan, request: Request) -> JobPlan:
+        """The plan after this plugin's `tunewright_modify_plan`.
+
+        Raises:
+            PluginLoadError: the hook fails, or returned something that is not a plan.
+            TunewrightError: the hook refuses the request.
+        """
+        from tunewright.plan.plan import JobPlan
+
+        changed = self._call("tunewright_modify_plan", plan=plan, request=request)
+        if changed is not None and not isinstance(changed, JobPlan):
+            raise _breaks_contract(
+                self, f"its hook tunewright_modify_plan returned {type(changed).__name__}, not a JobPlan"
+            )
+        return plan if changed is None else changed
+
+    def _call(self, hook: str, **arguments: object) -> object:
+        try:
+            return getattr(self._manager.hook, hook)(**arguments)
+        except TunewrightError:
+            raise
+        except (Exception, SystemExit) as error:  # as at import: a hook is free to import the class that it returns
+            problem = f"its hook {hook} raised {type(error).__name__}: {error}"
+            raise _breaks_contract(self, problem) from error
+
+
+class Registry:
+    """The installed plugins. The list of entry points is read once, on first use; a plugin is loaded on first use.
+
+    Args:
+        entry_points: what to look through instead of everything that is installed.
+    """
+
+    def __init__(self, entry_points: Iterable[importlib.metadata.EntryPoint] | None = None) -> None:
+        self._given = None if entry_points is None else list(entry_points)
+        self._index: Mapping[str, list[importlib.metadata.EntryPoint]] | None = None
+        self._loaded: dict[str, Plugin] = {}
+
+    def names(self, *, of_any_api: bool = False) -> list[str]:
+        """Every registry name of this api version, or of any, usable or not, without loading anything."""
+        found = self._entry_points().items()
+        return sorted(name for name, points in found if of_any_api or any(_of_this_api(p) for p in points))
+
+    def get(self, name: str, *, dist: str | None = None) -> Plugin:
+        """Load one plugin by its name.
+
+        Args:
+            name: its registry name.
+            dist: the distribution that is meant, where it is known: if it is there and registers the name, nothing else
+                that is installed is looked at.
+
+        Raises:
+            PluginNotFound: nothing that is installed registers the name; the message names what to install.
+            PluginConflict: several distributions register it.
+            PluginLoadError: it fails at import, breaks the hooks' contract, or is made for another api version.
+        """
+        if name not in self._loaded:
+            self._loaded[name] = _load(self._find_in(dist, name) or self._find(name))
+        return self._loaded[name]
+
+    def for_uri(self, uri: str, field: str) -> Plugin:
+        """Load the plugin that a URI's scheme selects; raises as `get`, and RequestError where there is no scheme."""
+        scheme = uri_scheme(uri)
+        if scheme is None:
+            remedy = "Write it as scheme://…, for example hf://org/name, s3://bucket/prefix or ./folder."
+            raise RequestError("is not a URI", field=field, value=uri, remedy=remedy)
+        return self.get(scheme)
+
+    def from_module(self, module: str) -> Iterator[Plugin]:
+        """The plugins whose entry point lies in the same top-level package as `module`, loaded one after another."""
+        package = module.partition(".")[0]
+        for name in self.names():
+            if any(_of_this_api(p) and p.module.partition(".")[0] == package for p in self._entry_points()[name]):
+                yield self.get(name)
+
+    def _find_in(self, dist: str | None, name: str) -> importlib.metadata.EntryPoint | None:
+        if not dist or self._given is not None:
+            return None
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            points = importlib.metadata.distribution(dist).entry_points
+            return next((p for p in points if p.name == name and _of_this_api(p)), None)
+        return None
+
+    def _find(self, name: str) -> importlib.metadata.EntryPoint:
+        points = self._entry_points().get(name, [])
+        current = [p for p in points if _of_this_api(p)]
+        if len(current) == 1:
+            return current[0]
+        if current:
+            dists = ", ".join(sorted(_dist_name(p) for p in current))
+            message = f"Plugin {name!r} is registered by several distributions: {dists}. Uninstall all but one."
+            raise PluginConflict(message, name=name, dist=dists)
+        if points:
+            raise _wrong_api(name, points[0])
+        raise self._not_found(name)
+
+    def _not_found(self, name: str) -> PluginNotFound:
+        close = difflib.get_close_matches(name, self.names(), n=1)
+        hint = f"Did you mean {close[0]!r}? Otherwise install" if close else "Install"
+        # The naming convention is the whole catalogue: a list of known plugins here would make strangers second class.
+        message = (
+            f"No installed plugin is named {name!r}. {hint} the package that provides it, by convention "
+            f"`pip install tunewright-{name}`. Installed plugins: {', '.join(self.names())}."
+        )
+        return PluginNotFound(message, name=name)
+
+    def _entry_points(self) -> Mapping[str, list[importlib.metadata.EntryPoint]]:
+        if self._index is None:
+            points = _installed() if self._given is None else self._given
+            index: dict[str, dict[tuple[str, str, str], importlib.metadata.EntryPoint]] = {}
+            for point in points:
+                if point.group.startswith(_ANY_GROUP):
+                    index.setdefault(point.name, {})[point.group, _dist_name(point), point.value] = point
+            self._index = {name: list(found.values()) for name, found in index.items()}
+        return self._index
+
+
+def _installed() -> list[importlib.metadata.EntryPoint]:
+    """Every distribution's points of ours; of two versions of a distribution, the one that an import would find."""
+    found: dict[str, list[importlib.metadata.EntryPoint]] = {}
+    for dist in importlib.metadata.distributions():
+        if points := [p for p in dist.entry_points if p.group.startswith(_ANY_GROUP)]:
+            found.setdefault(dist.name, points)
+    return [point for points in found.values() for point in points]
+
+
+def _load(point: importlib.metadata.EntryPoint) -> Plugin:
+    name, dist = point.name, _dist_name(point)
+    manager = pluggy.PluginManager(_markers.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    try:
+        manager.register(point.load(), name=name)
+        manager.check_pending()
+    except (Exception, SystemExit) as error:  # a plugin's import may raise anything, SystemExit (kaggle's) included
+        message = (
+            f"Plugin {name!r} of distribution {dist} could not be loaded: {type(error).__name__}: {error}. "
+            f"Repair or uninstall it: `pip install --force-reinstall {dist}`. Other plugins are not affected."
+        )
+        raise PluginLoadError(message, name=name, dist=dist) from error
+    return Plugin(name=name, dist=dist, version=point.dist.version if point.dist else "0", manager=manager)
+
+
+def _class_problem(kind: Kind, cls: object) -> str | None:
+    """How what a hook returned breaks the contract, as a clause; None if it does not."""
+    base = _base(kind)
+    if not isinstance(cls, type) or not issubclass(cls, base):
+        return f"its hook {_HOOKS[kind]} returned {cls!r}, which is not a subclass of {base.__name__}"
+    if missing := getattr(cls, "__abstractmethods__", None):
+        return f"its class {cls.__name__} lacks {', '.join(sorted(missing))}"
+    for part in cls.__mro__:
+        if issubclass(part, Provider) and _has_lost_fields(part):
+            return f"its class {part.__name__} has fields and lacks the decorator @attrs.frozen(kw_only=True)"
+    return None
+
+
+def _base(kind: Kind) -> type:
+    if kind == "backend":
+        from tunewright.backends.base import Backend
+
+        return Backend
+    return {"model": ModelProvider, "dataset": DatasetProvider, "trainer": TrainerProvider}[kind]
+
+
+def _has_lost_fields(cls: type) -> bool:
+    """Whether a class body declares fields that attrs never collected: without its decorator they do nothing."""
+    own = vars(cls)
+    annotated = any("ClassVar" not in str(annotation) for annotation in own.get("__annotations__", {}).values())
+    field = type(attrs.field())
+    return "__attrs_attrs__" not in own and (annotated or any(isinstance(value, field) for value in own.values()))
+
+
+def _breaks_contract(plugin: Plugin, problem: str) -> PluginLoadError:
+    message = f"Plugin {plugin.name!r} of distribution {plugin.dist} breaks the contract: {problem}. Tell its author."
+    return PluginLoadError(message, name=plugin.name, dist=plugin.dist)
+
+
+def _wrong_api(name: str, point: importlib.metadata.EntryPoint) -> PluginLoadError:
+    dist, theirs = _dist_name(point), point.group.removeprefix("tunewright.")
+    older = theirs.removeprefix("v").isdecimal() and int(theirs.removeprefix("v")) < _markers.API
+    upgrade = dist if older else "tunewright"
+    message = (
+        f"Plugin {name!r} of distribution {dist} is made for plugin api {theirs}; this tunewright has api "
+        f"v{_markers.API}. Upgrade: `pip install --upgrade {upgrade}`."
+    )
+    return PluginLoadError(message, name=name, dist=dist)
+
+
+def _of_this_api(point: importlib.metadata.EntryPoint) -> bool:
+    return point.group == _markers.GROUP
+
+
+def _dist_name(point: importlib.metadata.EntryPoint) -> str:
+    return point.dist.name if point.dist else "(no distribution)"

@@ -1,0 +1,102 @@
+"""The providers: what a plugin author derives from, and the fields, checks and helpers to write one with.
+
+Everything that is exported here is public. `tunewright.providers.base` shows a complete plugin.
+"""
+
+from __future__ import annotations
+
+from tunewright.environment import Paths, user_variable
+from tunewright.plan.secrets import SecretRef, SecretValue, refuse_literal_tokens
+from tunewright.providers.base import (
+    ClaimFolder,
+    DatasetProvider,
+    ModelProvider,
+    Preview,
+    Provider,
+    SourceProvider,
+    TrainerProvider,
+    TrainRun,
+    uris_of,
+)
+from tunewright.providers.fields import (
+    FilePatterns,
+    accept_keywords,
+    check_exclusive,
+    check_flag,
+    check_http_url,
+    check_patterns,
+    check_text,
+    check_together,
+    one_of,
+    patterns,
+    renamed,
+    secret,
+    secret_env,
+    secret_fields,
+)
+from tunewright.providers.limits import FetchLimits
+from tunewright.providers.outputs import OutputTarget, Store
+from tunewright.providers.snapshots import Algorithm, Digest, Entry, Reader, Snapshot, SnapshotSource
+from tunewright.providers.uris import (
+    UriParts,
+    bad_uri,
+    from_uri_or_field,
+    path_problem,
+    ref_problem,
+    split_uri,
+    uri_scheme,
+)
+from tunewright.providers.wire import CLIENT_ONLY
+from tunewright.runner.checkpoints import MARKER, is_complete, mark_checkpoint, newest_checkpoint
+
+__all__ = [
+    "Algorithm",
+    "CLIENT_ONLY",
+    "ClaimFolder",
+    "DatasetProvider",
+    "Digest",
+    "Entry",
+    "FetchLimits",
+    "FilePatterns",
+    "MARKER",
+    "ModelProvider",
+    "OutputTarget",
+    "Paths",
+    "Preview",
+    "Provider",
+    "Reader",
+    "SecretRef",
+    "SecretValue",
+    "Snapshot",
+    "SnapshotSource",
+    "SourceProvider",
+    "Store",
+    "TrainRun",
+    "TrainerProvider",
+    "UriParts",
+    "accept_keywords",
+    "bad_uri",
+    "check_exclusive",
+    "check_flag",
+    "check_http_url",
+    "check_patterns",
+    "check_text",
+    "check_together",
+    "from_uri_or_field",
+    "is_complete",
+    "mark_checkpoint",
+    "newest_checkpoint",
+    "one_of",
+    "path_problem",
+    "patterns",
+    "ref_problem",
+    "refuse_literal_tokens",
+    "renamed",
+    "secret",
+    "secret_env",
+    "secret_fields",
+    "split_uri",
+    "uri_scheme",
+    "uris_of",
+    "user_variable",
+]

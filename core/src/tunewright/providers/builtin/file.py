@@ -1,0 +1,218 @@
+"""`file:///folder`: a folder or one file of the machine, or the container, that runs the step."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote_to_bytes
+from urllib.request import url2pathname
+
+import attrs
+
+from tunewright._markers import hookimpl
+from tunewright.errors import ExitCode, FetchError
+from tunewright.providers.base import DatasetProvider, ModelProvider, SourceProvider, uris_of
+from tunewright.providers.fields import FilePatterns
+from tunewright.providers.outputs import OutputTarget, Store
+from tunewright.providers.uris import bad_uri, split_uri
+
+FORM = "file:///absolute/path, with '%', '#', '?' and what cannot be printed percent-encoded (Path.as_uri() does it)"
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+_NOT_FOUND = (errno.ENOENT, errno.ENOTDIR)
+
+_NO_PERMISSION = (errno.EACCES, errno.EPERM)
+
+
+def parse_uri(uri: str, field: str = "uri") -> Path:
+    """The absolute path that a file URI names; see RFC 8089.
+
+    Raises:
+        RequestError: it names another host, or is not an absolute path.
+    """
+    parts = split_uri(uri, scheme="file", form=FORM, field=field)
+    if parts.authority.lower() not in ("", "localhost"):
+        raise bad_uri("names a host, and only this machine's files can be read", uri, field=field, form=FORM)
+    if "?" in uri or "#" in uri:
+        raise bad_uri("has a query or a fragment", uri, field=field, form=FORM)
+    path = _to_path(f"/{parts.path}")
+    if not path.is_absolute() or path == Path(path.anchor) or "\0" in str(path):
+        raise bad_uri("names no absolute path of a folder or file", uri, field=field, form=FORM)
+    return path
+
+
+def _to_path(encoded: str) -> Path:
+    # url2pathname knows drive letters; on other systems it would lose names that are not UTF-8.
+    return Path(url2pathname(encoded) if os.name == "nt" else os.fsdecode(unquote_to_bytes(encoded)))
+
+
+@attrs.frozen(kw_only=True, slots=False)  # without slots it can be mixed into providers, which have theirs
+class FileSource(FilePatterns, SourceProvider):
+    """What the model and the dataset provider share."""
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse URIs that name no path."""
+        for field, uri in uris_of(self):
+            parse_uri(uri, field)
+
+    def local_path(self) -> Path:
+        """The folder or file, which may be missing."""
+        return parse_uri(self.uri)
+
+
+@attrs.frozen(kw_only=True)
+class FileModel(FileSource, OutputTarget, ModelProvider):
+    """A model's folder."""
+
+    def store(self) -> Store:
+        """The folder, to write to."""
+        from tunewright.providers.builtin.file_store import FileStore
+
+        return FileStore(self.local_path())
+
+    def download_model(self, target: Path) -> None:
+        """Copy it; see `copy_files`."""
+        copy_files(self.local_path(), target, self)
+
+
+@attrs.frozen(kw_only=True)
+class FileDataset(FileSource, DatasetProvider):
+    """A dataset: one file, or a folder of files."""
+
+    def download_dataset(self, target: Path) -> None:
+        """Copy it; see `copy_files`."""
+        copy_files(self.local_path(), target, self)
+
+
+def copy_files(source: Path, target: Path, patterns: FilePatterns) -> None:
+    """Copy the contents of a folder, or one file, into a folder that exists.
+
+    Names and contents are copied, owners, times and modes are not. Links are followed where they stay inside the
+    source folder; links to elsewhere, and whatever is neither file nor folder, are refused unless they are ignored.
+
+    Raises:
+        FetchError: NOT_FOUND, NO_PERMISSION, NO_SPACE, BAD_DATA for contents that cannot be copied or a source without
+            files, TRY_AGAIN for a disk that fails, USAGE where the target lies within the source.
+    """
+    with _os_errors(source):
+        root = source.resolve(strict=True)
+        if target.resolve().is_relative_to(root):
+            cause = f"The target {target} lies within the source {_shown(source)}."
+            raise FetchError(cause, remedy="Name a folder outside of it.", code=ExitCode.USAGE)
+        files = list(_files(source, root, patterns))
+    if not files:
+        cause = f"{_shown(source)} has no files{' that the patterns select' if _has_patterns(patterns) else ''}."
+        raise FetchError(cause, remedy="Name the folder that holds the files.", code=ExitCode.BAD_DATA)
+    for relative, path in files:
+        destination = target / relative
+        with _os_errors(path):
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, destination)
+
+
+def _files(source: Path, root: Path, patterns: FilePatterns) -> Iterator[tuple[str, Path]]:
+    """What to copy: path relative to the source, and where it really is."""
+    if stat.S_ISDIR(root.stat().st_mode):
+        yield from _walk(root, patterns)
+    elif patterns.selects(source.name):
+        yield source.name, _regular(root)
+
+
+def _walk(root: Path, patterns: FilePatterns) -> Iterator[tuple[str, Path]]:
+    # Each folder comes with those above it, as they really are: a link to one of them would never end.
+    todo: list[tuple[str, Path, frozenset[Path]]] = [("", root, frozenset({root}))]
+    while todo:
+        prefix, folder, above = todo.pop()
+        for entry in sorted(folder.iterdir()):
+            relative = prefix + entry.name
+            if patterns.ignores(relative) or patterns.ignores(f"{relative}/"):
+                continue
+            real = _inside(entry, root) if entry.is_symlink() else entry
+            if not stat.S_ISDIR(real.stat().st_mode):
+                if patterns.selects(relative):
+                    yield relative, _regular(real)
+            elif real in above:
+                raise _bad(f"{_shown(entry)} links to a folder that it lies in.")
+            else:
+                todo.append((f"{relative}/", real, above | {real}))
+
+
+def _inside(link: Path, root: Path) -> Path:
+    try:
+        real = link.resolve(strict=True)
+    except (FileNotFoundError, NotADirectoryError):
+        raise _bad(f"{_shown(link)} is a link to something that does not exist.") from None
+    except (RuntimeError, OSError) as error:  # Python 3.11 and 3.12 have RuntimeError for links in a circle
+        if isinstance(error, RuntimeError) or error.errno == errno.ELOOP:
+            raise _bad(f"{_shown(link)} is a link in a circle.") from None
+        raise
+    if not real.is_relative_to(root):
+        raise _bad(f"{_shown(link)} is a link that leads out of the folder.")
+    return real
+
+
+def _regular(path: Path) -> Path:
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise _bad(f"{_shown(path)} is neither a file nor a folder.")
+    return path
+
+
+def _bad(cause: str) -> FetchError:
+    remedy = "Copy the folder with what its links point to (cp -rL), or leave this out with ignore_patterns."
+    return FetchError(cause, remedy=remedy, code=ExitCode.BAD_DATA)
+
+
+@contextlib.contextmanager
+def _os_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        code, remedy = _verdict(error)
+        where = _shown(error.filename or path)
+        raise FetchError(f"{where}: {error.strerror or error}.", remedy=remedy, code=code) from error
+    except RuntimeError as error:  # as in _inside
+        raise _bad(f"{_shown(path)} is a link in a circle.") from error
+
+
+def _verdict(error: OSError) -> tuple[ExitCode, str]:
+    if error.errno in _NOT_FOUND:
+        return ExitCode.NOT_FOUND, (
+            "A file:// URI names a path of the machine or container that runs the step. On a cluster, use "
+            "pvc://claim/folder for what lies on a volume, or s3://bucket/prefix."
+        )
+    if error.errno in _NO_PERMISSION:
+        return ExitCode.NO_PERMISSION, f"Make it readable for user {_user()}, as whom the step runs."
+    if error.errno in _NO_SPACE:
+        return ExitCode.NO_SPACE, "Make room, or ask for a larger volume: storage={'size': …}."
+    if error.errno == errno.ELOOP:
+        return ExitCode.BAD_DATA, "Replace the links in a circle by what they should point to."
+    return ExitCode.TRY_AGAIN, "If this stays, check the disk or the network file system."
+
+
+def _user() -> str:
+    return str(os.getuid()) if hasattr(os, "getuid") else os.environ.get("USERNAME", "?")
+
+
+def _has_patterns(patterns: FilePatterns) -> bool:
+    return bool(patterns.allow_patterns or patterns.ignore_patterns)
+
+
+def _shown(path: object) -> str:
+    # A name that is not UTF-8 would break the log that the message goes to.
+    return os.fspath(path).encode(errors="backslashreplace").decode() if isinstance(path, str | Path) else repr(path)
+
+
+@hookimpl
+def tunewright_model_provider() -> type[ModelProvider]:  # noqa: D103 - the hookspec documents it
+    return FileModel
+
+
+@hookimpl
+def tunewright_dataset_provider() -> type[DatasetProvider]:  # noqa: D103 - the hookspec documents it
+    return FileDataset

@@ -1,0 +1,221 @@
+"""The wire format: how a provider travels from the client into a container, as a file and never as an argument.
+
+    {"api": 1, "distribution": "tunewright-s3", "kind": "model", "params": {…}, "provider": "s3", "version": "0.1.0"}
+
+It is canonical JSON (sorted keys, no spaces, UTF-8), so equal requests give equal bytes. Secrets are not in it.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from types import UnionType
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin
+
+import attrs
+
+from tunewright._canonical import digest, dumps
+from tunewright._markers import API
+from tunewright.errors import ExitCode, FetchError, RequestError, did_you_mean
+from tunewright.events import Json
+from tunewright.plan.secrets import SecretRef, SecretValue, refuse_literal_tokens
+from tunewright.providers.fields import secret_fields
+
+if TYPE_CHECKING:
+    from cattrs import Converter
+
+_T = TypeVar("_T")
+
+# What says how to fetch, and not what: fields of `SourceProvider`.
+_MANNER = ("policy", "verify")
+
+CLIENT_ONLY = "tunewright.client_only"
+"""In the metadata of a provider's field: it is not sent, since the client alone looks at it."""
+
+
+@attrs.frozen(kw_only=True)
+class WireDocument:
+    """One provider on its way to a container.
+
+    Attributes:
+        kind: "model", "dataset" or "trainer".
+        provider: the plugin's registry name.
+        distribution: the distribution that the client found the plugin in.
+        version: that distribution's version; the launcher refuses another.
+        params: the provider's fields that differ from their defaults, without secrets.
+    """
+
+    kind: str = attrs.field(validator=attrs.validators.instance_of(str))
+    provider: str = attrs.field(validator=attrs.validators.instance_of(str))
+    distribution: str = attrs.field(validator=attrs.validators.instance_of(str))
+    version: str = attrs.field(validator=attrs.validators.instance_of(str))
+    params: Mapping[str, Json] = attrs.field(validator=attrs.validators.instance_of(dict))
+
+    def dumps(self) -> str:
+        """Canonical JSON."""
+        return dumps({"api": API, **attrs.asdict(self, recurse=False)})
+
+    def request_digest(self) -> str:
+        """What is asked for, as 64 hexadecimal digits: slots and shared folders are compared by it.
+
+        Provider, distribution and params count; secrets, versions, and how it is fetched and looked at do not change what
+        is fetched.
+        """
+        manner = () if self.kind == "trainer" else _MANNER
+        params = {k: v for k, v in self.params.items() if k not in manner}
+        return digest({"provider": self.provider, "distribution": self.distribution, "params": params})
+
+    @classmethod
+    def loads(cls, text: str) -> WireDocument:
+        """Read what `dumps` wrote.
+
+        Raises:
+            FetchError: it is of another api, or no such document.
+        """
+        try:
+            document = dict(json.loads(text))
+            api = document.pop("api")
+            if api != API:
+                versions = f"The client wrote api {api!r}, this image understands api {API}."
+                raise FetchError(
+                    "The job's configuration is of another version.",
+                    remedy=f"{versions} Use the same release of tunewright on both sides.",
+                    code=ExitCode.USAGE,
+                )
+            return cls(**document)
+        except (ValueError, KeyError, TypeError) as error:
+            cause = f"The job's configuration is not a wire document: {error!r}."
+            raise FetchError(cause, remedy="Submit the job again.", code=ExitCode.BAD_DATA) from error
+
+
+def unstructure(provider: attrs.AttrsInstance, field: str) -> dict[str, Json]:
+    """A provider's params: its fields that differ from their defaults, without secrets and `CLIENT_ONLY`, as JSON values.
+
+    Args:
+        provider: the instance.
+        field: what the user calls it ("model"), for messages.
+
+    Raises:
+        RequestError: a field holds something that JSON does not have, is not of its type, or holds a literal token.
+    """
+    hidden = secret_fields(type(provider))
+    sent = [a for a in attrs.fields(type(provider)) if a.name not in hidden and CLIENT_ONLY not in a.metadata]
+    given = {a.name: getattr(provider, a.name) for a in sent}
+    defaults = {a.name: _default(a, provider) for a in attrs.fields(type(provider))}
+    names = ", ".join(hidden) or "a field declared with secret()"
+    remedy = f"Secrets go into {names}, or use a SecretRef to a Kubernetes Secret."
+    try:
+        params = {k: _converter().unstructure(v) for k, v in given.items() if defaults[k] != v}
+        refuse_literal_tokens(params, field, remedy)
+        plain = dict(json.loads(dumps(params).encode()))
+    except _SecretInParamsError as error:
+        raise RequestError("holds a secret, and this field is not made for one", field=field, remedy=remedy) from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RequestError(f"cannot travel as JSON: {error}", field=field, remedy="Use plain values.") from error
+    _typed(plain, type(provider))  # what the container would refuse is refused here
+    return plain
+
+
+def _default(attribute: attrs.Attribute[object], provider: attrs.AttrsInstance) -> object:
+    default: Any = attribute.default
+    if isinstance(default, attrs.Factory):  # type: ignore[arg-type]
+        return default.factory(provider) if default.takes_self else default.factory()
+    return default
+
+
+class _SecretInParamsError(Exception):
+    """A SecretValue or SecretRef in a field that travels in plain sight."""
+
+
+def _refuse_secret(_: object) -> Json:
+    raise _SecretInParamsError
+
+
+def structure(cls: type[_T], params: Mapping[str, Json], secrets: Mapping[str, str]) -> _T:
+    """The inverse of `unstructure`: params, and secrets from the environment, to an instance.
+
+    Raises:
+        RequestError: a field is unknown or has the wrong type.
+    """
+    values: dict[str, object] = {k: secrets[env] for k, env in secret_fields(cls).items() if env in secrets}
+    values |= _typed(params, cls)
+    try:
+        return cls(**values)
+    except TypeError as error:  # a field without a default is missing
+        problem = f"cannot be made: {error}"
+        raise RequestError(problem, field=cls.__name__, remedy="Give what is missing.") from error
+
+
+def _typed(params: Mapping[str, Json], cls: type) -> dict[str, object]:
+    """The params as the types that the class's fields are annotated with."""
+    try:
+        fields = {a.name: a for a in attrs.fields(attrs.resolve_types(cls))}
+    except NameError as error:
+        remedy = "Its author has to import what annotations name, and not under TYPE_CHECKING alone."
+        raise RequestError(
+            f"has an annotation without a meaning: {error}", field=cls.__name__, remedy=remedy
+        ) from error
+    values: dict[str, object] = {}
+    for name, value in params.items():
+        if name not in fields:
+            raise RequestError("is not a field of " + cls.__name__, field=name, remedy=did_you_mean(name, fields))
+        values[name] = _structure_field(value, fields[name], cls)
+    return values
+
+
+def _structure_field(value: Json, attribute: attrs.Attribute[object], cls: type) -> object:
+    # A converter takes raw values by definition: it is the class's own way in.
+    if attribute.converter is not None or attribute.type is None:
+        return value
+    if _is_plainly(value, attribute.type):
+        return value
+    try:
+        return _converter().structure(value, attribute.type)
+    except Exception as error:  # cattrs raises many kinds; all mean: not that type
+        expected = attribute.type.__name__ if type(attribute.type) is type else str(attribute.type)
+        field, remedy = f"{cls.__name__}.{attribute.name}", f"Give a value of type {expected}."
+        raise RequestError(f"is not of type {expected}", field=field, value=value, remedy=remedy) from error
+
+
+def _is_plainly(value: Json, kind: Any) -> bool:
+    """Whether there is nothing to convert, nor to refuse. Most fetches have no others, and cattrs takes 8 ms to import."""
+    kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    return type(value) in (str, bool, int, float) and type(value) in kinds
+
+
+@functools.cache
+def _converter() -> Converter:
+    from cattrs.preconf.json import make_converter
+    from cattrs.strategies import configure_union_passthrough
+
+    converter = make_converter(omit_if_default=True)
+    configure_union_passthrough(str | int | float | bool | None, converter)
+    for secret in (SecretValue, SecretRef):
+        converter.register_unstructure_hook(secret, _refuse_secret)
+    # A set has no order, and equal requests have equal bytes.
+    converter.register_unstructure_hook_func(
+        _is_set, lambda items: sorted((converter.unstructure(item) for item in items), key=dumps)
+    )
+    # cattrs would make 3 of "3", and True of "no".
+    for kind, taken in {bool: (bool,), int: (int,), float: (float, int), str: (str,)}.items():
+        converter.register_structure_hook(kind, functools.partial(_exactly, taken))
+    converter.register_structure_hook_func(_is_any_json, lambda value, _: value)
+    return converter
+
+
+def _is_any_json(kind: Any) -> bool:
+    # `Json` names itself, which cattrs does not follow.
+    parts = get_args(kind)
+    scalars, groups = {type(None), bool, int, float, str}, {list, dict}
+    return kind is object or (scalars <= set(parts) and groups <= {get_origin(part) for part in parts})
+
+
+def _is_set(kind: Any) -> bool:
+    return kind in (set, frozenset) or get_origin(kind) in (set, frozenset)
+
+
+def _exactly(types: tuple[type, ...], value: object, _: type) -> Any:
+    if type(value) not in types:
+        raise TypeError(f"it is a {type(value).__name__}")
+    return value

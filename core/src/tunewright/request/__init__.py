@@ -1,0 +1,1 @@
+"""What the user asked for, checked field by field before anything is created."""

@@ -1,0 +1,213 @@
+"""What the user says about the data: `DataParams`. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import attrs
+
+from tunewright.errors import RequestError, did_you_mean
+
+_T = TypeVar("_T")
+
+FORMATS = ("auto", "text", "prompt_completion", "chat", "classification", "preference")
+
+TEMPLATES = {
+    "text": ("text",),
+    "classification": ("text",),
+    "prompt_completion": ("prompt", "completion"),
+    "chat": ("prompt", "completion"),
+    "preference": ("prompt",),
+}
+"""By format, the texts that a template may write."""
+
+
+def is_a(*types: type) -> Callable[[object, attrs.Attribute[_T], _T], None]:
+    """A validator: the value has one of the types; a bool is no int."""
+
+    def validate(instance: object, attribute: attrs.Attribute[_T], value: _T) -> None:
+        if (isinstance(value, bool) and bool not in types) or not isinstance(value, types):
+            expected = " or ".join("None" if t is type(None) else t.__name__ for t in types)
+            field = f"{type(instance).__name__}.{attribute.name}"
+            raise RequestError(f"must be {expected}", field=field, value=value, remedy=f"Give {expected}.")
+
+    return validate
+
+
+@attrs.frozen
+class Template:
+    """A text with columns in braces: `"Question: {question}"`; a brace of its own is written twice.
+
+    Attributes:
+        text: as the user wrote it.
+        pieces: literal text, and the name of the column behind it, if there is one.
+    """
+
+    text: str
+    pieces: tuple[tuple[str, str | None], ...]
+
+    @classmethod
+    def parse(cls, text: str, field: str) -> Template:
+        """From what the user wrote.
+
+        Raises:
+            RequestError: it names no columns, or wants more of them than their text.
+        """
+        try:
+            parsed = list(string.Formatter().parse(text))
+        except ValueError as error:
+            remedy = "Write a column as {name}, and a brace of its own as {{ or }}."
+            raise RequestError(f"cannot be read: {error}", field=field, value=text, remedy=remedy) from error
+        if any(spec or conversion or name == "" for _, name, spec, conversion in parsed):
+            problem = "has braces with something else than the name of a column"
+            raise RequestError(problem, field=field, value=text, remedy="Write a column as {name}, without ! and :.")
+        pieces = tuple((literal, name) for literal, name, _, _ in parsed)
+        if not any(name for _, name in pieces):
+            remedy = "Write a column as {name}: without one all samples would be alike."
+            raise RequestError("names no column", field=field, value=text, remedy=remedy)
+        return cls(text, pieces)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that it names, each once."""
+        return tuple(dict.fromkeys(name for _, name in self.pieces if name is not None))
+
+    def fill(self, values: Mapping[str, str]) -> str:
+        """The text for a row."""
+        return "".join(literal + (values[name] if name is not None else "") for literal, name in self.pieces)
+
+
+def _templates(value: object) -> object:
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+def _check_templates(instance: object, attribute: attrs.Attribute[tuple[str, ...]], value: object) -> None:
+    field = f"{type(instance).__name__}.{attribute.name}"
+    if not isinstance(value, tuple) or not all(isinstance(v, str) for v in value):
+        remedy = 'Write "{question}", or a list of such texts.'
+        raise RequestError("must be a text or a list of texts", field=field, value=value, remedy=remedy)
+    for text in value:
+        Template.parse(text, field)
+
+
+@attrs.frozen(kw_only=True)
+class DataParams:
+    """How the rows of the dataset become samples.
+
+    A template writes a text of several columns: `prompt_template="{instruction}: {input}"`. Of a list of templates a row
+    takes the first whose columns all hold something, or else the last.
+
+    Attributes:
+        format: "text": all tokens are learnt; "prompt_completion": the completion alone; "chat": the assistant's turns
+            alone; "classification": a label for a text; "preference": two answers of which one is better, for Trainer
+            classes that learn from such; "auto": by the columns that there are (messages, then prompt and completion,
+            then text, then chosen and rejected), by the templates, and by what the model is trained to do.
+        text_column: column with the text, for "text" and "classification".
+        prompt_column: column with the prompt, for "prompt_completion" and "preference".
+        completion_column: column with the completion, for "prompt_completion".
+        messages_column: column with lists of {"role", "content"}, for "chat".
+        tools_column: column with the tools that the assistant may call, for "chat", as JSON schemas of functions; it
+            need not be there, and None is for a column of that name that holds something else.
+        label_column: column with the label, for "classification": a text or number, or a list of labels.
+        chosen_column: column with the better answer, for "preference".
+        rejected_column: column with the worse answer, for "preference".
+        text_template: writes the text, in place of `text_column`.
+        prompt_template: writes the prompt, in place of `prompt_column`; for "chat", the user's message.
+        completion_template: writes the completion, in place of `completion_column`; for "chat", the assistant's message.
+        max_length: longest sample, in tokens; a longer one is cut at its end. None: 1024, or the model's context where
+            that is shorter. Memory grows with the longest sample of a batch, so a model's whole context (often 128k)
+            would end in an out-of-memory error far into a run.
+        packing: put short samples behind each other, into rows of `max_length`, so that nothing is padded. Samples do
+            not see each other. A row then counts as one sample of a batch. The samples of evaluation are not packed.
+        streaming: read, tokenise and pack the data while training, instead of beforehand into files. For data that is larger
+            than memory and disk. Needs TrainingArguments(max_steps=…): how many samples there are is not known. Data that
+            ends before begins again.
+        shuffle_buffer: how many rows of a stream are in memory at once, shuffled with each other. The files are shuffled, too.
+        train_split: which split of the dataset to train on.
+        eval_split: which split to evaluate on. None: all of `eval_dataset` (its validation or test split, if it has
+            some), or else the dataset's own validation or test split, if there is one.
+    """
+
+    format: str = attrs.field(default="auto")
+    text_column: str = attrs.field(default="text", validator=is_a(str))
+    prompt_column: str = attrs.field(default="prompt", validator=is_a(str))
+    completion_column: str = attrs.field(default="completion", validator=is_a(str))
+    messages_column: str = attrs.field(default="messages", validator=is_a(str))
+    tools_column: str | None = attrs.field(default="tools", validator=is_a(str, type(None)))
+    label_column: str = attrs.field(default="label", validator=is_a(str))
+    chosen_column: str = attrs.field(default="chosen", validator=is_a(str))
+    rejected_column: str = attrs.field(default="rejected", validator=is_a(str))
+    text_template: tuple[str, ...] = attrs.field(default=(), converter=_templates, validator=_check_templates)
+    prompt_template: tuple[str, ...] = attrs.field(default=(), converter=_templates, validator=_check_templates)
+    completion_template: tuple[str, ...] = attrs.field(default=(), converter=_templates, validator=_check_templates)
+    max_length: int | None = attrs.field(default=None, validator=is_a(int, type(None)))
+    packing: bool = attrs.field(default=False, validator=is_a(bool))
+    streaming: bool = attrs.field(default=False, validator=is_a(bool))
+    shuffle_buffer: int = attrs.field(default=10_000, validator=is_a(int))
+    train_split: str = attrs.field(default="train", validator=is_a(str))
+    eval_split: str | None = attrs.field(default=None, validator=is_a(str, type(None)))
+
+    @format.validator  # noqa: A003 - it is the field above
+    def _check_format(self, attribute: attrs.Attribute[str], value: object) -> None:
+        if value not in FORMATS:
+            remedy = did_you_mean(str(value), list(FORMATS))
+            raise RequestError("is not a format", field=f"DataParams.{attribute.name}", value=value, remedy=remedy)
+
+    @max_length.validator
+    def _check_max_length(self, attribute: attrs.Attribute[int | None], value: int | None) -> None:
+        if value is not None and value < 2:  # noqa: PLR2004 - one token to read and one to learn
+            remedy = "Give a number of tokens, or leave it out."
+            raise RequestError("must be at least 2", field=f"DataParams.{attribute.name}", value=value, remedy=remedy)
+
+    @shuffle_buffer.validator
+    def _check_buffer(self, attribute: attrs.Attribute[int], value: int) -> None:
+        field, remedy = f"DataParams.{attribute.name}", "Give a number of rows."
+        if value < 1:
+            raise RequestError("must be at least 1", field=field, value=value, remedy=remedy)
+        if value != attribute.default and not self.streaming:
+            remedy = "Leave it out: without streaming all samples are shuffled with each other."
+            raise RequestError("is for streaming=True", field=field, value=value, remedy=remedy)
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse templates that nothing would be written with, or that stand beside a column."""
+        fields = attrs.fields_dict(DataParams)
+        given = [name for name in ("text", "prompt", "completion") if getattr(self, f"{name}_template")]
+        for name in given:
+            column = f"{name}_column"
+            if getattr(self, column) != fields[column].default:
+                problem, remedy = f"stands beside {name}_template, which writes the {name}", "Give one of them."
+                value = getattr(self, column)
+                raise RequestError(problem, field=f"DataParams.{column}", value=value, remedy=remedy)
+        written = [form for form, names in TEMPLATES.items() if set(given) <= set(names)]
+        if given and (not written or self.format not in ("auto", *written)):
+            wanted = " or ".join(f for f, names in TEMPLATES.items() if given[0] in names)
+            problem, remedy = f"is for {wanted}", "Leave it out, or name that format."
+            raise RequestError(problem, field=f"DataParams.{given[0]}_template", value=self.format, remedy=remedy)
+
+    def templates(self, name: str) -> tuple[Template, ...]:
+        """Those that write a text: "text", "prompt" or "completion"."""
+        field = f"{name}_template"
+        return tuple(Template.parse(text, f"DataParams.{field}") for text in getattr(self, field))
+
+    def columns(self, name: str) -> tuple[str, ...]:
+        """The columns that a text is made of: its own, or those of its templates."""
+        templates = self.templates(name)
+        if not templates:
+            return (getattr(self, f"{name}_column"),)
+        return tuple(dict.fromkeys(column for template in templates for column in template.columns))
+
+    @classmethod
+    def of(cls, value: object) -> DataParams:
+        """From a DataParams or a dict of its fields; the dict is not changed."""
+        if isinstance(value, cls):
+            return value
+        if not isinstance(value, Mapping):
+            remedy = 'Write DataParams(format="chat"), or a dict of its fields.'
+            raise RequestError("must be a DataParams or a dict", field="data", value=value, remedy=remedy)
+        names = [a.name for a in attrs.fields(cls)]
+        for name in value:
+            if name not in names:
+                raise RequestError("is not a field", field=f"DataParams.{name}", remedy=did_you_mean(str(name), names))
+        return cls(**value)

@@ -1,0 +1,35 @@
+"""Checkpoints in shards: what a plan must have for them. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+from tunewright.plan import OUTPUT_SLOT
+from tunewright.errors import RequestError
+from tunewright.plan import EphemeralClaim, JobPlan
+from tunewright import Request
+from tunewright_hf.config.library_arguments import TrainingArguments
+
+
+def check_plan(plan: JobPlan, request: Request, arguments: TrainingArguments) -> None:
+    """Refuse shards where each worker would keep its own on a volume that goes with its pod.
+
+    Such a checkpoint is uploaded from rank 0's volume, and would lack the other workers' shards.
+
+    Raises:
+        RequestError: naming what makes the shards.
+    """
+    volumes = {v.name: v.source for v in plan.volumes}
+    places = [volumes.get(m.volume) for m in plan.main.mounts if m.path.endswith(f"/{OUTPUT_SLOT}")]
+    field = _sharding_field(arguments)
+    if field and request.most_workers > 1 and any(isinstance(place, EphemeralClaim) for place in places):
+        problem = "shards checkpoints, and each worker has a volume of its own"
+        remedy = 'Give a place that all workers share: storage={"access_modes": ["ReadWriteMany"]}, or output="pvc://claim/folder".'
+        raise RequestError(problem, field=field, remedy=remedy)
+
+
+def _sharding_field(arguments: TrainingArguments) -> str | None:
+    if arguments.get("deepspeed"):
+        return "deepspeed"
+    config = arguments.get("fsdp_config")
+    kind = config.get("state_dict_type") if isinstance(config, dict) else None
+    sharded = arguments.get("fsdp") and "FULL" not in str(kind or "FULL_STATE_DICT").upper()
+    return "fsdp_config" if sharded else None

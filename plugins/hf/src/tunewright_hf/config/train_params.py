@@ -1,0 +1,342 @@
+"""What the user says about training: `HuggingFaceTrainParams` and its parts. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import attrs
+
+from tunewright.errors import RequestError, did_you_mean
+from tunewright.providers import SecretRef
+from tunewright.providers import ModelProvider, Preview, TrainerProvider, TrainRun
+from tunewright.providers import accept_keywords, secret
+from tunewright_hf.config.data_params import DataParams, is_a
+from tunewright_hf.config.library_arguments import BitsAndBytesConfig, LoraConfig, TrainingArguments
+from tunewright_hf.config.library_fields import known_fields
+from tunewright_hf.config.tasks import (
+    CAUSAL,
+    CLASSIFICATION,
+    TASKS,
+    Task,
+    check_class_name,
+    check_num_labels,
+    class_name,
+)
+from tunewright_hf.startup import not_collected
+
+__all__ = ["DataParams", "HuggingFaceTrainParams", "LoraConfig", "TrainingArguments"]
+
+
+def _arguments(value: object) -> TrainingArguments:
+    return TrainingArguments.of(value)
+
+
+def _data(value: object) -> DataParams:
+    return DataParams.of(value)
+
+
+def _lora(value: object) -> LoraConfig | None:
+    return None if value is None else LoraConfig.of(value)
+
+
+def _quantization(value: object) -> BitsAndBytesConfig | None:
+    return None if value is None else BitsAndBytesConfig.of(value)
+
+
+def _texts(value: object, field: str, example: str) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
+        remedy = f'Write {field}=["{example}"].'
+        raise RequestError("must be a list of texts", field=field, value=value, remedy=remedy)
+    return tuple(value)
+
+
+def _own_arguments(value: object) -> Mapping[str, Any]:
+    field = "transformer_class_arguments"
+    if not isinstance(value, Mapping):
+        raise RequestError("must be a dict", field=field, value=value, remedy=f'Write {field}={{"beta": 0.1}}.')
+    known = known_fields("TrainingArguments")
+    for name in value:
+        if name in known:
+            remedy = "Give it as one of training_parameters."
+            raise RequestError("is a field of TrainingArguments", field=f"{field}.{name}", remedy=remedy)
+    return dict(value)
+
+
+def _prompts(value: object) -> tuple[str, ...]:
+    prompts = _texts(value, "sample_prompts", "What is a tuple?")
+    if "" in prompts:
+        remedy = "Write a prompt, or leave it out: there may be no token to begin an answer with."
+        raise RequestError("has an empty prompt", field="sample_prompts", value=value, remedy=remedy)
+    return prompts
+
+
+def _callbacks(value: object) -> tuple[str, ...]:
+    return _texts(value, "callbacks", "my_package:MyCallback")
+
+
+def _rewrite(keywords: dict[str, object]) -> dict[str, object]:
+    """The KEP's flat spelling: any field of TrainingArguments, `peft_config`, `transformerClass`."""
+    aliases = {"peft_config": "lora_config", "transformerClass": "transformer_class"}
+    own = [a.name for a in attrs.fields(HuggingFaceTrainParams)]
+    flat = known_fields("TrainingArguments")
+    result: dict[str, object] = {}
+    loose: dict[str, object] = {}
+    for given, value in keywords.items():
+        name = aliases.get(given, given)
+        if name not in own and name not in flat:
+            field = f"HuggingFaceTrainParams.{given}"
+            raise RequestError("is not a field", field=field, remedy=did_you_mean(given, [*own, *aliases, *flat]))
+        if name in result:
+            problem = f"means the same as {name!r}, and both are given"
+            raise RequestError(problem, field=given, remedy="Give one of them.")
+        (result if name in own else loose)[name] = value
+    if loose:
+        result["training_parameters"] = _merged(TrainingArguments.of(result.get("training_parameters", {})), loose)
+    return result
+
+
+def _merged(arguments: TrainingArguments, loose: Mapping[str, object]) -> TrainingArguments:
+    if twice := sorted(set(arguments) & set(loose)):
+        problem = "is given twice, here and in training_parameters"
+        raise RequestError(problem, field=twice[0], value=loose[twice[0]], remedy="Give it once.")
+    return TrainingArguments(**arguments, **loose)
+
+
+def _for_task(data: DataParams, task: Task) -> DataParams:
+    if data.format == "auto" and len(task.formats) == 1:
+        return attrs.evolve(data, format=task.formats[0])
+    return data
+
+
+def _check_task(params: HuggingFaceTrainParams) -> None:
+    task, data = params.task, params.data
+    lora = params.lora_config.get("task_type") if params.lora_config is not None else None
+    wanted = {name: t.auto_class for t in TASKS.values() for name in (*t.formats, t.lora)}
+
+    def refuse(field: str, value: object, remedy: str) -> None:
+        problem = f"does not go with {task.auto_class}, of {task.models}"
+        raise RequestError(problem, field=field, value=value, remedy=remedy)
+
+    if data.format not in ("auto", *task.formats):
+        refuse("DataParams.format", data.format, f"Give transformer_type={wanted[data.format]!r}, or another format.")
+    if lora not in (None, task.lora):
+        other = f", or give transformer_type={wanted[lora]!r}" if lora in wanted else ""
+        refuse("LoraConfig.task_type", lora, f"Leave it out{other}.")
+    params.check_format(data.format)
+    if data.packing and (task is not CAUSAL or data.format == "preference"):
+        refuse("DataParams.packing", True, "Leave it out: each of its samples is a row of its own.")
+    if params.attn_implementation == "segments" and task is not CAUSAL:
+        refuse("attn_implementation", "segments", "Leave it out: it computes causal attention alone.")
+    if params.num_labels is not None and task is not CLASSIFICATION:
+        refuse(
+            "num_labels", params.num_labels, f"Give transformer_type={CLASSIFICATION.auto_class!r}, or leave it out."
+        )
+    if params.sample_prompts and not task.writes:
+        refuse("sample_prompts", params.sample_prompts, "Leave it out: a classifier writes no answers.")
+
+
+def _check_streaming(params: HuggingFaceTrainParams) -> None:
+    """Refuse what does not go with data that is read while it is trained on."""
+    given = params.training_parameters
+
+    def refuse(field: str, value: object, problem: str, remedy: str) -> None:
+        raise RequestError(f"{problem} with DataParams(streaming=True)", field=field, value=value, remedy=remedy)
+
+    if params.task is CLASSIFICATION:
+        remedy = "Leave streaming out: the labels of all rows must be known before the first step."
+        refuse("transformer_type", params.transformer_type, "does not work", remedy)
+    steps = given.get("max_steps")
+    if not isinstance(steps, int) or steps < 1:
+        remedy = "Give the number of steps to train for: how many samples there are is not known before they are read."
+        refuse("max_steps", steps, "is needed", remedy)
+    if (workers := given.get("dataloader_num_workers")) not in (None, 0, 1):
+        refuse("dataloader_num_workers", workers, "may be 0 or 1", "Give 1 to have a process read ahead.")
+    if (order := given.get("train_sampling_strategy")) not in (None, "random", "sequential"):
+        refuse(
+            "train_sampling_strategy", order, "must be random or sequential", "Leave it out, or leave streaming out."
+        )
+    for name in ("auto_find_batch_size", "ignore_data_skip"):
+        if given.get(name):
+            refuse(name, given[name], "does not work", "Leave it out.")
+    loading = given.get("accelerator_config")
+    if isinstance(loading, Mapping) and loading.get("split_batches"):
+        refuse("accelerator_config.split_batches", True, "does not work", "Leave it out: each rank reads.")
+
+
+def _check_arguments(params: HuggingFaceTrainParams) -> None:
+    """Refuse what transformers takes, and what then fails, or breaks a promise, far into a run."""
+    given, own = params.training_parameters, params.transformer_class_arguments
+    found = given.get("accelerator_config")
+    loading = found if isinstance(found, Mapping) else {}
+
+    def refuse(field: str, value: object, problem: str, remedy: str = "Leave it out.") -> None:
+        raise RequestError(problem, field=field, value=value, remedy=remedy)
+
+    if (order := given.get("train_sampling_strategy")) == "group_by_length":
+        problem = "draws its order anew on each rank and after a restart, which repeats samples and loses others"
+        remedy = "Leave it out, and give DataParams(packing=True), which pads nothing; or give 'batch_rebalance'."
+        refuse("train_sampling_strategy", order, problem, remedy)
+    if given.get("max_steps") == 0:
+        refuse("max_steps", 0, "trains nothing", "Give a number of steps, or leave it out.")
+    if own.get("predict_with_generate"):
+        refuse("transformer_class_arguments.predict_with_generate", True, "does not work: evaluations tell the loss")
+    if loading.get("dispatch_batches"):
+        refuse("accelerator_config.dispatch_batches", True, "does not work", "Leave it out: each rank reads.")
+    exact = "would not let a job that is started again go on to the same bits"
+    if loading.get("use_seedable_sampler") is False:
+        refuse("accelerator_config.use_seedable_sampler", False, exact)
+    if given.get("dataloader_persistent_workers"):
+        refuse("dataloader_persistent_workers", True, exact)
+
+
+@accept_keywords(_rewrite)
+@attrs.frozen(kw_only=True)
+class HuggingFaceTrainParams(TrainerProvider):
+    """The trainer `hf`: language models and sequence classifiers, with transformers' Trainer and PEFT.
+
+    The fields of TrainingArguments may also be given directly, and `peft_config` for `lora_config`:
+    `HuggingFaceTrainParams(learning_rate=1e-4, peft_config={})`.
+
+    Attributes:
+        training_parameters: fields of `transformers.TrainingArguments`: a TrainingArguments, of ours or the real one, or
+            a dict.
+        lora_config: fields of `peft.LoraConfig`, likewise; {} is LoRA with defaults on all linear layers, None is full
+            fine-tuning.
+        quantization_config: fields of `transformers.BitsAndBytesConfig`, likewise, for QLoRA: the frozen weights are kept in
+            4 or 8 bits; {} is 4 bits in the format nf4. Needs bitsandbytes where the training runs.
+        data: how rows become samples.
+        transformer_type: the Auto class of transformers that loads the model, and so what is trained:
+            "AutoModelForCausalLM", "AutoModelForSeq2SeqLM" or "AutoModelForSequenceClassification", by name or the class
+            itself. None: what the model's provider says, or else AutoModelForCausalLM.
+        num_labels: of a sequence classifier; 1 is regression. None: as many as the dataset has, or as the model's
+            provider says.
+        transformer_class: the Trainer class to use: the name of one of transformers', or "module:Class" for one in the
+            trainer's image that is derived from `transformers.Trainer`.
+        transformer_class_arguments: fields of that class's own arguments, beyond those of `training_parameters`.
+        attn_implementation: "auto": flash-attn 2 where it is installed and there is a GPU for it, else attention by
+            sample ("segments") where the model works with it, else what transformers chooses. Or any name that
+            transformers knows ("sdpa", "eager", "flash_attention_2", "flex_attention", …).
+        fused_layers: compute LoRA layers and the loss in a faster way with the same results, where the model is known.
+        trust_remote_code: whether Python code that comes with the model may run.
+        early_stopping_patience: end after so many evaluations without a better `metric_for_best_model` (by default the
+            loss), and take the best checkpoint as the result. None: never.
+        callbacks: names of `transformers.TrainerCallback` classes: entry points of the group "tunewright.hf.callbacks",
+            or "module:Class", in the trainer's image.
+        sample_prompts: prompts that the trained model answers at the end, as `sample` events.
+        merge: save the whole model with the adapter merged into it, instead of the adapter.
+        hub_token: token for `push_to_hub`; it reaches the containers as HF_TOKEN.
+
+    Raises:
+        RequestError: a field is unknown or has the wrong type.
+    """
+
+    extra: ClassVar[str | None] = "train"
+
+    training_parameters: TrainingArguments = attrs.field(default=TrainingArguments(), converter=_arguments)
+    lora_config: LoraConfig | None = attrs.field(default=None, converter=_lora)
+    quantization_config: BitsAndBytesConfig | None = attrs.field(default=None, converter=_quantization)
+    data: DataParams = attrs.field(default=DataParams(), converter=_data)
+    transformer_type: str | None = attrs.field(default=None, converter=class_name, validator=check_class_name)
+    num_labels: int | None = attrs.field(default=None, validator=check_num_labels)
+    transformer_class: str = attrs.field(default="Trainer", validator=is_a(str))
+    transformer_class_arguments: Mapping[str, Any] = attrs.field(factory=dict, converter=_own_arguments, hash=False)
+    attn_implementation: str = attrs.field(default="auto", validator=is_a(str))
+    fused_layers: bool = attrs.field(default=True, validator=is_a(bool))
+    trust_remote_code: bool = attrs.field(default=False, validator=is_a(bool))
+    early_stopping_patience: int | None = attrs.field(default=None, validator=is_a(int, type(None)))
+    callbacks: tuple[str, ...] = attrs.field(default=(), converter=_callbacks)
+    sample_prompts: tuple[str, ...] = attrs.field(default=(), converter=_prompts)
+    merge: bool = attrs.field(default=False, validator=is_a(bool))
+    hub_token: str | SecretRef | None = secret(env="HF_TOKEN")
+
+    @early_stopping_patience.validator
+    def _check_patience(self, attribute: attrs.Attribute[int | None], value: int | None) -> None:
+        if value is not None and value < 1:
+            remedy = "Give a number of evaluations, or leave it out."
+            raise RequestError("must be at least 1", field=attribute.name, value=value, remedy=remedy)
+
+    @merge.validator
+    def _check_merge(self, attribute: attrs.Attribute[bool], value: bool) -> None:
+        if value and self.lora_config is None:
+            remedy = "Give lora_config={}, or leave merge out."
+            raise RequestError("has no adapter to merge", field=attribute.name, value=value, remedy=remedy)
+
+    @quantization_config.validator
+    def _check_quantization(
+        self, attribute: attrs.Attribute[BitsAndBytesConfig | None], value: BitsAndBytesConfig | None
+    ) -> None:
+        if value is not None and self.lora_config is None:
+            remedy = "Give lora_config={}, or leave quantization_config out: quantised weights cannot be trained."
+            raise RequestError("has no adapter to train", field=attribute.name, remedy=remedy)
+        if value is not None and self.merge:
+            remedy = (
+                "Leave merge out, and merge the adapter afterwards into the model as it was, with merge_and_unload()."
+            )
+            raise RequestError("does not work with quantised weights", field="merge", value=True, remedy=remedy)
+
+    def __attrs_post_init__(self) -> None:
+        """Give the data the task's format, and refuse what does not go with the task."""
+        object.__setattr__(self, "data", _for_task(self.data, self.task))
+        _check_task(self)
+        if self.data.streaming:
+            _check_streaming(self)
+        _check_arguments(self)
+
+    @property
+    def task(self) -> Task:
+        """What is trained."""
+        return TASKS[self.transformer_type] if self.transformer_type else CAUSAL
+
+    def for_model(self, model: ModelProvider) -> Self:
+        """This trainer, with the provider's `transformer_type` and `num_labels`, where it has them."""
+        changed: dict[str, Any] = {}
+        for name in ("transformer_type", "num_labels"):
+            theirs, own = getattr(model, name, None), getattr(self, name)
+            if theirs is not None and own is not None and own != theirs:
+                problem, remedy = f"differs from that of the model's provider, {theirs!r}", "Give one of them."
+                raise RequestError(problem, field=f"HuggingFaceTrainParams.{name}", value=own, remedy=remedy)
+            changed[name] = theirs if own is None else own
+        return attrs.evolve(self, **changed)
+
+    def check_inputs(self, *, model: Path | None, dataset: Path | None, eval_dataset: Path | None) -> None:
+        """Refuse a folder that is no model, an empty dataset, and a dataset without the columns that are named."""
+        from tunewright_hf.check import check_model
+        from tunewright_hf.data.formats import check_dataset
+
+        if model is not None:
+            check_model(model)
+        for field, folder in (("dataset", dataset), ("eval_dataset", eval_dataset)):
+            if folder is not None:
+                self.check_format(check_dataset(folder, self.data, field))
+
+    def check_format(self, form: str | None) -> None:
+        """Refuse preference pairs that are streamed, and for a Trainer class of transformers, which learn from one answer."""
+        if form == "preference" and self.data.streaming:
+            problem, remedy = "does not work with preference pairs", "Leave it out: their Trainer class tokenises them."
+            raise RequestError(problem, field="DataParams.streaming", value=True, remedy=remedy)
+        if form == "preference" and ":" not in self.transformer_class:
+            problem = "learns from one answer, and the dataset has preference pairs"
+            remedy = 'Name a class that learns from pairs, such as "trl:DPOTrainer", or another DataParams(format=…).'
+            raise RequestError(problem, field="transformer_class", value=self.transformer_class, remedy=remedy)
+
+    def check(self, run: TrainRun) -> None:
+        """Build everything that can be built without a GPU and without weights; see `tunewright_hf.check`."""
+        with not_collected():
+            from tunewright_hf.check import check
+
+        check(self, run)
+
+    def preview(self, run: TrainRun) -> Iterator[Preview]:
+        """Samples as they will be trained on; see `tunewright_hf.preview`."""
+        from tunewright_hf.preview import preview
+
+        return preview(self, run)
+
+    def train(self, run: TrainRun) -> None:
+        """Train, on every rank; see `tunewright_hf.train.run`."""
+        with not_collected():
+            from tunewright_hf.train.run import train
+
+        train(self, run)

@@ -1,0 +1,1 @@
+"""From rows to batches: files, formats, tokens, labels, packing."""

@@ -1,0 +1,220 @@
+"""A conversation as the tokenizer's chat template writes it, and which of its tokens are the assistant's."""
+
+from __future__ import annotations
+
+import os.path
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+import attrs
+
+from tunewright.errors import RequestError
+from tunewright_hf.data.columns import Message
+from tunewright_hf.data.tokenize import IGNORED, Sample, Span, encode, with_eos
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
+
+_TOOLS = re.compile(r"\btools\b")
+
+
+@attrs.frozen
+class Conversation:
+    """One conversation.
+
+    Attributes:
+        tokenizer: the model's own.
+        messages: its messages, from the first.
+        first: index of the first message that may be learnt.
+        tools: what the assistant may call, or None.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    messages: list[Message]
+    first: int = 0
+    tools: Sequence[object] | None = None
+
+    def sample(self) -> Sample:
+        """Its tokens; learnt are the assistant's turns.
+
+        Raises:
+            RequestError: the template rewrites earlier turns, or knows no tools.
+            jinja2.exceptions.TemplateError: the template refuses the conversation.
+        """
+        check_template(self.tokenizer)
+        template = self.tokenizer.get_chat_template(tools=self.tools)
+        if self.tools and not _TOOLS.search(template):
+            remedy = "Give a model whose template writes tools, or DataParams(tools_column=None) to train without them."
+            problem = "has a chat template that knows no tools, and the dataset has some"
+            raise RequestError(problem, field="model", value=self.tokenizer.name_or_path, remedy=remedy)
+        if _GENERATION.search(template):
+            return self._marked_by_template()
+        whole = self.render(len(self.messages))
+        sample = encode(self.tokenizer, self._turns(whole), special=False)
+        # A template that writes nothing behind an answer would teach the model never to stop.
+        return with_eos(self.tokenizer, sample) if self._ends_bare(whole) else sample
+
+    def _ends_bare(self, whole: str) -> bool:
+        """Whether the template writes an answer at the end, and nothing behind it."""
+        last = self.messages[-1]
+        if last["role"] != "assistant":
+            return False
+        if said := _said(last):
+            return whole.rstrip().endswith(said)
+        # Of a call, or of nothing said, it is not known where it ends: the template ends it as it does an answer.
+        answer: Message = {"role": "assistant", "content": "a"}
+        text = attrs.evolve(self, messages=[*self.messages[:-1], answer]).render(len(self.messages))
+        return text.rstrip().endswith("a")
+
+    def _marked_by_template(self) -> Sample:
+        """Templates with {% generation %} tell which tokens are the assistant's."""
+        for message in self.messages[self.first :]:
+            if _called(message) and not _is_said(message, self.render(len(self.messages))):
+                raise _unsaid(message)
+        found = self.tokenizer.apply_chat_template(
+            self.messages, tools=self.tools, return_dict=True, return_assistant_tokens_mask=True
+        )
+        ids, mask = list(found["input_ids"]), list(found["assistant_masks"])
+        # Many of these blocks end before the token that ends the turn; it has to be learnt all the same.
+        eos = self.tokenizer.eos_token_id
+        learnt = [bool(m or (i and mask[i - 1] and ids[i] == eos)) for i, m in enumerate(mask)]
+        before = self._tokens_before(ids)
+        labels = [t if yes and i >= before else IGNORED for i, (t, yes) in enumerate(zip(ids, learnt, strict=True))]
+        return Sample(ids, labels)
+
+    def _tokens_before(self, ids: list[int]) -> int:
+        """How many tokens are of messages that are not learnt."""
+        if not self.first:
+            return 0
+        head = self.tokenizer(self.render(self.first), add_special_tokens=False)["input_ids"]
+        if ids[: len(head)] != head:
+            raise _unmarkable()
+        return len(head)
+
+    def _turns(self, whole: str) -> list[Span]:
+        """The rendered conversation in pieces: an assistant's turn is what it adds to the prompt before it.
+
+        Where the prompt goes on otherwise than the turn does, as with a place for thoughts, they part where they differ.
+        """
+        spans: list[Span] = []
+        done = 0
+        for i, message in enumerate(self.messages):
+            if message["role"] == "assistant" and i >= self.first:
+                prompt = self.render(i, add_generation_prompt=True) if i else self._before_the_first(whole)
+                begin = len(os.path.commonprefix([prompt, whole]))  # noqa: RUF071 - texts, and no paths
+                end = self._end(i, whole)
+                if not max(done, len(self._head(i, whole))) <= begin <= end:
+                    raise _unmarkable()
+                if not _is_said(message, whole[begin:end]):
+                    raise _unsaid(message)
+                spans += [(whole[done:begin], False), (whole[begin:end], True)]
+                done = end
+        return [*spans, (whole[done:], False)] if whole[done:] else spans
+
+    def _before_the_first(self, whole: str) -> str:
+        """What stands before what the first message says, which may be a system prompt of the template's own.
+
+        Templates do not write a prompt of no messages. But what another message would begin with is no part of this one.
+        """
+        first = self.messages[0]
+        other: Message = {"role": first["role"], "content": "b" if _said(first).startswith("a") else "a"}
+        text = attrs.evolve(self, messages=[other, *self.messages[1:]]).render(len(self.messages))
+        return os.path.commonprefix([text, whole])  # noqa: RUF071 - texts, and no paths
+
+    def _ends(self) -> tuple[str, str]:
+        """What a template may write behind every conversation, and so behind a part of one: nothing, or the end of text."""
+        return "", str(self.tokenizer.eos_token or "")
+
+    def _head(self, count: int, whole: str) -> str:
+        """The text of the first messages as it stands in the whole conversation.
+
+        Raises:
+            RequestError: it does not.
+        """
+        text = self.render(count) if count else ""
+        for end in self._ends():
+            if whole.startswith(text.removesuffix(end)):
+                return text.removesuffix(end)
+        raise _unmarkable()
+
+    def _end(self, turn: int, whole: str) -> int:
+        """Where an assistant's turn ends in the rendered conversation.
+
+        Raises:
+            RequestError: that cannot be told.
+        """
+        if turn + 1 == len(self.messages):
+            return len(whole)
+        try:
+            return len(self._head(turn + 1, whole))
+        except RequestError:
+            pass
+        # Some templates write the last turn otherwise than earlier ones: Qwen 3's has a place for thoughts. Then a turn ends
+        # before what the messages behind it add to those in front of it.
+        later = next((i for i in range(turn + 1, len(self.messages)) if self.messages[i]["role"] == "assistant"), None)
+        through = whole if later is None else self._head(later, whole)
+        kept = [*self.messages[:turn], *self.messages[turn + 1 : later]]
+        text = attrs.evolve(self, messages=kept).render(len(kept))
+        for end in self._ends():
+            behind = text.removesuffix("" if later is None else end).removeprefix(self._head(turn, whole))
+            if through.endswith(behind) and behind != text:
+                return len(through) - len(behind)
+        raise _unmarkable()
+
+    def render(self, count: int, *, add_generation_prompt: bool = False) -> str:
+        """The text of its first messages."""
+        text = self.tokenizer.apply_chat_template(
+            [dict(m) for m in self.messages[:count]],
+            tools=self.tools,
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+        )
+        return cast("str", text)
+
+
+def _said(message: Message) -> str:
+    """A message's text, without the spaces around it, which templates may strip."""
+    return str(message.get("content") or "").strip()
+
+
+def says_anything(message: Message) -> bool:
+    """Whether a message has a text, or calls a function."""
+    return bool(_said(message) or message.get("tool_calls"))
+
+
+def _is_said(message: Message, turn: str) -> bool:
+    """Whether the last line of a message stands in a turn, and what it calls: templates may leave thoughts out, and strip texts."""
+    last = _said(message).rpartition("\n")[2].rpartition("</think>")[2].strip()
+    return all(part in turn for part in (last, *_called(message)))
+
+
+def _called(message: Message) -> list[str]:
+    """The names of the functions that a message calls."""
+    calls = message.get("tool_calls")
+    found = [c for c in calls if isinstance(c, dict)] if isinstance(calls, list) else []
+    functions = [f if isinstance(f := call.get("function"), dict) else call for call in found]
+    return [name for function in functions if isinstance(name := function.get("name"), str)]
+
+
+def _unsaid(message: Message) -> RequestError:
+    left = " ".join([_said(message), *_called(message)]).strip()
+    problem = f"the tokenizer's chat template leaves an assistant's message out: {left[:80]!r}"
+    remedy = "Give a model with another template, or contents as this one wants them, or use another format."
+    return RequestError(problem, field="model", remedy=remedy)
+
+
+def check_template(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise RequestError for a tokenizer without a chat template."""
+    if not tokenizer.chat_template:
+        remedy = "Give a model with a chat template, or data as texts of prompt and completion."
+        problem = "has a tokenizer without a chat template"
+        raise RequestError(problem, field="model", value=tokenizer.name_or_path, remedy=remedy)
+
+
+def _unmarkable() -> RequestError:
+    problem = "the tokenizer's chat template changes earlier turns when later ones follow: they cannot be told apart"
+    remedy = "Give the model a template that marks the assistant's turns with {% generation %}, or use another format."
+    return RequestError(problem, field="model", remedy=remedy)

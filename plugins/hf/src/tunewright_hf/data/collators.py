@@ -1,0 +1,111 @@
+"""Batches: samples behind each other in one row, or padded to the longest among them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import attrs
+import datasets
+import torch
+import transformers
+
+from tunewright_hf.data.packing import SEGMENTS
+from tunewright_hf.data.tokenize import IGNORED
+
+
+@attrs.frozen
+class Collator:
+    """Makes a batch of samples, or of packed rows of samples.
+
+    Labels come with the samples and are not derived from the ids, so a tokenizer that pads with its EOS still has its
+    EOS learnt where it ends a sample.
+
+    Attributes:
+        pad_id: what to fill up with.
+        joined: put samples behind each other instead of padding them; packed rows must be.
+    """
+
+    pad_id: int
+    joined: bool = False
+
+    def __call__(self, samples: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, torch.Tensor | int]:
+        """Tensors of int64, but for `cu_seq_lens_*`; see `_pad` and `_join`."""
+        return self._join(samples) if self.joined else self._pad(samples)
+
+    def _pad(self, samples: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, torch.Tensor | int]:
+        """`input_ids`, `attention_mask` and `labels` of shape (samples, longest sample).
+
+        Pads are on the right, not attended to, and not learnt.
+        """
+        batch = padded(samples, self.pad_id)
+        labels = torch.full(batch["input_ids"].shape, IGNORED)
+        for i, sample in enumerate(samples):
+            labels[i, : len(sample["labels"])] = torch.tensor(sample["labels"])
+        labels[:, 0] = IGNORED  # never predicted; but transformers counts it, for classes such as GPT2LMHeadModel
+        return {**batch, "labels": labels}
+
+    def _join(self, samples: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, torch.Tensor | int]:
+        """`input_ids`, `position_ids` and `labels` of shape (1, tokens), and transformers' FlashAttentionKwargs.
+
+        Positions begin anew with each sample. `cu_seq_lens_q` is where each sample begins, and the number of tokens:
+        int32 of shape (samples + 1,). `max_length_q` is the longest sample.
+        """
+        lengths = torch.tensor([n for s in samples for n in s.get(SEGMENTS) or [len(s["input_ids"])]])
+        ends = lengths.cumsum(0)
+        starts = ends - lengths
+        labels = torch.cat([torch.tensor(s["labels"]) for s in samples])
+        labels[starts] = IGNORED  # else the last token of a sample would have to predict the first of the next
+        bounds = torch.nn.functional.pad(ends, (1, 0)).int()
+        longest = int(lengths.max())
+        return {
+            "input_ids": torch.cat([torch.tensor(s["input_ids"]) for s in samples])[None],
+            "position_ids": (torch.arange(len(labels)) - starts.repeat_interleave(lengths))[None],
+            "labels": labels[None],
+            "cu_seq_lens_q": bounds,
+            "cu_seq_lens_k": bounds,
+            "max_length_q": longest,
+            "max_length_k": longest,
+        }
+
+
+def padded(samples: Sequence[Mapping[str, Sequence[int]]], pad_id: int) -> dict[str, torch.Tensor]:
+    """`input_ids` and `attention_mask` of shape (samples, longest sample); pads are on the right, and not attended to."""
+    shape = (len(samples), max(len(s["input_ids"]) for s in samples))
+    ids, attended = torch.full(shape, pad_id), torch.zeros(shape, dtype=torch.int64)
+    for i, sample in enumerate(samples):
+        length = len(sample["input_ids"])
+        ids[i, :length] = torch.tensor(sample["input_ids"])
+        attended[i, :length] = 1
+    return {"input_ids": ids, "attention_mask": attended}
+
+
+def level(
+    samples: datasets.Dataset, multiple: int, pad_id: int, blank: object = (IGNORED, IGNORED)
+) -> datasets.Dataset:
+    """Add samples without labels until their number is a multiple of the samples in one step.
+
+    Ranks must run the same number of batches. Left to itself, accelerate lets the ranks that fall short see samples of
+    the epoch's beginning again. A sample without labels adds nothing to a loss that is divided by the number of learnt
+    tokens, so every sample counts exactly once, and any number of ranks makes the same steps of the same samples.
+
+    Args:
+        samples: with the columns `input_ids`, `labels` and `length`, and `segments` if they are packed rows.
+        multiple: samples in one step: of the batches of all ranks, accumulated ones included.
+        pad_id: what the added samples consist of.
+        blank: the labels of a sample without any.
+    """
+    missing = -len(samples) % multiple
+    if not missing:
+        return samples
+    row = {"input_ids": [pad_id, pad_id], "labels": blank, "length": 2, SEGMENTS: [2]}
+    row = {name: row[name] for name in samples.column_names}
+    filling = datasets.Dataset.from_list([row] * missing, features=samples.features)
+    return datasets.concatenate_datasets([samples, filling])
+
+
+def pad_id(tokenizer: transformers.PreTrainedTokenizerBase) -> int:
+    """What to pad with: pads are masked everywhere, so any token will do that the model has.
+
+    It need not have the tokenizer's own: people add one to a tokenizer, and leave the embeddings as they are.
+    """
+    return 0 if tokenizer.eos_token_id is None else int(tokenizer.eos_token_id)

@@ -1,0 +1,222 @@
+"""From rows to samples, and what becomes of them on the way: the same for data on disk and for data that is streamed."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import datasets
+import pyarrow.compute
+
+from tunewright.errors import RequestError
+from tunewright_hf.config.data_params import DataParams
+from tunewright_hf.config.tasks import CAUSAL, CLASSIFICATION, SEQ2SEQ, Task
+from tunewright_hf.data.classification import Classifier, find_classes
+from tunewright_hf.data.language_modeling import Encoder
+from tunewright_hf.data.prepare import logger
+from tunewright_hf.data.seq2seq import PairEncoder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+
+AnyEncoder = Encoder | PairEncoder | Classifier
+
+_ROWS_PER_PROCESS = 20_000  # below that, starting a process takes longer than tokenising
+
+Sample = Mapping[str, Any]
+
+_IDS = ("input_ids", "labels")
+
+
+@attrs.frozen(kw_only=True)
+class Counts:
+    """What became of the rows of a split.
+
+    Attributes:
+        rows: rows in the files.
+        samples: rows that are trained on.
+        dropped: rows with nothing to learn: empty, or cut off before anything that is learnt.
+        truncated: samples that were cut at `max_length`; None where the Trainer class cuts them.
+        tokens: tokens in all samples; None where the Trainer class makes them.
+        learnt_tokens: those of them that are learnt; of a classifier, the labels; None likewise.
+        packed_rows: rows that the samples are packed into; None where they are not.
+    """
+
+    rows: int
+    samples: int
+    dropped: int
+    truncated: int | None = None
+    tokens: int | None = None
+    learnt_tokens: int | None = None
+    packed_rows: int | None = None
+
+    def plus(self, more: Counts) -> Counts:
+        """Of both; what only one of them knows is taken from that."""
+        ours, theirs = attrs.asdict(self), attrs.asdict(more)
+        known = {name: [n for n in (ours[name], theirs[name]) if n is not None] for name in ours}
+        return Counts(**{name: sum(numbers) if numbers else None for name, numbers in known.items()})  # type: ignore[arg-type]
+
+
+def tokenise(rows: datasets.Dataset, encoder: AnyEncoder, max_length: int, cache_file: Path) -> datasets.Dataset:
+    """One sample for each row that leaves something to learn."""
+    processes = min(len(os.sched_getaffinity(0)), len(rows) // _ROWS_PER_PROCESS)
+    return rows.map(
+        tokenise_batch,
+        batched=True,
+        fn_kwargs={"encoder": encoder, "max_length": max_length},
+        remove_columns=rows.column_names,
+        features=features_of(encoder),
+        num_proc=processes if processes > 1 else None,
+        # The dataset's own folder is read-only, and hashing a tokenizer to find a cached result takes long.
+        cache_file_name=str(cache_file),
+        new_fingerprint=cache_file.stem,
+        load_from_cache_file=False,
+    )
+
+
+def features_of(encoder: AnyEncoder) -> datasets.Features:
+    """The columns that `tokenise_batch` makes."""
+    ids = datasets.List(datasets.Value("int32"))
+    numbers = dict.fromkeys(("length", "learnt"), datasets.Value("int64"))
+    labels = encoder.classes.feature if isinstance(encoder, Classifier) else ids
+    return datasets.Features({"input_ids": ids, "labels": labels, **numbers, "cut": datasets.Value("bool")})
+
+
+def tokenise_batch(batch: Mapping[str, list[object]], encoder: AnyEncoder, max_length: int) -> dict[str, list[object]]:
+    """The samples of some rows, as columns."""
+    columns: dict[str, list[object]] = {name: [] for name in ("input_ids", "labels", "length", "learnt", "cut")}
+    for row in _rows(batch):
+        whole = encoder(row)
+        sample = whole and whole.cut(max_length)
+        if whole and sample and sample.learnt:
+            columns["input_ids"].append(sample.ids)
+            columns["labels"].append(sample.labels)
+            columns["length"].append(sample.tokens)
+            columns["learnt"].append(sample.learnt)
+            columns["cut"].append(sample.tokens < whole.tokens)
+    return columns
+
+
+def _rows(batch: Mapping[str, list[object]]) -> Iterator[dict[str, object]]:
+    for values in zip(*batch.values(), strict=True):
+        yield dict(zip(batch, values, strict=True))
+
+
+def count(name: str, rows: int, samples: datasets.Dataset, max_length: int) -> Counts:
+    """What became of a split's rows; see `told`."""
+    return told(name, counts_of(rows, samples), f"nothing to learn within max_length={max_length}")
+
+
+def counts_of(rows: int, samples: datasets.Dataset) -> Counts:
+    """What became of rows, from the columns that `tokenise_batch` made of them."""
+
+    def total(column: str) -> int:
+        return int(pyarrow.compute.sum(samples.data.column(column)).as_py() or 0)
+
+    return Counts(
+        rows=rows,
+        samples=len(samples),
+        dropped=rows - len(samples),
+        truncated=total("cut"),
+        tokens=total("length"),
+        learnt_tokens=total("learnt"),
+    )
+
+
+def count_pairs(name: str, rows: int, pairs: datasets.Dataset) -> Counts:
+    """What became of the rows of a split of preference pairs; see `told`."""
+    counts = Counts(rows=rows, samples=len(pairs), dropped=rows - len(pairs))
+    return told(name, counts, "no two answers that differ, or no prompt")
+
+
+def told(name: str, counts: Counts, why: str) -> Counts:
+    """Log what became of a split's rows.
+
+    Raises:
+        RequestError: none is left.
+    """
+    logger.info("%s: %s", name, counts)
+    lost = counts.truncated or 0
+    if counts.dropped or lost:
+        text = "%s: %d of %d rows dropped (%s), %d cut at their end"
+        logger.warning(text, name, counts.dropped, counts.rows, why, lost)
+    if not counts.samples:
+        field = "dataset" if name == "train" else "eval_dataset"
+        problem = f"none of its {counts.rows} rows leaves anything to learn: {why}"
+        raise RequestError(
+            problem, field=field, remedy="Give rows with something to learn, or a longer DataParams.max_length."
+        )
+    return counts
+
+
+@attrs.frozen(kw_only=True)
+class Goal:
+    """What the samples are for.
+
+    Attributes:
+        task: what the model is trained to do.
+        num_labels: of a classifier, as the user says.
+        known: names of the labels that a classifier has already.
+    """
+
+    task: Task = CAUSAL
+    num_labels: int | None = None
+    known: tuple[str, ...] = ()
+
+
+def columns_of(rows: datasets.Dataset | datasets.IterableDataset) -> list[str]:
+    """The names of the columns; of a stream that does not know them, those of its first row."""
+    return list(rows.column_names or next(iter(rows), {}))
+
+
+def encoder_of(
+    tokenizer: PreTrainedTokenizerBase,
+    form: str,
+    data: DataParams,
+    goal: Goal,
+    train: datasets.Dataset | None = None,
+) -> AnyEncoder:
+    """What makes samples for a goal.
+
+    Args:
+        tokenizer: the model's.
+        form: the format, resolved.
+        data: the columns.
+        goal: what the samples are for.
+        train: the training split, of which a classifier's labels are.
+
+    Raises:
+        RequestError: the training split has no labels to classify by.
+    """
+    if goal.task is CLASSIFICATION:
+        classes = find_classes(train, data.label_column, goal.num_labels, goal.known)
+        logger.info("labels: %s, %s", classes.problem, ", ".join(classes.names))
+        return Classifier(tokenizer, data, classes)
+    return PairEncoder(tokenizer, data) if goal.task is SEQ2SEQ else Encoder(tokenizer, form, data)
+
+
+def check_tokens(samples: Sequence[Sample], vocabulary: int) -> None:
+    """Raise RequestError as `check_highest` if a sample has a token that the model does not have."""
+    check_highest(max((max(map(int, s[name]), default=0) for s in samples for name in _IDS), default=0), vocabulary)
+
+
+def check_highest(token: int, vocabulary: int) -> None:
+    """A token that the model does not have would be an error deep in it; on a GPU one that tells nothing.
+
+    Args:
+        token: the highest of some data.
+        vocabulary: how many the model has.
+
+    Raises:
+        RequestError: it has no such token.
+    """
+    if token >= vocabulary:
+        problem = f"has a tokenizer that makes token {token}, and embeddings for {vocabulary}"
+        remedy = "Give the tokenizer that belongs to the model, or resize the model with resize_token_embeddings()."
+        raise RequestError(problem, field="model", remedy=remedy)

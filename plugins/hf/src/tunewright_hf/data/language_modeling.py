@@ -1,0 +1,90 @@
+"""From one row to token ids and labels: what is learnt in each format, and what is not.
+
+A label is the token itself where it is learnt and -100 (torch's `ignore_index`) where it is not. Position i of the
+labels belongs to position i of the ids; the model shifts them. So the first position is never predicted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+
+from tunewright.errors import RequestError
+from tunewright_hf.config.data_params import DataParams
+from tunewright_hf.data.chat_template import Conversation, check_template, says_anything
+from tunewright_hf.data.columns import Message, conversation_of, text_of, tools_of
+from tunewright_hf.data.tokenize import Sample, encode, token_ids, with_eos
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["IGNORED", "Encoder", "Sample", "check_tokenizer"]
+
+
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase, form: str) -> None:
+    """A chat needs a template, and every other text that is learnt a token that ends it.
+
+    Raises:
+        RequestError: the tokenizer has none.
+    """
+    if form == "chat":
+        check_template(tokenizer)
+    if form not in ("chat", "classification") and tokenizer.eos_token_id is None:
+        remedy = "Set eos_token in tokenizer_config.json: without it the model would never learn to stop."
+        raise RequestError(
+            "has a tokenizer without an end-of-text token", field="model", value=tokenizer.name_or_path, remedy=remedy
+        )
+
+
+@attrs.frozen
+class Encoder:
+    """Makes samples from rows.
+
+    Attributes:
+        tokenizer: the model's own.
+        format: "text", "prompt_completion" or "chat".
+        data: the names of the columns.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    format: str
+    data: DataParams
+
+    def __call__(self, row: Mapping[str, object]) -> Sample | None:
+        """The whole sample, however long; None if the row has nothing to learn from.
+
+        Raises:
+            RequestError: a column does not hold what the format needs.
+        """
+        if self.format != "text" and (found := conversation_of(row, self.format, self.data)):
+            return self._chat(*found, tools_of(row, self.data))
+        names = ["text"] if self.format == "text" else ["prompt", "completion"]
+        texts = [text_of(row, name, self.data) for name in names]
+        if any(t is None for t in texts) or not (texts[-1] or "").strip():
+            return None
+        learnt_from = len(texts) - 1
+        spans = [(t or "", i == learnt_from) for i, t in enumerate(texts)]
+        return with_eos(self.tokenizer, encode(self.tokenizer, spans, special=True))
+
+    def prompt(self, text: str) -> list[int]:
+        """The ids of a prompt as the model saw prompts in training, for it to go on from."""
+        if self.format == "chat":
+            text = Conversation(self.tokenizer, [{"role": "user", "content": text}]).render(
+                1, add_generation_prompt=True
+            )
+        return token_ids(self.tokenizer, text, special=self.format != "chat")
+
+    def _chat(self, messages: list[Message], first: int, tools: Sequence[object] | None) -> Sample | None:
+        from jinja2.exceptions import TemplateError
+
+        if not any(m["role"] == "assistant" and says_anything(m) for m in messages[first:]):
+            return None
+        try:
+            return Conversation(self.tokenizer, messages, first, tools).sample()
+        except (TemplateError, TypeError) as error:  # the second of contents that the template does not expect
+            roles = ", ".join(str(m["role"]) for m in messages)
+            remedy = "Change these conversations, or leave them out."
+            problem = f"the tokenizer's chat template refuses a conversation ({roles}): {error}"
+            raise RequestError(problem, field="dataset", remedy=remedy) from error

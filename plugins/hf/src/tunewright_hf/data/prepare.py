@@ -1,0 +1,280 @@
+"""From a dataset folder of any format to token ids on disk, which every rank maps into memory.
+
+One process of each pod tokenises, into a folder that is renamed when it is complete; the others wait for that name. A
+restarted job finds it, and does not tokenise again. What is streamed to be trained on (`tunewright_hf.data.streaming`) is left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+import datasets
+
+from tunewright.errors import RequestError
+from tunewright.providers import TrainRun
+from tunewright_hf.config.data_params import DataParams
+from tunewright_hf.config.tasks import CLASSIFICATION
+from tunewright_hf.data.classification import Classes, Classifier, check_same_names
+from tunewright_hf.data.encode import Counts, Goal, columns_of, count, count_pairs, encoder_of, tokenise
+from tunewright_hf.data.files import Split, evaluation_split, held_out_split, training_split
+from tunewright_hf.data.formats import resolve_format
+from tunewright_hf.data.language_modeling import check_tokenizer
+from tunewright_hf.data.load import load_rows
+from tunewright_hf.data.packing import pack
+from tunewright_hf.data.preference import PREFERENCE, pairs_of
+from tunewright_hf.data.streaming import Stream, Streamed
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_MAX_LENGTH = 1024
+
+_FOLDER = "tokenised"
+
+_STATS = "stats.json"
+
+_BUILDING = "building-"
+
+_PATIENCE = 300.0  # seconds that the ranks of a pod may be apart before one of them tokenises
+
+
+@attrs.frozen(kw_only=True)
+class Prepared:
+    """Tokenised data, as columns `input_ids`, `labels` and `length`.
+
+    Attributes:
+        train: what to train on; packed rows have a column `segments`, too. Streamed: `input_ids` and so on of each sample.
+        evaluation: what to evaluate on, or None.
+        format: the format, resolved.
+        max_length: the longest sample, resolved, in tokens.
+        counts: by "train", unless that is streamed, and "evaluation".
+        digest: of the samples to train on; see `digest`, and `Streamed.digest`.
+        classes: what a classifier tells apart; None for other models.
+    """
+
+    train: datasets.Dataset | Streamed | Stream
+    evaluation: datasets.Dataset | None
+    format: str
+    max_length: int
+    counts: Mapping[str, Counts]
+    digest: str
+    classes: Classes | None = None
+
+    @property
+    def known_samples(self) -> int:
+        """How many there are to train on; 0 where they are not known before they are read."""
+        return 0 if isinstance(self.train, Streamed | Stream) else len(self.train)
+
+
+def resolve_max_length(data: DataParams, context: int | None) -> int:
+    """The longest sample in tokens.
+
+    Args:
+        data: what the user asked for.
+        context: the model's context in tokens, if it has a limit.
+
+    Raises:
+        RequestError: more was asked for than the model can read.
+    """
+    if data.max_length is None:
+        return min(DEFAULT_MAX_LENGTH, context or DEFAULT_MAX_LENGTH)
+    if context is not None and data.max_length > context:
+        remedy = f"Give {context} or less: the model's max_position_embeddings."
+        problem, field = "is longer than the model's context", "DataParams.max_length"
+        raise RequestError(problem, field=field, value=data.max_length, remedy=remedy)
+    return data.max_length
+
+
+def prepare(
+    run: TrainRun,
+    data: DataParams,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    goal: Goal = Goal(),
+) -> Prepared:
+    """The tokenised data of a run: the same on all ranks.
+
+    Raises:
+        RequestError: the dataset is empty, cannot be read, lacks a column, or leaves nothing to learn.
+    """
+    folder = scratch(run) / _key(run, data, tokenizer, max_length, goal)
+    if run.local_rank == 0:
+        if not folder.is_dir():
+            _build(run, data, tokenizer, max_length, goal=goal, target=folder)
+    else:
+        _await(folder)
+    prepared = _read(folder, max_length)
+    if not data.streaming:
+        return prepared
+    streamed = Streamed(
+        split=training_split(needed_dataset(run), data),
+        encoder=encoder_of(tokenizer, prepared.format, data, goal),
+        max_length=max_length,
+        data=data,
+        cache=folder,
+    )
+    return attrs.evolve(prepared, train=streamed, digest=streamed.digest)
+
+
+def _await(folder: Path) -> None:
+    """Wait for the process that tokenises; if it fails, torchrun ends this one.
+
+    Raises:
+        RuntimeError: no process makes this folder.
+    """
+    until = time.monotonic() + _PATIENCE
+    while not folder.is_dir():
+        time.sleep(0.1)
+        if time.monotonic() < until:
+            continue
+        if not any(folder.parent.glob(f"{_BUILDING}*")) and not folder.is_dir():
+            problem = "Local rank 0 tokenised other data than this rank found"
+            cause = "the dataset's files or the tokenizer changed in between, or do not look the same to all processes"
+            raise RuntimeError(f"{problem}: {cause} ({folder} is missing). Start the job again, from files that stay.")
+        logger.info("still waiting for local rank 0, which tokenises the data")
+        until = time.monotonic() + _PATIENCE
+
+
+def scratch(run: TrainRun) -> Path:
+    """A folder for what no longer matters once the result is saved."""
+    return run.output / _FOLDER
+
+
+def discard(run: TrainRun) -> None:
+    """Remove what `prepare` left, once the result is saved."""
+    shutil.rmtree(scratch(run), ignore_errors=True)
+
+
+def _read(folder: Path, max_length: int) -> Prepared:
+    stats = json.loads((folder / _STATS).read_text(encoding="utf-8"))
+    counts = {name: Counts(**c) for name, c in stats["counts"].items()}
+    found = {name: datasets.load_from_disk(str(folder / name)) for name in counts}
+    return Prepared(
+        train=found.get("train"),
+        evaluation=found.get("evaluation"),
+        format=stats["format"],
+        max_length=max_length,
+        counts=counts,
+        classes=Classes(**stats["classes"]) if stats["classes"] else None,
+        digest=stats["digest"],
+    )
+
+
+def digest(samples: datasets.Dataset) -> str:
+    """SHA-256 of samples, whatever files they came from: their tokens and labels, in the dataset's order."""
+    found = hashlib.sha256()
+    for name in sorted(samples.column_names):
+        chunks, feature = samples.data.column(name).chunks, samples.features[name]
+        if isinstance(feature, datasets.List) and isinstance(feature.feature, datasets.Value):
+            for chunk in chunks:
+                found.update(chunk.value_lengths().to_numpy())
+            chunks, feature = [chunk.flatten() for chunk in chunks], feature.feature
+        for chunk in chunks:
+            if isinstance(feature, datasets.Value) and feature.dtype != "string":
+                found.update(chunk.to_numpy(zero_copy_only=False))
+            else:
+                for value in chunk.to_pylist():
+                    found.update(json.dumps(value).encode())
+    return found.hexdigest()
+
+
+def _key(run: TrainRun, data: DataParams, tokenizer: PreTrainedTokenizerBase, max_length: int, goal: Goal) -> str:
+    """A name for all that the token ids depend on."""
+    paths = [
+        f for folder in (run.dataset, run.eval_dataset) if folder for f in sorted(folder.rglob("*")) if f.is_file()
+    ]
+    files = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in paths]
+    about = [files, attrs.asdict(data), attrs.asdict(goal), max_length, _written(tokenizer)]
+    return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
+
+
+def _written(tokenizer: PreTrainedTokenizerBase) -> list[object]:
+    """All that a tokenizer makes ids by: with a fast one also how it normalises, parts and frames texts."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    rules = backend.to_str() if backend else [type(tokenizer).__name__, sorted(tokenizer.get_vocab().items())]
+    # What frames a text may also be a setting beside them (add_bos_token).
+    return [rules, tokenizer("a")["input_ids"], str(tokenizer.chat_template), tokenizer.eos_token_id]
+
+
+def _build(
+    run: TrainRun,
+    data: DataParams,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    *,
+    goal: Goal,
+    target: Path,
+) -> None:
+    datasets.disable_progress_bars()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=_BUILDING, ignore_cleanup_errors=True) as scratch:
+        stage, cache = Path(scratch, "stage"), Path(scratch, "cache")
+        loaded = {
+            name: load_rows(split, field, cache, streaming=data.streaming and name == "train")
+            for name, (field, split) in _splits(run, data).items()
+        }
+        form = resolve_format(columns_of(loaded["train"]), data)
+        check_tokenizer(tokenizer, form)
+        encoder = encoder_of(tokenizer, form, data, goal, loaded["train"])
+        if data.streaming:
+            del loaded["train"]
+        counts = {}
+        for name, rows in loaded.items():
+            resolve_format(rows.column_names, attrs.evolve(data, format=form), f"the {name} split")
+            if goal.task is CLASSIFICATION:
+                check_same_names(rows, loaded["train"], data.label_column)
+            if form == PREFERENCE:
+                samples = pairs_of(rows, data, cache / name)
+                counts[name] = count_pairs(name, len(rows), samples)
+                samples.save_to_disk(str(stage / name))
+                continue
+            samples = tokenise(rows, encoder, max_length, cache / f"{name}.arrow")
+            counts[name] = count(name, len(rows), samples, max_length)
+            samples = samples.select_columns(["input_ids", "labels", "length"])
+            if data.packing and name == "train":
+                samples = pack(samples, max_length, cache / "packed.arrow")
+                counts[name] = attrs.evolve(counts[name], packed_rows=len(samples))
+            samples.save_to_disk(str(stage / name))
+        classes = attrs.asdict(encoder.classes) if isinstance(encoder, Classifier) else None
+        stats = {"format": form, "counts": {name: attrs.asdict(c) for name, c in counts.items()}, "classes": classes}
+        stats["digest"] = "" if data.streaming else digest(datasets.load_from_disk(str(stage / "train")))
+        stage.mkdir(exist_ok=True)
+        (stage / _STATS).write_text(json.dumps(stats), encoding="utf-8")
+        try:
+            stage.rename(target)
+        except OSError:
+            if not target.is_dir():  # else another pod on the same volume was faster
+                raise
+
+
+def _splits(run: TrainRun, data: DataParams) -> dict[str, tuple[str, Split]]:
+    """What to read: by name, the slot that it comes from and its files."""
+    dataset = needed_dataset(run)
+    splits = {"train": ("dataset", training_split(dataset, data))}
+    if run.eval_dataset is not None:
+        splits["evaluation"] = ("eval_dataset", evaluation_split(run.eval_dataset, data))
+    elif held_out := held_out_split(dataset, data):
+        splits["evaluation"] = ("dataset", held_out)
+    return splits
+
+
+def needed_dataset(run: TrainRun) -> Path:
+    """The dataset's folder.
+
+    Raises:
+        RequestError: the job has none.
+    """
+    if run.dataset is None:
+        raise RequestError("is needed to train", field="dataset", remedy="Give dataset=…, for example file:///folder.")
+    return run.dataset

@@ -1,0 +1,113 @@
+"""Encoder-decoder models: a prompt for the encoder, and a completion that the decoder learns."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+import torch
+import transformers
+
+from tunewright_hf.config.data_params import DataParams
+from tunewright_hf.data.collators import padded
+from tunewright_hf.data.columns import text_of
+from tunewright_hf.data.tokenize import IGNORED, cut_before, tokens_behind
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@attrs.frozen
+class Pair:
+    """A prompt and its completion.
+
+    Attributes:
+        ids: the prompt's token ids, with the tokenizer's special tokens around them.
+        labels: the completion's, likewise; all are learnt.
+        tail: how many tokens at the prompt's end are special ones.
+    """
+
+    ids: list[int]
+    labels: list[int]
+    tail: int = 0
+
+    def cut(self, length: int) -> Pair:
+        """Both of at most `length` tokens; a prompt keeps the special tokens behind it, which say that it ends."""
+        return Pair(cut_before(self.ids, length, self.tail), self.labels[:length], self.tail)
+
+    @property
+    def tokens(self) -> int:
+        """How many there are in both."""
+        return len(self.ids) + len(self.labels)
+
+    @property
+    def learnt(self) -> int:
+        """How many tokens are learnt."""
+        return len(self.labels)
+
+
+@attrs.frozen
+class PairEncoder:
+    """Makes samples from rows, as `tunewright_hf.data.language_modeling.Encoder` does for causal language models.
+
+    Attributes:
+        tokenizer: the model's own.
+        data: the names of the columns.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    data: DataParams
+
+    def __call__(self, row: Mapping[str, object]) -> Pair | None:
+        """The whole sample, however long; None if the row lacks a prompt or a completion.
+
+        Raises:
+            RequestError: a column does not hold a text.
+        """
+        texts = [text_of(row, name, self.data) for name in ("prompt", "completion")]
+        if any(text is None or not text.strip() for text in texts):
+            return None
+        labels = list(self.tokenizer(text_target=texts[1])["input_ids"])
+        eos = self.tokenizer.eos_token_id
+        if eos is not None and labels[-1:] != [eos]:
+            labels.append(eos)
+        return Pair(self.prompt(str(texts[0])), labels, tokens_behind(self.tokenizer))
+
+    def prompt(self, text: str) -> list[int]:
+        """The ids of a prompt as the encoder saw prompts in training."""
+        return list(self.tokenizer(text)["input_ids"])
+
+
+@attrs.frozen
+class Collator:
+    """Makes a batch: prompts and completions padded to the longest among them.
+
+    Attributes:
+        pad_id: what to fill up with.
+        shift: from labels to what the decoder reads.
+    """
+
+    pad_id: int
+    shift: Callable[[torch.Tensor], torch.Tensor]
+
+    def __call__(self, samples: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, torch.Tensor]:
+        """`input_ids` and `attention_mask` of (samples, longest prompt), `labels` and `decoder_input_ids` likewise."""
+        rows = [torch.tensor(s["labels"]) for s in samples]
+        labels = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=IGNORED)
+        return {**padded(samples, self.pad_id), "labels": labels, "decoder_input_ids": self.shift(labels)}
+
+
+def shift_of(model: transformers.PreTrainedModel) -> Callable[[torch.Tensor], torch.Tensor]:
+    """How a model makes of labels what its decoder reads: its own way, or behind the token that it starts with."""
+    own: Callable[[torch.Tensor], torch.Tensor] | None = getattr(model, "prepare_decoder_input_ids_from_labels", None)
+    if own is not None:
+        return own
+    start, pad = model.config.decoder_start_token_id, model.config.pad_token_id
+    return functools.partial(_shift, start=start, pad=start if pad is None else pad)
+
+
+def _shift(labels: torch.Tensor, start: int, pad: int) -> torch.Tensor:
+    read = torch.nn.functional.pad(labels[:, :-1], (1, 0), value=start)
+    return read.masked_fill(read == IGNORED, pad)

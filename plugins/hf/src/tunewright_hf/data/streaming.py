@@ -1,0 +1,257 @@
+"""Data that is read, tokenised and packed while it is trained on: training starts at once, and nothing of it lies on disk.
+
+The stream begins again when the data ends, so a training has as many samples as its steps need, and all batches are full.
+Every rank makes the same stream, and accelerate gives each its part of a batch: no rank waits for another, or for data that
+another has. Rows are taken in blocks, whose rows are shuffled with each other, and a block in windows, which are tokenised
+and packed. Where a window begins is written down, so a resumed training reads on from there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import logging
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import attrs
+import datasets
+import numpy as np
+import torch
+
+from tunewright.errors import RequestError
+from tunewright_hf.config.data_params import DataParams
+from tunewright_hf.data.encode import (
+    _IDS,
+    AnyEncoder,
+    Counts,
+    Sample,
+    check_tokens,
+    counts_of,
+    features_of,
+    tokenise_batch,
+    told,
+)
+from tunewright_hf.data.files import Split
+from tunewright_hf.data.load import load_rows, readable
+from tunewright_hf.data.packing import SEGMENTS, pack_at_once
+from tunewright_hf.data.tokenize import IGNORED
+
+logger = logging.getLogger(__name__)
+
+_WINDOW = 1000  # rows; packing fills its rows to more than 98% with so many
+
+_COLUMNS = (*_IDS, "length")
+
+_NONE = Counts(rows=0, samples=0, dropped=0)
+
+# What a resumed training passes over: transformers asks for the batches that are behind it, and drops them.
+_PASSED: Sample = {"input_ids": [0, 0], "labels": [IGNORED, IGNORED], "length": 2, SEGMENTS: [2]}
+
+
+@attrs.frozen(kw_only=True)
+class Streamed:
+    """A split, and how its rows become samples.
+
+    Attributes:
+        split: its files.
+        encoder: makes samples of rows.
+        max_length: the longest sample, in tokens.
+        data: whether to pack, and how many rows to shuffle with each other.
+        cache: folder that `datasets` may use.
+    """
+
+    split: Split
+    encoder: AnyEncoder
+    max_length: int
+    data: DataParams
+    cache: Path
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the names and sizes of the files, and of how they are read."""
+        files = [f for path in self.split.files for f in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+        sizes = [(f.name, f.stat().st_size) for f in files]
+        return hashlib.sha256(json.dumps([sizes, attrs.asdict(self.data), self.max_length]).encode()).hexdigest()
+
+    @property
+    def column_names(self) -> list[str]:
+        """What each sample has."""
+        return [*_COLUMNS, *([SEGMENTS] if self.data.packing else [])]
+
+    def open(self, order: Sequence[int], state: Mapping[str, object] | None = None) -> datasets.IterableDataset:
+        """The rows of the files in an order, from a state of `datasets` on."""
+        split = attrs.evolve(self.split, files=tuple(self.split.files[i] for i in order))
+        rows = load_rows(split, "dataset", self.cache, streaming=True).with_format("arrow")
+        if state is not None:
+            rows.load_state_dict(state)
+        return rows
+
+    def encode(self, rows: Mapping[str, list[object]]) -> tuple[list[Sample], Counts]:
+        """The samples, or packed rows of samples, of a window, and what became of its rows."""
+        columns = tokenise_batch(rows, self.encoder, self.max_length)
+        found = datasets.Dataset.from_dict(columns, features_of(self.encoder))
+        counts = counts_of(len(next(iter(rows.values()), [])), found)
+        found = found.select_columns(list(_COLUMNS))
+        if not self.data.packing:
+            return found.to_list(), counts
+        packed = pack_at_once(found, self.max_length)
+        return list(packed), attrs.evolve(counts, packed_rows=len(packed))
+
+
+@attrs.frozen(kw_only=True)
+class Window:
+    """Some rows of the stream, and where they are.
+
+    Attributes:
+        data_pass: how often the data was read to its end before.
+        block: blocks before it in this pass.
+        state: that `datasets` has at the beginning of the block; None at that of the data.
+        number: windows before it in the block.
+        first: samples before it in the whole training.
+        before: what became of the rows before it.
+        own: what became of its rows.
+    """
+
+    data_pass: int = 0
+    block: int = 0
+    state: Mapping[str, object] | None = None
+    number: int = 0
+    first: int = 0
+    before: Counts = _NONE
+    own: Counts = _NONE
+
+    @classmethod
+    def of(cls, found: Mapping[str, object]) -> Window:
+        """From what `attrs.asdict` made of one."""
+        return cls(**{**found, **{name: Counts(**found[name]) for name in ("before", "own")}})  # type: ignore[arg-type]
+
+    @property
+    def counts(self) -> Counts:
+        """What became of the rows up to its end."""
+        return self.before.plus(self.own)
+
+
+@attrs.frozen(kw_only=True)
+class Course:
+    """What of the stream a training takes.
+
+    Attributes:
+        step: samples in a step: of the batches of all ranks, accumulated ones included.
+        steps: of the whole training.
+        seed: of the order; None leaves it as it is in the files.
+        vocabulary: tokens that the model has.
+        ahead: samples that may have been read, and not yet trained on.
+        notes: where to write down the windows that are being read.
+        passed: steps that are behind a training that is resumed.
+        window: where that was.
+        skipped: samples of this window that are behind it, too.
+        tells: whether to log; one rank does.
+    """
+
+    step: int
+    steps: int
+    seed: int | None
+    vocabulary: int
+    ahead: int
+    notes: Path
+    passed: int = 0
+    window: Window = Window()
+    skipped: int = 0
+    tells: bool = True
+
+
+class Stream(torch.utils.data.IterableDataset[Sample]):  # type: ignore[misc]
+    """The samples of a training, as columns `input_ids`, `labels` and `length`, and `segments` of packed rows."""
+
+    def __init__(self, source: Streamed, course: Course) -> None:
+        self.source = source
+        self.course = course
+        self.column_names = source.column_names
+
+    def __len__(self) -> int:
+        """Samples of the whole training: one of transformers' epochs, however often the data is read."""
+        return self.course.step * self.course.steps
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sample that may come."""
+        return self.source.max_length
+
+    def beginning(self) -> Sample:
+        """A sample, to try things out with."""
+        return next(self._samples(Window(), 0, few=True))
+
+    def __iter__(self) -> Iterator[Sample]:
+        """All samples of the training, those that are behind it left blank.
+
+        Raises:
+            RequestError: the files cannot be read, or leave nothing to learn, or the model lacks a token of theirs.
+        """
+        passed = self.course.passed * self.course.step
+        yield from itertools.repeat(_PASSED, passed)
+        yield from itertools.islice(self._samples(self.course.window, self.course.skipped), len(self) - passed)
+
+    def _samples(self, start: Window, skipped: int, *, few: bool = False) -> Iterator[Sample]:
+        notes: deque[Window] = deque()
+        first, before = start.first, start.before
+        for window, rows in self._windows(start, few=few):
+            if window.data_pass > start.data_pass and not window.block + window.number:
+                self._tell(window.data_pass, before)
+            samples, own = self.source.encode(rows)
+            check_tokens(samples, self.course.vocabulary)
+            now = attrs.evolve(window, first=first, before=before, own=own)
+            if not few:
+                self._note(notes, now)
+            yield from samples[skipped:]
+            skipped, first, before = 0, first + len(samples), now.counts
+
+    def _windows(self, start: Window, *, few: bool = False) -> Iterator[tuple[Window, Mapping[str, list[object]]]]:
+        """Windows without end, and their rows; `few`: small ones, to be quick at the first."""
+        block, size = (100, 100) if few else (self.source.data.shuffle_buffer, _WINDOW)
+        for data_pass in itertools.count(start.data_pass):
+            rows = self.source.open(self._order(len(self.source.split.files), data_pass), start.state)
+            state, tables = start.state, rows.iter(batch_size=block)
+            for number in itertools.count(start.block):
+                with readable(self.source.split, "dataset"):
+                    table = next(tables, None)
+                if table is None and not number:
+                    raise RequestError("is empty", field="dataset", remedy="Give a folder with rows.")
+                if table is None:
+                    break
+                shuffled = datasets.Dataset(datasets.table.InMemoryTable(table))
+                order = self._order(len(shuffled), data_pass, number)
+                for at in range(start.number * size, len(order), size):
+                    window = Window(data_pass=data_pass, block=number, state=state, number=at // size)
+                    yield window, shuffled[order[at : at + size]]
+                state, start = rows.state_dict(), Window()
+            start = Window()
+
+    def _order(self, size: int, *numbers: int) -> list[int]:
+        if self.course.seed is None:
+            return list(range(size))
+        return list(np.random.default_rng([self.course.seed, *numbers]).permutation(size).tolist())
+
+    def _tell(self, data_pass: int, counts: Counts) -> None:
+        if self.course.tells or not counts.samples:
+            logger.info("train: the data has been read %d time(s)", data_pass)
+            told("train", counts, f"nothing to learn within max_length={self.source.max_length}")
+
+    def _note(self, notes: deque[Window], window: Window) -> None:
+        """Write down what is being read: this process may be another than the one that trains."""
+        notes.append(window)
+        while len(notes) > 1 and notes[1].first <= window.first - self.course.ahead:
+            notes.popleft()
+        written = self.course.notes.with_suffix(".tmp")
+        written.write_text(json.dumps([attrs.asdict(w) for w in notes]), encoding="utf-8")
+        written.replace(self.course.notes)
+
+    def window_at(self, step: int) -> tuple[Window, int]:
+        """Where the training is after a step: the window of the next sample, and the samples of it that are behind."""
+        course = self.course
+        sample = course.window.first + course.skipped + (step - course.passed) * course.step
+        found = [Window.of(w) for w in json.loads(course.notes.read_text(encoding="utf-8"))]
+        window = next(w for w in reversed(found) if w.first <= sample)
+        return window, sample - window.first

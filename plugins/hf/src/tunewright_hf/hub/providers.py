@@ -1,0 +1,171 @@
+"""The providers of `hf://`: models and datasets of the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, ClassVar
+
+import attrs
+
+from tunewright import DatasetProvider, ModelProvider, RequestError, SecretRef
+from tunewright.providers import uris_of
+from tunewright.providers import FilePatterns, accept_keywords, check_flag, check_http_url, check_text, renamed
+from tunewright.providers import OutputTarget, Store
+from tunewright.providers import Entry, Snapshot, SnapshotSource
+from tunewright.providers import from_uri_or_field, ref_problem
+from tunewright.providers import CLIENT_ONLY
+from tunewright_hf.config.tasks import check_class_name, check_num_labels, class_name
+from tunewright_hf.hub.uri import HubRepo, RepoType, parse_uri
+
+if TYPE_CHECKING:
+    from tunewright_hf.hub.client import Hub
+
+_SPLIT = re.compile(r"\w[\w.-]*")
+
+
+def _check_revision(instance: object, attribute: attrs.Attribute[str | None], value: str | None) -> None:
+    if value is not None and (not isinstance(value, str) or ref_problem(value)):
+        field, remedy = f"{type(instance).__name__}.{attribute.name}", "Give a branch, a tag or a commit."
+        raise RequestError("is not a name that the Hub takes", field=field, value=value, remedy=remedy)
+
+
+def _check_trust(instance: object, attribute: attrs.Attribute[bool], value: object) -> None:
+    check_flag(instance, attribute, value)
+    if value:
+        remedy = "Give it to the trainer, which is what runs the code: HuggingFaceTrainParams(trust_remote_code=True)."
+        field = f"{type(instance).__name__}.{attribute.name}"
+        raise RequestError("does nothing for a download", field=field, value=value, remedy=remedy)
+
+
+def _check_split(instance: object, attribute: attrs.Attribute[str | None], value: str | None) -> None:
+    if value is not None and not _SPLIT.fullmatch(value):
+        remedy = 'Files are fetched whole: give the name alone ("train"), and fewer steps with TrainingArguments(max_steps=…).'
+        field = f"{type(instance).__name__}.{attribute.name}"
+        raise RequestError("is not the name of a split", field=field, value=value, remedy=remedy)
+
+
+@attrs.frozen(kw_only=True, slots=False)  # without slots it can be mixed into providers, which have theirs
+class HubSource(FilePatterns, SnapshotSource):
+    """What the model and the dataset provider share. Field names are those of huggingface_hub.
+
+    Attributes:
+        revision: branch, tag or commit, as `@revision` in the URI; None is `main`.
+        access_token: for private and gated repositories.
+        endpoint: of a mirror or a hub of one's own: "https://hub.example".
+    """
+
+    extra: ClassVar[str | None] = "fetch"
+    repo_type: ClassVar[RepoType]
+
+    revision: str | None = attrs.field(default=None, validator=[check_text, _check_revision])
+    access_token: str | SecretRef | None = secret(env="HF_TOKEN")
+    endpoint: str | None = attrs.field(default=None, validator=check_http_url)
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse URIs that name nothing on the Hub."""
+        for field, uri in uris_of(self):
+            self._repo(uri, field)
+
+    def snapshot(self) -> Snapshot:
+        """The container half: the repository at the commit that its revision is now; see `tunewright_hf.hub.client`."""
+        from tunewright_hf.hub.snapshot import HubSnapshot
+
+        return HubSnapshot(self._hub(), self._choose)
+
+    def _hub(self) -> Hub:
+        from tunewright_hf.hub.client import Hub
+
+        token = self.access_token if isinstance(self.access_token, str) else None
+        return Hub(self.repo, endpoint=self.endpoint, token=token)
+
+    def _choose(self, entries: Iterator[Entry]) -> Iterator[Entry]:
+        """Which files are fetched."""
+        return (entry for entry in entries if self.selects(entry.path))
+
+    @property
+    def repo(self) -> HubRepo:
+        """What `uri` and `revision` name together."""
+        return self._repo(self.uri, f"{type(self).__name__}.uri")
+
+    def _repo(self, uri: str, field: str) -> HubRepo:
+        named = parse_uri(uri, self.repo_type, field)
+        revision = from_uri_or_field(named.revision, self.revision, field=f"{type(self).__name__}.revision", uri=uri)
+        return attrs.evolve(named, revision=revision)
+
+
+@accept_keywords(renamed(model="uri", model_uri="uri"))
+@attrs.frozen(kw_only=True)
+class HuggingFaceModelParams(HubSource, OutputTarget, ModelProvider):
+    """A model of the Hub. `model=` (KEP-2003) and `model_uri=` (kubeflow-training 1.9) are taken for `uri=`.
+
+    As `output=` it is committed to: on the branch that `revision` names, in a repository that is made private if there is
+    none.
+
+    Attributes:
+        transformer_type: the Auto class of transformers that the trainer hf loads it with, by name or, as 1.9 wants it, the
+            class itself; see `HuggingFaceTrainParams.transformer_type`.
+        num_labels: of a sequence classifier; see `HuggingFaceTrainParams.num_labels`.
+        trust_remote_code: refused where it is True: the trainer has the field that lets code from the repository run.
+    """
+
+    repo_type: ClassVar[RepoType] = "model"
+
+    # The trainer has them from here; sent along, they would make another slot of the same files.
+    transformer_type: str | None = attrs.field(
+        default=None, converter=class_name, validator=check_class_name, metadata={CLIENT_ONLY: True}
+    )
+    num_labels: int | None = attrs.field(default=None, validator=check_num_labels, metadata={CLIENT_ONLY: True})
+    trust_remote_code: bool = attrs.field(default=False, validator=_check_trust)
+
+    def store(self) -> Store:
+        """The container half: the repository, to commit to."""
+        from tunewright_hf.hub.upload import HubStore
+
+        return HubStore(self._hub())
+
+    def _choose(self, entries: Iterator[Entry]) -> Iterator[Entry]:
+        from tunewright_hf.hub.file_selection import without_duplicates
+
+        selected = super()._choose(entries)
+        return selected if self.allow_patterns else without_duplicates(selected)
+
+
+def _dataset_spellings() -> Callable[[dict[str, object]], dict[str, object]]:
+    rename = renamed(dataset="uri", repo_id="uri")
+
+    def rewrite(keywords: dict[str, object]) -> dict[str, object]:
+        repo_id = keywords.get("repo_id")
+        bare = isinstance(repo_id, str) and "://" not in repo_id
+        return rename({**keywords, "repo_id": f"hf://datasets/{repo_id}"} if bare else keywords)
+
+    return rewrite
+
+
+@accept_keywords(_dataset_spellings())
+@attrs.frozen(kw_only=True)
+class HuggingFaceDatasetParams(HubSource, DatasetProvider):
+    """A dataset of the Hub. `dataset=` (KEP-2003) and `repo_id=` (kubeflow-training 1.9) are taken for `uri=`.
+
+    Attributes:
+        split: fetch the files that names say are of this split ("train"), and those that name none, and not the others;
+            None: all. Which split is trained on is the trainer's to say: `DataParams(train_split=…)`.
+    """
+
+    repo_type: ClassVar[RepoType] = "dataset"
+
+    split: str | None = attrs.field(default=None, validator=[check_text, _check_split])
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse a split that would be that of two datasets."""
+        super().__attrs_post_init__()
+        if self.split is not None and self.eval_dataset is not None:
+            remedy = "Give train() eval_dataset= with a HuggingFaceDatasetParams of its own."
+            field = f"{type(self).__name__}.split"
+            raise RequestError("would hold for eval_dataset, too", field=field, value=self.split, remedy=remedy)
+
+    def _choose(self, entries: Iterator[Entry]) -> Iterator[Entry]:
+        from tunewright_hf.hub.file_selection import of_split
+
+        selected = super()._choose(entries)
+        return selected if self.split is None else of_split(selected, self.split)

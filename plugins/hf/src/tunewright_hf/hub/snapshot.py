@@ -1,0 +1,82 @@
+"""A repository at one revision, as a snapshot for the fetch engine."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import ClassVar
+
+import attrs
+
+from tunewright import ExitCode, FetchError
+from tunewright.errors import SourceChanged
+from tunewright.providers import Entry, Reader
+from tunewright_hf.hub.client import _DENIED, _OFTEN, Hub
+from tunewright_launcher.http import Headers
+from tunewright_launcher.http import HttpRequest, HttpSnapshot
+
+Choice = Callable[[Iterator[Entry]], Iterator[Entry]]
+"""Which of a repository's files are fetched."""
+
+
+class HubSnapshot(HttpSnapshot):
+    """A repository at one commit.
+
+    Args:
+        hub: the repository; its revision is resolved once.
+        choose: which files are fetched; None for all.
+        folder: only what is below it, with paths relative to it.
+
+    Raises:
+        FetchError: as `Hub.commit`.
+    """
+
+    forkable: ClassVar[bool] = True
+
+    def __init__(self, hub: Hub, choose: Choice | None = None, *, folder: str = "") -> None:
+        super().__init__(hub.http)
+        self._hub = hub
+        self._choose = choose
+        self._prefix = f"{folder}/" if folder else ""
+        self._odd: Counter[str] = Counter()
+        self.revision: str = hub.commit()
+
+    def entries(self) -> Iterator[Entry]:
+        """See `Snapshot.entries`."""
+        tree = self._hub.tree(self.revision, self._prefix.rstrip("/"))
+        if self._prefix:
+            tree = (attrs.evolve(e, path=e.path.removeprefix(self._prefix), source=e.path) for e in tree)
+        return self._choose(tree) if self._choose else tree
+
+    def request(self, entry: Entry) -> HttpRequest:
+        """See `HttpSnapshot.request`."""
+        return self._hub.file(self.revision, entry.source or entry.path)
+
+    def refusal(self, entry: Entry, status: int, headers: Headers, body: bytes) -> FetchError | None:
+        """See `HttpSnapshot.refusal`."""
+        if status in _DENIED and not headers.get("X-Error-Code") and self._may_pass(entry):
+            cause = f"The store behind the Hub has answered {status} to {entry.path}: its address may have expired."
+            return FetchError(cause, remedy="The Hub is asked for another one.", code=ExitCode.TRY_AGAIN)
+        return self._hub.refused(status, headers, body, entry.path)
+
+    def is_other(self, entry: Entry, headers: Headers) -> bool:
+        """See `HttpSnapshot.is_other`."""
+        del entry
+        return headers.get("X-Repo-Commit") not in (None, self.revision)
+
+    @contextlib.contextmanager
+    def open(self, entry: Entry, start: int, stop: int) -> Iterator[Reader]:
+        """See `Snapshot.open`."""
+        try:
+            with super().open(entry, start, stop) as reader:
+                yield reader
+        except SourceChanged as error:
+            code = ExitCode.TRY_AGAIN if self._may_pass(entry) else ExitCode.BAD_DATA
+            cause = f"The Hub has sent another file than {entry.path} of the commit {self.revision}: {error.cause}"
+            raise FetchError(cause, remedy="If it stays so, tell who runs the Hub.", code=code) from error
+
+    def _may_pass(self, entry: Entry) -> bool:
+        """Whether an odd answer may come from what stands between: a commit cannot change. What stays so does not."""
+        self._odd[entry.path] += 1
+        return self._odd[entry.path] < _OFTEN

@@ -1,0 +1,188 @@
+"""`output="hf://org/name"`: a repository of the Hub to commit to, by huggingface_hub."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.client
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import attrs
+
+from tunewright import ExitCode, FetchError
+from tunewright.providers import Store
+from tunewright.providers import Entry, Snapshot
+from tunewright_hf.hub.client import Hub
+from tunewright_hf.hub.snapshot import HubSnapshot
+from tunewright_launcher.http import Headers, refusal
+from tunewright_launcher.http import is_there
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+_TIMEOUT = 300.0  # seconds; the Hub thinks long about a large commit
+
+_MOVED = (HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED)
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+class HubStore(Store):
+    """A repository that is committed to, on the branch that its revision names.
+
+    Args:
+        hub: the repository. It is made, private, when there is none.
+
+    Raises:
+        FetchError: NO_PERMISSION: there is no token. USAGE: the revision is a commit.
+    """
+
+    atomic: ClassVar[bool] = True
+    check_leaves_traces: ClassVar[bool] = True
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._branch = hub.repo.revision or "main"
+        if hub.token is None:
+            remedy = "Give access_token= a token that may write there."
+            raise FetchError(f"{hub.repo.uri} needs a token.", remedy=remedy, code=ExitCode.NO_PERMISSION)
+        if _COMMIT.fullmatch(self._branch):
+            cause = f"{hub.repo.uri} names a commit, and none can be added to it."
+            raise FetchError(cause, remedy="Name a branch, or none for main.", code=ExitCode.USAGE)
+
+    def check_writable(self) -> None:
+        """Make the repository if it is not there, and ask how a file would be uploaded, which takes the same permission."""
+        from huggingface_hub import CommitOperationAdd
+
+        self._make()
+        probe = CommitOperationAdd(path_in_repo="check", path_or_fileobj=b"")
+        with self._errors():
+            self._api.preupload_lfs_files(self._hub.repo.repo_id, [probe], revision=self._branch)
+
+    def entries(self, folder: str) -> Iterator[Entry]:
+        """See `Store.entries`; the branch may also not be there yet."""
+        try:
+            yield from self._hub.tree(self._hub.commit(), folder)
+        except FetchError as error:
+            if error.code is not ExitCode.NOT_FOUND:
+                raise
+
+    def upload(self, files: Mapping[str, Path]) -> None:
+        """Commit the files together, and compare the commit's digests with them."""
+        from huggingface_hub import CommitOperationAdd
+
+        self._make()
+        with contextlib.ExitStack() as opened:
+            # huggingface_hub sends what it has to open itself to Xet, whether the Hub has that or not.
+            contents = files if self._has_xet else {p: opened.enter_context(f.open("rb")) for p, f in files.items()}
+            with self._errors():
+                added = [CommitOperationAdd(path_in_repo=p, path_or_fileobj=contents[p]) for p in files]
+                commit = self._commit(added, f"Upload {len(added)} files with Tunewright")
+        there = {entry.path: entry for entry in self._hub.tree(commit) if entry.path in files}
+        for path, file in files.items():
+            if not is_there(there.get(path), file):
+                cause = f"{self._hub.repo.uri} does not have the {path} that was uploaded, in the commit {commit}."
+                remedy = "Look whether a .gitignore of the repository leaves it out."
+                raise FetchError(cause, remedy=remedy, code=ExitCode.BAD_DATA)
+
+    def remove(self, folder: str) -> None:
+        """Remove a folder with a commit."""
+        from huggingface_hub import CommitOperationDelete
+
+        if any(True for _ in self.entries(folder)):
+            with self._errors():
+                self._commit([CommitOperationDelete(path_in_repo=f"{folder}/", is_folder=True)], f"Remove {folder}")
+
+    def snapshot(self, folder: str) -> Snapshot:
+        """A folder of the newest commit."""
+        return HubSnapshot(self._hub, folder=folder)
+
+    @property
+    def _api(self) -> HfApi:
+        from huggingface_hub import HfApi, get_session
+
+        # It has no timeout of its own: a server that stands still would stop the job for ever.
+        get_session().timeout = _TIMEOUT
+        return HfApi(endpoint=self._hub.endpoint, token=self._hub.token, library_name="tunewright-hf")
+
+    @functools.cached_property
+    def _has_xet(self) -> bool:
+        response, _ = self._hub.http.send(self._hub.request(f"{self._hub.api}/xet-write-token/main"))
+        self._hub.http.close_unread(response)
+        return response.status == HTTPStatus.OK
+
+    def _make(self) -> None:
+        try:
+            self._hub.commit()
+        except FetchError as error:
+            if error.code is not ExitCode.NOT_FOUND:
+                raise
+        else:
+            return
+        with self._errors():
+            self._api.create_repo(self._hub.repo.repo_id, private=True, exist_ok=True)
+            if self._branch != "main":
+                self._api.create_branch(self._hub.repo.repo_id, branch=self._branch, exist_ok=True)
+
+    def _commit(self, operations: Sequence[CommitOperationAdd | CommitOperationDelete], message: str) -> str:
+        info = self._api.create_commit(
+            self._hub.repo.repo_id, operations, commit_message=message, revision=self._branch
+        )
+        return info.oid
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        """What huggingface_hub raises, as what it means here."""
+        from huggingface_hub.errors import OfflineModeIsEnabled
+
+        try:
+            yield
+        except OfflineModeIsEnabled as error:
+            cause = f"HF_HUB_OFFLINE is set, and {self._hub.repo.uri} is to be written to."
+            raise FetchError(cause, remedy="Leave it out of env.", code=ExitCode.USAGE) from error
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # of whichever transport it has
+            raise self._meaning(error) from error
+
+    def _meaning(self, error: Exception) -> FetchError:
+        if (refused := _http_error(error)) is not None:
+            return self._refused(refused)
+        cause = f"Writing to {self._hub.repo.uri} has failed: {type(error).__name__}: {error}."
+        if isinstance(error, ValueError):
+            return FetchError(cause, remedy="Correct what is uploaded.", code=ExitCode.BAD_DATA)
+        remedy = "Look whether the Hub can be reached from where the job runs."
+        return FetchError(cause, remedy=remedy, code=ExitCode.UNAVAILABLE)
+
+    def _refused(self, error: HfHubHTTPError) -> FetchError:
+        response, headers = error.response, http.client.HTTPMessage()
+        for name, value in response.headers.items():
+            headers[name] = value
+        status, uri = response.status_code, self._hub.repo.uri
+        if status in _MOVED:
+            cause = f"{uri} was written to by others meanwhile."
+            return FetchError(cause, remedy="It is tried again.", code=ExitCode.TRY_AGAIN)
+        return self._hub.refused(status, headers, response.content) or refusal(
+            uri, _Answer(status, response.reason_phrase, headers)
+        )
+
+
+@attrs.define
+class _Answer:
+    status: int
+    reason: str
+    headers: Headers
+
+
+def _http_error(error: BaseException | None) -> HfHubHTTPError | None:
+    """The refusal that an error comes from, if it comes from one."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    while error is not None and not isinstance(error, HfHubHTTPError):
+        error = error.__cause__
+    return error

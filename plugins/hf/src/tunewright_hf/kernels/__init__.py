@@ -1,0 +1,1 @@
+"""Faster forward and backward passes, each equal to the one that it replaces."""

@@ -1,0 +1,172 @@
+"""LoRA layers that share an input, computed together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from peft.tuners import lora
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+_SAME_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+
+
+# --- LoRA ---
+class FusedLinear(lora.Linear):  # type: ignore[misc]
+    """A `peft.tuners.lora.Linear` that computes together with those that read the same input."""
+
+    group: Group
+
+    def forward(self, x: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
+        """As PEFT's; by PEFT's own where it is no plain training step."""
+        found = None if args or kwargs or not self.training else self.group.output(self, x)
+        return super().forward(x, *args, **kwargs) if found is None else found
+
+    @property
+    def adapter(self) -> tuple[torch.Tensor, torch.Tensor, float]:
+        """A, B and s."""
+        (a,), (b,), (scale,) = self.lora_A.values(), self.lora_B.values(), self.scaling.values()
+        return a.weight, b.weight, float(scale)
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """What it is computed in; None if not by the frozen weight and the one adapter alone."""
+        if self.disable_adapters or self.merged or self.active_adapters != list(self.lora_A):
+            return None
+        return cast("torch.dtype", self.base_layer.weight.dtype)
+
+
+class Group:
+    """Layers with the same input: the first that is called computes for all, and the others take what is theirs.
+
+    Args:
+        members: in any order. A member that is called with another input computes by itself.
+    """
+
+    def __init__(self, members: Sequence[FusedLinear]) -> None:
+        self._members = list(members)
+        self._input: tuple[torch.Tensor, int] | None = None
+        self._waiting: dict[FusedLinear, torch.Tensor] = {}
+
+    def output(self, member: FusedLinear, x: torch.Tensor) -> torch.Tensor | None:
+        """The member's output, or None if it must be computed by PEFT."""
+        if (
+            self._input is None
+            or self._input[0] is not x
+            or self._input[1] != x._version
+            or member not in self._waiting
+        ):
+            found = _lora(self._members, x)
+            if found is None:
+                return None
+            self._waiting = dict(zip(self._members, found, strict=True))
+            self._input = (x, x._version)
+        found = self._waiting.pop(member)
+        if not self._waiting:
+            self._input = None  # an activation that nobody needs any more
+        return found
+
+
+def _lora(members: Sequence[FusedLinear], x: torch.Tensor) -> Sequence[torch.Tensor] | None:
+    """Each member's output; None if one does not compute in the dtype of x, or of autocast."""
+    device = x.device.type
+    autocast = torch.is_autocast_enabled(device)
+    dtype = torch.get_autocast_dtype(device) if autocast else x.dtype
+    if any(m.dtype != dtype for m in members):
+        return None
+    a, b, scales = zip(*(m.adapter for m in members), strict=True)
+    if not autocast and any(weight.dtype != dtype for weight in (*a, *b)):
+        return None
+    frozen = [(m.base_layer.weight, m.base_layer.bias) for m in members]
+    return cast("Sequence[torch.Tensor]", LoraFunction.apply(x.to(dtype), frozen, scales, *a, *b))
+
+
+class LoraFunction(torch.autograd.Function):  # type: ignore[misc]
+    """y = x Wᵀ + bias + s (x Aᵀ) Bᵀ for several W, A, B and s and one x; W and bias are frozen."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        x: torch.Tensor,
+        frozen: Sequence[tuple[torch.Tensor, torch.Tensor | None]],
+        scales: Sequence[float],
+        *adapters: torch.Tensor,
+    ) -> tuple[torch.Tensor, ...]:
+        """Compute one y for each W.
+
+        Args:
+            ctx: autograd's.
+            x: (…, in).
+            frozen: W of (out, in) and bias of (out), or None.
+            scales: s.
+            adapters: every A of (r, in), then every B of (out, r); r and out may differ. They are computed with in x's dtype.
+        """
+        half = len(adapters) // 2
+        # Cast here, and not before: there are many, and autograd would have two more functions for each.
+        a, b = torch.cat(adapters[:half]).to(x.dtype), [up.to(x.dtype) for up in adapters[half:]]
+        ranks = [up.shape[1] for up in b]
+        rows = x.reshape(-1, x.shape[-1])
+        inner = rows @ a.t()  # (rows, sum of r)
+        outputs = []
+        for (weight, bias), up, scale, part in zip(frozen, b, scales, inner.split_with_sizes(ranks, 1), strict=True):
+            y = torch.nn.functional.linear(rows, weight, bias).addmm_(part, up.t(), alpha=scale)
+            outputs.append(y.view(*x.shape[:-1], -1))
+        ctx.save_for_backward(rows, inner, a, *b, *(weight for weight, _ in frozen))
+        ctx.scales, ctx.ranks, ctx.shape = scales, ranks, x.shape
+        ctx.set_materialize_grads(False)
+        return tuple(outputs)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: FunctionCtx, *grads: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+        """The gradients of x, if wanted, and of the adapters. An output that was not used gives its adapter none."""
+        rows, inner, a, *rest = ctx.saved_tensors
+        b, weights = rest[: len(grads)], rest[len(grads) :]
+        flat = [None if g is None else g.reshape(-1, g.shape[-1]) for g in grads]
+        d_inner = torch.zeros_like(inner) if any(g is None for g in flat) else torch.empty_like(inner)
+        d_b: list[torch.Tensor | None] = []
+        parts, d_parts = (x.split_with_sizes(ctx.ranks, 1) for x in (inner, d_inner))
+        for g, up, scale, part, d_part in zip(flat, b, ctx.scales, parts, d_parts, strict=True):
+            if g is not None:
+                torch.mm(g, up * scale, out=d_part)
+            # (r, rows) by (rows, out) takes half the time of its transpose
+            d_b.append(None if g is None else (part.t() @ g).t() * scale)
+        d_a = (d_inner.t() @ rows).split_with_sizes(ctx.ranks)
+        d_x = None
+        if ctx.needs_input_grad[0]:
+            d_x = d_inner @ a
+            for g, weight in zip(flat, weights, strict=True):
+                if g is not None:
+                    d_x.addmm_(g, weight)
+            d_x = d_x.view(ctx.shape)
+        used = [None if g is None else d for g, d in zip(flat, d_a, strict=True)]
+        return (d_x, None, None, *used, *d_b)
+
+
+def fuse_lora(model: torch.nn.Module) -> int:
+    """Make every plain LoRA layer on a frozen `nn.Linear` a FusedLinear; returns how many there were."""
+    fused = 0
+    for parent in list(model.modules()):
+        plain = {name: child for name, child in parent.named_children() if _is_plain(child)}
+        together = [[plain.pop(n) for n in names] for names in _SAME_INPUT if set(names) <= plain.keys()]
+        for members in (*together, *([child] for child in plain.values())):
+            group = Group(members)
+            for member in members:
+                member.__class__ = FusedLinear
+                member.group = group
+            fused += len(members)
+    return fused
+
+
+def _is_plain(module: torch.nn.Module) -> bool:
+    """LoRA as in the paper: one adapter, without dropout, bias, DoRA or another variant, on weights that are not trained."""
+    return (
+        type(module) is lora.Linear
+        and type(module.base_layer) is torch.nn.Linear
+        and not any(p.requires_grad for p in module.base_layer.parameters())
+        and len(module.lora_A) == 1
+        and not module.lora_variant
+        and not any(module.lora_bias.values())
+        and all(type(d) is torch.nn.Identity for d in module.lora_dropout.values())
+    )

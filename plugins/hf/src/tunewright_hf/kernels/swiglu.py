@@ -1,0 +1,103 @@
+"""SwiGLU on a GPU: one pass over memory each way, and nothing is kept for the backward pass but the two factors.
+
+torch compiles the kernels when they are first called, by NVRTC, which comes with it: no compiler is needed in the image.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import types
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import attrs
+import torch
+import transformers
+from torch.autograd.function import FunctionCtx, once_differentiable
+from transformers.activations import SiLUActivation
+from transformers.models.llama import modeling_llama
+
+from tunewright_hf.kernels.recognise import HALVES, is_same
+
+logger = logging.getLogger(__name__)
+
+# Computed in fp32 and rounded once, where transformers' two steps round twice.
+_FORWARD = """
+template <typename T> T swiglu(T gate, T up) {
+    float x = static_cast<float>(gate);
+    return static_cast<T>(x / (1.0f + exp(-x)) * static_cast<float>(up));
+}
+"""
+
+_BACKWARD = """
+template <typename T> void swiglu_backward(T grad, T gate, T up, T& d_gate, T& d_up) {
+    float x = static_cast<float>(gate), dy = static_cast<float>(grad);
+    float sigmoid = 1.0f / (1.0f + exp(-x));
+    d_gate = static_cast<T>(dy * static_cast<float>(up) * sigmoid * (1.0f + x * (1.0f - sigmoid)));
+    d_up = static_cast<T>(dy * x * sigmoid);
+}
+"""
+
+
+@attrs.frozen
+class _Kernels:
+    forward: Callable[..., torch.Tensor]
+    backward: Callable[..., Sequence[torch.Tensor]]
+
+
+@functools.cache
+def _kernels() -> _Kernels | None:
+    """None where torch cannot make them."""
+    try:
+        from torch.cuda.jiterator import _create_jit_fn, _create_multi_output_jit_fn
+
+        found = _Kernels(_create_jit_fn(_FORWARD), _create_multi_output_jit_fn(_BACKWARD, num_outputs=2))
+        one = torch.ones(1, device="cuda", dtype=torch.bfloat16)
+        found.backward(found.forward(one, one), one, one)
+    except (ImportError, AttributeError, AssertionError, RuntimeError) as error:  # an interface that torch calls beta
+        logger.info("fused_layers: no kernels for gates: %s", error)
+        return None
+    return found
+
+
+class GateFunction(torch.autograd.Function):  # type: ignore[misc]
+    """y = silu(gate) · up, in half precision on a GPU."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+        """Compute y; both are of one shape."""
+        ctx.save_for_backward(gate, up)
+        return cast("_Kernels", _kernels()).forward(gate, up)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: FunctionCtx, grad: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The gradients of both."""
+        return tuple(cast("_Kernels", _kernels()).backward(grad, *ctx.saved_tensors))
+
+
+def fuse_gates(model: transformers.PreTrainedModel) -> int:
+    """Give every feed-forward layer that is Llama's a faster forward, on a GPU; returns how many there were."""
+    if model.device.type != "cuda" or _kernels() is None:
+        return 0
+    fused = 0
+    for module in model.modules():
+        own = type(module).forward
+        known = "forward" not in vars(module) and is_same(own, modeling_llama.LlamaMLP.forward)
+        if known and isinstance(module.act_fn, (torch.nn.SiLU, SiLUActivation)):
+            module.forward = types.MethodType(_gated(own), module)
+            fused += 1
+    return fused
+
+
+def _gated(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    @functools.wraps(original)
+    def forward(self: modeling_llama.LlamaMLP, x: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return original(self, x)
+        gate, up = self.gate_proj(x), self.up_proj(x)
+        fits = gate.dtype == up.dtype and gate.dtype in HALVES
+        return cast("torch.Tensor", self.down_proj(GateFunction.apply(gate, up) if fits else self.act_fn(gate) * up))
+
+    return forward

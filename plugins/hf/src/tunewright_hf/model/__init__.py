@@ -1,0 +1,1 @@
+"""Loading a model: configuration, weights, adapters, attention."""

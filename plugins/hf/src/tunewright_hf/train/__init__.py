@@ -1,0 +1,1 @@
+"""A training from its inputs to its result."""

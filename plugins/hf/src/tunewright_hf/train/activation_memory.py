@@ -1,0 +1,167 @@
+"""Whether activations are kept or computed again: by the memory that there is, and what the model itself keeps of a token."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import attrs
+import datasets
+import numpy as np
+import pyarrow.compute
+import torch
+import transformers
+
+from tunewright_hf.data.packing import SEGMENTS
+from tunewright_hf.data.streaming import Stream
+from tunewright_hf.distributed import are_several, is_sharded
+from tunewright_hf.kernels import attention_cpu
+
+logger = logging.getLogger(__name__)
+
+_USABLE = 0.85  # the rest is for what lives within one operation, and for gaps between allocations
+
+_ADAM = 8  # bytes of fp32 moments for each trained weight
+
+_MEASURED_TOKENS = attention_cpu.LONGEST  # of longer samples nothing more is kept of each token
+
+_NAMES = ("activation_checkpointing", "gradient_checkpointing")
+
+
+@attrs.frozen(kw_only=True)
+class Need:
+    """What a training step holds, in bytes.
+
+    Attributes:
+        fixed: weights, gradients and optimizer.
+        per_token: activations that are kept for the backward pass.
+        tokens: of the largest batch that is computed at once.
+    """
+
+    fixed: int
+    per_token: int
+    tokens: int
+
+    @property
+    def whole(self) -> int:
+        """Without checkpointing."""
+        return self.fixed + self.per_token * self.tokens
+
+
+def needs_checkpointing(need: Need, available: int) -> bool:
+    """Whether a step has no room without computing activations again, which costs about a quarter of the speed."""
+    return need.whole > _USABLE * available
+
+
+def decide(trainer: transformers.Trainer, given: Mapping[str, object]) -> None:
+    """Set `activation_checkpointing`, where the user left it open; called before training.
+
+    Not for sharded models, of which no rank knows what the others hold, nor with DeepSpeed, which keeps gradients and
+    optimizer where it is told to.
+    """
+    args = trainer.args
+    if is_sharded(trainer) or trainer.is_deepspeed_enabled or any(given.get(name) is not None for name in _NAMES):
+        return
+    if not trainer.model.supports_gradient_checkpointing:
+        return
+    available = memory_of(args.device)
+    try:
+        need = need_of(trainer)
+    except torch.OutOfMemoryError:  # for some tokens, even
+        need = Need(fixed=available, per_token=0, tokens=0)
+    args.activation_checkpointing = args.gradient_checkpointing = needs_checkpointing(need, available)
+    if args.activation_checkpointing:
+        trainer.model.enable_input_require_grads()  # as for who asks for it
+    state = "on" if args.activation_checkpointing else "off"
+    gib = [f"{n / 2**30:.1f}" for n in (need.whole, available)]
+    logger.info("activation_checkpointing: %s; without it a step holds about %s GiB of %s GiB", state, *gib)
+
+
+def need_of(trainer: transformers.Trainer) -> Need:
+    """What the trainer's model holds in a step, measured on the model itself with some tokens of the data."""
+    args, parameters = trainer.args, list(trainer.model.parameters())
+    trained = [p for p in parameters if p.requires_grad]
+    gradients = sum(p.nbytes for p in trained) * (2 if are_several() else 1)  # DDP has a copy to send
+    fixed = sum(p.nbytes for p in parameters) + gradients + _ADAM * sum(p.numel() for p in trained)
+    batch = trainer.data_collator([_measured(trainer.train_dataset)])
+    size = batch["input_ids"].numel()
+    joined = "cu_seq_lens_q" in batch
+    data = trainer.train_dataset
+    if isinstance(data, Stream):
+        tokens = data.longest * args.train_batch_size
+    else:
+        tokens = largest_batch(data, args.train_batch_size, joined=joined)
+    return Need(fixed=fixed, per_token=saved_bytes(trainer, batch) // size, tokens=tokens)
+
+
+def largest_batch(data: datasets.Dataset, size: int, *, joined: bool) -> int:
+    """Tokens of the largest batch that may come: of its longest samples, with the pads if they are not joined."""
+    lengths = data.data.column("length").to_numpy()
+    longest = np.partition(lengths, -size)[-size:] if size < len(lengths) else lengths
+    return int(longest.sum() if joined else longest.max() * len(longest))
+
+
+def _measured(data: datasets.Dataset | Stream) -> dict[str, Sequence[int] | int]:
+    """A sample as long as the longest one: attention may keep the more of a token, the longer its sample is."""
+    row = data.beginning() if isinstance(data, Stream) else data[0]
+    size = min(_longest(data), _MEASURED_TOKENS)
+    ids, labels = ([*itertools.islice(itertools.cycle(row[name]), size)] for name in ("input_ids", "labels"))
+    found: dict[str, Sequence[int] | int] = {"input_ids": ids, "labels": labels, "length": size}
+    return {**found, SEGMENTS: [size]} if SEGMENTS in row else found
+
+
+def _longest(data: datasets.Dataset | Stream) -> int:
+    if isinstance(data, Stream):
+        return data.longest
+    if SEGMENTS in data.column_names:
+        return int(pyarrow.compute.max(pyarrow.compute.list_flatten(data.data.column(SEGMENTS))).as_py())
+    return int(pyarrow.compute.max(data.data.column("length")).as_py())
+
+
+def saved_bytes(trainer: transformers.Trainer, batch: Mapping[str, torch.Tensor]) -> int:
+    """Bytes that the forward pass of a batch keeps for its backward pass, weights left out."""
+    model = trainer.model
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    was_training = model.training
+    model.train()
+    try:
+        # A training is to be the same with it as without: dropout draws numbers.
+        with (
+            torch.random.fork_rng(),
+            torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+            trainer.compute_loss_context_manager(),
+        ):
+            loss = trainer.compute_loss(model, trainer._prepare_inputs(dict(batch)))
+        del loss  # what it kept was not to be counted twice under an address that is free again
+    finally:
+        model.train(was_training)
+    return sum(kept.values())
+
+
+def memory_of(device: torch.device) -> int:
+    """Bytes that this rank may use: of its GPU, or its share of what the container has."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free + torch.cuda.memory_reserved(device))
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(pages, _cgroup_limit()) // int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
+
+
+def _cgroup_limit(folder: Path = Path("/sys/fs/cgroup")) -> int:
+    for file in ("memory.max", "memory/memory.limit_in_bytes"):  # versions 2 and 1
+        try:
+            return int((folder / file).read_text("utf-8"))
+        except (OSError, ValueError):  # not there, or "max"
+            continue
+    return 1 << 62

@@ -1,0 +1,133 @@
+"""Checkpoints: complete ones only, and what each records."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+import transformers
+
+from tunewright.errors import RequestError
+from tunewright.events import Json
+from tunewright.providers import TrainRun
+from tunewright.providers import is_complete
+from tunewright_hf.distributed import barrier
+from tunewright_hf.train.provenance import logger
+from tunewright_hf.train.run import logger
+
+FILE = "record.json"
+
+
+class Unlogged(transformers.TrainerCallback):  # type: ignore[misc]
+    """Keeps the loss of the steps since the last log in the checkpoint: the next log is the mean over these, too."""
+
+    def __init__(self, trainer: transformers.Trainer, run: TrainRun) -> None:
+        self._trainer = trainer
+        self._resume_from = run.resume_from
+        self._file = f"unlogged_{run.rank}.json"
+
+    def on_train_begin(self, *_: object, **__: object) -> None:
+        """Take up what the checkpoint has for this rank."""
+        if self._resume_from and (file := self._resume_from / self._file).is_file():
+            record = json.loads(file.read_text(encoding="utf-8"))
+            self._trainer._tr_loss += record["loss"]
+            self._trainer._globalstep_last_logged = record["logged"]
+
+    def on_save(
+        self, args: transformers.TrainingArguments, state: transformers.TrainerState, *_: object, **__: object
+    ) -> None:
+        """Write it beside the weights; of weights that no number came from, no checkpoint is made.
+
+        It would be one of the last, and good ones would be removed for it.
+        """
+        record = {"loss": self._trainer._tr_loss.item(), "logged": self._trainer._globalstep_last_logged}
+        check_loss(record["loss"], args, state)
+        file = checkpoint_folder(args, state) / self._file
+        file.write_text(json.dumps(record), encoding="utf-8")
+
+
+def check_loss(loss: float, args: transformers.TrainingArguments, state: transformers.TrainerState) -> None:
+    """End the job if the loss is no number any more.
+
+    Raises:
+        RequestError: it is not.
+    """
+    if not math.isfinite(loss):
+        problem = f"the loss became {loss} by step {state.global_step}"
+        remedy = "Lower learning_rate, add warmup_steps or max_grad_norm, or use bf16 instead of fp16."
+        field = "TrainingArguments.learning_rate"
+        raise RequestError(problem, field=field, value=args.learning_rate, remedy=remedy)
+
+
+def checkpoint_folder(args: transformers.TrainingArguments, state: transformers.TrainerState) -> Path:
+    """The folder of the checkpoint that is being saved."""
+    return Path(args.output_dir, f"checkpoint-{state.global_step}")
+
+
+def collect(folder: Path, run: TrainRun) -> None:
+    """Bring a checkpoint's files that other workers have on volumes of their own to rank 0's; called on every rank.
+
+    What is there is marked, uploaded and resumed from. They are small states, such as those of the random numbers: plans
+    for shards are refused (`tunewright_hf.config.sharding`). All ranks must have written theirs. Nothing is lacking in a folder
+    that all share.
+    """
+    mine = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    everybodys: list[set[str]] = [set()] * run.world_size
+    torch.distributed.all_gather_object(everybodys, mine)
+    lacking = set().union(*everybodys) - everybodys[0]
+    if not lacking:
+        return
+    sent = {name: (folder / name).read_bytes() for name in lacking & mine} if run.local_rank == 0 else {}
+    parts: list[dict[str, bytes]] | None = [{}] * run.world_size if run.rank == 0 else None
+    torch.distributed.gather_object(sent, parts)
+    for part in parts or ():
+        for name, content in part.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+
+
+class Recorded(transformers.TrainerCallback):  # type: ignore[misc]
+    """Writes the record into each checkpoint, and tells what is another than in the one that is resumed from."""
+
+    def __init__(self, run: TrainRun, now: Mapping[str, Json]) -> None:
+        self._run = run
+        self._now = now
+
+    def on_train_begin(self, *_: object, **__: object) -> None:
+        """Warn of what makes other bits than without the interruption."""
+        if self._run.rank == 0 and self._run.resume_from and (file := self._run.resume_from / FILE).is_file():
+            before = json.loads(file.read_text(encoding="utf-8"))
+            for name in sorted(name for name in self._now if before.get(name) != self._now[name]):
+                came = self._run.resume_from.name
+                logger.warning("%s was made with %s %s, now %s", came, name, before.get(name), self._now[name])
+
+    def on_save(
+        self, args: transformers.TrainingArguments, state: transformers.TrainerState, *_: object, **__: object
+    ) -> None:
+        """Write it beside the weights."""
+        if self._run.rank == 0:
+            file = checkpoint_folder(args, state) / FILE
+            file.write_text(json.dumps(self._now, indent=2), encoding="utf-8")
+
+
+def clear_incomplete(run: TrainRun) -> None:
+    """Remove checkpoints that were cut off, so that their numbers are free, and rotation counts complete ones only."""
+    if run.rank == 0:
+        for folder in run.checkpoints.glob("checkpoint-*"):
+            if not is_complete(folder):
+                logger.warning("removing the incomplete %s", folder)
+                shutil.rmtree(folder)
+    barrier()
+
+
+def owes_evaluation(args: transformers.TrainingArguments, resume_from: Path | None) -> bool:
+    """Whether a training was cut off between an epoch's last checkpoint and the evaluation that is due behind it."""
+    if resume_from is None or args.eval_strategy != "epoch":
+        return False
+    state = transformers.TrainerState.load_from_json(str(resume_from / "trainer_state.json"))
+    evaluated = any("eval_loss" in e and e["step"] == state.global_step for e in state.log_history)
+    return float(state.epoch).is_integer() and state.epoch >= args.eval_delay and not evaluated

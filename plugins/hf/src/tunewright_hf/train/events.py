@@ -1,0 +1,129 @@
+"""Training events: steps, losses and evaluations, from callbacks of the Trainer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import transformers
+from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_utils import rotate_checkpoints
+
+from tunewright.events import Json
+from tunewright.providers import TrainRun
+from tunewright_hf.distributed import are_several, barrier
+from tunewright_hf.train.checkpoints import check_loss, checkpoint_folder, collect
+from tunewright_hf.train.throughput import MEASURED
+
+
+class Pauses(transformers.TrainerCallback):  # type: ignore[misc]
+    """Measures the time between logs, without evaluation and saving, which come between a step and the next."""
+
+    def __init__(self) -> None:
+        self._since = self._mark = time.monotonic()
+        self._paused = 0.0
+
+    def lap(self) -> float:
+        """Seconds of training since the last call; starts the next lap."""
+        now = time.monotonic()
+        seconds = now - self._since - self._paused
+        self._since, self._mark, self._paused = now, now, 0.0
+        return seconds
+
+    def _pause_ended(self) -> None:
+        now = time.monotonic()
+        self._paused += now - self._mark
+        self._mark = now
+
+    def on_train_begin(self, *_: object, **__: object) -> None:
+        """Start the first lap."""
+        self.lap()
+
+    def on_step_end(self, *_: object, **__: object) -> None:
+        """A pause may begin here."""
+        self._mark = time.monotonic()
+
+    def on_evaluate(self, *_: object, **__: object) -> None:
+        """An evaluation has ended."""
+        self._pause_ended()
+
+    def on_save(self, *_: object, **__: object) -> None:
+        """A checkpoint has been saved."""
+        self._pause_ended()
+
+
+def pauses_of(trainer: transformers.Trainer) -> Pauses:
+    """The trainer's own Pauses."""
+    return next(c for c in trainer.callback_handler.callbacks if isinstance(c, Pauses))
+
+
+class Events(transformers.TrainerCallback):  # type: ignore[misc]
+    """Tells the client what happens, and makes checkpoints count.
+
+    Args:
+        run: where checkpoints go, and where events are sent; rank 0 sends them.
+        keep: how many checkpoints to keep; None keeps all.
+    """
+
+    def __init__(self, run: TrainRun, keep: int | None) -> None:
+        self._run = run
+        self._keep = keep
+
+    def _emit(self, event: str, **keys: Json) -> None:
+        if self._run.rank == 0:
+            self._run.emit({"event": event, **keys})
+
+    def on_train_begin(
+        self, args: transformers.TrainingArguments, state: transformers.TrainerState, *_: object, **__: object
+    ) -> None:
+        """Send `start`."""
+        resumed = state.global_step if self._run.resume_from else None
+        keys = {"total_steps": state.max_steps, "epochs": state.num_train_epochs, "world_size": args.world_size}
+        self._emit("start", **keys, resumed_from=resumed)
+
+    def on_log(
+        self,
+        args: transformers.TrainingArguments,
+        state: transformers.TrainerState,
+        control: object,  # noqa: ARG002 - transformers passes it by position
+        logs: Mapping[str, float],
+        **_: object,
+    ) -> None:
+        """Send `step`; on every rank, end the job if the loss is no number any more."""
+        if "loss" not in logs:
+            return
+        found = {k: float(logs[k]) for k in ("loss", "epoch", "learning_rate", "grad_norm", *MEASURED) if k in logs}
+        self._emit("step", step=state.global_step, total_steps=state.max_steps, **found)
+        check_loss(logs["loss"], args, state)
+
+    def on_evaluate(
+        self,
+        args: object,  # noqa: ARG002 - transformers passes it by position
+        state: transformers.TrainerState,
+        control: object,  # noqa: ARG002 - as above
+        metrics: Mapping[str, float],
+        **_: object,
+    ) -> None:
+        """Send `eval`."""
+        found = {k: float(v) for k, v in metrics.items() if k.startswith("eval_")}
+        self._emit("eval", step=state.global_step, **found)
+
+    def on_save(
+        self, args: transformers.TrainingArguments, state: transformers.TrainerState, *_: object, **__: object
+    ) -> None:
+        """Mark the checkpoint complete, once all ranks have written their part, and only then remove older ones."""
+        barrier()
+        folder = checkpoint_folder(args, state)
+        if are_several():
+            collect(folder, self._run)
+        if self._run.rank == 0:
+            from tunewright.providers import mark_checkpoint
+
+            mark_checkpoint(folder)
+            rotate_checkpoints(args.output_dir, self._keep, state.best_model_checkpoint)
+        self._emit("checkpoint", step=state.global_step, path=str(folder))
+
+
+def quiet(trainer: transformers.Trainer) -> None:
+    """Without transformers' own printing of logs: the events say the same."""
+    trainer.remove_callback(PrinterCallback)

@@ -1,0 +1,105 @@
+"""The model card of a result."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+import attrs
+import transformers
+
+from tunewright.providers import TrainRun
+from tunewright_hf.config.library_arguments import LoraConfig, differing_fields
+from tunewright_hf.config.tasks import CLASSIFICATION, Task
+from tunewright_hf.config.train_params import HuggingFaceTrainParams
+from tunewright_hf.data.prepare import Prepared
+from tunewright_hf.data.streaming import Stream
+from tunewright_hf.model.adapters import build_lora
+from tunewright_hf.train.provenance import record
+
+_MEANS = ("eval_loss", "eval_accuracy", "eval_mae")
+
+
+def card(trainer: transformers.Trainer, params: HuggingFaceTrainParams, run: TrainRun, data: Prepared) -> str:
+    """The model card: how to load the model, and how it came to be."""
+    adapter = params.lora_config is not None and not params.merge
+    lora = _lora(params.lora_config, params.task) if params.lora_config is not None else None
+    labels = data.classes.names if data.classes else ()
+    counts, train = data.counts, trainer.train_dataset
+    if isinstance(train, Stream):
+        counts = {"train": train.window_at(trainer.state.global_step)[0].counts, **counts}
+    sections = {
+        "Result": _losses(trainer.state.log_history) | {"steps": trainer.state.global_step},
+        "Data": {
+            "format": data.format,
+            "max_length": data.max_length,
+            **({"labels": labels} if labels else {}),
+            **{name: attrs.asdict(c) for name, c in counts.items()},
+        },
+        "Data parameters": attrs.asdict(params.data),
+        "TrainingArguments that differ from transformers' defaults": resolved_arguments(trainer.args),
+        "LoraConfig that differs from peft's defaults": lora,
+        "Run": {
+            "trainer": params.transformer_class,
+            "weights": str(next(trainer.model.parameters()).dtype),
+            **record(trainer.args, data, run),
+        },
+    }
+    body = "\n".join(f"## {title}\n\n```json\n{_json(s)}\n```\n" for title, s in sections.items() if s)
+    loads = _how_to_load(adapter, run, params.task, labels)
+    return f"{_head(adapter, params.task)}\n# Model trained with Tunewright\n\n{loads}\n{body}"
+
+
+def _lora(given: LoraConfig, task: Task) -> dict[str, object]:
+    # As it was built: peft puts every single layer's name in the place of "all-linear" when it takes it into use.
+    config = build_lora(given, task.lora)
+    return differing_fields(config, type(config), LoraConfig.derived)
+
+
+def _head(adapter: bool, task: Task) -> str:
+    tags = "base_model_relation: adapter\n" if adapter else ""
+    library = "peft" if adapter else "transformers"
+    return f"---\nlibrary_name: {library}\npipeline_tag: {task.pipeline}\n{tags}---\n"
+
+
+def _how_to_load(adapter: bool, run: TrainRun, task: Task, labels: Sequence[str]) -> str:
+    name = task.auto_class
+    if not adapter:
+        code = f"from transformers import {name}\n\nmodel = {name}.from_pretrained(FOLDER)"
+        return f"`FOLDER` is the folder of this file.\n\n```python\n{code}\n```\n"
+    # The adapter's folder has no configuration of the model, which would say how many labels there are.
+    head = "" if task is not CLASSIFICATION else f", num_labels={len(labels) or 1}"
+    head += f", id2label={dict(enumerate(labels))}" if labels else ""
+    code = (
+        f"from peft import PeftModel\nfrom transformers import {name}\n\n"
+        f"base = {name}.from_pretrained(BASE{head})\nmodel = PeftModel.from_pretrained(base, FOLDER)"
+    )
+    by_itself = (
+        f"Where the base model still lies there,\n`peft.{name.replace('AutoModel', 'AutoPeftModel')}.from_pretrained(FOLDER{head})` "
+        f"finds it by itself. "
+    )
+    return (
+        f"This is a LoRA adapter. `FOLDER` is the folder of this file, `BASE` the model that it was trained on, which the\n"
+        f"job had at `{run.model}`. {by_itself}Train with `merge: true` for a\n"
+        f"model that needs no base.\n\n```python\n{code}\n```\n"
+    )
+
+
+def _losses(history: list[dict[str, float]]) -> dict[str, float]:
+    """First and last training loss, and the last evaluation's means, of all attempts together."""
+    losses = [entry["loss"] for entry in history if "loss" in entry]
+    found = {"first_loss": losses[:1], "last_loss": losses[-1:]}
+    for name in _MEANS:
+        found[name] = [entry[name] for entry in history if name in entry][-1:]
+    return {name: values[0] for name, values in found.items() if values}
+
+
+def resolved_arguments(args: transformers.TrainingArguments) -> dict[str, object]:
+    """The arguments that differ from their class's defaults, "automatic" ones resolved; no tokens, no paths."""
+    hidden = frozenset({"output_dir", "local_rank", "logging_dir"})
+    found = differing_fields(args, type(args), hidden)
+    return {name: value for name, value in found.items() if not name.endswith("_token")}
+
+
+def _json(section: Mapping[str, object]) -> str:
+    return json.dumps(section, indent=2, sort_keys=True, default=str)

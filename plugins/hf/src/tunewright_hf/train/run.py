@@ -1,0 +1,104 @@
+"""The training itself, on every rank: read from top to bottom.
+
+Needs torch, transformers, peft and datasets: the extra `train`.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import attrs
+import datasets
+import pyarrow.compute
+import torch
+import transformers
+
+from tunewright.providers import TrainRun
+from tunewright_hf import distributed
+from tunewright_hf.config.tasks import CAUSAL
+from tunewright_hf.config.train_params import HuggingFaceTrainParams
+from tunewright_hf.data import prepare as data_
+from tunewright_hf.data.encode import check_highest
+from tunewright_hf.data.preference import PREFERENCE
+from tunewright_hf.data.streaming import Streamed
+from tunewright_hf.distributed import are_several, barrier, check_same_checkpoint, check_world
+from tunewright_hf.kernels import fuse
+from tunewright_hf.model.config import known_labels, longest_input, may_pass_over_weights
+from tunewright_hf.model.load import drop_unknown_pad, load_config, load_model, load_tokenizer, needed_model
+from tunewright_hf.train import activation_memory, arguments, build, deepspeed, export, extensions, sample_answers
+from tunewright_hf.train.build import build_trainer
+from tunewright_hf.train.checkpoints import clear_incomplete, owes_evaluation
+from tunewright_hf.train.failures import telling_of_reading, telling_of_the_machine
+from tunewright_hf.train.stop import stopping_on_sigterm
+from tunewright_hf.train.stream_state import stream_of
+
+logger = logging.getLogger(__name__)
+
+
+def train(params: HuggingFaceTrainParams, run: TrainRun) -> None:
+    """Train `run.model` on `run.dataset` and leave the result in `run.result`.
+
+    Raises:
+        RequestError: the inputs or parameters cannot be trained with, or the loss is no number any more.
+    """
+    transformers.utils.logging.disable_progress_bar()  # the log is no terminal; the events tell the progress
+    folder = needed_model(run)
+    config = load_config(folder, params)
+    tokenizer = load_tokenizer(folder, params)
+    max_length = data_.resolve_max_length(params.data, longest_input(config, tokenizer, params.task))
+    goal = data_.Goal(task=params.task, num_labels=params.num_labels, known=known_labels(config, params.task))
+    data = data_.prepare(run, params.data, tokenizer, max_length, goal)
+    params.check_format(data.format)
+    check_vocabulary(data, config)
+    drop_unknown_pad(tokenizer, config)
+
+    pace = arguments.pace(params, data.known_samples, run.world_size)
+    defaults = {**pace, "ddp_find_unused_parameters": may_pass_over_weights(config, params.task)}
+    distributed.join_ranks(params.training_parameters, run.world_size)
+    args = arguments.build_arguments(params, run.checkpoints, evaluates=data.evaluation is not None, defaults=defaults)
+    check_world(args, run)
+    arguments.check_drop_last(args, data.known_samples)
+    check_same_checkpoint(run)
+    deepspeed.check_start(args, run.world_size, run.resume_from)
+    clear_incomplete(run)
+    if isinstance(data.train, Streamed):
+        data = attrs.evolve(data, train=stream_of(data.train, args, run, config, data_.scratch(run)))
+    cls = extensions.trainer_class(params.transformer_class)
+    pairs = data.format == PREFERENCE
+    left = params.lora_config if pairs and build.takes_adapter(cls) else None  # for the class to make
+    model = load_model(folder, params, args, data.classes, adapts=left is None)
+    use_cache = getattr(model.config, "use_cache", None)
+    args.eval_on_start |= owes_evaluation(args, run.resume_from)
+    trainer = build_trainer(cls, run, args, task=params.task, model=model, tokenizer=tokenizer, data=data, lora=left)
+    if params.fused_layers and not pairs:  # their classes replace forwards themselves
+        fuse.fuse(trainer)
+    for callback in extensions.build_callbacks(params):
+        trainer.add_callback(callback)
+    if params.task is CAUSAL and not pairs:
+        activation_memory.decide(trainer, params.training_parameters)
+
+    with telling_of_the_machine(args, run), telling_of_reading():
+        with stopping_on_sigterm(trainer):
+            trainer.train(resume_from_checkpoint=str(run.resume_from) if run.resume_from else None)
+        if use_cache is not None:
+            # Trainer switches it off, and it would stay off for who loads the result.
+            model.config.use_cache = use_cache
+        export.save(trainer, params, run, data)
+        if run.rank == 0:
+            sample_answers.answer_samples(trainer, params, data.format, run)
+        barrier()
+    if run.local_rank == 0:
+        data_.discard(run)
+    if are_several():
+        torch.distributed.destroy_process_group()
+
+
+def check_vocabulary(data: data_.Prepared, config: transformers.PreTrainedConfig) -> None:
+    """Raise RequestError if data has tokens that the model does not have; a stream's are looked at as they come."""
+    if data.format == PREFERENCE:  # not tokenised yet
+        return
+    names = ["input_ids"] if data.classes else ["input_ids", "labels"]
+    tokenised = [d for d in (data.train, data.evaluation) if isinstance(d, datasets.Dataset)]
+    columns = [d.data.column(name) for d in tokenised for name in names]
+    highest = (pyarrow.compute.max(pyarrow.compute.list_flatten(column)).as_py() for column in columns)
+    check_highest(max(highest, default=0), config.get_text_config().vocab_size)

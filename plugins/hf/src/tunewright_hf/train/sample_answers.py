@@ -1,0 +1,75 @@
+"""Sample answers of the trained model, generated from prompts of the data."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import transformers
+
+from tunewright.providers import TrainRun
+from tunewright_hf.config.tasks import SEQ2SEQ
+from tunewright_hf.config.train_params import HuggingFaceTrainParams
+from tunewright_hf.data.collators import pad_id
+from tunewright_hf.data.language_modeling import Encoder
+from tunewright_hf.data.preference import PREFERENCE, is_conversation
+from tunewright_hf.data.seq2seq import PairEncoder
+from tunewright_hf.distributed import is_sharded
+from tunewright_hf.model.config import context
+from tunewright_hf.train.export import logger
+
+_ANSWER_TOKENS = 128
+
+
+def answer_samples(trainer: transformers.Trainer, params: HuggingFaceTrainParams, form: str, run: TrainRun) -> None:
+    """Answer the sample prompts with the trained model, greedily, and send each as a `sample` event. For rank 0.
+
+    The model is saved by now: an answer that fails is logged, and costs nothing else.
+    """
+    prompts = params.sample_prompts
+    if prompts and is_sharded(trainer):
+        logger.warning("no samples: the model is sharded over the ranks; load the result to ask it")
+        return
+    model = trainer.accelerator.unwrap_model(trainer.model).eval()
+    for prompt in prompts:
+        try:
+            text = answer(model, _encoder(trainer, params, form), prompt)
+        except Exception as error:  # whatever a model's generate() raises
+            logger.warning("no answer to %r: %s: %s", prompt, type(error).__name__, error)
+        else:
+            run.emit({"event": "sample", "prompt": prompt, "text": text})
+
+
+def _encoder(trainer: transformers.Trainer, params: HuggingFaceTrainParams, form: str) -> Encoder | PairEncoder:
+    tokenizer = trainer.processing_class
+    if params.task is SEQ2SEQ:
+        return PairEncoder(tokenizer, params.data)
+    if form == PREFERENCE:
+        form = "chat" if is_conversation(trainer.train_dataset) else "prompt_completion"
+    return Encoder(tokenizer, form, params.data)
+
+
+def answer(model: transformers.PreTrainedModel, encoder: Encoder | PairEncoder, prompt: str) -> str:
+    """What the model says to a prompt: at most 128 tokens, and no more than it has room for."""
+    tokenizer = encoder.tokenizer
+    ids = torch.tensor([encoder.prompt(prompt)], device=model.device)
+    asked = 0 if model.config.is_encoder_decoder else ids.shape[1]  # of the tokens that the answer begins with
+    room = (context(model.config) or math.inf) - ids.shape[1]
+    if room < 1:
+        logger.warning("no answer to %r: it fills the model's context", prompt)
+        return ""
+    settings = model.generation_config
+    ends = settings.eos_token_id if settings and settings.eos_token_id is not None else []
+    stops = {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id} - {None}
+    output = model.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        generation_config=transformers.GenerationConfig(
+            max_new_tokens=int(min(_ANSWER_TOKENS, room)),
+            do_sample=False,
+            eos_token_id=sorted(stops) or None,
+            pad_token_id=pad_id(tokenizer),
+            decoder_start_token_id=getattr(settings, "decoder_start_token_id", None),
+        ),
+    )
+    return str(tokenizer.decode(output[0, asked:], skip_special_tokens=True)).strip()
