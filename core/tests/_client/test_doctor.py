@@ -14,7 +14,7 @@ from tunewright.backends.base import Finding
 from tunewright.backends.kubernetes import doctor as cluster
 from tunewright.cli import main
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SOURCE = """
 from contextlib import contextmanager
 import attrs

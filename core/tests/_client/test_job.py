@@ -8,7 +8,7 @@ import pytest
 from tunewright import Job, JobError, JobState
 from tunewright.status.status import JobStatus
 
-SPEC = importlib.util.spec_from_file_location("memory_backend", Path(__file__).with_name("memory_backend.py"))
+SPEC = importlib.util.spec_from_file_location("memory_backend", Path(__file__).parents[1] / "memory_backend.py")
 assert SPEC is not None
 memory_backend = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(memory_backend)  # type: ignore[union-attr]
