@@ -133,7 +133,7 @@ def test_options_that_the_text_mentions_exist() -> None:
 
 
 def test_variables_that_the_text_mentions_exist() -> None:
-    sources = [p for folder in ("core/src", "launcher/src") for p in (ROOT / folder).rglob("*.py")]
+    sources = [p for folder in ("core/src", "launcher/src", "tests/cluster") for p in (ROOT / folder).rglob("*.py")]
     code = "\n".join(source.read_text("utf-8") for source in sources)
     for page in PAGES:
         mentioned = set(re.findall(r"\bTUNEWRIGHT_[A-Z_]+\b", page.read_text("utf-8")))
