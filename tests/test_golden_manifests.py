@@ -272,7 +272,7 @@ def image_alone(client):
     return TrainingClient("kubernetes", namespace="team-a").create_job("image", base_image="org/image:1", dry_run=True)
 
 
-def raw_manifest(client):
+def whole_job(client):
     return TrainingClient("kubernetes", namespace="team-a").create_job(
         job=HERE / "golden" / "given" / "pytorchjob.yaml", dry_run=True
     )
@@ -298,7 +298,7 @@ CASES: list[Callable[[TrainingClient], Manifests]] = [
     script_with_its_folder,
     image_with_command,
     image_alone,
-    raw_manifest,
+    whole_job,
 ]
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 

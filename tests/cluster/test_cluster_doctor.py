@@ -128,7 +128,7 @@ def test_a_cluster_without_the_operator_is_said(
     cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The real server's answer for a group that it does not know.
-    monkeypatch.setattr("tunewright.backends.kubernetes.names.API_VERSION", "not-installed.example/v1")
+    monkeypatch.setattr("tunewright.backends.pytorchjob.kind.PyTorchJob.api_version", "not-installed.example/v1")
     client = TrainingClient("kubernetes", namespace=namespace, config_file=str(cluster.kubeconfig))
     finding = found(client)["operator"]
     assert (finding.level, "training-operator is not installed" in finding.text) == ("problem", True)

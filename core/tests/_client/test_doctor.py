@@ -12,6 +12,7 @@ from tunewright import SecretRef, TrainingClient
 from tunewright._client.doctor import diagnose
 from tunewright.backends.base import Finding
 from tunewright.backends.kubernetes import doctor as cluster
+from tunewright.backends.pytorchjob.kind import PyTorchJob
 from tunewright.cli import main
 
 ROOT = Path(__file__).parents[3]
@@ -177,7 +178,7 @@ def test_the_published_role_grants_what_is_asked_for_and_nothing_else() -> None:
         for group in rule["apiGroups"]
         for resource in rule["resources"]
     }
-    assert granted == dict(cluster.RIGHTS)
+    assert granted == cluster.rights(PyTorchJob())
 
 
 def storage_class(name: str, **annotations: str) -> dict:

@@ -8,6 +8,7 @@ from tunewright.backends.kubernetes.failures import ApiFailure
 from tunewright.backends.kubernetes.informer import Informer
 from tunewright.backends.kubernetes.live import Container, Pod
 from tunewright.backends.kubernetes.logs import _Reader
+from tunewright.backends.pytorchjob.kind import PyTorchJob
 
 # CRI-O gives one time to all lines that it reads at once.
 TIMES = (
@@ -18,6 +19,8 @@ LOG = [f"{time} line {number}".encode() for number, time in enumerate(TIMES)]
 
 class Server:
     """Answers with the whole log; each of the first connections breaks off after so many lines."""
+
+    kind = PyTorchJob()
 
     def __init__(self, *breaks: int) -> None:
         self.breaks = list(breaks)
@@ -42,7 +45,7 @@ class Server:
 
 
 def read(api: Server) -> list[str]:
-    feed, container = Informer(api), Container(name="pytorch", init=False, phase="running")  # type: ignore[arg-type]
+    feed, container = Informer(api), Container(name="pytorch", step="train", init=False, phase="running")  # type: ignore[arg-type]
     _Reader(api, feed, Pod(name="p", uid="u", worker=0, containers=(container,)), container).run()  # type: ignore[arg-type]
     return [item.text for item in iter(lambda: feed.get(0), None)]  # type: ignore[union-attr]
 

@@ -8,9 +8,12 @@ from tunewright.backends.kubernetes.events import events_about
 from tunewright.backends.kubernetes.failures import ApiFailure, explained
 from tunewright.backends.kubernetes.informer import Informer
 from tunewright.backends.kubernetes.live import LiveJob, Pod
-from tunewright.backends.pytorchjob.record import record_of
-from tunewright.backends.pytorchjob.state import phase_of, status_of
+from tunewright.backends.kubernetes.record import record_of
+from tunewright.backends.kubernetes.state import phase_of, status_of
+from tunewright.backends.pytorchjob.kind import PyTorchJob
 from tunewright.status.state import JobState
+
+KIND = PyTorchJob()
 
 CREATED = "2026-11-24T12:00:00Z"
 
@@ -40,7 +43,7 @@ def job(
             ]
         },
     }
-    return LiveJob.read(document)
+    return KIND.read(document)
 
 
 def pod(worker: int = 0, *, master: bool = False, ending: bool = False, **containers: dict) -> Pod:
@@ -51,25 +54,24 @@ def pod(worker: int = 0, *, master: bool = False, ending: bool = False, **contai
     ]
     main = [s for s in statuses if s["name"] == "pytorch"]
     role = "master" if master else "worker"
-    return Pod.read(
-        {
-            "metadata": {
-                "name": f"sft-{role}-{worker}",
-                "uid": f"{role}-{worker}-{ending}",
-                "labels": {
-                    "training.kubeflow.org/replica-type": role,
-                    "training.kubeflow.org/replica-index": str(worker),
-                },
-                **({"deletionTimestamp": CREATED} if ending else {}),
+    document = {
+        "metadata": {
+            "name": f"sft-{role}-{worker}",
+            "uid": f"{role}-{worker}-{ending}",
+            "labels": {
+                "training.kubeflow.org/replica-type": role,
+                "training.kubeflow.org/replica-index": str(worker),
             },
-            "spec": {"initContainers": [{"name": "fetch-model"}]},
-            "status": {
-                "phase": "Pending",
-                "initContainerStatuses": [s for s in statuses if s not in main],
-                "containerStatuses": main,
-            },
-        }
-    )
+            **({"deletionTimestamp": CREATED} if ending else {}),
+        },
+        "spec": {"initContainers": [{"name": "fetch-model"}]},
+        "status": {
+            "phase": "Pending",
+            "initContainerStatuses": [s for s in statuses if s not in main],
+            "containerStatuses": main,
+        },
+    }
+    return KIND.read_pod(document)
 
 
 RUNS = {"running": {"startedAt": CREATED}}
@@ -179,7 +181,7 @@ def test_a_master_is_worker_0_and_the_others_come_after_it() -> None:
         },
         "spec": {"initContainers": [{"name": "init-pytorch"}]},
     }
-    assert Pod.read(document_of_a_worker_beside_a_master).worker == 1
+    assert KIND.worker(document_of_a_worker_beside_a_master) == 1
 
 
 @pytest.mark.parametrize(
@@ -187,7 +189,7 @@ def test_a_master_is_worker_0_and_the_others_come_after_it() -> None:
     [
         (0, "timed out", "Unavailable", "kubectl cluster-info"),
         (401, "Unauthorized", "NotLoggedIn", "Log in again"),
-        (403, 'pytorchjobs is forbidden: User "x" cannot create', "Forbidden", "ask whoever looks after"),
+        (403, 'pytorchjobs is forbidden: User "x" cannot create', "Forbidden", "ask your cluster admin"),
         (403, 'pytorchjobs "x" is forbidden: exceeded quota: gpus', "QuotaExceeded", "kubectl describe quota -n team"),
         (403, 'admission webhook "v.acme" denied the request: no', "Refused", "Change the job as it says"),
         (500, 'failed calling webhook "validator": connection refused', "OperatorDown", "wait until its pod runs"),
@@ -201,7 +203,7 @@ def test_a_master_is_worker_0_and_the_others_come_after_it() -> None:
     ],
 )
 def test_a_refusal_says_what_to_do(status: int, message: str, kind: str, remedy: str) -> None:
-    error = explained(ApiFailure(status, message), name="sft", namespace="team")
+    error = explained(ApiFailure(status, message), KIND, name="sft", namespace="team")
     assert type(error).__name__ == kind
     assert remedy in str(error)
     assert error.name == "sft"
@@ -252,7 +254,7 @@ def test_a_record_has_the_conditions_and_the_steps_in_the_order_of_their_times()
     }
     begun = {"terminated": {"exitCode": 0, "startedAt": "2026-11-24T12:01:00Z", "finishedAt": later}}
     earlier = {"terminated": {"exitCode": 0, "startedAt": CREATED, "finishedAt": later}}
-    record = record_of(document, [pod(0, fetch_model=begun), pod(1, fetch_model=earlier)], config)
+    record = record_of(KIND, document, [pod(0, fetch_model=begun), pod(1, fetch_model=earlier)], config)
     assert [(str(c.state), c.detail) for c in record.conditions] == [
         ("Downloading", "fetch-model"),
         ("Running", ""),
@@ -281,7 +283,7 @@ def test_the_clusters_events_about_a_job_are_those_of_its_objects_since_it_was_c
         cluster_event("Pod", "sft", after.format(2), "OfAStranger"),
         {"involvedObject": {}, "eventTime": after.format(3), "metadata": {}},
     ]  # fmt: skip
-    told = events_about(live, found)
+    told = events_about(KIND, live, found)
     assert [event["reason"] for event in told] == ["Created", "Bound", "FailedScheduling"]
     assert told[2] == {
         "event": "cluster", "time": after.format(9), "type": "Warning", "reason": "FailedScheduling",

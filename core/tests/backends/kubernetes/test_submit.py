@@ -4,8 +4,8 @@ import pytest
 
 from tunewright.backends.base import BackendOptions
 from tunewright.backends.kubernetes.api import Page
-from tunewright.backends.kubernetes.backend import PyTorchJobBackend
 from tunewright.backends.kubernetes.failures import ApiFailure, NameTaken, Unavailable
+from tunewright.backends.pytorchjob import PyTorchJobBackend
 from tunewright.plan.plan import ContainerSpec, JobPlan
 
 MAIN = ContainerSpec(name="train", image="image:1", command=("train",))
@@ -16,6 +16,7 @@ class Server:
     """An API server that keeps what it is sent, and then breaks the connection after so many objects, or before."""
 
     namespace = "team"
+    kind = PyTorchJobBackend.kind
 
     def __init__(self, *, breaks_after: int | None = None, keeps: bool = True) -> None:
         self.objects: dict[tuple[str, str], dict] = {}

@@ -14,14 +14,12 @@ import attrs
 
 from tunewright.backends.base import BackendOptions
 from tunewright.backends.kubernetes.failures import ApiFailure
+from tunewright.backends.kubernetes.kind import JobKind, Object
 from tunewright.errors import RequestError
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
     from urllib3 import BaseHTTPResponse
-
-Object = dict[str, Any]
-"""A JSON object of the API, as it came."""
 
 _CONNECT, _READ = 10.0, 30.0  # seconds
 
@@ -32,7 +30,6 @@ _IN_POD = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _FIRST_ERROR = 400
 
 _PATHS = {
-    "PyTorchJob": "/apis/kubeflow.org/v1/namespaces/{}/pytorchjobs",
     "Pod": "/api/v1/namespaces/{}/pods",
     "Event": "/api/v1/namespaces/{}/events",
     "Secret": "/api/v1/namespaces/{}/secrets",
@@ -56,21 +53,24 @@ class Page:
 
 
 class Api:
-    """Requests about one namespace. Any number of threads may use it.
+    """Requests about one namespace and one kind of job. Any number of threads may use it.
 
     Args:
         client: the official client, for its connection.
         namespace: where.
+        kind: the kind of its job objects.
     """
 
-    def __init__(self, client: ApiClient, namespace: str) -> None:
+    def __init__(self, client: ApiClient, namespace: str, kind: JobKind) -> None:
         self._client = client
+        self._paths = {**_PATHS, kind.kind: kind.path}
         self.namespace = namespace
+        self.kind = kind
         # Kind → version of what was written last. Each kind's memory knows of its own changes only.
         self._written: dict[str, str] = {}
 
     @classmethod
-    def connect(cls, options: BackendOptions) -> Api:
+    def connect(cls, options: BackendOptions, kind: JobKind) -> Api:
         """From a kubeconfig, or from the service account of the pod that this runs in.
 
         Raises:
@@ -83,7 +83,7 @@ class Api:
             remedy = "Install it: pip install 'tunewright[kubernetes]'"
             raise RequestError(problem, field="backend", value="kubernetes", remedy=remedy) from error
         client, namespace = _connection(options)
-        return cls(client, options.namespace or namespace)
+        return cls(client, options.namespace or namespace, kind)
 
     def get(self, kind: str, name: str, *, metadata: bool = False) -> Object:
         """One object; with `metadata`, that part of it."""
@@ -176,7 +176,7 @@ class Api:
         return self._stream(self._path(kind), {**selector, **given}, read=90.0)
 
     def _path(self, kind: str, name: str = "") -> str:
-        path = _PATHS[kind].format(self.namespace)
+        path = self._paths[kind].format(self.namespace)
         return f"{path}/{name}" if name else path
 
     def _json(

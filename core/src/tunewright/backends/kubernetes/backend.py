@@ -11,18 +11,19 @@ from typing import ClassVar, Self, TypeVar
 
 from tunewright.backends.base import Backend, BackendOptions, Finding, problem
 from tunewright.backends.kubernetes import doctor, names
-from tunewright.backends.kubernetes.api import Api, Object
+from tunewright.backends.kubernetes.api import Api
 from tunewright.backends.kubernetes.events import events_about, time_of
 from tunewright.backends.kubernetes.failures import ApiFailure, ClusterError, NameTaken, explained
 from tunewright.backends.kubernetes.informer import Informer, JobCache
-from tunewright.backends.kubernetes.live import JOB_NAME, LiveJob, Pod, in_order
+from tunewright.backends.kubernetes.kind import JobKind, Object
+from tunewright.backends.kubernetes.live import LiveJob, Pod, in_order
 from tunewright.backends.kubernetes.logs import Follower, Wanted, newest_events, read
+from tunewright.backends.kubernetes.raw import check_namespace, render_raw
+from tunewright.backends.kubernetes.record import record_of
+from tunewright.backends.kubernetes.render import render
+from tunewright.backends.kubernetes.state import JobPhase, phase_of, status_of
 from tunewright.backends.kubernetes.submit import await_gone, has_pods, kept_claims, plan_digest, remains, submit
-from tunewright.backends.pytorchjob.record import record_of
-from tunewright.backends.pytorchjob.render import render
-from tunewright.backends.pytorchjob.state import JobPhase, phase_of, status_of
-from tunewright.backends.pytorchjob.update import patch_for, refuse_too_late
-from tunewright.backends.pytorchjob.whole import check_namespace, render_raw
+from tunewright.backends.kubernetes.update import patch_for, refuse_too_late
 from tunewright.errors import AlreadySucceeded, JobError, TunewrightError
 from tunewright.events import Json
 from tunewright.plan.manifests import Manifests
@@ -44,16 +45,20 @@ _TICK = 1.0
 _PROGRESS_SOURCES = 8
 
 
-class PyTorchJobBackend(Backend):
-    """Runs jobs as PyTorchJobs of the Kubeflow training-operator.
+class KubernetesBackend(Backend):
+    """Runs jobs on Kubernetes, as objects of one kind.
 
     It holds no state: everything that is known of a job is in the cluster. Nothing is read and nobody is asked before the
     first call that needs the cluster, so that plans can be rendered anywhere.
+
+    Class attributes:
+        kind: what jobs are there.
 
     Args:
         options: what `TrainingClient` was given.
     """
 
+    kind: ClassVar[JobKind]
     suspends_on_interrupt: ClassVar[bool] = False
 
     def __init__(self, options: BackendOptions) -> None:
@@ -65,14 +70,14 @@ class PyTorchJobBackend(Backend):
         return cls(options)
 
     def render(self, plan: JobPlan) -> Manifests:
-        """The PyTorchJob, and the Secret, ConfigMap and claims that belong to it; raises as `Backend.render`."""
-        return render(plan, self._options.namespace)
+        """Render the job object, and the Secret, ConfigMap and claims that belong to it; raises as `Backend.render`."""
+        return render(self.kind, plan, self._options.namespace)
 
     def submit(self, plan: JobPlan) -> None:
         """Create the job, or go on with the very same job where it stopped.
 
         Raises:
-            RequestError: the plan has something that a PyTorchJob cannot do, or there is no kubeconfig.
+            RequestError: the plan has something that a job of this kind cannot do, or there is no kubeconfig.
             AlreadySucceeded: the very same job has succeeded.
             NameTaken: the name belongs to a job that is running, to another plan, or to another's object.
             ClusterError: the cluster refuses; nothing is left over. The subclasses are in `failures`.
@@ -80,8 +85,8 @@ class PyTorchJobBackend(Backend):
         self._submit(self.render(plan).reveal(), kept_claims(plan))
 
     def render_raw(self, job: RawManifest) -> Manifests:
-        """The user's PyTorchJob, with the labels by which it is found; raises as `Backend.render_raw`."""
-        return render_raw(job, self._options.namespace)
+        """Render the user's job, with the labels by which it is found; raises as `Backend.render_raw`."""
+        return render_raw(self.kind, job, self._options.namespace)
 
     def submit_raw(self, job: RawManifest) -> None:
         """As `submit`, and raises as it does."""
@@ -92,8 +97,8 @@ class PyTorchJobBackend(Backend):
     def _submit(self, documents: Sequence[Object], kept: Collection[str]) -> None:
         name = documents[0]["metadata"]["name"]
         with self._explained(name):
-            old = self._api.find(names.KIND, name)
-            if old is not None and not (job := LiveJob.read(old)).ending and not self._makes_way(job, documents):
+            old = self._api.find(self.kind.kind, name)
+            if old is not None and not (job := self.kind.read(old)).ending and not self._makes_way(job, documents):
                 return
             submit(self._api, documents, kept)
 
@@ -110,7 +115,8 @@ class PyTorchJobBackend(Backend):
         selector = ",".join(f"{k}={v}" for k, v in {names.MANAGED_BY: "tunewright", **(labels or {})}.items())
         with self._explained(""):
             jobs = [
-                LiveJob.read(document) for document in self._api.recent(names.KIND, {"labelSelector": selector}).items
+                self.kind.read(document)
+                for document in self._api.recent(self.kind.kind, {"labelSelector": selector}).items
             ]
             pods = self._unfinished_pods() if any(not job.ended for job in jobs) else {}
         jobs.sort(key=lambda job: (job.created, job.name), reverse=True)
@@ -138,7 +144,7 @@ class PyTorchJobBackend(Backend):
         self, name: str, *, follow: bool = False, step: str | None = None, worker: int | None = None
     ) -> Iterator[LogLine]:
         with self._explained(name):
-            wanted = _wanted(self._job(name), step, worker)
+            wanted = _wanted(self._job(name), self.kind.added_containers, step, worker)
             if not follow:
                 return self._explained_lines(name, read(self._api, self._pods(name), wanted))
             news = self._follow(name, wanted)
@@ -146,13 +152,15 @@ class PyTorchJobBackend(Backend):
 
     def updates(self, name: str) -> Iterator[LogLine | JobStatus]:  # noqa: D102 - the base's
         with self._explained(name):
-            return self._explained_lines(name, self._follow(name, _wanted(self._job(name), None, None)))
+            return self._explained_lines(
+                name, self._follow(name, _wanted(self._job(name), self.kind.added_containers, None, None))
+            )
 
     def events(self, name: str) -> builtins.list[dict[str, Json]]:  # noqa: D102 - the base's
         with self._explained(name):
             job = self._job(name)
             try:
-                return events_about(job, self._api.list("Event", {}).items)
+                return events_about(self.kind, job, self._api.list("Event", {}).items)
             except ApiFailure as failure:
                 if failure.status == HTTPStatus.FORBIDDEN:
                     return []  # what the containers tell is worth having
@@ -165,19 +173,19 @@ class PyTorchJobBackend(Backend):
 
     def record(self, name: str) -> JobRecord:  # noqa: D102 - the base's
         with self._explained(name):
-            document = self._api.get(names.KIND, name)
-            _ours(LiveJob.read(document))
+            document = self._api.get(self.kind.kind, name)
+            self._ours(document)
             config: Object | None = None
             with contextlib.suppress(ApiFailure):  # the rest is worth having
                 config = self._api.find("ConfigMap", names.config_name(name))
-            return record_of(document, self._pods(name), config)
+            return record_of(self.kind, document, self._pods(name), config)
 
     def update(self, name: str, update: JobUpdate) -> None:  # noqa: D102 - the base's
         with self._explained(name):
-            document = self._api.get(names.KIND, name)
-            refuse_too_late(_ours(LiveJob.read(document)), update)
+            document = self._api.get(self.kind.kind, name)
+            refuse_too_late(self._ours(document), update)
             try:
-                self._api.patch(names.KIND, name, patch_for(document, update))
+                self._api.patch(self.kind.kind, name, patch_for(self.kind, document, update))
             except ApiFailure as failure:
                 if not failure.conflict:
                     raise
@@ -190,9 +198,9 @@ class PyTorchJobBackend(Backend):
             _refuse_queued(job)
             if job.ended:
                 raise JobError(f"Job {name!r} has ended already: there is nothing to suspend.", name=name)
-            self._api.patch(names.KIND, name, {"spec": {"runPolicy": {"suspend": True}}})
+            self._api.patch(self.kind.kind, name, self.kind.suspend(suspended=True))
             if not await_gone(lambda: has_pods(self._api, name), _END_TIMEOUT):
-                raise _still_ending(name)
+                raise _still_ending(self.kind, name)
 
     def resume(self, name: str) -> None:
         """Go on with a suspended job.
@@ -219,7 +227,7 @@ class PyTorchJobBackend(Backend):
         try:
             plan = plan or doctor.sample_plan()
             yield from doctor.diagnose(self._api, plan, self.render(plan).reveal()[0])
-        except TunewrightError as error:  # the plan has what a PyTorchJob cannot do, or there is no kubeconfig
+        except TunewrightError as error:  # the plan has what a job of this kind cannot do, or there is no kubeconfig
             yield problem("cluster", error)
 
     def _resume(self, job: LiveJob) -> None:
@@ -234,12 +242,12 @@ class PyTorchJobBackend(Backend):
             raise JobError(
                 f"Job {job.name!r} is not suspended. Follow it: {self.command_for('logs -f', job.name)}", name=job.name
             )
-        self._api.patch(names.KIND, job.name, {"spec": {"runPolicy": {"suspend": False}}})
+        self._api.patch(self.kind.kind, job.name, self.kind.suspend(suspended=False))
 
     def _delete(self, job: LiveJob) -> None:
-        self._api.delete(names.KIND, job.name, uid=job.uid, propagation="Foreground")
+        self._api.delete(self.kind.kind, job.name, uid=job.uid, propagation="Foreground")
         if not await_gone(lambda: remains(self._api, job.name), _END_TIMEOUT):
-            raise _still_ending(job.name)
+            raise _still_ending(self.kind, job.name)
 
     def _makes_way(self, job: LiveJob, documents: Sequence[Object]) -> bool:
         """Whether a job that is there is removed for the new one; False: it is the same one, and goes on."""
@@ -266,8 +274,8 @@ class PyTorchJobBackend(Backend):
         return False
 
     def _status(self, job: LiveJob, pods: Sequence[Pod]) -> JobStatus:
-        moment = phase_of(job, pods)
-        return status_of(job, moment, self._said(moment) or self._obstacle(job, moment, pods), pods)
+        phase = phase_of(job, pods)
+        return status_of(job, phase, self._said(phase) or self._obstacle(job, phase, pods), pods)
 
     def _said(self, phase: JobPhase) -> str:
         """How far the job is, as its containers' newest events say."""
@@ -318,10 +326,18 @@ class PyTorchJobBackend(Backend):
             yield from lines
 
     def _job(self, name: str) -> LiveJob:
-        return _ours(LiveJob.read(self._api.get(names.KIND, name)))
+        return self._ours(self._api.get(self.kind.kind, name))
+
+    def _ours(self, document: Object) -> LiveJob:
+        job = self.kind.read(document)
+        if not job.ours:
+            problem = f"The {self.kind.kind} {job.name!r} was not made by Tunewright."
+            raise JobError(f"{problem} Manage it with kubectl.", name=job.name)
+        return job
 
     def _pods(self, name: str) -> builtins.list[Pod]:
-        return [Pod.read(document) for document in self._api.list("Pod", {"labelSelector": f"{JOB_NAME}={name}"}).items]
+        selector = {"labelSelector": f"{self.kind.job_label}={name}"}
+        return [self.kind.read_pod(document) for document in self._api.list("Pod", selector).items]
 
     def _unfinished_pods(self) -> dict[str, builtins.list[Pod]]:
         # Of all jobs: the user's labels of a job may have been changed, and those of its pods not.
@@ -329,32 +345,25 @@ class PyTorchJobBackend(Backend):
         query = {"labelSelector": selector, "fieldSelector": "status.phase!=Succeeded,status.phase!=Failed"}
         found: dict[str, builtins.list[Pod]] = {}
         for document in self._api.recent("Pod", query).items:
-            found.setdefault(document["metadata"]["labels"].get(JOB_NAME, ""), []).append(Pod.read(document))
+            job = document["metadata"]["labels"].get(self.kind.job_label, "")
+            found.setdefault(job, []).append(self.kind.read_pod(document))
         return found
 
     @functools.cached_property
     def _api(self) -> Api:
-        return Api.connect(self._options)
+        return Api.connect(self._options, self.kind)
 
     @contextlib.contextmanager
     def _explained(self, name: str) -> Iterator[None]:
         try:
             yield
         except ApiFailure as failure:
-            raise explained(failure, name=name, namespace=self._api.namespace) from failure
+            raise explained(failure, self._api.kind, name=name, namespace=self._api.namespace) from failure
 
 
-def _ours(job: LiveJob) -> LiveJob:
-    if not job.ours:
-        problem = f"The PyTorchJob {job.name!r} was not made by Tunewright."
-        raise JobError(f"{problem} Look after it with kubectl.", name=job.name)
-    return job
-
-
-def _wanted(job: LiveJob, step: str | None, worker: int | None) -> Wanted:
-    steps = [names.step_name(name) for name in job.steps]
-    if step is not None and step not in {*steps, names.INIT_PYTORCH}:
-        raise JobError(f"Job {job.name!r} has no step {step!r}: it has {', '.join(steps)}.", name=job.name)
+def _wanted(job: LiveJob, added: Collection[str], step: str | None, worker: int | None) -> Wanted:
+    if step is not None and step not in {*job.steps, *added}:
+        raise JobError(f"Job {job.name!r} has no step {step!r}: it has {', '.join(job.steps)}.", name=job.name)
     if worker is not None and not 0 <= worker < job.workers:
         raise JobError(f"Job {job.name!r} has no worker {worker}: it has {job.workers}, from 0.", name=job.name)
     return Wanted(step, worker)
@@ -379,6 +388,6 @@ def _no_such(name: str, namespace: str) -> ClusterError:
     return ClusterError(f"There is no job {name!r} in namespace {namespace!r} any more.", name=name)
 
 
-def _still_ending(name: str) -> JobError:
+def _still_ending(kind: JobKind, name: str) -> JobError:
     problem = f"The pods of job {name!r} have not ended after {_END_TIMEOUT:.0f} seconds."
-    return JobError(f"{problem} See what holds them: kubectl describe pods -l {JOB_NAME}={name}", name=name)
+    return JobError(f"{problem} See what holds them: kubectl describe pods -l {kind.job_label}={name}", name=name)

@@ -1,4 +1,4 @@
-"""What a PyTorchJob, or Kubernetes, would refuse of a plan, said in the user's words before anything is created."""
+"""What Kubernetes would refuse of a plan, said in the user's words before anything is created."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from collections import Counter
 from pathlib import PurePosixPath
 from typing import Any
 
+import attrs
+
 from tunewright.backends.kubernetes import names
-from tunewright.errors import RequestError, did_you_mean
+from tunewright.backends.kubernetes.kind import JobKind
+from tunewright.errors import RequestError
 from tunewright.plan.plan import JobPlan
 from tunewright.providers.builtin import file
 from tunewright.providers.uris import path_problem, uri_scheme
@@ -21,29 +24,27 @@ _FILE_NAME = re.compile(r"[-._a-zA-Z0-9]{1,253}")
 # The limit of a ConfigMap, less what its names and labels take.
 _CONFIG_BYTES = 1024 * 1024 - 16 * 1024
 
-_SCHEDULING_POLICY = ["minAvailable", "minResources", "priorityClass", "queue", "scheduleTimeoutSeconds"]
 
-
-def check_plan(plan: JobPlan) -> None:
+def check_plan(kind: JobKind, plan: JobPlan) -> None:
     """Refuse a plan that cannot run.
 
     Raises:
         RequestError: naming the field, the value and the remedy.
     """
-    _check_containers(plan)
+    _check_containers(kind, plan)
     _check_files(plan)
     _check_labels(plan)
     _check_json(plan)
-    _check_policy(plan)
     if plan.self_starting and plan.elastic:
         problem = "needs torchrun, and an image that starts itself has a fixed world"
         raise RequestError(problem, field="elastic", value=plan.elastic, remedy="Give script= or train_func= instead.")
 
 
-def check_output(plan: JobPlan, template: Any) -> None:
+def check_output(kind: JobKind, plan: JobPlan, template: Any) -> None:
     """Refuse an output in a folder of the container that goes with the pod.
 
     Args:
+        kind: of the job.
         plan: the job.
         template: of its pods, with the user's own mounts.
 
@@ -52,7 +53,7 @@ def check_output(plan: JobPlan, template: Any) -> None:
     """
     if plan.output is None or uri_scheme(plan.output) != "file":
         return
-    main = next(c for c in template["spec"]["containers"] if c["name"] == names.MAIN)
+    main = next(c for c in template["spec"]["containers"] if c["name"] == kind.main_container)
     volumes = {v["name"]: v for v in template["spec"].get("volumes") or ()}
     # Of mounts within each other the innermost counts.
     around = [m for m in main.get("volumeMounts") or () if _is_within(plan.output, m["mountPath"])]
@@ -69,10 +70,10 @@ def _is_within(uri: str, folder: str) -> bool:
     return PurePosixPath(file.parse_uri(uri, "output")).is_relative_to(folder)
 
 
-def _check_containers(plan: JobPlan) -> None:
-    pod_names = Counter(names.container_name(plan, c) for c in plan.containers)
+def _check_containers(kind: JobKind, plan: JobPlan) -> None:
+    pod_names = Counter(kind.container_name(plan, c) for c in plan.containers)
     for name, count in pod_names.items():
-        if count > 1 or name == names.INIT_PYTORCH or not _DNS_LABEL.fullmatch(name):
+        if count > 1 or name in kind.added_containers or not _DNS_LABEL.fullmatch(name):
             problem = f"{name!r} cannot be a container's name: it is taken, or not a DNS label"
             raise RequestError(problem, field="init_containers", remedy="Tell the author of the plugin that names it.")
     for container in plan.containers:
@@ -100,23 +101,10 @@ def _check_labels(plan: JobPlan) -> None:
 
 
 def _check_json(plan: JobPlan) -> None:
-    where = plan.scheduling
-    for field, value in {
-        "pod_overrides": plan.pod_overrides,
-        "affinity": where.affinity,
-        "tolerations": where.tolerations,
-        "node_selector": where.node_selector,
-        "scheduling_policy": where.policy,
-    }.items():
+    objects = attrs.asdict(plan.scheduling, recurse=False) | {"pod_overrides": plan.pod_overrides}
+    for field, value in objects.items():
         try:
             json.dumps(value, allow_nan=False)
         except (TypeError, ValueError) as error:
             remedy = "Use strings, numbers, booleans, lists and dicts; quote dates in YAML."
             raise RequestError(f"is not what Kubernetes takes: {error}", field=field, remedy=remedy) from error
-
-
-def _check_policy(plan: JobPlan) -> None:
-    for name in plan.scheduling.policy or {}:
-        if name not in _SCHEDULING_POLICY:
-            problem, remedy = "is not a field of schedulingPolicy", did_you_mean(name, _SCHEDULING_POLICY)
-            raise RequestError(problem, field=f"scheduling_policy[{name!r}]", remedy=remedy)

@@ -1,23 +1,21 @@
-"""What a PyTorchJob needs of the cluster: whether it is reached, what the user may do there, and what it has."""
+"""What a job needs of the cluster: whether it is reached, what the user may do there, and what it has."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 
-from tunewright._planning.assemble import assemble
 from tunewright.backends.base import Finding
-from tunewright.backends.kubernetes import names
-from tunewright.backends.kubernetes.api import Api, Object
+from tunewright.backends.kubernetes.api import Api
 from tunewright.backends.kubernetes.failures import ApiFailure, explanation
+from tunewright.backends.kubernetes.kind import JobKind, Object
 from tunewright.plan import images
-from tunewright.plan.plan import EphemeralClaim, JobPlan, NewClaim
-from tunewright.request.request import CodeRequest, generated_name
+from tunewright.plan.plan import MAIN_STEP, ContainerSpec, EphemeralClaim, JobPlan, NewClaim, Volume
+from tunewright.request.request import generated_name
 
-_JOBS = "pytorchjobs.kubeflow.org"
+_JOB_RIGHTS = ("create", "get", "list", "watch", "patch", "delete")
 
-RIGHTS: Mapping[str, tuple[str, ...]] = {
-    _JOBS: ("create", "get", "list", "watch", "patch", "delete"),
+_RIGHTS: Mapping[str, tuple[str, ...]] = {
     "pods": ("get", "list", "watch"),
     "pods/log": ("get",),
     "events": ("list",),
@@ -25,7 +23,7 @@ RIGHTS: Mapping[str, tuple[str, ...]] = {
     "configmaps": ("create", "get"),
     "persistentvolumeclaims": ("create", "get"),
 }
-"""All that a user needs in a namespace: resource, with its group → verbs. deploy/rbac/user.yaml grants it."""
+"""What a user needs in a namespace, whatever kind of job it is: resource, with its group → verbs."""
 
 _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 
@@ -42,7 +40,7 @@ def diagnose(api: Api, plan: JobPlan, document: Object) -> Iterator[Finding]:
     Args:
         api: the connection, to the namespace that jobs are to run in.
         plan: a job, or a small one that stands for any.
-        document: its PyTorchJob.
+        document: its job object.
     """
     yield from _images(plan)
     try:
@@ -53,7 +51,7 @@ def diagnose(api: Api, plan: JobPlan, document: Object) -> Iterator[Finding]:
         return
     yield Finding(about="cluster", level="ok", text=f"Kubernetes {version} answers; the namespace is {api.namespace}.")
     yield _rights(missing, api.namespace)
-    yield _operator(api, document, may_create="create" not in missing.get(_JOBS, ()))
+    yield _operator(api, document, may_create="create" not in missing.get(api.kind.resource, ()))
     yield from _pod_security(api, plan)
     yield from _storage(api, plan)
     if plan.scheduling.queue:
@@ -61,8 +59,16 @@ def diagnose(api: Api, plan: JobPlan, document: Object) -> Iterator[Finding]:
 
 
 def sample_plan() -> JobPlan:
-    """A small job, with what most have."""
-    return assemble(CodeRequest(name="doctor", code={"script.py": ""}, resources_per_worker={"cpu": 1}))
+    """Return a small job, with what most have: it stands for any."""
+    main = ContainerSpec(name=MAIN_STEP, image=images.trainer(gpus=0), command=("python",))
+    return JobPlan(
+        name="doctor", init_containers=(), main=main, volumes=[Volume(name="work", source=NewClaim(size="1Gi"))]
+    )
+
+
+def rights(kind: JobKind) -> dict[str, tuple[str, ...]]:
+    """Return all that a user needs in a namespace: resource, with its group → verbs. deploy/rbac/user.yaml grants it."""
+    return {kind.resource: _JOB_RIGHTS, **_RIGHTS}
 
 
 def _images(plan: JobPlan) -> Iterator[Finding]:
@@ -89,7 +95,7 @@ def _images(plan: JobPlan) -> Iterator[Finding]:
 
 
 def _missing_rights(api: Api) -> dict[str, list[str]]:
-    denied = {resource: [v for v in verbs if not api.may(v, resource)] for resource, verbs in RIGHTS.items()}
+    denied = {resource: [v for v in verbs if not api.may(v, resource)] for resource, verbs in rights(api.kind).items()}
     return {resource: verbs for resource, verbs in denied.items() if verbs}
 
 
@@ -103,31 +109,32 @@ def _rights(missing: Mapping[str, list[str]], namespace: str) -> Finding:
 
 
 def _operator(api: Api, document: Object, *, may_create: bool) -> Finding:
-    """Submit the job as a dry run: the API server checks its fields, and the operator's webhook has to answer."""
+    """Submit the job as a dry run: the API server checks its fields, and the controller's webhook has to answer."""
+    kind = api.kind
     try:
-        served = api.ask(f"/apis/{names.API_VERSION}")["resources"]
+        served = api.ask(f"/apis/{kind.api_version}")["resources"]
         if may_create:
             api.create({**document, "metadata": {**document["metadata"], "name": generated_name("doctor")}}, dry=True)
     except ApiFailure as failure:
         return _refused("operator", failure, document["metadata"]["name"], api)
-    if not any(resource["kind"] == names.KIND for resource in served):
+    if not any(resource["kind"] == kind.kind for resource in served):
         return _refused("operator", ApiFailure(404, "page not found"), document["metadata"]["name"], api)
     if not may_create:
-        text = f"{names.KIND} {names.API_VERSION} is installed; without the right to create one, no more is seen."
+        text = f"{kind.kind} {kind.api_version} is installed; without the right to create one, no more is seen."
         return Finding(about="operator", level="note", text=text)
-    text = f"{names.KIND} {names.API_VERSION} is installed, and a dry run was accepted."
+    text = f"{kind.kind} {kind.api_version} is installed, and a dry run was accepted."
     return Finding(about="operator", level="ok", text=text)
 
 
 def _pod_security(api: Api, plan: JobPlan) -> Iterator[Finding]:
-    """The operator adds a container to the workers beside a Master that `restricted` does not let run."""
+    """Whether the namespace's Pod Security lets the pods run, with what the controller adds to them."""
     labels = _labels_of_namespace(api)
     if labels is None or _ENFORCE not in labels:
         return
     enforced = labels[_ENFORCE]
     text = f"Pod Security enforces {enforced!r}."
-    if enforced == "restricted" and plan.self_starting and plan.num_workers > 1:
-        problem = f"{text} The operator's own container init-pytorch, which workers beside a Master get, violates it."
+    if reason := api.kind.unsafe_under(enforced, plan):
+        problem = f"{text} {reason}"
         remedy = "Give a script or a function, which run as workers alone; or use another namespace."
         yield Finding(about="pod security", level="problem", text=problem, remedy=remedy)
     else:
@@ -156,13 +163,13 @@ def _storage(api: Api, plan: JobPlan) -> Iterator[Finding]:
         yield _class_finding(name, default, known)
     if any(isinstance(s, NewClaim) and "ReadWriteMany" in s.access_modes for s in sources):
         text = "The job's claim is ReadWriteMany. Which access modes a class gives, Kubernetes does not tell."
-        yield Finding(about="storage", level="note", text=text, remedy="Ask whoever looks after the cluster.")
+        yield Finding(about="storage", level="note", text=text, remedy="Ask your cluster admin.")
 
 
 def _class_finding(name: str | None, default: str | None, known: Mapping[str, Object]) -> Finding:
     listed = ", ".join(known) or "none"
     if name is None and default is None:
-        text = f"The cluster has no default storage class; there are: {listed}. A claim that names none waits for ever."
+        text = f"The cluster has no default storage class; there are: {listed}. A claim that names none waits forever."
         return Finding(about="storage", level="problem", text=text, remedy="Give storage={'storage_class': …}.")
     if name is not None and name and name not in known:
         text = f"The cluster has no storage class {name!r}; there are: {listed}."
@@ -174,7 +181,7 @@ def _class_finding(name: str | None, default: str | None, known: Mapping[str, Ob
 
 
 def _queue(api: Api, name: str) -> Finding:
-    """Whether Kueue has the queue: without the one the job starts at once, without the other it waits for ever."""
+    """Whether Kueue has the queue: without the one the job starts at once, without the other it waits forever."""
     try:
         version = api.ask(f"/apis/{_KUEUE}")["preferredVersion"]["groupVersion"]
         api.ask(f"/apis/{version}/namespaces/{api.namespace}/localqueues/{name}")
@@ -183,8 +190,8 @@ def _queue(api: Api, name: str) -> Finding:
             text = f"Kueue is not installed, so that queue {name!r} decides nothing: the job starts at once."
             return Finding(about="queue", level="problem", text=text, remedy="Leave out queue=, or have it installed.")
         if failure.no_such_object:
-            text = f"Kueue has no local queue {name!r} in namespace {api.namespace!r}: the job would wait for ever."
-            remedy = "Name another queue=, or ask whoever looks after the cluster for one."
+            text = f"Kueue has no local queue {name!r} in namespace {api.namespace!r}: the job would wait forever."
+            remedy = "Name another queue=, or ask your cluster admin for one."
             return Finding(about="queue", level="problem", text=text, remedy=remedy)
         text = f"Queue {name!r} cannot be looked at: {failure.message}."
         return Finding(about="queue", level="note", text=text, remedy=_GRANTED)
@@ -196,5 +203,5 @@ def _is_default(document: Object) -> bool:
 
 
 def _refused(about: str, failure: ApiFailure, name: str, api: Api) -> Finding:
-    _, cause, remedy = explanation(failure, name, api.namespace)
+    _, cause, remedy = explanation(failure, api.kind, name, api.namespace)
     return Finding(about=about, level="problem", text=cause, remedy=remedy)

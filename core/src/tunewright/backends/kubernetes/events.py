@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from tunewright.backends.kubernetes import names
+from tunewright.backends.kubernetes.kind import JobKind
 from tunewright.backends.kubernetes.live import LiveJob, moment
 from tunewright.events import Json
 
@@ -17,15 +18,16 @@ def time_of(event: Mapping[str, Any]) -> str:
     return str(event.get("lastTimestamp") or event.get("eventTime") or event["metadata"]["creationTimestamp"])
 
 
-def events_about(job: LiveJob, found: Iterable[Mapping[str, Any]]) -> list[dict[str, Json]]:
+def events_about(kind: JobKind, job: LiveJob, found: Iterable[Mapping[str, Any]]) -> list[dict[str, Json]]:
     """Those about the job, its pods and its claims, oldest first; not those of an earlier job of its name.
 
     Args:
+        kind: its kind.
         job: the job.
         found: Events of the job's namespace.
     """
-    pod = re.compile(rf"{re.escape(job.name)}-(master|worker)-[0-9]+")
-    owned = {("PyTorchJob", job.name), *_objects(job)}
+    pod = re.compile(re.escape(job.name) + kind.pod_name)
+    owned = {(kind.kind, job.name), *_objects(job)}
     about = [
         event
         for event in found

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 
 from tunewright.backends.kubernetes import names
+from tunewright.backends.kubernetes.kind import JobKind
 from tunewright.errors import JobError
 
 _NO_SUCH_PATH = ("page not found", "could not find the requested resource")
@@ -36,11 +37,11 @@ class Refused(ClusterError):  # noqa: N818 - as above
 
 
 class NotInstalled(ClusterError):  # noqa: N818 - as above
-    """The cluster does not know PyTorchJobs, or has no such namespace."""
+    """The cluster does not know this kind of job, or has no such namespace."""
 
 
 class OperatorDown(ClusterError):  # noqa: N818 - as above
-    """An admission webhook, usually the training-operator's own, does not answer."""
+    """An admission webhook, usually that of the job's controller, does not answer."""
 
 
 class Unavailable(ClusterError):  # noqa: N818 - as above
@@ -48,7 +49,7 @@ class Unavailable(ClusterError):  # noqa: N818 - as above
 
 
 class ApiFailure(Exception):  # noqa: N818 - never seen by users: `explained` makes one of the above of it
-    """An answer of the API server that is no success.
+    """An unsuccessful response of the API server.
 
     Attributes:
         status: HTTP status; 0 if there was no answer.
@@ -104,27 +105,27 @@ _REFUSALS: tuple[tuple[type[ClusterError], Callable[[ApiFailure], bool], str, st
         OperatorDown,
         lambda failure: "failed calling webhook" in failure.message,
         "Job {name!r} was not accepted, because an admission webhook does not answer: {said}.",
-        "If it is the training-operator's, wait until its pod runs, or tell whoever looks after the cluster: "
-        "kubectl get pods -A -l control-plane=kubeflow-training-operator",
+        "If it belongs to {controller}, wait until its pod runs, or tell your cluster admin: "
+        "kubectl get pods -A -l {selector}",
     ),
     (
         Refused,
         lambda failure: "admission webhook" in failure.message,
         "The cluster's rules do not allow job {name!r}: {said}.",
-        "Change the job as it says, or ask whoever looks after the cluster.",
+        "Change the job as it says, or ask your cluster admin.",
     ),
     (
         Forbidden,
         lambda failure: failure.status == HTTPStatus.FORBIDDEN,
         "You may not do that in namespace {namespace!r}: {said}.",
-        "Choose a namespace of your own with namespace=, or ask whoever looks after the cluster for that right, and "
-        "whether the training-operator is installed.",
+        "Choose a namespace of your own with namespace=, or ask your cluster admin for that right, and "
+        "whether {controller} is installed.",
     ),
     (
         NotInstalled,
         lambda failure: failure.no_such_path,
-        "The cluster does not know PyTorchJobs (kubeflow.org/v1): the training-operator is not installed.",
-        "Have version 1.9 of it installed: https://www.kubeflow.org/docs/components/trainer/legacy-v1/installation/",
+        "The cluster does not know {kind}s ({api_version}): {controller} is not installed.",
+        "{installation}",
     ),
     (
         NotInstalled,
@@ -154,18 +155,30 @@ _REFUSALS: tuple[tuple[type[ClusterError], Callable[[ApiFailure], bool], str, st
 """The kind of error, whether the failure is of it, what happened, and what to do; the first that fits counts."""
 
 
-def explained(failure: ApiFailure, *, name: str, namespace: str) -> ClusterError:
+def explained(failure: ApiFailure, job_kind: JobKind, *, name: str, namespace: str) -> ClusterError:
     """The error for a failure that concerns the job `name`."""
-    kind, cause, remedy = explanation(failure, name, namespace)
-    return kind(f"{cause} {remedy}", name=name)
+    error, cause, remedy = explanation(failure, job_kind, name, namespace)
+    return error(f"{cause} {remedy}", name=name)
 
 
-def explanation(failure: ApiFailure, name: str, namespace: str) -> tuple[type[ClusterError], str, str]:
+def explanation(
+    failure: ApiFailure, job_kind: JobKind, name: str, namespace: str
+) -> tuple[type[ClusterError], str, str]:
     """The kind of error, what happened, and what to do about it."""
     said = failure.message.strip().rstrip(".")
-    words = {"name": name, "namespace": namespace, "said": said, "delete": names.command_for("delete", name, namespace)}
+    words = {
+        "name": name,
+        "namespace": namespace,
+        "said": said,
+        "delete": names.command_for("delete", name, namespace),
+        "kind": job_kind.kind,
+        "api_version": job_kind.api_version,
+        "controller": job_kind.controller,
+        "installation": job_kind.installation,
+        "selector": job_kind.selector,
+    }
     for kind, fits, cause, remedy in _REFUSALS:
         if fits(failure):
             return kind, cause.format(**words), remedy.format(**words)
     cause = f"The Kubernetes API server answered with status {failure.status}: {said}."
-    return Unavailable, cause, "Try again; if it goes on, tell whoever looks after the cluster."
+    return Unavailable, cause, "Try again; if it goes on, tell your cluster admin."

@@ -13,9 +13,10 @@ from typing import Self
 
 import attrs
 
-from tunewright.backends.kubernetes.api import Api, Object, Page, Stream
+from tunewright.backends.kubernetes.api import Api, Page, Stream
 from tunewright.backends.kubernetes.failures import ApiFailure
-from tunewright.backends.kubernetes.live import JOB_NAME, LiveJob, Pod
+from tunewright.backends.kubernetes.kind import Object
+from tunewright.backends.kubernetes.live import LiveJob, Pod
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0  # seconds, between two tries to reach the API server
 
@@ -74,8 +75,8 @@ class Informer:
     def watch(self, name: str) -> None:
         """Begin to tell of a job and its pods: `Listed` and then `Changed`."""
         selectors = {
-            "PyTorchJob": {"fieldSelector": f"metadata.name={name}"},
-            "Pod": {"labelSelector": f"{JOB_NAME}={name}"},
+            self._api.kind.kind: {"fieldSelector": f"metadata.name={name}"},
+            "Pod": {"labelSelector": f"{self._api.kind.job_label}={name}"},
         }
         for kind, selector in selectors.items():
             self.start(functools.partial(self._watch, kind, selector))
@@ -154,7 +155,7 @@ class Informer:
             page = self._list(kind, selector)
             if page is None:
                 return
-            self.put(Listed(kind, [_read(kind, item) for item in page.items]))
+            self.put(Listed(kind, [self._read(kind, item) for item in page.items]))
             self._follow(kind, selector, page.version)
             self._stopped.wait(_FIRST_PAUSE)
 
@@ -177,11 +178,15 @@ class Informer:
                         return
                     version = event["object"]["metadata"]["resourceVersion"]
                     if event["type"] != "BOOKMARK":
-                        self.put(Changed(_read(kind, event["object"]), gone=event["type"] == "DELETED"))
+                        self.put(Changed(self._read(kind, event["object"]), gone=event["type"] == "DELETED"))
             except ApiFailure as failure:
                 if self.believes(failure):
                     raise
                 return
+
+    def _read(self, kind: str, document: Object) -> Pod | LiveJob:
+        """Take what is needed of an object at once: the documents of many pods would fill the memory while they wait."""
+        return self._api.kind.read_pod(document) if kind == "Pod" else self._api.kind.read(document)
 
 
 class JobCache:
@@ -222,8 +227,3 @@ class JobCache:
     def _see(self, job: LiveJob | None) -> None:
         self.gone = job is None
         self.job = job or self.job
-
-
-def _read(kind: str, document: Object) -> Pod | LiveJob:
-    """What is needed of an object, at once: the documents of many pods would fill the memory while they wait."""
-    return Pod.read(document) if kind == "Pod" else LiveJob.read(document)

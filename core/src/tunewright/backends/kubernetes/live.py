@@ -1,18 +1,15 @@
-"""What is known of a job in the cluster: the PyTorchJob and its pods, read from the API's JSON."""
+"""What is known of a job in the cluster: the job object and its pods, read from the API's JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, Self
 
 import attrs
 
 from tunewright.backends.kubernetes import names
-
-JOB_NAME = "training.kubeflow.org/job-name"
-
-_TYPE, _INDEX = "training.kubeflow.org/replica-type", "training.kubeflow.org/replica-index"
+from tunewright.plan.plan import MAIN_STEP
 
 Phase = Literal["waiting", "running", "terminated"]
 
@@ -23,6 +20,7 @@ class Container:
 
     Attributes:
         name: its name in the pod.
+        step: what it is called in logs and messages.
         init: whether it is an init container.
         phase: as in `containerStatuses`.
         reason: why it waits or has ended, in one word: "ImagePullBackOff", "OOMKilled".
@@ -34,6 +32,7 @@ class Container:
     """
 
     name: str
+    step: str
     init: bool
     phase: Phase
     reason: str = ""
@@ -42,11 +41,6 @@ class Container:
     started: datetime | None = None
     finished: datetime | None = None
     restarts: int = 0
-
-    @property
-    def step(self) -> str:
-        """What it is called in logs and messages."""
-        return names.step_name(self.name)
 
     @property
     def failed(self) -> bool:
@@ -78,22 +72,23 @@ class Pod:
     containers: tuple[Container, ...] = ()
 
     @classmethod
-    def read(cls, document: Mapping[str, Any]) -> Self:
-        """From a Pod of the API."""
+    def read(cls, document: Mapping[str, Any], worker: int, step_name: Callable[[str], str]) -> Self:
+        """Understand a Pod of the API.
+
+        Args:
+            document: the Pod.
+            worker: the index of the worker that it is.
+            step_name: from a container's name to what it is called in logs and messages.
+        """
         metadata, status = document["metadata"], document.get("status") or {}
-        labels = metadata.get("labels") or {}
         known = [
-            *(_container(c, init=True) for c in status.get("initContainerStatuses") or []),
-            *(_container(c, init=False) for c in status.get("containerStatuses") or []),
+            *(_container(c, step_name, init=True) for c in status.get("initContainerStatuses") or []),
+            *(_container(c, step_name, init=False) for c in status.get("containerStatuses") or []),
         ]
-        is_master = labels.get(_TYPE, "").lower() == names.MASTER.lower()
-        # Whether there is a Master is not in a worker's labels, but the operator's own init container is in its spec.
-        inits = [c["name"] for c in document["spec"].get("initContainers") or []]
-        offset = 1 if not is_master and names.INIT_PYTORCH in inits else 0
         return cls(
             name=metadata["name"],
             uid=metadata["uid"],
-            worker=int(labels.get(_INDEX) or 0) + offset,
+            worker=worker,
             phase=status.get("phase") or "Pending",
             ending="deletionTimestamp" in metadata,
             node=document["spec"].get("nodeName") or "",
@@ -104,7 +99,7 @@ class Pod:
     @property
     def main(self) -> Container | None:
         """The training container, once it is known."""
-        return next((c for c in self.containers if c.name == names.MAIN), None)
+        return next((c for c in self.containers if c.step == MAIN_STEP), None)
 
     @property
     def active_step(self) -> Container | None:
@@ -119,7 +114,7 @@ class Pod:
 
 @attrs.frozen(kw_only=True)
 class LiveJob:
-    """The PyTorchJob as it is in the cluster.
+    """The job object as it is in the cluster.
 
     Attributes:
         name: the job's name.
@@ -134,7 +129,7 @@ class LiveJob:
         ending: whether it is being deleted.
         labels: the user's, and ours.
         annotations: likewise.
-        steps: the containers' names, in the order in which they start, of the first worker.
+        steps: what the containers of the first worker are called, in the order in which they start.
         workers: pods, all replicas together.
     """
 
@@ -154,17 +149,31 @@ class LiveJob:
     workers: int
 
     @classmethod
-    def read(cls, document: Mapping[str, Any]) -> Self:
-        """From a PyTorchJob of the API."""
-        metadata, spec, status = document["metadata"], document["spec"], document.get("status") or {}
-        labels = metadata.get("labels") or {}
+    def read(
+        cls,
+        document: Mapping[str, Any],
+        *,
+        suspended: bool,
+        steps: tuple[str, ...],
+        workers: int,
+        called: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Understand a job object of the API, as far as all kinds are alike.
+
+        Args:
+            document: the object.
+            suspended: see the class.
+            steps: likewise.
+            workers: likewise.
+            called: the kind's own name of a condition → what it is called here.
+        """
+        metadata, status = document["metadata"], document.get("status") or {}
+        labels, called = metadata.get("labels") or {}, called or {}
         conditions = {
-            c["type"]: (c.get("message") or "", moment(c.get("lastTransitionTime")))
+            called.get(c["type"], c["type"]): (c.get("message") or "", moment(c.get("lastTransitionTime")))
             for c in status.get("conditions") or []
             if c["status"] == "True"
         }
-        replicas = spec["pytorchReplicaSpecs"]
-        first = (replicas.get(names.MASTER) or replicas.get(names.WORKER) or {})["template"]["spec"]
         ended = conditions.get("Failed") or conditions.get("Succeeded")
         return cls(
             name=metadata["name"],
@@ -175,12 +184,12 @@ class LiveJob:
             started=moment(status.get("startTime")),
             finished=moment(status.get("completionTime")) or (ended[1] if ended else None),
             conditions=conditions,
-            suspended=bool((spec.get("runPolicy") or {}).get("suspend")),
+            suspended=suspended,
             ending="deletionTimestamp" in metadata,
             labels=labels,
             annotations=metadata.get("annotations") or {},
-            steps=tuple(c["name"] for c in (*first.get("initContainers", ()), *first["containers"])),
-            workers=sum(int(replica.get("replicas", 1)) for replica in replicas.values()),
+            steps=steps,
+            workers=workers,
         )
 
     @property
@@ -210,12 +219,13 @@ def ended_containers(pods: Sequence[Pod]) -> Iterator[tuple[Pod, Container]]:
     yield from sorted(found, key=lambda pair: str(pair[1].finished or ""))
 
 
-def _container(status: Mapping[str, Any], *, init: bool) -> Container:
+def _container(status: Mapping[str, Any], step_name: Callable[[str], str], *, init: bool) -> Container:
     state = status.get("state") or {}
     phase: Phase = "terminated" if "terminated" in state else "running" if "running" in state else "waiting"
     said = state.get(phase) or {}
     return Container(
         name=status["name"],
+        step=step_name(status["name"]),
         init=init,
         phase=phase,
         reason=said.get("reason") or "",

@@ -212,7 +212,7 @@ class _Reader:
         pod = self._api.find("Pod", self._pod.name)
         if pod is None or pod["metadata"]["uid"] != self._pod.uid:
             raise _Gone
-        found = [c for c in Pod.read(pod).containers if c.name == self._container.name]
+        found = [c for c in self._api.kind.read_pod(pod).containers if c.name == self._container.name]
         return not found or found[0].phase == "terminated" or found[0].restarts != self._container.restarts
 
 

@@ -8,20 +8,6 @@ from collections.abc import Mapping
 from tunewright.plan import plan
 from tunewright.plan.plan import ContainerSpec, JobPlan
 
-API_VERSION = "kubeflow.org/v1"
-
-KIND = "PyTorchJob"
-
-MASTER = "Master"
-
-WORKER = "Worker"
-
-MAIN = "pytorch"
-"""The main container's name: the operator's webhook refuses a job without it."""
-
-INIT_PYTORCH = "init-pytorch"
-"""The init container that the operator adds to the workers of a job that has a Master."""
-
 CHECK = "check"
 """The last init container of a training, which no other job has."""
 
@@ -35,16 +21,6 @@ OBJECTS = "tunewright.dev/objects"
 
 PLAN = "tunewright.dev/plan"
 """Annotation of the job and of the claims that outlive it, set at submit: digest of what the job does."""
-
-
-def container_name(plan: JobPlan, container: ContainerSpec) -> str:
-    """What a step of the plan is called in the pod."""
-    return MAIN if container is plan.main else container.name
-
-
-def step_name(container: str) -> str:
-    """What a container of the pod is called in logs and messages."""
-    return "train" if container == MAIN else container
 
 
 def labels(job: str) -> dict[str, str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from tunewright.backends.kubernetes.names import MAIN
 from tunewright.errors import RequestError
 from tunewright.plan._quantity import to_number
 from tunewright.plan.secrets import refuse_literal_tokens
@@ -104,10 +103,11 @@ def _check_patch(patch: Mapping[str, object]) -> None:
 def _check_result(result: Mapping[str, object], template: Mapping[str, object]) -> None:
     """What the operator's webhook would refuse, and what would keep it from making pods, which nobody would be told."""
     known = ", ".join(str(c["name"]) for kind in _KINDS for c in _elements(template["spec"], kind))
-    remedy = f"There are: {known}. The main container is {MAIN!r}; a new one needs an image."
+    main = _elements(template["spec"], "containers")[0]["name"]
+    remedy = f"There are: {known}. The main container is {main!r}; a new one needs an image."
     spec = result.get("spec")
-    if MAIN not in [c["name"] for c in _elements(spec, "containers")]:
-        raise RequestError(f"removes the container {MAIN!r}", field=f"{_FIELD}.spec.containers", remedy=remedy)
+    if main not in [c["name"] for c in _elements(spec, "containers")]:
+        raise RequestError(f"removes the container {main!r}", field=f"{_FIELD}.spec.containers", remedy=remedy)
     volumes = {v["name"] for v in _elements(spec, "volumes")}
     for kind in _KINDS:
         for container in _elements(spec, kind):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tunewright import environment
 from tunewright.backends.kubernetes import names, volumes
+from tunewright.backends.kubernetes.kind import JobKind
 from tunewright.environment import Paths
 from tunewright.errors import RequestError
 from tunewright.plan._quantity import to_number
@@ -50,7 +51,7 @@ _CONTAINER_SECURITY: Document = {
 _STEP_REQUESTS = {"cpu": "500m", "memory": "1Gi"}
 
 
-def pod_template(plan: JobPlan) -> dict[str, object]:
+def pod_template(kind: JobKind, plan: JobPlan) -> dict[str, object]:
     """The template of the plan's pods, before `pod_overrides`.
 
     Raises:
@@ -67,14 +68,14 @@ def pod_template(plan: JobPlan) -> dict[str, object]:
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": _grace(plan.main) + _MARGIN,
-            **_containers(plan),
+            **_containers(kind, plan),
         },
     }
 
 
-def _containers(plan: JobPlan) -> Document:
+def _containers(kind: JobKind, plan: JobPlan) -> Document:
     groups = volumes.grouped(plan)
-    *steps, main = (_container(plan, c, groups) for c in plan.containers)
+    *steps, main = (_container(kind, plan, c, groups) for c in plan.containers)
     return {
         **({"initContainers": steps} if steps else {}),
         "containers": [main],
@@ -95,9 +96,9 @@ def _scheduling(plan: JobPlan) -> Document:
     )
 
 
-def _container(plan: JobPlan, container: ContainerSpec, groups: volumes.Groups) -> Document:
+def _container(kind: JobKind, plan: JobPlan, container: ContainerSpec, groups: volumes.Groups) -> Document:
     return {
-        "name": names.container_name(plan, container),
+        "name": kind.container_name(plan, container),
         "image": container.image,
         **_given(
             command=list(container.command),

@@ -9,9 +9,9 @@ from typing import Any
 
 from tunewright import _canonical, environment
 from tunewright.backends.kubernetes import names
-from tunewright.backends.kubernetes.api import Api, Object
+from tunewright.backends.kubernetes.api import Api
 from tunewright.backends.kubernetes.failures import ApiFailure, NameTaken
-from tunewright.backends.kubernetes.live import JOB_NAME
+from tunewright.backends.kubernetes.kind import Object
 from tunewright.plan.plan import RUNNER_FILE, JobPlan, NewClaim
 
 # Seconds for which pods of an earlier job of the same name may still be ending: the longest grace that pods have is the
@@ -42,17 +42,19 @@ def submit(api: Api, documents: Sequence[Object], kept: Collection[str]) -> None
         ApiFailure: the cluster refuses.
     """
     digest, name = plan_digest(documents), documents[0]["metadata"]["name"]
-    job, *owned = [_with_digest(document, digest) if _lasts(document, kept) else document for document in documents]
+    job, *owned = documents
+    job = _with_digest(job, digest)
+    owned = [_with_digest(document, digest) if _is_kept(document, kept) else document for document in owned]
     missing = [document for document in owned if not _is_kept_already(api, name, document, kept)]
     _await_leftovers(api, name)
     uid = _create_job(api, job)
-    owner = {"apiVersion": names.API_VERSION, "kind": names.KIND, "name": name, "uid": uid}
+    owner = {"apiVersion": job["apiVersion"], "kind": job["kind"], "name": name, "uid": uid}
     try:
         for document in missing:
-            api.create(document if _lasts(document, kept) else _owned(document, owner))
+            api.create(document if _is_kept(document, kept) else _owned(document, owner))
     except BaseException:  # Ctrl-C, too
         with contextlib.suppress(ApiFailure):  # the first failure is the one to tell of
-            api.delete(names.KIND, name, uid=uid)
+            api.delete(job["kind"], name, uid=uid)
         raise
 
 
@@ -105,25 +107,25 @@ def await_gone(look: Callable[[], bool], seconds: float) -> bool:
 
 def has_pods(api: Api, name: str) -> bool:
     """Whether there are pods of a job of that name."""
-    return bool(api.list("Pod", {"labelSelector": f"{JOB_NAME}={name}"}, metadata=True).items)
+    return bool(api.list("Pod", {"labelSelector": f"{api.kind.job_label}={name}"}, metadata=True).items)
 
 
 def remains(api: Api, name: str) -> bool:
     """Whether there is anything of a job of that name but what it owns."""
-    return has_pods(api, name) or api.find(names.KIND, name, metadata=True) is not None
+    return has_pods(api, name) or api.find(api.kind.kind, name, metadata=True) is not None
 
 
 def _await_leftovers(api: Api, name: str) -> None:
     """Wait for the pods of a job that was deleted: the new job's have the same names, and would be mistaken for them."""
     if not await_gone(lambda: remains(api, name), _LEFTOVERS):
         problem = f"Pods of an earlier job {name!r} have not ended after {_LEFTOVERS:.0f} seconds."
-        remedy = f"Choose another name, or see what holds them: kubectl get pods -l {JOB_NAME}={name}"
+        remedy = f"Choose another name, or see what holds them: kubectl get pods -l {api.kind.job_label}={name}"
         raise NameTaken(f"{problem} {remedy}", name=name)
 
 
-def _lasts(document: Object, kept: Collection[str]) -> bool:
-    """Whether it is the job, or outlives it: such have the digest."""
-    return document["kind"] == names.KIND or (document["kind"] == _CLAIM and document["metadata"]["name"] in kept)
+def _is_kept(document: Object, kept: Collection[str]) -> bool:
+    """Whether it is a claim that outlives the job: such have the digest, as the job has."""
+    return document["kind"] == _CLAIM and document["metadata"]["name"] in kept
 
 
 def _is_kept_already(api: Api, job: str, document: Object, kept: Collection[str]) -> bool:
@@ -139,7 +141,7 @@ def _is_kept_already(api: Api, job: str, document: Object, kept: Collection[str]
     if found is None:
         return False
     theirs, ours = ((m.get("annotations") or {}).get(names.PLAN) for m in (found["metadata"], metadata))
-    if "deletionTimestamp" not in found["metadata"] and _lasts(document, kept) and theirs == ours:
+    if "deletionTimestamp" not in found["metadata"] and _is_kept(document, kept) and theirs == ours:
         return True
     problem = f"There is a claim {metadata['name']!r} already, and job {job!r} is not the job that it was made for."
     remedy = f"Choose another name for the job, or delete the claim with what is on it: kubectl delete pvc {metadata['name']}"

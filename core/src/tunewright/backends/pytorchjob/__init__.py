@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from tunewright._markers import hookimpl
 from tunewright.backends.base import Backend
-from tunewright.backends.kubernetes.backend import PyTorchJobBackend
+from tunewright.backends.kubernetes.backend import KubernetesBackend
 from tunewright.backends.kubernetes.failures import (
     ClusterError,
     Forbidden,
@@ -16,6 +18,8 @@ from tunewright.backends.kubernetes.failures import (
     Refused,
     Unavailable,
 )
+from tunewright.backends.kubernetes.kind import JobKind
+from tunewright.backends.pytorchjob.kind import PyTorchJob
 
 __all__ = [
     "ClusterError",
@@ -29,6 +33,12 @@ __all__ = [
     "Refused",
     "Unavailable",
 ]
+
+
+class PyTorchJobBackend(KubernetesBackend):
+    """Runs jobs as PyTorchJobs of the Kubeflow training-operator."""
+
+    kind: ClassVar[JobKind] = PyTorchJob()
 
 
 @hookimpl

@@ -1,15 +1,24 @@
-"""Rendering: a plan becomes the manifests of a PyTorchJob and of what belongs to it. Pure; no Kubernetes client is needed."""
+"""The spec of a PyTorchJob: of a plan, and of what the user wrote. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, Final
 
-from tunewright.backends.kubernetes import names, volumes
-from tunewright.backends.kubernetes.check import check_output, check_plan
-from tunewright.backends.kubernetes.overrides import overridden
-from tunewright.backends.kubernetes.pod import pod_template
-from tunewright.plan.manifests import Document, Manifests
+from tunewright.backends.kubernetes import names
+from tunewright.backends.kubernetes.labels import labelled
+from tunewright.errors import RequestError
+from tunewright.plan.manifests import Document
 from tunewright.plan.plan import JobPlan
+from tunewright.request.whole import RawManifest, part
+
+MASTER: Final = "Master"
+WORKER: Final = "Worker"
+
+MAIN: Final = "pytorch"
+"""The main container's name: the operator's webhook refuses a job without it."""
+
+_REPLICAS = "job.spec.pytorchReplicaSpecs"
 
 # Seconds in which the workers have to find each other: their downloads may end at different times. `read_timeout` is
 # how long a worker waits for the store, which worker 0 opens when its own download has ended.
@@ -17,47 +26,14 @@ from tunewright.plan.plan import JobPlan
 _RENDEZVOUS = {"join_timeout": 900, "read_timeout": 900}
 
 
-def render(plan: JobPlan, namespace: str | None) -> Manifests:
-    """The manifests in the order in which they are created, without owner references, which only submit can know.
-
-    Args:
-        plan: the job.
-        namespace: where; None leaves it to whoever applies them.
-
-    Raises:
-        RequestError: the plan has something that a PyTorchJob cannot do.
-    """
-    check_plan(plan)
-    owned = [*_secret(plan), _config(plan), *volumes.claims(plan)]
-    documents = [_job(plan, owned), *owned]
-    return Manifests([_within(d, namespace) for d in documents] if namespace else documents)
-
-
-def _job(plan: JobPlan, owned: list[Document]) -> Document:
-    output = volumes.output_uri(plan)
+def spec_of(plan: JobPlan, template: Document) -> Document:
+    """Return the spec for a plan whose pods have a template."""
     return {
-        "apiVersion": names.API_VERSION,
-        "kind": names.KIND,
-        "metadata": {
-            "name": plan.name,
-            "labels": {
-                **plan.labels,
-                **names.labels(plan.name),
-                **({names.QUEUE: plan.scheduling.queue} if plan.scheduling.queue else {}),
-            },
-            "annotations": {
-                **plan.annotations,
-                **({names.OUTPUT: output} if output else {}),
-                names.OBJECTS: ",".join(names.object_id(d) for d in owned),
-            },
-        },
-        "spec": {
-            "runPolicy": _run_policy(plan),
-            # A number always: without one the operator says `auto`, which starts a process for each core of the node.
-            "nprocPerNode": str(plan.num_procs_per_worker),
-            **({} if plan.self_starting else {"elasticPolicy": _elastic_policy(plan)}),
-            "pytorchReplicaSpecs": _replicas(plan),
-        },
+        "runPolicy": _run_policy(plan),
+        # A number always: without one the operator says `auto`, which starts a process for each core of the node.
+        "nprocPerNode": str(plan.num_procs_per_worker),
+        **({} if plan.self_starting else {"elasticPolicy": _elastic_policy(plan)}),
+        "pytorchReplicaSpecs": _replicas(plan, template),
     }
 
 
@@ -65,10 +41,10 @@ def _run_policy(plan: JobPlan) -> Document:
     """No `backoffLimit`: the operator counts other things against it than `run`, which counts the attempts itself."""
     given = {
         "cleanPodPolicy": "Running",
-        "ttlSecondsAfterFinished": plan.ttl,
-        "activeDeadlineSeconds": plan.deadline,
-        "suspend": plan.suspend or None,
-        "schedulingPolicy": plan.scheduling.policy,
+        "ttlSecondsAfterFinished": plan.run_policy.ttl,
+        "activeDeadlineSeconds": plan.run_policy.deadline,
+        "suspend": plan.run_policy.suspend or None,
+        "schedulingPolicy": plan.scheduling.scheduling_policy,
     }
     return {k: v for k, v in given.items() if v is not None}
 
@@ -85,15 +61,9 @@ def _elastic_policy(plan: JobPlan) -> Document:
     }
 
 
-def _replicas(plan: JobPlan) -> Document:
-    template = overridden(pod_template(plan), plan.pod_overrides)
-    check_output(plan, template)
+def _replicas(plan: JobPlan, template: Document) -> Document:
     # An image that starts itself finds the others through MASTER_ADDR, which the operator sets where there is a Master.
-    counts = (
-        {names.MASTER: 1, names.WORKER: plan.num_workers - 1}
-        if plan.self_starting
-        else {names.WORKER: plan.num_workers}
-    )
+    counts = {MASTER: 1, WORKER: plan.num_workers - 1} if plan.self_starting else {WORKER: plan.num_workers}
     return {
         role: {"replicas": count, "restartPolicy": "ExitCode", "template": template}
         for role, count in counts.items()
@@ -101,30 +71,26 @@ def _replicas(plan: JobPlan) -> Document:
     }
 
 
-def _secret(plan: JobPlan) -> list[Document]:
-    literals = {names.secret_key(c, k): v for c in plan.containers for k, v in c.secrets.items()}
-    if not literals:
-        return []
-    metadata = {"name": names.secret_name(plan.name), "labels": names.labels(plan.name)}
-    return [
-        {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": metadata,
-            "immutable": True,
-            "type": "Opaque",
-            "stringData": literals,
-        }
-    ]
+def raw_spec(job: RawManifest) -> Document:
+    """Return the spec that the user wrote, with labelled pods; raises as `JobKind.raw`."""
+    spec = part(job.job, "spec", "job")
+    replicas = part(spec, "pytorchReplicaSpecs", "job.spec")
+    if not replicas or set(replicas) - {MASTER, WORKER}:
+        remedy = f"Write {MASTER} and {WORKER}, or one of them."
+        raise RequestError("are not those of a PyTorchJob", field=_REPLICAS, value=sorted(replicas), remedy=remedy)
+    return {**spec, "pytorchReplicaSpecs": {role: _replica(job.name, replicas, role) for role in replicas}}
 
 
-def _config(plan: JobPlan) -> Document:
-    metadata = {"name": names.config_name(plan.name), "labels": names.labels(plan.name)}
-    data = {key: plan.files[name] for name, key in names.file_keys(plan).items()}
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "immutable": True, "data": data}
-
-
-def _within(document: Document, namespace: str) -> Document:
-    metadata = document["metadata"]
-    assert isinstance(metadata, Mapping)  # noqa: S101 - for the type checker: every manifest here has one
-    return {**document, "metadata": {**metadata, "namespace": namespace}}
+def _replica(job: str, replicas: Mapping[str, Any], role: str) -> Document:
+    replica, path = part(replicas, role, _REPLICAS), f"{_REPLICAS}.{role}.template"
+    template = part(replica, "template", f"{_REPLICAS}.{role}")
+    containers = part(template, "spec", path).get("containers")
+    listed = containers if isinstance(containers, list) else []
+    if MAIN not in [c.get("name") for c in listed if isinstance(c, Mapping)]:
+        remedy = f"Call the container that trains {MAIN!r}: the operator looks for it."
+        raise RequestError(f"has no container {MAIN!r}", field=f"{path}.spec.containers", remedy=remedy)
+    metadata = part(template, "metadata", path)
+    return {
+        **replica,
+        "template": {**template, "metadata": labelled(metadata, names.labels(job), f"{path}.metadata")},
+    }

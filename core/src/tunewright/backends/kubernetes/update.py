@@ -1,13 +1,14 @@
-"""Changing a PyTorchJob that is there, by a JSON merge patch. Pure."""
+"""Changing a job that has been submitted, by a JSON merge patch. Pure."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 from tunewright import environment
 from tunewright.backends.kubernetes import names
-from tunewright.backends.kubernetes.api import Object
+from tunewright.backends.kubernetes.kind import JobKind, Object
 from tunewright.backends.kubernetes.live import LiveJob
 from tunewright.errors import JobError
 from tunewright.request.update import JobUpdate
@@ -37,44 +38,33 @@ def refuse_too_late(job: LiveJob, update: JobUpdate) -> None:
     raise JobError(f"{problem} {remedy}", name=job.name)
 
 
-def patch_for(document: Object, update: JobUpdate) -> Object:
-    """The merge patch for a PyTorchJob as it is now."""
+def patch_for(kind: JobKind, document: Object, update: JobUpdate) -> Object:
+    """Return the merge patch for a job as it is now."""
     labels = {**update.labels, **({names.QUEUE: update.queue} if update.queue else {})}
     metadata = {k: v for k, v in (("labels", labels), ("annotations", dict(update.annotations))) if v}
-    policy = {"ttlSecondsAfterFinished": update.ttl, "activeDeadlineSeconds": update.deadline}
-    policy = {k: v for k, v in policy.items() if v is not None}
-    replicas = _replicas(document, update)
-    if replicas:  # whole lists are replaced: if somebody else has changed them meanwhile, the server refuses
+    changes_pods = bool(update.given("priority_class", "deadline", "max_restarts"))
+    spec = kind.change(document, update, functools.partial(_pod, kind, update) if changes_pods else None)
+    if changes_pods:  # whole lists are replaced: if somebody else has changed them meanwhile, the server refuses
         metadata["resourceVersion"] = document["metadata"]["resourceVersion"]
-    spec = {k: v for k, v in (("runPolicy", policy), ("pytorchReplicaSpecs", replicas)) if v}
     return {k: v for k, v in (("metadata", metadata), ("spec", spec)) if v}
 
 
-def _replicas(document: Object, update: JobUpdate) -> Object:
-    if not update.given("priority_class", "deadline", "max_restarts"):
-        return {}
-    replicas = document["spec"]["pytorchReplicaSpecs"]
-    return {
-        role: {"template": {"spec": _pod(replica["template"]["spec"], update)}} for role, replica in replicas.items()
-    }
-
-
-def _pod(spec: Mapping[str, Any], update: JobUpdate) -> Object:
+def _pod(kind: JobKind, update: JobUpdate, spec: Object) -> Object:
     values = {environment.DEADLINE: update.deadline, environment.MAX_RESTARTS: update.max_restarts}
     variables = {name: str(value) for name, value in values.items() if value is not None}
     changed: Object = {"priorityClassName": update.priority_class} if update.priority_class else {}
     if variables:
         for key in ("initContainers", "containers"):
             if key in spec:
-                changed[key] = [_container(container, variables) for container in spec[key]]
+                changed[key] = [_container(kind, container, variables) for container in spec[key]]
     return changed
 
 
-def _container(container: Mapping[str, Any], variables: Mapping[str, str]) -> Object:
+def _container(kind: JobKind, container: Mapping[str, Any], variables: Mapping[str, str]) -> Object:
     """With new values of the variables that it has; `run`, in the main container, may get one that it has not."""
     old = container.get("env") or []
     env = [{"name": v["name"], "value": variables[v["name"]]} if v["name"] in variables else v for v in old]
     there = {variable["name"] for variable in old}
-    if container["name"] == names.MAIN:
+    if container["name"] == kind.main_container:
         env += [{"name": name, "value": value} for name, value in variables.items() if name not in there]
     return {**container, **({"env": env} if env else {})}

@@ -39,9 +39,9 @@ def status_of(job: LiveJob, phase: JobPhase, said: str = "", pods: Sequence[Pod]
 
     Args:
         job: the job.
-        moment: where it is.
+        phase: where it is on its way.
         said: what its containers say of how far it is.
-        pods: its pods, where they are to be told of.
+        pods: its pods, where they are to be counted.
     """
     return JobStatus(
         name=job.name,

@@ -1,4 +1,4 @@
-"""What is kept of a job besides its log: in the PyTorchJob, its pods and its ConfigMap. Pure."""
+"""What is kept of a job besides its log: in the job object, its pods and its ConfigMap. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from tunewright.backends.kubernetes import names
+from tunewright.backends.kubernetes.kind import JobKind, Object
 from tunewright.backends.kubernetes.live import Pod, moment
 from tunewright.status.state import JobState
 from tunewright.status.status import JobCondition, JobRecord, documents_in
@@ -14,34 +14,27 @@ from tunewright.status.status import JobCondition, JobRecord, documents_in
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
-def record_of(job: Mapping[str, Any], pods: Sequence[Pod], config: Mapping[str, Any] | None) -> JobRecord:
+def record_of(kind: JobKind, job: Object, pods: Sequence[Pod], config: Mapping[str, Any] | None) -> JobRecord:
     """The record of a job.
 
     Args:
-        job: the PyTorchJob.
+        kind: its kind.
+        job: the job object.
         pods: those that are still there.
         config: its ConfigMap, if that could be read.
     """
-    spec = job["spec"]
-    replicas = spec["pytorchReplicaSpecs"]
-    pod = (replicas.get(names.MASTER) or replicas[names.WORKER])["template"]["spec"]
+    pod = kind.template(job)["spec"]
     containers = [*pod.get("initContainers", ()), *pod["containers"]]
-    main: Mapping[str, Any] = next((c for c in containers if c["name"] == names.MAIN), {})
+    main: Mapping[str, Any] = next((c for c in containers if c["name"] == kind.main_container), {})
     conditions = [*_conditions(job), *_downloads(pods)]
     return JobRecord(
         conditions=sorted(conditions, key=lambda condition: condition.since or _NEVER),
-        workers=sum(int(replica.get("replicas", 1)) for replica in replicas.values()),
-        processes=_processes(spec),
+        workers=kind.read(job).workers,
+        processes=kind.processes(job),
         command=[*main.get("command", ()), *main.get("args", ())],
-        images={names.step_name(c["name"]): c["image"] for c in containers if "image" in c},
+        images={kind.step_name(c["name"]): c["image"] for c in containers if "image" in c},
         documents=documents_in((config or {}).get("data") or {}),
     )
-
-
-def _processes(spec: Mapping[str, Any]) -> int:
-    """As far as it is a number: a job that the user wrote whole may say `gpu`, or nothing."""
-    given = str(spec.get("nprocPerNode") or 1)
-    return int(given) if given.isdecimal() else 1
 
 
 def _conditions(job: Mapping[str, Any]) -> Iterator[JobCondition]:

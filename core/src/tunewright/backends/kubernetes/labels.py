@@ -1,0 +1,30 @@
+"""Labels by which a job and its pods are found, added to what the user wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tunewright.errors import RequestError
+from tunewright.plan.manifests import Document
+from tunewright.request.whole import part
+
+
+def labelled(metadata: Mapping[str, Any], ours: Mapping[str, str], path: str) -> Document:
+    """Return metadata with our labels.
+
+    Args:
+        metadata: the user's.
+        ours: the labels.
+        path: where the metadata is in the manifest, for messages.
+
+    Raises:
+        RequestError: the user gave one of them another value.
+    """
+    theirs = part(metadata, "labels", path)
+    for name, value in ours.items():
+        if theirs.get(name, value) != value:
+            field = f"{path}.labels[{name!r}]"
+            remedy = "Leave it out: jobs are found by it."
+            raise RequestError("is set by Tunewright", field=field, value=theirs[name], remedy=remedy)
+    return {**metadata, "labels": {**theirs, **ours}}

@@ -1,0 +1,52 @@
+"""A job that the user wrote: checked, named and labelled, and otherwise left as it is. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tunewright.backends.kubernetes import names
+from tunewright.backends.kubernetes.kind import JobKind
+from tunewright.backends.kubernetes.labels import labelled
+from tunewright.errors import RequestError
+from tunewright.plan.manifests import Manifests
+from tunewright.plan.plan import CODE, RUNS
+from tunewright.request.whole import RawManifest, part
+
+
+def render_raw(kind: JobKind, manifest: RawManifest, namespace: str | None) -> Manifests:
+    """Render the job as it is submitted: it and its pods get the labels by which jobs are found.
+
+    Args:
+        kind: of the job.
+        manifest: the user's.
+        namespace: where; None leaves it to the manifest, or to whoever applies it.
+
+    Raises:
+        RequestError: it is not a job of this kind, or not one that can run here.
+    """
+    job = manifest.job
+    if (job.get("apiVersion"), job.get("kind")) != (kind.api_version, kind.kind):
+        found = f"{job.get('apiVersion')} {job.get('kind')}"
+        remedy = f"Write apiVersion: {kind.api_version} and kind: {kind.kind}."
+        raise RequestError("is not a job that can be looked after here", field="job", value=found, remedy=remedy)
+    metadata = part(job, "metadata", "job")
+    if namespace:
+        check_namespace(job, namespace)
+    where = {"namespace": namespace} if namespace else {}
+    labels = {RUNS: CODE, **names.labels(manifest.name)}
+    named = {**labelled(metadata, labels, "job.metadata"), "name": manifest.name, **where}
+    return Manifests([{**job, "metadata": named, "spec": kind.raw(manifest)}])
+
+
+def check_namespace(manifest: Mapping[str, Any], namespace: str) -> None:
+    """Refuse a job of another namespace than the client's, in which it would never be found again.
+
+    Raises:
+        RequestError: it is one.
+    """
+    own = part(manifest, "metadata", "job").get("namespace")
+    if own not in (None, namespace):
+        remedy = f"Use TrainingClient(namespace={own!r}), or leave it out of the manifest."
+        problem = f"is not {namespace!r}, the client's namespace"
+        raise RequestError(problem, field="job.metadata.namespace", value=own, remedy=remedy)
