@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from tunewright import DatasetProvider, ModelProvider, TrainerProvider, hookimpl
+from tunewright import DatasetProvider, ModelProvider, Request, TrainerProvider, TrainRequest, hookimpl
 from tunewright.plan import JobPlan
-from tunewright import Request, TrainRequest
 from tunewright_hf.config import sharding
 from tunewright_hf.config.data_params import DataParams
 from tunewright_hf.config.library_arguments import BitsAndBytesConfig, LoraConfig, TrainingArguments

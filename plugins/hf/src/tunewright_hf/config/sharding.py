@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from tunewright.plan import OUTPUT_SLOT
-from tunewright.errors import RequestError
-from tunewright.plan import EphemeralClaim, JobPlan
 from tunewright import Request
+from tunewright.errors import RequestError
+from tunewright.plan import OUTPUT_SLOT, EphemeralClaim, JobPlan
 from tunewright_hf.config.library_arguments import TrainingArguments
 
 

@@ -9,9 +9,7 @@ from typing import Any, ClassVar, Self
 import attrs
 
 from tunewright.errors import RequestError, did_you_mean
-from tunewright.providers import SecretRef
-from tunewright.providers import ModelProvider, Preview, TrainerProvider, TrainRun
-from tunewright.providers import accept_keywords, secret
+from tunewright.providers import ModelProvider, Preview, SecretRef, TrainerProvider, TrainRun, accept_keywords, secret
 from tunewright_hf.config.data_params import DataParams, is_a
 from tunewright_hf.config.library_arguments import BitsAndBytesConfig, LoraConfig, TrainingArguments
 from tunewright_hf.config.library_fields import known_fields

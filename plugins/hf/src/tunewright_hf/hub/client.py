@@ -21,8 +21,7 @@ from urllib.parse import quote, urlsplit
 from tunewright import ExitCode, FetchError
 from tunewright.providers import Digest, Entry
 from tunewright_hf.hub.uri import HubRepo
-from tunewright_launcher.http import Headers, refusal
-from tunewright_launcher.http import Http, HttpRequest
+from tunewright_launcher.http import Headers, Http, HttpRequest, refusal
 
 ENDPOINT = "https://huggingface.co"
 

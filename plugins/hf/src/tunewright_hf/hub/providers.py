@@ -8,13 +8,24 @@ from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 
-from tunewright import DatasetProvider, ModelProvider, RequestError, SecretRef
-from tunewright.providers import uris_of
-from tunewright.providers import FilePatterns, accept_keywords, check_flag, check_http_url, check_text, renamed
-from tunewright.providers import OutputTarget, Store
-from tunewright.providers import Entry, Snapshot, SnapshotSource
-from tunewright.providers import from_uri_or_field, ref_problem
-from tunewright.providers import CLIENT_ONLY
+from tunewright import DatasetProvider, ModelProvider, RequestError, SecretRef, secret
+from tunewright.providers import (
+    CLIENT_ONLY,
+    Entry,
+    FilePatterns,
+    OutputTarget,
+    Snapshot,
+    SnapshotSource,
+    Store,
+    accept_keywords,
+    check_flag,
+    check_http_url,
+    check_text,
+    from_uri_or_field,
+    ref_problem,
+    renamed,
+    uris_of,
+)
 from tunewright_hf.config.tasks import check_class_name, check_num_labels, class_name
 from tunewright_hf.hub.uri import HubRepo, RepoType, parse_uri
 

@@ -13,8 +13,7 @@ from tunewright import ExitCode, FetchError
 from tunewright.errors import SourceChanged
 from tunewright.providers import Entry, Reader
 from tunewright_hf.hub.client import _DENIED, _OFTEN, Hub
-from tunewright_launcher.http import Headers
-from tunewright_launcher.http import HttpRequest, HttpSnapshot
+from tunewright_launcher.http import Headers, HttpRequest, HttpSnapshot
 
 Choice = Callable[[Iterator[Entry]], Iterator[Entry]]
 """Which of a repository's files are fetched."""

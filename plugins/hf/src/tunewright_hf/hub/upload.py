@@ -14,12 +14,10 @@ from typing import TYPE_CHECKING, ClassVar
 import attrs
 
 from tunewright import ExitCode, FetchError
-from tunewright.providers import Store
-from tunewright.providers import Entry, Snapshot
+from tunewright.providers import Entry, Snapshot, Store
 from tunewright_hf.hub.client import Hub
 from tunewright_hf.hub.snapshot import HubSnapshot
-from tunewright_launcher.http import Headers, refusal
-from tunewright_launcher.http import is_there
+from tunewright_launcher.http import Headers, is_there, refusal
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi

@@ -13,8 +13,7 @@ import transformers
 
 from tunewright.errors import RequestError
 from tunewright.events import Json
-from tunewright.providers import TrainRun
-from tunewright.providers import is_complete
+from tunewright.providers import TrainRun, is_complete
 from tunewright_hf.distributed import barrier
 from tunewright_hf.train.provenance import logger
 from tunewright_hf.train.run import logger

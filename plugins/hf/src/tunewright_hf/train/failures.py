@@ -11,8 +11,7 @@ import torch
 import transformers
 
 from tunewright.errors import RequestError
-from tunewright.providers import TrainRun
-from tunewright.providers import newest_checkpoint
+from tunewright.providers import TrainRun, newest_checkpoint
 from tunewright_hf.distributed import are_several
 
 # Only where torch's own allocator for GPUs gives up is it an OutOfMemoryError.
