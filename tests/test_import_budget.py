@@ -43,7 +43,7 @@ except SystemExit as end:
 """
 PROVIDERS = """
 import tunewright
-tunewright.hookimpl, tunewright.plan.secrets, tunewright.DatasetProvider, tunewright.TrainerProvider, tunewright.FetchError
+tunewright.hookimpl, tunewright.secret, tunewright.DatasetProvider, tunewright.TrainerProvider, tunewright.FetchError
 """
 
 
@@ -64,7 +64,7 @@ def test_what_a_plugin_imports_of_tunewright_is_light() -> None:
     assert not loaded_by(PROVIDERS) & HEAVY
 
 
-def test_import_needs_attrs_alone_beyond_the_standard_library() -> None:
+def test_import_needs_nothing_beyond_the_standard_library() -> None:
     # What the environment itself loads into every Python, such as `_distutils_hack`, is not ours to judge.
     others = loaded_by(IMPORT) - loaded_by("") - set(sys.stdlib_module_names)
-    assert others == {"attr", "attrs", "tunewright"}
+    assert others == {"tunewright"}

@@ -9,8 +9,9 @@ Names are imported on first use, so that `import tunewright` stays light.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from tunewright._lazy import lazy_names
 
 if TYPE_CHECKING:
     from tunewright._client.client import TrainingClient
@@ -37,34 +38,6 @@ if TYPE_CHECKING:
     from tunewright.request.storage import Storage
     from tunewright.status.state import JobState
     from tunewright.status.status import JobStatus
-
-_HOME = {
-    "_client.client": ["TrainingClient"],
-    "_client.job": ["Job"],
-    "_markers": ["hookimpl"],
-    "errors": [
-        "ExitCode",
-        "FetchError",
-        "JobError",
-        "PluginConflict",
-        "PluginError",
-        "PluginLoadError",
-        "PluginNotFound",
-        "RequestError",
-        "TunewrightError",
-    ],
-    "plan.manifests": ["Manifests"],
-    "plan.plan": ["ContainerSpec", "JobPlan", "Mount"],
-    "plan.resources": ["Resources"],
-    "plan.secrets": ["SecretRef", "SecretValue"],
-    "providers.base": ["DatasetProvider", "ModelProvider", "TrainRun", "TrainerProvider"],
-    "providers.fields": ["secret"],
-    "request.request": ["CodeRequest", "Request", "TrainRequest"],
-    "request.storage": ["Storage"],
-    "status.state": ["JobState"],
-    "status.status": ["JobStatus"],
-}
-_MODULE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "CodeRequest",
@@ -99,13 +72,35 @@ __all__ = [
     "secret",
 ]
 
-
-def __getattr__(name: str) -> object:
-    if name not in _MODULE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_MODULE[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "tunewright._client.client": ["TrainingClient"],
+        "tunewright._client.job": ["Job"],
+        "tunewright._markers": ["hookimpl"],
+        "tunewright.errors": [
+            "ExitCode",
+            "FetchError",
+            "JobError",
+            "PluginConflict",
+            "PluginError",
+            "PluginLoadError",
+            "PluginNotFound",
+            "RequestError",
+            "TunewrightError",
+        ],
+        "tunewright.plan.manifests": ["Manifests"],
+        "tunewright.plan.plan": ["ContainerSpec", "JobPlan", "Mount"],
+        "tunewright.plan.resources": ["Resources"],
+        "tunewright.plan.secrets": ["SecretRef", "SecretValue"],
+        "tunewright.providers.base": ["DatasetProvider", "ModelProvider", "TrainRun", "TrainerProvider"],
+        "tunewright.providers.fields": ["secret"],
+        "tunewright.request.request": ["CodeRequest", "Request", "TrainRequest"],
+        "tunewright.request.storage": ["Storage"],
+        "tunewright.status.state": ["JobState"],
+        "tunewright.status.status": ["JobStatus"],
+    },
+)
 
 
 def __dir__() -> list[str]:

@@ -5,8 +5,13 @@ Everything that is exported here is public. The docstrings of `tunewright.plugin
 
 from __future__ import annotations
 
-from tunewright._markers import hookimpl
-from tunewright.plugins.registry import Kind, Plugin, Registry
+from typing import TYPE_CHECKING
+
+from tunewright._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from tunewright._markers import hookimpl
+    from tunewright.plugins.registry import Kind, Plugin, Registry
 
 __all__ = [
     "Kind",
@@ -14,3 +19,15 @@ __all__ = [
     "Registry",
     "hookimpl",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "tunewright._markers": ["hookimpl"],
+        "tunewright.plugins.registry": ["Kind", "Plugin", "Registry"],
+    },
+)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

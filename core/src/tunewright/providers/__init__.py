@@ -5,60 +5,65 @@ Everything that is exported here is public. `tunewright.providers.base` shows a 
 
 from __future__ import annotations
 
-from tunewright.environment import Paths, user_variable
-from tunewright.plan.secrets import SecretRef, SecretValue, refuse_literal_tokens
-from tunewright.providers.base import (
-    ClaimFolder,
-    DatasetProvider,
-    ModelProvider,
-    Preview,
-    Provider,
-    SourceProvider,
-    TrainerProvider,
-    TrainRun,
-    uris_of,
-)
-from tunewright.providers.fields import (
-    FilePatterns,
-    accept_keywords,
-    check_exclusive,
-    check_flag,
-    check_http_url,
-    check_patterns,
-    check_text,
-    check_together,
-    one_of,
-    patterns,
-    renamed,
-    secret,
-    secret_env,
-    secret_fields,
-)
-from tunewright.providers.limits import FetchLimits
-from tunewright.providers.outputs import OutputTarget, Store
-from tunewright.providers.snapshots import Algorithm, Digest, Entry, Reader, Snapshot, SnapshotSource
-from tunewright.providers.uris import (
-    UriParts,
-    bad_uri,
-    from_uri_or_field,
-    path_problem,
-    ref_problem,
-    split_uri,
-    uri_scheme,
-)
-from tunewright.providers.wire import CLIENT_ONLY
-from tunewright.runner.checkpoints import MARKER, is_complete, mark_checkpoint, newest_checkpoint
+from typing import TYPE_CHECKING
+
+from tunewright._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from tunewright.environment import Paths, user_variable
+    from tunewright.plan.secrets import SecretRef, SecretValue, refuse_literal_tokens
+    from tunewright.providers.base import (
+        ClaimFolder,
+        DatasetProvider,
+        ModelProvider,
+        Preview,
+        Provider,
+        SourceProvider,
+        TrainerProvider,
+        TrainRun,
+        uris_of,
+    )
+    from tunewright.providers.fields import (
+        FilePatterns,
+        accept_keywords,
+        check_exclusive,
+        check_flag,
+        check_http_url,
+        check_patterns,
+        check_text,
+        check_together,
+        one_of,
+        patterns,
+        renamed,
+        secret,
+        secret_env,
+        secret_fields,
+    )
+    from tunewright.providers.limits import FetchLimits
+    from tunewright.providers.outputs import OutputTarget, Store
+    from tunewright.providers.snapshots import Algorithm, Digest, Entry, Reader, Snapshot, SnapshotSource
+    from tunewright.providers.uris import (
+        UriParts,
+        bad_uri,
+        from_uri_or_field,
+        path_problem,
+        ref_problem,
+        split_uri,
+        uri_scheme,
+    )
+    from tunewright.providers.wire import CLIENT_ONLY
+    from tunewright.runner.checkpoints import MARKER, is_complete, mark_checkpoint, newest_checkpoint
 
 __all__ = [
-    "Algorithm",
     "CLIENT_ONLY",
+    "MARKER",
+    "Algorithm",
     "ClaimFolder",
     "DatasetProvider",
     "Digest",
     "Entry",
     "FetchLimits",
     "FilePatterns",
-    "MARKER",
     "ModelProvider",
     "OutputTarget",
     "Paths",
@@ -100,3 +105,56 @@ __all__ = [
     "uris_of",
     "user_variable",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "tunewright.environment": ["Paths", "user_variable"],
+        "tunewright.plan.secrets": ["SecretRef", "SecretValue", "refuse_literal_tokens"],
+        "tunewright.providers.base": [
+            "ClaimFolder",
+            "DatasetProvider",
+            "ModelProvider",
+            "Preview",
+            "Provider",
+            "SourceProvider",
+            "TrainRun",
+            "TrainerProvider",
+            "uris_of",
+        ],
+        "tunewright.providers.fields": [
+            "FilePatterns",
+            "accept_keywords",
+            "check_exclusive",
+            "check_flag",
+            "check_http_url",
+            "check_patterns",
+            "check_text",
+            "check_together",
+            "one_of",
+            "patterns",
+            "renamed",
+            "secret",
+            "secret_env",
+            "secret_fields",
+        ],
+        "tunewright.providers.limits": ["FetchLimits"],
+        "tunewright.providers.outputs": ["OutputTarget", "Store"],
+        "tunewright.providers.snapshots": ["Algorithm", "Digest", "Entry", "Reader", "Snapshot", "SnapshotSource"],
+        "tunewright.providers.uris": [
+            "UriParts",
+            "bad_uri",
+            "from_uri_or_field",
+            "path_problem",
+            "ref_problem",
+            "split_uri",
+            "uri_scheme",
+        ],
+        "tunewright.providers.wire": ["CLIENT_ONLY"],
+        "tunewright.runner.checkpoints": ["MARKER", "is_complete", "mark_checkpoint", "newest_checkpoint"],
+    },
+)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

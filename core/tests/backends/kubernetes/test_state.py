@@ -228,6 +228,7 @@ def test_a_record_has_the_conditions_and_the_steps_in_the_order_of_their_times()
     later = "2026-11-24T12:05:00Z"
     config = {"data": {"model.json": '{"provider": "hf"}', "damaged.json": "{", "run.py": "x"}}
     document = {
+        "metadata": {"name": "sft", "namespace": "team", "uid": "1", "creationTimestamp": CREATED},
         "spec": {
             "nprocPerNode": "2",
             "pytorchReplicaSpecs": {
