@@ -1,0 +1,161 @@
+"""A second kind of job object, sketched: a plain Indexed Job with a headless Service, in about 60 lines."""
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import kubernetes_validate
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunewright import JobState, RequestError, SecretValue
+from tunewright.backends.base import BackendOptions
+from tunewright.backends.kubernetes.backend import KubernetesBackend
+from tunewright.backends.kubernetes.doctor import rights
+from tunewright.backends.kubernetes.kind import JobKind, Object
+from tunewright.backends.kubernetes.live import LiveJob
+from tunewright.backends.kubernetes.state import phase_of
+from tunewright.backends.pytorchjob.kind import PyTorchJob
+from tunewright.backends.pytorchjob.render import MAIN
+from tunewright.plan.manifests import Document
+from tunewright.plan.plan import ContainerSpec, JobPlan, Mount, NewClaim, Volume
+from tunewright.request.update import JobUpdate
+from tunewright.request.whole import RawManifest, part
+
+INDEX = "batch.kubernetes.io/job-completion-index"
+
+
+class IndexedJob(JobKind):
+    api_version: ClassVar[str] = "batch/v1"
+    kind: ClassVar[str] = "Job"
+    plural: ClassVar[str] = "jobs"
+    controller: ClassVar[str] = "Kubernetes"
+    installation: ClassVar[str] = "It is part of every cluster."
+    selector: ClassVar[str] = ""
+    main_container: ClassVar[str] = "main"
+    job_label: ClassVar[str] = "batch.kubernetes.io/job-name"
+    pod_name: ClassVar[str] = "-[0-9]+-[a-z0-9]+"
+
+    def check(self, plan: JobPlan) -> None:
+        if plan.elastic:
+            raise RequestError("is not what an Indexed Job can do", field="elastic", remedy="Leave it out.")
+
+    def job(self, plan: JobPlan, metadata: Document, template: Document) -> Document:
+        pod = {**template["spec"], "subdomain": plan.name, "restartPolicy": "Never"}
+        count = {"completions": plan.num_workers, "parallelism": plan.num_workers, "completionMode": "Indexed"}
+        spec = {**count, "template": {**template, "spec": pod}}
+        return {"apiVersion": self.api_version, "kind": self.kind, "metadata": metadata, "spec": spec}
+
+    def companions(self, plan: JobPlan) -> list[Document]:
+        spec = {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": {self.job_label: plan.name}}
+        return [{"apiVersion": "v1", "kind": "Service", "metadata": {"name": plan.name}, "spec": spec}]
+
+    def raw(self, manifest: RawManifest) -> Document:
+        return part(manifest.job, "spec", "job")
+
+    def read(self, document: Object) -> LiveJob:
+        spec = document["spec"]
+        return LiveJob.read(
+            document,
+            suspended=bool(spec.get("suspend")),
+            steps=self.steps(spec["template"]),
+            workers=spec["completions"],
+            called={"Complete": "Succeeded"},
+        )
+
+    def template(self, document: Object) -> Object:
+        return document["spec"]["template"]
+
+    def processes(self, document: Object) -> int:
+        return 1
+
+    def worker(self, pod: Object) -> int:
+        return int(pod["metadata"]["labels"][INDEX])
+
+    def suspend(self, *, suspended: bool) -> Object:
+        return {"spec": {"suspend": suspended}}
+
+    def change(self, document: Object, update: JobUpdate, pods: Callable[[Object], Object] | None) -> Object:
+        return {"template": {"spec": pods(document["spec"]["template"]["spec"])}} if pods else {}
+
+
+class IndexedJobBackend(KubernetesBackend):
+    kind: ClassVar[JobKind] = IndexedJob()
+
+
+class PyTorchJobBackend(KubernetesBackend):
+    kind: ClassVar[JobKind] = PyTorchJob()
+
+
+def plan(**changes: object) -> JobPlan:
+    given: dict = {
+        "name": "sft",
+        "init_containers": [ContainerSpec(name="fetch-model", image="i:1", command=["fetch"])],
+        "main": ContainerSpec(
+            name="train",
+            image="i:1",
+            command=["torchrun"],
+            env={"TOKEN": SecretValue("s")},
+            mounts=[Mount(volume="work", path="/workspace")],
+        ),
+        "num_workers": 2,
+        "volumes": [Volume(name="work", source=NewClaim(size="1Gi", access_modes=("ReadWriteMany",)))],
+    }
+    return JobPlan(**{**given, **changes})
+
+
+def rendered(backend: type[KubernetesBackend], job: JobPlan) -> list[dict]:
+    return list(backend(BackendOptions(namespace="team")).render(job).reveal())
+
+
+def test_a_second_kind_is_rendered_with_everything_that_all_kinds_share() -> None:
+    job, service, *others = rendered(IndexedJobBackend, plan())
+    assert [(d["kind"], d["metadata"]["name"]) for d in (job, service, *others)] == [
+        ("Job", "sft"),
+        ("Service", "sft"),
+        ("Secret", "sft-secrets"),
+        ("ConfigMap", "sft-config"),
+        ("PersistentVolumeClaim", "sft-work"),
+    ]
+    assert job["metadata"]["annotations"]["tunewright.dev/objects"].split(",")[0] == "Service/sft"
+    assert [c["name"] for c in job["spec"]["template"]["spec"]["containers"]] == ["main"]
+    for document in (job, service, *others):
+        assert document["metadata"]["namespace"] == "team"
+        kubernetes_validate.validate(document, "1.34", strict=True)
+
+
+def pod_of(document: dict) -> dict:
+    spec = document["spec"]
+    return (spec.get("pytorchReplicaSpecs") or {"Worker": spec})["Worker"]["template"]["spec"]
+
+
+@given(
+    workers=st.integers(1, 5),
+    steps=st.lists(st.sampled_from(["fetch-model", "fetch-dataset", "check"]), unique=True),
+    env=st.dictionaries(st.sampled_from(["A", "B"]), st.text("xyz$", max_size=3)),
+)
+def test_two_kinds_have_the_same_pods_but_for_what_their_controllers_want(workers, steps, env) -> None:
+    main = ContainerSpec(name="train", image="i:1", command=["torchrun"], env=env)
+    inits = [ContainerSpec(name=name, image="i:1", command=["x"]) for name in steps]
+    job = plan(main=main, init_containers=inits, num_workers=workers, volumes=[])
+    ours, theirs = (pod_of(rendered(backend, job)[0]) for backend in (PyTorchJobBackend, IndexedJobBackend))
+    assert ours["containers"][0].pop("name") == MAIN
+    assert theirs["containers"][0].pop("name") == "main"
+    assert ours == {k: v for k, v in theirs.items() if k not in {"subdomain", "restartPolicy"}}
+
+
+def test_what_a_kind_cannot_do_is_refused_in_its_own_words() -> None:
+    with pytest.raises(RequestError, match="elastic: is not what an Indexed Job can do"):
+        rendered(IndexedJobBackend, plan(elastic=(1, 2)))
+
+
+def test_a_kinds_own_conditions_become_the_states_of_all_jobs() -> None:
+    document = {**rendered(IndexedJobBackend, plan())[0]}
+    document["metadata"] = {**document["metadata"], "uid": "u", "creationTimestamp": "2026-11-24T12:00:00Z"}
+    document["status"] = {"conditions": [{"type": "Complete", "status": "True"}]}
+    job = IndexedJob().read(document)
+    assert (job.workers, job.steps, phase_of(job, ()).state) == (2, ("fetch-model", "train"), JobState.SUCCEEDED)
+
+
+def test_the_rights_that_a_kind_needs_name_its_own_resource() -> None:
+    assert rights(IndexedJob())["jobs.batch"] == rights(PyTorchJob())["pytorchjobs.kubeflow.org"]
