@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib.metadata
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Literal, cast, overload
 
@@ -264,9 +265,18 @@ def _base(kind: Kind) -> type:
 def _has_lost_fields(cls: type) -> bool:
     """Whether a class body declares fields that attrs never collected: without its decorator they do nothing."""
     own = vars(cls)
-    annotated = any("ClassVar" not in str(annotation) for annotation in own.get("__annotations__", {}).values())
+    annotated = any("ClassVar" not in str(annotation) for annotation in _own_annotations(cls).values())
     field = type(attrs.field())
     return "__attrs_attrs__" not in own and (annotated or any(isinstance(value, field) for value in own.values()))
+
+
+def _own_annotations(cls: type) -> Mapping[str, object]:
+    if sys.version_info >= (3, 14):  # they are computed on demand; as text, so that nothing they name has to be there
+        import annotationlib
+
+        return annotationlib.get_annotations(cls, format=annotationlib.Format.STRING)
+    annotations: Mapping[str, object] = vars(cls).get("__annotations__", {})
+    return annotations
 
 
 def _breaks_contract(plugin: Plugin, problem: str) -> PluginLoadError:
