@@ -171,7 +171,7 @@ def test_paths_are_relative_to_the_base_folder(client, tmp_path, monkeypatch, wr
 @pytest.mark.parametrize("field", ["model", "dataset", "eval_dataset", "output"])
 @pytest.mark.parametrize("value", ["./data", "../data", "~/data"])
 def test_relative_paths_are_refused_where_containers_do_not_see_this_machine(client, field: str, value: str) -> None:
-    with pytest.raises(RequestError, match=rf"{field}='{value}': is a path of this machine.*pvc://"):
+    with pytest.raises(RequestError, match=rf"{field}='{value}': is a path on this machine.*pvc://"):
         TrainingClient("kubernetes").train_request(**GOOD | {field: value})
     TrainingClient("kubernetes").train_request(**GOOD | {"model": "/models/in-the-image"})
 
@@ -213,16 +213,16 @@ def _loaded(client) -> None:
     ("changed", "says"),
     [
         ({"model": "folder"}, "model='folder': is not a URI.*./folder"),
-        ({"model": 3}, "model=3: names no source"),
-        ({"model": {}}, "model={}: names no source"),
+        ({"model": 3}, "model=3: does not name a source"),
+        ({"model": {}}, "model={}: does not name a source"),
         ({"model": {"uri": "acme://m", "revison": "1"}}, r"model.revison: is not a field of Model\. Did you mean 'revision'\?"),
         ({"model": {"uri": "acme://m", 3: "1"}}, "model: Model: .*Its fields are uri, .*token, revision"),
         ({"dataset": {"provider": "file", "uri": "acme://d"}}, r"FileDataset.uri='acme://d': is not a URI of the scheme file"),
-        ({"trainer": 3}, "trainer=3: is no trainer"),
-        ({"trainer": {"provider": 3}}, "trainer.provider: names no provider"),
+        ({"trainer": 3}, "trainer=3: is not a trainer"),
+        ({"trainer": {"provider": 3}}, "trainer.provider: must name a provider"),
         ({"trainer": {"provider": "acme", "rat": 1}}, r"trainer.rat: is not a field of Trainer\. Did you mean 'rate'\?"),
         ({"eval_dataset": "acme://e", "dataset": {"uri": "acme://d", "eval_dataset": "acme://f"}}, "eval_dataset: is given to train.. and to the"),
-        ({"dataset": {"uri": "acme://d", "eval_dataset": "file:///e"}}, "eval_dataset='file:///e': has another scheme than the dataset"),
+        ({"dataset": {"uri": "acme://d", "eval_dataset": "file:///e"}}, "eval_dataset='file:///e': has a different scheme from the dataset"),
     ],
 )  # fmt: skip
 def test_what_is_no_source_or_trainer_is_refused(client, changed: dict[str, object], says: str) -> None:
@@ -234,7 +234,7 @@ def test_an_object_of_another_kind_is_refused_with_the_right_class(client) -> No
     import tw_acme
 
     with pytest.raises(
-        RequestError, match=r"model: is a Data, and acme://d belongs to Model\. Write model=Model\(uri='acme://d'\)"
+        RequestError, match=r"model: is a Data, but acme://d belongs to Model\. Write model=Model\(uri='acme://d'\)"
     ):
         client.train(**GOOD | {"model": tw_acme.Data(uri="acme://d")})
 
@@ -248,7 +248,9 @@ def test_an_object_of_no_plugin_is_refused(client) -> None:
     class Mine(TrainerProvider):
         def train(self, run): ...
 
-    with pytest.raises(RequestError, match=r"trainer: .*Mine belongs to no installed plugin.*Installed plugins: acme"):
+    with pytest.raises(
+        RequestError, match=r"trainer: .*Mine does not belong to an installed plugin.*Installed plugins: acme"
+    ):
         client.train(**GOOD | {"trainer": Mine()})
 
 

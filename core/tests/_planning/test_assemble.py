@@ -304,16 +304,19 @@ def test_the_runs_settings_are_in_the_trainers_environment(plan_of) -> None:
 
 def test_everything_that_the_user_says_of_the_job_reaches_the_plan(plan_of) -> None:
     said = {
-        "num_workers": 2, "elastic": (1, 3), "labels": {"a": "b"}, "annotations": {"c": "d"}, "max_restarts": 5, "deadline": 60,
-        "ttl": 30, "suspend": True, "output": "file:///out", "pod_overrides": {"spec": {"hostNetwork": True}},
+        "num_workers": 2, "elastic": (1, 3), "labels": {"a": "b"}, "annotations": {"c": "d"},
+        "output": "file:///out", "pod_overrides": {"spec": {"hostNetwork": True}},
     }  # fmt: skip
+    run_policy = {"max_restarts": 5, "deadline": 60, "ttl": 30, "suspend": True}
     scheduling = {
         "queue": "team", "priority_class": "high", "node_selector": {"zone": "a"}, "tolerations": ({"key": "gpu"},),
         "affinity": {"nodeAffinity": {}}, "runtime_class": "nvidia", "service_account": "runner", "image_pull_secrets": ("login",),
+        "scheduling_policy": {"minAvailable": 2},
     }  # fmt: skip
-    plan = plan_of(**said, **scheduling, scheduling_policy={"minAvailable": 2})
+    plan = plan_of(**said, **run_policy, **scheduling)
     assert {name: getattr(plan, name) for name in said} == said
-    assert attrs.asdict(plan.scheduling, recurse=False) == {**scheduling, "policy": {"minAvailable": 2}}
+    assert attrs.asdict(plan.run_policy) == run_policy
+    assert scheduling.items() <= attrs.asdict(plan.scheduling, recurse=False).items()
 
 
 def test_a_thousand_workers_are_a_number(plan_of) -> None:
@@ -395,7 +398,7 @@ def test_a_plugin_that_shapes_no_container_is_named(plan_of, site, client) -> No
     )
     client.registry._index = None
     with pytest.raises(
-        RequestError, match=r"'odd' returned dict from container\(\), not a ContainerSpec.*author of tunewright-odd"
+        RequestError, match=r"'odd' returned a dict from container\(\), not a ContainerSpec.*author of tunewright-odd"
     ):
         plan_of(trainer="odd")
 

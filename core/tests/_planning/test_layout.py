@@ -85,7 +85,7 @@ def test_one_worker_with_a_volume_that_goes_with_it_needs_an_output() -> None:
     assert layout({"ephemeral": True, "size": "5Gi", "storage_class": "fast"}, output=OUT) == one_volume(
         EphemeralClaim(size="5Gi", storage_class="fast")
     )
-    assert "1 worker(s) with ephemeral volumes leave no place for the result" in refusal({"ephemeral": True})
+    assert "1 worker(s) with ephemeral volumes have no storage for the result" in refusal({"ephemeral": True})
 
 
 def existing(claim: str = "data", **fields: object) -> VolumeLayout:
@@ -151,21 +151,21 @@ def test_several_workers_that_read_one_claim_need_an_output() -> None:
     [
         ({"size": "16 gigs"}, "storage.size='16 gigs': is not a quantity"),
         ({"size": 0}, "storage.size=0: must be more than 0"),
-        ({"claim": "Bad_Name"}, "storage.claim='Bad_Name': is not a name that Kubernetes takes"),
-        ({"claim": ""}, "storage.claim='': is not a name that Kubernetes takes"),
-        ({"storage_class": "Fast!"}, "storage.storage_class='Fast!': is not a name"),
+        ({"claim": "Bad_Name"}, "storage.claim='Bad_Name': is not a valid Kubernetes name"),
+        ({"claim": ""}, "storage.claim='': is not a valid Kubernetes name"),
+        ({"storage_class": "Fast!"}, "storage.storage_class='Fast!': is not a valid Kubernetes name"),
         ({"access_modes": "ReadWriteSometimes"}, "storage.access_modes='ReadWriteSometimes': is not an access mode. Use one of"),
-        ({"access_modes": ROX}, "storage.access_modes=['ReadOnlyMany']: is for a claim that holds files already"),
+        ({"access_modes": ROX}, "storage.access_modes=['ReadOnlyMany']: needs an existing claim that already holds files"),
         ({"claim": "data", "ephemeral": True}, "storage.ephemeral=True: "),
         ({"keep": True, "ephemeral": True}, "storage.ephemeral=True: "),
-        ({"ephemeral": "no"}, "storage.ephemeral='no': is not a truth value"),
-        ({"keep": 1}, "storage.keep=1: is not a truth value"),
+        ({"ephemeral": "no"}, "storage.ephemeral='no': must be True or False"),
+        ({"keep": 1}, "storage.keep=1: must be True or False"),
         ({"key": "auto"}, "storage.key='auto': needs an existing claim"),
         ({"claim": "data", "key": "../other"}, "storage.key='../other': has a segment '.' or '..'"),
         ({"claim": "data", "key": "a/../../b"}, "storage.key='a/../../b': has a segment"),
         ({"claim": "data", "key": "/etc"}, "storage.key='/etc': has an empty segment"),
-        ({"claim": "data", "key": ""}, "storage.key='': is no folder"),
-        ({"claim": "data", "key": 3}, "storage.key=3: is no folder"),
+        ({"claim": "data", "key": ""}, "storage.key='': is not a folder"),
+        ({"claim": "data", "key": 3}, "storage.key=3: is not a folder"),
         ({"sise": "1Gi"}, "storage.sise: is not a field of storage. Did you mean 'size'?"),
         ("50Gi", "storage='50Gi': must be a dict or a Storage. Write {\"size\": \"100Gi\"}."),
     ],

@@ -65,7 +65,9 @@ def test_the_outputs_secret_is_where_it_is_uploaded_and_checked(plan_of) -> None
 
 def test_two_credentials_in_one_variable_are_refused(plan_of) -> None:
     clash = {"provider": "clash", "uri": "clash://x", "token": "another"}
-    with pytest.raises(RequestError, match="output: differs from the trainer's, and both are ACME_KEY") as caught:
+    with pytest.raises(
+        RequestError, match="output: has another ACME_KEY than the trainer, and both run in one container"
+    ) as caught:
         plan_of(output=clash)
     assert "another" not in str(caught.value)
     assert secrets(plan_of(output=clash | {"token": "t-literal"}))["train"] == {"ACME_KEY": "t-literal"}
@@ -104,7 +106,7 @@ def test_an_output_on_a_claim_is_mounted_there_and_may_be_written(plan_of) -> No
 )  # fmt: skip
 def test_what_cannot_be_written_to_is_refused(plan_of, output: object) -> None:
     uri = output["uri"] if isinstance(output, dict) else output
-    with pytest.raises(RequestError, match=r"cannot be written to\. Write s3://bucket/prefix, hf://") as caught:
+    with pytest.raises(RequestError, match=r"is not writable\. Write s3://bucket/prefix, hf://") as caught:
         plan_of(output=output)
     assert str(caught.value).startswith(f"output={uri!r}: ")
 

@@ -165,7 +165,7 @@ def test_variables_of_1_9_reach_the_request(client) -> None:
         model="acme://m", dataset="acme://d", trainer="acme", queue_name="team",
         env_vars=[{"name": "A", "value": "1"}], init_env_vars={"B": SecretValue("x"), "C": SecretRef(name="s", key="k")},
     )  # fmt: skip
-    assert (request.queue, request.env) == ("team", {"A": "1"})
+    assert (request.scheduling.queue, request.env) == ("team", {"A": "1"})
     assert request.init_env == {"B": SecretValue("x"), "C": SecretRef(name="s", key="k")}
 
 

@@ -83,20 +83,20 @@ def test_a_secret_goes_into_its_own_variable() -> None:
 
 @pytest.mark.parametrize("value", [None, 3, "", b"bytes", "a\0b", SecretRef(name="a", key="b")])
 def test_what_no_variable_can_hold_is_no_secret_value(value: object) -> None:
-    with pytest.raises(RequestError, match="SecretValue: is empty or no string"):
+    with pytest.raises(RequestError, match="SecretValue: must be a non-empty string"):
         SecretValue(value)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["", "Upper", "a_b", "-a", "a/b", "a" * 254, 3, None, "hf_" + "aB3" * 12, "a\n"])
 def test_a_reference_names_a_secret_that_may_exist(name: object) -> None:
-    with pytest.raises(RequestError, match=r"SecretRef\.name: is not a name that Kubernetes takes") as caught:
+    with pytest.raises(RequestError, match=r"SecretRef\.name: is not a valid Kubernetes name") as caught:
         SecretRef(name=name, key="k")  # type: ignore[arg-type]
     assert "aB3aB3" not in str(caught.value)
 
 
 @pytest.mark.parametrize("key", ["", "a b", "a/b", "..", 3, None, "ü", "a\n"])
 def test_a_reference_names_a_key_that_may_exist(key: object) -> None:
-    with pytest.raises(RequestError, match=r"SecretRef\.key: is not a key"):
+    with pytest.raises(RequestError, match=r"SecretRef\.key: is not a valid key"):
         SecretRef(name="aws", key=key)  # type: ignore[arg-type]
 
 

@@ -232,15 +232,15 @@ renamed = type(without_arguments)(without_arguments.__code__, globals(), "rename
         (decorated, "is decorated"),
         (cached, "is not a plain function"),
         (twice_wrapped, "is decorated"),
-        (coroutine, "would not run when it is called"),
-        (generator, "would not run when it is called"),
-        (default_from_outside, "uses OUTER from outside"),
-        (not_a_constant_default, "uses sys from outside"),
-        (decorator_inside, "uses a_decorator from outside"),
-        (annotated_class_base, "uses Path from outside"),
-        (undefined, "uses this_name_is_nowhere from outside"),
-        (closure()[0], "uses local from outside"),
-        (closure()[1], "uses local from outside"),
+        (coroutine, "which does not run when called"),
+        (generator, "which does not run when called"),
+        (default_from_outside, "refers to OUTER, which is defined outside it"),
+        (not_a_constant_default, "refers to sys, which is defined outside it"),
+        (decorator_inside, "refers to a_decorator, which is defined outside it"),
+        (annotated_class_base, "refers to Path, which is defined outside it"),
+        (undefined, "refers to this_name_is_nowhere, which is defined outside it"),
+        (closure()[0], "refers to local, which is defined outside it"),
+        (closure()[1], "refers to local, which is defined outside it"),
     ],
 )
 def test_what_cannot_be_shipped_is_refused(function, says: str) -> None:
@@ -252,22 +252,22 @@ def test_what_cannot_be_shipped_is_refused(function, says: str) -> None:
 def test_a_function_without_source_is_refused() -> None:
     scope: dict[str, object] = {}
     exec("def made(): pass", scope)
-    with pytest.raises(RequestError, match=r"train_func='made': has no source that could be shipped.*script="):
+    with pytest.raises(RequestError, match=r"train_func='made': has no source code that could be shipped.*script="):
         function_files(scope["made"], None)  # type: ignore[arg-type]
 
 
 def test_a_builtin_that_the_module_replaces_is_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(globals(), "print", lambda *_: None)
-    with pytest.raises(RequestError, match="uses print from outside"):
+    with pytest.raises(RequestError, match="refers to print, which is defined outside it"):
         function_files(without_arguments, None)
 
 
 @pytest.mark.parametrize(
     ("function", "parameters", "shown"),
     [
-        (without_arguments, {"lr": 1}, r"cannot be called with \['lr'\]"),
-        (with_keywords, None, r"cannot be called with \[\]"),
-        (with_one_dict, None, r"cannot be called with \[\]"),
+        (without_arguments, {"lr": 1}, r"does not accept the parameters \['lr'\]"),
+        (with_keywords, None, r"does not accept the parameters \[\]"),
+        (with_one_dict, None, r"does not accept the parameters \[\]"),
     ],
 )
 def test_a_call_that_would_fail_there_is_refused_here(function, parameters, shown: str) -> None:
@@ -283,7 +283,7 @@ def test_parameters_are_a_dict(parameters) -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), object(), {1, 2}, Path("x")])
 def test_parameters_travel_as_json_or_not_at_all(value: object) -> None:
-    with pytest.raises(RequestError, match=r"parameters: cannot travel as JSON"):
+    with pytest.raises(RequestError, match=r"parameters: is not JSON-serializable"):
         function_files(with_one_dict, {"value": value})  # type: ignore[dict-item]
 
 
@@ -352,7 +352,7 @@ def test_a_folder_that_cannot_travel_is_refused(folder: Path) -> None:
         with pytest.raises(RequestError, match=r"script_folder=.*: is not a folder"):
             folder_files("train.py", bad)  # type: ignore[arg-type]
     (folder / "data.bin").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(RequestError, match=r"script_folder='.*data.bin': cannot be read.*Only text can travel"):
+    with pytest.raises(RequestError, match=r"script_folder='.*data.bin': cannot be read.*Only text can be shipped"):
         folder_files("train.py", folder)
     with (folder / "data.bin").open("wb") as file:
         file.truncate(5 << 20)

@@ -69,7 +69,7 @@ def test_names_of_its_own_are_not_taken_for_the_modules(function) -> None:
     ],
 )
 def test_names_of_the_module_are_refused(function, used: str) -> None:
-    with pytest.raises(RequestError, match=f"uses {used} from outside"):
+    with pytest.raises(RequestError, match=f"refers to {used}, which (is|are) defined outside it"):
         function_files(function, None)
 
 
@@ -79,5 +79,5 @@ def test_a_closure_is_refused() -> None:
     def inner() -> int:
         return captured
 
-    with pytest.raises(RequestError, match="uses captured from outside"):
+    with pytest.raises(RequestError, match="refers to captured, which is defined outside it"):
         function_files(inner, None)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tunewright import PluginLoadError, PluginNotFound, RequestError, Resources, SecretRef, SecretValue
 from tunewright._client.client import CodeOptions, JobOptions, TrainOptions
 from tunewright.plan.resources import as_resources
-from tunewright.request.request import CodeRequest, Request, generated_name
+from tunewright.request.request import POLICIES, CodeRequest, Request, generated_name, with_policies
 
 TOKEN = "hf_" + "aB3" * 12
 GOOD = {"model": "acme://m", "dataset": "acme://d", "trainer": "acme"}
@@ -26,12 +26,12 @@ BAD = [
     ("num_procs_per_worker", "auto", 'has no meaning without GPUs: .* with GPUs, "auto" means one for each'),
     ("num_procs_per_worker", 0, "must be at least 1"),
     ("num_procs_per_worker", "two", "must be a whole number"),
-    ("name", "Bad_Name!", "is not a name that Kubernetes takes.*lower-case letters, digits and hyphens"),
-    ("name", "1st", "is not a name that Kubernetes takes"),
-    ("name", "a-", "is not a name that Kubernetes takes"),
-    ("name", "", "is not a name that Kubernetes takes"),
-    ("name", "a\n", "is not a name that Kubernetes takes"),
-    ("name", 3, "is not a name that Kubernetes takes"),
+    ("name", "Bad_Name!", "is not a valid Kubernetes name.*lower-case letters, digits and hyphens"),
+    ("name", "1st", "is not a valid Kubernetes name"),
+    ("name", "a-", "is not a valid Kubernetes name"),
+    ("name", "", "is not a valid Kubernetes name"),
+    ("name", "a\n", "is not a valid Kubernetes name"),
+    ("name", 3, "is not a valid Kubernetes name"),
     ("name", "a" * 51, "has 51 characters. Use at most 50"),
     ("output", "bucket/prefix", "is not a URI. Write .*s3://bucket/prefix"),
     ("image", "", "is not an image reference. Write registry/repository:tag"),
@@ -49,11 +49,11 @@ BAD = [
     ("ttl", -1, "must be at least 0. Give seconds"),
     ("ttl", "60", "must be a whole number"),
     ("deadline", 0, "must be at least 1"),
-    ("suspend", "no", "is not a truth value. Write True or False"),
-    ("queue", "Team A", "is not a name that Kubernetes takes"),
-    ("priority_class", "High!", "is not a name that Kubernetes takes"),
-    ("runtime_class", 3, "is not a name that Kubernetes takes"),
-    ("service_account", "a/b", "is not a name that Kubernetes takes"),
+    ("suspend", "no", "must be True or False. Write True or False"),
+    ("queue", "Team A", "is not a valid Kubernetes name"),
+    ("priority_class", "High!", "is not a valid Kubernetes name"),
+    ("runtime_class", 3, "is not a valid Kubernetes name"),
+    ("service_account", "a/b", "is not a valid Kubernetes name"),
     ("image_pull_secrets", "registry-login", 'must be a list. Write image_pull_secrets=\\["registry-login"\\]'),
     ("tolerations", {"key": "gpu"}, "must be a list. Write tolerations="),
     ("affinity", "zone-a", "must be a dict"),
@@ -71,7 +71,7 @@ BAD_INSIDE = [
     ("resources_per_worker", {"cpu": 0}, "resources_per_worker['cpu']=0: must be more than 0"),
     ("resources_per_worker", {"gpu": 0.5}, "resources_per_worker['gpu']=0.5: is not a whole number. A GPU cannot be split"),
     ("resources_per_worker", {"gpu": -1}, "resources_per_worker['gpu']=-1: is not a whole number"),
-    ("resources_per_worker", {"gpus": 1}, "resources_per_worker={'gpus': 1}: unknown resource 'gpus'"),
+    ("resources_per_worker", {"gpus": 1}, "resources_per_worker={'gpus': 1}: has an unknown resource 'gpus'"),
     ("resources_per_worker", {"gpu": 1, "nvidia.com/gpu": 2}, "resources_per_worker['nvidia.com/gpu']: means the same as 'gpu'"),
     ("resources_per_worker", {"rdma/hca": "x"}, "resources_per_worker['rdma/hca']='x': is not a quantity"),
     ("resources_per_worker", {"rdma/hca": 0.5}, "resources_per_worker['rdma/hca']=0.5: is not a whole number"),
@@ -81,26 +81,26 @@ BAD_INSIDE = [
     ("resources_per_worker", {"requests": {"hugepages-2Mi": "4Mi"}}, "resources_per_worker['requests']['hugepages-2Mi']='4Mi': is not the limit"),
     ("resources_per_worker", {"requests": "1"}, "resources_per_worker['requests']='1': must be a dict"),
     ("resources_per_worker", {"requests": {"cpu": "x"}}, "resources_per_worker['requests']['cpu']='x': is not a quantity"),
-    ("resources_per_worker", {"requests": {"mem": 1}}, "resources_per_worker={'requests': {'mem': 1}}: unknown resource 'mem'"),
-    ("resources_per_worker", {"extended": {"mem": 1}}, "resources_per_worker={'extended': {'mem': 1}}: unknown resource 'mem'"),
+    ("resources_per_worker", {"requests": {"mem": 1}}, "resources_per_worker={'requests': {'mem': 1}}: has an unknown resource 'mem'"),
+    ("resources_per_worker", {"extended": {"mem": 1}}, "resources_per_worker={'extended': {'mem': 1}}: has an unknown resource 'mem'"),
     ("env", {"A": 1}, "env['A']=1: must be a string. Write \"1\"."),
     ("env", {"A": None}, "env['A']=None: must be a string"),
-    ("env", {"A B": "1"}, "env['A B']: is not a variable name"),
-    ("env", {"": "1"}, "env['']: is not a variable name"),
-    ("init_env", {"1A": "1"}, "init_env['1A']: is not a variable name"),
+    ("env", {"A B": "1"}, "env['A B']: is not a valid variable name"),
+    ("env", {"": "1"}, "env['']: is not a valid variable name"),
+    ("init_env", {"1A": "1"}, "init_env['1A']: is not a valid variable name"),
     ("labels", {"a": 1}, "labels['a']=1: must be a string"),
-    ("labels", {"a": "b c"}, "labels['a']='b c': is not a label value"),
+    ("labels", {"a": "b c"}, "labels['a']='b c': is not a valid label value"),
     ("labels", {"a": "x" * 64}, "labels['a']='xxx"),
-    ("labels", {"a b": "c"}, "labels['a b']: is not a name that Kubernetes takes"),
-    ("labels", {"a/b/c": "c"}, "labels['a/b/c']: is not a name that Kubernetes takes"),
+    ("labels", {"a b": "c"}, "labels['a b']: is not a valid Kubernetes name"),
+    ("labels", {"a/b/c": "c"}, "labels['a/b/c']: is not a valid Kubernetes name"),
     ("annotations", {"a": True}, "annotations['a']=True: must be a string"),
-    ("annotations", {"-a": "x"}, "annotations['-a']: is not a name that Kubernetes takes"),
+    ("annotations", {"-a": "x"}, "annotations['-a']: is not a valid Kubernetes name"),
     ("node_selector", {"gpu": True}, "node_selector['gpu']=True: must be a string"),
-    ("node_selector", {"zone": "a b"}, "node_selector['zone']='a b': is not a label value"),
-    ("tolerations", ["gpu"], "tolerations[0]='gpu': is a str"),
-    ("image_pull_secrets", [3], "image_pull_secrets[0]=3: is a int"),
+    ("node_selector", {"zone": "a b"}, "node_selector['zone']='a b': is not a valid label value"),
+    ("tolerations", ["gpu"], "tolerations[0]='gpu': must be a dict"),
+    ("image_pull_secrets", [3], "image_pull_secrets[0]=3: must be a str"),
     ("pod_overrides", {"spec": {1: 2}}, "pod_overrides['spec'][1]: must be a string"),
-    ("pod_overrides", {"spec": {"a": [object]}}, "pod_overrides['spec']['a'][0]: is a type, which has no place in a manifest"),
+    ("pod_overrides", {"spec": {"a": [object]}}, "pod_overrides['spec']['a'][0]: is a type, which YAML cannot represent"),
     ("pod_overrides", {"spec": {"a": SecretValue("s3cret")}}, "pod_overrides['spec']['a']: is a SecretValue"),
     ("affinity", {"a": {1, 2}}, "affinity['a']: is a set"),
     ("storage", {"size": "16 gigs"}, "storage.size='16 gigs': is not a quantity"),
@@ -172,7 +172,9 @@ def test_a_token_in_a_field_not_meant_for_it_is_refused_and_not_repeated(
 def test_plain_text_for_a_variable_that_is_called_a_secret_is_refused_and_not_repeated(
     request_of, field: str, name: str
 ) -> None:
-    with pytest.raises(RequestError, match=rf"{field}\['{name}'\]: is called a secret.*SecretRef.*job file") as caught:
+    with pytest.raises(
+        RequestError, match=rf"{field}\['{name}'\]: is named like a secret.*SecretRef.*job file"
+    ) as caught:
         request_of(**{field: {name: "0f3ab9c2"}})
     assert "0f3ab9c2" not in str(caught.value)
     for value in ("", SecretValue("0f3ab9c2"), SecretRef(name="a", key="b")):
@@ -303,7 +305,7 @@ ANYTHING = st.recursive(
 def test_whatever_is_given_is_taken_or_refused_and_never_changed(options: dict[str, object]) -> None:
     before = copy.deepcopy(options)
     try:
-        Request(name="sft", **{k: v for k, v in options.items() if v is not None})  # type: ignore[arg-type]
+        Request(name="sft", **with_policies({k: v for k, v in options.items() if v is not None}))  # type: ignore[arg-type]
     except RequestError as error:
         event(error.field.partition("[")[0])
     assert options == before
@@ -332,8 +334,8 @@ def test_the_callers_objects_stay_as_they_are_and_ours_too(client) -> None:
     given["affinity"]["nodeAffinity"]["x"].append(2)
     given["env"]["A"] = "changed"
     assert request.pod_overrides == before["pod_overrides"]
-    assert request.tolerations == tuple(before["tolerations"])
-    assert request.affinity == before["affinity"]
+    assert request.scheduling.tolerations == tuple(before["tolerations"])
+    assert request.scheduling.affinity == before["affinity"]
     assert request.env == before["env"]
 
 
@@ -365,11 +367,12 @@ def test_resources_may_be_spelt_in_several_ways() -> None:
 
 
 def test_every_field_of_a_request_is_a_keyword_with_a_type_and_a_line_of_documentation() -> None:
-    fields = {a.name for a in attrs.fields(Request)} - {"name"}
+    classes = (Request, *POLICIES.values())
+    fields = {a.name for cls in classes for a in attrs.fields(cls)} - {"name", *POLICIES}
     assert fields == {*JobOptions.__annotations__, "output"}
     assert fields < set(TrainOptions.__annotations__)
     assert fields < set(CodeOptions.__annotations__)
-    documented = inspect.getdoc(Request)
+    documented = "\n".join(inspect.getdoc(cls) for cls in classes)
     assert not [name for name in fields if f"\n    {name}: " not in documented]
 
 

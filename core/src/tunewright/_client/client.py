@@ -21,7 +21,7 @@ from tunewright.plan.secrets import EnvValue
 from tunewright.plugins.registry import Registry
 from tunewright.request._validate import texts
 from tunewright.request.code import folder_files, function_files, script_files
-from tunewright.request.request import CodeRequest, Request, TrainRequest, generated_name
+from tunewright.request.request import CodeRequest, Request, TrainRequest, generated_name, with_policies
 from tunewright.request.storage import Storage
 from tunewright.request.update import UpdateOptions
 from tunewright.request.whole import raw_manifest
@@ -30,7 +30,6 @@ from tunewright.status.status import JobCondition, JobPod, JobStatus
 
 # Their keywords are the user's: attrs' converters and validators check them when the request is made.
 _train_request: Callable[..., TrainRequest] = TrainRequest
-
 _code_request: Callable[..., CodeRequest] = CodeRequest
 
 
@@ -213,7 +212,7 @@ class TrainingClient:
             output=None if target is None else target.provider.uri,
             output_target=target,
             upload_checkpoints=given.pop("upload_checkpoints", None),
-            **_common_options(given),
+            **with_policies(_common_options(given)),
         )
 
     def code_request(self, name: str | None = None, **options: object) -> CodeRequest:
@@ -232,7 +231,7 @@ class TrainingClient:
             image=_image(given.pop("base_image", None), given.pop("image", None)),
             packages_to_install=given.pop("packages_to_install", None),
             pip_index_url=given.pop("pip_index_url", None),
-            **_common_options(given),
+            **with_policies(_common_options(given)),
         )
 
     def _start(self, request: Request, *, dry_run: bool) -> Job | Manifests:

@@ -1,10 +1,8 @@
-"""Assembly: a request becomes a plan. Pure: no file, network or cluster is touched, and equal requests give equal plans."""
+"""Assembly: turn a request into a plan. Pure: it touches no file, network or cluster, and equal requests give equal plans."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
-
 import attrs
 
 from tunewright import environment
@@ -25,7 +23,6 @@ from tunewright.plan.plan import (
     ExistingClaim,
     JobPlan,
     Mount,
-    Scheduling,
     Volume,
 )
 from tunewright.plan.secrets import EnvValue, SecretRef, SecretValue
@@ -36,22 +33,20 @@ from tunewright.request.request import CodeRequest, Origin, Request, TrainReques
 from tunewright.runner.source import runner_source
 
 LAUNCHER = ("python", "-m", "tunewright_launcher")
-
 RUNNER = ("python3", f"$({environment.CONFIG})/{RUNNER_FILE}")
-
 TORCHRUN = ("torchrun", "--max-restarts=0")
 
-# A worker that joins while others go on asks for the address of the store that torchrun shares with its ranks, and of it
-# only the first round tells (torch 2.15, dynamic_rendezvous.py, next_rendezvous): all would wait until the timeout.
+# A worker that joins a running job needs the address of the store that torchrun shares with its ranks, but only the first
+# rendezvous publishes it (torch 2.15, dynamic_rendezvous.py, next_rendezvous): all workers would wait for the timeout.
 _OWN_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 
 
 def assemble(request: Request) -> JobPlan:
-    """The plan for a request, after the selected plugins' `tunewright_modify_plan`.
+    """Return the plan for a request, after the selected plugins' `tunewright_modify_plan`.
 
     Raises:
-        RequestError: the request cannot work as a whole.
-        PluginError: a selected plugin breaks the hooks' contract.
+        RequestError: parts of the request contradict each other.
+        PluginError: a selected plugin breaks the contract of a hook.
     """
     if isinstance(request, TrainRequest):
         return _train_plan(request)
@@ -65,11 +60,9 @@ def _train_plan(request: TrainRequest) -> JobPlan:
     layout = _layout(request, keys={slot: _key_of(document) for slot, document in documents.items()})
     steps = [_fetch(request, slot, layout) for slot, s in request.sources.items() if s.provider.mounted_claim() is None]
     main, bootstrap = _trainer(request, layout), _bootstrap(request)
-    plan = _common(
-        request,
-        labels=request.labels,
+    plan = attrs.evolve(
+        _plan(request, main),
         init_containers=(*steps, _check(request, main)),
-        main=main,
         bootstrap=bootstrap,
         secret_variables=request.secret_variables,
         files={f"{slot}.json": document.dumps() for slot, document in documents.items()}
@@ -93,10 +86,9 @@ def _code_plan(request: CodeRequest) -> JobPlan:
         resources=request.resources_per_worker,
         mounts=(_output_mount(layout),),
     )
-    plan = _common(
-        request,
+    plan = attrs.evolve(
+        _plan(request, main),
         init_containers=(_install(request, main.image),) if request.packages_to_install else (),
-        main=main,
         labels={**request.labels, RUNS: CODE},
         self_starting=not request.code,
         files={**request.code, RUNNER_FILE: runner_source()},
@@ -106,7 +98,7 @@ def _code_plan(request: CodeRequest) -> JobPlan:
 
 
 def _naming_secrets(plan: JobPlan) -> JobPlan:
-    """Tell `run` which variables hold secrets, for it keeps them out of its messages."""
+    """Tell `run` which variables hold secrets, so that it keeps them out of its messages."""
 
     def naming(container: ContainerSpec) -> ContainerSpec:
         names = ",".join(name for name, value in container.env.items() if not isinstance(value, str))
@@ -120,35 +112,21 @@ def _naming_secrets(plan: JobPlan) -> JobPlan:
     )
 
 
-def _common(request: Request, **parts: Any) -> JobPlan:
+def _plan(request: Request, main: ContainerSpec) -> JobPlan:
+    """Return what the plans of all requests have in common."""
     return JobPlan(
         name=request.name,
+        init_containers=(),
+        main=main,
         num_workers=request.num_workers,
         num_procs_per_worker=request.processes,
         elastic=request.elastic,
+        labels=request.labels,
         annotations=request.annotations,
-        scheduling=_scheduling(request),
-        max_restarts=request.max_restarts,
-        deadline=request.deadline,
-        ttl=request.ttl,
-        suspend=request.suspend,
+        scheduling=request.scheduling,
+        run_policy=request.run_policy,
         output=request.output,
         pod_overrides=request.pod_overrides,
-        **parts,
-    )
-
-
-def _scheduling(request: Request) -> Scheduling:
-    return Scheduling(
-        queue=request.queue,
-        priority_class=request.priority_class,
-        node_selector=request.node_selector,
-        tolerations=request.tolerations,
-        affinity=request.affinity,
-        runtime_class=request.runtime_class,
-        service_account=request.service_account,
-        image_pull_secrets=request.image_pull_secrets,
-        policy=request.scheduling_policy,
     )
 
 
@@ -159,7 +137,7 @@ def _layout(request: Request, keys: Mapping[str, str]) -> VolumeLayout:
         workers=request.most_workers,
         output=request.output,
         keys=keys,
-        ttl=request.ttl,
+        ttl=request.run_policy.ttl,
     )
     target = (
         request.output_target.provider.mounted_claim()
@@ -168,13 +146,13 @@ def _layout(request: Request, keys: Mapping[str, str]) -> VolumeLayout:
     )
     if target is None:
         return layout
-    # What is on a claim already needs no upload: the job writes there.
+    # An output on a claim needs no upload: the job writes there.
     claim = Volume(name=OUTPUT_VOLUME, source=ExistingClaim(claim=target.claim))
     return attrs.evolve(layout, output=claim, output_folder=target.folder)
 
 
 def document_of(slot: str, plugin: Origin, provider: attrs.AttrsInstance) -> wire.WireDocument:
-    """What travels of a provider."""
+    """Return the part of a provider that is sent to its container."""
     return wire.WireDocument(
         kind=KIND_OF_SLOT.get(slot, slot),
         provider=plugin.name,
@@ -222,17 +200,17 @@ def _trainer(request: TrainRequest, layout: VolumeLayout) -> ContainerSpec:
 
 
 def _main_secrets(request: TrainRequest) -> dict[str, SecretRef | SecretValue]:
-    """The trainer's secrets and those of the upload, which both run in the main container."""
+    """Return the secrets of the trainer and of the upload, which both run in the main container."""
     trainer, target = request.trainer.provider, request.output_target
     own, uploads = secret_env(trainer), secret_env(target.provider) if target else {}
     if clash := [name for name in own if name in uploads and own[name] != uploads[name]]:
-        problem = f"differs from the trainer's, and both are {clash[0]} in one container"
+        problem = f"has another {clash[0]} than the trainer, and both run in one container"
         raise RequestError(problem, field="output", remedy="Give the same credential to both.")
     return own | uploads
 
 
 def _upload_env(request: TrainRequest, layout: VolumeLayout) -> dict[str, str]:
-    """Whether checkpoints are uploaded: where they would be lost with the pod, unless the user says otherwise."""
+    """Upload checkpoints if they would be lost with the pod, unless the user says otherwise."""
     wanted = request.upload_checkpoints
     if wanted is None:
         wanted = isinstance(layout.output.source, EphemeralClaim)
@@ -247,7 +225,7 @@ def _output_document(request: TrainRequest) -> dict[str, str]:
 
 
 def _check(request: TrainRequest, main: ContainerSpec) -> ContainerSpec:
-    """The last init container has the trainer's own image and folders, and no GPU: bad input never reaches the ranks."""
+    """Return the last init container: the trainer's image and folders without a GPU, so bad input never reaches the ranks."""
     return attrs.evolve(
         main, name="check", command=(*LAUNCHER, "check"), resources=None, env={**request.init_env, **main.env}
     )
@@ -278,10 +256,10 @@ def _pip(
     index: str | None,
     env: Mapping[str, EnvValue],
 ) -> ContainerSpec:
-    """An init container that brings packages. pip itself would fail, and then be started again for ever."""
+    """Return an init container that installs packages. If pip itself were the command, a failure would restart it forever."""
     options = ("--index-url", _literal(index)) if index else ()
     target = f"$({environment.PACKAGES})"
-    # `--` keeps a requirement that begins with a hyphen from being read as an option.
+    # After `--`, a requirement that begins with a hyphen is not an option.
     command = (
         *RUNNER,
         "--install",
@@ -302,7 +280,7 @@ def _pip(
 
 
 def _input_mounts(request: TrainRequest, layout: VolumeLayout) -> tuple[Mount, ...]:
-    """Each slot by itself and read-only: a trainer cannot harm what other jobs share."""
+    """Mount each input by itself and read-only: a trainer cannot damage what other jobs share."""
     found = {slot: s.provider.mounted_claim() for slot, s in request.sources.items()}
     mounts = [_slot_mount(slot, found[slot], layout) for slot in INPUT_SLOTS if slot in found]
     return tuple(dict.fromkeys(mounts))
@@ -318,12 +296,12 @@ def _slot_mount(slot: str, existing: ClaimFolder | None, layout: VolumeLayout) -
 
 
 def _prepared_mount(layout: VolumeLayout) -> Mount:
-    """The volume as a whole: a kubelet waits for ever for a folder that a read-only volume lacks."""
+    """Mount the volume as a whole: a kubelet waits forever for a folder that a read-only volume lacks."""
     return Mount(volume=layout.inputs.name, path=PREPARED, read_only=True)
 
 
 def _prepared_env(request: TrainRequest, layout: VolumeLayout) -> dict[str, str]:
-    """Where on it the slots are."""
+    """Return the variables that say where the inputs are on a volume that was filled before."""
     if not layout.read_only_inputs:
         return {}
     fetched = [slot for slot, s in request.sources.items() if s.provider.mounted_claim() is None]
@@ -348,9 +326,9 @@ def _claim_volume(slot: str) -> str:
 
 
 def _run_env(request: Request) -> dict[str, str]:
-    env = {environment.MAX_RESTARTS: str(request.max_restarts)}
-    if request.deadline is not None:
-        env[environment.DEADLINE] = str(request.deadline)
+    env = {environment.MAX_RESTARTS: str(request.run_policy.max_restarts)}
+    if (deadline := request.run_policy.deadline) is not None:
+        env[environment.DEADLINE] = str(deadline)
     if request.output is not None:
         env[environment.OUTPUT] = request.output
     if not request.elastic:
@@ -370,12 +348,12 @@ def _code_command(request: CodeRequest) -> tuple[str, ...]:
             f"$({environment.CONFIG})/{_literal(entry)}",
             *map(_literal, request.arguments),
         )
-    # An image's own entry point is not known here, so nothing can stand in front of it.
+    # An image's own entry point is unknown here, so nothing can wrap it.
     return (*RUNNER, "--", *request.command) if request.command else ()
 
 
 def _literal(word: str) -> str:
-    """A word of a command that comes out of Kubernetes' expansion of `$(NAME)` as it went in."""
+    """Escape a word of a command against Kubernetes' expansion of `$(NAME)`."""
     return word.replace("$", "$$")
 
 
@@ -388,11 +366,11 @@ def _selected_plugins(request: TrainRequest) -> list[Origin]:
 
 def _shaped(plugin: Origin, spec: object, method: str) -> ContainerSpec:
     if not isinstance(spec, ContainerSpec):
-        problem = f"plugin {plugin.name!r} returned {type(spec).__name__} from {method}(), not a ContainerSpec"
-        raise RequestError(problem, field="plugin", remedy=f"Tell the author of {plugin.dist}.")
+        problem = f"{plugin.name!r} returned a {type(spec).__name__} from {method}(), not a ContainerSpec"
+        raise RequestError(problem, field="plugin", remedy=f"Report it to the author of {plugin.dist}.")
     return spec
 
 
 def _key_of(document: wire.WireDocument) -> str:
-    """The folder of a shared input: named by what is fetched, so that jobs which need the same share it."""
+    """Return the folder of a shared input, named by what is fetched, so that jobs with the same input share it."""
     return document.request_digest()[:16]

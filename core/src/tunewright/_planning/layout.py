@@ -1,4 +1,4 @@
-"""The layout of the volumes: which claim holds the inputs, the output, and where each is mounted."""
+"""The layout of the volumes: which claims hold the inputs and the output, and in which folders."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from tunewright.plan.plan import EphemeralClaim, ExistingClaim, NewClaim, Volume
 from tunewright.request.storage import ROX, RWO, RWX, Storage
 
 INPUTS: Final = "inputs"
-
 OUTPUT: Final = "output"
-
 SHARED: Final = "workspace"
 
 
@@ -23,12 +21,12 @@ class VolumeLayout:
     """The volumes of a job.
 
     Attributes:
-        inputs: the volume with the input slots.
-        output: the volume with the output slot; the same as `inputs` where one claim holds both.
-        inputs_folder: folder of the input slots within `inputs`.
-        own_folders: slot → the folder of that one, where each is named by what is fetched.
-        output_folder: folder of the output slot within `output`.
-        read_only_inputs: the inputs were prepared before; nothing can be fetched into them.
+        inputs: the volume with the inputs.
+        output: the volume with the output; the same as `inputs` if one claim holds both.
+        inputs_folder: folder of the inputs within `inputs`.
+        own_folders: input → its own folder, if each is named by what is fetched.
+        output_folder: folder of the output within `output`.
+        read_only_inputs: the inputs were prepared beforehand; nothing can be fetched into them.
     """
 
     inputs: Volume
@@ -39,11 +37,11 @@ class VolumeLayout:
     read_only_inputs: bool = False
 
     def folder_of(self, slot: str) -> str:
-        """The folder within `inputs` that an input slot lies in."""
+        """Return the folder within `inputs` that contains an input."""
         return self.own_folders.get(slot, self.inputs_folder)
 
     def path_of(self, slot: str) -> str:
-        """The folder within `inputs` that is an input slot."""
+        """Return the folder within `inputs` that is an input."""
         return f"{self.folder_of(slot)}/{slot}".removeprefix("/")
 
     @property
@@ -55,14 +53,14 @@ class VolumeLayout:
 def lay_out(
     storage: Storage, *, job: str, workers: int, output: str | None, keys: Mapping[str, str], ttl: int | None
 ) -> VolumeLayout:
-    """The volumes for a job; a combination that cannot work is refused with the remedy.
+    """Choose the volumes for a job.
 
     Args:
-        storage: what the user said.
-        job: the job's name, under which the result lies in a claim that several jobs share.
+        storage: what the user asked for.
+        job: the job's name, which is the folder of the result in a claim that several jobs share.
         workers: pods, at most.
         output: URI that the result is uploaded to.
-        keys: slot → what `key="auto"` stands for.
+        keys: input → its folder with `key="auto"`.
         ttl: seconds after which the finished job is deleted.
 
     Raises:
@@ -111,7 +109,7 @@ def _ephemeral(storage: Storage, *, workers: int, output: str | None) -> VolumeL
     if output is None:
         what = "ephemeral volumes" if storage.ephemeral or not storage.access_modes else f"a {RWO} claim"
         problem = (
-            f"{workers} worker(s) with {what} leave no place for the result and the checkpoints that outlasts a pod"
+            f"{workers} worker(s) with {what} have no storage for the result and the checkpoints that outlasts a pod"
         )
         remedy = f'Give output="s3://bucket/prefix", or storage={{"access_modes": [{RWX!r}]}} if the cluster has such a class.'
         raise RequestError(problem, field="storage", remedy=remedy)
@@ -126,7 +124,7 @@ def _output_beside(storage: Storage, *, workers: int, output: str | None, ttl: i
         return Volume(name=OUTPUT, source=_new_claim(storage, RWO, output))
     if output is None:
         problem = (
-            f"{workers} workers read {ROX} claim {storage.claim!r} and have no common place to write the result to"
+            f"{workers} workers read {ROX} claim {storage.claim!r} and have no shared storage to write the result to"
         )
         raise RequestError(problem, field="output", remedy='Give output="s3://bucket/prefix".')
     source: VolumeSource = EphemeralClaim(size=storage.size, storage_class=storage.storage_class)
@@ -141,6 +139,6 @@ def _new_claim(storage: Storage, mode: str, output: str | None) -> NewClaim:
 def _refuse_losing_result(storage: Storage, *, output: str | None, ttl: int | None) -> None:
     if output is None and storage.keep is False:
         when = f"{ttl} seconds after the end" if ttl is not None else "when the job is deleted"
-        problem = f"the claim holds the only copy of the result and goes with the job, {when}"
-        remedy = 'Give output="s3://bucket/prefix", or leave keep out to keep the claim.'
+        problem = f"the claim holds the only copy of the result and is deleted with the job, {when}"
+        remedy = 'Give output="s3://bucket/prefix", or leave out keep to keep the claim.'
         raise RequestError(problem, field="storage.keep", value=False, remedy=remedy)

@@ -1,4 +1,4 @@
-"""From what the user wrote for `model=`, `dataset=` and `trainer=` to a provider and the plugin that it came from."""
+"""Resolve what the user wrote for `model=`, `dataset=` and `trainer=` into a provider and its plugin."""
 
 from __future__ import annotations
 
@@ -19,31 +19,30 @@ from tunewright.request.request import ResolvedProvider
 ProviderLike = str | Path | Mapping[str, object] | Provider
 """A URI, a path or a registry name; a dict {"provider": …, …}; or a provider object."""
 
-# The fields of a source that hold a URI: its own, the KEP's spellings of it, and the dataset to evaluate on.
+# The fields of a source that hold a URI: its own, KEP-2003's spellings of it, and the evaluation dataset.
 _URIS = {"uri", "model", "dataset", "eval_dataset"}
 
 _S = TypeVar("_S", bound=SourceProvider)
-
 _P = TypeVar("_P", bound=Provider)
 
 
 def select_model(registry: Registry, value: object, base: Path | None) -> ResolvedProvider[ModelProvider]:
-    """The provider for `model=`; relative paths are taken from the folder `base`, and refused where that is None."""
+    """Resolve `model=`. Relative paths are relative to the folder `base`, and refused if that is None."""
     return _source(registry, value, "model", base, lambda plugin: plugin.provider("model"))
 
 
 def select_dataset(
     registry: Registry, value: object, base: Path | None, field: str = "dataset"
 ) -> ResolvedProvider[DatasetProvider]:
-    """The provider for `dataset=` or `eval_dataset=`; `base` as in `select_model`."""
+    """Resolve `dataset=` or `eval_dataset=`; `base` as in `select_model`."""
     return _source(registry, value, field, base, lambda plugin: plugin.provider("dataset"))
 
 
 def select_output(registry: Registry, value: object, base: Path | None) -> ResolvedProvider[ModelProvider] | None:
-    """The provider for `output=`; None for none.
+    """Resolve `output=`; None stays None.
 
     Raises:
-        RequestError: it is no place that can be written to.
+        RequestError: it is not writable.
     """
     if value is None:
         return None
@@ -51,19 +50,19 @@ def select_output(registry: Registry, value: object, base: Path | None) -> Resol
     provider = selected.provider
     if not isinstance(provider, OutputTarget) and provider.mounted_claim() is None:
         remedy = "Write s3://bucket/prefix, hf://org/name, pvc://claim/folder or file:///folder."
-        raise RequestError("cannot be written to", field="output", value=provider.uri, remedy=remedy)
+        raise RequestError("is not writable", field="output", value=provider.uri, remedy=remedy)
     return selected
 
 
 def select_eval_dataset(dataset: ResolvedProvider[DatasetProvider]) -> ResolvedProvider[DatasetProvider] | None:
-    """What a dataset provider's own `eval_dataset` names: the same provider with another URI."""
+    """Resolve the `eval_dataset` of a dataset provider: the same provider with another URI."""
     provider = dataset.provider
     if provider.eval_dataset is None:
         return None
     if uri_scheme(provider.eval_dataset) != uri_scheme(provider.uri):
-        remedy = "Give it to train() as eval_dataset=, where it may have a provider of its own."
+        remedy = "Give it to train() as eval_dataset=, which may have another provider."
         raise RequestError(
-            "has another scheme than the dataset", field="eval_dataset", value=provider.eval_dataset, remedy=remedy
+            "has a different scheme from the dataset", field="eval_dataset", value=provider.eval_dataset, remedy=remedy
         )
     return ResolvedProvider(
         plugin=dataset.plugin, provider=attrs.evolve(provider, uri=provider.eval_dataset, eval_dataset=None)
@@ -71,7 +70,7 @@ def select_eval_dataset(dataset: ResolvedProvider[DatasetProvider]) -> ResolvedP
 
 
 def select_trainer(registry: Registry, value: object) -> ResolvedProvider[TrainerProvider]:
-    """The provider for `trainer=`."""
+    """Resolve `trainer=`."""
     if isinstance(value, str):
         plugin = registry.get(value)
         return ResolvedProvider(plugin=plugin, provider=build(plugin.provider("trainer"), {}, "trainer"))
@@ -82,12 +81,12 @@ def select_trainer(registry: Registry, value: object) -> ResolvedProvider[Traine
     if isinstance(value, TrainerProvider):
         return ResolvedProvider(plugin=_plugin_of(registry, value, "trainer"), provider=value)
     remedy = 'Give a name such as trainer="hf", a dict {"provider": "hf", …}, or an object such as HuggingFaceTrainParams(…).'
-    problem = "is missing" if value is None else "is no trainer"
+    problem = "is missing" if value is None else "is not a trainer"
     raise RequestError(problem, field="trainer", value=value, remedy=remedy)
 
 
 def build(cls: Callable[..., _P], parameters: Mapping[str, object], field: str) -> _P:
-    """Construct a provider from keywords; the caller's dict is not changed.
+    """Construct a provider from keywords. The caller's dict is not changed.
 
     Raises:
         RequestError: a keyword is unknown or missing.
@@ -121,7 +120,7 @@ def _source(
     uri = next((parameters[k] for k in ("uri", field, "model", "dataset") if k in parameters), None)
     if not isinstance(uri, str | Path):
         remedy = 'Give a URI such as "hf://org/name", a path such as "./folder", a dict {"provider": …, "uri": …}, or an object.'
-        raise RequestError("names no source", field=field, value=value, remedy=remedy)
+        raise RequestError("does not name a source", field=field, value=value, remedy=remedy)
     full = as_uri(uri, base, field)
     written = {k: v for k, v in parameters.items() if k in _URIS | {field} and isinstance(v, str | Path)}
     parameters |= {k: as_uri(v, base, field) for k, v in written.items()}
@@ -135,16 +134,16 @@ def _given_source(
     plugin = registry.for_uri(provider.uri, field)
     cls = class_of(plugin)
     if not isinstance(provider, cls):
-        problem = f"is a {type(provider).__name__}, and {provider.uri} belongs to {cls.__name__}"
+        problem = f"is a {type(provider).__name__}, but {provider.uri} belongs to {cls.__name__}"
         raise RequestError(problem, field=field, remedy=f"Write {field}={cls.__name__}(uri={provider.uri!r}).")
     return ResolvedProvider(plugin=plugin, provider=provider)
 
 
 def as_uri(value: str | Path, base: Path | None, field: str) -> str:
-    """A path (`./data`, `../data`, `/data`, `~/data`, a Path) becomes a file:// URI; anything else stays as it is.
+    """Turn a path (`./data`, `../data`, `/data`, `~/data`, a Path) into a file:// URI; anything else stays as it is.
 
     Raises:
-        RequestError: it is relative, and there is no base: its containers do not see this machine.
+        RequestError: it is relative and there is no base, because containers do not see this machine.
     """
     beginnings = ("./", "../", "/", "~/", ".\\", "..\\")
     path = Path(value)
@@ -152,9 +151,9 @@ def as_uri(value: str | Path, base: Path | None, field: str) -> str:
         if path.is_absolute():
             return path.resolve().as_uri()
         if base is None:
-            remedy = 'Upload it and name that: s3://bucket/prefix, hf://org/name, pvc://claim/folder; or use backend="local".'
+            remedy = 'Upload it, and give its URI: s3://bucket/prefix, hf://org/name, pvc://claim/folder; or use backend="local".'
             raise RequestError(
-                "is a path of this machine, which a cluster does not see", field=field, value=str(value), remedy=remedy
+                "is a path on this machine, which a cluster cannot see", field=field, value=str(value), remedy=remedy
             )
         return (base / path.expanduser()).resolve().as_uri()
     return value
@@ -163,7 +162,7 @@ def as_uri(value: str | Path, base: Path | None, field: str) -> str:
 def _provider_name(value: Mapping[str, object], field: str) -> str:
     name = value.get("provider")
     if not isinstance(name, str):
-        raise RequestError("names no provider", field=f"{field}.provider", remedy='Write {"provider": "hf", …}.')
+        raise RequestError("must name a provider", field=f"{field}.provider", remedy='Write {"provider": "hf", …}.')
     return name
 
 
@@ -172,5 +171,7 @@ def _plugin_of(registry: Registry, provider: Provider, kind: Kind) -> Plugin:
         if kind in plugin.kinds() and isinstance(provider, plugin.provider(kind)):
             return plugin
     cls = type(provider)
-    remedy = f"Its class must be what an installed plugin returns. Installed plugins: {', '.join(registry.names())}."
-    raise RequestError(f"{cls.__module__}.{cls.__name__} belongs to no installed plugin", field=kind, remedy=remedy)
+    remedy = f"Use a provider class of an installed plugin. Installed plugins: {', '.join(registry.names())}."
+    raise RequestError(
+        f"{cls.__module__}.{cls.__name__} does not belong to an installed plugin", field=kind, remedy=remedy
+    )

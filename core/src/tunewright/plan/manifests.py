@@ -1,4 +1,4 @@
-"""Manifests: what a backend would submit, for people to read first."""
+"""Manifests: what a backend submits, for people to read first."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Document = Mapping[str, object]
 
 
 class Manifests(Sequence[dict[str, Json]]):
-    """A sequence of documents (dicts), in the order in which they are created, with literal secrets redacted.
+    """A sequence of documents (dicts) in the order of their creation, with literal secrets redacted.
 
     Args:
         documents: JSON-like values whose leaves may be `SecretValue`.
@@ -26,11 +26,11 @@ class Manifests(Sequence[dict[str, Json]]):
         self._documents = tuple(documents)
 
     def reveal(self) -> list[dict[str, Json]]:
-        """The documents with their secrets: for the backend's submit, and for nothing else."""
+        """Return the documents with their secrets. Only the backend's `submit` may call this."""
         return [_plain(d, reveal=True) for d in self._documents]  # type: ignore[misc]
 
     def to_yaml(self) -> str:
-        """All documents as YAML, as `kubectl apply -f -` takes it but for literal secrets, which are redacted."""
+        """Return all documents as YAML for `kubectl apply -f -`, except that literal secrets are redacted."""
         import yaml
 
         return yaml.dump_all(
@@ -38,7 +38,7 @@ class Manifests(Sequence[dict[str, Json]]):
         )
 
     def of_kind(self, kind: str) -> list[dict[str, Json]]:
-        """The documents of one `kind`, such as "ConfigMap"."""
+        """Return the documents of one `kind`, such as "ConfigMap"."""
         return [d for d in self if d.get("kind") == kind]
 
     def __iter__(self) -> Iterator[dict[str, Json]]:
@@ -61,10 +61,10 @@ class Manifests(Sequence[dict[str, Json]]):
 
 @functools.cache
 def _dumper() -> type[yaml.SafeDumper]:
-    """Writes texts of several lines, such as a function's source, as blocks that people can read."""
+    """Return a dumper that writes multi-line text, such as the source of a function, as readable blocks."""
     import yaml
 
-    # CSafeDumper is several times faster; it is missing only where PyYAML was built without libyaml.
+    # CSafeDumper is several times faster, but missing if PyYAML was built without libyaml.
     base: type[yaml.SafeDumper] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
     class Dumper(base):  # type: ignore[misc,valid-type]
@@ -78,7 +78,7 @@ def _dumper() -> type[yaml.SafeDumper]:
 
 
 def _plain(value: object, *, reveal: bool) -> Json:
-    """Fresh dicts and lists all the way down, so that no caller can change the plan through them."""
+    """Copy dicts and lists all the way down, so that no caller can change the plan through them."""
     if isinstance(value, SecretValue):
         return value.reveal() if reveal else REDACTED
     if isinstance(value, Mapping):

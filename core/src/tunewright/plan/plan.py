@@ -1,4 +1,4 @@
-"""The plan of a job: small frozen classes that name what a job needs in Kubernetes' words, without its client."""
+"""The plan of a job: small frozen classes that describe what a job needs in Kubernetes' terms, without its client."""
 
 from __future__ import annotations
 
@@ -8,41 +8,38 @@ import attrs
 
 from tunewright._convert import to_dict, to_tuple
 from tunewright.events import Json
+from tunewright.plan.policies import RunPolicy, Scheduling
 from tunewright.plan.resources import Resources
 from tunewright.plan.secrets import EnvValue, SecretValue
 
-# Where a container finds things. A backend puts them there, and says so in the environment (see `environment`).
+# The paths in a container. A backend mounts them, and names them in the environment (see `environment`).
 WORKSPACE = "/workspace"
-
 PREPARED = f"{WORKSPACE}/prepared"
-"""Where a volume that was filled before is mounted as a whole."""
+"""Where a volume that was filled beforehand is mounted as a whole."""
 
 CONFIG = "/etc/tunewright"
-
 RUN = "/run/tunewright"
-
 PACKAGES = "/opt/tunewright/packages"
 
 RUNS, CODE = "tunewright.dev/runs", "code"
-"""Label of the jobs that run the user's own code: what it prints is for the user, as a trainer's libraries' lines are not."""
+"""Label of jobs that run the user's own code: their output is shown, unlike the log lines of a trainer's libraries."""
 
 MANAGED_BY, INSTANCE = "app.kubernetes.io/managed-by", "app.kubernetes.io/instance"
-
 QUEUE = "kueue.x-k8s.io/queue-name"
-"""Labels that are Tunewright's own to set."""
+"""Labels that only Tunewright sets."""
 
 MAIN_STEP = "train"
-"""The main container's name."""
+"""The name of the main container."""
 
 RUNNER_FILE = "run.py"
 
 
 @attrs.frozen(kw_only=True)
 class Mount:
-    """One folder of a volume, as a container sees it.
+    """One folder of a volume, mounted into a container.
 
     Attributes:
-        volume: the Volume's name in the plan.
+        volume: name of the Volume in the plan.
         path: absolute path in the container.
         sub_path: folder within the volume; "" is its root.
         read_only: whether writes are refused.
@@ -56,7 +53,7 @@ class Mount:
 
 @attrs.frozen(kw_only=True)
 class ExistingClaim:
-    """A PersistentVolumeClaim that somebody made before; never deleted by a job."""
+    """A PersistentVolumeClaim that already exists; a job never deletes it."""
 
     claim: str
     read_only: bool = False
@@ -64,13 +61,13 @@ class ExistingClaim:
 
 @attrs.frozen(kw_only=True)
 class NewClaim:
-    """A PersistentVolumeClaim made with the job, named `<job>-<volume>`.
+    """A PersistentVolumeClaim that is created with the job, named `<job>-<volume>`.
 
     Attributes:
         size: capacity, as a Kubernetes quantity.
         storage_class: None for the cluster's default.
         access_modes: as in Kubernetes: "ReadWriteOnce", "ReadWriteMany".
-        keep: whether it outlives the job. False: it is owned by the job and goes with it.
+        keep: whether it outlives the job. False: the job owns it, and it is deleted with the job.
     """
 
     size: str
@@ -81,7 +78,7 @@ class NewClaim:
 
 @attrs.frozen(kw_only=True)
 class EphemeralClaim:
-    """A generic ephemeral volume: one claim for each pod, which goes with the pod."""
+    """A generic ephemeral volume: a claim for each pod, which is deleted with the pod."""
 
     size: str
     storage_class: str | None = None
@@ -100,7 +97,7 @@ VolumeSource = ExistingClaim | NewClaim | EphemeralClaim | EmptyDir
 
 @attrs.frozen(kw_only=True)
 class Volume:
-    """A volume of the job's pods: a name that mounts refer to, and where it comes from."""
+    """A volume of the pods: a name that mounts refer to, and its source."""
 
     name: str
     source: VolumeSource
@@ -111,13 +108,13 @@ class ContainerSpec:
     """One step of a job: an init container, or the main container.
 
     Attributes:
-        name: a DNS label; also the step's name in logs and messages.
+        name: a DNS label, and the name of the step in logs and messages.
         image: a pinned image reference. The local backend has no images and ignores it.
         command: program and arguments; `$(NAME)` is replaced by that environment variable, as Kubernetes does.
-            Empty: the image's own entry point.
-        env: the container's own variables. A backend adds those of `tunewright.environment`.
+            If it is empty, the image's own entry point runs.
+        env: environment variables. A backend adds those of `tunewright.environment`.
         resources: None for the backend's default.
-        mounts: the folders it sees, besides those that every container gets (configuration, scratch space).
+        mounts: folders of volumes, besides those that every container gets (configuration, scratch space).
     """
 
     name: str
@@ -129,65 +126,35 @@ class ContainerSpec:
 
     @property
     def secrets(self) -> dict[str, SecretValue]:
-        """The literal secrets among `env`, by variable."""
+        """The literal secrets in `env`, by variable."""
         return {k: v for k, v in self.env.items() if isinstance(v, SecretValue)}
 
 
 @attrs.frozen(kw_only=True)
-class Scheduling:
-    """Where and when the pods may run. Field names and values are Kubernetes' own, in YAML's spelling.
-
-    Attributes:
-        queue: Kueue's local queue (label `kueue.x-k8s.io/queue-name`).
-        priority_class: the pods' PriorityClass.
-        node_selector: node labels to match.
-        tolerations: Toleration objects.
-        affinity: an Affinity object.
-        runtime_class: the pods' RuntimeClass.
-        service_account: the pods' service account; its token is not mounted.
-        image_pull_secrets: names of Secrets.
-        policy: the PyTorchJob's `runPolicy.schedulingPolicy` (gang scheduling).
-    """
-
-    queue: str | None = None
-    priority_class: str | None = None
-    node_selector: Mapping[str, str] = attrs.field(factory=dict, converter=to_dict)
-    tolerations: tuple[Mapping[str, Json], ...] = attrs.field(default=(), converter=to_tuple)
-    affinity: Mapping[str, Json] | None = None
-    runtime_class: str | None = None
-    service_account: str | None = None
-    image_pull_secrets: tuple[str, ...] = attrs.field(default=(), converter=to_tuple)
-    policy: Mapping[str, Json] | None = None
-
-
-@attrs.frozen(kw_only=True)
 class JobPlan:
-    """Everything about a job that a backend needs, and nothing about any backend. Made by `assemble`, a pure function.
+    """Everything that a backend needs to know about a job, and nothing about any backend. The pure `assemble` makes it.
 
     Attributes:
         name: a DNS-1035 label, at most 50 characters.
-        init_containers: run one after another in every worker, before `main`.
-        main: what every worker runs.
-        bootstrap: installs the selected plugins that their images lack. It runs before `init_containers`, on backends
-            whose workers do not share the client's Python environment.
-        num_workers: pods, each its own torchrun.
+        init_containers: the containers that run one after another in every worker, before `main`.
+        main: the container that every worker runs.
+        bootstrap: the container that installs selected plugins which their images lack. It runs before `init_containers`,
+            on backends whose workers do not share the client's Python environment.
+        num_workers: pods, each with its own torchrun.
         num_procs_per_worker: ranks in each pod.
         self_starting: the image starts itself and reads MASTER_ADDR, RANK and WORLD_SIZE; there is no torchrun.
         elastic: least and most workers, where their number may change.
         files: the job's configuration, file name → text, with "/" for one in a folder; the containers find it in
             `$(TUNEWRIGHT_CONFIG)`.
-        volumes: what `mounts` refer to.
-        secret_variables: the variables in which the selected providers take their secrets. A backend whose processes
-            begin with the user's environment leaves them out: a container has those alone that it was given.
-        labels: for the job and its pods.
-        annotations: for the job and its pods.
+        volumes: the volumes that mounts refer to.
+        secret_variables: the environment variables that the selected providers read secrets from. A backend whose processes
+            inherit the user's environment removes them: a container only has the secrets that it was given.
+        labels: labels of the job and its pods.
+        annotations: annotations of the job and its pods.
         scheduling: where and when the pods may run.
-        max_restarts: how often a worker that was lost or crashed is started again without a new checkpoint.
-        deadline: seconds that the job may take; none pass while it is suspended.
-        ttl: seconds after which the finished job is deleted.
-        suspend: whether it is created suspended.
+        run_policy: how often and how long the job may run.
         output: URI that the result is uploaded to; None leaves it in the output slot.
-        pod_overrides: a strategic patch of the pod template, applied last, at render.
+        pod_overrides: a strategic merge patch of the pod template, applied last, when it is rendered.
     """
 
     name: str
@@ -204,14 +171,11 @@ class JobPlan:
     labels: Mapping[str, str] = attrs.field(factory=dict, converter=to_dict)
     annotations: Mapping[str, str] = attrs.field(factory=dict, converter=to_dict)
     scheduling: Scheduling = attrs.field(factory=Scheduling)
-    max_restarts: int = 3
-    deadline: int | None = None
-    ttl: int | None = None
-    suspend: bool = False
+    run_policy: RunPolicy = attrs.field(factory=RunPolicy)
     output: str | None = None
     pod_overrides: Mapping[str, Json] = attrs.field(factory=dict, converter=to_dict)
 
     @property
     def containers(self) -> tuple[ContainerSpec, ...]:
-        """Every container of a worker, in the order in which they start."""
+        """All containers of a worker, in the order in which they start."""
         return (*([self.bootstrap] if self.bootstrap else []), *self.init_containers, self.main)

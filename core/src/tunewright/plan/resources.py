@@ -1,4 +1,4 @@
-"""A container's resources, in Kubernetes' words."""
+"""The resources of a container, in Kubernetes' terms."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from tunewright.errors import RequestError
 from tunewright.plan._quantity import check_quantity, to_number
 
 GPU = "nvidia.com/gpu"
-
 _PAGES = "hugepages-"
 
 
@@ -27,14 +26,14 @@ def _whole_gpus(value: Any) -> int:
 
 @attrs.frozen(kw_only=True)
 class Resources:
-    """What one container is given; requests equal limits unless `requests` says otherwise.
+    """The limits of one container, and its requests, which equal the limits unless `requests` says otherwise.
 
     Attributes:
         cpu: cores, as a Kubernetes quantity: 8, "500m".
         memory: bytes, as a Kubernetes quantity: "16Gi".
         gpu: whole GPUs, rendered as `nvidia.com/gpu`.
         extended: any other resource by its full name: {"rdma/hca": 1, "ephemeral-storage": "100Gi"}.
-        requests: requests that differ from the limits, by resource name.
+        requests: requests that differ from the limits, by the name of the resource.
     """
 
     cpu: str | int | float | None = None
@@ -57,15 +56,15 @@ class Resources:
             self._check_request(name, value)
 
     def _check_request(self, name: str, value: str | int) -> None:
-        """Of what a node cannot give to two, as much is requested as the limit says."""
+        """Refuse a request other than the limit for resources that cannot be overcommitted."""
         limit = self.gpu if name == GPU else self.extended.get(name, 0)
         if (_is_device(name) or name.startswith(_PAGES)) and to_number(value) != to_number(limit):
-            problem, remedy = f"is not the limit, which is {limit}", "Leave it out: as much as the limit is requested."
+            problem, remedy = f"is not the limit, which is {limit}", "Leave it out: the request follows the limit."
             raise RequestError(problem, field=f"resources_per_worker['requests'][{name!r}]", value=value, remedy=remedy)
 
 
 def as_resources(value: Any) -> Resources:
-    """From a Resources, or from a dict such as {"gpu": 1, "cpu": 8, "memory": "16Gi"}; the dict is not changed."""
+    """Convert None or a dict such as {"gpu": 1, "cpu": 8, "memory": "16Gi"} into a Resources; the dict is not changed."""
     if isinstance(value, Resources):
         return value
     remedy = 'Give a dict such as {"gpu": 1, "cpu": 8, "memory": "16Gi"}.'
@@ -83,7 +82,7 @@ def as_resources(value: Any) -> Resources:
     groups = {k: _group(given.pop(k, None), k, remedy) for k in ("extended", "requests")}
     for name in (*given, *groups["extended"], *(set(groups["requests"]) - {"cpu", "memory"})):
         if not _is_resource(name):
-            problem = f"unknown resource {name!r}"
+            problem = f"has an unknown resource {name!r}"
             raise RequestError(problem, field="resources_per_worker", value=dict(value), remedy=remedy)
     return Resources(extended={**groups["extended"], **given}, requests=groups["requests"], **fields)
 
@@ -95,10 +94,10 @@ def _group(value: object, name: str, remedy: str) -> dict[str, Any]:
 
 
 def _is_resource(name: str) -> bool:
-    """Whether a resource has a name of Kubernetes' own, or a domain in its name."""
+    """Whether a resource is one of Kubernetes' own, or has a domain in its name."""
     return _is_device(name) or name == "ephemeral-storage" or name.startswith(_PAGES)
 
 
 def _is_device(name: str) -> bool:
-    """Whether it is an extended resource, which comes in whole pieces."""
+    """Whether it is an extended resource, which comes in whole units."""
     return "/" in name

@@ -1,4 +1,4 @@
-"""Code jobs: a function or a script becomes files for the job's configuration. No shell and no heredoc is involved."""
+"""Code jobs: turn a function or a script into files of the job's configuration, without a shell or a heredoc."""
 
 from __future__ import annotations
 
@@ -17,21 +17,20 @@ from tunewright.plan.plan import RUNNER_FILE
 from tunewright.plan.secrets import refuse_literal_tokens
 
 FUNCTION_FILE = "train_func.py"
-
 PARAMETERS_FILE = "parameters.json"
 
 CODE_FOLDER = "code"
-"""Where a script lies with its folder, so that no file of it can take the place of one of ours."""
+"""The folder of a script that is shipped with its folder, so that its files cannot replace ours."""
 
 _FOLDER_BYTES = 4 << 20
 
-# The body of a class reads the module's names and its own with the same instruction.
+# The body of a class reads global names and its own with the same instruction.
 _READS, _WRITES = ("LOAD_GLOBAL", "LOAD_NAME"), ("STORE_NAME",)
 
-# The future import keeps annotations from being evaluated: the names they use need not exist in the container.
+# The future import keeps annotations unevaluated: the names that they use need not exist in the container.
 _HEAD = "from __future__ import annotations\n\n"
 
-# An indented source stays as it is: taking the indentation away would change the texts in it.
+# Indented source stays indented: dedenting it would change multi-line strings in it.
 _INDENTED = "if True:\n"
 
 _MAIN = """
@@ -46,14 +45,14 @@ if __name__ == "__main__":
 
 
 def function_files(train_func: Callable[..., object], parameters: Mapping[str, Json] | None) -> dict[str, str]:
-    """The files for `create_job(train_func=…)`: the function's source with a call of it, and its arguments as JSON.
+    """Return the files for `create_job(train_func=…)`: the source of the function with a call, and its arguments as JSON.
 
     Args:
         train_func: a plain function that imports what it needs in its body.
-        parameters: its keyword arguments; a function of one argument, as kubeflow-training 1.9 wants it, gets the dict.
+        parameters: its keyword arguments; a function of one argument, as in kubeflow-training 1.9, receives the dict.
 
     Raises:
-        RequestError: the function cannot be shipped as source, or cannot be called so.
+        RequestError: the function cannot be shipped as source, or does not accept the arguments.
     """
     shown = getattr(train_func, "__name__", repr(train_func))
     source = _source(train_func, shown)
@@ -64,7 +63,7 @@ def function_files(train_func: Callable[..., object], parameters: Mapping[str, J
 
 
 def script_files(script: str | Path) -> dict[str, str]:
-    """The file for `create_job(script=…)`.
+    """Return the file for `create_job(script=…)`.
 
     Raises:
         RequestError: it is not a readable Python file.
@@ -73,7 +72,7 @@ def script_files(script: str | Path) -> dict[str, str]:
     if not isinstance(script, str | Path):
         raise RequestError("is not a path", field="script", value=script, remedy=remedy)
     path = Path(script)
-    # The runner's own file lies beside it.
+    # The runner's own file has that name, and is in the same folder.
     name = f"script_{path.name}" if path.name == RUNNER_FILE else path.name
     try:
         return {name: path.read_text("utf-8")}
@@ -82,16 +81,16 @@ def script_files(script: str | Path) -> dict[str, str]:
 
 
 def folder_files(script: str | Path, folder: str | Path) -> dict[str, str]:
-    """The files for `create_job(script=…, script_folder=…)`: the script first, and everything that lies in the folder.
+    """Return the files for `create_job(script=…, script_folder=…)`: the script first, then everything else in the folder.
 
-    What begins with a dot, and `__pycache__`, stays behind.
+    Names that begin with a dot, and `__pycache__`, are left out.
 
     Args:
         script: path of the script, relative to the folder or to the working directory.
-        folder: its files travel with the script.
+        folder: the folder whose files are shipped with the script.
 
     Raises:
-        RequestError: the script is not in the folder, or something in it cannot travel as text.
+        RequestError: the script is not in the folder, or a file in it is not text.
     """
     remedy = "Give the folder that holds the script and the modules that it imports."
     root = Path(folder) if isinstance(folder, str | Path) else Path()
@@ -105,7 +104,7 @@ def folder_files(script: str | Path, folder: str | Path) -> dict[str, str]:
     if entry is None:
         raise RequestError("is not in script_folder", field="script", value=str(script), remedy=remedy)
     if sum(path.stat().st_size for path in shipped.values()) > _FOLDER_BYTES:
-        problem = f"has more than {_FOLDER_BYTES >> 20} MiB, and is to hold code"
+        problem = f"has more than {_FOLDER_BYTES >> 20} MiB, but is meant for code"
         raise RequestError(problem, field="script_folder", value=str(folder), remedy="Put data into a dataset.")
     return {f"{CODE_FOLDER}/{name}": _text(shipped[name]) for name in (entry, *(n for n in shipped if n != entry))}
 
@@ -118,7 +117,7 @@ def _text(path: Path) -> str:
     try:
         return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        remedy = "Only text can travel: leave the file out of the folder, or put it into the image or a dataset."
+        remedy = "Only text can be shipped: remove the file from the folder, or put it into the image or a dataset."
         raise RequestError(f"cannot be read: {error}", field="script_folder", value=str(path), remedy=remedy) from error
 
 
@@ -127,11 +126,11 @@ def _as_json(parameters: Mapping[str, Json] | None) -> str:
         return json.dumps(dict(parameters or {}), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         remedy = "Use numbers, strings, lists and dicts."
-        raise RequestError(f"cannot travel as JSON: {error}", field="parameters", remedy=remedy) from error
+        raise RequestError(f"is not JSON-serializable: {error}", field="parameters", remedy=remedy) from error
 
 
 def _source(train_func: Callable[..., object], shown: str) -> str:
-    """The function's definition as a module, to the letter."""
+    """Return the definition of the function, verbatim, as a module."""
 
     def refused(
         problem: str, remedy: str = "Define it with `def` in a file or a notebook cell, or use script=."
@@ -145,19 +144,23 @@ def _source(train_func: Callable[..., object], shown: str) -> str:
         or inspect.isgeneratorfunction(train_func)
         or inspect.isasyncgenfunction(train_func)
     ):
-        raise refused("would not run when it is called", "Use a plain function, and asyncio.run() inside of it.")
+        raise refused(
+            "is a coroutine function or a generator, which does not run when called",
+            "Use a plain function, with asyncio.run() inside.",
+        )
     if hasattr(train_func, "__wrapped__"):
-        raise refused("is decorated, and only the source of what is inside could be shipped")
+        raise refused("is decorated, but only the source of the inner function could be shipped")
     try:
         source = inspect.getsource(train_func)
         text = f"{_HEAD}{_INDENTED if source[:1].isspace() else ''}{source}"
         code = compile(text, FUNCTION_FILE, "exec", dont_inherit=True)
     except (OSError, TypeError, SyntaxError) as error:
-        raise refused("has no source that could be shipped") from error
+        raise refused("has no source code that could be shipped") from error
     if not _is_plain_def(text, train_func.__code__.co_name):
-        raise refused("is decorated or not a top-level def")
+        raise refused("is decorated, or is not a plain def")
     if used := _names_from_outside(code, train_func):
-        problem = f"uses {', '.join(used)} from outside, and only its own source is shipped"
+        which = "which is" if len(used) == 1 else "which are"
+        problem = f"refers to {', '.join(used)}, {which} defined outside it; only the function's own source is shipped"
         remedy = "Import and define what it needs in its body, pass values as parameters=, or use script=."
         raise refused(problem, remedy)
     return text
@@ -171,22 +174,22 @@ def _is_plain_def(text: str, name: str) -> bool:
 
 
 def _names_from_outside(code: CodeType, train_func: Callable[..., object]) -> list[str]:
-    """What the shipped module would look for in vain, or find to be something else than here."""
+    """Return the names that the shipped module would not find, or would find with another meaning."""
     here = inspect.unwrap(train_func).__globals__
     own = {train_func.__code__.co_name, *_global_writes(code)}
-    # Every module has a __name__, and the body of a class reads it.
+    # The body of a class reads __name__, which every module has.
     outer = {n for n in _globals_read(code) if n not in own and not n.startswith("__")}
     return sorted(n for n in outer if n in here or not hasattr(builtins, n))
 
 
 def _globals_read(code: CodeType) -> set[str]:
-    """Names that are read from the module. `inspect.getclosurevars` also gives attributes and what is imported inside."""
+    """Return the global names that code reads. `inspect.getclosurevars` would add attributes and local imports."""
     names = {kind: {i.argval for i in dis.get_instructions(code) if i.opname in kind} for kind in (_READS, _WRITES)}
     return (names[_READS] - names[_WRITES]).union(*(_globals_read(inner) for inner in _inner(code)))
 
 
 def _global_writes(code: CodeType) -> set[str]:
-    """Names that the function itself puts into its module, after a `global` statement."""
+    """Return the global names that code assigns, after a `global` statement."""
     own = {i.argval for i in dis.get_instructions(code) if i.opname == "STORE_GLOBAL"}
     return own.union(*(_global_writes(inner) for inner in _inner(code)))
 
@@ -212,5 +215,5 @@ def _call(train_func: Callable[..., object], name: str, parameters: Mapping[str,
             continue
         return call
     remedy = f"Its signature is {name}{signature}; parameters= are its keyword arguments."
-    problem = f"cannot be called with {list(given)}"
+    problem = f"does not accept the parameters {list(given)}"
     raise RequestError(problem, field="train_func", value=name, remedy=remedy)

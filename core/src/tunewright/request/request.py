@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import attrs
 
 from tunewright._convert import to_dict, to_tuple
 from tunewright.errors import RequestError
 from tunewright.events import Json
+from tunewright.plan import _checks as common
 from tunewright.plan.plan import JobPlan
+from tunewright.plan.policies import RunPolicy, Scheduling
 from tunewright.plan.resources import Resources, as_resources
 from tunewright.plan.secrets import EnvValue, refuse_literal_tokens
 from tunewright.providers.base import DatasetProvider, ModelProvider, Provider, TrainerProvider
@@ -21,6 +23,9 @@ from tunewright.request.storage import Storage, as_storage
 
 _T_co = TypeVar("_T_co", bound=Provider, covariant=True)
 
+POLICIES: Final[Mapping[str, type[Any]]] = {"scheduling": Scheduling, "run_policy": RunPolicy}
+"""The fields of a request whose own fields are keywords of `train()` and `create_job()`."""
+
 
 def generated_name(prefix: str) -> str:
     """A name for a job whose user gave none: `train-x7k2m`."""
@@ -28,12 +33,29 @@ def generated_name(prefix: str) -> str:
     return f"{prefix}-{''.join(secrets.choice(alphabet) for _ in range(5))}"
 
 
+def with_policies(keywords: Mapping[str, object]) -> dict[str, object]:
+    """Gather the keywords that are fields of a policy into that policy, once and for the whole way to the manifest.
+
+        with_policies({"num_workers": 2, "ttl": 60})
+        → {"num_workers": 2, "scheduling": Scheduling(), "run_policy": RunPolicy(ttl=60)}
+
+    Raises:
+        RequestError: a value is refused.
+    """
+    given = dict(keywords)
+    policies = {
+        field: policy(**{name: given.pop(name) for name in attrs.fields_dict(policy) if name in given})
+        for field, policy in POLICIES.items()
+    }
+    return {**given, **policies}
+
+
 class Origin(Protocol):
     """The plugin that a provider came from, as far as a request needs to know it."""
 
     @property
     def name(self) -> str:
-        """Its registry name."""
+        """Its name in the registry."""
 
     @property
     def dist(self) -> str:
@@ -44,7 +66,7 @@ class Origin(Protocol):
         """The version of its distribution."""
 
     def modify_plan(self, plan: JobPlan, request: Request) -> JobPlan:
-        """Return the plan as its `tunewright_modify_plan` leaves it."""
+        """Return the plan as the plugin's `tunewright_modify_plan` leaves it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -57,41 +79,30 @@ class ResolvedProvider(Generic[_T_co]):
 
 @attrs.frozen(kw_only=True)
 class Request:
-    """What every job takes, whatever it runs; `TrainRequest` and `CodeRequest` say what that is.
+    """What every kind of job takes; `TrainRequest` and `CodeRequest` add what it runs.
 
     Attributes:
         name: the job's name.
         resources_per_worker: what each worker gets, e.g. {"gpu": 1, "cpu": 8, "memory": "16Gi"}.
         num_workers: pods.
         num_procs_per_worker: processes (ranks) in each worker; "auto" is one for each GPU.
-        storage: where inputs and output are kept.
+        storage: where inputs and output are kept: a Storage, or a dict of its fields.
         output: URI that the result is uploaded to.
-        env: variables of the main container.
-        init_env: variables of the init containers.
-        labels: of the job and its pods.
-        annotations: of the job and its pods.
-        queue: Kueue's local queue.
-        priority_class: the pods' PriorityClass.
-        node_selector: node labels to match.
-        tolerations: Kubernetes Toleration objects.
-        affinity: a Kubernetes Affinity object.
-        runtime_class: the pods' RuntimeClass.
-        scheduling_policy: the PyTorchJob's schedulingPolicy, for gang scheduling.
-        service_account: the pods' service account.
-        image: for the main container, in place of the default.
-        image_pull_secrets: names of Secrets.
-        elastic: (least, most) workers.
-        max_restarts: restarts without a new checkpoint before the job fails.
-        ttl: seconds after which the finished job is deleted.
-        deadline: seconds that the job may take.
-        suspend: create it suspended.
-        pod_overrides: a strategic patch of the pod template: the last word.
+        env: environment variables of the main container.
+        init_env: environment variables of the init containers.
+        labels: labels of the job and its pods.
+        annotations: annotations of the job and its pods.
+        image: image of the main container, in place of the default.
+        elastic: (least, most) workers, where their number may change while the job runs.
+        scheduling: where and when the pods may run; each of its fields is a keyword.
+        run_policy: how often and how long the job may run; each of its fields is a keyword.
+        pod_overrides: a strategic merge patch of the pod template, applied last.
     """
 
     name: str = attrs.field(validator=check.check_name)
     resources_per_worker: Resources = attrs.field(default=None, converter=as_resources)
     num_workers: int = attrs.field(
-        default=1, validator=check.at_least(1, "Give the number of pods to train on: num_workers=1.")
+        default=1, validator=common.at_least(1, "Give the number of pods to train on: num_workers=1.")
     )
     num_procs_per_worker: int | str = attrs.field(
         default=1, converter=check.to_processes, validator=check.check_processes
@@ -99,48 +110,23 @@ class Request:
     storage: Storage = attrs.field(default=None, converter=as_storage)
     output: str | None = attrs.field(default=None, validator=check.check_output)
     env: Mapping[str, EnvValue] = attrs.field(
-        default=None, converter=check.to_mapping, validator=[check.check_mapping, check.check_env, check.check_limits]
+        default=None, converter=common.to_mapping, validator=[common.check_mapping, check.check_env, check.check_limits]
     )
     init_env: Mapping[str, EnvValue] = attrs.field(
-        default=None, converter=check.to_mapping, validator=[check.check_mapping, check.check_env, check.check_limits]
+        default=None, converter=common.to_mapping, validator=[common.check_mapping, check.check_env, check.check_limits]
     )
     labels: Mapping[str, str] = attrs.field(
-        default=None, converter=check.to_mapping, validator=[check.check_mapping, check.check_labels]
+        default=None, converter=common.to_mapping, validator=[common.check_mapping, common.check_labels]
     )
     annotations: Mapping[str, str] = attrs.field(
-        default=None, converter=check.to_mapping, validator=[check.check_mapping, check.check_labels]
+        default=None, converter=common.to_mapping, validator=[common.check_mapping, common.check_labels]
     )
-    queue: str | None = attrs.field(default=None, validator=check.check_object_name)
-    priority_class: str | None = attrs.field(default=None, validator=check.check_object_name)
-    node_selector: Mapping[str, str] = attrs.field(
-        default=None, converter=check.to_mapping, validator=[check.check_mapping, check.check_labels]
-    )
-    tolerations: tuple[Mapping[str, Json], ...] = attrs.field(
-        default=(),
-        converter=check.to_list,
-        validator=[check.check_list_of(dict, '[{"key": "gpu", "operator": "Exists"}]'), check.check_manifest],
-    )
-    affinity: Mapping[str, Json] | None = attrs.field(
-        default=None, converter=check.copied, validator=check.check_object
-    )
-    runtime_class: str | None = attrs.field(default=None, validator=check.check_object_name)
-    scheduling_policy: Mapping[str, Json] | None = attrs.field(
-        default=None, converter=check.copied, validator=check.check_object
-    )
-    service_account: str | None = attrs.field(default=None, validator=check.check_object_name)
     image: str | None = attrs.field(default=None, validator=check.check_image)
-    image_pull_secrets: tuple[str, ...] = attrs.field(
-        default=(), converter=check.to_list, validator=check.check_list_of(str, '["registry-login"]')
-    )
     elastic: tuple[int, int] | None = attrs.field(default=None, converter=check.to_range, validator=check.check_elastic)
-    max_restarts: int = attrs.field(default=3, validator=check.at_least(0, "Write 0 to fail at the first crash."))
-    ttl: int | None = attrs.field(default=None, validator=attrs.validators.optional(check.at_least(0, "Give seconds.")))
-    deadline: int | None = attrs.field(
-        default=None, validator=attrs.validators.optional(check.at_least(1, "Give seconds."))
-    )
-    suspend: bool = attrs.field(default=False, validator=check.check_flag)
+    scheduling: Scheduling = attrs.field(factory=Scheduling, validator=attrs.validators.instance_of(Scheduling))
+    run_policy: RunPolicy = attrs.field(factory=RunPolicy, validator=attrs.validators.instance_of(RunPolicy))
     pod_overrides: Mapping[str, Json] = attrs.field(
-        default=None, converter=check.to_mapping, validator=[check.check_mapping, check.check_manifest]
+        default=None, converter=common.to_mapping, validator=[common.check_mapping, common.check_manifest]
     )
 
     @property
@@ -159,13 +145,13 @@ class TrainRequest(Request):
     """What `train()` asks for: providers.
 
     Attributes:
-        model: fetches the model.
-        dataset: fetches the dataset.
-        eval_dataset: fetches the dataset to evaluate on.
-        trainer: trains.
-        output_target: takes in what `output` names: an `OutputTarget`, or one whose claim is mounted.
-        upload_checkpoints: whether checkpoints are uploaded to `output`, too, so that a pod on another node resumes
-            from there. None: they are where the pod's own volume goes with it.
+        model: the provider that fetches the model.
+        dataset: the provider that fetches the dataset.
+        eval_dataset: the provider that fetches the evaluation dataset.
+        trainer: the provider that trains.
+        output_target: the provider behind `output`: an `OutputTarget`, or one whose claim is mounted.
+        upload_checkpoints: whether checkpoints are uploaded to `output` too, so that a pod on another node resumes
+            from them. None: they are if the pod's own volume is deleted with the pod.
     """
 
     model: ResolvedProvider[ModelProvider] | None = None
@@ -173,26 +159,26 @@ class TrainRequest(Request):
     eval_dataset: ResolvedProvider[DatasetProvider] | None = None
     trainer: ResolvedProvider[TrainerProvider]
     output_target: ResolvedProvider[ModelProvider] | None = None
-    upload_checkpoints: bool | None = attrs.field(default=None, validator=attrs.validators.optional(check.check_flag))
+    upload_checkpoints: bool | None = attrs.field(default=None, validator=attrs.validators.optional(common.check_flag))
 
     @property
     def sources(self) -> dict[str, ResolvedProvider[ModelProvider] | ResolvedProvider[DatasetProvider]]:
-        """The input slots that the request fills: slot → provider."""
+        """The inputs that the request names: input → provider."""
         slots = {"model": self.model, "dataset": self.dataset, "eval_dataset": self.eval_dataset}
         return {slot: selected for slot, selected in slots.items() if selected is not None}
 
     @property
     def secret_variables(self) -> tuple[str, ...]:
-        """The variables in which the providers take their secrets, whether they were given some or not."""
+        """The environment variables that the providers read secrets from, whether or not the user gave any."""
         target = [self.output_target] if self.output_target else []
         chosen = [selected.provider for selected in (*self.sources.values(), self.trainer, *target)]
         return tuple(sorted({name for provider in chosen for name in secret_fields(type(provider)).values()}))
 
     def check_local_inputs(self) -> None:
-        """Look at those inputs that lie on this machine, where they are read from here.
+        """Check the inputs that are files on this machine, where the job reads them from here.
 
         Raises:
-            RequestError: one is not there, or the trainer refuses it.
+            RequestError: one does not exist, or the trainer refuses it.
         """
         paths = {slot: selected.provider.local_path() for slot, selected in self.sources.items()}
         for slot, path in paths.items():
@@ -209,27 +195,27 @@ class CodeRequest(Request):
     """What `create_job()` asks for: code, or an image that starts itself.
 
     Attributes:
-        code: file name → text of what torchrun starts, its entry point first; empty for an image's own command.
-        command: program and arguments, in place of `code`. Both empty: the image's own entry point.
-        arguments: arguments for the entry point of `code`.
-        packages_to_install: pip requirements, installed before the code starts.
-        pip_index_url: where from.
+        code: file name → text of what torchrun starts, the entry point first; empty for an image's own command.
+        command: program and arguments, in place of `code`. If both are empty, the image's own entry point runs.
+        arguments: arguments of the entry point of `code`.
+        packages_to_install: pip requirements that are installed before the code starts.
+        pip_index_url: the package index to install them from.
     """
 
     code: Mapping[str, str] = attrs.field(factory=dict, converter=to_dict)
     command: tuple[str, ...] = attrs.field(default=(), converter=to_tuple)
     arguments: tuple[str, ...] = attrs.field(default=(), converter=to_tuple)
     packages_to_install: tuple[str, ...] = attrs.field(
-        default=(), converter=check.to_list, validator=check.check_list_of(str, '["einops==0.8.1"]')
+        default=(), converter=common.to_list, validator=common.check_list_of(str, '["einops==0.8.1"]')
     )
     pip_index_url: str | None = attrs.field(
         default=None, validator=attrs.validators.optional(check.check_text("https://host/simple"))
     )
 
     def __attrs_post_init__(self) -> None:
-        """Refuse secrets where everybody can read them, and a step whose failure nobody would see."""
+        """Refuse secrets where everyone can read them, and a step whose failure nobody would see."""
         if self.packages_to_install and not self.code and not self.command:
-            # Only `run` reads what a failed step leaves, and the job would go on without the packages.
+            # Only `run` reads the verdict of a failed step; without it the job would go on without the packages.
             problem = "cannot be installed for an image's own entry point, which would start even if that failed"
             remedy = "Give command=[…], the program that the image starts, or build the packages into the image."
             raise RequestError(problem, field="packages_to_install", remedy=remedy)

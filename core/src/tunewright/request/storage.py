@@ -1,7 +1,7 @@
-"""Storage: what the user says of volumes, and the volumes that follow from it.
+"""Storage: what the user asks for in volumes.
 
 Inputs (model, datasets) and output (result, checkpoints, attempts) are separate mounts. The output must outlast a pod,
-or a restarted worker has nothing to resume from: a claim that every pod may mount, or an `output=` URI.
+or a restarted worker has nothing to resume from: it needs a claim that every pod can mount, or an `output=` URI.
 """
 
 from __future__ import annotations
@@ -18,13 +18,9 @@ from tunewright.plan._quantity import check_quantity
 from tunewright.providers.uris import path_problem
 
 RWO: Final = "ReadWriteOnce"
-
 RWX: Final = "ReadWriteMany"
-
 ROX: Final = "ReadOnlyMany"
-
 RWOP: Final = "ReadWriteOncePod"
-
 _MODES = (RWO, ROX, RWX, RWOP)
 
 
@@ -38,14 +34,14 @@ class Storage:
 
     Attributes:
         size: capacity of a new claim, as a Kubernetes quantity.
-        storage_class: of a new claim; None for the cluster's default, "" for none at all.
-        access_modes: of the claim, new or existing: "ReadWriteOnce", "ReadWriteMany" or "ReadOnlyMany". Not given: one
-            worker gets a ReadWriteOnce claim, several get ephemeral volumes.
+        storage_class: storage class of a new claim; None for the cluster's default, "" for none at all.
+        access_modes: access modes of the claim, new or existing: "ReadWriteOnce", "ReadWriteMany" or "ReadOnlyMany". By
+            default one worker gets a ReadWriteOnce claim, and several get ephemeral volumes.
         claim: an existing claim to use instead of a new one.
-        key: folder within the claim for the inputs; "auto" derives one for each of them from what is fetched, so that jobs
-            which need the same model, or the same dataset, share one download of it.
-        ephemeral: a volume for each pod, which goes with the pod.
-        keep: whether a new claim outlives the job. None: it does, if it holds the only copy of the result.
+        key: folder within the claim for the inputs. "auto" names a folder for each input after what is fetched, so that
+            jobs with the same model or dataset share one download.
+        ephemeral: use a volume for each pod, which is deleted with the pod.
+        keep: whether a new claim outlives the job. None: it does if it holds the only copy of the result.
     """
 
     size: str = "50Gi"
@@ -57,30 +53,33 @@ class Storage:
     keep: bool | None = None
 
     def __attrs_post_init__(self) -> None:
-        """Refuse what Kubernetes would refuse, and what contradicts itself."""
+        """Refuse what Kubernetes would refuse, and options that contradict each other."""
         check_quantity(self.size, field="storage.size")
         self._check_words()
         self._check_key()
         if self.ephemeral and (self.claim or self.keep):
-            problem = "is a volume that goes with its pod, which cannot go with claim= or keep=True"
+            problem = "deletes the volume with its pod, which contradicts claim= and keep=True"
             raise RequestError(problem, field="storage.ephemeral", value=True, remedy="Give one of them.")
         if self.mode == ROX and not self.claim:
-            remedy = 'Give claim="…", or a mode that can be written.'
+            remedy = 'Give claim="…", or a writable mode.'
             raise RequestError(
-                "is for a claim that holds files already", field="storage.access_modes", value=[ROX], remedy=remedy
+                "needs an existing claim that already holds files",
+                field="storage.access_modes",
+                value=[ROX],
+                remedy=remedy,
             )
 
     def _check_words(self) -> None:
-        # "" is a storage class of Kubernetes: none at all.
+        # In Kubernetes, the storage class "" means none at all.
         names = {"claim": self.claim, "storage_class": self.storage_class or None}
         for field, name in names.items():
             if name is not None and not is_object_name(name):
-                problem, remedy = "is not a name that Kubernetes takes", "Write it as the cluster spells it: my-claim."
+                problem, remedy = "is not a valid Kubernetes name", "Write it as the cluster spells it: my-claim."
                 raise RequestError(problem, field=f"storage.{field}", value=name, remedy=remedy)
         for field, flag in {"ephemeral": self.ephemeral, "keep": self.keep}.items():
             if flag is not None and not isinstance(flag, bool):
                 raise RequestError(
-                    "is not a truth value", field=f"storage.{field}", value=flag, remedy="Write true or false."
+                    "must be True or False", field=f"storage.{field}", value=flag, remedy="Write True or False."
                 )
         for mode in self.access_modes:
             if mode not in _MODES:
@@ -91,7 +90,7 @@ class Storage:
         if self.key is None:
             return
         remedy = 'Give claim="…" with it, and a relative folder or "auto".'
-        problem = path_problem(self.key) if isinstance(self.key, str) and self.key else "is no folder"
+        problem = path_problem(self.key) if isinstance(self.key, str) and self.key else "is not a folder"
         if not self.claim:
             problem = "needs an existing claim"
         if problem:
@@ -99,7 +98,7 @@ class Storage:
 
     @property
     def mode(self) -> str | None:
-        """The access mode that decides: the widest one that may be written, else ReadOnlyMany, else None."""
+        """The access mode that counts: the widest writable one, else ReadOnlyMany, else None."""
         for mode in (RWX, RWO, RWOP, ROX):
             if mode in self.access_modes:
                 return RWO if mode == RWOP else mode
@@ -112,7 +111,7 @@ class Storage:
 
 
 def as_storage(value: Any) -> Storage:
-    """From a Storage, None, or a dict of its fields; the dict is not changed."""
+    """Convert None or a dict of the fields into a Storage; the dict is not changed."""
     if isinstance(value, Storage):
         return value
     if value is not None and not isinstance(value, Mapping):

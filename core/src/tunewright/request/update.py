@@ -1,4 +1,4 @@
-"""Changes of a job that is there: which there may be, checked before anything is changed."""
+"""Changes to a submitted job, checked before anything is changed."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any, TypedDict
 import attrs
 
 from tunewright.errors import RequestError, did_you_mean
+from tunewright.plan import _checks as check
 from tunewright.plan.plan import INSTANCE, MANAGED_BY, QUEUE
-from tunewright.request import _validate as check
-from tunewright.request.request import CodeRequest, TrainRequest
+from tunewright.plan.policies import RunPolicy, Scheduling
+from tunewright.request.request import POLICIES, CodeRequest, TrainRequest
 
 _FIXED = {
-    *attrs.fields_dict(TrainRequest),
-    *attrs.fields_dict(CodeRequest),
-    *("train_func", "script", "base_image", "args", "parameters", "job"),
+    *(name for cls in (TrainRequest, CodeRequest, *POLICIES.values()) for name in attrs.fields_dict(cls)),
+    *("train_func", "script", "base_image", "args", "parameters", "manifest", "job"),
 }
 """What `train()` and `create_job()` take."""
 
@@ -40,19 +40,25 @@ def _check_names(instance: object, attribute: Any, value: Mapping[str, str | Non
     for name in value:
         if name.startswith(_OURS) or name in (MANAGED_BY, INSTANCE):
             field = f"{attribute.name}[{name!r}]"
-            raise RequestError("is what the job is found by", field=field, remedy="Choose another name.")
+            raise RequestError("identifies the job", field=field, remedy="Choose another name.")
         if name == QUEUE:
             raise RequestError("is the job's queue", field=f"{attribute.name}[{name!r}]", remedy="Use queue=.")
 
 
+def _field(policy: type[attrs.AttrsInstance], name: str) -> Any:
+    """Return a field that takes what the field of a policy takes, or None for no change."""
+    validator = attrs.fields_dict(policy)[name].validator
+    return attrs.field(default=None, validator=attrs.validators.optional(validator) if validator else None)
+
+
 @attrs.frozen(kw_only=True)
 class JobUpdate:
-    """What is to be different; None leaves it as it is.
+    """What to change; None leaves it as it is.
 
     Attributes:
-        labels: of the job alone, not of its pods; they are added to those that are there, and None removes one.
-        annotations: likewise.
-        queue: Kueue's local queue.
+        labels: labels of the job, not of its pods; they are added to those it has, and None removes one.
+        annotations: annotations of the job, likewise.
+        queue: Kueue's LocalQueue.
         priority_class: the pods' PriorityClass.
         ttl: seconds after which the finished job is deleted.
         deadline: seconds that the job may take; none pass while it is suspended.
@@ -63,18 +69,14 @@ class JobUpdate:
     annotations: Mapping[str, str | None] = attrs.field(
         default=None, converter=check.to_mapping, validator=_check_names
     )
-    queue: str | None = attrs.field(default=None, validator=check.check_object_name)
-    priority_class: str | None = attrs.field(default=None, validator=check.check_object_name)
-    ttl: int | None = attrs.field(default=None, validator=attrs.validators.optional(check.at_least(0, "Give seconds.")))
-    deadline: int | None = attrs.field(
-        default=None, validator=attrs.validators.optional(check.at_least(1, "Give seconds."))
-    )
-    max_restarts: int | None = attrs.field(
-        default=None, validator=attrs.validators.optional(check.at_least(0, "Write 0 to fail at the first crash."))
-    )
+    queue: str | None = _field(Scheduling, "queue")
+    priority_class: str | None = _field(Scheduling, "priority_class")
+    ttl: int | None = _field(RunPolicy, "ttl")
+    deadline: int | None = _field(RunPolicy, "deadline")
+    max_restarts: int | None = _field(RunPolicy, "max_restarts")
 
     def given(self, *names: str) -> list[str]:
-        """Which of these fields are to be different."""
+        """Return which of these fields change."""
         return [name for name in names if getattr(self, name) is not None]
 
 
@@ -83,26 +85,26 @@ _update: Callable[..., JobUpdate] = JobUpdate
 
 
 def job_update(command_for: Callable[[str], str], options: Mapping[str, object]) -> JobUpdate:
-    """The checked update that `update_job()` makes of its arguments.
+    """Check the arguments of `update_job()`.
 
     Args:
-        command_for: a command → what to type to do that with the job.
+        command_for: returns what to type to run a command on the job.
         options: the arguments.
 
     Raises:
-        RequestError: something cannot be changed, or has a wrong value, or nothing is to be changed.
+        RequestError: something cannot be changed, a value is wrong, or there is nothing to change.
     """
     known = list(attrs.fields_dict(JobUpdate))
     for option in options:
         if option == "suspend":
             remedy = f"Use suspend_job() and resume_job(), or {command_for('suspend')}."
-            raise RequestError("is not changed by an update", field=option, remedy=remedy)
+            raise RequestError("cannot be changed by an update", field=option, remedy=remedy)
         if option in _FIXED and option not in known:
-            remedy = f"Changeable are {', '.join(known)}. Delete the job and submit it anew: {command_for('delete')}"
-            raise RequestError("cannot be changed any more: the job is made of it", field=option, remedy=remedy)
+            remedy = f"You can change {', '.join(known)}. Delete the job and submit it again: {command_for('delete')}"
+            raise RequestError("cannot be changed after submission", field=option, remedy=remedy)
         if option not in known:
             raise RequestError("is not an argument", field=option, remedy=did_you_mean(option, known))
     update = _update(**options)
     if update == JobUpdate():
-        raise RequestError("there is nothing to change", field="update_job()", remedy=f"Give {' or '.join(known)}.")
+        raise RequestError("has nothing to change", field="update_job()", remedy=f"Give {' or '.join(known)}.")
     return update

@@ -10,7 +10,8 @@ import attrs
 
 from tunewright.errors import RequestError
 from tunewright.events import Json
-from tunewright.request import _validate as check
+from tunewright.plan._checks import check_manifest, check_mapping, to_mapping
+from tunewright.request._validate import check_name
 from tunewright.request.request import generated_name
 
 _REMEDY = "Give one manifest: a mapping, an object of Kubernetes' or Kubeflow's client, or the path of a YAML file."
@@ -25,10 +26,8 @@ class RawManifest:
         job: its manifest, as the user wrote it; `metadata.name` is the name or missing.
     """
 
-    name: str = attrs.field(validator=check.check_name)
-    job: Mapping[str, Json] = attrs.field(
-        converter=check.to_mapping, validator=[check.check_mapping, check.check_manifest]
-    )
+    name: str = attrs.field(validator=check_name)
+    job: Mapping[str, Json] = attrs.field(converter=to_mapping, validator=[check_mapping, check_manifest])
 
 
 def raw_manifest(name: str | None, job: object, options: Mapping[str, object]) -> RawManifest:

@@ -13,6 +13,7 @@ from tunewright._client.job import Job
 from tunewright.backends.base import BackendOptions
 from tunewright.backends.local.backend import LocalBackend
 from tunewright.plan.plan import ContainerSpec, JobPlan
+from tunewright.request.request import with_policies
 from tunewright.runner.source import runner_source
 from tunewright.status.state import JobState
 from tunewright.status.status import JobStatus
@@ -52,7 +53,9 @@ class Machine:
         env = fields.pop("init_env", {})
         init = [ContainerSpec(name=name, image="none", command=_python(name), env=env) for name, _ in steps]
         files = {**scripts, "run.py": runner_source()}
-        return JobPlan(**{"name": "job", "init_containers": init, "main": main, "files": files, **fields})
+        return JobPlan(
+            **{"name": "job", "init_containers": init, "main": main, "files": files, **with_policies(fields)}
+        )
 
     @staticmethod
     def until(condition: Callable[[], object]) -> None:

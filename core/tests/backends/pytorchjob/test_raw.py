@@ -97,7 +97,7 @@ def test_the_name_is_said_once_or_generated(rendered) -> None:
     assert rendered(manifest(), "mine") == rendered(manifest())
     with pytest.raises(RequestError, match="name='other': is not 'mine', the name in the job's manifest"):
         rendered(manifest(), "other")
-    with pytest.raises(RequestError, match="name='Bad_Name!': is not a name"):
+    with pytest.raises(RequestError, match="name='Bad_Name!': is not a valid Kubernetes name"):
         rendered(nameless, "Bad_Name!")
 
 
@@ -133,7 +133,7 @@ def changed(path: str, value: object) -> dict:
         (changed("spec.pytorchReplicaSpecs.Worker.template.spec.containers", []), "has no container 'pytorch'"),
         (changed("spec.pytorchReplicaSpecs.Worker.template", {}), r"Worker.template.spec.containers: has no container"),
         (changed("metadata.annotations", {"key": "hf_" + "x" * 30}), "looks like a literal token"),
-        (changed("spec.when", object()), "is a object, which has no place in a manifest"),
+        (changed("spec.when", object()), "is a object, which YAML cannot represent"),
         ([manifest()], "job=.*: must be a dict"),
         ("nowhere.yaml", "job='nowhere.yaml': cannot be read"),
     ],

@@ -16,7 +16,8 @@ import pytest
 from tunewright import RequestError, SecretRef, SecretValue, TrainingClient
 from tunewright.backends.base import BackendOptions
 from tunewright.backends.kubernetes import names
-from tunewright.backends.kubernetes.backend import PyTorchJobBackend
+from tunewright.backends.pytorchjob import PyTorchJobBackend
+from tunewright.backends.pytorchjob.kind import PyTorchJob
 from tunewright.plan.plan import (
     ContainerSpec,
     EmptyDir,
@@ -25,9 +26,9 @@ from tunewright.plan.plan import (
     JobPlan,
     Mount,
     NewClaim,
-    Scheduling,
     Volume,
 )
+from tunewright.plan.policies import RunPolicy, Scheduling
 from tunewright.plan.resources import Resources
 
 LITERALS = {"model": "model-literal", "dataset": "dataset-literal", "trainer": "trainer-literal", "env": "env-literal"}
@@ -226,9 +227,9 @@ def test_an_image_alone_keeps_its_own_entry_point() -> None:
 
 def test_the_main_container_has_the_name_that_the_operator_wants_and_is_found_again() -> None:
     job = plan(init_containers=(ContainerSpec(name="check", image="i:1"),))
-    found = [names.container_name(job, c) for c in job.containers]
+    found = [PyTorchJob().container_name(job, c) for c in job.containers]
     assert found == ["check", "pytorch"]
-    assert [names.step_name(name) for name in found] == ["check", "train"]
+    assert [PyTorchJob().step_name(name) for name in found] == ["check", "train"]
 
 
 def test_torchrun_jobs_are_workers_alone_with_a_rendezvous() -> None:
@@ -271,7 +272,10 @@ def test_exit_codes_decide_and_the_operator_does_not_count() -> None:
 
 
 def test_the_life_of_a_job_is_in_its_run_policy() -> None:
-    policy = rendered(ttl=0, deadline=60, suspend=True, scheduling=Scheduling(policy={"minAvailable": 2}))[0]["spec"]
+    policy = rendered(
+        run_policy=RunPolicy(ttl=0, deadline=60, suspend=True),
+        scheduling=Scheduling(scheduling_policy={"minAvailable": 2}),
+    )[0]["spec"]
     assert policy["runPolicy"] == {
         "cleanPodPolicy": "Running",
         "ttlSecondsAfterFinished": 0,
@@ -443,8 +447,8 @@ OTHER = ContainerSpec(name="other", image="i:1")
         ({"labels": {"kueue.x-k8s.io/queue-name": "q"}}, "Give queue="),
         ({"labels": {"app.kubernetes.io/managed-by": "me"}}, "is set by Tunewright"),
         ({"self_starting": True, "elastic": (1, 2)}, "elastic=.*torchrun"),
-        ({"scheduling": Scheduling(policy={"minAvailabel": 1})}, "Did you mean 'minAvailable'"),
-        ({"scheduling": Scheduling(affinity={"x": object()})}, "affinity: is not what Kubernetes takes"),
+        ({"scheduling": Scheduling(scheduling_policy={"minAvailabel": 1})}, "Did you mean 'minAvailable'"),
+        ({"scheduling": Scheduling(affinity={"x": float("nan")})}, "affinity: is not what Kubernetes takes"),
         ({"pod_overrides": {"spec": {"x": float("nan")}}}, "pod_overrides: is not what Kubernetes takes"),
         ({"main": ContainerSpec(name="train", image="i:1", env={"TUNEWRIGHT_GRACE": "long"})}, "number of seconds"),
     ],

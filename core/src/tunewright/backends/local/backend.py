@@ -88,7 +88,7 @@ class LocalBackend(Backend):
             job = self._existing(plan.name)
             if job is None:
                 job = JobFolder.create(self._jobs / plan.name, documents, secrets)
-                if plan.suspend:
+                if plan.run_policy.suspend:
                     return job.write(Status(state=JobState.SUSPENDED, detail=job.go_on()))
                 try:
                     return job.start_supervisor()
@@ -97,7 +97,7 @@ class LocalBackend(Backend):
                     job.remove()
                     raise
             self._refuse_taken(job, documents)
-            if not plan.suspend:
+            if not plan.run_policy.suspend:
                 job.renew(documents, secrets)
                 self._start(job)
         return None
@@ -296,6 +296,6 @@ def _at_rest(job: JobFolder) -> bool:
 def _has_expired(job: JobFolder) -> bool:
     with contextlib.suppress(DamagedJob):
         if (finished := job.read().finished) is not None:
-            ttl = job.spec().ttl
+            ttl = job.spec().run_policy.ttl
             return ttl is not None and time.time() > finished + ttl
     return False

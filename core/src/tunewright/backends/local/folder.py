@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from tunewright.request.update import JobUpdate
 
 _MAY_CHANGE = re.compile(
-    r"metadata\.(labels|annotations)\b.*|spec\.(deadline|max_restarts|ttl)|spec\.environment\..*|data\.run\.py"
+    r"metadata\.(labels|annotations)\b.*|spec\.run_policy\..*|spec\.environment\..*|data\.run\.py"
     r"|spec\..*\.env\.TUNEWRIGHT_(DEADLINE|MAX_RESTARTS)"
 )
 _MODULE = "tunewright.backends.local"
@@ -193,7 +193,7 @@ class JobFolder:
         job["metadata"]["labels"] = _merged(job["metadata"]["labels"], update.labels)
         job["metadata"]["annotations"] = _merged(job["metadata"]["annotations"], update.annotations)
         for field in update.given("ttl", "deadline", "max_restarts"):
-            job["spec"][field] = getattr(update, field)
+            job["spec"]["run_policy"][field] = getattr(update, field)
         variables = {environment.DEADLINE: update.deadline, environment.MAX_RESTARTS: update.max_restarts}
         job["spec"]["worker"]["env"] |= {k: str(v) for k, v in variables.items() if v is not None}
         write_atomically(self.path / "job.json", dumps(record))

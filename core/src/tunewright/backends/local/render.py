@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import attrs
+
 from tunewright.backends.local.env import distributed_environment
 from tunewright.backends.local.spec import FILES, JOB, Program, Spec, paths_in
 from tunewright.errors import RequestError
@@ -34,14 +36,13 @@ def render(plan: JobPlan, folder: Path) -> Manifests:
         "gpus": plan.main.resources.gpu if plan.main.resources else 0,
         "self_starting": plan.self_starting,
         "elastic": plan.elastic,
-        "max_restarts": plan.max_restarts,
-        "deadline": plan.deadline,
-        "ttl": plan.ttl,
+        "run_policy": plan.run_policy,
         "secret_variables": plan.secret_variables,
     }
     metadata = {"name": plan.name, "labels": plan.labels, "annotations": plan.annotations, "folder": str(folder)}
     spec = {
         **shape,
+        "run_policy": attrs.asdict(plan.run_policy),
         "environment": _environment(Spec(**shape, steps=(), worker=Program(name="", command=(), env={})), plan, folder),
         "steps": [_program(container) for container in plan.init_containers],
         "worker": _program(plan.main),

@@ -10,6 +10,7 @@ import attrs
 from tunewright._convert import to_dict, to_tuple
 from tunewright.environment import Paths
 from tunewright.events import Json
+from tunewright.plan.policies import RunPolicy
 
 JOB, FILES = "LocalJob", "LocalFiles"
 
@@ -47,9 +48,7 @@ class Spec:
     gpus: int = 0
     self_starting: bool = False
     elastic: tuple[int, int] | None = None
-    max_restarts: int = 3
-    deadline: int | None = None
-    ttl: int | None = None
+    run_policy: RunPolicy = attrs.field(factory=RunPolicy)
     secret_variables: tuple[str, ...] = attrs.field(converter=to_tuple, default=())
 
     @classmethod

@@ -113,7 +113,7 @@ class Supervisor:
             traceback.print_exc()
 
     def _farewell(self) -> str:
-        ttl = self._spec.ttl
+        ttl = self._spec.run_policy.ttl
         return "" if ttl is None else f"It is removed, with its result, {ttl} seconds after its end."
 
     def _say(self, state: JobState, detail: str = "", step: str = "") -> None:
@@ -138,7 +138,7 @@ class Supervisor:
             self._refuse_verdict(0)  # `run` would do no more than exit with it
 
     def _step(self, program: Program) -> None:
-        for _ in range(self._spec.max_restarts + 1):
+        for _ in range(self._spec.run_policy.max_restarts + 1):
             code = self._wait(
                 program, self._start(program, 0, backend={environment.WORKER: f"{self._job.name}-worker-0"})
             )
@@ -153,12 +153,13 @@ class Supervisor:
         )
 
     def _wait(self, program: Program, running: subprocess.Popen[bytes]) -> int:
+        deadline = self._spec.run_policy.deadline
         for _ in self._ticks():
             if (code := process.exit_code(running)) is not None:
                 return code
-            if self._spec.deadline and time.monotonic() > self._began + self._spec.deadline:
+            if deadline and time.monotonic() > self._began + deadline:
                 raise _Failed(
-                    f"Step {program.name} did not end within the job's deadline of {self._spec.deadline} seconds. "
+                    f"Step {program.name} did not end within the job's deadline of {deadline} seconds. "
                     "Give it more time with deadline=."
                 )
         raise AssertionError("ticks go on for ever")

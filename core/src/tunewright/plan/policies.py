@@ -1,0 +1,72 @@
+"""Where, when and how often a job runs: values that travel from the user's keywords to the manifest as they are.
+
+An option is a field here (with its validator and its line of documentation), a key of the keywords' `TypedDict`, and a line
+of the renderer that knows its name in a manifest. Everything else follows from these fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from tunewright.events import Json
+from tunewright.plan import _checks as check
+
+
+@attrs.frozen(kw_only=True)
+class Scheduling:
+    """Where and when the pods may run. Values that are objects are Kubernetes' own, in YAML's spelling.
+
+    Attributes:
+        queue: Kueue's LocalQueue.
+        priority_class: the pods' PriorityClass.
+        node_selector: node labels to match.
+        tolerations: Kubernetes Toleration objects.
+        affinity: a Kubernetes Affinity object.
+        runtime_class: the pods' RuntimeClass.
+        scheduling_policy: the PyTorchJob's `schedulingPolicy`, for gang scheduling.
+        service_account: the pods' ServiceAccount; its token is not mounted.
+        image_pull_secrets: names of Secrets.
+    """
+
+    queue: str | None = attrs.field(default=None, validator=check.check_object_name)
+    priority_class: str | None = attrs.field(default=None, validator=check.check_object_name)
+    node_selector: Mapping[str, str] = attrs.field(
+        default=None, converter=check.to_mapping, validator=[check.check_mapping, check.check_labels]
+    )
+    tolerations: tuple[Mapping[str, Json], ...] = attrs.field(
+        default=(),
+        converter=check.to_list,
+        validator=[check.check_list_of(dict, '[{"key": "gpu", "operator": "Exists"}]'), check.check_manifest],
+    )
+    affinity: Mapping[str, Json] | None = attrs.field(
+        default=None, converter=check.copied, validator=check.check_object
+    )
+    runtime_class: str | None = attrs.field(default=None, validator=check.check_object_name)
+    scheduling_policy: Mapping[str, Json] | None = attrs.field(
+        default=None, converter=check.copied, validator=check.check_object
+    )
+    service_account: str | None = attrs.field(default=None, validator=check.check_object_name)
+    image_pull_secrets: tuple[str, ...] = attrs.field(
+        default=(), converter=check.to_list, validator=check.check_list_of(str, '["registry-login"]')
+    )
+
+
+@attrs.frozen(kw_only=True)
+class RunPolicy:
+    """How often and how long a job may run, and what becomes of it.
+
+    Attributes:
+        max_restarts: restarts of a lost or crashed worker without a new checkpoint before the job fails.
+        ttl: seconds after which the finished job is deleted.
+        deadline: seconds that the job may take; none pass while it is suspended.
+        suspend: create it suspended.
+    """
+
+    max_restarts: int = attrs.field(default=3, validator=check.at_least(0, "Write 0 to fail at the first crash."))
+    ttl: int | None = attrs.field(default=None, validator=attrs.validators.optional(check.at_least(0, "Give seconds.")))
+    deadline: int | None = attrs.field(
+        default=None, validator=attrs.validators.optional(check.at_least(1, "Give seconds."))
+    )
+    suspend: bool = attrs.field(default=False, validator=check.check_flag)
