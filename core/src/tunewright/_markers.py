@@ -5,11 +5,8 @@ from __future__ import annotations
 import pluggy
 
 PROJECT = "tunewright"
-
 API = 1
-
 GROUP = f"tunewright.v{API}"
 
 hookspec = pluggy.HookspecMarker(PROJECT)
-
 hookimpl = pluggy.HookimplMarker(PROJECT)

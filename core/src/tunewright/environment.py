@@ -15,43 +15,28 @@ from tunewright._convert import to_dict
 
 # On the client.
 STATE_HOME = "TUNEWRIGHT_HOME"
-
 IMAGES = "TUNEWRIGHT_IMAGES"
 
 # In the containers, set by the plan.
 MAX_RESTARTS = "TUNEWRIGHT_MAX_RESTARTS"
-
 DEADLINE = "TUNEWRIGHT_DEADLINE"
-
 OUTPUT = "TUNEWRIGHT_OUTPUT"
-
 UPLOAD_CHECKPOINTS = "TUNEWRIGHT_UPLOAD_CHECKPOINTS"
-
 WORLD_SIZE = "TUNEWRIGHT_WORLD_SIZE"
-
 SECRETS = "TUNEWRIGHT_SECRETS"
-
 _SLOT = "TUNEWRIGHT_SLOT_"
 
 # In the containers, set by the backend.
 WORKSPACE = "TUNEWRIGHT_WORKSPACE"
-
 CONFIG = "TUNEWRIGHT_CONFIG"
-
 RUN = "TUNEWRIGHT_RUN"
-
 TERMINATION_LOG = "TUNEWRIGHT_TERMINATION_LOG"
-
 PACKAGES = "TUNEWRIGHT_PACKAGES"
-
 WORKER = "TUNEWRIGHT_WORKER"
-
 GRACE = "TUNEWRIGHT_GRACE"
 
 INPUT_SLOTS = ("model", "dataset", "eval_dataset")
-
 OUTPUT_SLOT = "output"
-
 KIND_OF_SLOT = {"model": "model", "dataset": "dataset", "eval_dataset": "dataset", "output": "model"}
 """Which kind of provider fills a slot, or takes it in."""
 

@@ -1,4 +1,4 @@
-"""The Kubernetes API as JSON, over the connection of the official client, which knows kubeconfigs, logins and certificates."""
+"""The Kubernetes API as JSON, over the official client's connection, which handles kubeconfigs, logins and certificates."""
 
 from __future__ import annotations
 
@@ -22,13 +22,9 @@ if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
 
 _CONNECT, _READ = 10.0, 30.0  # seconds
-
 _PAGE = 500
-
 _IN_POD = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-
 _FIRST_ERROR = 400
-
 _PATHS = {
     "Pod": "/api/v1/namespaces/{}/pods",
     "Event": "/api/v1/namespaces/{}/events",
@@ -40,13 +36,12 @@ _PATHS = {
 }
 
 _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-
 _METADATA = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
 
 
 @attrs.frozen
 class Page:
-    """All objects of a kind, and the version of the list, from which a watch goes on."""
+    """All objects of a kind, and the version of the list, from which a watch can continue."""
 
     items: list[Object]
     version: str
@@ -66,32 +61,32 @@ class Api:
         self._paths = {**_PATHS, kind.kind: kind.path}
         self.namespace = namespace
         self.kind = kind
-        # Kind → version of what was written last. Each kind's memory knows of its own changes only.
+        # Kind → version of this client's last write. The server caches each kind separately.
         self._written: dict[str, str] = {}
 
     @classmethod
     def connect(cls, options: BackendOptions, kind: JobKind) -> Api:
-        """From a kubeconfig, or from the service account of the pod that this runs in.
+        """Connect with a kubeconfig, or with the service account of the pod that this process runs in.
 
         Raises:
-            RequestError: there is neither, or the kubeconfig is none.
+            RequestError: there is neither, or the kubeconfig is invalid.
         """
         try:
-            import kubernetes  # noqa: F401 - only to see whether it is there
+            import kubernetes  # noqa: F401 - only to see whether it is installed
         except ImportError as error:
-            problem = "needs the module kubernetes, which this Python environment lacks"
+            problem = "needs the package kubernetes, which is not installed"
             remedy = "Install it: pip install 'tunewright[kubernetes]'"
             raise RequestError(problem, field="backend", value="kubernetes", remedy=remedy) from error
         client, namespace = _connection(options)
         return cls(client, options.namespace or namespace, kind)
 
     def get(self, kind: str, name: str, *, metadata: bool = False) -> Object:
-        """One object; with `metadata`, that part of it."""
+        """Return an object, or only its metadata."""
         accept = _METADATA.format("") if metadata else "application/json"
         return self._json("GET", self._path(kind, name), accept=accept)
 
     def find(self, kind: str, name: str, *, metadata: bool = False) -> Object | None:
-        """One object, or None if there is none."""
+        """Return an object, or None if it does not exist."""
         try:
             return self.get(kind, name, metadata=metadata)
         except ApiFailure as failure:
@@ -100,22 +95,22 @@ class Api:
             raise
 
     def recent(self, kind: str, selector: Mapping[str, str]) -> Page:
-        """As `list`, from the API server's memory where it has that: many times quicker, and some moments old.
+        """List from the API server's cache where possible: many times faster than `list`, and possibly moments old.
 
-        What this client itself has written is in it.
+        It includes everything that this client has written.
         """
         version = {"resourceVersion": self._written.get(kind, "0"), "resourceVersionMatch": "NotOlderThan"}
         try:
-            # The server's memory is not read in pages: with a limit it would ask etcd.
+            # No pages: with a limit the server would read from etcd instead of its cache.
             answer = self._json("GET", self._path(kind), {**selector, **version})
         except ApiFailure as failure:
             if not failure.may_pass:
                 raise
-            return self.list(kind, selector)  # its memory is behind
+            return self.list(kind, selector)  # its cache is behind
         return Page(answer.get("items") or [], answer["metadata"].get("resourceVersion", ""))
 
     def list(self, kind: str, selector: Mapping[str, str], *, metadata: bool = False) -> Page:
-        """All objects that a selector (labelSelector, fieldSelector) selects, as they are now, read in pages."""
+        """Return all current objects that match a selector (labelSelector, fieldSelector), read in pages."""
         accept = _METADATA.format("List") if metadata else "application/json"
         items: list[Object] = []
         more: dict[str, str] = {}
@@ -127,11 +122,11 @@ class Api:
             more = {"continue": token}
 
     def ask(self, path: str) -> Object:
-        """What the API server says of itself: "/version", "/apis/kubeflow.org/v1"."""
+        """Return what the API server says about itself at a path: "/version", "/apis/kubeflow.org/v1"."""
         return self._json("GET", path)
 
     def may(self, verb: str, resource: str) -> bool:
-        """Whether the user may do that to a resource, "pods/log" or "pytorchjobs.kubeflow.org", in the namespace."""
+        """Return whether the user has a right on a resource ("pods/log", "pytorchjobs.kubeflow.org") in the namespace."""
         plural, _, group = resource.partition(".")
         plural, _, part = plural.partition("/")
         about = {"namespace": self.namespace, "verb": verb, "group": group, "resource": plural, "subresource": part}
@@ -140,7 +135,7 @@ class Api:
         return bool(answer["status"]["allowed"])
 
     def create(self, document: Mapping[str, Any], *, dry: bool = False) -> Object:
-        """Create an object; a field that the API does not know is an error. With `dry` it is checked, and not kept."""
+        """Create an object; unknown fields are an error. With `dry` the server validates it without storing it."""
         query = {"fieldValidation": "Strict", **({"dryRun": "All"} if dry else {})}
         created = self._json("POST", self._path(document["kind"]), query, document)
         if dry:
@@ -149,13 +144,13 @@ class Api:
         return created
 
     def patch(self, kind: str, name: str, change: Mapping[str, Any]) -> Object:
-        """Change an object by a JSON merge patch."""
+        """Apply a JSON merge patch to an object."""
         changed = self._json("PATCH", self._path(kind, name), {"fieldValidation": "Strict"}, change)
         self._written[kind] = changed["metadata"]["resourceVersion"]
         return changed
 
     def delete(self, kind: str, name: str, *, uid: str | None = None, propagation: str = "Background") -> None:
-        """Delete an object, unless there is none any more; with `uid`, only that one, and no other of its name."""
+        """Delete an object if it still exists; with `uid`, only that object and not a newer one of its name."""
         options: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
         if uid is not None:
             options["preconditions"] = {"uid": uid}
@@ -166,12 +161,12 @@ class Api:
                 raise
 
     def log(self, pod: str, container: str, **query: str) -> Stream:
-        """The log of a container as it is written; `follow="true"` goes on until the container has ended."""
+        """Open a container's log; with `follow="true"` the stream continues until the container has terminated."""
         return self._stream(f"{self._path('Pod', pod)}/log", {"container": container, **query}, read=300.0)
 
     def watch(self, kind: str, selector: Mapping[str, str], version: str) -> Stream:
-        """Changes after a version of the list, one JSON document each line, for some minutes."""
-        # A bookmark comes each minute, so a longer silence means that nobody is there.
+        """Open a stream of changes after a version of the list: one JSON document per line, for some minutes."""
+        # The server sends a bookmark every minute, so a longer silence means that it is gone.
         given = {"watch": "1", "allowWatchBookmarks": "true", "timeoutSeconds": "300", "resourceVersion": version}
         return self._stream(self._path(kind), {**selector, **given}, read=90.0)
 
@@ -229,17 +224,17 @@ class Api:
 
 
 class Stream:
-    """An answer that is read line by line, as it comes."""
+    """A response that is read line by line as it arrives."""
 
     def __init__(self, response: BaseHTTPResponse) -> None:
         self._response = response
         self._closed = threading.Event()
 
     def lines(self) -> Iterator[bytes]:
-        """The lines, without their line breaks; the last one also if it has none.
+        """Yield the lines without their line breaks, including an unterminated last line.
 
         Raises:
-            ApiFailure: the connection broke off.
+            ApiFailure: the connection broke.
         """
         import urllib3
 
@@ -249,7 +244,7 @@ class Stream:
                 *whole, rest = (rest + part).split(b"\n")
                 yield from whole
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            # ValueError: it was closed here while it was read.
+            # ValueError: `close` was called during the read.
             if not self._closed.is_set():
                 raise ApiFailure(0, _plain(error)) from error
         else:
@@ -259,9 +254,9 @@ class Stream:
             self._response.close()
 
     def close(self) -> None:
-        """Have `lines` end, in whichever thread it waits."""
+        """Make `lines` end, whichever thread it is blocked in."""
         self._closed.set()
-        with contextlib.suppress(Exception):  # it may just have ended; a urllib3 before 2.3 cannot
+        with contextlib.suppress(Exception):  # it may have just ended; urllib3 before 2.3 has no shutdown()
             self._response.shutdown()
 
 
@@ -271,11 +266,11 @@ def _failure(status: int, body: bytes) -> ApiFailure:
         answer = json.loads(text)
         return ApiFailure(status, str(answer["message"]))
     except (ValueError, KeyError, TypeError):
-        return ApiFailure(status, text[:1000] or "no reason was given")
+        return ApiFailure(status, text[:1000] or "no reason given")
 
 
 def _plain(error: BaseException) -> str:
-    """The reason inside urllib3's own wrapping."""
+    """Return the reason inside urllib3's wrapper exceptions."""
     reason = getattr(error, "reason", None)
     return _plain(reason) if isinstance(reason, BaseException) else f"{type(error).__name__}: {error}"
 
@@ -294,14 +289,14 @@ def _connection(options: BackendOptions) -> tuple[ApiClient, str]:
             settings = client.Configuration()
             config.load_incluster_config(client_configuration=settings)
             return client.ApiClient(settings), _IN_POD.read_text("utf-8").strip()
-        problem = f"there is no kubeconfig that can be used: {str(error).rstrip('.')}"
+        problem = f"no usable kubeconfig was found: {str(error).rstrip('.')}"
         remedy = 'Give config_file= and context=, or set KUBECONFIG; without a cluster, use backend="local".'
         field = "context" if options.context else "config_file"
         raise RequestError(problem, field=field, value=options.context or options.config_file, remedy=remedy) from error
 
 
 def _context(options: BackendOptions, active: Mapping[str, Any]) -> str:
-    """The namespace of the context that is used."""
+    """Return the namespace of the selected context."""
     from kubernetes import config
 
     if options.context is not None:

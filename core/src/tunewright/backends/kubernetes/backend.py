@@ -1,4 +1,4 @@
-"""The client side of the `kubernetes` backend."""
+"""A backend for any kind of job object on Kubernetes."""
 
 from __future__ import annotations
 
@@ -36,23 +36,22 @@ from tunewright.status.summary import progress_of
 
 _Item = TypeVar("_Item")
 
-# Seconds. A pod has half a minute to end, or what the user's own TUNEWRIGHT_GRACE says.
+# Seconds. A pod gets half a minute to end, or as long as the user's TUNEWRIGHT_GRACE says.
 _END_TIMEOUT = 180.0
-
 _TICK = 1.0
 
-# Of so many workers at most the newest events are asked for, one request each, to say how far a job is.
+# Progress is read from the newest events of this many workers at most: each costs one request.
 _PROGRESS_SOURCES = 8
 
 
 class KubernetesBackend(Backend):
     """Runs jobs on Kubernetes, as objects of one kind.
 
-    It holds no state: everything that is known of a job is in the cluster. Nothing is read and nobody is asked before the
-    first call that needs the cluster, so that plans can be rendered anywhere.
+    It keeps no state: everything known about a job is in the cluster. No kubeconfig is read and no request is sent before
+    the first call that needs the cluster, so plans can be rendered anywhere.
 
     Class attributes:
-        kind: what jobs are there.
+        kind: the kind of job object.
 
     Args:
         options: what `TrainingClient` was given.
@@ -66,7 +65,7 @@ class KubernetesBackend(Backend):
 
     @classmethod
     def connect(cls, options: BackendOptions) -> Self:
-        """Make one; no kubeconfig is read."""
+        """Return a backend. The kubeconfig is read later, on the first request."""
         return cls(options)
 
     def render(self, plan: JobPlan) -> Manifests:
@@ -74,22 +73,22 @@ class KubernetesBackend(Backend):
         return render(self.kind, plan, self._options.namespace)
 
     def submit(self, plan: JobPlan) -> None:
-        """Create the job, or go on with the very same job where it stopped.
+        """Create the job, or continue an identical job where it stopped.
 
         Raises:
             RequestError: the plan has something that a job of this kind cannot do, or there is no kubeconfig.
-            AlreadySucceeded: the very same job has succeeded.
-            NameTaken: the name belongs to a job that is running, to another plan, or to another's object.
-            ClusterError: the cluster refuses; nothing is left over. The subclasses are in `failures`.
+            AlreadySucceeded: an identical job has succeeded.
+            NameTaken: a running job, a job with another plan, or somebody else's object has that name.
+            ClusterError: the cluster refused the job; nothing is left behind. `failures` has the subclasses.
         """
         self._submit(self.render(plan).reveal(), kept_claims(plan))
 
     def render_raw(self, job: RawManifest) -> Manifests:
-        """Render the user's job, with the labels by which it is found; raises as `Backend.render_raw`."""
+        """Render the user's own manifest, labelled so that it can be found; raises as `Backend.render_raw`."""
         return render_raw(self.kind, job, self._options.namespace)
 
     def submit_raw(self, job: RawManifest) -> None:
-        """As `submit`, and raises as it does."""
+        """Submit the user's own manifest; raises as `submit`."""
         documents = self.render_raw(job).reveal()
         check_namespace(documents[0], self._api.namespace)
         self._submit(documents, ())
@@ -108,9 +107,9 @@ class KubernetesBackend(Backend):
             return self._status(job, self._pods(name))
 
     def list(self, labels: Mapping[str, str] | None = None) -> builtins.list[JobStatus]:
-        """All jobs of the namespace that Tunewright made, newest first; with `labels`, those that have all of them.
+        """Return the namespace's Tunewright jobs, newest first; with `labels`, only those that have all of them.
 
-        Two lists are read, and no logs: details are shorter than those of `get`.
+        It takes two requests and reads no logs, so details are shorter than those of `get`.
         """
         selector = ",".join(f"{k}={v}" for k, v in {names.MANAGED_BY: "tunewright", **(labels or {})}.items())
         with self._explained(""):
@@ -123,10 +122,10 @@ class KubernetesBackend(Backend):
         return [status_of(job, phase_of(job, pods.get(job.name, ()))) for job in jobs]
 
     def watch(self, name: str) -> Iterator[JobStatus]:
-        """As `Backend.watch`: by a watch, not by polling. How far the steps are is asked for once a second.
+        """Yield the status on each change, from a watch rather than by polling. Progress is read once a second.
 
         Raises:
-            JobError: there is no such job, or it is deleted meanwhile.
+            JobError: there is no such job, or it is deleted while being watched.
         """
         with self._explained(name):
             yield self._status(self._job(name), self._pods(name))
@@ -163,7 +162,7 @@ class KubernetesBackend(Backend):
                 return events_about(self.kind, job, self._api.list("Event", {}).items)
             except ApiFailure as failure:
                 if failure.status == HTTPStatus.FORBIDDEN:
-                    return []  # what the containers tell is worth having
+                    return []  # the containers' own events are still worth having
                 raise
 
     def pods(self, name: str) -> builtins.list[JobPod]:  # noqa: D102 - the base's
@@ -176,7 +175,7 @@ class KubernetesBackend(Backend):
             document = self._api.get(self.kind.kind, name)
             self._ours(document)
             config: Object | None = None
-            with contextlib.suppress(ApiFailure):  # the rest is worth having
+            with contextlib.suppress(ApiFailure):  # the rest of the record is still worth having
                 config = self._api.find("ConfigMap", names.config_name(name))
             return record_of(self.kind, document, self._pods(name), config)
 
@@ -189,7 +188,7 @@ class KubernetesBackend(Backend):
             except ApiFailure as failure:
                 if not failure.conflict:
                     raise
-                problem = f"Job {name!r} was changed by somebody else at the same time, and nothing was done."
+                problem = f"Somebody else changed job {name!r} at the same time; nothing was updated."
                 raise JobError(f"{problem} Try again.", name=name) from failure
 
     def suspend(self, name: str) -> None:  # noqa: D102 - the base's
@@ -197,13 +196,13 @@ class KubernetesBackend(Backend):
             job = self._job(name)
             _refuse_queued(job)
             if job.ended:
-                raise JobError(f"Job {name!r} has ended already: there is nothing to suspend.", name=name)
+                raise JobError(f"Job {name!r} has already ended; there is nothing to suspend.", name=name)
             self._api.patch(self.kind.kind, name, self.kind.suspend(suspended=True))
             if not await_gone(lambda: has_pods(self._api, name), _END_TIMEOUT):
                 raise _still_ending(self.kind, name)
 
     def resume(self, name: str) -> None:
-        """Go on with a suspended job.
+        """Resume a suspended job.
 
         Raises:
             JobError: there is no such job, it is not suspended, or Kueue decides when it runs.
@@ -212,10 +211,10 @@ class KubernetesBackend(Backend):
             self._resume(self._job(name))
 
     def delete(self, name: str) -> None:
-        """End the job and remove it with everything that it owns; a claim that holds the only copy of a result stays.
+        """Stop the job and delete it with everything it owns; a claim with the only copy of the result is kept.
 
         Raises:
-            JobError: there is no such job, or its pods do not end.
+            JobError: there is no such job, or its pods do not terminate.
         """
         with self._explained(name):
             self._delete(self._job(name))
@@ -227,17 +226,15 @@ class KubernetesBackend(Backend):
         try:
             plan = plan or doctor.sample_plan()
             yield from doctor.diagnose(self._api, plan, self.render(plan).reveal()[0])
-        except TunewrightError as error:  # the plan has what a job of this kind cannot do, or there is no kubeconfig
+        except TunewrightError as error:  # this kind of job cannot run the plan, or there is no kubeconfig
             yield problem("cluster", error)
 
     def _resume(self, job: LiveJob) -> None:
         _refuse_queued(job)
         if job.ended:
             ending = "succeeded" if "Succeeded" in job.conditions else "failed"
-            remedy = f"Submit it again: {self.command_for('delete', job.name)}, and then the command that started it."
-            raise JobError(
-                f"Job {job.name!r} has {ending}, and Kubernetes cannot start it again. {remedy}", name=job.name
-            )
+            remedy = f"To run it again, delete it and submit it again: {self.command_for('delete', job.name)}"
+            raise JobError(f"Job {job.name!r} has {ending}, and Kubernetes cannot restart it. {remedy}", name=job.name)
         if not job.suspended:
             raise JobError(
                 f"Job {job.name!r} is not suspended. Follow it: {self.command_for('logs -f', job.name)}", name=job.name
@@ -250,23 +247,23 @@ class KubernetesBackend(Backend):
             raise _still_ending(self.kind, job.name)
 
     def _makes_way(self, job: LiveJob, documents: Sequence[Object]) -> bool:
-        """Whether a job that is there is removed for the new one; False: it is the same one, and goes on."""
+        """Remove an existing job for the new one and return True; return False where it is the same job, which continues."""
         name = job.name
         if not job.ours or job.annotations.get(names.PLAN) != plan_digest(documents):
-            owner = "this one is another" if job.ours else "Tunewright did not make it"
+            owner = "its plan differs" if job.ours else "Tunewright did not create it"
             remedy = f"Choose another name, or delete it: {self.command_for('delete', name)}"
-            raise NameTaken(f"There is a job {name!r} already, and {owner}. {remedy}", name=name)
+            raise NameTaken(f"A job named {name!r} already exists, and {owner}. {remedy}", name=name)
         if "Succeeded" in job.conditions:
             remedy = f"To run it again: {self.command_for('delete', name)}"
-            raise AlreadySucceeded(f"Job {name!r} has succeeded already, with the very same plan. {remedy}", name=name)
+            raise AlreadySucceeded(f"Job {name!r} has already succeeded with an identical plan. {remedy}", name=name)
         if "Failed" in job.conditions:
             self._delete(job)
             return True
         if incomplete := self._incomplete(job):
-            raise NameTaken(f"There is a job {name!r} already, the very same one. {incomplete}", name=name)
+            raise NameTaken(f"An identical job {name!r} already exists. {incomplete}", name=name)
         if not job.suspended or job.queue:
             raise NameTaken(
-                f"Job {name!r} is there already, the very same one. Follow it: {self.command_for('logs -f', name)}",
+                f"An identical job {name!r} is already running. Follow it: {self.command_for('logs -f', name)}",
                 name=name,
             )
         if not (documents[0]["spec"].get("runPolicy") or {}).get("suspend"):
@@ -278,7 +275,7 @@ class KubernetesBackend(Backend):
         return status_of(job, phase, self._said(phase) or self._obstacle(job, phase, pods), pods)
 
     def _said(self, phase: JobPhase) -> str:
-        """How far the job is, as its containers' newest events say."""
+        """Return the job's progress, from its containers' newest events."""
         for pod, container in phase.progress_sources[:_PROGRESS_SOURCES]:
             for event in newest_events(self._api, pod, container):
                 if text := progress_of(event, fetching=container.init):
@@ -286,13 +283,13 @@ class KubernetesBackend(Backend):
         return ""
 
     def _obstacle(self, job: LiveJob, phase: JobPhase, pods: Sequence[Pod]) -> str:
-        """Why nothing happens, or not everywhere, where neither the job nor its pods say so."""
+        """Return what holds the job up, where neither the job nor its pods say so."""
         starting = phase.state is JobState.CREATED
         if starting and (incomplete := self._incomplete(job)):
             return incomplete
         present = [pod for pod in pods if not pod.ending]
-        lacks = len(present) < job.workers  # the operator could not create them all
-        # Under gang scheduling those that are there wait for the others, and say no more than that.
+        lacks = len(present) < job.workers  # the controller could not create them all
+        # Under gang scheduling the existing pods wait for the missing ones, and report nothing else.
         if (phase.detail and not (starting and lacks)) or not (starting or phase.state is JobState.RUNNING):
             return ""
         if lacks:
@@ -300,18 +297,18 @@ class KubernetesBackend(Backend):
         return self._warning(present[0].name, present[0].uid) if starting else ""
 
     def _incomplete(self, job: LiveJob) -> str:
-        """That the object of the job that is created last is not there; "" also where that may not be asked."""
+        """Say that the object created last is missing; return "" where it exists or may not be read."""
         kind, _, name = job.annotations.get(names.OBJECTS, "").rpartition(",")[2].partition("/")
         with contextlib.suppress(ApiFailure):
             if name and not self._api.find(kind, name, metadata=True):
                 remedy = (
-                    f"Its client was ended while it submitted it. Delete it: {self.command_for('delete', job.name)}"
+                    f"The client stopped while submitting the job. Delete it: {self.command_for('delete', job.name)}"
                 )
                 return f"Incomplete: {kind}/{name} is missing. {remedy}"
         return ""
 
     def _warning(self, name: str, uid: str) -> str:
-        """The newest warning among the events of an object."""
+        """Return the newest warning among the events of an object."""
         selector = f"involvedObject.name={name},involvedObject.uid={uid},type=Warning"
         with contextlib.suppress(ApiFailure):
             found = self._api.list("Event", {"fieldSelector": selector}).items
@@ -331,7 +328,7 @@ class KubernetesBackend(Backend):
     def _ours(self, document: Object) -> LiveJob:
         job = self.kind.read(document)
         if not job.ours:
-            problem = f"The {self.kind.kind} {job.name!r} was not made by Tunewright."
+            problem = f"Tunewright did not create the {self.kind.kind} {job.name!r}."
             raise JobError(f"{problem} Manage it with kubectl.", name=job.name)
         return job
 
@@ -340,7 +337,7 @@ class KubernetesBackend(Backend):
         return [self.kind.read_pod(document) for document in self._api.list("Pod", selector).items]
 
     def _unfinished_pods(self) -> dict[str, builtins.list[Pod]]:
-        # Of all jobs: the user's labels of a job may have been changed, and those of its pods not.
+        # Of all jobs: a job's labels can be changed after submission, and its pods keep the old ones.
         selector = f"{names.MANAGED_BY}=tunewright"
         query = {"labelSelector": selector, "fieldSelector": "status.phase!=Succeeded,status.phase!=Failed"}
         found: dict[str, builtins.list[Pod]] = {}
@@ -363,9 +360,11 @@ class KubernetesBackend(Backend):
 
 def _wanted(job: LiveJob, added: Collection[str], step: str | None, worker: int | None) -> Wanted:
     if step is not None and step not in {*job.steps, *added}:
-        raise JobError(f"Job {job.name!r} has no step {step!r}: it has {', '.join(job.steps)}.", name=job.name)
+        raise JobError(f"Job {job.name!r} has no container {step!r}. It has: {', '.join(job.steps)}.", name=job.name)
     if worker is not None and not 0 <= worker < job.workers:
-        raise JobError(f"Job {job.name!r} has no worker {worker}: it has {job.workers}, from 0.", name=job.name)
+        raise JobError(
+            f"Job {job.name!r} has no worker {worker}. Its workers are 0 to {job.workers - 1}.", name=job.name
+        )
     return Wanted(step, worker)
 
 
@@ -380,14 +379,16 @@ def _status(job: LiveJob, pods: Sequence[Pod]) -> JobStatus:
 
 def _refuse_queued(job: LiveJob) -> None:
     if job.queue:
-        problem = f"Job {job.name!r} is in Kueue's queue {job.queue!r}, which alone decides when it runs."
+        problem = f"Job {job.name!r} is in Kueue's queue {job.queue!r}; only Kueue suspends and resumes it."
         raise JobError(f"{problem} To end it: {names.command_for('delete', job.name, job.namespace)}", name=job.name)
 
 
 def _no_such(name: str, namespace: str) -> ClusterError:
-    return ClusterError(f"There is no job {name!r} in namespace {namespace!r} any more.", name=name)
+    return ClusterError(f"Job {name!r} no longer exists in namespace {namespace!r}.", name=name)
 
 
 def _still_ending(kind: JobKind, name: str) -> JobError:
-    problem = f"The pods of job {name!r} have not ended after {_END_TIMEOUT:.0f} seconds."
-    return JobError(f"{problem} See what holds them: kubectl describe pods -l {kind.job_label}={name}", name=name)
+    problem = f"The pods of job {name!r} have not terminated after {_END_TIMEOUT:.0f} seconds."
+    return JobError(
+        f"{problem} Look for finalizers or a lost node: kubectl describe pods -l {kind.job_label}={name}", name=name
+    )

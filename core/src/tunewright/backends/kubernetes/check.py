@@ -18,7 +18,6 @@ from tunewright.providers.builtin import file
 from tunewright.providers.uris import path_problem, uri_scheme
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-
 _FILE_NAME = re.compile(r"[-._a-zA-Z0-9]{1,253}")
 
 # The limit of a ConfigMap, less what its names and labels take.

@@ -1,4 +1,4 @@
-"""What a job needs of the cluster: whether it is reached, what the user may do there, and what it has."""
+"""Check what a job needs from the cluster: a connection, rights, the controller, storage classes, queues."""
 
 from __future__ import annotations
 
@@ -26,20 +26,17 @@ _RIGHTS: Mapping[str, tuple[str, ...]] = {
 """What a user needs in a namespace, whatever kind of job it is: resource, with its group → verbs."""
 
 _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
-
-_GRANTED = "deploy/rbac/doctor.yaml grants it. Jobs do not need it."
-
+_GRANTED = "deploy/rbac/doctor.yaml grants the right to see it. Jobs do not need that right."
 _KUEUE = "kueue.x-k8s.io"
-
 _ENFORCE = "pod-security.kubernetes.io/enforce"
 
 
 def diagnose(api: Api, plan: JobPlan, document: Object) -> Iterator[Finding]:
-    """Look at the cluster, as far as the user may. Creates nothing.
+    """Check the cluster as far as the user's rights allow. Nothing is created.
 
     Args:
-        api: the connection, to the namespace that jobs are to run in.
-        plan: a job, or a small one that stands for any.
+        api: the connection to the namespace in which jobs will run.
+        plan: the job to check, or a small sample job.
         document: its job object.
     """
     yield from _images(plan)
@@ -49,7 +46,7 @@ def diagnose(api: Api, plan: JobPlan, document: Object) -> Iterator[Finding]:
     except ApiFailure as failure:
         yield _refused("cluster", failure, plan.name, api)
         return
-    yield Finding(about="cluster", level="ok", text=f"Kubernetes {version} answers; the namespace is {api.namespace}.")
+    yield Finding(about="cluster", level="ok", text=f"Kubernetes {version} responds; the namespace is {api.namespace}.")
     yield _rights(missing, api.namespace)
     yield _operator(api, document, may_create="create" not in missing.get(api.kind.resource, ()))
     yield from _pod_security(api, plan)
@@ -59,7 +56,7 @@ def diagnose(api: Api, plan: JobPlan, document: Object) -> Iterator[Finding]:
 
 
 def sample_plan() -> JobPlan:
-    """Return a small job, with what most have: it stands for any."""
+    """Return a small job that needs what most jobs need."""
     main = ContainerSpec(name=MAIN_STEP, image=images.trainer(gpus=0), command=("python",))
     return JobPlan(
         name="doctor", init_containers=(), main=main, volumes=[Volume(name="work", source=NewClaim(size="1Gi"))]
@@ -72,7 +69,7 @@ def rights(kind: JobKind) -> dict[str, tuple[str, ...]]:
 
 
 def _images(plan: JobPlan) -> Iterator[Finding]:
-    """Whether our own images, where the plan runs in them, hold the versions that are installed here."""
+    """Check that our own images hold the versions that are installed here."""
     used = sorted(
         {c.image for c in plan.containers} & {images.storage(), images.trainer(gpus=0), images.trainer(gpus=1)}
     )
@@ -85,13 +82,13 @@ def _images(plan: JobPlan) -> Iterator[Finding]:
         if installed != images.VERSION:
             others.append(f"{name} {installed}")
     if used and others:
-        text = (
-            f"The images hold version {images.VERSION}, and here is {', '.join(others)}: pods refuse another version."
+        text = f"The images contain version {images.VERSION}, but {', '.join(others)} is installed here: pods refuse to mix versions."
+        remedy = (
+            f"Install the images' version: pip install {' '.join(f'{o.split()[0]}=={images.VERSION}' for o in others)}"
         )
-        remedy = f"Install the same: pip install {' '.join(f'{o.split()[0]}=={images.VERSION}' for o in others)}"
         yield Finding(about="images", level="problem", text=text, remedy=remedy)
     elif used:
-        yield Finding(about="images", level="ok", text=f"Steps run in {', '.join(used)}.")
+        yield Finding(about="images", level="ok", text=f"Containers run in {', '.join(used)}.")
 
 
 def _missing_rights(api: Api) -> dict[str, list[str]]:
@@ -101,15 +98,17 @@ def _missing_rights(api: Api) -> dict[str, list[str]]:
 
 def _rights(missing: Mapping[str, list[str]], namespace: str) -> Finding:
     if not missing:
-        return Finding(about="rights", level="ok", text=f"You may do all that jobs need in namespace {namespace!r}.")
+        return Finding(
+            about="rights", level="ok", text=f"You have all rights that jobs need in namespace {namespace!r}."
+        )
     listed = "; ".join(f"{', '.join(verbs)} {resource}" for resource, verbs in missing.items())
-    text = f"In namespace {namespace!r} you may not: {listed}."
-    remedy = "Have the role of deploy/rbac/user.yaml bound to you there, or choose another namespace."
+    text = f"In namespace {namespace!r} you lack these rights: {listed}."
+    remedy = "Ask your cluster admin to bind the role of deploy/rbac/user.yaml to you, or choose another namespace."
     return Finding(about="rights", level="problem", text=text, remedy=remedy)
 
 
 def _operator(api: Api, document: Object, *, may_create: bool) -> Finding:
-    """Submit the job as a dry run: the API server checks its fields, and the controller's webhook has to answer."""
+    """Submit the job as a dry run: the API server validates its fields, and the controller's webhook must respond."""
     kind = api.kind
     try:
         served = api.ask(f"/apis/{kind.api_version}")["resources"]
@@ -120,9 +119,9 @@ def _operator(api: Api, document: Object, *, may_create: bool) -> Finding:
     if not any(resource["kind"] == kind.kind for resource in served):
         return _refused("operator", ApiFailure(404, "page not found"), document["metadata"]["name"], api)
     if not may_create:
-        text = f"{kind.kind} {kind.api_version} is installed; without the right to create one, no more is seen."
+        text = f"{kind.kind} {kind.api_version} is installed. Without the right to create one, nothing more can be checked."
         return Finding(about="operator", level="note", text=text)
-    text = f"{kind.kind} {kind.api_version} is installed, and a dry run was accepted."
+    text = f"{kind.kind} {kind.api_version} is installed and accepted a dry run."
     return Finding(about="operator", level="ok", text=text)
 
 
@@ -162,38 +161,45 @@ def _storage(api: Api, plan: JobPlan) -> Iterator[Finding]:
     for name in dict.fromkeys(source.storage_class for source in sources):
         yield _class_finding(name, default, known)
     if any(isinstance(s, NewClaim) and "ReadWriteMany" in s.access_modes for s in sources):
-        text = "The job's claim is ReadWriteMany. Which access modes a class gives, Kubernetes does not tell."
+        text = "The job needs a ReadWriteMany claim. Kubernetes does not say which storage classes support that."
         yield Finding(about="storage", level="note", text=text, remedy="Ask your cluster admin.")
 
 
 def _class_finding(name: str | None, default: str | None, known: Mapping[str, Object]) -> Finding:
     listed = ", ".join(known) or "none"
     if name is None and default is None:
-        text = f"The cluster has no default storage class; there are: {listed}. A claim that names none waits forever."
+        text = f"The cluster has no default storage class, so a claim that names none waits forever. Its classes: {listed}."
         return Finding(about="storage", level="problem", text=text, remedy="Give storage={'storage_class': …}.")
     if name is not None and name and name not in known:
-        text = f"The cluster has no storage class {name!r}; there are: {listed}."
-        return Finding(about="storage", level="problem", text=text, remedy="Name one of them in storage=.")
+        text = f"The cluster has no storage class {name!r}. Its classes: {listed}."
+        return Finding(
+            about="storage", level="problem", text=text, remedy="Choose one of them: storage={'storage_class': …}."
+        )
     chosen = name if name is not None else default
     found = known.get(chosen or "")
     about = f" ({found['provisioner']}, {found.get('volumeBindingMode', 'Immediate')})" if found else ""
-    return Finding(about="storage", level="ok", text=f"The job's claims are of storage class {chosen!r}{about}.")
+    return Finding(about="storage", level="ok", text=f"The job's claims use storage class {chosen!r}{about}.")
 
 
 def _queue(api: Api, name: str) -> Finding:
-    """Whether Kueue has the queue: without the one the job starts at once, without the other it waits forever."""
+    """Check that Kueue has the queue: without Kueue the job starts at once, without the queue it waits forever."""
     try:
         version = api.ask(f"/apis/{_KUEUE}")["preferredVersion"]["groupVersion"]
         api.ask(f"/apis/{version}/namespaces/{api.namespace}/localqueues/{name}")
     except ApiFailure as failure:
         if failure.no_such_path:
-            text = f"Kueue is not installed, so that queue {name!r} decides nothing: the job starts at once."
-            return Finding(about="queue", level="problem", text=text, remedy="Leave out queue=, or have it installed.")
+            text = f"Kueue is not installed, so queue {name!r} has no effect: the job would start at once."
+            return Finding(
+                about="queue",
+                level="problem",
+                text=text,
+                remedy="Leave out queue=, or ask your cluster admin to install Kueue.",
+            )
         if failure.no_such_object:
             text = f"Kueue has no local queue {name!r} in namespace {api.namespace!r}: the job would wait forever."
-            remedy = "Name another queue=, or ask your cluster admin for one."
+            remedy = "Choose another queue=, or ask your cluster admin to create it."
             return Finding(about="queue", level="problem", text=text, remedy=remedy)
-        text = f"Queue {name!r} cannot be looked at: {failure.message}."
+        text = f"Queue {name!r} cannot be read: {failure.message}."
         return Finding(about="queue", level="note", text=text, remedy=_GRANTED)
     return Finding(about="queue", level="ok", text=f"Kueue has the local queue {name!r}.")
 

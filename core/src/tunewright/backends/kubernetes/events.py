@@ -14,12 +14,12 @@ from tunewright.events import Json
 
 
 def time_of(event: Mapping[str, Any]) -> str:
-    """When it was last seen, as the API writes it."""
+    """Return when the event was last seen, as the API writes it."""
     return str(event.get("lastTimestamp") or event.get("eventTime") or event["metadata"]["creationTimestamp"])
 
 
 def events_about(kind: JobKind, job: LiveJob, found: Iterable[Mapping[str, Any]]) -> list[dict[str, Json]]:
-    """Those about the job, its pods and its claims, oldest first; not those of an earlier job of its name.
+    """Return the events about the job, its pods and its claims, oldest first; not those of an earlier job of the same name.
 
     Args:
         kind: its kind.

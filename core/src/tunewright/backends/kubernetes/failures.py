@@ -1,4 +1,4 @@
-"""What the cluster answers when it refuses, as errors that say what happened, to what, and what to do."""
+"""Refusals of the cluster, as errors that say what happened, to what, and what to do."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _NO_SUCH_PATH = ("page not found", "could not find the requested resource")
 
 
 class ClusterError(JobError):
-    """The cluster refused something about a job, or could not be asked."""
+    """The cluster refused a request about a job, or could not be reached."""
 
 
 class NameTaken(ClusterError):  # noqa: N818 - as `tunewright.errors.PluginNotFound`
-    """There is an object of that name already."""
+    """An object of that name already exists."""
 
 
 class Forbidden(ClusterError):  # noqa: N818 - as above
-    """The user may not do that in that namespace."""
+    """The user lacks a right in the namespace."""
 
 
 class NotLoggedIn(ClusterError):  # noqa: N818 - as above
@@ -29,30 +29,30 @@ class NotLoggedIn(ClusterError):  # noqa: N818 - as above
 
 
 class QuotaExceeded(ClusterError):  # noqa: N818 - as above
-    """A ResourceQuota of the namespace does not allow it."""
+    """The job exceeds a ResourceQuota of the namespace."""
 
 
 class Refused(ClusterError):  # noqa: N818 - as above
-    """The API server, or an admission webhook, does not accept what it was sent."""
+    """The API server or an admission webhook rejected the job."""
 
 
 class NotInstalled(ClusterError):  # noqa: N818 - as above
-    """The cluster does not know this kind of job, or has no such namespace."""
+    """The cluster does not know this kind of job, or the namespace does not exist."""
 
 
 class OperatorDown(ClusterError):  # noqa: N818 - as above
-    """An admission webhook, usually that of the job's controller, does not answer."""
+    """An admission webhook, usually the controller's, does not respond."""
 
 
 class Unavailable(ClusterError):  # noqa: N818 - as above
-    """The API server could not be reached, or has too much to do."""
+    """The API server could not be reached, or is overloaded."""
 
 
-class ApiFailure(Exception):  # noqa: N818 - never seen by users: `explained` makes one of the above of it
+class ApiFailure(Exception):  # noqa: N818 - never seen by users: `explained` turns it into one of the above
     """An unsuccessful response of the API server.
 
     Attributes:
-        status: HTTP status; 0 if there was no answer.
+        status: HTTP status; 0 if there was no response.
         message: what the server said.
     """
 
@@ -63,22 +63,22 @@ class ApiFailure(Exception):  # noqa: N818 - never seen by users: `explained` ma
 
     @property
     def no_such_path(self) -> bool:
-        """Whether nobody serves the path: the kind is not known."""
+        """Whether the path is not served: the cluster does not know the kind."""
         return self.status == HTTPStatus.NOT_FOUND and any(text in self.message for text in _NO_SUCH_PATH)
 
     @property
     def no_such_object(self) -> bool:
-        """Whether the kind is known, and there is no object of that name."""
+        """Whether the cluster knows the kind, and no object has that name."""
         return self.status == HTTPStatus.NOT_FOUND and not self.no_such_path
 
     @property
     def conflict(self) -> bool:
-        """Whether there is such an object already, or it is another than was meant."""
+        """Whether such an object already exists, or is not the one that was meant."""
         return self.status == HTTPStatus.CONFLICT
 
     @property
     def may_pass(self) -> bool:
-        """Whether the same question may have another answer soon."""
+        """Whether repeating the request may help."""
         return self.status in (0, 408, 410, 429) or self.status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
@@ -92,32 +92,32 @@ _REFUSALS: tuple[tuple[type[ClusterError], Callable[[ApiFailure], bool], str, st
     (
         NotLoggedIn,
         lambda failure: failure.status == HTTPStatus.UNAUTHORIZED,
-        "The cluster does not accept your credentials: {said}.",
+        "The cluster rejected your credentials: {said}.",
         "Log in again, or choose another context of the kubeconfig with context=.",
     ),
     (
         QuotaExceeded,
         lambda failure: "exceeded quota" in failure.message,
-        "Job {name!r} does not fit into the quota of namespace {namespace!r}: {said}.",
-        "Delete jobs that are not needed any more, or ask for a larger quota: kubectl describe quota -n {namespace}",
+        "Job {name!r} exceeds the quota of namespace {namespace!r}: {said}.",
+        "Delete jobs that you no longer need, or ask for a larger quota: kubectl describe quota -n {namespace}",
     ),
     (
         OperatorDown,
         lambda failure: "failed calling webhook" in failure.message,
-        "Job {name!r} was not accepted, because an admission webhook does not answer: {said}.",
+        "Job {name!r} was not accepted, because an admission webhook does not respond: {said}.",
         "If it belongs to {controller}, wait until its pod runs, or tell your cluster admin: "
         "kubectl get pods -A -l {selector}",
     ),
     (
         Refused,
         lambda failure: "admission webhook" in failure.message,
-        "The cluster's rules do not allow job {name!r}: {said}.",
-        "Change the job as it says, or ask your cluster admin.",
+        "An admission webhook of the cluster rejected job {name!r}: {said}.",
+        "Change the job accordingly, or ask your cluster admin.",
     ),
     (
         Forbidden,
         lambda failure: failure.status == HTTPStatus.FORBIDDEN,
-        "You may not do that in namespace {namespace!r}: {said}.",
+        "You lack a right in namespace {namespace!r}: {said}.",
         "Choose a namespace of your own with namespace=, or ask your cluster admin for that right, and "
         "whether {controller} is installed.",
     ),
@@ -130,33 +130,33 @@ _REFUSALS: tuple[tuple[type[ClusterError], Callable[[ApiFailure], bool], str, st
     (
         NotInstalled,
         lambda failure: failure.status == HTTPStatus.NOT_FOUND and "namespaces" in failure.message,
-        "The cluster has no namespace {namespace!r}.",
+        "Namespace {namespace!r} does not exist.",
         "Choose another with namespace=, or create it: kubectl create namespace {namespace}",
     ),
     (
         ClusterError,
         lambda failure: failure.status == HTTPStatus.NOT_FOUND,
         "There is no job {name!r} in namespace {namespace!r}.",
-        "See: tunewright list --backend kubernetes -n {namespace}",
+        "List the jobs: tunewright list --backend kubernetes -n {namespace}",
     ),
     (
         NameTaken,
         lambda failure: failure.status == HTTPStatus.CONFLICT,
-        "The name of job {name!r} is taken: {said}.",
+        "The name {name!r} is already taken: {said}.",
         "Choose another name, or delete it: {delete}",
     ),
     (
         Refused,
         lambda failure: failure.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY),
-        "The API server does not accept job {name!r}: {said}.",
-        "Check pod_overrides= and the other arguments that are Kubernetes' own.",
+        "The API server rejected job {name!r}: {said}.",
+        "Check pod_overrides= and the other arguments that hold Kubernetes objects.",
     ),
 )
-"""The kind of error, whether the failure is of it, what happened, and what to do; the first that fits counts."""
+"""Error class, whether a failure belongs to it, what happened, and what to do. The first match counts."""
 
 
 def explained(failure: ApiFailure, job_kind: JobKind, *, name: str, namespace: str) -> ClusterError:
-    """The error for a failure that concerns the job `name`."""
+    """Return the error for a failure of a request about the job `name`."""
     error, cause, remedy = explanation(failure, job_kind, name, namespace)
     return error(f"{cause} {remedy}", name=name)
 
@@ -164,7 +164,7 @@ def explained(failure: ApiFailure, job_kind: JobKind, *, name: str, namespace: s
 def explanation(
     failure: ApiFailure, job_kind: JobKind, name: str, namespace: str
 ) -> tuple[type[ClusterError], str, str]:
-    """The kind of error, what happened, and what to do about it."""
+    """Return the error class, what happened, and what to do."""
     said = failure.message.strip().rstrip(".")
     words = {
         "name": name,
@@ -180,5 +180,5 @@ def explanation(
     for kind, fits, cause, remedy in _REFUSALS:
         if fits(failure):
             return kind, cause.format(**words), remedy.format(**words)
-    cause = f"The Kubernetes API server answered with status {failure.status}: {said}."
-    return Unavailable, cause, "Try again; if it goes on, tell your cluster admin."
+    cause = f"The Kubernetes API server responded with status {failure.status}: {said}."
+    return Unavailable, cause, "Try again; if it persists, tell your cluster admin."

@@ -1,4 +1,4 @@
-"""Changes of one job and its pods, from two watches, whatever the number of pods; threads put them into one queue."""
+"""Changes of one job and its pods, from two watches whatever the number of pods. Threads put them into one queue."""
 
 from __future__ import annotations
 
@@ -18,20 +18,18 @@ from tunewright.backends.kubernetes.failures import ApiFailure
 from tunewright.backends.kubernetes.kind import Object
 from tunewright.backends.kubernetes.live import LiveJob, Pod
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0  # seconds, between two tries to reach the API server
-
-_LONGEST_QUEUE = 2000  # items: a reader that is slower than the cluster slows the threads down, and memory stays small
-
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0  # seconds between attempts to reach the API server
+_LONGEST_QUEUE = 2000  # items: a slow reader slows the threads down, so that memory stays small
 _TICK = 0.5
 
-# Seconds after the connection broke for which a refusal is not believed: an API server that has just started knows no
+# Seconds after a broken connection during which a refusal does not count: an API server that has just started knows no
 # roles yet, and refuses what it allows a moment later.
 _SETTLING = 30.0
 
 
 @attrs.frozen
 class Listed:
-    """All objects of a kind, as they are now: what was known before is out of date."""
+    """All objects of a kind as they are now; everything known before is out of date."""
 
     kind: str
     items: list[Pod | LiveJob]
@@ -39,14 +37,14 @@ class Listed:
 
 @attrs.frozen
 class Changed:
-    """One object was created or changed, or is gone."""
+    """One object was created, changed or deleted."""
 
     item: Pod | LiveJob
     gone: bool
 
 
 class Informer:
-    """What threads tell one reader, until it leaves the `with` block."""
+    """Passes what threads observe to one reader, until it leaves the `with` block."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
@@ -60,7 +58,7 @@ class Informer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Have the threads end. They are not waited for: they hold nothing but a connection."""
+        """Tell the threads to end, without waiting for them: they hold nothing but a connection."""
         self._stopped.set()
         with self._lock:
             streams = list(self._streams)
@@ -73,7 +71,7 @@ class Informer:
         return self._stopped.is_set()
 
     def watch(self, name: str) -> None:
-        """Begin to tell of a job and its pods: `Listed` and then `Changed`."""
+        """Start watching a job and its pods; the reader gets `Listed`, then `Changed` items."""
         selectors = {
             self._api.kind.kind: {"fieldSelector": f"metadata.name={name}"},
             "Pod": {"labelSelector": f"{self._api.kind.job_label}={name}"},
@@ -82,7 +80,7 @@ class Informer:
             self.start(functools.partial(self._watch, kind, selector))
 
     def start(self, work: Callable[[], None]) -> None:
-        """Have a thread do some work; what it cannot do is raised where the informer is read."""
+        """Run some work in a thread; an exception is raised where the informer is read."""
 
         def guarded() -> None:
             try:
@@ -93,7 +91,7 @@ class Informer:
         threading.Thread(target=guarded, daemon=True).start()
 
     def put(self, item: object) -> None:
-        """Tell the reader something; waits while it is far behind."""
+        """Pass an item to the reader; block while the reader is far behind."""
         while not self.left:
             try:
                 return self._queue.put(item, timeout=_TICK)
@@ -102,10 +100,10 @@ class Informer:
         return None
 
     def get(self, timeout: float | None = None) -> object | None:
-        """The next item; None if there is none in time.
+        """Return the next item, or None if there is none in time.
 
         Raises:
-            ApiFailure: a watch is refused for good.
+            ApiFailure: the server refused a watch permanently.
             Exception: whatever else ended a thread.
         """
         try:
@@ -117,10 +115,10 @@ class Informer:
         return item
 
     def lines(self, open_stream: Callable[[], Stream]) -> Iterator[bytes]:
-        """The lines of a stream that ends when the reader leaves.
+        """Yield the lines of a stream; it ends when the reader leaves.
 
         Raises:
-            ApiFailure: it cannot be opened, or broke off.
+            ApiFailure: the stream cannot be opened, or the connection broke.
         """
         stream = open_stream()
         with self._lock:
@@ -134,14 +132,14 @@ class Informer:
                 self._streams.discard(stream)
 
     def believes(self, failure: ApiFailure) -> bool:
-        """Whether a failure is final; False: ask again after a pause."""
+        """Return whether a failure is final; if not, the request should be repeated after a pause."""
         if failure.may_pass:
             self._disturbed = time.monotonic()
             return False
         return time.monotonic() > self._disturbed + _SETTLING
 
     def pauses(self) -> Iterator[int]:
-        """Turns of a loop that waits between them, longer each time, until the reader leaves."""
+        """Yield the turns of a loop, with growing pauses in between, until the reader leaves."""
         pause, turn = _FIRST_PAUSE, 0
         while not self.left:
             yield turn
@@ -150,7 +148,7 @@ class Informer:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _watch(self, kind: str, selector: dict[str, str]) -> None:
-        """List and watch, again and again: the API server forgets old versions, and may be started anew itself."""
+        """List and watch repeatedly: the API server forgets old versions, and may itself be restarted."""
         while not self.left:
             page = self._list(kind, selector)
             if page is None:
@@ -169,7 +167,7 @@ class Informer:
         return None
 
     def _follow(self, kind: str, selector: dict[str, str], version: str) -> None:
-        """Changes after a version, until the list has to be read anew."""
+        """Pass on changes after a version, until the list has to be read again."""
         while not self.left:
             try:
                 for line in self.lines(functools.partial(self._api.watch, kind, selector, version)):
@@ -185,12 +183,12 @@ class Informer:
                 return
 
     def _read(self, kind: str, document: Object) -> Pod | LiveJob:
-        """Take what is needed of an object at once: the documents of many pods would fill the memory while they wait."""
+        """Keep only what is needed of an object: queued documents of many pods would fill the memory."""
         return self._api.kind.read_pod(document) if kind == "Pod" else self._api.kind.read(document)
 
 
 class JobCache:
-    """A job and its pods, as a informer tells of them."""
+    """The current state of a job and its pods, updated from an informer's items."""
 
     def __init__(self) -> None:
         self.job: LiveJob | None = None
@@ -200,7 +198,7 @@ class JobCache:
 
     @property
     def whole(self) -> bool:
-        """Whether both kinds have been listed."""
+        """Whether the job and its pods have been listed."""
         return len(self._listed) == 2  # noqa: PLR2004 - the job and its pods
 
     @property
@@ -209,7 +207,7 @@ class JobCache:
         return list(self._pods.values())
 
     def take(self, item: object) -> None:
-        """Take an item of the informer in."""
+        """Apply an item of the informer."""
         match item:
             case Listed(kind="Pod", items=items):
                 self._pods = {pod.uid: pod for pod in items if isinstance(pod, Pod)}

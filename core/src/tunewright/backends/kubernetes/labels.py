@@ -11,7 +11,7 @@ from tunewright.request.whole import part
 
 
 def labelled(metadata: Mapping[str, Any], ours: Mapping[str, str], path: str) -> Document:
-    """Return metadata with our labels.
+    """Return metadata with our labels added.
 
     Args:
         metadata: the user's.
@@ -25,6 +25,6 @@ def labelled(metadata: Mapping[str, Any], ours: Mapping[str, str], path: str) ->
     for name, value in ours.items():
         if theirs.get(name, value) != value:
             field = f"{path}.labels[{name!r}]"
-            remedy = "Leave it out: jobs are found by it."
+            remedy = "Leave it out: Tunewright finds jobs by it."
             raise RequestError("is set by Tunewright", field=field, value=theirs[name], remedy=remedy)
     return {**metadata, "labels": {**theirs, **ours}}

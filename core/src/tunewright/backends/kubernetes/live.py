@@ -1,4 +1,4 @@
-"""What is known of a job in the cluster: the job object and its pods, read from the API's JSON."""
+"""A job and its pods as the cluster sees them, read from the API's JSON."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class Container:
 
     Attributes:
         name: its name in the pod.
-        step: what it is called in logs and messages.
+        step: its name in logs and messages.
         init: whether it is an init container.
         phase: as in `containerStatuses`.
-        reason: why it waits or has ended, in one word: "ImagePullBackOff", "OOMKilled".
+        reason: why it is waiting or has terminated, in one word: "ImagePullBackOff", "OOMKilled".
         message: the kubelet's words, or its termination message.
-        exit_code: once it has terminated.
-        started: when.
-        finished: when.
-        restarts: how often it was started again in its pod.
+        exit_code: None until it has terminated.
+        started: when it started.
+        finished: when it terminated.
+        restarts: how often it was restarted within its pod.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Container:
 
     @property
     def failed(self) -> bool:
-        """Whether it has ended otherwise than well."""
+        """Whether it terminated with a non-zero exit code."""
         return bool(self.exit_code)
 
 
@@ -53,13 +53,13 @@ class Pod:
     """One worker's pod.
 
     Attributes:
-        name: the same each time that the operator creates it again; the uid is not.
-        worker: index of the worker; of an image that starts itself the Master is 0.
+        name: the same whenever the controller recreates the pod; the uid differs.
+        worker: index of the worker; a Master is worker 0.
         phase: Pending, Running, Succeeded, Failed or Unknown.
         ending: whether it is being deleted.
-        node: where it runs, if that is known.
-        problem: why it cannot be scheduled.
-        containers: init containers first, in the order in which they start; as far as they are known.
+        node: where it runs; "" while unknown.
+        problem: why it cannot be scheduled; "" where it can.
+        containers: the ones with a status, init containers first, in start order.
     """
 
     name: str
@@ -73,12 +73,12 @@ class Pod:
 
     @classmethod
     def read(cls, document: Mapping[str, Any], worker: int, step_name: Callable[[str], str]) -> Self:
-        """Understand a Pod of the API.
+        """Read a Pod of the API.
 
         Args:
             document: the Pod.
-            worker: the index of the worker that it is.
-            step_name: from a container's name to what it is called in logs and messages.
+            worker: the index of its worker.
+            step_name: maps a container's name to its name in logs and messages.
         """
         metadata, status = document["metadata"], document.get("status") or {}
         known = [
@@ -98,39 +98,39 @@ class Pod:
 
     @property
     def main(self) -> Container | None:
-        """The training container, once it is known."""
+        """The training container; None until it has a status."""
         return next((c for c in self.containers if c.step == MAIN_STEP), None)
 
     @property
     def active_step(self) -> Container | None:
-        """The init container that runs now."""
+        """The init container that is running now."""
         return next((c for c in self.containers if c.init and c.phase == "running"), None)
 
     @property
     def trains(self) -> bool:
-        """Whether the training container runs."""
+        """Whether the training container is running."""
         return self.main is not None and self.main.phase == "running"
 
 
 @attrs.frozen(kw_only=True)
 class LiveJob:
-    """The job object as it is in the cluster.
+    """A job object as it is in the cluster.
 
     Attributes:
         name: the job's name.
         namespace: where it is.
-        uid: of the object: a job that was deleted and created again has another.
-        ours: whether Tunewright made it.
-        created: when.
-        started: when the operator first looked at it.
+        uid: of the object; it changes when a job is deleted and recreated.
+        ours: whether Tunewright created it.
+        created: when it was created.
+        started: when the controller first saw it.
         finished: when it ended.
-        conditions: those that hold, type → (message, since).
-        suspended: whether its pods are held back.
+        conditions: the conditions that hold: type → (message, since).
+        suspended: whether it is suspended.
         ending: whether it is being deleted.
-        labels: the user's, and ours.
-        annotations: likewise.
-        steps: what the containers of the first worker are called, in the order in which they start.
-        workers: pods, all replicas together.
+        labels: the user's and ours.
+        annotations: the user's and ours.
+        steps: names of the first worker's containers in logs and messages, in start order.
+        workers: number of pods, all replicas together.
     """
 
     name: str
@@ -158,14 +158,14 @@ class LiveJob:
         workers: int,
         called: Mapping[str, str] | None = None,
     ) -> Self:
-        """Understand a job object of the API, as far as all kinds are alike.
+        """Read what all kinds of job object have in common.
 
         Args:
             document: the object.
             suspended: see the class.
             steps: likewise.
             workers: likewise.
-            called: the kind's own name of a condition → what it is called here.
+            called: the kind's name of a condition → ours, where they differ.
         """
         metadata, status = document["metadata"], document.get("status") or {}
         labels, called = metadata.get("labels") or {}, called or {}
@@ -194,7 +194,7 @@ class LiveJob:
 
     @property
     def queue(self) -> str | None:
-        """Kueue's local queue, which then decides when the job is suspended."""
+        """Kueue's local queue; Kueue then decides when the job is suspended."""
         return self.labels.get(names.QUEUE)
 
     @property
@@ -204,17 +204,17 @@ class LiveJob:
 
 
 def moment(text: str | None) -> datetime | None:
-    """A time of the API."""
+    """Parse a timestamp of the API."""
     return datetime.fromisoformat(text) if text else None
 
 
 def in_order(pods: Sequence[Pod]) -> list[Pod]:
-    """The pods by worker; of two generations of one worker, the one that is ending first."""
+    """Sort the pods by worker; of two pods of one worker, the terminating one comes first."""
     return sorted(pods, key=lambda pod: (pod.worker, not pod.ending))
 
 
 def ended_containers(pods: Sequence[Pod]) -> Iterator[tuple[Pod, Container]]:
-    """The containers that failed, in the order in which they ended."""
+    """Yield the containers that failed, in the order in which they terminated."""
     found = [(pod, c) for pod in pods for c in pod.containers if c.failed]
     yield from sorted(found, key=lambda pair: str(pair[1].finished or ""))
 

@@ -1,4 +1,4 @@
-"""A job's log: of each container of each pod, read from the API; followed across restarts of pods and of the API server."""
+"""A job's log, read from each container of each pod; following it survives restarts of pods and of the API server."""
 
 from __future__ import annotations
 
@@ -17,18 +17,16 @@ from tunewright.events import Event, parse_event
 from tunewright.status.status import JobStatus, LogLine
 
 _TAIL = "100"  # lines
-
 _TAIL_BYTES = str(1 << 17)
-
 _TICK = 1.0
 
-# How often a log is asked for, while it is refused for reasons that may pass, before it matters whether its writer lives.
+# Attempts to read a log that is refused for transient reasons, before the state of its container decides.
 _TRIES = 5
 
 
 @attrs.frozen
 class Wanted:
-    """Which containers' logs are asked for.
+    """Which containers' logs to read.
 
     Attributes:
         step: the step's name; None for all.
@@ -39,7 +37,7 @@ class Wanted:
     worker: int | None
 
     def of(self, pods: Sequence[Pod]) -> list[tuple[Pod, Container]]:
-        """The containers that have begun to write, in order."""
+        """Return the selected containers that have started, in order."""
         return [
             (pod, container)
             for pod in in_order(pods)
@@ -50,7 +48,7 @@ class Wanted:
 
 
 def read(api: Api, pods: Sequence[Pod], wanted: Wanted) -> Iterator[LogLine]:
-    """All lines, one container after another.
+    """Yield all lines, one container after another.
 
     Raises:
         ApiFailure: a log cannot be read.
@@ -62,7 +60,7 @@ def read(api: Api, pods: Sequence[Pod], wanted: Wanted) -> Iterator[LogLine]:
 
 
 def newest_events(api: Api, pod: Pod, container: Container) -> Iterator[Event]:
-    """The events among a container's last lines, newest first; none if they cannot be read."""
+    """Yield the events among a container's last lines, newest first; none if the log cannot be read."""
     try:
         stream = api.log(pod.name, container.name, tailLines=_TAIL, limitBytes=_TAIL_BYTES)
         lines = [line.decode("utf-8", errors="replace") for line in stream.lines()]
@@ -78,8 +76,8 @@ class Follower:
         api: the cluster.
         name: the job.
         wanted: which containers.
-        status: what is known of the job, of which the follower tells where it changes.
-        pods: asks for the pods as they are now.
+        status: computes the job's status, which the follower yields when it changes.
+        pods: fetches the pods as they are now.
     """
 
     def __init__(
@@ -98,10 +96,10 @@ class Follower:
         self._reading = 0
 
     def updates(self) -> Iterator[LogLine | JobStatus]:
-        """The lines as they are written, and the status as it changes, until the job is at rest and everything is read.
+        """Yield lines as they are written and the status as it changes, until the job is at rest and every log has been read.
 
         Raises:
-            ApiFailure: the cluster refuses for good.
+            ApiFailure: the cluster refuses permanently.
         """
         with Informer(self._api) as informer:
             informer.watch(self._name)
@@ -120,7 +118,7 @@ class Follower:
                 self._start(informer, cache.pods)
                 yield from self._change(cache)
                 if ended := self._is_over(cache):
-                    # The watch of the pods may be behind the job's.
+                    # The watch of the pods may lag behind the job's.
                     with contextlib.suppress(ApiFailure):
                         self._start(informer, self._ask_pods())
 
@@ -143,7 +141,7 @@ class Follower:
                 informer.start(functools.partial(self._read, informer, pod, container))
 
     def _read(self, informer: Informer, pod: Pod, container: Container) -> None:
-        """Read one container's log to its end, in a thread of its own."""
+        """Read one container's log to its end; runs in its own thread."""
         reader = _Reader(self._api, informer, pod, container)
         try:
             reader.run()
@@ -156,16 +154,16 @@ class _Ended:
 
 
 class _Gone(Exception):  # noqa: N818 - not an error
-    """The pod is gone, and its log with it."""
+    """The pod no longer exists, nor does its log."""
 
 
 class _Reader:
-    """Reads one container's log; goes on after the last line that it has read when the connection breaks off."""
+    """Reads one container's log; after a broken connection it continues behind the last line that it read."""
 
     def __init__(self, api: Api, informer: Informer, pod: Pod, container: Container) -> None:
         self._api, self._feed, self._pod, self._container = api, informer, pod, container
-        self._last = b""  # the newest line's time, to the nanosecond, as the kubelet writes it
-        self._of_last = 0  # lines with that time: CRI-O gives one to all lines that it reads at once
+        self._last = b""  # timestamp of the newest line, in nanoseconds, as the kubelet writes it
+        self._of_last = 0  # lines with that timestamp: CRI-O gives the same one to all lines that it reads at once
 
     def run(self) -> None:
         with contextlib.suppress(_Gone):
@@ -173,9 +171,9 @@ class _Reader:
                 try:
                     with _gone_is_the_end():
                         self._lines(follow="true")
-                        if self._feed.left:  # which cut the connection: the log goes on, and nobody asks for it
+                        if self._feed.left:  # leaving cut the connection; nobody needs the rest of the log
                             return
-                        # A follow may end because the API server does; what is missing then is in the plain log.
+                        # A follow also ends with the API server; a plain read then returns the missing lines.
                         if self._has_ended():
                             self._lines()
                             return
@@ -186,7 +184,7 @@ class _Reader:
                         return
 
     def _cannot_be_had(self) -> bool:
-        """Whether the container has ended, so that a log that is still refused will not come any more."""
+        """Return whether the container has terminated, so that a log that is still refused will never be readable."""
         try:
             return self._has_ended()
         except ApiFailure:
@@ -194,7 +192,7 @@ class _Reader:
 
     def _lines(self, **query: str) -> None:
         if self._last:
-            query["sinceTime"] = self._last.decode()  # of which only the seconds count
+            query["sinceTime"] = self._last.decode()  # the API only honours whole seconds
         log = functools.partial(self._api.log, self._pod.name, self._container.name, timestamps="true", **query)
         at, read = self._last, self._of_last
         for line in self._feed.lines(log):
@@ -221,8 +219,8 @@ def _gone_is_the_end() -> Iterator[None]:
     try:
         yield
     except ApiFailure as failure:
-        # The kubelet answers 400 for a container whose log has been removed already, and for a pod that it has not any more
-        # a 404 that reads like that for a kind which a cluster does not know.
+        # The kubelet answers 400 for a container whose log has been removed, and for a pod that it no longer has a 404 that
+        # reads like the one for a kind that the cluster does not know.
         if failure.status in (HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST):
             raise _Gone from failure
         raise

@@ -30,7 +30,6 @@ _MERGE_KEYS = {
 }
 
 _DIRECTIVE = "$patch"
-
 _KINDS = ("initContainers", "containers")
 
 

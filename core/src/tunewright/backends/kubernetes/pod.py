@@ -17,7 +17,6 @@ _UID = 1000
 
 # Seconds that a terminated training command gets; the pod gets a little more, so that `run` can say how it ended.
 _GRACE = 25
-
 _MARGIN = 5
 
 _PATHS = Paths(

@@ -1,4 +1,4 @@
-"""A job that the user wrote: checked, named and labelled, and otherwise left as it is. Pure."""
+"""A manifest that the user wrote: checked, named and labelled, and otherwise unchanged. Pure."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from tunewright.request.whole import RawManifest, part
 
 
 def render_raw(kind: JobKind, manifest: RawManifest, namespace: str | None) -> Manifests:
-    """Render the job as it is submitted: it and its pods get the labels by which jobs are found.
+    """Render the manifest as it is submitted: the job and its pods get the labels by which jobs are found.
 
     Args:
         kind: of the job.
         manifest: the user's.
-        namespace: where; None leaves it to the manifest, or to whoever applies it.
+        namespace: the client's; None leaves it to the manifest, or to whoever applies it.
 
     Raises:
-        RequestError: it is not a job of this kind, or not one that can run here.
+        RequestError: it is not a job of this kind, or it cannot run here.
     """
     job = manifest.job
     if (job.get("apiVersion"), job.get("kind")) != (kind.api_version, kind.kind):
         found = f"{job.get('apiVersion')} {job.get('kind')}"
         remedy = f"Write apiVersion: {kind.api_version} and kind: {kind.kind}."
-        raise RequestError("is not a job that can be looked after here", field="job", value=found, remedy=remedy)
+        raise RequestError("is not a kind of job that this backend manages", field="job", value=found, remedy=remedy)
     metadata = part(job, "metadata", "job")
     if namespace:
         check_namespace(job, namespace)
@@ -40,10 +40,10 @@ def render_raw(kind: JobKind, manifest: RawManifest, namespace: str | None) -> M
 
 
 def check_namespace(manifest: Mapping[str, Any], namespace: str) -> None:
-    """Refuse a job of another namespace than the client's, in which it would never be found again.
+    """Refuse a job in another namespace than the client's, where it would never be found again.
 
     Raises:
-        RequestError: it is one.
+        RequestError: the namespaces differ.
     """
     own = part(manifest, "metadata", "job").get("namespace")
     if own not in (None, namespace):

@@ -1,4 +1,4 @@
-"""What is kept of a job besides its log: in the job object, its pods and its ConfigMap. Pure."""
+"""What the cluster keeps of a job besides its log: the job object, its pods and its ConfigMap. Pure."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 def record_of(kind: JobKind, job: Object, pods: Sequence[Pod], config: Mapping[str, Any] | None) -> JobRecord:
-    """The record of a job.
+    """Return the record of a job.
 
     Args:
         kind: its kind.
         job: the job object.
-        pods: those that are still there.
-        config: its ConfigMap, if that could be read.
+        pods: its remaining pods.
+        config: its ConfigMap; None if it could not be read.
     """
     pod = kind.template(job)["spec"]
     containers = [*pod.get("initContainers", ()), *pod["containers"]]
@@ -38,7 +38,7 @@ def record_of(kind: JobKind, job: Object, pods: Sequence[Pod], config: Mapping[s
 
 
 def _conditions(job: Mapping[str, Any]) -> Iterator[JobCondition]:
-    """What the operator noted, also what does not hold any more."""
+    """Yield the controller's conditions, including past ones."""
     for condition in (job.get("status") or {}).get("conditions") or []:
         if condition["type"] in {str(state) for state in JobState}:
             since, said = moment(condition.get("lastTransitionTime")), condition.get("message") or ""
@@ -46,7 +46,7 @@ def _conditions(job: Mapping[str, Any]) -> Iterator[JobCondition]:
 
 
 def _downloads(pods: Sequence[Pod]) -> Iterator[JobCondition]:
-    """Steps before the training, which the operator does not tell of: each when its first pod began with it."""
+    """Yield the init containers, which the controller does not report, each from when its first pod started it."""
     begun: dict[str, datetime] = {}
     for pod in pods:
         for container in pod.containers:

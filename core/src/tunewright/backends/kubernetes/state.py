@@ -1,4 +1,4 @@
-"""The state of a job, from what the cluster says of it. Pure."""
+"""The state of a job, derived from the job object and its pods. Pure."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from tunewright.backends.kubernetes.live import Container, LiveJob, Pod, ended_c
 from tunewright.status.state import JobState
 from tunewright.status.status import JobStatus
 
-# Waiting for these is normal; any other reason is worth telling.
+# Normal reasons for waiting; any other one is reported.
 _ON_ITS_WAY = ("", "PodInitializing", "ContainerCreating")
 
-# The exit codes that the restart policy ExitCode takes as final; those above are started again.
+# Exit codes that are final under the restart policy ExitCode; containers with higher ones are restarted.
 _FINAL = range(1, 128)
 
 
 @attrs.frozen
 class JobPhase:
-    """Where a job is.
+    """The phase that a job is in.
 
     Attributes:
         state: the state.
-        detail: about it.
-        progress_sources: the containers whose newest events may say how far the job is.
+        detail: what it is doing or waiting for; "" for nothing.
+        progress_sources: containers whose newest events may report progress.
     """
 
     state: JobState
@@ -35,13 +35,13 @@ class JobPhase:
 
 
 def status_of(job: LiveJob, phase: JobPhase, said: str = "", pods: Sequence[Pod] = ()) -> JobStatus:
-    """The status of a job.
+    """Return the status of a job.
 
     Args:
         job: the job.
-        phase: where it is on its way.
-        said: what its containers say of how far it is.
-        pods: its pods, where they are to be counted.
+        phase: its phase.
+        said: progress, as its containers report it.
+        pods: its pods, for their counts.
     """
     return JobStatus(
         name=job.name,
@@ -57,13 +57,13 @@ def status_of(job: LiveJob, phase: JobPhase, said: str = "", pods: Sequence[Pod]
 
 
 def _at(pod: Pod) -> str:
-    """What a pod is at: the step that runs, or its phase where none does."""
+    """Return the container that a pod is running, or else its phase."""
     running = pod.active_step or (pod.main if pod.trains else None)
     return running.step if running else pod.phase
 
 
 def phase_of(job: LiveJob, pods: Sequence[Pod]) -> JobPhase:
-    """Where a job is, while the operator says only Created from submit to the first training process."""
+    """Return the phase of a job. The controller itself only says Created until the first training process runs."""
     pods = in_order(pods)
     if "Succeeded" in job.conditions:
         return JobPhase(JobState.SUCCEEDED)
@@ -82,7 +82,7 @@ def _on_its_way(job: LiveJob, pods: Sequence[Pod]) -> JobPhase:
         return JobPhase(JobState.RESTARTING, _restart(job, pods, steps), steps)
     if steps:
         return JobPhase(JobState.DOWNLOADING, _step(*steps[0]), steps)
-    # Where the training has just ended, the operator has not yet seen it.
+    # The training has just ended, and the controller has not noticed yet.
     if training or any(pod.main and pod.main.phase == "terminated" for pod in present):
         return JobPhase(JobState.RUNNING, _waiting(present), training)
     return JobPhase(JobState.CREATED, _waiting(present))
@@ -97,7 +97,7 @@ def _held(job: LiveJob) -> JobPhase:
 
 def _result(job: LiveJob) -> str | None:
     uri = job.annotations.get(names.OUTPUT)
-    # A training leaves its model in a folder of its own beside the checkpoints; what code leaves is the code's affair.
+    # A training writes its model to a folder beside the checkpoints; what other code writes is up to the code.
     if uri is not None and uri.startswith("pvc://") and names.CHECK in job.steps:
         return f"{uri.rstrip('/')}/model"
     return uri
@@ -106,7 +106,7 @@ def _result(job: LiveJob) -> str | None:
 def _cause(job: LiveJob, pods: Sequence[Pod]) -> str:
     """The termination message of what failed first for good; `run` and `fetch` write cause and remedy there."""
     failed = sorted(ended_containers(pods), key=lambda pair: pair[1].exit_code not in _FINAL)
-    # The main container of a pod is what the operator judges; it ends with the verdict of the steps before it.
+    # The controller judges the main container, which exits with the verdict of the init containers before it.
     for pod, container in [pair for pair in failed if not pair[1].init] or failed:
         return container.message or _ending(pod, container)
     return job.conditions["Failed"][0]
@@ -128,7 +128,7 @@ def _step(pod: Pod, step: Container) -> str:
 
 
 def _waiting(pods: Sequence[Pod]) -> str:
-    """What a pod that does not get on waits for."""
+    """Return what a stuck pod is waiting for."""
     for pod in pods:
         if pod.problem:
             return f"worker {pod.worker} cannot be scheduled: {pod.problem}"
@@ -141,6 +141,6 @@ def _waiting(pods: Sequence[Pod]) -> str:
 
 
 def _verdict(pod: Pod) -> str:
-    """What a step of the pod has found wrong: `run` would end with it, if it got that far."""
+    """Return the failure that an init container reported; `run` would exit with it if it got that far."""
     messages = (c.message for c in pod.containers if c.init and c.exit_code == 0 and c.message)
     return next(messages, "")

@@ -1,4 +1,4 @@
-"""Submitting a job: its objects, in the order in which nothing can be left over, and what stands in the way of them."""
+"""Submit a job: create its objects in an order that leaves nothing behind if something fails in between."""
 
 from __future__ import annotations
 
@@ -14,12 +14,10 @@ from tunewright.backends.kubernetes.failures import ApiFailure, NameTaken
 from tunewright.backends.kubernetes.kind import Object
 from tunewright.plan.plan import RUNNER_FILE, JobPlan, NewClaim
 
-# Seconds for which pods of an earlier job of the same name may still be ending: the longest grace that pods have is the
-# user's to set, and this is more than twice the usual one.
+# Seconds to wait for the pods of an earlier job of the same name to terminate: more than twice the usual grace period,
+# which the user can raise.
 _LEFTOVERS = 90.0
-
 _TICK = 0.25
-
 _CLAIM = "PersistentVolumeClaim"
 
 # What may change between two submissions of the same job.
@@ -27,19 +25,19 @@ _MAY_CHANGE = {environment.MAX_RESTARTS, environment.DEADLINE}
 
 
 def submit(api: Api, documents: Sequence[Object], kept: Collection[str]) -> None:
-    """Create a job's objects: the job first, and what it owns after it, so that nothing can be orphaned.
+    """Create a job's objects: the job first, then what it owns, so that nothing can be orphaned.
 
-    The pods wait for what they mount, and the claim, which comes last, keeps them from being scheduled: no GPU is held
-    while something is missing. A failure in between removes the job, and the cluster what it owns.
+    The pods wait for what they mount. The claim comes last and keeps them from being scheduled, so no GPU is held while
+    something is missing. If a step in between fails, the job is deleted, and the cluster deletes what it owns.
 
     Args:
         api: the cluster.
         documents: the job's manifests, secrets revealed, the job first.
-        kept: names of the claims among them that outlive the job.
+        kept: names of the claims that outlive the job.
 
     Raises:
-        NameTaken: something of that name is there.
-        ApiFailure: the cluster refuses.
+        NameTaken: an object of that name already exists.
+        ApiFailure: the cluster refuses a request.
     """
     digest, name = plan_digest(documents), documents[0]["metadata"]["name"]
     job, *owned = documents
@@ -53,13 +51,13 @@ def submit(api: Api, documents: Sequence[Object], kept: Collection[str]) -> None
         for document in missing:
             api.create(document if _is_kept(document, kept) else _owned(document, owner))
     except BaseException:  # Ctrl-C, too
-        with contextlib.suppress(ApiFailure):  # the first failure is the one to tell of
+        with contextlib.suppress(ApiFailure):  # report the first failure
             api.delete(job["kind"], name, uid=uid)
         raise
 
 
 def _create_job(api: Api, job: Object) -> str:
-    """Create the job, and return its uid, also where the answer was lost: it would lie there without what it mounts."""
+    """Create the job and return its uid, even if the response was lost: otherwise the job would stay without its objects."""
     try:
         return str(api.create(job)["metadata"]["uid"])
     except ApiFailure as failure:
@@ -77,15 +75,15 @@ def _metadata_of(api: Api, document: Object) -> Object:
 
 
 def kept_claims(plan: JobPlan) -> set[str]:
-    """The names of those of the plan's claims that outlive the job."""
+    """Return the names of the plan's claims that outlive the job."""
     sources = {names.claim_name(plan.name, v.name): v.source for v in plan.volumes}
     return {name for name, source in sources.items() if isinstance(source, NewClaim) and source.keep}
 
 
 def plan_digest(documents: Sequence[Object]) -> str:
-    """A digest of what a job does: two submissions with the same one are the same job.
+    """Return a digest of what a job does: two submissions with the same digest are the same job.
 
-    How long it may take, how often it is started again, and how it is labelled may differ; so may its secrets.
+    Deadline, number of restarts, labels and secrets do not count.
     """
     job, *owned = documents
     spec = {k: v for k, v in job["spec"].items() if k != "runPolicy"}
@@ -96,7 +94,7 @@ def plan_digest(documents: Sequence[Object]) -> str:
 
 
 def await_gone(look: Callable[[], bool], seconds: float) -> bool:
-    """Look again and again until it is gone, or the time is up; returns whether it is gone."""
+    """Poll until `look` returns False or the time is up; return whether it is gone."""
     end = time.monotonic() + seconds
     while look():
         if time.monotonic() > end:
@@ -106,33 +104,33 @@ def await_gone(look: Callable[[], bool], seconds: float) -> bool:
 
 
 def has_pods(api: Api, name: str) -> bool:
-    """Whether there are pods of a job of that name."""
+    """Return whether a job of that name has pods."""
     return bool(api.list("Pod", {"labelSelector": f"{api.kind.job_label}={name}"}, metadata=True).items)
 
 
 def remains(api: Api, name: str) -> bool:
-    """Whether there is anything of a job of that name but what it owns."""
+    """Return whether the job object or any pod of that name still exists."""
     return has_pods(api, name) or api.find(api.kind.kind, name, metadata=True) is not None
 
 
 def _await_leftovers(api: Api, name: str) -> None:
-    """Wait for the pods of a job that was deleted: the new job's have the same names, and would be mistaken for them."""
+    """Wait for the pods of a deleted job: the new job's pods have the same names and would be mistaken for them."""
     if not await_gone(lambda: remains(api, name), _LEFTOVERS):
-        problem = f"Pods of an earlier job {name!r} have not ended after {_LEFTOVERS:.0f} seconds."
-        remedy = f"Choose another name, or see what holds them: kubectl get pods -l {api.kind.job_label}={name}"
+        problem = f"The pods of an earlier job {name!r} have not terminated after {_LEFTOVERS:.0f} seconds."
+        remedy = f"Choose another name, or look at them: kubectl get pods -l {api.kind.job_label}={name}"
         raise NameTaken(f"{problem} {remedy}", name=name)
 
 
 def _is_kept(document: Object, kept: Collection[str]) -> bool:
-    """Whether it is a claim that outlives the job: such have the digest, as the job has."""
+    """Return whether it is a claim that outlives the job; such claims carry the digest, as the job does."""
     return document["kind"] == _CLAIM and document["metadata"]["name"] in kept
 
 
 def _is_kept_already(api: Api, job: str, document: Object, kept: Collection[str]) -> bool:
-    """Whether an earlier run of the very same job left its claim, from whose checkpoints this one goes on.
+    """Return whether an earlier run of the same job left its claim; this run continues from the checkpoints on it.
 
     Raises:
-        NameTaken: there is such a claim, and another job's files are on it.
+        NameTaken: the claim exists and belongs to another job.
     """
     if document["kind"] != _CLAIM:
         return False
@@ -143,8 +141,10 @@ def _is_kept_already(api: Api, job: str, document: Object, kept: Collection[str]
     theirs, ours = ((m.get("annotations") or {}).get(names.PLAN) for m in (found["metadata"], metadata))
     if "deletionTimestamp" not in found["metadata"] and _is_kept(document, kept) and theirs == ours:
         return True
-    problem = f"There is a claim {metadata['name']!r} already, and job {job!r} is not the job that it was made for."
-    remedy = f"Choose another name for the job, or delete the claim with what is on it: kubectl delete pvc {metadata['name']}"
+    problem = f"A claim named {metadata['name']!r} already exists, and it was created for another job than {job!r}."
+    remedy = (
+        f"Choose another name for the job, or delete the claim with its files: kubectl delete pvc {metadata['name']}"
+    )
     raise NameTaken(f"{problem} {remedy}", name=job)
 
 
@@ -159,7 +159,7 @@ def _owned(document: Object, owner: Mapping[str, str]) -> Object:
 
 
 def _pruned(value: Any) -> Any:
-    """Without metadata and the variables that may change."""
+    """Return the value without metadata and without the variables that may change."""
     if isinstance(value, dict):
         return {k: _pruned(v) for k, v in value.items() if k != "metadata"}
     if isinstance(value, list):

@@ -14,24 +14,24 @@ from tunewright.errors import JobError
 from tunewright.request.update import JobUpdate
 
 _OF_PODS = ("queue", "priority_class", "deadline", "max_restarts")
-"""What pods that run would not see."""
+"""Fields that would not reach running pods."""
 
 
 def refuse_too_late(job: LiveJob, update: JobUpdate) -> None:
-    """See whether the job is at a point where all of that can be changed.
+    """Refuse an update that would not take effect any more.
 
     Raises:
-        JobError: it is not.
+        JobError: the job has ended, or its pods already exist.
     """
     given = ", ".join(update.given(*_OF_PODS))
     if not given or (job.suspended and not job.ended):
         return
     if job.ended:
-        problem = f"Job {job.name!r} has ended: {given} cannot be changed any more."
-        raise JobError(f"{problem} Labels, annotations and ttl can.", name=job.name)
-    problem = f"The pods of job {job.name!r} are there already, and {given} would not reach them."
+        problem = f"Job {job.name!r} has ended, so {given} can no longer be changed."
+        raise JobError(f"{problem} You can still change labels, annotations and ttl.", name=job.name)
+    problem = f"The pods of job {job.name!r} already exist, and {given} would not reach them."
     remedy = (
-        f"Kueue decides when it runs: delete it and submit it anew: {names.command_for('delete', job.name, job.namespace)}"
+        f"Kueue decides when it runs, so delete it and submit it again: {names.command_for('delete', job.name, job.namespace)}"
         if job.queue
         else f"Suspend it first: {names.command_for('suspend', job.name, job.namespace)}"
     )
@@ -44,7 +44,9 @@ def patch_for(kind: JobKind, document: Object, update: JobUpdate) -> Object:
     metadata = {k: v for k, v in (("labels", labels), ("annotations", dict(update.annotations))) if v}
     changes_pods = bool(update.given("priority_class", "deadline", "max_restarts"))
     spec = kind.change(document, update, functools.partial(_pod, kind, update) if changes_pods else None)
-    if changes_pods:  # whole lists are replaced: if somebody else has changed them meanwhile, the server refuses
+    if (
+        changes_pods
+    ):  # the patch replaces whole lists, so the server must refuse it if somebody else changed them meanwhile
         metadata["resourceVersion"] = document["metadata"]["resourceVersion"]
     return {k: v for k, v in (("metadata", metadata), ("spec", spec)) if v}
 
@@ -61,7 +63,7 @@ def _pod(kind: JobKind, update: JobUpdate, spec: Object) -> Object:
 
 
 def _container(kind: JobKind, container: Mapping[str, Any], variables: Mapping[str, str]) -> Object:
-    """With new values of the variables that it has; `run`, in the main container, may get one that it has not."""
+    """Return a container with new values of its variables; the main container also gets variables that it lacks."""
     old = container.get("env") or []
     env = [{"name": v["name"], "value": variables[v["name"]]} if v["name"] in variables else v for v in old]
     there = {variable["name"] for variable in old}

@@ -24,7 +24,6 @@ from tunewright.plan.plan import (
 )
 
 TMP = "/tmp"  # noqa: S108 - in the container, where it is the pod's own emptyDir
-
 _SHM = "/dev/shm"  # noqa: S108 - as above
 
 # `$$(NAME)` is not a reference to the variable, but the literal text.

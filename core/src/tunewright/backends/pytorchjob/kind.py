@@ -98,7 +98,7 @@ class PyTorchJob(JobKind):
         """Say that `restricted` keeps the container from running that the operator adds to workers beside a Master."""
         if policy != "restricted" or not plan.self_starting or plan.num_workers == 1:
             return ""
-        return f"The operator's own container {_INIT_PYTORCH}, which workers beside a Master get, violates it."
+        return f"The operator adds a container {_INIT_PYTORCH} to workers beside a Master, which violates it."
 
 
 def _replicas(document: Mapping[str, Any]) -> dict[str, Any]:

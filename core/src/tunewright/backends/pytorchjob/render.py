@@ -1,4 +1,4 @@
-"""The spec of a PyTorchJob: of a plan, and of what the user wrote. Pure."""
+"""The spec of a PyTorchJob, from a plan or from the user's manifest. Pure."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ MAIN: Final = "pytorch"
 
 _REPLICAS = "job.spec.pytorchReplicaSpecs"
 
-# Seconds in which the workers have to find each other: their downloads may end at different times. `read_timeout` is
-# how long a worker waits for the store, which worker 0 opens when its own download has ended.
+# Seconds in which the workers must find each other: their downloads may end at different times. `read_timeout` is how
+# long a worker waits for the store, which worker 0 opens after its own download.
 # https://docs.pytorch.org/docs/stable/elastic/rendezvous.html
 _RENDEZVOUS = {"join_timeout": 900, "read_timeout": 900}
 
@@ -30,7 +30,7 @@ def spec_of(plan: JobPlan, template: Document) -> Document:
     """Return the spec for a plan whose pods have a template."""
     return {
         "runPolicy": _run_policy(plan),
-        # A number always: without one the operator says `auto`, which starts a process for each core of the node.
+        # Always a number: the operator's default `auto` starts a process for each core of the node.
         "nprocPerNode": str(plan.num_procs_per_worker),
         **({} if plan.self_starting else {"elasticPolicy": _elastic_policy(plan)}),
         "pytorchReplicaSpecs": _replicas(plan, template),
@@ -38,7 +38,7 @@ def spec_of(plan: JobPlan, template: Document) -> Document:
 
 
 def _run_policy(plan: JobPlan) -> Document:
-    """No `backoffLimit`: the operator counts other things against it than `run`, which counts the attempts itself."""
+    """Return the run policy. It has no `backoffLimit`: `run` counts attempts itself, and the operator counts other things."""
     given = {
         "cleanPodPolicy": "Running",
         "ttlSecondsAfterFinished": plan.run_policy.ttl,
@@ -50,7 +50,7 @@ def _run_policy(plan: JobPlan) -> Document:
 
 
 def _elastic_policy(plan: JobPlan) -> Document:
-    """Also where the number of workers is fixed: Workers alone need no Master, and no init container that waits for it."""
+    """Return the elastic policy, for a fixed number of workers too: Workers only need no Master and no init container."""
     least, most = plan.elastic or (plan.num_workers, plan.num_workers)
     return {
         "rdzvBackend": "c10d",
@@ -62,7 +62,7 @@ def _elastic_policy(plan: JobPlan) -> Document:
 
 
 def _replicas(plan: JobPlan, template: Document) -> Document:
-    # An image that starts itself finds the others through MASTER_ADDR, which the operator sets where there is a Master.
+    # An image that starts itself finds its peers through MASTER_ADDR, which the operator sets only if there is a Master.
     counts = {MASTER: 1, WORKER: plan.num_workers - 1} if plan.self_starting else {WORKER: plan.num_workers}
     return {
         role: {"replicas": count, "restartPolicy": "ExitCode", "template": template}
@@ -76,8 +76,10 @@ def raw_spec(job: RawManifest) -> Document:
     spec = part(job.job, "spec", "job")
     replicas = part(spec, "pytorchReplicaSpecs", "job.spec")
     if not replicas or set(replicas) - {MASTER, WORKER}:
-        remedy = f"Write {MASTER} and {WORKER}, or one of them."
-        raise RequestError("are not those of a PyTorchJob", field=_REPLICAS, value=sorted(replicas), remedy=remedy)
+        remedy = f"Use {MASTER}, {WORKER} or both."
+        raise RequestError(
+            "are not the replicas of a PyTorchJob", field=_REPLICAS, value=sorted(replicas), remedy=remedy
+        )
     return {**spec, "pytorchReplicaSpecs": {role: _replica(job.name, replicas, role) for role in replicas}}
 
 
@@ -87,8 +89,8 @@ def _replica(job: str, replicas: Mapping[str, Any], role: str) -> Document:
     containers = part(template, "spec", path).get("containers")
     listed = containers if isinstance(containers, list) else []
     if MAIN not in [c.get("name") for c in listed if isinstance(c, Mapping)]:
-        remedy = f"Call the container that trains {MAIN!r}: the operator looks for it."
-        raise RequestError(f"has no container {MAIN!r}", field=f"{path}.spec.containers", remedy=remedy)
+        remedy = f"Name the training container {MAIN!r}: the operator requires it."
+        raise RequestError(f"has no container named {MAIN!r}", field=f"{path}.spec.containers", remedy=remedy)
     metadata = part(template, "metadata", path)
     return {
         **replica,
