@@ -30,7 +30,7 @@ def test_a_user_with_the_published_role_can_run_jobs(cluster: Cluster, client: T
     findings = found(client)
     expected = {"images": "ok", "cluster": "ok", "rights": "ok", "operator": "ok", "storage": "note"}
     assert levels(findings) == expected, findings
-    assert "dry run was accepted" in findings["operator"].text
+    assert "accepted a dry run" in findings["operator"].text
     assert "deploy/rbac/doctor.yaml" in findings["storage"].remedy
     kinds = "pytorchjobs,pods,secrets,pvc"
     assert cluster.json(kinds, "-n", namespace)["items"] == []
@@ -59,7 +59,7 @@ def test_a_storage_class_that_is_not_there_is_a_problem(cluster: Cluster, namesp
     storage = {"storage_class": "none-of-that-name"}
     finding = found(client, base_image="cluster.test/any:1", command=["true"], storage=storage)["storage"]
     assert finding.level == "problem"
-    assert "'none-of-that-name'; there are: " in finding.text
+    assert "'none-of-that-name'. Its classes: " in finding.text
 
 
 def test_rights_that_are_missing_are_listed(own_cluster: Cluster, namespace: str) -> None:
@@ -97,7 +97,7 @@ def test_an_operator_whose_webhook_does_not_answer_is_a_problem(
     try:
         finding = found(client)["operator"]
         assert finding.level == "problem", finding
-        assert "does not answer" in finding.text
+        assert "does not respond" in finding.text
         assert "kubeflow-training-operator" in finding.remedy
     finally:
         own_cluster.kubectl("delete", "validatingwebhookconfiguration", name)
@@ -158,7 +158,7 @@ def test_a_queue_has_to_be_there(own_cluster: Cluster, client: TrainingClient, n
     ("change", "says"),
     [
         ((":6443", ":6444"), "cannot be reached"),
-        (('"token": "', '"token": "expired'), "does not accept your credentials"),
+        (('"token": "', '"token": "expired'), "rejected your credentials"),
     ],
 )
 def test_a_cluster_that_is_not_there_or_knows_nobody_ends_the_look(
@@ -174,7 +174,7 @@ def test_a_cluster_that_is_not_there_or_knows_nobody_ends_the_look(
 def test_a_namespace_that_is_not_there_is_a_problem(cluster: Cluster) -> None:
     client = TrainingClient("kubernetes", namespace="nowhere", config_file=str(cluster.kubeconfig))
     finding = found(client)["operator"]
-    assert (finding.level, "no namespace 'nowhere'" in finding.text) == ("problem", True)
+    assert (finding.level, "Namespace 'nowhere' does not exist" in finding.text) == ("problem", True)
 
 
 def test_a_job_of_that_name_is_not_in_the_way(cluster: Cluster, client: TrainingClient) -> None:

@@ -171,7 +171,7 @@ def test_a_field_that_the_api_does_not_know_is_refused(
 
 def test_an_unknown_namespace_is_named(cluster: Cluster, image: str) -> None:
     client = TrainingClient("kubernetes", namespace="nowhere", config_file=str(cluster.kubeconfig))
-    with pytest.raises(NotInstalled, match="no namespace 'nowhere'"):
+    with pytest.raises(NotInstalled, match="Namespace 'nowhere' does not exist"):
         client.create_job("lost", base_image=image, command=["true"])
     assert client.list_jobs() == []
 

@@ -41,7 +41,7 @@ def test_a_suspended_job_gets_more_restarts_another_priority_and_a_deadline(
     job.resume()
     with pytest.raises(JobError, match="exit code 7; 2 of 2 attempts"):
         job.wait(timeout=150)
-    with pytest.raises(JobError, match="has ended: max_restarts cannot be changed any more"):
+    with pytest.raises(JobError, match="has ended, so max_restarts can no longer be changed"):
         job.update(max_restarts=5)
 
 

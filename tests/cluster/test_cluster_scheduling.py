@@ -45,7 +45,7 @@ def test_a_job_waits_in_its_queue_for_the_one_before_it(client: TrainingClient, 
     second = submit(client, "second", image)
     assert second.wait([JobState.QUEUED], timeout=180).detail == "waits for its turn in Kueue's queue 'team'"
     for change in (second.suspend, second.resume, first.suspend):
-        with pytest.raises(JobError, match="Kueue's queue 'team', which alone decides when it runs"):
+        with pytest.raises(JobError, match="Kueue's queue 'team'; only Kueue suspends and resumes it"):
             change()
     assert second.status().pods == {}
     first.delete()

@@ -192,8 +192,13 @@ def storage_class(name: str, **annotations: str) -> dict:
         (None, "fast", "ok", "'fast' (csi.example, Immediate)"),
         ("fast", None, "ok", "'fast' (csi.example, Immediate)"),
         ("", None, "ok", "''"),
-        (None, None, "problem", "no default storage class; there are: fast"),
-        ("slow", "fast", "problem", "no storage class 'slow'; there are: fast"),
+        (
+            None,
+            None,
+            "problem",
+            "no default storage class, so a claim that names none waits forever. Its classes: fast",
+        ),
+        ("slow", "fast", "problem", "no storage class 'slow'. Its classes: fast"),
     ],
 )
 def test_a_claim_needs_a_class_that_is_there(name: str | None, default: str | None, level: str, says: str) -> None:

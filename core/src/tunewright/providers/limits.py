@@ -10,11 +10,8 @@ import attrs
 
 # In the init containers, set by the user with init_env=.
 RETRY_FOR = "TUNEWRIGHT_RETRY_FOR"
-
 FETCH_CONNECTIONS = "TUNEWRIGHT_FETCH_CONNECTIONS"
-
 FETCH_RATE = "TUNEWRIGHT_FETCH_RATE"
-
 FETCH_STALL = "TUNEWRIGHT_FETCH_STALL"
 
 

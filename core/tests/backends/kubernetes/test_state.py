@@ -191,7 +191,7 @@ def test_a_master_is_worker_0_and_the_others_come_after_it() -> None:
         (401, "Unauthorized", "NotLoggedIn", "Log in again"),
         (403, 'pytorchjobs is forbidden: User "x" cannot create', "Forbidden", "ask your cluster admin"),
         (403, 'pytorchjobs "x" is forbidden: exceeded quota: gpus', "QuotaExceeded", "kubectl describe quota -n team"),
-        (403, 'admission webhook "v.acme" denied the request: no', "Refused", "Change the job as it says"),
+        (403, 'admission webhook "v.acme" denied the request: no', "Refused", "Change the job accordingly"),
         (500, 'failed calling webhook "validator": connection refused', "OperatorDown", "wait until its pod runs"),
         (404, "404 page not found", "NotInstalled", "training-operator"),
         (404, "the server could not find the requested resource", "NotInstalled", "training-operator"),

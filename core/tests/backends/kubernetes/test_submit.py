@@ -72,7 +72,7 @@ def test_a_submission_that_breaks_leaves_no_job(breaks_after: int, keeps: bool) 
 def test_what_an_ended_client_left_is_called_incomplete_and_not_the_very_same_job() -> None:
     server = Server()
     backend(server).submit(PLAN)
-    with pytest.raises(NameTaken, match=r"the very same one\. Follow it"):
+    with pytest.raises(NameTaken, match=r"An identical job 'sft' is already running\. Follow it"):
         backend(server).submit(PLAN)
     del server.objects["ConfigMap", "sft-config"]
     with pytest.raises(

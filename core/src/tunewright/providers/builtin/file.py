@@ -22,11 +22,8 @@ from tunewright.providers.outputs import OutputTarget, Store
 from tunewright.providers.uris import bad_uri, split_uri
 
 FORM = "file:///absolute/path, with '%', '#', '?' and what cannot be printed percent-encoded (Path.as_uri() does it)"
-
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
 _NOT_FOUND = (errno.ENOENT, errno.ENOTDIR)
-
 _NO_PERMISSION = (errno.EACCES, errno.EPERM)
 
 

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 AnyEncoder = Encoder | PairEncoder | Classifier
-
 _ROWS_PER_PROCESS = 20_000  # below that, starting a process takes longer than tokenising
 
 Sample = Mapping[str, Any]

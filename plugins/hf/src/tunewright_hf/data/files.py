@@ -35,7 +35,6 @@ _KINDS = (
 )
 
 _NOT_DATA = {MARKER, "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json"}
-
 _WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("validation", "valid", "val", "dev", "eval", "evaluation"), "validation"),
@@ -44,7 +43,6 @@ _WORDS = {
 
 # Up to the first thing that is no space, also behind the bracket of a list that is not empty.
 _FIRST_ROW = re.compile(r"\s*+(?:\[\s*+)?+(?=[^\s\]])")
-
 _SHARD = re.compile(r"(.+?)-\d{5}-of-\d{5}")  # the hub's names: train_sft-00000-of-00003.parquet
 
 

@@ -17,7 +17,6 @@ SEGMENTS = "segments"
 """The column of packed rows that has the lengths of their samples, in tokens."""
 
 _MEMBERS = "members"
-
 _AT_ONCE = 1 << 16  # samples as Python's numbers
 
 

@@ -18,7 +18,6 @@ from tunewright_hf.config.data_params import DataParams
 from tunewright_hf.data.columns import Message, messages_of, text_of, tools_of
 
 PREFERENCE = "preference"
-
 _TEXTS = ("prompt", "chosen", "rejected")
 
 

@@ -39,13 +39,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DEFAULT_MAX_LENGTH = 1024
-
 _FOLDER = "tokenised"
-
 _STATS = "stats.json"
-
 _BUILDING = "building-"
-
 _PATIENCE = 300.0  # seconds that the ranks of a pod may be apart before one of them tokenises
 
 

@@ -44,7 +44,6 @@ logger = logging.getLogger(__name__)
 _WINDOW = 1000  # rows; packing fills its rows to more than 98% with so many
 
 _COLUMNS = (*_IDS, "length")
-
 _NONE = Counts(rows=0, samples=0, dropped=0)
 
 # What a resumed training passes over: transformers asks for the batches that are behind it, and drops them.

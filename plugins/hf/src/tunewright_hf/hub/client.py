@@ -24,17 +24,11 @@ from tunewright_hf.hub.uri import HubRepo
 from tunewright_launcher.http import Headers, Http, HttpRequest, refusal
 
 ENDPOINT = "https://huggingface.co"
-
 _LONGEST_ANSWER = 64 << 20
-
 _LONGEST_REASON = 300
-
 _OFTEN = 3  # odd answers about one file
-
 _DENIED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
-
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
-
 _NEXT = re.compile(r'<([^>]+)>\s*;[^,]*\brel="?next\b')
 
 # draft-ietf-httpapi-ratelimit-headers-09: nothing is left, for so many seconds.

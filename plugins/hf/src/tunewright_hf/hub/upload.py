@@ -24,9 +24,7 @@ if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
 
 _TIMEOUT = 300.0  # seconds; the Hub thinks long about a large commit
-
 _MOVED = (HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED)
-
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 

@@ -11,7 +11,6 @@ import attrs
 from tunewright.providers import bad_uri, ref_problem, split_uri
 
 RepoType = Literal["model", "dataset"]
-
 _FORMS: dict[RepoType, str] = {
     "model": "hf://org/name[@revision]",
     "dataset": "hf://datasets/org/name[@revision]",

@@ -8,7 +8,6 @@ from tunewright_launcher._libc import c_function
 
 # mallopt(3)
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-
 _LARGEST = 2**31 - 1
 
 

@@ -24,7 +24,6 @@ SEGMENTS = "segments"
 """The name under which transformers knows it."""
 
 _KERNEL_HEAD_DIM = 256  # the largest of torch's variable-length kernels
-
 _ONE_SAMPLE = 2  # where it begins, and where it ends
 
 

@@ -14,7 +14,6 @@ from transformers.utils import deprecation
 from tunewright_hf.kernels.recognise import is_same
 
 Rotary = Callable[..., tuple[torch.Tensor, torch.Tensor]]
-
 _ROTARY = "apply_rotary_pos_emb"
 
 

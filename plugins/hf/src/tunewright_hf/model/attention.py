@@ -24,9 +24,7 @@ from tunewright_hf.model import config
 logger = logging.getLogger(__name__)
 
 _NOT_COMPUTED = ("s_aux=", "position_bias=")  # what some models hand to their attention, and "segments" does not know
-
 _LAYERS_ATTENTION = ("attention", "attn", "self_attention", "self_attn")
-
 _ATTENTION = ("full_attention", "sliding_attention", "chunked_attention")
 
 # Of the logits' mean magnitude; expert layers round differently in other company. What a convolution lets through may be

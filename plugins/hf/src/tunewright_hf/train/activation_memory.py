@@ -23,11 +23,8 @@ from tunewright_hf.kernels import attention_cpu
 logger = logging.getLogger(__name__)
 
 _USABLE = 0.85  # the rest is for what lives within one operation, and for gaps between allocations
-
 _ADAM = 8  # bytes of fp32 moments for each trained weight
-
 _MEASURED_TOKENS = attention_cpu.LONGEST  # of longer samples nothing more is kept of each token
-
 _NAMES = ("activation_checkpointing", "gradient_checkpointing")
 
 

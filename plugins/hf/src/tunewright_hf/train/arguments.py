@@ -23,7 +23,6 @@ logger = logging.getLogger(__name__)
 
 # A restart loses at most a tenth of the run, or 500 steps; a log has about a hundred lines, and one each 50 steps at least.
 _SAVES, _MOST_STEPS_TO_SAVE = 10, 500
-
 _LOGS, _MOST_STEPS_TO_LOG = 100, 50
 
 

@@ -21,7 +21,6 @@ from tunewright_hf.train.checkpoints import FILE
 logger = logging.getLogger(__name__)
 
 _GATHER = "stage3_gather_16bit_weights_on_model_save"
-
 _AUTO = ("train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping")
 
 

@@ -16,17 +16,11 @@ from tunewright_hf.distributed import are_several
 
 # Only where torch's own allocator for GPUs gives up is it an OutOfMemoryError.
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
-
 _NO_SPACE = ("No space left on device", "Disk quota exceeded")
-
 _TORCH_SAVE = ("inline_container.cc", "PytorchStreamWriter")  # torch.save does not say why it could not write
-
 _FULL = 64 << 20  # bytes that are left where it was for lack of space
-
 _LOST = ("closed by peer", "reset by peer", "broken pipe", "connection refused", "remote process exited")
-
 _LATE = ("timed out", "timeout")
-
 _COLLECTIVE = ("gloo", "nccl", "pair closure")  # in gloo's messages, not all of which name it, and in NCCL's
 
 
