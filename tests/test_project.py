@@ -142,8 +142,10 @@ def test_pre_commit_takes_its_configuration() -> None:
     run("pre_commit", "validate-config")
 
 
-def test_the_tests_that_contributors_are_told_to_run_exist() -> None:
-    commands = re.findall(r"pytest ([^`&\n]+)", (ROOT / "CONTRIBUTING.md").read_text("utf-8"))
+def test_the_tests_that_contributors_and_ci_run_exist() -> None:
+    pages = [ROOT / "CONTRIBUTING.md", ROOT / "RELEASING.md", ROOT / ".github" / "workflows" / "ci.yml"]
+    text = "\n".join(re.sub(r"\n +(?=core/)", " ", page.read_text("utf-8")) for page in pages)
+    commands = re.findall(r"pytest ([^`&\n]+)", text)
     paths = {word for words in commands for word in words.split() if "/" in word and "NAME" not in word}
     assert len(paths) > 10
     assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
