@@ -115,7 +115,7 @@ def test_a_wrong_call_is_exit_code_64(tunewright: Run, arguments: list[str], say
         (["logs", "nope", "--backend", "memory"], 1, "error: There is no job 'nope'"),
         (["delete", "nope"], 1, "nope"),
         (["run", "missing.py", "--backend", "memory"], 64, "cannot be read"),
-        (["new-plugin", "Bad-Name"], 64, "error: NAME='Bad-Name': cannot be a plugin's name"),
+        (["new-plugin", "Bad-Name"], 64, "error: NAME='Bad-Name': is not a valid plugin name"),
     ],
 )
 def test_an_error_is_one_message_and_the_exit_code_for_it(
@@ -238,13 +238,13 @@ def test_json_prints_the_events_and_nothing_else(tunewright: Run, backend) -> No
 def test_a_detached_job_says_how_to_follow_it(tunewright: Run, backend) -> None:
     assert tunewright("train", "job.yaml", "-d") == (
         0,
-        "sft is submitted. Follow it: tunewright logs -f sft --backend memory\n",
+        "Submitted sft. To follow it: tunewright logs -f sft --backend memory\n",
         "",
     )
     del backend.plans["sft"]
     code, out, err = tunewright("train", "job.yaml", "--detach", "--json")
     assert (code, out) == (0, "")
-    assert "sft is submitted" in err
+    assert "Submitted sft." in err
 
 
 def test_ctrl_c_suspends_the_job_that_is_followed(tunewright: Run, backend, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -388,7 +388,7 @@ def test_suspend_resume_and_delete_reach_the_job(tunewright: Run, backend) -> No
     assert "tunewright resume sft --backend memory" in tunewright("suspend", "sft", "--backend", "memory")[1]
     assert tunewright("resume", "sft", "--backend", "memory", "-d")[0] == 0
     assert tunewright("resume", "sft", "--backend", "memory")[1].splitlines()[-3] == "sft succeeded."
-    assert tunewright("delete", "sft", "--backend", "memory") == (0, "sft is deleted.\n", "")
+    assert tunewright("delete", "sft", "--backend", "memory") == (0, "Deleted sft.\n", "")
     assert [c[0] for c in backend.calls if c[0] != "get"] == ["suspend", "resume", "resume", "delete"]
 
 
@@ -454,4 +454,4 @@ def test_new_plugin_writes_a_folder_and_says_what_is_next(tunewright: Run, tmp_p
     assert "$" not in "".join((tmp_path / "tunewright-acme2" / f).read_text() for f in files)
     code, out, err = tunewright("new-plugin", "acme2")
     assert (code, out) == (64, "")
-    assert "exists already" in err
+    assert "already exists" in err

@@ -56,7 +56,7 @@ def test_secrets_come_from_where_the_file_says(job) -> None:
 def test_a_variable_that_is_not_set_is_named_with_the_remedy(job, monkeypatch) -> None:
     monkeypatch.delenv("SESSION")
     with pytest.raises(
-        RequestError, match=r"session_token: names the variable SESSION, which is not set\. Run: export SESSION=…"
+        RequestError, match=r"session_token: refers to the environment variable SESSION, which is not set\. Run: export SESSION=…"
     ):
         job()
 
@@ -121,10 +121,10 @@ def test_later_assignments_win(job) -> None:
         ("=3", "is not an assignment"),
         ("a..b=3", "is not an assignment"),
         (".a=3", "is not an assignment"),
-        ("num_workers.more=3", "cannot be assigned. num_workers is 2, which has nothing inside"),
-        ("name.more=3", "cannot be assigned. name is 'sft'"),
-        ("tolerations.0=3", "cannot be assigned"),
-        ("name=[", r"--set='name=\[': has a value that is not YAML.*Quote it"),
+        ("num_workers.more=3", "cannot be applied. num_workers is 2, which has no keys"),
+        ("name.more=3", "cannot be applied. name is 'sft'"),
+        ("tolerations.0=3", "cannot be applied"),
+        ("name=[", r"--set='name=\[': has a value that is not YAML.*Quote the value"),
         ("name=a: b: c", "has a value that is not YAML"),
     ],
 )
@@ -135,7 +135,7 @@ def test_what_cannot_be_assigned_is_refused(job, assignment: str, says: str) -> 
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("", "is not a mapping. Write one `keyword: value` a line"), ("- a\n- b", "is not a mapping"), ("just text", "is not a mapping"),
+    [("", "is not a mapping. Write one `keyword: value` per line"), ("- a\n- b", "is not a mapping"), ("just text", "is not a mapping"),
      ("a: [", "cannot be read"), ("a: b: c", "cannot be read"), ("a: !!python/object:os.system x", "cannot be read")],
 )  # fmt: skip
 def test_what_is_no_job_file_is_refused_with_its_name(job, text: str, says: str) -> None:
@@ -146,7 +146,7 @@ def test_what_is_no_job_file_is_refused_with_its_name(job, text: str, says: str)
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     for path in (tmp_path / "missing.yaml", tmp_path, tmp_path / "binary.yaml"):
-        with pytest.raises(RequestError, match=r"job file=.*cannot be read.*Give a YAML file"):
+        with pytest.raises(RequestError, match=r"job file=.*cannot be read.*Pass a YAML file"):
             jobfile.load(path)
 
 

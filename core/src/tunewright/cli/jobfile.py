@@ -1,4 +1,4 @@
-"""Job files: YAML whose keys are the keywords of `train()` or `create_job()`, and `backend`, `namespace`, `context`."""
+"""Job files: YAML with the keywords of `train()` or `create_job()`, and `backend`, `namespace` and `context`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ def load(path: Path, assignments: Iterable[str] = ()) -> Keywords:
     """Read a job file.
 
     Args:
-        path: the file.
-        assignments: `a.b=c` each, from `--set`: the value is read as YAML.
+        path: path of the job file.
+        assignments: values of `--set`, each of the form `a.b=c`. The part after `=` is parsed as YAML.
+
+    Returns:
+        The keywords, with references to secrets resolved.
 
     Raises:
-        RequestError: it is not such a file, or an assignment cannot be made.
+        RequestError: the file cannot be read or is not a mapping, or an assignment cannot be applied.
     """
     import yaml
 
@@ -28,10 +31,10 @@ def load(path: Path, assignments: Iterable[str] = ()) -> Keywords:
         document = yaml.safe_load(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise RequestError(
-            f"cannot be read: {error}", field="job file", value=str(path), remedy="Give a YAML file."
+            f"cannot be read: {error}", field="job file", value=str(path), remedy="Pass a YAML file."
         ) from error
     if not isinstance(document, dict):
-        remedy = "Write one `keyword: value` a line, as for train(): model, dataset, trainer, …"
+        remedy = "Write one `keyword: value` per line, with the keywords of train(): model, dataset, trainer, …"
         raise RequestError("is not a mapping", field="job file", value=str(path), remedy=remedy)
     for assignment in assignments:
         _assign(document, assignment)
@@ -56,21 +59,24 @@ def _assign(document: Keywords, assignment: str) -> None:
         elif inner is None:
             inner = {}
         if not isinstance(inner, dict):
-            remedy = f"{key} is {inner!r}, which has nothing inside."
-            raise RequestError("cannot be assigned", field="--set", value=assignment, remedy=remedy)
+            remedy = f"{key} is {inner!r}, which has no keys. Set {key} to a mapping first."
+            raise RequestError("cannot be applied", field="--set", value=assignment, remedy=remedy)
         target[key] = inner
         target = inner
     try:
         target[last] = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        remedy = f"Quote it for YAML: --set '{path}=\"…\"'."
+        remedy = f"Quote the value for YAML: --set '{path}=\"…\"'."
         raise RequestError(
             f"has a value that is not YAML: {error}", field="--set", value=assignment, remedy=remedy
         ) from error
 
 
 def _resolve(value: object, *, as_env: bool) -> object:
-    """`{env: NAME}` is a secret from the user's environment; `{secret: NAME, key: KEY}` is a key of a Kubernetes Secret."""
+    """Resolve references to secrets.
+
+    `{env: NAME}` takes a secret from the user's environment; `{secret: NAME, key: KEY}` refers to a Kubernetes Secret.
+    """
     if isinstance(value, list):
         return [_resolve(item, as_env=as_env) for item in value]
     if not isinstance(value, dict):
@@ -84,7 +90,9 @@ def _secret(value: object, field: str, *, as_env: bool) -> object:
             literal = user_variable(name)
             if not literal:
                 raise RequestError(
-                    f"names the variable {name}, which is not set", field=field, remedy=f"Run: export {name}=…"
+                    f"refers to the environment variable {name}, which is not set",
+                    field=field,
+                    remedy=f"Run: export {name}=…",
                 )
             return SecretValue(literal) if as_env else literal
         case {"secret": str(name), "key": str(key), **rest} if not rest:
@@ -93,14 +101,18 @@ def _secret(value: object, field: str, *, as_env: bool) -> object:
 
 
 def is_code(keywords: Mapping[str, object]) -> bool:
-    """Whether the keywords are those of `create_job()`, and not of `train()`."""
+    """Return whether the keywords are for `create_job()` rather than `train()`."""
     return any(key in keywords for key in ("script", "base_image", "job"))
 
 
 def split(document: Mapping[str, object]) -> tuple[dict[str, str | None], Keywords]:
-    """The client's keywords, and the job's."""
+    """Split a job file's keywords into the client's and the job's.
+
+    Raises:
+        RequestError: a keyword of the client is not a string.
+    """
     client = {key: document.get(key) for key in ("backend", "namespace", "context")}
     for key, value in client.items():
         if value is not None and not isinstance(value, str):
-            raise RequestError("must be a string", field=key, value=value, remedy="Write a name.")
+            raise RequestError("must be a string", field=key, value=value, remedy="Write its name as a string.")
     return client, {key: value for key, value in document.items() if key not in client}  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""Labels and annotations as words of a command line."""
+"""Parse labels and annotations given on the command line."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from tunewright.errors import RequestError
 
 
 def pairs(words: Iterable[str]) -> dict[str, str]:
-    """`KEY=VALUE` each.
+    """Parse words of the form `KEY=VALUE`.
 
     Raises:
-        RequestError: a word is no such pair.
+        RequestError: a word does not have this form.
     """
     found = {}
     for word in words:
@@ -23,10 +23,13 @@ def pairs(words: Iterable[str]) -> dict[str, str]:
 
 
 def changes(words: Iterable[str]) -> dict[str, str | None]:
-    """`KEY=VALUE` each, or `KEY-`, as kubectl has it, for one that is to be removed.
+    """Parse words of the form `KEY=VALUE`, or `KEY-` to remove a key, as in kubectl.
+
+    Returns:
+        The new value of each key; None for a key to remove.
 
     Raises:
-        RequestError: a word is neither.
+        RequestError: a word has neither form.
     """
     given = list(words)
     removed = [word for word in given if word.endswith("-") and "=" not in word]

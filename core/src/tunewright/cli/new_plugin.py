@@ -1,4 +1,4 @@
-"""`tunewright new-plugin NAME`: a plugin to begin with, which installs and passes its own tests."""
+"""`tunewright new-plugin NAME`: create a starter plugin, which installs and passes its own tests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ requires-python = ">=3.11"
 dependencies = ["tunewright"]
 
 [project.optional-dependencies]
-# What download_dataset() imports; submitting a job needs none of it.
+# The libraries that download_dataset() imports. Submitting a job does not need them.
 fetch = []
 test = ["pytest"]
 
@@ -54,7 +54,7 @@ class ${title}Dataset(DatasetProvider):
     """Datasets from $name.
 
     Attributes:
-        token: for private datasets.
+        token: access token for private datasets.
     """
 
     extra = "fetch"
@@ -64,15 +64,15 @@ class ${title}Dataset(DatasetProvider):
     def download_dataset(self, target: Path) -> None:
         """Write the dataset's files into `target`."""
         raise FetchError(
-            f"Fetching {self.uri} is not written yet.",
-            remedy="Write ${title}Dataset.download_dataset.",
+            f"{self.uri} cannot be fetched: download_dataset() is not implemented yet.",
+            remedy="Implement ${title}Dataset.download_dataset().",
             code=ExitCode.USAGE,
         )
 
 
 @hookimpl
 def tunewright_dataset_provider() -> type[DatasetProvider]:
-    """The class for $name:// datasets."""
+    """Return the provider class for $name:// datasets."""
     return ${title}Dataset
 ''',
     "tests/test_$name.py": """\
@@ -90,18 +90,25 @@ class Test${title}Dataset(DatasetProviderTests):
 
 
 def new_plugin(name: str, parent: Path) -> Path:
-    """Write the folder `tunewright-<name>`.
+    """Create the folder `tunewright-<name>` with a starter plugin.
+
+    Args:
+        name: name of the plugin, which becomes its URI scheme.
+        parent: where to create the folder.
+
+    Returns:
+        The new folder.
 
     Raises:
-        RequestError: the name cannot be a URI scheme, or the folder exists.
+        RequestError: the name is not a valid URI scheme, or the folder exists.
     """
     if not _NAME.fullmatch(name):
-        remedy = "Use lower-case letters and digits, beginning with a letter: it becomes the URI scheme."
-        raise RequestError("cannot be a plugin's name", field="NAME", value=name, remedy=remedy)
+        remedy = "Use lowercase letters and digits, starting with a letter: the name becomes the URI scheme."
+        raise RequestError("is not a valid plugin name", field="NAME", value=name, remedy=remedy)
     folder = parent / f"tunewright-{name}"
     if folder.exists():
         raise RequestError(
-            "exists already", field="folder", value=str(folder), remedy="Take another name or remove it."
+            "already exists", field="folder", value=str(folder), remedy="Choose another name, or remove the folder."
         )
     words = {"name": name, "title": name.title(), "upper": name.upper()}
     for path, text in _FILES.items():

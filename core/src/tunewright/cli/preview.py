@@ -1,4 +1,4 @@
-"""`tunewright preview`: the dataset's samples as the trainer will see them."""
+"""`tunewright preview`: show the dataset's samples as the trainer will see them."""
 
 from __future__ import annotations
 
@@ -18,17 +18,22 @@ from tunewright.request.request import ResolvedProvider, TrainRequest
 
 
 def show_samples(request: TrainRequest, count: int, *, as_json: bool) -> None:
-    """Print the first samples; what is learnt is green, or in brackets where there are no colours.
+    """Print the first samples, with supervised text in green, or in brackets where there are no colors.
+
+    Args:
+        request: the job.
+        count: number of samples to print.
+        as_json: print one JSON object per sample instead.
 
     Raises:
-        RequestError: the inputs are not on this machine, or the trainer cannot make samples of them.
+        RequestError: the inputs are not on this machine, or the trainer cannot preview them.
     """
     for number, sample in enumerate(itertools.islice(_samples(request), count), start=1):
         if as_json:
             click.echo(to_line({"sample": number, **attrs.asdict(sample)}))
             continue
         cut = f", {sample.cut} cut off" if sample.cut else ""
-        click.secho(f"sample {number}: {sample.tokens} tokens, {sample.learnt} learnt{cut}", bold=True)
+        click.secho(f"sample {number}: {sample.tokens} tokens, {sample.learnt} supervised{cut}", bold=True)
         click.echo("".join(_piece(text, learnt=learnt) for text, learnt in sample.pieces))
 
 
@@ -47,7 +52,7 @@ def _samples(request: TrainRequest) -> Iterator[Preview]:
     except ImportError as error:
         distribution = request.trainer.plugin.dist
         remedy = f"Install the trainer's libraries: pip install '{distribution}[{request.trainer.provider.extra}]'"
-        problem = f"needs a library that is not installed here: {error}"
+        problem = f"requires a library that is not installed here: {error}"
         raise RequestError(problem, field="preview", remedy=remedy) from error
 
 
@@ -58,6 +63,7 @@ def _on_this_machine(slot: str, selected: ResolvedProvider[SourceProvider] | Non
     if (path := source.local_path()) is not None:
         return path
     remedy = (
-        f"Fetch it: tunewright fetch --kind {slot} {source.uri} inputs; then preview --set {slot}=$PWD/inputs/{slot}"
+        f"Fetch it first: tunewright fetch --kind {slot} {source.uri} inputs; "
+        f"then run preview with --set {slot}=$PWD/inputs/{slot}"
     )
     raise RequestError("is not on this machine", field=slot, value=source.uri, remedy=remedy)
