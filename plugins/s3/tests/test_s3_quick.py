@@ -8,10 +8,9 @@ from botocore.loaders import JSONFileLoader, Loader
 from botocore.parsers import create_parser
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.servers.s3 import BUCKET, Gateway
+from tests.servers.s3 import Gateway
 
 from tunewright_s3 import quick
-from tunewright_s3.bucket import Bucket
 
 HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
 SPACE = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
@@ -101,6 +100,7 @@ def test_keys_come_from_a_real_server_as_they_are(gateway: Gateway, source) -> N
     keys = ["quick/a b+c&d.bin", "quick/x=y;z,'\"<>.bin", "quick/ü/%41.bin"]
     for size, key in enumerate(keys):
         gateway.put(key, b"1" * size)
-    (page,) = Bucket(BUCKET, source("quick")).pages("quick/")
+    bucket, _ = source("quick")._open_bucket()
+    (page,) = bucket.pages("quick/")
     assert [(item["Key"], item["Size"]) for item in page["Contents"]] == list(zip(keys, range(3), strict=True))
     assert {tuple(item) for item in page["Contents"]} == {FIELDS}, "by us"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote, urlsplit
 
+import attrs
 import botocore.session
 from botocore import UNSIGNED
 from botocore.awsrequest import AWSRequest
@@ -20,15 +21,35 @@ from tunewright_s3.quick import LISTED, make_quick, take_objects
 from tunewright_s3.signing import Signer
 from tunewright_s3.uri import format_uri
 
-if TYPE_CHECKING:
-    from tunewright_s3.sources import S3Source
-
 _TIMEOUT = 30.0
 # Seconds for which a page of a listing that was begun is asked for again: the pages before it should not be lost.
 _PATIENCE = 20.0
 
 Item = Mapping[str, Any]
-"""What is listed of an object: "Key", "Size" and "ETag"."""
+"""What a listing says about an object: "Key", "Size" and "ETag"."""
+
+
+@attrs.frozen(kw_only=True)
+class Access:
+    """How to reach a bucket; every field is that of `S3Source`.
+
+    Attributes:
+        access_key_id: with `secret_access_key`, the credential; None for what the environment provides.
+        secret_access_key: see `access_key_id`.
+        session_token: of a temporary credential.
+        region: the bucket's region; None for what the environment says.
+        endpoint_url: of a store other than Amazon's.
+        addressing_style: "path", "virtual" or "auto".
+        anonymous: send no credential.
+    """
+
+    access_key_id: str | None = attrs.field(default=None, repr=False)
+    secret_access_key: str | None = attrs.field(default=None, repr=False)
+    session_token: str | None = attrs.field(default=None, repr=False)
+    region: str | None = None
+    endpoint_url: str | None = None
+    addressing_style: str = "auto"
+    anonymous: bool = False
 
 
 class Bucket:
@@ -36,7 +57,7 @@ class Bucket:
 
     Args:
         name: the bucket's name.
-        source: says who asks, and where.
+        access: the credential, and where the bucket is.
 
     Attributes:
         client: botocore's client; it asks once, and whoever calls it tries again.
@@ -46,23 +67,23 @@ class Bucket:
         FetchError: botocore cannot work with the settings.
     """
 
-    def __init__(self, name: str, source: S3Source) -> None:
+    def __init__(self, name: str, access: Access) -> None:
         self.name = name
         session = botocore.session.Session()
         # Nobody asks when an object was written, and to understand dates is half of what a listing costs.
         session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
-        if source.access_key_id is not None:
-            session.set_credentials(source.access_key_id, source.secret_access_key, source.session_token)
+        if access.access_key_id is not None:
+            session.set_credentials(access.access_key_id, access.secret_access_key, access.session_token)
         with translated(format_uri(name)):
             if session.get_config_variable("ca_bundle") is None:  # AWS_CA_BUNDLE is all that botocore itself knows
                 session.set_config_variable("ca_bundle", user_variable("SSL_CERT_FILE"))
             make_quick(session.get_component("data_loader"))
             # botocore itself knows AWS_DEFAULT_REGION only; EKS sets both.
-            region = source.region or session.get_config_variable("region") or user_variable("AWS_REGION")
+            region = access.region or session.get_config_variable("region") or user_variable("AWS_REGION")
             self.client = session.create_client(
-                "s3", region_name=region, endpoint_url=source.endpoint_url, config=_config(source)
+                "s3", region_name=region, endpoint_url=access.endpoint_url, config=_config(access)
             )
-            self._credentials: Credentials | None = None if source.anonymous else session.get_credentials()
+            self._credentials: Credentials | None = None if access.anonymous else session.get_credentials()
             self.http = Http(ca_bundle=session.get_config_variable("ca_bundle"))
         self._region = ""
         self._lock = threading.Lock()
@@ -135,11 +156,11 @@ class Bucket:
             return self._place
 
 
-def _config(source: S3Source) -> Config:
+def _config(access: Access) -> Config:
     return Config(
         # Named, or URLs are presigned in a form that only Amazon knows.
-        signature_version=UNSIGNED if source.anonymous else "s3v4",
-        s3={"addressing_style": source.addressing_style},
+        signature_version=UNSIGNED if access.anonymous else "s3v4",
+        s3={"addressing_style": access.addressing_style},
         connect_timeout=_TIMEOUT,
         read_timeout=_TIMEOUT,
         retries={"total_max_attempts": 1},

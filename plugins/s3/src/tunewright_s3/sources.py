@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import urlsplit
 
 import attrs
@@ -28,6 +28,9 @@ from tunewright.providers import (
     uris_of,
 )
 from tunewright_s3.uri import format_uri, parse_uri
+
+if TYPE_CHECKING:
+    from tunewright_s3.bucket import Bucket
 
 _REGION_IN_HOST = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d+")
 
@@ -131,11 +134,17 @@ class S3Source(FilePatterns, SnapshotSource):
 
     def snapshot(self) -> Snapshot:
         """The container half; see `tunewright_s3.snapshot`."""
-        from tunewright_s3.bucket import Bucket
         from tunewright_s3.snapshot import S3Snapshot
 
+        bucket, prefix = self._open_bucket()
+        return S3Snapshot(bucket, prefix, self.selects, self.version_id)
+
+    def _open_bucket(self) -> tuple[Bucket, str]:
+        """Return the bucket that `uri` names, and the prefix in it. For the container: by now secrets are texts."""
+        from tunewright_s3.bucket import Access, Bucket
+
         bucket, prefix = parse_uri(self.uri)
-        return S3Snapshot(Bucket(bucket, self), prefix, self.selects, self.version_id)
+        return Bucket(bucket, Access(**{f.name: getattr(self, f.name) for f in attrs.fields(Access)})), prefix
 
     def _check_region(self) -> None:
         """A request that is signed for one region and sent to another's server comes back as a riddle."""
@@ -163,11 +172,9 @@ class S3ModelParams(S3Source, OutputTarget, ModelProvider):
 
     def store(self) -> Store:
         """The container half, for `output=`; see `tunewright_s3.store`."""
-        from tunewright_s3.bucket import Bucket
         from tunewright_s3.store import S3Store
 
-        bucket, prefix = parse_uri(self.uri)
-        return S3Store(Bucket(bucket, self), prefix)
+        return S3Store(*self._open_bucket())
 
 
 @accept_keywords(_other_spellings("dataset"))
