@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 OURS = [ROOT / "core", ROOT / "launcher", *sorted(p.parent for p in (ROOT / "plugins").glob("*/pyproject.toml"))]
 PACKAGES = [*OURS, ROOT / "examples" / "tunewright-http"]
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
+SOURCES = ["core/src/tunewright", "launcher/src/tunewright_launcher", "plugins/hf/src/tunewright_hf"]
 RECORDS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
 
 
@@ -151,9 +152,7 @@ def test_the_tests_that_contributors_and_ci_run_exist() -> None:
     assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
 
 
-@pytest.mark.parametrize(
-    "source", ["core/src/tunewright", "launcher/src/tunewright_launcher", "plugins/hf/src/tunewright_hf"]
-)
+@pytest.mark.parametrize("source", SOURCES)
 def test_the_architecture_names_what_there_is(source: str) -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
     section = text.partition(f"### {source}\n")[2].partition("\n### ")[0].partition("\n## ")[0]
@@ -163,6 +162,13 @@ def test_the_architecture_names_what_there_is(source: str) -> None:
     assert [name for name in sorted(named) if not (ROOT / source / name).exists()] == []
     folders = {f"{path.parent.name}/" for path in (ROOT / source).glob("*/__init__.py")}
     assert folders <= {f"{name.partition('/')[0]}/" for name in named if "/" in name}
+
+
+def test_the_modules_that_the_architecture_mentions_exist() -> None:
+    mentioned = re.findall(r"`(?:[\w/]+ )?([\w/]+\.py)`", (ROOT / "ARCHITECTURE.md").read_text("utf-8"))
+    assert len(mentioned) > 30
+    sources = [path for folder in PACKAGES for path in folder.glob("src/*")]
+    assert [name for name in mentioned if not any(next(s.rglob(name), None) for s in sources if s.is_dir())] == []
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda path: path.stem)
