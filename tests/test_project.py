@@ -168,7 +168,8 @@ def test_the_modules_that_the_architecture_mentions_exist() -> None:
     mentioned = re.findall(r"`(?:[\w/]+ )?([\w/]+\.py)`", (ROOT / "ARCHITECTURE.md").read_text("utf-8"))
     assert len(mentioned) > 30
     sources = [path for folder in PACKAGES for path in folder.glob("src/*")]
-    assert [name for name in mentioned if not any(next(s.rglob(name), None) for s in sources if s.is_dir())] == []
+    missing = [name for name in mentioned if not any(next(s.rglob(name), None) for s in sources if s.is_dir())]
+    assert [name for name in missing if not (ROOT / name).exists()] == []
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda path: path.stem)
