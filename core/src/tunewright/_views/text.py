@@ -138,6 +138,7 @@ def _speed(steps: Sequence[Mapping[str, float]]) -> str | None:
 
 
 def download_rows(report: JobReport) -> list[tuple[str, str, str, str]]:
+    """One row for each input of a worker: its name, files, size and rate."""
     return [
         (
             f"{d.item} (worker {d.worker})" if d.worker else d.item,

@@ -1,0 +1,210 @@
+"""The rules of the house: who may import whom, and what `python -m benchmarks.house` counts. Each rule is broken on purpose."""
+
+import ast
+import importlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from benchmarks import house
+
+ROOT = Path(__file__).parent.parent
+PLUGINS = [package for package in house.SOURCES if ROOT / "plugins" in package.parents]
+PUBLIC = {
+    "tunewright",
+    "tunewright.backends.base",
+    "tunewright.errors",
+    "tunewright.events",
+    "tunewright.plan",
+    "tunewright.plugins",
+    "tunewright.providers",
+    "tunewright.testing",
+    "tunewright_launcher.http",
+}
+IN_A_FUNCTION = "\n\ndef _late() -> None:\n    import {}\n"
+FOR_TYPES = "\n\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import {}\n"
+# contract, where it is broken, how, and what it must not import
+BREAKS = [
+    ("distributions", "core/src/tunewright/environment.py", IN_A_FUNCTION, "tunewright_launcher.http"),
+    ("distributions", "core/src/tunewright/cli/show.py", FOR_TYPES, "tunewright_hf.errors"),
+    ("distributions", "launcher/src/tunewright_launcher/retry.py", IN_A_FUNCTION, "tunewright_s3.uri"),
+    ("distributions", "plugins/kaggle/src/tunewright_kaggle/uri.py", FOR_TYPES, "tunewright_s3.uri"),
+    ("core", "core/src/tunewright/plan/plan.py", FOR_TYPES, "tunewright.request.request"),
+    ("core", "core/src/tunewright/providers/base.py", IN_A_FUNCTION, "tunewright.backends.base"),
+    ("core", "core/src/tunewright/runner/files.py", IN_A_FUNCTION, "tunewright.errors"),
+    ("core", "core/src/tunewright/drawer.py", "import {}\n", "os"),
+    ("backends", "core/src/tunewright/backends/local/env.py", IN_A_FUNCTION, "tunewright.backends.kubernetes.api"),
+    ("backends", "core/src/tunewright/backends/kubernetes/pod.py", FOR_TYPES, "tunewright.backends.pytorchjob.kind"),
+    ("circles", "plugins/s3/src/tunewright_s3/uri.py", FOR_TYPES, "tunewright_s3.sources"),
+    ("circles", "core/src/tunewright/plan/secrets.py", IN_A_FUNCTION, "tunewright.plan.plan"),
+]
+
+
+def lint(*contracts: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    sources = os.pathsep.join(str(folder / package.parent.relative_to(ROOT)) for package in house.SOURCES)
+    return subprocess.run(
+        ["lint-imports", "--no-logo", "--no-cache", *(word for name in contracts for word in ("--contract", name))],
+        cwd=folder,
+        env={
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": sources,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the sources, to break rules in."""
+    folder = tmp_path_factory.mktemp("tree")
+    shutil.copy(ROOT / ".importlinter", folder)
+    for package in house.SOURCES:
+        shutil.copytree(package, folder / package.relative_to(ROOT), ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def test_the_contracts_are_kept() -> None:
+    done = lint()
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("contract", "file", "code", "imported"), BREAKS, ids=[f"{b[0]}-{Path(b[1]).stem}" for b in BREAKS]
+)
+def test_a_broken_contract_is_found(tree: Path, contract: str, file: str, code: str, imported: str) -> None:
+    path = tree / file
+    before = path.read_text("utf-8") if path.exists() else None
+    path.write_text((before or "") + code.format(imported), "utf-8")
+    try:
+        done = lint(contract, folder=tree)
+    finally:
+        path.unlink() if before is None else path.write_text(before, "utf-8")
+    assert done.returncode == 1, done.stderr
+    culprit = path.stem if before is None or contract == "circles" else imported
+    assert "1 broken" in done.stdout
+    assert culprit in done.stdout
+
+
+def private_imports(source: str) -> Iterator[str]:
+    """What a plugin's module imports of core and launcher that is not public."""
+    for node in ast.walk(ast.parse(source)):
+        modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            modules = [node.module]
+        for module in modules:
+            if module.partition(".")[0] not in {"tunewright", "tunewright_launcher"}:
+                continue
+            if module not in PUBLIC:
+                yield module
+            elif isinstance(node, ast.ImportFrom):
+                yield from (f"{module}.{alias.name}" for alias in node.names if not is_public(module, alias.name))
+
+
+def is_public(module: str, name: str) -> bool:
+    home = importlib.import_module(module)
+    return name in getattr(home, "__all__", dir(home)) and not name.startswith("_")
+
+
+@pytest.mark.parametrize("package", PLUGINS, ids=lambda package: package.name)
+def test_our_plugins_import_what_a_strangers_may(package: Path) -> None:
+    found = {str(m.relative_to(ROOT)): list(private_imports(m.read_text("utf-8"))) for m in package.rglob("*.py")}
+    assert not {module: names for module, names in found.items() if names}
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("from tunewright.providers import secret\nfrom tunewright_launcher.http import Http", []),
+        ("from tunewright._canonical import dumps", ["tunewright._canonical"]),
+        ("def late():\n    import tunewright.providers.base", ["tunewright.providers.base"]),
+        ("from tunewright.providers import base", ["tunewright.providers.base"]),
+        ("from tunewright.errors import _private", ["tunewright.errors._private"]),
+        ("if TYPE_CHECKING:\n    from tunewright_launcher.engine import Engine", ["tunewright_launcher.engine"]),
+        ("from tunewright import backends", ["tunewright.backends"]),
+    ],
+)
+def test_a_private_import_is_found(source: str, found: list[str]) -> None:
+    assert list(private_imports(source)) == found
+
+
+def test_the_figures_are_within_their_limits() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.house", "--json"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert set(house.LIMITS) <= set(figures["figures"])
+    assert figures["folders"]["core/src/tunewright/plan"] > 5
+    assert figures["chains"]["tunewright"][-1] in {"tunewright.errors", "tunewright._convert"}
+
+
+CIRCLE = {
+    "a": "def late():\n    import house_x.b",
+    "b": "from house_x import c",
+    "c": "from house_x import a",
+    "d": "import house_x.a",
+}
+BAD_CODE = (
+    '''"""A module."""
+def public(x): pass
+class Private_: pass
+class _Hidden:
+    def method(self) -> None: pass
+@hookimpl
+def tunewright_backend() -> None: pass
+def long() -> None:
+    """Say nothing."""
+'''
+    + "    x = 1\n" * 400
+)
+
+
+def test_a_circle_is_found_and_a_chain_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "house_x"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    for name, code in CIRCLE.items():
+        (package / f"{name}.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    graph = house.grimp.build_graph("house_x", cache_dir=None)
+    assert house.circles_of(graph) == [["house_x.a", "house_x.b", "house_x.c"]]
+    assert house.longest_chain(graph, "house_x") == ["house_x.d", "house_x.a"]
+
+
+def test_code_over_its_limits_is_counted(tmp_path: Path) -> None:
+    module = tmp_path / "module.py"
+    module.write_text(BAD_CODE)
+    figures = house.code_figures([module])
+    assert figures["functions without types"] == 1
+    assert figures["public names without documentation"] == 2
+    assert figures["function lines, longest"] == 402
+    assert figures["modules over 400 lines"] == 1
+
+
+def test_the_files_of_an_option_are_those_of_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(*words: str) -> None:
+        names = ("-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false")
+        subprocess.run(["git", "-C", str(tmp_path), *names, *words], check=True, capture_output=True)
+
+    git("init")
+    for subject, files in {
+        "Speak of host_network in the documents": ["docs/a.md"],
+        "Add host_network": ["core/src/a.py", "core/src/b.py", "core/tests/test_a.py"],
+        "Move host_network": ["core/src/c.py"],
+    }.items():
+        for file in files:
+            (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / file).touch()
+        git("add", ".")
+        git("commit", "-m", subject)
+    monkeypatch.setattr(house, "ROOT", tmp_path)
+    assert house.files_to_add("host_network") == 2
+    assert house.files_to_add("another_option") is None
