@@ -274,7 +274,7 @@ def image_alone(client):
 
 def whole_job(client):
     return TrainingClient("kubernetes", namespace="team-a").create_job(
-        job=HERE / "golden" / "given" / "pytorchjob.yaml", dry_run=True
+        manifest=HERE / "golden" / "given" / "pytorchjob.yaml", dry_run=True
     )
 
 

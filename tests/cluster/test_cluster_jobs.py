@@ -100,12 +100,12 @@ def test_a_whole_job_is_looked_after_like_any_other(
     about = {"apiVersion": "kubeflow.org/v1", "kind": "PyTorchJob", "metadata": {"name": "whole"}}
     manifest = {**about, "spec": {"pytorchReplicaSpecs": {"Master": replica, "Worker": replica}}}
     with pytest.raises(Refused, match=r'unknown field "spec\.runPolicy\.ttl"'):
-        client.create_job(job={**manifest, "spec": {**manifest["spec"], "runPolicy": {"ttl": 1}}})
+        client.create_job(manifest={**manifest, "spec": {**manifest["spec"], "runPolicy": {"ttl": 1}}})
     assert left(cluster, namespace, "whole") == []
 
-    job = client.create_job(job=manifest)
+    job = client.create_job(manifest=manifest)
     with pytest.raises(NameTaken, match="An identical job"):
-        client.create_job(job=manifest)
+        client.create_job(manifest=manifest)
     eventually(lambda: job.status().pods, {"train": 2}, 180)
     assert [pod.name for pod in client.get_job_pods("whole")] == ["whole-master-0", "whole-worker-0"]
     own = cluster.json("pod", "whole-master-0", "-n", namespace)["spec"]

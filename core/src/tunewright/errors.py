@@ -84,8 +84,14 @@ class RequestError(TunewrightError):
     def __init__(self, problem: str, *, field: str, value: object = ..., remedy: str) -> None:
         shown = field if value is ... else f"{field}={value!r}"
         super().__init__(f"{shown}: {problem}. {remedy}")
+        self.problem = problem
         self.field = field
         self.remedy = remedy
+        self._value = value
+
+    def renamed(self, field: str) -> RequestError:
+        """Return the same error about another field: the keyword as the user wrote it."""
+        return type(self)(self.problem, field=field, value=self._value, remedy=self.remedy)
 
 
 class JobError(TunewrightError):

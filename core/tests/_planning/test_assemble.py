@@ -349,7 +349,7 @@ def test_the_hook_is_called_for_the_selected_plugins_once_each_in_their_order(pl
         (
             "return 'a plan'",
             PluginLoadError,
-            "'odd' of distribution tunewright-odd breaks the contract: its hook .* returned str",
+            "'odd' of distribution tunewright-odd violates the plugin contract: its hook .* returned str",
         ),
         ("raise KeyError('x')", PluginLoadError, "its hook tunewright_modify_plan raised KeyError: 'x'"),
         (

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from tunewright import RequestError, SecretRef, SecretValue
-from tunewright._planning.spellings import create_job_keywords, train_keywords
+from tunewright._planning.spellings import TRAIN, create_job_keywords, train_keywords
 
 KEP = (
     1,
@@ -81,7 +81,7 @@ def test_a_variable_from_elsewhere_says_how_to_write_it() -> None:
 
 @pytest.mark.parametrize("item", ["A=1", 3, {"value": "1"}, None])
 def test_a_list_of_anything_else_is_refused(item: object) -> None:
-    with pytest.raises(RequestError, match=r"env_vars: holds a .*, which names no variable"):
+    with pytest.raises(RequestError, match=r"env_vars: contains a .*, which names no variable"):
         create_job_keywords({"env_vars": [item]})
 
 
@@ -100,10 +100,10 @@ def test_the_namespace_is_the_clients(make) -> None:
             {"model_args": "b", "model_provider_parameters": "a"},
             "model_provider_parameters: means the same as model",
         ),
-        ((1,), {"num_workers": 1}, "num_workers: has a position, too, and both are given"),
-        (("n",), {"name": "n"}, "name: has a position, too"),
-        ((*KEP, "more"), {}, r"train\(\): 7 positional arguments, and there are 6.*use keywords"),
-        (("n", *KEP, "more"), {}, r"8 positional arguments, and there are 7"),
+        ((1,), {"num_workers": 1}, "num_workers: is a positional argument, too, and both are given"),
+        (("n",), {"name": "n"}, "name: is a positional argument, too"),
+        ((*KEP, "more"), {}, r"train\(\): takes 6 positional arguments, but 7 were given.*use keywords"),
+        (("n", *KEP, "more"), {}, r"takes 7 positional arguments, but 8 were given"),
     ],
 )
 def test_an_argument_is_given_once(positional: tuple[object, ...], keywords: dict[str, object], says: str) -> None:
@@ -191,3 +191,48 @@ def test_real_objects_of_transformers_and_peft_go_through_and_stay_as_they_are(c
     plain = {"training_parameters": {"learning_rate": 3e-4, "max_steps": 7, "save_strategy": "no"}}
     same = HuggingFaceTrainParams(**plain, lora_config={"r": 16, "lora_alpha": 32, "target_modules": ["q_proj"]})
     assert provider == same
+
+
+@pytest.mark.parametrize(
+    ("theirs", "field"),
+    [
+        ({"queue_name": "Team A"}, "queue_name"),
+        ({"env_vars": {"A": 1}}, "env_vars['A']"),
+        ({"init_env_vars": {"HF_TOKEN": "plain-text-token"}}, "init_env_vars['HF_TOKEN']"),
+        ({"storage_config": {"size": "16 gigs"}}, "storage_config.size"),
+        ({"storage_config": {"sise": "1Gi"}}, "storage_config.sise"),
+        ({"trainer_parameters": {"provider": "acme", "rat": 1}}, "trainer_parameters.rat"),
+        ({"model_provider_parameters": {"uri": "acme://m", "revison": "1"}}, "model_provider_parameters.revison"),
+        ({"dataset_args": "folder"}, "dataset_args"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("method", ["train", "train_request"])
+def test_errors_name_the_keyword_that_the_user_wrote(client, theirs: dict, field: str, method: str) -> None:
+    good = {"model": "acme://m", "dataset": "acme://d", "trainer": "acme"}
+    kept = {ours: value for ours, value in good.items() if ours not in {TRAIN.get(name) for name in theirs}}
+    with pytest.raises(RequestError) as caught:
+        getattr(client, method)(**kept, **theirs)
+    assert caught.value.field == field
+    assert str(caught.value).startswith(field)
+    assert str(caught.value).endswith(caught.value.remedy)
+
+
+def test_errors_about_the_plan_name_it_too(client) -> None:
+    with pytest.raises(RequestError, match=r"^storage_config\.claim='data': is a ReadWriteOnce claim"):
+        client.train(
+            "sft", model="acme://m", dataset="acme://d", trainer="acme", num_workers=3, storage_config={"claim": "data"}
+        )
+
+
+def test_an_error_about_another_argument_stays_as_it_is(client) -> None:
+    with pytest.raises(RequestError, match="^num_workers=0: must be at least 1"):
+        client.code_request(base_image="a:1", queue_name="team", num_workers=0)
+    with pytest.raises(RequestError, match="^queue=3: "):
+        client.code_request(base_image="a:1", queue=3)
+
+
+def test_lists_of_variables_are_named_as_written() -> None:
+    with pytest.raises(
+        RequestError, match=r"^init_env_vars\['T'\]: has no literal value\. Write init_env=\{'T': SecretRef"
+    ):
+        create_job_keywords({"init_env_vars": [{"name": "T"}]})

@@ -4,105 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Literal, TypedDict, Unpack, overload
+from typing import Literal, Unpack, overload
 
 import attrs
 
 from tunewright._client.job import Job
+from tunewright._client.options import CodeOptions, JobOptions, TrainOptions
 from tunewright._planning import selection, spellings
 from tunewright._planning.assemble import assemble
-from tunewright._planning.selection import ProviderLike
+from tunewright._signatures import documented
 from tunewright.backends.base import BackendOptions
 from tunewright.errors import RequestError, did_you_mean
 from tunewright.events import Json
 from tunewright.plan.manifests import Manifests
-from tunewright.plan.resources import Resources
-from tunewright.plan.secrets import EnvValue
+from tunewright.plan.policies import RunPolicy, Scheduling
 from tunewright.plugins.registry import Registry
 from tunewright.request._validate import texts
 from tunewright.request.code import folder_files, function_files, script_files
+from tunewright.request.raw import raw_manifest
 from tunewright.request.request import CodeRequest, Request, TrainRequest, generated_name, with_policies
-from tunewright.request.storage import Storage
-from tunewright.request.update import UpdateOptions
-from tunewright.request.whole import raw_manifest
+from tunewright.request.update import JobUpdate, UpdateOptions
 from tunewright.status.state import JobState
 from tunewright.status.status import JobCondition, JobPod, JobStatus
 
-# Their keywords are the user's: attrs' converters and validators check them when the request is made.
+# Their keywords come from the user: the converters and validators of attrs check them.
 _train_request: Callable[..., TrainRequest] = TrainRequest
 _code_request: Callable[..., CodeRequest] = CodeRequest
 
 
-class JobOptions(TypedDict, total=False):
-    """The keywords that `train()` and `create_job()` share: the fields of `Request`, which documents them."""
-
-    num_workers: int
-    num_procs_per_worker: int | Literal["auto"]
-    resources_per_worker: Mapping[str, object] | Resources
-    storage: Mapping[str, object] | Storage
-    env: Mapping[str, EnvValue]
-    init_env: Mapping[str, EnvValue]
-    labels: Mapping[str, str]
-    annotations: Mapping[str, str]
-    queue: str
-    priority_class: str
-    node_selector: Mapping[str, str]
-    tolerations: Collection[Mapping[str, Json]]
-    affinity: Mapping[str, Json]
-    runtime_class: str
-    scheduling_policy: Mapping[str, Json]
-    service_account: str
-    image: str
-    image_pull_secrets: Collection[str]
-    elastic: tuple[int, int]
-    max_restarts: int
-    ttl: int
-    deadline: int
-    suspend: bool
-    pod_overrides: Mapping[str, Json]
-
-
-class TrainOptions(JobOptions, total=False):
-    """The keywords of `train()`.
-
-    `model`, `dataset`, `eval_dataset` and `trainer` take a URI, a path or a registry name, a dict {"provider": …, …}, or a
-    provider object; `output` takes them, too, of a place that can be written to.
-    """
-
-    model: ProviderLike
-    dataset: ProviderLike
-    eval_dataset: ProviderLike
-    trainer: ProviderLike
-    output: ProviderLike
-    upload_checkpoints: bool
-    base_folder: str | Path
-
-
-class CodeOptions(JobOptions, total=False):
-    """The keywords of `create_job()`."""
-
-    train_func: Callable[..., object]
-    script: str | Path
-    script_folder: str | Path
-    output: str
-    base_image: str
-    command: Collection[str]
-    args: Collection[object]
-    parameters: Mapping[str, Json]
-    packages_to_install: Collection[str]
-    pip_index_url: str
-    job: object
-
-
 class TrainingClient:
-    """Trains models: on Kubernetes, or on this machine.
+    """Train models on Kubernetes, or on this machine.
 
     Args:
-        backend: the registry name of a backend plugin: "kubernetes" or "local".
+        backend: the name of a backend plugin: "kubernetes" or "local".
         namespace: the Kubernetes namespace; None for the context's.
-        config_file: path of a kubeconfig; None for the usual places.
-        context: the kubeconfig's context; None for the current one.
-        registry: the plugins to use; None for everything that is installed.
+        config_file: the path of a kubeconfig; None for the default locations.
+        context: the context in the kubeconfig; None for the current one.
+        registry: the plugins to use; None for all that are installed.
     """
 
     def __init__(
@@ -124,26 +62,33 @@ class TrainingClient:
     def train(self, *arguments: object, dry_run: Literal[False] = False, **options: Unpack[TrainOptions]) -> Job: ...
     @overload
     def train(self, *arguments: object, dry_run: bool, **options: Unpack[TrainOptions]) -> Job | Manifests: ...
+    @documented(
+        TrainOptions,
+        *(TrainRequest, Scheduling, RunPolicy),
+        shared=JobOptions,
+        required=("model", "dataset", "trainer"),
+        more=True,
+    )
     def train(self, *arguments: object, dry_run: bool = False, **options: object) -> Job | Manifests:
         """Fine-tune a model on a dataset.
 
             client.train(model="hf://org/name", dataset="s3://bucket/prefix", trainer="hf", num_workers=2)
 
         Args:
-            arguments: the job's name, and then KEP-2003's arguments by position; both may be left out.
+            arguments: the job's name and KEP-2003's arguments, by position; either may be left out.
             dry_run: return the manifests instead of creating anything.
-            options: `model`, `dataset`, `eval_dataset`, `trainer`, and the fields of `tunewright.request.request.Request`;
-                KEP-2003's and kubeflow-training 1.9's names are taken too.
+            options: the same arguments by the names that KEP-2003 and kubeflow-training 1.9 have for them.
 
         Returns:
-            The job; its manifests with `dry_run`.
+            The job, or its manifests with `dry_run`.
 
         Raises:
             RequestError: bad input; nothing was created.
             PluginError: a plugin is missing or broken; nothing was created.
-            JobError: the backend refused the job; nothing is left over.
+            JobError: the backend refused the job; nothing is left behind.
         """
-        return self._start(self.train_request(*arguments, dry_run=dry_run, **options), dry_run=dry_run)
+        with spellings.as_written(options, spellings.TRAIN):
+            return self._start(self.train_request(*arguments, dry_run=dry_run, **options), dry_run=dry_run)
 
     @overload
     def create_job(
@@ -157,36 +102,42 @@ class TrainingClient:
     def create_job(
         self, name: str | None = None, *, dry_run: bool, **options: Unpack[CodeOptions]
     ) -> Job | Manifests: ...
+    @documented(CodeOptions, CodeRequest, Scheduling, RunPolicy, shared=JobOptions, more=True)
     def create_job(self, name: str | None = None, *, dry_run: bool = False, **options: object) -> Job | Manifests:
-        """Run code of your own, under torchrun, or an image that starts itself.
+        """Run your own code under torchrun, an image that starts itself, or a job whose manifest you wrote.
 
             client.create_job(train_func=train, parameters={"lr": 1e-3}, num_workers=2, packages_to_install=["einops"])
+
+        Give one of `train_func`, `script`, `base_image` by itself, and `manifest`.
 
         Args:
             name: the job's name; generated if left out.
             dry_run: return the manifests instead of creating anything.
-            options: one of `train_func` (a function; `parameters` are its arguments), `script` (a Python file; `args` are
-                its arguments, and `script_folder` the folder that is shipped with it) or `base_image` alone (with
-                `command` and `args`, or its own entry point); `base_image` beside the others is the image that they run
-                in; `packages_to_install` and `pip_index_url`; and the fields of `tunewright.request.request.Request`.
-                Or `job` alone: a whole PyTorchJob, as a mapping, an object of a Kubernetes client or a YAML file's path.
+            options: the same arguments by the names that kubeflow-training 1.9 has for them, and `job` for `manifest`.
 
-        Returns, raises: as `train`.
+        Returns:
+            The job, or its manifests with `dry_run`.
+
+        Raises:
+            RequestError: bad input; nothing was created.
+            PluginError: a plugin is missing or broken; nothing was created.
+            JobError: the backend refused the job; nothing is left behind.
         """
-        if (job := options.pop("job", None)) is None:
+        with spellings.as_written(options, spellings.CREATE_JOB):
+            if _has_manifest(options):
+                return self._start_raw(name, spellings.create_job_keywords(options), dry_run=dry_run)
             return self._start(self.code_request(name, **options), dry_run=dry_run)
-        whole = raw_manifest(name, job, options)
-        if dry_run:
-            return self.backend.render_raw(whole)
-        self.backend.submit_raw(whole)
-        return Job(whole.name, self.backend)
 
     def train_request(self, *arguments: object, dry_run: bool = False, **options: object) -> TrainRequest:
-        """The checked request that `train()` makes of its arguments; see there."""
-        given = spellings.train_keywords(arguments, options)
-        _refuse_unknown(given, TrainOptions)
-        folder = given.pop("base_folder", None) or Path.cwd()
-        base = Path(str(folder)) if dry_run or self.backend.shares_client_filesystem else None
+        """Return the checked request that `train()` makes of its arguments; see there."""
+        with spellings.as_written(options, spellings.TRAIN):
+            given = spellings.train_keywords(arguments, options)
+            _refuse_unknown(given, TrainOptions)
+            folder = given.pop("base_folder", None) or Path.cwd()
+            base = Path(str(folder)) if dry_run or self.backend.shares_client_filesystem else None
+            return self._train_request(given, base)
+
+    def _train_request(self, given: dict[str, object], base: Path | None) -> TrainRequest:
         name = given.pop("name", None)
         trainer = selection.select_trainer(self.registry, given.pop("trainer", None))
         model, dataset, evaluation = (given.pop(slot, None) for slot in ("model", "dataset", "eval_dataset"))
@@ -197,7 +148,7 @@ class TrainingClient:
         chosen = selection.select_dataset(self.registry, dataset, base)
         own = selection.select_eval_dataset(chosen)
         if own and evaluation is not None:
-            problem = "is given to train() and to the dataset's provider"
+            problem = "is given both to train() and to the dataset's provider"
             raise RequestError(problem, field="eval_dataset", remedy="Give one of them.")
         target = selection.select_output(self.registry, given.pop("output", None), base)
         source = selection.select_model(self.registry, model, base)
@@ -212,27 +163,37 @@ class TrainingClient:
             output=None if target is None else target.provider.uri,
             output_target=target,
             upload_checkpoints=given.pop("upload_checkpoints", None),
-            **with_policies(_common_options(given)),
+            **with_policies(_given(given)),
         )
 
     def code_request(self, name: str | None = None, **options: object) -> CodeRequest:
-        """The checked request that `create_job()` makes of its arguments."""
-        given = spellings.create_job_keywords(options)
-        _refuse_unknown(given, CodeOptions)
-        if given.pop("job", None) is not None:
-            remedy = "See what would be created: tunewright train JOB_FILE --dry-run"
-            raise RequestError("is a whole job, of which no request is made", field="job", remedy=remedy)
-        code, command, arguments = _code(given)
-        return _code_request(
-            name=generated_name("job") if name is None else name,
-            code=code,
-            command=command,
-            arguments=arguments,
-            image=_image(given.pop("base_image", None), given.pop("image", None)),
-            packages_to_install=given.pop("packages_to_install", None),
-            pip_index_url=given.pop("pip_index_url", None),
-            **with_policies(_common_options(given)),
-        )
+        """Return the checked request that `create_job()` makes of its arguments; there is none for a manifest."""
+        with spellings.as_written(options, spellings.CREATE_JOB):
+            given = spellings.create_job_keywords(options)
+            _refuse_unknown(given, CodeOptions)
+            if given.pop("manifest", None) is not None:
+                remedy = "Show what would be created: tunewright train JOB_FILE --dry-run"
+                raise RequestError("is submitted as it is, without a request", field="manifest", remedy=remedy)
+            code, command, arguments = _code(given)
+            image = _image(given)
+        with spellings.as_written(options, {**spellings.CREATE_JOB, "base_image": "image"}):
+            return _code_request(
+                name=generated_name("job") if name is None else name,
+                code=code,
+                command=command,
+                arguments=arguments,
+                image=image,
+                packages_to_install=given.pop("packages_to_install", None),
+                pip_index_url=given.pop("pip_index_url", None),
+                **with_policies(_given(given)),
+            )
+
+    def _start_raw(self, name: str | None, given: dict[str, object], *, dry_run: bool) -> Job | Manifests:
+        manifest = raw_manifest(name, given.pop("manifest"), given)
+        if dry_run:
+            return self.backend.render_raw(manifest)
+        self.backend.submit_raw(manifest)
+        return Job(manifest.name, self.backend)
 
     def _start(self, request: Request, *, dry_run: bool) -> Job | Manifests:
         if isinstance(request, TrainRequest) and self.backend.shares_client_filesystem:
@@ -244,34 +205,34 @@ class TrainingClient:
         return Job(plan.name, self.backend)
 
     def get_job(self, name: str) -> Job:
-        """The job of that name.
+        """Return the job of that name.
 
         Raises:
-            JobError: there is none.
+            JobError: there is no such job.
         """
         self.backend.get(name)
         return Job(name, self.backend)
 
     def list_jobs(self, labels: Mapping[str, str] | None = None) -> list[Job]:
-        """All jobs, newest first; with `labels`, those that have all of them."""
+        """Return all jobs, newest first; with `labels`, those that have all of them."""
         return [Job(status.name, self.backend) for status in self.backend.list(labels)]
 
     def get_job_logs(
         self, name: str, *, follow: bool = False, step: str | None = None, worker: int | None = None
     ) -> Iterator[str]:
-        """The plain lines of a job's log."""
+        """Iterate over the log of a job, without its events."""
         return self.get_job(name).logs(follow=follow, step=step, worker=worker)
 
     def get_job_pods(self, name: str) -> list[JobPod]:
-        """A job's pods, by worker; none where workers are not pods."""
+        """Return the pods of a job, by worker; none if its workers are not pods."""
         return self.backend.pods(name)
 
     def get_job_events(self, name: str, *, follow: bool = False) -> Iterator[dict[str, Json]]:
-        """The events of a job."""
+        """Iterate over the events of a job."""
         return self.get_job(name).events(follow=follow)
 
     def get_job_conditions(self, name: str) -> list[JobCondition]:
-        """The states that a job came into, oldest first, with their times."""
+        """Return the states that a job has been in, oldest first, with their times."""
         return list(self.backend.record(name).conditions)
 
     def wait_for_job_conditions(
@@ -287,42 +248,43 @@ class TrainingClient:
         return self.get_job(name).wait(states, timeout=wait_timeout, callback=callback)
 
     def is_job_created(self, name: str) -> bool:
-        """Whether the job is Created."""
+        """Return whether the job is Created."""
         return self.get_job(name).state is JobState.CREATED
 
     def is_job_running(self, name: str) -> bool:
-        """Whether the job is Running."""
+        """Return whether the job is Running."""
         return self.get_job(name).state is JobState.RUNNING
 
     def is_job_restarting(self, name: str) -> bool:
-        """Whether the job is Restarting."""
+        """Return whether the job is Restarting."""
         return self.get_job(name).state is JobState.RESTARTING
 
     def is_job_succeeded(self, name: str) -> bool:
-        """Whether the job has Succeeded."""
+        """Return whether the job has Succeeded."""
         return self.get_job(name).state is JobState.SUCCEEDED
 
     def is_job_failed(self, name: str) -> bool:
-        """Whether the job has Failed."""
+        """Return whether the job has Failed."""
         return self.get_job(name).state is JobState.FAILED
 
+    @documented(UpdateOptions, JobUpdate)
     def update_job(self, name: str, **options: Unpack[UpdateOptions]) -> None:
-        """Change what may still be changed of a job: labels, annotations and ttl, and while it is suspended more.
+        """Change a submitted job: its labels, annotations and ttl at any time, the rest while it is suspended.
 
             client.update_job("llama-sft", labels={"team": "b", "old": None}, ttl=3600)
 
         Args:
             name: the job's name.
-            options: the fields of `tunewright.request.update.JobUpdate`, which documents them.
+            options: what to change.
 
         Raises:
-            RequestError: something cannot be changed, or has a wrong value.
-            JobError: there is no such job, or it is too late for that.
+            RequestError: something cannot be changed, or a value is wrong.
+            JobError: there is no such job, or it is too late to change that.
         """
         self.get_job(name).update(**options)
 
     def suspend_job(self, name: str) -> None:
-        """End a job's processes and keep its files."""
+        """Stop the processes of a job and keep its files."""
         self.get_job(name).suspend()
 
     def resume_job(self, name: str) -> None:
@@ -330,45 +292,50 @@ class TrainingClient:
         self.get_job(name).resume()
 
     def delete_job(self, name: str) -> None:
-        """End a job and remove it with everything that it owns."""
+        """Stop a job and delete it with everything that it owns."""
         self.get_job(name).delete()
 
 
 def _code(given: dict[str, object]) -> tuple[dict[str, str], tuple[str, ...], tuple[str, ...]]:
-    """What a code job runs: files, or a command, and arguments."""
+    """Return what a code job runs: files, a command, and arguments."""
     train_func, script, parameters = (given.pop(k, None) for k in ("train_func", "script", "parameters"))
     folder = given.pop("script_folder", None)
     command = texts(given.pop("command", None), "command", '["./start", "--fast"]')
     arguments = texts(given.pop("args", None), "args", '["--lr", "1e-3"]')
     if train_func is not None and script is not None:
-        raise RequestError("and script are both given", field="train_func", remedy="Give one of them.")
+        raise RequestError("cannot be given with script", field="train_func", remedy="Give one of them.")
     if parameters is not None and train_func is None:
         remedy = "Give args=[…] to a script or an image."
-        raise RequestError("are a function's arguments", field="parameters", remedy=remedy)
+        raise RequestError("are arguments of a function", field="parameters", remedy=remedy)
     if folder is not None and script is None:
-        remedy = "Give script=, the file in it that is started."
-        raise RequestError("is shipped with a script, and there is none", field="script_folder", remedy=remedy)
+        remedy = "Give script=, the file in it to run."
+        raise RequestError("is shipped with a script, but there is none", field="script_folder", remedy=remedy)
     if command and (train_func is not None or script is not None):
-        remedy = "Leave it out, or give base_image= alone."
+        remedy = "Leave it out, or give only base_image=."
         raise RequestError("is for an image that starts itself", field="command", remedy=remedy)
     if train_func is not None:
         if arguments:
             remedy = "Give parameters={…} to a function."
-            raise RequestError("are a script's or an image's arguments", field="args", remedy=remedy)
+            raise RequestError("are arguments of a script or an image", field="args", remedy=remedy)
         return function_files(train_func, parameters), (), ()  # type: ignore[arg-type]
     if script is not None:
         files = script_files(script) if folder is None else folder_files(script, folder)  # type: ignore[arg-type]
         return files, (), arguments
     if given.get("base_image") is None:
-        remedy = "Give train_func=, script=, base_image= or job=."
-        raise RequestError("there is nothing to run", field="create_job()", remedy=remedy)
+        remedy = "Give train_func=, script=, base_image= or manifest=."
+        raise RequestError("has nothing to run", field="create_job()", remedy=remedy)
     if arguments and not command:
-        remedy = "Give command=[…], too: what the image starts by itself is not known here."
-        raise RequestError("are a program's arguments", field="args", remedy=remedy)
+        remedy = "Give command=[…] too: the image's own entry point is not known here."
+        raise RequestError("are arguments of a program", field="args", remedy=remedy)
     return {}, (*command, *arguments), ()
 
 
-def _image(base_image: object, image: object) -> object:
+def _has_manifest(options: Mapping[str, object]) -> bool:
+    return options.get("manifest") is not None or options.get("job") is not None
+
+
+def _image(given: dict[str, object]) -> object:
+    base_image, image = given.pop("base_image", None), given.pop("image", None)
     if base_image is not None and image is not None:
         raise RequestError(
             "means the same as base_image, and both are given", field="image", remedy="Give one of them."
@@ -387,12 +354,12 @@ def _states(conditions: Collection[str]) -> tuple[JobState, ...]:
 
 
 def _refuse_unknown(given: Mapping[str, object], options: type) -> None:
-    known = ["name", "dry_run", *options.__annotations__]
+    known = list(dict.fromkeys(["name", "dry_run", *options.__annotations__]))
     for name in given:
         if name not in known:
             raise RequestError("is not an argument", field=name, remedy=did_you_mean(name, known))
 
 
-def _common_options(given: Mapping[str, object]) -> Mapping[str, object]:
-    # None is "not given" everywhere, so that callers need not build their keywords piece by piece.
+def _given(given: Mapping[str, object]) -> Mapping[str, object]:
+    # None means "not given" everywhere, so that callers need not build their keywords conditionally.
     return {k: v for k, v in given.items() if v is not None}

@@ -1,4 +1,4 @@
-"""`tunewright doctor`: looks at what a job needs before there is one, and says what is missing and what to do."""
+"""`tunewright doctor`: check what a job needs before it runs, and report what is missing and how to fix it."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _Source = TypeVar("_Source", bound=SourceProvider)
 
 
 def diagnose(client: TrainingClient, make_request: Callable[[], Request] | None = None) -> Iterator[Finding]:
-    """Look at the plugins, at the client's backend, and at the sources and the output of a job if there is one.
+    """Check the plugins, the client's backend and, given a job, its sources and output.
 
-    Nothing is created; an output gets an empty file, which is removed.
+    Nothing is created, except for an empty file in the output, which is removed again.
 
     Args:
-        client: whose plugins and backend are looked at.
-        make_request: makes the job's request; what it raises becomes a finding.
+        client: the client whose plugins and backend to check.
+        make_request: makes the job's request; an error that it raises becomes a finding. None checks no job.
 
     Yields:
-        Findings, as they are found.
+        Findings, as soon as each is known.
     """
     yield from _plugins(client.registry)
     request: Request | None = None
@@ -45,7 +45,7 @@ def diagnose(client: TrainingClient, make_request: Callable[[], Request] | None 
             if isinstance(request, TrainRequest) and client.backend.shares_client_filesystem:
                 request.check_local_inputs()
             plan = assemble(request)
-            yield Finding(about="job", level="ok", text=f"Job {plan.name!r} can be planned.")
+            yield Finding(about="job", level="ok", text=f"The request for job {plan.name!r} is valid.")
         except TunewrightError as error:
             yield problem("job", error)
     yield from client.backend.diagnose(plan)
@@ -64,21 +64,19 @@ def _plugins(registry: Registry) -> Iterator[Finding]:
             whole.append(name)
         except PluginError as error:
             yield problem(f"plugin {name}", error)
-    yield Finding(about="plugins", level="ok", text=f"These load: {', '.join(whole)}.")
+    yield Finding(about="plugins", level="ok", text=f"Loaded without errors: {', '.join(whole)}.")
 
 
 def _asked(
     about: str, selected: ResolvedProvider[_Source], look: Callable[[_Source], tuple[Level, str]]
 ) -> Iterator[Finding]:
-    """What a service answers to the credentials that the job would use."""
+    """Ask the service, with the credentials that the job would use."""
     provider = selected.provider
     if provider.mounted_claim() is not None or provider.local_path() is not None:
         return
     references = [str(name) for name, value in secret_env(provider).items() if isinstance(value, SecretRef)]
     if references:
-        text = (
-            f"{provider.uri} was not asked: {', '.join(references)} lies in a Secret, which only the job's pods read."
-        )
+        text = f"{provider.uri} was not checked: {', '.join(references)} is in a Secret, which only the job's pods can read."
         yield Finding(about=about, level="note", text=text)
     else:
         yield _answer(about, selected.plugin.dist, provider, look)
@@ -89,10 +87,10 @@ def _answer(about: str, dist: str, provider: _Source, look: Callable[[_Source], 
         level, text = look(provider)
     except ImportError as error:
         extra = f"[{provider.extra}]" if provider.extra else ""
-        text = f"{provider.uri} was not asked: this Python environment lacks the module {error.name}."
+        text = f"{provider.uri} was not checked: the module {error.name} is not installed in this Python environment."
         return Finding(about=about, level="note", text=text, remedy=f"Install it: pip install '{dist}{extra}'")
     except FetchError as error:
-        # The pods may reach what this machine does not.
+        # The pods may be able to reach a service that this machine cannot.
         level = "note" if error.code.may_pass else "problem"
         return Finding(about=about, level=level, text=error.cause, remedy=error.remedy)
     return Finding(about=about, level=level, text=f"{provider.uri} {text}.")
@@ -100,24 +98,24 @@ def _answer(about: str, dist: str, provider: _Source, look: Callable[[_Source], 
 
 def _reads(provider: SourceProvider) -> tuple[Level, str]:
     if not isinstance(provider, SnapshotSource):
-        return "note", "was not asked: its plugin can only fetch it as a whole"
-    return "ok", f"lets itself be read: {_first_file(provider.snapshot())}"
+        return "note", "was not checked: its plugin can only fetch it as a whole"
+    return "ok", f"is readable ({_first_file(provider.snapshot())})"
 
 
 def _writes(provider: SourceProvider) -> tuple[Level, str]:
-    assert isinstance(provider, OutputTarget)  # noqa: S101 - for the type checker: nothing else is taken as output=
+    assert isinstance(provider, OutputTarget)  # noqa: S101 - for the type checker: output= accepts nothing else
     store = provider.store()
     if store.check_leaves_traces:
-        return "note", "was not asked: to find out whether it may be written to would create it"
+        return "note", "was not checked: testing whether it is writable would create it"
     store.check_writable()
-    return "ok", "lets itself be written to"
+    return "ok", "is writable"
 
 
 def _first_file(snapshot: Snapshot) -> str:
-    """Read a byte: a service may list to everybody what it gives to few."""
+    """Read one byte and describe the file: a service may list files to users who are not allowed to read them."""
     entry = next(iter(snapshot.entries()), None)
     if entry is None:
-        return "it has no files"
+        return "no files"
     if entry.size:
         with snapshot.open(entry, 0, 1) as reader:
             reader.readinto(memoryview(bytearray(1)))

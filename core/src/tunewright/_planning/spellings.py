@@ -1,15 +1,20 @@
-"""One adapter for other spellings: KEP-2003's arguments and kubeflow-training 1.9's become those of `TrainingClient`."""
+"""The adapter for other spellings: KEP-2003's arguments and kubeflow-training 1.9's become those of `TrainingClient`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 from tunewright.errors import RequestError
 
 # KEP-2003's order. Its example puts positional arguments after keywords, which Python refuses; this is the same order.
 _KEP_ORDER = ("num_workers", "num_procs_per_worker", "resources_per_worker", "model", "dataset", "trainer")
 
-_TRAIN_NAMES = {
+_COMMON = {"queue_name": "queue", "env_vars": "env", "init_env_vars": "init_env"}
+
+TRAIN: Final[Mapping[str, str]] = {
+    **_COMMON,
     "model_args": "model",
     "dataset_args": "dataset",
     "parameters": "trainer",
@@ -18,15 +23,17 @@ _TRAIN_NAMES = {
     "trainer_parameters": "trainer",
     "storage_config": "storage",
 }
+"""Other spellings of the keywords of `train()` → ours."""
 
-_COMMON_NAMES = {"queue_name": "queue", "env_vars": "env", "init_env_vars": "init_env"}
+CREATE_JOB: Final[Mapping[str, str]] = {**_COMMON, "job": "manifest"}
+"""Other spellings of the keywords of `create_job()` → ours."""
 
 
 def train_keywords(positional: Sequence[object], keywords: Mapping[str, object]) -> dict[str, object]:
-    """The keywords of `train()` from whatever the user wrote; the caller's objects are not changed.
+    """Return the keywords of `train()` for whatever the user wrote. The caller's objects are not changed.
 
     Args:
-        positional: [name,] then KEP-2003's arguments in its order.
+        positional: the name, if one is given, and KEP-2003's arguments in its order.
         keywords: KEP-2003's, kubeflow-training 1.9's or our own.
 
     Raises:
@@ -35,52 +42,73 @@ def train_keywords(positional: Sequence[object], keywords: Mapping[str, object])
     named = isinstance(positional[0], str) or positional[0] is None if positional else False
     order = ("name", *_KEP_ORDER) if named else _KEP_ORDER
     if len(positional) > len(order):
-        problem = f"{len(positional)} positional arguments, and there are {len(order)}"
+        problem = f"takes {len(order)} positional arguments, but {len(positional)} were given"
         raise RequestError(problem, field="train()", remedy=f"The order is {', '.join(order)}; use keywords.")
-    given = _merge(dict(zip(order, positional, strict=False)), _renamed(keywords, _TRAIN_NAMES | _COMMON_NAMES))
+    given = _merge(dict(zip(order, positional, strict=False)), _renamed(keywords, TRAIN))
     trainer = given.get("trainer")
     if isinstance(trainer, Mapping) and "provider" not in trainer:
-        # KEP-2003's `parameters` are key-value pairs for the Hugging Face trainer, and name no provider.
+        # KEP-2003's `parameters` are key-value pairs for the Hugging Face trainer, and do not name a provider.
         given["trainer"] = {"provider": "hf", **trainer}
     return given
 
 
 def create_job_keywords(keywords: Mapping[str, object]) -> dict[str, object]:
-    """The keywords of `create_job()` from kubeflow-training 1.9's or our own."""
-    return _merge({}, _renamed(keywords, _COMMON_NAMES))
+    """Return the keywords of `create_job()` for kubeflow-training 1.9's or our own."""
+    return _merge({}, _renamed(keywords, CREATE_JOB))
+
+
+@contextlib.contextmanager
+def as_written(keywords: Mapping[str, object], spellings: Mapping[str, str]) -> Iterator[None]:
+    """Make errors about an argument name the keyword that the user wrote.
+
+    Args:
+        keywords: the user's.
+        spellings: other spellings → ours.
+
+    Raises:
+        RequestError: as inside, with the user's keyword as its field.
+    """
+    written = {ours: name for name, ours in spellings.items() if keywords.get(name) is not None}
+    try:
+        yield
+    except RequestError as error:
+        for ours, name in written.items():
+            if error.field == ours or error.field.startswith((f"{ours}.", f"{ours}[")):
+                raise error.renamed(name + error.field.removeprefix(ours)) from error.__cause__
+        raise
 
 
 def _renamed(keywords: Mapping[str, object], names: Mapping[str, str]) -> list[tuple[str, str, object]]:
-    return [(k, names.get(k, k), _plain_env(v) if k.endswith("env_vars") else v) for k, v in keywords.items()]
+    return [(k, names.get(k, k), _plain_env(v, k) if k.endswith("env_vars") else v) for k, v in keywords.items()]
 
 
 def _merge(given: dict[str, object], keywords: Sequence[tuple[str, str, object]]) -> dict[str, object]:
     for written, name, value in keywords:
         if name == "namespace":
             remedy = "Give it to the client: TrainingClient(namespace=…)."
-            raise RequestError("is the client's, not the job's", field="namespace", value=value, remedy=remedy)
+            raise RequestError("belongs to the client, not to the job", field="namespace", value=value, remedy=remedy)
         if name in given:
-            same = f"means the same as {name}" if written != name else "has a position, too"
+            same = f"means the same as {name}" if written != name else "is a positional argument, too"
             raise RequestError(f"{same}, and both are given", field=written, remedy="Give one of them.")
         given[name] = value
     return given
 
 
-def _plain_env(value: object) -> object:
-    """1.9 takes a dict, or a list of V1EnvVar, which have `name` and `value`."""
+def _plain_env(value: object, written: str) -> object:
+    """Convert 1.9's list of V1EnvVar, which have `name` and `value`, to a dict; 1.9 takes both."""
     if not isinstance(value, list | tuple):
         return value
-    pairs = [_pair(item) for item in value]
+    pairs = [_pair(item, written) for item in value]
     if missing := [name for name, item in pairs if item is None]:
-        remedy = f"Write env={{{missing[0]!r}: SecretRef(name=…, key=…)}}."
-        raise RequestError("has no literal value", field=f"env_vars[{missing[0]!r}]", remedy=remedy)
+        remedy = f"Write {written.removesuffix('_vars')}={{{missing[0]!r}: SecretRef(name=…, key=…)}}."
+        raise RequestError("has no literal value", field=f"{written}[{missing[0]!r}]", remedy=remedy)
     return dict(pairs)
 
 
-def _pair(item: object) -> tuple[object, object]:
+def _pair(item: object, written: str) -> tuple[object, object]:
     if isinstance(item, Mapping) and "name" in item:
         return item["name"], item.get("value")
     if hasattr(item, "name") and hasattr(item, "value"):
         return item.name, item.value
-    remedy = "Write env={NAME: value}."
-    raise RequestError(f"holds a {type(item).__name__}, which names no variable", field="env_vars", remedy=remedy)
+    remedy = f"Write {written.removesuffix('_vars')}={{NAME: value}}."
+    raise RequestError(f"contains a {type(item).__name__}, which names no variable", field=written, remedy=remedy)

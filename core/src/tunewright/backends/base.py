@@ -18,8 +18,8 @@ from tunewright.plan.plan import JobPlan
 from tunewright.status.status import JobPod, JobRecord, JobStatus, LogLine
 
 if TYPE_CHECKING:
+    from tunewright.request.raw import RawManifest
     from tunewright.request.update import JobUpdate
-    from tunewright.request.whole import RawManifest
 
 # Seconds between two looks at a job that is watched.
 _POLL = 0.2
@@ -75,24 +75,24 @@ class Backend(ABC):
             JobError: the name is taken, or the backend refuses.
         """
 
-    def render_raw(self, job: RawManifest) -> Manifests:
-        """As `render`, of a job that the user wrote whole.
+    def render_raw(self, manifest: RawManifest) -> Manifests:
+        """As `render`, for a manifest that the user wrote.
 
         Raises:
-            RequestError: it is not a job of the backend's, which may take none.
+            RequestError: it is not a job of this backend, which may not accept manifests at all.
         """
-        problem = f"is a whole job ({job.name!r}), and this backend takes none"
+        problem = f"is a manifest (job {manifest.name!r}), which this backend does not accept"
         remedy = 'Use backend="kubernetes", or give train_func=, script= or base_image=.'
-        raise RequestError(problem, field="job", remedy=remedy)
+        raise RequestError(problem, field="manifest", remedy=remedy)
 
-    def submit_raw(self, job: RawManifest) -> None:
-        """As `submit`, of a job that the user wrote whole.
+    def submit_raw(self, manifest: RawManifest) -> None:
+        """As `submit`, for a manifest that the user wrote.
 
         Raises:
-            RequestError: it is not a job of the backend's, which may take none.
+            RequestError: it is not a job of this backend, which may not accept manifests at all.
             JobError: the name is taken, or the backend refuses.
         """
-        self.render_raw(job)
+        self.render_raw(manifest)
 
     @abstractmethod
     def get(self, name: str) -> JobStatus:

@@ -357,7 +357,7 @@ def _read(job_file: Path, assignments: tuple[str, ...], connection: Connection) 
     folder = job_file.absolute().parent
     if not jobfile.is_code(keywords):
         keywords["base_folder"] = folder
-    for key in ("script", "script_folder", "job"):
+    for key in ("script", "script_folder", "manifest", "job"):
         if isinstance(path := keywords.get(key), str):
             keywords[key] = folder / path
     return client, keywords

@@ -102,7 +102,7 @@ def _secret(value: object, field: str, *, as_env: bool) -> object:
 
 def is_code(keywords: Mapping[str, object]) -> bool:
     """Return whether the keywords are for `create_job()` rather than `train()`."""
-    return any(key in keywords for key in ("script", "base_image", "job"))
+    return any(key in keywords for key in ("script", "base_image", "manifest", "job"))
 
 
 def split(document: Mapping[str, object]) -> tuple[dict[str, str | None], Keywords]:

@@ -19,15 +19,15 @@ class Scheduling:
     """Where and when the pods may run. Values that are objects are Kubernetes' own, in YAML's spelling.
 
     Attributes:
-        queue: Kueue's LocalQueue.
-        priority_class: the pods' PriorityClass.
-        node_selector: node labels to match.
+        queue: name of Kueue's LocalQueue.
+        priority_class: name of the pods' PriorityClass.
+        node_selector: labels that a node must have.
         tolerations: Kubernetes Toleration objects.
         affinity: a Kubernetes Affinity object.
-        runtime_class: the pods' RuntimeClass.
+        runtime_class: name of the pods' RuntimeClass.
         scheduling_policy: the PyTorchJob's `schedulingPolicy`, for gang scheduling.
-        service_account: the pods' ServiceAccount; its token is not mounted.
-        image_pull_secrets: names of Secrets.
+        service_account: name of the pods' ServiceAccount, whose token is not mounted.
+        image_pull_secrets: names of Secrets with which images are pulled.
     """
 
     queue: str | None = attrs.field(default=None, validator=check.check_object_name)
@@ -61,7 +61,7 @@ class RunPolicy:
         max_restarts: restarts of a lost or crashed worker without a new checkpoint before the job fails.
         ttl: seconds after which the finished job is deleted.
         deadline: seconds that the job may take; none pass while it is suspended.
-        suspend: create it suspended.
+        suspend: whether to create it suspended.
     """
 
     max_restarts: int = attrs.field(default=3, validator=check.at_least(0, "Write 0 to fail at the first crash."))

@@ -84,8 +84,8 @@ class Request:
     Attributes:
         name: the job's name.
         resources_per_worker: what each worker gets, e.g. {"gpu": 1, "cpu": 8, "memory": "16Gi"}.
-        num_workers: pods.
-        num_procs_per_worker: processes (ranks) in each worker; "auto" is one for each GPU.
+        num_workers: number of workers; each is a pod.
+        num_procs_per_worker: number of processes (ranks) in each worker; "auto" is one for each GPU.
         storage: where inputs and output are kept: a Storage, or a dict of its fields.
         output: URI that the result is uploaded to.
         env: environment variables of the main container.

@@ -19,8 +19,8 @@ from tunewright.backends.pytorchjob.kind import PyTorchJob
 from tunewright.backends.pytorchjob.render import MAIN
 from tunewright.plan.manifests import Document
 from tunewright.plan.plan import ContainerSpec, JobPlan, Mount, NewClaim, Volume
+from tunewright.request.raw import RawManifest, part
 from tunewright.request.update import JobUpdate
-from tunewright.request.whole import RawManifest, part
 
 INDEX = "batch.kubernetes.io/job-completion-index"
 
@@ -51,7 +51,7 @@ class IndexedJob(JobKind):
         return [{"apiVersion": "v1", "kind": "Service", "metadata": {"name": plan.name}, "spec": spec}]
 
     def raw(self, manifest: RawManifest) -> Document:
-        return part(manifest.job, "spec", "job")
+        return part(manifest.document, "spec", "manifest")
 
     def read(self, document: Object) -> LiveJob:
         spec = document["spec"]

@@ -1,6 +1,7 @@
-"""`create_job(job=…)`: a whole PyTorchJob, checked, labelled, and otherwise left as it is."""
+"""`create_job(manifest=…)`: a PyTorchJob that the user wrote, checked, labelled, and otherwise left as it is."""
 
 import copy
+import re
 from collections.abc import Callable
 
 import kubernetes.client as kubernetes
@@ -38,7 +39,7 @@ def rendered() -> Callable[..., dict]:
     """What would be submitted of a job."""
 
     def rendered(job: object, name: str | None = None, **client: str) -> dict:
-        (document,) = TrainingClient("kubernetes", **client).create_job(name, job=job, dry_run=True)
+        (document,) = TrainingClient("kubernetes", **client).create_job(name, manifest=job, dry_run=True)
         return document
 
     return rendered
@@ -95,7 +96,7 @@ def test_the_name_is_said_once_or_generated(rendered) -> None:
     assert rendered(nameless, "given")["metadata"]["name"] == "given"
     assert rendered(nameless)["metadata"]["name"].startswith("job-")
     assert rendered(manifest(), "mine") == rendered(manifest())
-    with pytest.raises(RequestError, match="name='other': is not 'mine', the name in the job's manifest"):
+    with pytest.raises(RequestError, match="name='other': is not 'mine', the name in the manifest"):
         rendered(manifest(), "other")
     with pytest.raises(RequestError, match="name='Bad_Name!': is not a valid Kubernetes name"):
         rendered(nameless, "Bad_Name!")
@@ -129,7 +130,10 @@ def changed(path: str, value: object) -> dict:
         (changed("metadata.labels", ["a"]), r"job.metadata.labels=\['a'\]: must be a mapping"),
         (changed("metadata.labels", {"app.kubernetes.io/managed-by": "Helm"}), r"='Helm': is set by Tunewright"),
         (changed("spec", None), r"job.spec.pytorchReplicaSpecs=\[\]: are not the replicas of a PyTorchJob"),
-        (changed("spec.pytorchReplicaSpecs.Chief", {}), "'Chief', 'Master', 'Worker'.*: are not the replicas of a PyTorchJob"),
+        (
+            changed("spec.pytorchReplicaSpecs.Chief", {}),
+            "'Chief', 'Master', 'Worker'.*: are not the replicas of a PyTorchJob",
+        ),
         (changed("spec.pytorchReplicaSpecs.Worker.template.spec.containers", []), "has no container named 'pytorch'"),
         (changed("spec.pytorchReplicaSpecs.Worker.template", {}), r"Worker.template.spec.containers: has no container"),
         (changed("metadata.annotations", {"key": "hf_" + "x" * 30}), "looks like a literal token"),
@@ -138,38 +142,45 @@ def changed(path: str, value: object) -> dict:
         ("nowhere.yaml", "job='nowhere.yaml': cannot be read"),
     ],
 )
-def test_what_is_no_such_job_is_refused_before_a_cluster_is_asked(job: object, says: str, monkeypatch) -> None:
+@pytest.mark.parametrize("keyword", ["manifest", "job"])
+def test_what_is_no_such_job_is_refused_before_a_cluster_is_asked(
+    keyword: str, job: object, says: str, monkeypatch
+) -> None:
     monkeypatch.setenv("KUBECONFIG", "/nowhere")
-    with pytest.raises(RequestError, match=says):
-        TrainingClient("kubernetes").create_job(job=job)
+    with pytest.raises(RequestError, match=re.sub(r"^job\b", keyword, says)) as caught:
+        TrainingClient("kubernetes").create_job(**{keyword: job})
+    assert re.match(rf"{keyword}\b", caught.value.field)
 
 
 def test_several_documents_are_refused(rendered, tmp_path) -> None:
     (tmp_path / "job.yaml").write_text(yaml.safe_dump_all([manifest(), {"kind": "Secret"}]))
-    with pytest.raises(RequestError, match="has 2 documents, and a job is one"):
+    with pytest.raises(RequestError, match="has 2 documents, but a job is one document"):
         rendered(tmp_path / "job.yaml")
 
 
 @pytest.mark.parametrize("option", [{"num_workers": 2}, {"base_image": "a:1"}, {"labels": {"a": "b"}}, {"zzz": 1}])
 def test_everything_else_is_in_the_manifest(rendered, option: dict) -> None:
     name = next(iter(option))
-    with pytest.raises(RequestError, match=f"^{name}: is given beside a whole job. Write it into the job's manifest"):
-        TrainingClient("kubernetes").create_job(job=manifest(), **option)
+    with pytest.raises(RequestError, match=f"^{name}: cannot be given with a manifest. Write it into the manifest"):
+        TrainingClient("kubernetes").create_job(manifest=manifest(), **option)
     none = dict.fromkeys(option)
-    assert TrainingClient("kubernetes").create_job(job=manifest(), dry_run=True, **none)[0] == rendered(manifest())
+    assert TrainingClient("kubernetes").create_job(manifest=manifest(), dry_run=True, **none)[0] == rendered(manifest())
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
 def test_this_machine_takes_none(dry_run: bool, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("TUNEWRIGHT_HOME", str(tmp_path / "state"))
-    with pytest.raises(RequestError, match=r"'mine'.*, and this backend takes none. Use backend=\"kubernetes\""):
-        TrainingClient("local").create_job(job=manifest(), dry_run=dry_run)
+    with pytest.raises(
+        RequestError, match=r"^manifest: .*'mine'.*, which this backend does not accept. Use backend=\"kubernetes\""
+    ):
+        TrainingClient("local").create_job(manifest=manifest(), dry_run=dry_run)
     assert not (tmp_path / "state").exists()
 
 
-def test_a_job_file_may_name_one(tmp_path) -> None:
+@pytest.mark.parametrize("keyword", ["manifest", "job"])
+def test_a_job_file_may_name_one(keyword: str, tmp_path) -> None:
     (tmp_path / "whole.yaml").write_text(yaml.safe_dump(manifest()))
-    (tmp_path / "job.yaml").write_text("job: whole.yaml\nnamespace: team\n")
+    (tmp_path / "job.yaml").write_text(f"{keyword}: whole.yaml\nnamespace: team\n")
     done = CliRunner().invoke(cli, ["train", str(tmp_path / "job.yaml"), "--dry-run"])
     assert done.exit_code == 0, done.output
     assert yaml.safe_load(done.stdout)["metadata"] == {

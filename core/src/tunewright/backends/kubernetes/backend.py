@@ -28,8 +28,8 @@ from tunewright.errors import AlreadySucceeded, JobError, TunewrightError
 from tunewright.events import Json
 from tunewright.plan.manifests import Manifests
 from tunewright.plan.plan import JobPlan
+from tunewright.request.raw import RawManifest
 from tunewright.request.update import JobUpdate
-from tunewright.request.whole import RawManifest
 from tunewright.status.state import JobState
 from tunewright.status.status import JobPod, JobRecord, JobStatus, LogLine
 from tunewright.status.summary import progress_of
@@ -83,13 +83,13 @@ class KubernetesBackend(Backend):
         """
         self._submit(self.render(plan).reveal(), kept_claims(plan))
 
-    def render_raw(self, job: RawManifest) -> Manifests:
+    def render_raw(self, manifest: RawManifest) -> Manifests:
         """Render the user's own manifest, labelled so that it can be found; raises as `Backend.render_raw`."""
-        return render_raw(self.kind, job, self._options.namespace)
+        return render_raw(self.kind, manifest, self._options.namespace)
 
-    def submit_raw(self, job: RawManifest) -> None:
+    def submit_raw(self, manifest: RawManifest) -> None:
         """Submit the user's own manifest; raises as `submit`."""
-        documents = self.render_raw(job).reveal()
+        documents = self.render_raw(manifest).reveal()
         check_namespace(documents[0], self._api.namespace)
         self._submit(documents, ())
 

@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 from tunewright.backends.kubernetes.live import LiveJob, Pod
 from tunewright.plan.manifests import Document
 from tunewright.plan.plan import MAIN_STEP, ContainerSpec, JobPlan
+from tunewright.request.raw import RawManifest
 from tunewright.request.update import JobUpdate
-from tunewright.request.whole import RawManifest
 
 Object = dict[str, Any]
 """A JSON object of the API, as it came."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from tunewright.errors import RequestError
 from tunewright.plan.manifests import Document
-from tunewright.request.whole import part
+from tunewright.request.raw import part
 
 
 def labelled(metadata: Mapping[str, Any], ours: Mapping[str, str], path: str) -> Document:

@@ -11,7 +11,7 @@ from tunewright.backends.kubernetes.labels import labelled
 from tunewright.errors import RequestError
 from tunewright.plan.manifests import Manifests
 from tunewright.plan.plan import CODE, RUNS
-from tunewright.request.whole import RawManifest, part
+from tunewright.request.raw import RawManifest, part
 
 
 def render_raw(kind: JobKind, manifest: RawManifest, namespace: str | None) -> Manifests:
@@ -25,17 +25,19 @@ def render_raw(kind: JobKind, manifest: RawManifest, namespace: str | None) -> M
     Raises:
         RequestError: it is not a job of this kind, or it cannot run here.
     """
-    job = manifest.job
+    job = manifest.document
     if (job.get("apiVersion"), job.get("kind")) != (kind.api_version, kind.kind):
         found = f"{job.get('apiVersion')} {job.get('kind')}"
         remedy = f"Write apiVersion: {kind.api_version} and kind: {kind.kind}."
-        raise RequestError("is not a kind of job that this backend manages", field="job", value=found, remedy=remedy)
-    metadata = part(job, "metadata", "job")
+        raise RequestError(
+            "is not a kind of job that this backend manages", field="manifest", value=found, remedy=remedy
+        )
+    metadata = part(job, "metadata", "manifest")
     if namespace:
         check_namespace(job, namespace)
     where = {"namespace": namespace} if namespace else {}
     labels = {RUNS: CODE, **names.labels(manifest.name)}
-    named = {**labelled(metadata, labels, "job.metadata"), "name": manifest.name, **where}
+    named = {**labelled(metadata, labels, "manifest.metadata"), "name": manifest.name, **where}
     return Manifests([{**job, "metadata": named, "spec": kind.raw(manifest)}])
 
 
@@ -45,8 +47,8 @@ def check_namespace(manifest: Mapping[str, Any], namespace: str) -> None:
     Raises:
         RequestError: the namespaces differ.
     """
-    own = part(manifest, "metadata", "job").get("namespace")
+    own = part(manifest, "metadata", "manifest").get("namespace")
     if own not in (None, namespace):
         remedy = f"Use TrainingClient(namespace={own!r}), or leave it out of the manifest."
         problem = f"is not {namespace!r}, the client's namespace"
-        raise RequestError(problem, field="job.metadata.namespace", value=own, remedy=remedy)
+        raise RequestError(problem, field="manifest.metadata.namespace", value=own, remedy=remedy)

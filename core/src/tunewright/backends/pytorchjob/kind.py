@@ -11,8 +11,8 @@ from tunewright.backends.pytorchjob.render import MAIN, MASTER, WORKER, raw_spec
 from tunewright.errors import RequestError, did_you_mean
 from tunewright.plan.manifests import Document
 from tunewright.plan.plan import JobPlan
+from tunewright.request.raw import RawManifest
 from tunewright.request.update import JobUpdate
-from tunewright.request.whole import RawManifest
 
 _TYPE, _INDEX = "training.kubeflow.org/replica-type", "training.kubeflow.org/replica-index"
 

@@ -10,7 +10,7 @@ from tunewright.backends.kubernetes.labels import labelled
 from tunewright.errors import RequestError
 from tunewright.plan.manifests import Document
 from tunewright.plan.plan import JobPlan
-from tunewright.request.whole import RawManifest, part
+from tunewright.request.raw import RawManifest, part
 
 MASTER: Final = "Master"
 WORKER: Final = "Worker"
@@ -18,7 +18,7 @@ WORKER: Final = "Worker"
 MAIN: Final = "pytorch"
 """The main container's name: the operator's webhook refuses a job without it."""
 
-_REPLICAS = "job.spec.pytorchReplicaSpecs"
+_REPLICAS = "manifest.spec.pytorchReplicaSpecs"
 
 # Seconds in which the workers must find each other: their downloads may end at different times. `read_timeout` is how
 # long a worker waits for the store, which worker 0 opens after its own download.
@@ -71,16 +71,16 @@ def _replicas(plan: JobPlan, template: Document) -> Document:
     }
 
 
-def raw_spec(job: RawManifest) -> Document:
+def raw_spec(manifest: RawManifest) -> Document:
     """Return the spec that the user wrote, with labelled pods; raises as `JobKind.raw`."""
-    spec = part(job.job, "spec", "job")
-    replicas = part(spec, "pytorchReplicaSpecs", "job.spec")
+    spec = part(manifest.document, "spec", "manifest")
+    replicas = part(spec, "pytorchReplicaSpecs", "manifest.spec")
     if not replicas or set(replicas) - {MASTER, WORKER}:
         remedy = f"Use {MASTER}, {WORKER} or both."
         raise RequestError(
             "are not the replicas of a PyTorchJob", field=_REPLICAS, value=sorted(replicas), remedy=remedy
         )
-    return {**spec, "pytorchReplicaSpecs": {role: _replica(job.name, replicas, role) for role in replicas}}
+    return {**spec, "pytorchReplicaSpecs": {role: _replica(manifest.name, replicas, role) for role in replicas}}
 
 
 def _replica(job: str, replicas: Mapping[str, Any], role: str) -> Document:
