@@ -4,8 +4,13 @@ import gc
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 from tests.servers.s3 import Gateway
 from tests.servers.tools import Missing
+
+# How long an example takes, Hypothesis's own limit being 0.2 s, depends on what else the machine is doing.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def pytest_collection_finish() -> None:
