@@ -1,4 +1,7 @@
-"""The contract of a backend."""
+"""The contract of a backend: what a plugin implements to run jobs somewhere.
+
+A backend derives from `Backend`. It renders a `JobPlan` without side effects, submits it, and reports on the job.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     from tunewright.request.raw import RawManifest
     from tunewright.request.update import JobUpdate
 
-# Seconds between two looks at a job that is watched.
+# Seconds between two checks of a watched job.
 _POLL = 0.2
 
 Level = Literal["ok", "note", "problem"]
@@ -29,12 +32,12 @@ Level = Literal["ok", "note", "problem"]
 
 @attrs.frozen(kw_only=True)
 class BackendOptions:
-    """What `TrainingClient` was given; a backend ignores what it has no use for.
+    """The connection options of `TrainingClient`. A backend ignores those that do not apply to it.
 
     Attributes:
-        namespace: Kubernetes namespace; None for the context's.
-        config_file: path of a kubeconfig; None for the usual places.
-        context: the kubeconfig's context; None for the current one.
+        namespace: Kubernetes namespace; None for the namespace of the context.
+        config_file: path of a kubeconfig; None for the default locations.
+        context: name of a kubeconfig context; None for the current one.
     """
 
     namespace: str | None = None
@@ -43,12 +46,12 @@ class BackendOptions:
 
 
 class Backend(ABC):
-    """Renders plans and runs them.
+    """Render plans and run them as jobs.
 
     Class attributes:
-        shares_client_filesystem: whether containers see the client's own files, so that local sources can be checked before
-            submit.
-        suspends_on_interrupt: whether Ctrl-C, while the job is followed, suspends it; else it goes on without a follower.
+        shares_client_filesystem: whether containers see the client's files, so that local sources can be checked before
+            the job is submitted.
+        suspends_on_interrupt: whether pressing Ctrl-C while following a job suspends it. Otherwise the job keeps running.
     """
 
     shares_client_filesystem: ClassVar[bool] = False
@@ -57,55 +60,55 @@ class Backend(ABC):
     @classmethod
     @abstractmethod
     def connect(cls, options: BackendOptions) -> Self:
-        """Make one. Must not need a network: a dry run works anywhere."""
+        """Return a backend for these options. Must not require a network, so that a dry run works anywhere."""
 
     @abstractmethod
     def render(self, plan: JobPlan) -> Manifests:
-        """What would be submitted. Pure.
+        """Return the manifests that `submit` would create. Pure: the same plan gives the same manifests.
 
         Raises:
-            RequestError: the plan has something that this backend cannot do.
+            RequestError: the plan requires something that this backend does not support.
         """
 
     @abstractmethod
     def submit(self, plan: JobPlan) -> None:
-        """Start the job. A failure in between leaves nothing over.
+        """Start the job. If that fails halfway, remove what was created.
 
         Raises:
-            JobError: the name is taken, or the backend refuses.
+            JobError: the name is taken, or the backend refuses the job.
         """
 
     def render_raw(self, manifest: RawManifest) -> Manifests:
-        """As `render`, for a manifest that the user wrote.
+        """Return the manifests for a raw manifest that the user wrote; see `render`.
 
         Raises:
-            RequestError: it is not a job of this backend, which may not accept manifests at all.
+            RequestError: the manifest is not a job of this backend, or the backend does not accept manifests.
         """
         problem = f"is a manifest (job {manifest.name!r}), which this backend does not accept"
-        remedy = 'Use backend="kubernetes", or give train_func=, script= or base_image=.'
+        remedy = 'Use backend="kubernetes", or pass train_func=, script= or base_image=.'
         raise RequestError(problem, field="manifest", remedy=remedy)
 
     def submit_raw(self, manifest: RawManifest) -> None:
-        """As `submit`, for a manifest that the user wrote.
+        """Start the job of a raw manifest that the user wrote; see `submit`.
 
         Raises:
-            RequestError: it is not a job of this backend, which may not accept manifests at all.
-            JobError: the name is taken, or the backend refuses.
+            RequestError: the manifest is not a job of this backend, or the backend does not accept manifests.
+            JobError: the name is taken, or the backend refuses the job.
         """
         self.render_raw(manifest)
 
     @abstractmethod
     def get(self, name: str) -> JobStatus:
-        """The job's status.
+        """Return the job's status.
 
         Raises:
             JobError: there is no such job.
         """
 
     def watch(self, name: str) -> Iterator[JobStatus]:
-        """The job's status now, and again after each change and at least about once a second, without end.
+        """Yield the job's status now, after each change, and at least about once a second. The iterator never ends.
 
-        A backend that is told of changes does better than this, which looks five times a second.
+        The default polls `get` five times a second. Override it if the backend receives notifications.
 
         Raises:
             JobError: there is no such job.
@@ -116,28 +119,28 @@ class Backend(ABC):
 
     @abstractmethod
     def list(self, labels: Mapping[str, str] | None = None) -> list[JobStatus]:
-        """All jobs, newest first; with `labels`, those that have all of them."""
+        """Return all jobs, newest first; with `labels`, only those that have all of these labels."""
 
     @abstractmethod
     def logs(
         self, name: str, *, follow: bool = False, step: str | None = None, worker: int | None = None
     ) -> Iterator[LogLine]:
-        """The lines of a job's log, events included, from all steps and workers unless one is named.
+        """Yield the lines of a job's log, events included.
 
         Args:
-            name: the job's name.
-            follow: go on, also across restarts, until the job has ended.
-            step: only this container's.
-            worker: only this worker's.
+            name: name of the job.
+            follow: keep yielding new lines, across restarts, until the job ends.
+            step: name of the container whose lines to yield; None for all.
+            worker: index of the worker whose lines to yield; None for all.
 
         Raises:
-            JobError: there is no such job.
+            JobError: there is no such job, step or worker.
         """
 
     def updates(self, name: str) -> Iterator[LogLine | JobStatus]:
-        """What happens until the job has ended: the lines of its log, and between them its status where that changes.
+        """Yield what happens until the job ends: the lines of its log and, between them, each new status.
 
-        A backend whose jobs wait for others tells the status; this tells the lines alone.
+        The default yields only the lines. Override it if jobs can wait in a queue, to report their status meanwhile.
 
         Raises:
             JobError: there is no such job.
@@ -145,7 +148,7 @@ class Backend(ABC):
         return self.logs(name, follow=True)
 
     def events(self, name: str) -> builtins.list[dict[str, Json]]:
-        """What the backend itself tells of the job, as events, oldest first; nothing where all is in the log.
+        """Return events about the job from the backend itself, oldest first; by default none, as all are in the log.
 
         Raises:
             JobError: there is no such job.
@@ -154,7 +157,7 @@ class Backend(ABC):
         return []
 
     def pods(self, name: str) -> builtins.list[JobPod]:
-        """The job's pods, by worker; none where workers are not pods.
+        """Return the job's pods, ordered by worker; by default none, for backends without pods.
 
         Raises:
             JobError: there is no such job.
@@ -163,7 +166,7 @@ class Backend(ABC):
         return []
 
     def record(self, name: str) -> JobRecord:
-        """What is kept of the job besides its log.
+        """Return what the backend stores about the job besides its log.
 
         Raises:
             JobError: there is no such job.
@@ -172,18 +175,18 @@ class Backend(ABC):
         return JobRecord()
 
     def update(self, name: str, update: JobUpdate) -> None:  # noqa: ARG002 - for backends that can
-        """Change a job that is there: all of it, or nothing.
+        """Change an existing job. Apply either the whole update or nothing.
 
         Raises:
-            RequestError: the backend has no such thing.
-            JobError: there is no such job, or it is too late for that.
+            RequestError: the backend does not support one of the fields.
+            JobError: there is no such job, or it can no longer be changed in this way.
         """
         self.get(name)
-        raise JobError(f"Job {name!r} cannot be changed: its backend does not do that.", name=name)
+        raise JobError(f"Job {name!r} cannot be changed: its backend does not support updates.", name=name)
 
     @abstractmethod
     def suspend(self, name: str) -> None:
-        """End the job's processes and keep its files. Waits until they have ended.
+        """Stop the job's processes and keep its files. Wait until the processes have ended.
 
         Raises:
             JobError: there is no such job, or it has ended.
@@ -191,42 +194,47 @@ class Backend(ABC):
 
     @abstractmethod
     def resume(self, name: str) -> None:
-        """Start a suspended or interrupted job again, from its newest complete checkpoint.
+        """Resume a suspended, interrupted or failed job from its newest complete checkpoint.
 
         Raises:
-            JobError: there is no such job, or it is running or has succeeded.
+            JobError: there is no such job, it is running, or it has succeeded.
         """
 
     @abstractmethod
     def delete(self, name: str) -> None:
-        """End the job and remove it with everything that it owns.
+        """Stop the job and delete it with everything that it owns.
 
         Raises:
             JobError: there is no such job.
         """
 
     def command_for(self, command: str, name: str) -> str:
-        """What to type to do something with a job: "tunewright logs -f NAME", with the options that find this backend's."""
+        """Return the command line that runs a `tunewright` command on a job, with the options that select this backend.
+
+        Args:
+            command: the command with its options: "logs -f".
+            name: name of the job.
+        """
         return f"tunewright {command} {name}"
 
     def diagnose(self, plan: JobPlan | None) -> Iterator[Finding]:  # noqa: ARG002 - for backends that need something
-        """What is there and what is missing of what the backend needs for the plan, or for any job; creates nothing."""
+        """Yield findings about what the backend needs for the plan, or for any job if None. Create nothing."""
         return iter(())
 
     def result_folder(self, name: str) -> Path | None:  # noqa: ARG002 - for backends that have one
-        """The finished model's folder on this machine, where there is one."""
+        """Return the folder of the finished model on this machine, or None if there is none."""
         return None
 
 
 @attrs.frozen(kw_only=True)
 class Finding:
-    """What one look found.
+    """The result of one check of `tunewright doctor`.
 
     Attributes:
-        about: what was looked at: "plugin hf", "rights", "storage".
-        level: "ok"; "note" is worth knowing, or could not be looked at; with a "problem", jobs fail.
+        about: what was checked: "plugin hf", "rights", "storage".
+        level: "ok"; "note" for what is worth knowing or could not be checked; "problem" if jobs would fail.
         text: what was found, as a sentence.
-        remedy: what to do; "" for nothing.
+        remedy: what to do about it; "" if there is nothing to do.
     """
 
     about: str
@@ -236,6 +244,6 @@ class Finding:
 
 
 def problem(about: str, error: TunewrightError) -> Finding:
-    """The finding that an error is."""
+    """Return an error as a finding."""
     remedy = str(getattr(error, "remedy", ""))
     return Finding(about=about, level="problem", text=str(error).removesuffix(remedy).rstrip(), remedy=remedy)
