@@ -183,6 +183,22 @@ def queue_and_scheduling(client):
     )
 
 
+def topology_spread(client):
+    spread = {
+        "maxSkew": 1,
+        "topologyKey": "topology.kubernetes.io/rack",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": {"app.kubernetes.io/instance": "spread"}},
+    }
+    return fine_tuning(
+        client,
+        "spread",
+        num_workers=2,
+        storage={"access_modes": ["ReadWriteMany"]},
+        topology_spread_constraints=[spread],
+    )
+
+
 def pod_overrides(client):
     patch = {
         "metadata": {"annotations": {"sidecar.istio.io/inject": "false"}},
@@ -290,6 +306,7 @@ CASES: list[Callable[[TrainingClient], Manifests]] = [
     gpus_and_eval_dataset,
     elastic,
     queue_and_scheduling,
+    topology_spread,
     pod_overrides,
     lifecycle,
     plugin_that_is_installed,

@@ -57,6 +57,11 @@ BAD = [
     ("image_pull_secrets", "registry-login", 'must be a list. Write image_pull_secrets=\\["registry-login"\\]'),
     ("tolerations", {"key": "gpu"}, "must be a list. Write tolerations="),
     ("affinity", "zone-a", "must be a dict"),
+    (
+        "topology_spread_constraints",
+        {"maxSkew": 1},
+        "must be a list. Write topology_spread_constraints=.*whenUnsatisfiable",
+    ),
     ("scheduling_policy", ["queue"], "must be a dict"),
     ("pod_overrides", "spec", "must be a dict. Write {name: value}"),
     ("node_selector", ["gpu"], "must be a dict"),
@@ -141,6 +146,7 @@ def test_bad_values_inside_are_refused_where_they_are(request_of, field: str, va
     [
         {"env": {"A": TOKEN}}, {"env": {"A": f"--token={TOKEN}"}}, {"init_env": {"A": TOKEN}}, {"labels": {"a": TOKEN}},
         {"annotations": {"a": TOKEN}}, {"node_selector": {"a": TOKEN}}, {"tolerations": [{"value": TOKEN}]},
+        {"topology_spread_constraints": [{"topologyKey": TOKEN}]},
         {"affinity": {"a": [TOKEN]}}, {"scheduling_policy": {"queue": TOKEN}},
         {"pod_overrides": {"spec": {"containers": [{"name": "pytorch", "env": [{"name": "T", "value": TOKEN}]}]}}},
     ],

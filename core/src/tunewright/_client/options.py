@@ -29,6 +29,7 @@ class JobOptions(TypedDict, total=False):
     node_selector: Mapping[str, str]
     tolerations: Collection[Mapping[str, Json]]
     affinity: Mapping[str, Json]
+    topology_spread_constraints: Collection[Mapping[str, Json]]
     runtime_class: str
     scheduling_policy: Mapping[str, Json]
     service_account: str

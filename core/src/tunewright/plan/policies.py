@@ -24,6 +24,8 @@ class Scheduling:
         node_selector: labels that a node must have.
         tolerations: Kubernetes Toleration objects.
         affinity: a Kubernetes Affinity object.
+        topology_spread_constraints: Kubernetes TopologySpreadConstraint objects. The pods of a job share the label
+            `app.kubernetes.io/instance`, whose value is the job's name.
         runtime_class: name of the pods' RuntimeClass.
         scheduling_policy: the PyTorchJob's `schedulingPolicy`, for gang scheduling.
         service_account: name of the pods' ServiceAccount, whose token is not mounted.
@@ -42,6 +44,14 @@ class Scheduling:
     )
     affinity: Mapping[str, Json] | None = attrs.field(
         default=None, converter=check.copied, validator=check.check_object
+    )
+    topology_spread_constraints: tuple[Mapping[str, Json], ...] = attrs.field(
+        default=(),
+        converter=check.to_list,
+        validator=[
+            check.check_list_of(dict, '[{"maxSkew": 1, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule"}]'),
+            check.check_manifest,
+        ],
     )
     runtime_class: str | None = attrs.field(default=None, validator=check.check_object_name)
     scheduling_policy: Mapping[str, Json] | None = attrs.field(

@@ -91,6 +91,7 @@ def _scheduling(plan: JobPlan) -> Document:
         nodeSelector=dict(where.node_selector),
         tolerations=list(where.tolerations),
         affinity=where.affinity,
+        topologySpreadConstraints=list(where.topology_spread_constraints),
         imagePullSecrets=[{"name": name} for name in where.image_pull_secrets],
     )
 
