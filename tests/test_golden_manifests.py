@@ -199,6 +199,10 @@ def topology_spread(client):
     )
 
 
+def host_network(client):
+    return fine_tuning(client, "rdma", resources_per_worker={**GPU, "rdma/hca": 1}, host_network=True)
+
+
 def pod_overrides(client):
     patch = {
         "metadata": {"annotations": {"sidecar.istio.io/inject": "false"}},
@@ -307,6 +311,7 @@ CASES: list[Callable[[TrainingClient], Manifests]] = [
     elastic,
     queue_and_scheduling,
     topology_spread,
+    host_network,
     pod_overrides,
     lifecycle,
     plugin_that_is_installed,

@@ -50,6 +50,7 @@ BAD = [
     ("ttl", "60", "must be a whole number"),
     ("deadline", 0, "must be at least 1"),
     ("suspend", "no", "must be True or False. Write True or False"),
+    ("host_network", "yes", "must be True or False. Write True or False"),
     ("queue", "Team A", "is not a valid Kubernetes name"),
     ("priority_class", "High!", "is not a valid Kubernetes name"),
     ("runtime_class", 3, "is not a valid Kubernetes name"),

@@ -32,6 +32,7 @@ class JobOptions(TypedDict, total=False):
     topology_spread_constraints: Collection[Mapping[str, Json]]
     runtime_class: str
     scheduling_policy: Mapping[str, Json]
+    host_network: bool
     service_account: str
     image: str
     image_pull_secrets: Collection[str]

@@ -28,6 +28,8 @@ class Scheduling:
             `app.kubernetes.io/instance`, whose value is the job's name.
         runtime_class: name of the pods' RuntimeClass.
         scheduling_policy: the PyTorchJob's `schedulingPolicy`, for gang scheduling.
+        host_network: whether the pods use the network of their node, as RDMA and InfiniBand may need. The Pod Security levels
+            `baseline` and `restricted` forbid it.
         service_account: name of the pods' ServiceAccount, whose token is not mounted.
         image_pull_secrets: names of Secrets with which images are pulled.
     """
@@ -57,6 +59,7 @@ class Scheduling:
     scheduling_policy: Mapping[str, Json] | None = attrs.field(
         default=None, converter=check.copied, validator=check.check_object
     )
+    host_network: bool = attrs.field(default=False, validator=check.check_flag)
     service_account: str | None = attrs.field(default=None, validator=check.check_object_name)
     image_pull_secrets: tuple[str, ...] = attrs.field(
         default=(), converter=check.to_list, validator=check.check_list_of(str, '["registry-login"]')

@@ -92,6 +92,8 @@ def _scheduling(plan: JobPlan) -> Document:
         tolerations=list(where.tolerations),
         affinity=where.affinity,
         topologySpreadConstraints=list(where.topology_spread_constraints),
+        hostNetwork=where.host_network or None,
+        dnsPolicy="ClusterFirstWithHostNet" if where.host_network else None,
         imagePullSecrets=[{"name": name} for name in where.image_pull_secrets],
     )
 
