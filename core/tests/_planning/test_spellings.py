@@ -225,9 +225,9 @@ def test_errors_about_the_plan_name_it_too(client) -> None:
 
 
 def test_an_error_about_another_argument_stays_as_it_is(client) -> None:
-    with pytest.raises(RequestError, match="^num_workers=0: must be at least 1"):
+    with pytest.raises(RequestError, match=r"^num_workers=0: must be at least 1"):
         client.code_request(base_image="a:1", queue_name="team", num_workers=0)
-    with pytest.raises(RequestError, match="^queue=3: "):
+    with pytest.raises(RequestError, match=r"^queue=3: "):
         client.code_request(base_image="a:1", queue=3)
 
 
