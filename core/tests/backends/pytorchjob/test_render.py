@@ -87,7 +87,7 @@ def test_an_output_that_goes_with_the_pod_is_refused(render, uri: str, workers: 
     options = {"num_workers": workers, "pod_overrides": {"spec": mounted}, "storage": {"ephemeral": True}}
     render(output="file:///mnt/nfs/out", **options)
     with pytest.raises(
-        RequestError, match=r"output='.*': is a folder of the container, and goes with its pod\. Write s3"
+        RequestError, match=r"output='.*': is a folder of the container, which is deleted with its pod\. Write s3"
     ):
         render(output=uri, **options)
 
@@ -425,11 +425,11 @@ OTHER = ContainerSpec(name="other", image="i:1")
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"init_containers": (OTHER, OTHER)}, "'other' cannot be a container's name"),
+        ({"init_containers": (OTHER, OTHER)}, "'other' cannot be the name of a container"),
         ({"init_containers": (attrs.evolve(OTHER, name="pytorch"),)}, "'pytorch' cannot be"),
         ({"init_containers": (attrs.evolve(OTHER, name="init-pytorch"),)}, "'init-pytorch' cannot be"),
         ({"init_containers": (attrs.evolve(OTHER, name="Bad_Name"),)}, "'Bad_Name' cannot be"),
-        ({"init_containers": (attrs.evolve(OTHER, name="x" * 64),)}, "cannot be a container's name"),
+        ({"init_containers": (attrs.evolve(OTHER, name="x" * 64),)}, "cannot be the name of a container"),
         ({"init_containers": (attrs.evolve(OTHER, image=""),)}, "has no image"),
         ({"init_containers": (attrs.evolve(OTHER, mounts=(Mount(volume="no", path="/x"),)),)}, "mounts volume 'no'"),
         (
@@ -440,16 +440,16 @@ OTHER = ContainerSpec(name="other", image="i:1")
             "has two mounts at /tmp",
         ),
         ({"volumes": (Volume(name="tmp", source=EmptyDir()),)}, "'tmp': is the name of two volumes"),
-        ({"files": {"my script.py": ""}}, "'my script.py': is not a name that a ConfigMap takes"),
-        ({"files": {"code/../x": ""}}, "'code/../x': is not a name that a ConfigMap takes"),
-        ({"files": {f"code/{'x' * 250}": ""}}, "is not a name that a ConfigMap takes"),
+        ({"files": {"my script.py": ""}}, "'my script.py': is not a valid key of a ConfigMap"),
+        ({"files": {"code/../x": ""}}, "'code/../x': is not a valid key of a ConfigMap"),
+        ({"files": {f"code/{'x' * 250}": ""}}, "is not a valid key of a ConfigMap"),
         ({"files": {"big.py": "x" * 1_050_000}}, "1,050,000 bytes"),
         ({"labels": {"kueue.x-k8s.io/queue-name": "q"}}, "Give queue="),
         ({"labels": {"app.kubernetes.io/managed-by": "me"}}, "is set by Tunewright"),
         ({"self_starting": True, "elastic": (1, 2)}, "elastic=.*torchrun"),
         ({"scheduling": Scheduling(scheduling_policy={"minAvailabel": 1})}, "Did you mean 'minAvailable'"),
-        ({"scheduling": Scheduling(affinity={"x": float("nan")})}, "affinity: is not what Kubernetes takes"),
-        ({"pod_overrides": {"spec": {"x": float("nan")}}}, "pod_overrides: is not what Kubernetes takes"),
+        ({"scheduling": Scheduling(affinity={"x": float("nan")})}, "affinity: is not JSON-serializable"),
+        ({"pod_overrides": {"spec": {"x": float("nan")}}}, "pod_overrides: is not JSON-serializable"),
         ({"main": ContainerSpec(name="train", image="i:1", env={"TUNEWRIGHT_GRACE": "long"})}, "number of seconds"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What Kubernetes would refuse of a plan, said in the user's words before anything is created."""
+"""Checks of what Kubernetes would refuse, in the user's terms and before anything is created."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tunewright.providers.uris import path_problem, uri_scheme
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _FILE_NAME = re.compile(r"[-._a-zA-Z0-9]{1,253}")
 
-# The limit of a ConfigMap, less what its names and labels take.
+# The size limit of a ConfigMap, minus room for its names and labels.
 _CONFIG_BYTES = 1024 * 1024 - 16 * 1024
 
 
@@ -35,12 +35,12 @@ def check_plan(kind: JobKind, plan: JobPlan) -> None:
     _check_labels(plan)
     _check_json(plan)
     if plan.self_starting and plan.elastic:
-        problem = "needs torchrun, and an image that starts itself has a fixed world"
+        problem = "needs torchrun, but an image that starts itself has a fixed world size"
         raise RequestError(problem, field="elastic", value=plan.elastic, remedy="Give script= or train_func= instead.")
 
 
 def check_output(kind: JobKind, plan: JobPlan, template: Any) -> None:
-    """Refuse an output in a folder of the container that goes with the pod.
+    """Refuse an output in a folder of the container that is deleted with the pod.
 
     Args:
         kind: of the job.
@@ -54,11 +54,11 @@ def check_output(kind: JobKind, plan: JobPlan, template: Any) -> None:
         return
     main = next(c for c in template["spec"]["containers"] if c["name"] == kind.main_container)
     volumes = {v["name"]: v for v in template["spec"].get("volumes") or ()}
-    # Of mounts within each other the innermost counts.
+    # Of nested mounts, the innermost counts.
     around = [m for m in main.get("volumeMounts") or () if _is_within(plan.output, m["mountPath"])]
     inner = max(around, key=lambda m: len(PurePosixPath(m["mountPath"]).parts), default=None)
     if inner is None or {"emptyDir", "ephemeral", "configMap"} & set(volumes.get(inner["name"], ())):
-        problem = "is a folder of the container, and goes with its pod"
+        problem = "is a folder of the container, which is deleted with its pod"
         remedy = (
             "Write s3://bucket/prefix, hf://org/name or pvc://claim/folder, or mount a volume there: pod_overrides."
         )
@@ -73,8 +73,9 @@ def _check_containers(kind: JobKind, plan: JobPlan) -> None:
     pod_names = Counter(kind.container_name(plan, c) for c in plan.containers)
     for name, count in pod_names.items():
         if count > 1 or name in kind.added_containers or not _DNS_LABEL.fullmatch(name):
-            problem = f"{name!r} cannot be a container's name: it is taken, or not a DNS label"
-            raise RequestError(problem, field="init_containers", remedy="Tell the author of the plugin that names it.")
+            problem = f"{name!r} cannot be the name of a container: it is taken, or not a DNS label"
+            remedy = "Report it to the author of the plugin that names it."
+            raise RequestError(problem, field="init_containers", remedy=remedy)
     for container in plan.containers:
         if not container.image:
             problem = f"container {container.name!r} has no image"
@@ -84,11 +85,11 @@ def _check_containers(kind: JobKind, plan: JobPlan) -> None:
 def _check_files(plan: JobPlan) -> None:
     for name, key in names.file_keys(plan).items():
         if not _FILE_NAME.fullmatch(key) or path_problem(name):
-            remedy = "Use letters, digits, '-', '_' and '.': the file travels in a ConfigMap."
-            raise RequestError("is not a name that a ConfigMap takes", field="script", value=name, remedy=remedy)
+            remedy = "Use letters, digits, '-', '_' and '.': the file is shipped in a ConfigMap."
+            raise RequestError("is not a valid key of a ConfigMap", field="script", value=name, remedy=remedy)
     size = sum(len(text.encode()) for text in plan.files.values())
     if size > _CONFIG_BYTES:
-        problem = f"the job's files have {size:,} bytes, and a ConfigMap takes {_CONFIG_BYTES:,}"
+        problem = f"the job's files have {size:,} bytes, but a ConfigMap holds at most {_CONFIG_BYTES:,}"
         raise RequestError(problem, field="script", remedy="Put large files into the image or into a dataset.")
 
 
@@ -106,4 +107,4 @@ def _check_json(plan: JobPlan) -> None:
             json.dumps(value, allow_nan=False)
         except (TypeError, ValueError) as error:
             remedy = "Use strings, numbers, booleans, lists and dicts; quote dates in YAML."
-            raise RequestError(f"is not what Kubernetes takes: {error}", field=field, remedy=remedy) from error
+            raise RequestError(f"is not JSON-serializable: {error}", field=field, remedy=remedy) from error

@@ -34,12 +34,12 @@ _KINDS = ("initContainers", "containers")
 
 
 def overridden(template: Mapping[str, object], patch: Mapping[str, object]) -> Mapping[str, object]:
-    """The template with the patch applied; neither is changed.
+    """Apply the patch to the template; neither is changed.
 
     Mappings are merged, null removes a field, and `$patch: delete` in an element of a merged list removes that element.
 
     Raises:
-        RequestError: it is no patch of a pod template, or what it leaves cannot run.
+        RequestError: it is not a patch of a pod template, or the result cannot run.
     """
     if not patch:
         return template
@@ -69,7 +69,7 @@ def _merged_mapping(base: Mapping[str, object], patch: Mapping[str, object], pat
     result = dict(base)
     for name, value in patch.items():
         if str(name).startswith("$"):
-            problem, remedy = "is a directive that is not known here", f"There is {_DIRECTIVE}: delete, in a list."
+            problem, remedy = "is an unknown directive", f"Only `{_DIRECTIVE}: delete` is supported, in a list."
             raise RequestError(problem, field=f"{path}.{name}", value=value, remedy=remedy)
         if value is None:
             result.pop(name, None)
@@ -82,7 +82,7 @@ def _merged_list(base: Sequence[object], patch: Sequence[object], key: str, path
     elements = {element[key]: element for element in base if isinstance(element, Mapping)}
     for index, change in enumerate(patch):
         if not isinstance(change, Mapping) or not isinstance(change.get(key), str | int):
-            problem, remedy = f"has no {key!r}, by which it is merged", f"Write [{{{key}: …}}]."
+            problem, remedy = f"has no {key!r}, the key that it is merged by", f"Write [{{{key}: …}}]."
             raise RequestError(problem, field=f"{path}[{index}]", value=change, remedy=remedy)
         if change.get(_DIRECTIVE) == "delete":
             elements.pop(change[key], None)
@@ -100,7 +100,7 @@ def _check_patch(patch: Mapping[str, object]) -> None:
 
 
 def _check_result(result: Mapping[str, object], template: Mapping[str, object]) -> None:
-    """What the operator's webhook would refuse, and what would keep it from making pods, which nobody would be told."""
+    """Refuse what the operator's webhook would, and what would silently keep it from creating pods."""
     known = ", ".join(str(c["name"]) for kind in _KINDS for c in _elements(template["spec"], kind))
     main = _elements(template["spec"], "containers")[0]["name"]
     remedy = f"There are: {known}. The main container is {main!r}; a new one needs an image."
@@ -112,7 +112,7 @@ def _check_result(result: Mapping[str, object], template: Mapping[str, object]) 
         for container in _elements(spec, kind):
             field = f"{_FIELD}.spec.{kind}[{container['name']}]"
             if not container.get("image"):
-                raise RequestError("is no container of the job, and has no image", field=field, remedy=remedy)
+                raise RequestError("is not a container of the job, and has no image", field=field, remedy=remedy)
             _check_references(container, volumes, field)
             _check_resources(container, f"{field}.resources")
     for volume in _elements(spec, "volumes"):
@@ -126,7 +126,9 @@ def _check_references(container: Mapping[str, object], volumes: Collection[objec
         if mount.get("name") not in volumes:
             remedy = f"There are: {', '.join(sorted(map(str, volumes)))}. Add it to spec.volumes."
             where = f"{field}.volumeMounts[{mount['mountPath']}]"
-            raise RequestError("mounts no volume of the pod", field=where, value=mount.get("name"), remedy=remedy)
+            raise RequestError(
+                "mounts a volume that the pod does not have", field=where, value=mount.get("name"), remedy=remedy
+            )
 
 
 def _check_resources(container: Mapping[str, object], field: str) -> None:
@@ -139,9 +141,9 @@ def _check_resources(container: Mapping[str, object], field: str) -> None:
         except ValueError:
             fits = False
         if not fits:
-            remedy = "Patch both: requests follow the limits that the job has without the patch."
+            remedy = "Patch both: the requests follow the limits that the job has without the patch."
             raise RequestError(
-                f"is not what the limit of {most} allows", field=f"{field}.requests.{name}", value=asked, remedy=remedy
+                f"does not fit the limit of {most}", field=f"{field}.requests.{name}", value=asked, remedy=remedy
             )
 
 
@@ -150,14 +152,14 @@ def _mapping(value: object) -> Mapping[str, object]:
 
 
 def _check_one_of(given: set[str], field: str, least: int = 1) -> None:
-    """Kubernetes' merge keeps what the patch does not name, so that an element may end with two sources."""
+    """Refuse two sources: the merge keeps fields that the patch does not name."""
     if not least <= len(given) <= 1:
-        problem = f"has {' and '.join(sorted(given)) or 'no source'}, and needs one of them"
-        raise RequestError(problem, field=field, remedy="Write null for the one that is to go.")
+        problem = f"has {' and '.join(sorted(given)) or 'no source'}, but needs exactly one source"
+        raise RequestError(problem, field=field, remedy="Write null for the one to remove.")
 
 
 def _elements(parent: object, name: str) -> list[Mapping[str, object]]:
-    """The elements of a merged list."""
+    """Return the elements of a merged list."""
     elements = parent.get(name, ()) if isinstance(parent, Mapping) else ()
     if not isinstance(elements, list | tuple):
         raise RequestError("is not a list", field=f"{_FIELD}.….{name}", value=elements, remedy="Write a list.")

@@ -1,4 +1,4 @@
-"""The pod template: what every worker of a job is."""
+"""The pod template of a job's workers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tunewright.plan.secrets import EnvValue, SecretRef, SecretValue
 
 _UID = 1000
 
-# Seconds that a terminated training command gets; the pod gets a little more, so that `run` can say how it ended.
+# Seconds between SIGTERM and SIGKILL for the training command; the pod gets a little more, so that `run` can report the end.
 _GRACE = 25
 _MARGIN = 5
 
@@ -27,7 +27,7 @@ _PATHS = Paths(
     termination_log="/dev/termination-log",
 ).to_env()
 
-# The root file system is read-only, and uid 1000 may have no entry in the image's passwd.
+# The root file system is read-only, and uid 1000 may not be in the image's /etc/passwd.
 _HOME = {"HOME": volumes.TMP, "USER": "tunewright", "TMPDIR": volumes.TMP, "HF_HOME": f"{volumes.TMP}/hf"}
 
 _POD_SECURITY: Document = {
@@ -35,7 +35,7 @@ _POD_SECURITY: Document = {
     "runAsUser": _UID,
     "runAsGroup": _UID,
     "fsGroup": _UID,
-    # Without it every file of a large volume is looked at each time a pod starts.
+    # Without it, the kubelet walks every file of a large volume each time a pod starts.
     "fsGroupChangePolicy": "OnRootMismatch",
     "seccompProfile": {"type": "RuntimeDefault"},
 }
@@ -46,15 +46,15 @@ _CONTAINER_SECURITY: Document = {
     "readOnlyRootFilesystem": True,
 }
 
-# What a step before training asks for where the worker's own resources leave it open.
+# The requests of a step before training, where the worker's resources do not say.
 _STEP_REQUESTS = {"cpu": "500m", "memory": "1Gi"}
 
 
 def pod_template(kind: JobKind, plan: JobPlan) -> dict[str, object]:
-    """The template of the plan's pods, before `pod_overrides`.
+    """Return the template of the plan's pods, before `pod_overrides`.
 
     Raises:
-        RequestError: the plan's volumes, mounts or resources do not fit together.
+        RequestError: the volumes, mounts or resources of the plan contradict each other.
     """
     return {
         "metadata": _given(
@@ -109,7 +109,7 @@ def _container(kind: JobKind, plan: JobPlan, container: ContainerSpec, groups: v
         ),
         "volumeMounts": volumes.mounts(plan, container, groups),
         "securityContext": _CONTAINER_SECURITY,
-        # A container that writes no message of its own is explained by the end of its log.
+        # The end of the log explains a container that writes no termination message.
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
 
@@ -120,14 +120,14 @@ def _env(plan: JobPlan, container: ContainerSpec) -> list[Document]:
         own[environment.GRACE] = str(_grace(container))
     if volumes.installs_packages(plan):
         own["PYTHONPATH"] = _python_path(container.env.get("PYTHONPATH"))
-    # A pod's name is unique in its namespace and the same when it is created again, as a worker's name has to be.
+    # A pod's name is unique in its namespace, and the same when the pod is recreated, as a worker's name must be.
     worker = {"name": environment.WORKER, "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
     return [worker, *(_variable(plan, container, k, v) for k, v in own.items() if k != environment.WORKER)]
 
 
 def _variable(plan: JobPlan, container: ContainerSpec, name: str, value: EnvValue) -> Document:
     if isinstance(value, str):
-        # Kubernetes would replace $(NAME) and make one $ of $$, as in commands; a value is meant to the letter.
+        # Kubernetes would expand $(NAME) and turn $$ into $, as in commands; a value is literal.
         return {"name": name, "value": value.replace("$", "$$")}
     if isinstance(value, SecretValue):
         value = SecretRef(name=names.secret_name(plan.name), key=names.secret_key(container, name))
@@ -139,10 +139,10 @@ def _python_path(own: EnvValue | None) -> str:
 
 
 def _grace(main: ContainerSpec) -> int:
-    """Seconds that the training command has to end after SIGTERM.
+    """Return how many seconds the training command has to exit after SIGTERM.
 
     Raises:
-        RequestError: the user's own value is not a number of seconds.
+        RequestError: the user's value is not a number of seconds.
     """
     given = main.env.get(environment.GRACE, str(_GRACE))
     if not isinstance(given, str) or not given.isdecimal():
@@ -152,10 +152,10 @@ def _grace(main: ContainerSpec) -> int:
 
 
 def _resources_of(plan: JobPlan, container: ContainerSpec) -> Resources:
-    """The container's own; a step before training gets the worker's cpu and memory, and never its GPUs.
+    """Return a container's resources; a step before training gets the worker's CPU and memory, but never its GPUs.
 
-    The steps run before the main container, so the pod as a whole asks for no more than training does, and stays in the
-    Guaranteed class where training is.
+    The steps run before the main container, so the pod requests no more than training does, and its QoS class is
+    Guaranteed if it would be so without them.
     """
     if container.resources is not None:
         return container.resources
@@ -169,7 +169,7 @@ def _resources_of(plan: JobPlan, container: ContainerSpec) -> Resources:
 
 
 def _resources(resources: Resources) -> Document:
-    """`limits` and `requests`.
+    """Return `limits` and `requests`.
 
     Raises:
         RequestError: more is requested than the limit allows.
@@ -184,7 +184,7 @@ def _resources(resources: Resources) -> Document:
     requests = {**given, **{k: str(v) for k, v in resources.requests.items()}}
     for name, most in given.items():
         if to_number(requests[name]) > to_number(most):
-            problem = f"is not what the limit of {most} allows"
+            problem = f"is more than the limit of {most}"
             remedy = "Request as much as the limit, or less."
             field = f"resources_per_worker['requests'][{name!r}]"
             raise RequestError(problem, field=field, value=requests[name], remedy=remedy)
@@ -192,5 +192,5 @@ def _resources(resources: Resources) -> Document:
 
 
 def _given(**fields: object) -> dict[str, object]:
-    """The fields that say something."""
+    """Return the fields that are not empty."""
     return {k: v for k, v in fields.items() if v is not None and v not in ({}, [])}

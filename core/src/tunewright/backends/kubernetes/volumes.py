@@ -1,4 +1,4 @@
-"""Volumes: those of the plan, those that every container gets, and the claims that are made with the job."""
+"""Volumes: those of the plan, those of every container, and the claims that are created with the job."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from tunewright.plan.plan import (
 TMP = "/tmp"  # noqa: S108 - in the container, where it is the pod's own emptyDir
 _SHM = "/dev/shm"  # noqa: S108 - as above
 
-# `$$(NAME)` is not a reference to the variable, but the literal text.
+# `$$(NAME)` is not a reference to the variable, but literal text.
 _PACKAGES = re.compile(rf"(?<!\$)\$\({environment.PACKAGES}\)")
 
 Groups = Mapping[str, tuple[Volume, ...]]
-"""Name of a volume in the pod → the plan's volumes that it stands for."""
+"""Name of a volume in the pod → the volumes of the plan that share it."""
 
 
 def grouped(plan: JobPlan) -> Groups:
-    """One volume of the pod for each claim: a kubelet waits for ever for the second volume of the same claim.
+    """Group the volumes by claim: a kubelet waits forever for a second volume of the same claim.
 
     https://github.com/kubernetes/kubernetes/issues/132921
     """
@@ -45,7 +45,7 @@ def grouped(plan: JobPlan) -> Groups:
 
 
 def pod_volumes(plan: JobPlan, groups: Groups) -> list[Document]:
-    """The pod's `volumes`.
+    """Return the `volumes` of the pod.
 
     Raises:
         RequestError: two of them have the same name.
@@ -54,8 +54,8 @@ def pod_volumes(plan: JobPlan, groups: Groups) -> list[Document]:
         {"name": "config", "configMap": {"name": names.config_name(plan.name), **_items(plan)}},
         {"name": "run", "emptyDir": {}},
         {"name": "tmp", "emptyDir": {}},
-        # Counted as the container's memory, whose limit is its size. The runtime's default of 64 MiB is too little
-        # for NCCL and for the workers of a DataLoader.
+        # It counts as memory of the container, whose limit bounds it. The runtime's default of 64 MiB is too small for
+        # NCCL and the workers of a DataLoader.
         {"name": "shm", "emptyDir": {"medium": "Memory"}},
         *([{"name": "packages", "emptyDir": {}}] if installs_packages(plan) else []),
     ]
@@ -65,7 +65,7 @@ def pod_volumes(plan: JobPlan, groups: Groups) -> list[Document]:
 
 
 def mounts(plan: JobPlan, container: ContainerSpec, groups: Groups) -> list[Document]:
-    """A container's `volumeMounts`.
+    """Return the `volumeMounts` of a container.
 
     Raises:
         RequestError: it mounts a volume that the plan does not have.
@@ -85,12 +85,12 @@ def mounts(plan: JobPlan, container: ContainerSpec, groups: Groups) -> list[Docu
     for path in paths:
         if paths.count(path) > 1:
             problem = f"container {container.name!r} has two mounts at {path}"
-            raise RequestError(problem, field="mounts", remedy="Tell the author of the plugin that adds it.")
+            raise RequestError(problem, field="mounts", remedy="Report it to the author of the plugin that adds it.")
     return mounted
 
 
 def claims(plan: JobPlan) -> list[Document]:
-    """The PersistentVolumeClaims that are made with the job."""
+    """Return the PersistentVolumeClaims that are created with the job."""
     return [
         {
             "apiVersion": "v1",
@@ -104,7 +104,7 @@ def claims(plan: JobPlan) -> list[Document]:
 
 
 def output_uri(plan: JobPlan) -> str | None:
-    """Where the job's output is: the URI that it is uploaded to, else `pvc://claim/folder`; None if it is not kept."""
+    """Return where the output is: the URI that it is uploaded to, or `pvc://claim/folder`; None if it is not kept."""
     if plan.output is not None:
         return plan.output
     by_name = {v.name: v for v in plan.volumes}
@@ -153,7 +153,7 @@ def _volume(plan: JobPlan, name: str, group: tuple[Volume, ...]) -> Document:
 
 
 def _items(plan: JobPlan) -> Document:
-    """Which key becomes which file, where the keys are not the files' names."""
+    """Return which key becomes which file, if the keys are not the names of the files."""
     items = [{"key": key, "path": name} for name, key in names.file_keys(plan).items()]
     return {"items": items} if any(item["key"] != item["path"] for item in items) else {}
 
@@ -177,17 +177,17 @@ def _read_only(volume: Volume) -> bool:
 
 
 def _installs(container: ContainerSpec) -> bool:
-    """Whether its command names the folder of packages: then it writes there; the others read."""
+    """Whether the container installs packages: its command names their folder. The others only read it."""
     return any(_PACKAGES.search(word) for word in container.command)
 
 
 def installs_packages(plan: JobPlan) -> bool:
-    """Whether something is pip-installed when a pod starts, so that Python has to look there."""
+    """Whether a step pip-installs packages when a pod starts, so that Python must search their folder."""
     return any(_installs(c) for c in plan.containers)
 
 
 def _refuse_doubles(found: list[str]) -> None:
     for name in found:
         if found.count(name) > 1:
-            problem, remedy = "is the name of two volumes", "Tell the author of the plugin that adds it."
+            problem, remedy = "is the name of two volumes", "Report it to the author of the plugin that adds it."
             raise RequestError(problem, field="volumes", value=name, remedy=remedy)
