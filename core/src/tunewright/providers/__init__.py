@@ -1,6 +1,6 @@
-"""The providers: what a plugin author derives from, and the fields, checks and helpers to write one with.
+"""Base classes for the providers of a plugin, and the fields, validators and helpers to write them with.
 
-Everything that is exported here is public. `tunewright.providers.base` shows a complete plugin.
+Everything exported here is public. See `tunewright.providers.base` for a complete plugin.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tunewright._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from tunewright._signatures import Argument, document_class
     from tunewright.environment import Paths, user_variable
     from tunewright.plan.secrets import SecretRef, SecretValue, refuse_literal_tokens
     from tunewright.providers.base import (
@@ -58,6 +59,7 @@ __all__ = [
     "CLIENT_ONLY",
     "MARKER",
     "Algorithm",
+    "Argument",
     "ClaimFolder",
     "DatasetProvider",
     "Digest",
@@ -87,6 +89,7 @@ __all__ = [
     "check_patterns",
     "check_text",
     "check_together",
+    "document_class",
     "from_uri_or_field",
     "is_complete",
     "mark_checkpoint",
@@ -109,6 +112,7 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
+        "tunewright._signatures": ["Argument", "document_class"],
         "tunewright.environment": ["Paths", "user_variable"],
         "tunewright.plan.secrets": ["SecretRef", "SecretValue", "refuse_literal_tokens"],
         "tunewright.providers.base": [
