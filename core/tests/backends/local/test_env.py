@@ -152,14 +152,18 @@ def _container(**fields):
 @pytest.mark.parametrize(
     ("fields", "named", "remedy"),
     [
-        ({"main": _container(command=())}, "'train' runs its image's own entry point", "Give command="),
+        ({"main": _container(command=())}, "'train' runs its image's entry point", "Pass command="),
         (
             {"main": _container(env={"T": SecretRef(name="s", key="k")})},
             "train.T: is a key of Kubernetes Secret 's'",
             "{env: NAME}",
         ),
         ({"volumes": [Volume(name="v", source=ExistingClaim(claim="c"))]}, "claim='c'", "file:///folder"),
-        ({"main": _container(mounts=[Mount(volume="v", path="/cache")])}, "mount='/cache'", "Use the workspace"),
+        (
+            {"main": _container(mounts=[Mount(volume="v", path="/cache")])},
+            "mount='/cache'",
+            "Mount it inside the workspace",
+        ),
     ],
 )
 def test_what_only_a_cluster_has_is_refused_before_anything_is_created(machine, fields, named, remedy):
@@ -202,7 +206,7 @@ def test_a_dry_run_shows_what_would_run_without_secrets_and_creates_nothing(mach
 def test_a_missing_library_is_named_with_what_to_install(machine, monkeypatch, module):
     monkeypatch.setitem(sys.modules, module, None)
     main = _container(command=("python", "-m", "tunewright_launcher", "run", "--", "torchrun", "x"))
-    with pytest.raises(RequestError, match=rf"needs the module {module}.*pip install"):
+    with pytest.raises(RequestError, match=rf"requires the module {module}.*pip install"):
         machine.backend.submit(machine.plan(main=main))
     assert not machine.home.exists()
 

@@ -38,6 +38,6 @@ def test_what_is_installed_is_there_for_the_job(machine):
 def test_an_environment_without_pip_is_refused_before_anything_is_created(machine, monkeypatch):
     monkeypatch.setitem(sys.modules, "pip", None)
     plan = with_step(machine.plan(), "python3", "-m", "pip", "install", "--", "einops")
-    with pytest.raises(RequestError, match=r"needs the module pip.*python -m ensurepip"):
+    with pytest.raises(RequestError, match=r"requires the module pip.*python -m ensurepip"):
         machine.backend.submit(plan)
     assert not machine.home.exists()

@@ -319,7 +319,7 @@ def test_a_failed_job_goes_on_with_the_same_plan(machine):
 def test_a_name_is_taken_by_a_running_job_and_by_another_plan(machine):
     plan = machine.plan(UNTIL_GO)
     job = machine.submit(plan)
-    with pytest.raises(JobError, match=r"'job' is (created|running) already"):
+    with pytest.raises(JobError, match=r"'job' already exists \((created|running)\)"):
         machine.submit(plan)
     (machine.output() / "go").touch()
     machine.rest(job)
@@ -348,7 +348,7 @@ def test_a_job_goes_on_with_more_time_more_restarts_and_other_labels(machine):
 def test_a_step_has_to_end_within_the_deadline_too(machine):
     status = machine.run(machine.plan(steps=[("fetch-model", "time.sleep(60)")], deadline=1))
     assert status.state is JobState.FAILED
-    assert "fetch-model did not end within the job's deadline of 1 seconds" in status.detail
+    assert "fetch-model exceeded the job's deadline of 1 seconds" in status.detail
     machine.until(lambda: not machine.processes())
 
 
@@ -373,8 +373,8 @@ def test_a_damaged_job_is_listed_and_can_be_deleted(machine, file, text):
     assert set(found) == {"good", "job"}
     assert found["job"].state is JobState.FAILED
     assert (
-        f"{file}, which says what job 'job' is, is damaged. Remove the job: tunewright delete job"
-        in found["job"].detail
+        f"The state of job 'job' cannot be read: {machine.folder() / file} is damaged. "
+        "Delete the job: tunewright delete job" in found["job"].detail
     )
     with pytest.raises(JobError, match="is damaged"):
         machine.submit(machine.plan(suspend=True))
@@ -478,7 +478,7 @@ def test_of_two_clients_that_submit_at_once_one_is_refused(machine):
     for thread in threads:
         thread.join()
     assert len(refused) == 2
-    assert all("already. Follow it" in text for text in refused)
+    assert all("already exists" in text and "Follow it: tunewright logs -f job" in text for text in refused)
     # For a moment, what a supervisor starts looks as the supervisor itself.
     machine.until(lambda: len(machine.supervisors()) == 1)
 

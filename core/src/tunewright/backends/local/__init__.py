@@ -1,4 +1,4 @@
-"""The `local` backend: runs the very same plan on this machine, as processes in a folder that stands for the volume."""
+"""The `local` backend: run the same plan on this machine, as processes that share a folder in place of the volume."""
 
 from __future__ import annotations
 

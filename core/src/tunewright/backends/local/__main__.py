@@ -1,4 +1,4 @@
-"""`python -m tunewright.backends.local FOLDER`: the supervisor of the job in FOLDER. The backend starts it."""
+"""`python -m tunewright.backends.local FOLDER`: supervise the job in FOLDER. The backend starts this process."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The client side of the local backend."""
+"""The client side of the local backend: submit, inspect and change jobs."""
 
 from __future__ import annotations
 
@@ -32,31 +32,33 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
-# The supervisor gives its processes 30 s.
+# Longer than the 30 s that the supervisor gives its processes.
 _STOP_TIMEOUT = 45.0
 _TICK = 0.05
 
 
 class LocalBackend(Backend):
-    """Runs jobs on this machine: each container is a process, and a folder stands for the volume.
+    """Run jobs on this machine: each container is a process, and a folder takes the place of the volume.
 
-    A supervisor process for each job, which survives the client, runs the init containers one after another and then all
-    workers at the same time, under the same commands and variables as in a cluster. Everything that is known of a job is
-    in its folder below `tunewright.environment.state_home()`, so any process can look after it.
+    Each job has a supervisor process, which outlives the client. It runs the init containers one after another, and then
+    all workers in parallel, with the same commands and variables as in a cluster. A job's folder below
+    `tunewright.environment.state_home()` holds everything about the job, so any process can manage it.
 
-    What is different from a cluster:
+    Differences from a cluster:
 
-    - `python`, `python3` and `torchrun` are those of the client's own Python environment, which has the plugins: images,
-      and the step that installs plugins into them, are ignored. So `base_image=` with a command runs that command here.
-    - Limits of CPU and memory, scheduling, queues, node selectors, service accounts and `pod_overrides` are ignored.
-      Asked-for GPUs are dealt out to the workers by CUDA_VISIBLE_DEVICES.
-    - Steps begin with the environment of whoever submitted or resumed the job, less the variables that launchers set.
-    - The init containers run once and not once for each worker: local workers share what these bring.
-    - If one worker has to be started again, all are: a rendezvous needs all of them. Any exit code of 128 or more does so.
-    - Literal secrets lie in a file that only its owner may read, until the job has succeeded or is deleted, because a job
-      can be resumed from another terminal. A step's process gets those of its own container.
-    - `delete`, and `ttl=` some time after the end, remove the result with the job. Nothing waits for the ttl: an expired
-      job goes when jobs are next looked at.
+    - `python`, `python3` and `torchrun` come from the client's own Python environment, where the plugins are installed.
+      Images are ignored, and so is the step that installs plugins into them: `base_image=` with a command runs that
+      command on this machine.
+    - CPU and memory limits, scheduling, queues, node selectors, service accounts and `pod_overrides` are ignored.
+      Requested GPUs are divided among the workers with CUDA_VISIBLE_DEVICES.
+    - Steps inherit the environment of the user who submitted or resumed the job, without the variables that launchers set.
+    - Init containers run once rather than once per worker: the local workers share their files.
+    - If one worker has to restart, all workers do, as a rendezvous needs all of them. Any exit code of 128 or more causes
+      a restart.
+    - Literal secrets are kept in a file that only its owner can read, until the job succeeds or is deleted, so that the job
+      can be resumed from another terminal. The process of a step receives only the secrets of its own container.
+    - `delete`, and `ttl=` some time after the job ends, remove the result together with the job. There is no timer for the
+      TTL: an expired job is removed the next time that jobs are read.
     """
 
     shares_client_filesystem: ClassVar[bool] = True
@@ -66,21 +68,21 @@ class LocalBackend(Backend):
 
     @classmethod
     def connect(cls, options: BackendOptions) -> Self:  # noqa: ARG003 - there is one local machine
-        """Make one; nothing is created on the disk."""
-        # Without links: a job's supervisor is known by this path.
+        """Return a backend for this machine; nothing is written to the disk."""
+        # Symbolic links are resolved, as a supervisor is recognized by this path in its command line.
         return cls((state_home() / "jobs").resolve())
 
     def render(self, plan: JobPlan) -> Manifests:
-        """A LocalJob and its LocalFiles: the commands, variables and folders that the supervisor will use."""
+        """Return a LocalJob and its LocalFiles: the commands, variables and folders that the supervisor will use."""
         return render(plan, self._jobs / plan.name)
 
     def submit(self, plan: JobPlan) -> None:
-        """Start the job, or go on with the very same job where it stopped.
+        """Start the job, or continue the identical job where it stopped.
 
         Raises:
-            RequestError: the plan has something that only Kubernetes can do, or this machine lacks a library.
-            AlreadySucceeded: the very same job has succeeded.
-            JobError: the name belongs to a job that is running, or to another plan.
+            RequestError: the plan requires something that only Kubernetes can do, or a library that is not installed.
+            AlreadySucceeded: the identical job has already succeeded.
+            JobError: a job of this name is running, or was made from a different plan.
         """
         documents, secrets = self.render(plan), secrets_of(plan)
         _check_machine(plan)
@@ -127,10 +129,10 @@ class LocalBackend(Backend):
         files = log_files(job)
         steps = builtins.list(dict.fromkeys(file.step for file in files))
         if step is not None and step not in steps:
-            raise JobError(f"Job {name!r} has no step {step!r}: it has {', '.join(steps)}.", name=name)
+            raise JobError(f"Job {name!r} has no step {step!r}. It has: {', '.join(steps)}.", name=name)
         workers = max(file.worker for file in files) + 1
         if worker is not None and not 0 <= worker < workers:
-            raise JobError(f"Job {name!r} has no worker {worker}: it has {workers}, from 0.", name=name)
+            raise JobError(f"Job {name!r} has no worker {worker}. Its workers are 0 to {workers - 1}.", name=name)
         chosen = [f for f in files if step in (None, f.step) and worker in (None, f.worker)]
         return logs.follow(chosen, lambda: _at_rest(job)) if follow else logs.read(chosen)
 
@@ -142,17 +144,18 @@ class LocalBackend(Backend):
 
     def update(self, name: str, update: JobUpdate) -> None:  # noqa: D102 - the base's
         for field in update.given("queue", "priority_class"):
-            raise RequestError("is Kubernetes' own", field=field, remedy="Jobs on this machine wait for nothing.")
+            problem, remedy = "is only supported on Kubernetes", "The local backend has no queue: leave it out."
+            raise RequestError(problem, field=field, remedy=remedy)
         with self._lock(name):
             job = self._job(name)
             state = JobState(job.status().state)
             given = ", ".join(update.given("deadline", "max_restarts"))
             if given and not state.at_rest:
-                problem = f"Job {name!r} is {state.lower()}, and {given} would not reach its processes."
+                problem = f"{given} cannot be changed while job {name!r} is {state.lower()}."
                 raise JobError(f"{problem} Suspend it first: tunewright suspend {name}", name=name)
             if given and state is JobState.SUCCEEDED:
-                problem = f"Job {name!r} has succeeded: {given} cannot be changed any more."
-                raise JobError(f"{problem} Labels, annotations and ttl can.", name=name)
+                problem = f"Job {name!r} has succeeded, so {given} can no longer be changed."
+                raise JobError(f"{problem} You can still change labels, annotations and ttl.", name=name)
             job.change(update)
 
     def suspend(self, name: str) -> None:  # noqa: D102 - the base's
@@ -160,7 +163,7 @@ class LocalBackend(Backend):
             job = self._job(name)
             state = JobState(job.status().state)
             if state.final:
-                raise JobError(f"Job {name!r} has {state.lower()} already: there is nothing to suspend.", name=name)
+                raise JobError(f"Job {name!r} has already {state.lower()}: there is nothing to suspend.", name=name)
             _stop(job)
             status = job.read()
             if not JobState(status.state).at_rest:  # its supervisor could not say so
@@ -171,7 +174,7 @@ class LocalBackend(Backend):
             job = self._job(name)
             state = JobState(job.status().state)
             if state is JobState.SUCCEEDED:
-                raise JobError(f"Job {name!r} has succeeded already: there is nothing to resume.", name=name)
+                raise JobError(f"Job {name!r} has already succeeded: there is nothing to resume.", name=name)
             if not state.at_rest:
                 raise JobError(f"Job {name!r} is {state.lower()}. Follow it: tunewright logs -f {name}", name=name)
             self._start(job)
@@ -183,20 +186,20 @@ class LocalBackend(Backend):
             job.remove()
 
     def result_folder(self, name: str) -> Path | None:
-        """The finished model's folder, `output/model` in the workspace."""
+        """Return the folder of the finished model, `output/model` in the workspace, or None while there is none."""
         return result_of(self._job(name))
 
     def diagnose(self, plan: JobPlan | None) -> Iterator[Finding]:  # noqa: D102 - the base's
         missing = _missing(plan)
         for module, remedy in missing.items():
-            text = f"This Python environment lacks the module {module}."
+            text = f"The module {module} is not installed in this Python environment."
             yield Finding(about="machine", level="problem", text=text, remedy=remedy)
         if not missing:
-            text = f"This Python environment has what steps need; jobs are kept in {self._jobs}."
+            text = f"This Python environment has all modules that the steps need. Jobs are stored in {self._jobs}."
             yield Finding(about="machine", level="ok", text=text)
 
     def _start(self, job: JobFolder) -> None:
-        _stop(job)  # what an interruption may have left
+        _stop(job)  # an interruption may have left processes
         job.start_supervisor()
 
     def _job(self, name: str) -> JobFolder:
@@ -220,18 +223,20 @@ class LocalBackend(Backend):
         name, state = job.name, JobState(job.status().state)
         if differences := job.differences(documents):
             raise JobError(
-                f"There is a job {name!r} already, {state.lower()}, and this one differs from it in {', '.join(differences)}. "
-                f"Choose another name, or delete it with its result: tunewright delete {name}",
+                f"Job {name!r} already exists ({state.lower()}), and this request differs from it in {', '.join(differences)}. "
+                f"Choose another name, or delete the job and its result: tunewright delete {name}",
                 name=name,
             )
         if state is JobState.SUCCEEDED:
-            message = f"Job {name!r} has succeeded already, with the very same plan. To run it again: tunewright delete {name}"
+            message = f"Job {name!r} has already succeeded with the same plan. To run it again, delete it: tunewright delete {name}"
             raise AlreadySucceeded(message, name=name)
         if not state.at_rest:
-            raise JobError(f"Job {name!r} is {state.lower()} already. Follow it: tunewright logs -f {name}", name=name)
+            raise JobError(
+                f"Job {name!r} already exists ({state.lower()}). Follow it: tunewright logs -f {name}", name=name
+            )
 
     def _lock(self, name: str) -> BaseFileLock:
-        """One client at a time changes a job."""
+        """Return the lock that lets only one client at a time change a job."""
         from filelock import FileLock
 
         if not _NAME.fullmatch(name):
@@ -242,18 +247,18 @@ class LocalBackend(Backend):
 
 
 def _no_such(name: str) -> JobError:
-    return JobError(f"There is no job {name!r} on this machine. See: tunewright list", name=name)
+    return JobError(f"There is no job {name!r} on this machine. List the jobs: tunewright list", name=name)
 
 
 def _check_machine(plan: JobPlan) -> None:
-    """Refuse what would fail in the first step for want of a library."""
+    """Refuse a plan whose steps would fail for lack of a library."""
     for module, remedy in _missing(plan).items():
-        problem = f"needs the module {module}, which this Python environment lacks"
+        problem = f"requires the module {module}, which is not installed in this Python environment"
         raise RequestError(problem, field="backend", value="local", remedy=remedy)
 
 
 def _missing(plan: JobPlan | None) -> dict[str, str]:
-    """The modules that the plan, or a training, needs and that are not there: module → remedy."""
+    """Return the missing modules that the plan needs, or any training if None: module → remedy."""
     containers = (*plan.init_containers, plan.main) if plan else ()
     words = {word for container in containers for word in container.command} or {"tunewright_launcher", "torchrun"}
     needed = {
@@ -267,12 +272,12 @@ def _missing(plan: JobPlan | None) -> dict[str, str]:
 
 
 def _stop(job: JobFolder) -> None:
-    """End the supervisor and everything that runs for the job; returns when nothing is left."""
+    """Stop the supervisor and all processes of the job; return once none is left."""
     import psutil
 
     from tunewright.backends.local import process
 
-    job.stop_file.touch()  # seen also by a supervisor that is not known any more, since the status is damaged
+    job.stop_file.touch()  # reaches even a supervisor whose pid is lost because the status file is damaged
     if job.is_supervised():
         end = time.monotonic() + _STOP_TIMEOUT
         while job.is_supervised() and time.monotonic() < end:

@@ -1,4 +1,4 @@
-"""The environment of a job's processes: what a pod would have, on top of the client's own."""
+"""The environment variables of a job's processes: those of a pod, on top of the client's own."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tunewright.runner.cpus import usable_cpus
 
 LOOPBACK = "127.0.0.1"
 PARENT = "TUNEWRIGHT_PARENT"
-"""The process that a step must not outlive; `run` reads it."""
+"""Process id of the supervisor. `run` ends a step when that process has gone."""
 
-# What a launcher around the client may have left in its environment.
+# Variables that a launcher around the client, such as torchrun, may have set.
 _LEFT_OVER = re.compile(
     r"(TUNEWRIGHT|PET|TORCHELASTIC)_.*|MASTER_(ADDR|PORT)|((LOCAL|GROUP|ROLE)_)?(RANK|WORLD_SIZE)|ROLE_NAME"
 )
@@ -27,7 +27,7 @@ _SHIMS = {"python": "", "python3": "", "torchrun": " -m torch.distributed.run"}
 
 
 def expand(text: str, env: Mapping[str, str]) -> str:
-    """Replace `$(NAME)` as Kubernetes does: unknown names stay as they are, and `$$` is `$`."""
+    """Expand `$(NAME)` as Kubernetes does: unknown names are kept as they are, and `$$` becomes `$`."""
     return _REFERENCE.sub(
         lambda found: "$" if found[1] is None else env.get(found[1], found[0]),
         text,
@@ -35,12 +35,12 @@ def expand(text: str, env: Mapping[str, str]) -> str:
 
 
 def client_environment(env: Mapping[str, str], programs: Path, without: Collection[str] = ()) -> dict[str, str]:
-    """The environment that steps begin with: the client's own, whose Python environment has the plugins.
+    """Return the environment that all steps inherit: the client's, with its Python environment first on PATH.
 
     Args:
-        env: the client's.
-        programs: folder of the programs that `write_programs` made.
-        without: variables that are left out: credentials that only those steps get to which the user gave them.
+        env: environment of the client.
+        programs: folder in which `write_programs` wrote its programs.
+        without: variables to leave out: credentials, which only the steps receive that the user gave them to.
     """
     kept = {k: v for k, v in env.items() if k not in without and not _LEFT_OVER.fullmatch(k)}
     places = (str(programs), sysconfig.get_path("scripts"), str(Path(sys.executable).parent), kept.get("PATH", ""))
@@ -48,13 +48,13 @@ def client_environment(env: Mapping[str, str], programs: Path, without: Collecti
 
 
 def write_programs(folder: Path) -> None:
-    """Make `python`, `python3` and `torchrun` be those of this interpreter's environment, activated or not.
+    """Write `python`, `python3` and `torchrun` scripts that run this interpreter, whether its venv is activated or not.
 
-    A link would not do: Python looks for its environment beside the name by which it was started.
+    Symbolic links would not work: Python looks for its virtual environment next to the path that it was started as.
     """
     folder.mkdir(exist_ok=True)
     if sys.platform == "win32":
-        return  # an environment's Scripts folder has all of them, and is on PATH
+        return  # the Scripts folder of the environment has all three, and is on PATH
     for name, options in _SHIMS.items():
         quoted = sys.executable.replace("'", "'\\''")
         file = folder / name
@@ -72,16 +72,16 @@ def step_environment(
     scratch: Path,
     backend: Mapping[str, str],
 ) -> dict[str, str]:
-    """The environment of one process. What the backend sets wins over the container's, as the operator's does.
+    """Return the environment of one process. The backend's variables override the container's, as the operator's do.
 
     Args:
-        base: from `client_environment`.
-        program: what is to run.
-        paths: the worker's.
-        secrets: the container's literal secrets.
-        own: what the worker has to itself; holds its caches, which may grow large.
-        scratch: stands for the pod's /tmp. Its path is short, for sockets' paths have to be.
-        backend: what the backend sets besides `paths`.
+        base: the environment from `client_environment`.
+        program: the program to run.
+        paths: paths of the worker.
+        secrets: literal secrets of the container.
+        own: the worker's own folder. Holds its caches, which may grow large.
+        scratch: folder that takes the place of the pod's /tmp. Its path is short, as socket paths are limited.
+        backend: further variables that the backend sets.
     """
     set_paths = paths.to_env()
     given: dict[str, str] = {}
@@ -93,13 +93,13 @@ def step_environment(
 
 
 def distributed_environment(spec: Spec, *, job: str, worker: int, port: str, logs: Path) -> dict[str, str]:
-    """What the operator sets: for elastic Workers with a c10d rendezvous, or for an image that starts itself.
+    """Return the variables that the operator sets in a cluster, for a c10d rendezvous or for a self-starting image.
 
     Args:
-        spec: the job's.
-        job: its name.
-        worker: index.
-        port: free on this machine, the same for all workers.
+        spec: the spec of the job.
+        job: name of the job.
+        worker: index of the worker.
+        port: a free port of this machine, the same for all workers.
         logs: folder for the output of each rank.
     """
     env = {
@@ -120,7 +120,7 @@ def distributed_environment(spec: Spec, *, job: str, worker: int, port: str, log
         "PET_RDZV_ENDPOINT": f"{LOOPBACK}:{port}",
         "PET_RDZV_ID": job,
         "PET_NNODES": f"{least}:{most}",
-        # Not the operator's. This machine's own name need not resolve; and each rank's lines are to be told apart.
+        # The operator does not set these. The machine's host name may not resolve, and each rank's lines need a prefix.
         "PET_LOCAL_ADDR": LOOPBACK,
         "PET_TEE": "3",
         "PET_LOG_DIR": str(logs),
@@ -128,7 +128,7 @@ def distributed_environment(spec: Spec, *, job: str, worker: int, port: str, log
 
 
 def share_of_machine(spec: Spec, worker: int, base: Mapping[str, str]) -> dict[str, str]:
-    """What a pod's limits would do: this worker's part of the cores, and of the GPUs where it asked for some."""
+    """Return variables that stand in for a pod's limits: the worker's share of the cores and of the requested GPUs."""
     ranks = spec.num_workers * spec.num_procs_per_worker
     env = {"OMP_NUM_THREADS": base.get("OMP_NUM_THREADS") or str(max(1, usable_cpus() // ranks))}
     if spec.gpus and spec.num_workers > 1:

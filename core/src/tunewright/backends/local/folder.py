@@ -1,15 +1,15 @@
-"""A job's folder: everything that is known of the job, readable by any process, also after a crash.
+"""A job's folder: everything about the job, readable by any process, even after a crash.
 
-job.json          the documents that `render` made, secrets redacted, and when the job was submitted
-secrets.json      the literal secrets, for its owner alone; removed when the job has succeeded
-status.json       where the job is, and its supervisor's process id; replaced as a whole
-stop              present: the supervisor is asked to end
-config/           the job's configuration files
-workspace/        stands for the volume: model/, dataset/, eval_dataset/, output/
-packages/         what is pip-installed for the job
-workers/N/        what a pod has to itself: the verdict and the termination message
-report.json       what the job has come to, once it has ended
-logs/             STEP-WORKER.log, and under ranks/ each rank's own
+job.json          the documents that `render` made, with secrets redacted, and when the job was submitted
+secrets.json      the literal secrets, readable only by the owner; removed when the job succeeds
+status.json       the state of the job and the process id of its supervisor; replaced atomically
+stop              exists when the supervisor should stop
+config/           the configuration files of the job
+workspace/        takes the place of the volume: model/, dataset/, eval_dataset/, output/
+packages/         packages installed for the job with pip
+workers/N/        files private to a pod: the verdict and the termination message
+report.json       the report of the job, once it has ended
+logs/             STEP-WORKER.log, and a log for each rank under ranks/
 """
 
 from __future__ import annotations
@@ -54,17 +54,17 @@ _TICK = 0.02
 
 @attrs.frozen(kw_only=True)
 class Status:
-    """What the supervisor says of the job.
+    """The state of the job, as written by its supervisor.
 
     Attributes:
         state: a JobState.
-        detail: about the state.
-        step: the container that runs, while init containers do.
+        detail: explanation of the state.
+        step: the init container that is running; "" if none is.
         started: when the first step started, in seconds since the epoch.
         finished: when the job ended, in seconds since the epoch.
-        pid: the supervisor's process id.
-        scratch: folder that stands for the pods' /tmp.
-        history: the states that the job came into: state, step, and when, in seconds since the epoch.
+        pid: process id of the supervisor.
+        scratch: folder that takes the place of the pods' /tmp.
+        history: the states that the job has been in: state, step, and start time in seconds since the epoch.
     """
 
     state: str = JobState.CREATED
@@ -78,47 +78,47 @@ class Status:
 
 
 class DamagedJob(JobError):  # noqa: N818 - as `tunewright.errors.PluginNotFound`
-    """What the folder says of the job cannot be read."""
+    """A file in the job's folder is damaged."""
 
 
 class JobFolder:
-    """The folder of one job; see the module's description."""
+    """The folder of one job. The module's docstring lists its contents."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @property
     def name(self) -> str:
-        """The job's name."""
+        """Name of the job."""
         return self.path.name
 
     @property
     def stop_file(self) -> Path:
-        """Present: the supervisor is asked to end."""
+        """Path of the file that tells the supervisor to stop, if it exists."""
         return self.path / "stop"
 
     @property
     def workspace(self) -> Path:
-        """Stands for the volume."""
+        """Folder that takes the place of the volume."""
         return self.path / "workspace"
 
     @property
     def logs(self) -> Path:
-        """Folder of the logs."""
+        """Folder of the log files."""
         return self.path / "logs"
 
     def log(self, step: str, worker: int) -> Path:
-        """The log of one container."""
+        """Return the path of one container's log."""
         return self.logs / f"{step}-{worker}.log"
 
-    # What was submitted.
+    # The submitted job.
 
     @classmethod
     def create(cls, path: Path, documents: Manifests, secrets: Mapping[str, Mapping[str, str]]) -> JobFolder:
-        """Make it whole, or not at all.
+        """Create the folder atomically.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the folder cannot be written.
         """
         new = cls(path.with_name(f".new-{path.name}"))
         shutil.rmtree(new.path, ignore_errors=True)
@@ -136,58 +136,58 @@ class JobFolder:
         return cls(path)
 
     def documents(self) -> list[dict[str, Json]]:
-        """The documents that the job was made from, secrets redacted."""
+        """Return the documents that the job was made from, with secrets redacted."""
         return list(self._record()["documents"])  # type: ignore[arg-type]
 
     def created(self) -> datetime:
-        """When it was submitted."""
+        """Return when the job was submitted."""
         return datetime.fromtimestamp(float(str(self._record()["created"])), UTC)
 
     def spec(self) -> Spec:
-        """What the supervisor follows."""
+        """Return the supervisor's instructions."""
         return Spec.read(self.documents()[0])
 
     def configuration(self) -> dict[str, str]:
-        """The job's configuration files: name → text."""
+        """Return the job's configuration files: name → text."""
         return dict(self.documents()[1]["data"])  # type: ignore[arg-type]
 
     def labels(self) -> dict[str, str]:
-        """The job's labels."""
+        """Return the job's labels."""
         return dict(self.documents()[0]["metadata"]["labels"])  # type: ignore[call-overload,index,arg-type]
 
     def _record(self) -> dict[str, Json]:
         return self._read("job.json", {"created", "documents"})
 
     def _read(self, name: str, fields: Collection[str]) -> dict[str, Json]:
-        """A file of JSON.
+        """Read a JSON file.
 
         Raises:
-            DamagedJob: it is none, or lacks one of the fields.
-            FileNotFoundError: it is not there.
+            DamagedJob: the file is not a JSON object, or lacks one of the fields.
+            FileNotFoundError: the file does not exist.
         """
         with contextlib.suppress(ValueError):
             record = json.loads((self.path / name).read_text("utf-8"))
             if isinstance(record, dict) and record.keys() >= set(fields):
                 return record
-        problem = f"{self.path / name}, which says what job {self.name!r} is, is damaged."
-        raise DamagedJob(f"{problem} Remove the job: tunewright delete {self.name}", name=self.name)
+        problem = f"The state of job {self.name!r} cannot be read: {self.path / name} is damaged."
+        raise DamagedJob(f"{problem} Delete the job: tunewright delete {self.name}", name=self.name)
 
     def differences(self, documents: Manifests) -> list[str]:
-        """Where other documents ask for another job: "spec.worker.command", at most three.
+        """Return the fields in which other documents describe a different job, at most three: "spec.worker.command".
 
-        How long it may take, how often it is started again and how it is labelled may change between two starts.
+        The time limit, the number of restarts and the labels may differ, as they may change between two starts.
         """
         ours, theirs = ({str(d["kind"]): d for d in given} for given in (self.documents(), documents))
         found = [*_differences(ours[JOB], theirs[JOB]), *_differences(ours[FILES], theirs[FILES])]
         return sorted(path for path in found if not _MAY_CHANGE.fullmatch(path))[:3]
 
     def renew(self, documents: Manifests, secrets: Mapping[str, Mapping[str, str]]) -> None:
-        """Take over what may change between two starts."""
+        """Take over the fields that may change between two starts, and the secrets."""
         self._keep(documents, self.created().timestamp())
         self.keep_secrets(secrets)
 
     def change(self, update: JobUpdate) -> None:
-        """Take over what is to be different."""
+        """Apply an update."""
         record = self._record()
         job: Any = record["documents"][0]  # type: ignore[index]
         job["metadata"]["labels"] = _merged(job["metadata"]["labels"], update.labels)
@@ -206,7 +206,7 @@ class JobFolder:
         write_atomically(self.path / "job.json", dumps({"created": created, "documents": list(documents)}))
 
     def keep_secrets(self, secrets: Mapping[str, Mapping[str, str]]) -> None:
-        """Keep the literal secrets, for their owner alone, until the job has succeeded."""
+        """Write the literal secrets to a file that only its owner can read; remove the file if there are none."""
         file = self.path / "secrets.json"
         file.unlink(missing_ok=True)
         if secrets:
@@ -215,16 +215,16 @@ class JobFolder:
                 out.write(dumps(secrets))
 
     def secrets(self) -> dict[str, dict[str, str]]:
-        """The literal secrets: container → variable → value."""
+        """Return the literal secrets: container → variable → value."""
         try:
             return dict(json.loads((self.path / "secrets.json").read_text("utf-8")))
         except FileNotFoundError:
             return {}
 
-    # Where it is.
+    # The job's state.
 
     def write(self, status: Status) -> None:
-        """Replace the status; its history goes on."""
+        """Replace the status, and append a new state to its history."""
         try:
             history = self.read().history
         except (FileNotFoundError, DamagedJob):
@@ -234,30 +234,30 @@ class JobFolder:
         write_atomically(self.path / "status.json", dumps(attrs.asdict(attrs.evolve(status, history=history))))
 
     def read(self) -> Status:
-        """What the supervisor last said; it may be dead."""
+        """Return the status that the supervisor last wrote. The supervisor may have died since."""
         known = attrs.fields_dict(Status)
         return Status(**{k: v for k, v in self._read("status.json", {"state"}).items() if k in known})  # type: ignore[arg-type]
 
     def status(self) -> Status:
-        """Where the job is, also if its supervisor could not say so any more."""
+        """Return the current status, corrected if the supervisor died before it could write the end."""
         status = self.read()
         if JobState(status.state).at_rest or self.is_supervised():
             return status
-        status = self.read()  # it may have ended between the two looks
+        status = self.read()  # the supervisor may have ended between the two checks
         if JobState(status.state).at_rest:
             return status
-        detail = f"It was interrupted: its processes were killed, or the machine was restarted. {self.go_on()}"
+        detail = f"The job was interrupted: its processes were killed, or the machine was restarted. {self.go_on()}"
         return attrs.evolve(status, state=JobState.SUSPENDED, detail=detail)
 
     def go_on(self) -> str:
-        """What to do with a job that has not ended."""
-        return f"Go on from the newest checkpoint: tunewright resume {self.name}"
+        """Return the remedy for a job that has stopped before its end."""
+        return f"Continue from the newest checkpoint: tunewright resume {self.name}"
 
     def is_supervised(self) -> bool:
-        """Whether the job's supervisor lives.
+        """Return whether the job's supervisor is alive.
 
-        Its command line tells it from another process that has got its number since. A start time would do less: it
-        seems to change when the machine's clock is set.
+        Its command line distinguishes it from another process that has since reused its pid. The start time of a process
+        is less reliable, as it appears to change when the system clock is set.
         """
         import psutil
 
@@ -274,20 +274,20 @@ class JobFolder:
             return False
 
     def start_supervisor(self) -> None:
-        """Start the supervisor, which survives this process, and wait until it is at work.
+        """Start the supervisor, which outlives this process, and wait until it is running.
 
         Raises:
-            JobError: it could not start.
+            JobError: the supervisor did not start.
         """
         self.stop_file.unlink(missing_ok=True)
         command = [sys.executable, "-P", "-m", _MODULE, str(self.path)]
         with (self.logs / "supervisor.log").open("ab") as log:
             process = _start_detached(command, self.path, log.fileno())
-        # Reaped when it ends, should this process live longer.
+        # Reap the supervisor if it ends before this process does.
         threading.Thread(target=process.wait, daemon=True).start()
         try:
             self._wait_for(process)
-        except BaseException:  # Ctrl-C, too
+        except BaseException:  # including Ctrl-C
             process.kill()
             raise
 
@@ -296,18 +296,18 @@ class JobFolder:
         while self.read().pid != supervisor.pid:
             if supervisor.poll() is not None or time.monotonic() > end:
                 text = (self.logs / "supervisor.log").read_text("utf-8", errors="replace")[-2000:]
-                raise JobError(f"The supervisor of job {self.name!r} did not start. It said: {text}", name=self.name)
+                raise JobError(f"The supervisor of job {self.name!r} did not start. Its output: {text}", name=self.name)
             time.sleep(_TICK)
 
     def remove(self) -> None:
-        """Remove everything."""
+        """Remove the folder."""
         gone = self.path.with_name(f".gone-{self.name}-{os.urandom(4).hex()}")
         self.path.rename(gone)
         _remove_gone(self.path.parent)
 
 
 def _remove_gone(jobs: Path) -> None:
-    """Remove what was to be removed, also by a process that was killed meanwhile."""
+    """Remove folders that were marked for removal, including those of a process that was killed before it finished."""
     for gone in jobs.glob(".gone-*"):
         shutil.rmtree(gone, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""A job's log: read from the files that its processes append to, line by line."""
+"""Read a job's log, line by line, from the files that its processes append to."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from tunewright.status.status import LogLine
 from tunewright.status.summary import progress_of
 
 _POLL = 0.15
-_LONGEST_LINE = 1 << 20  # bytes; what is longer comes in pieces
+_LONGEST_LINE = 1 << 20  # bytes; longer lines are split
 _TAIL = 1 << 16  # bytes
 
 
 @attrs.define
 class LogFile:
-    """One container's log, and how far it has been read.
+    """The log of one container, and how far it has been read.
 
     Attributes:
-        step: the container's name.
+        step: name of the container.
         worker: index of the worker.
-        path: may not exist yet.
+        path: path of the file, which may not exist yet.
     """
 
     step: str
@@ -34,10 +34,10 @@ class LogFile:
     _offset: int = attrs.field(default=0, init=False)
 
     def lines(self, *, to_the_end: bool) -> Iterator[LogLine]:
-        """The lines that were added since the last call.
+        """Yield the lines added since the last call.
 
         Args:
-            to_the_end: also the last one, if it lacks its line break: its writer has ended.
+            to_the_end: also yield a last line without a line break, because its writer has ended.
         """
         if not self.path.exists():
             return
@@ -52,21 +52,21 @@ class LogFile:
 
 
 def read(files: Sequence[LogFile]) -> Iterator[LogLine]:
-    """All lines, one file after another."""
+    """Yield all lines, one file after another."""
     for file in files:
         yield from file.lines(to_the_end=True)
 
 
 def follow(files: Sequence[LogFile], at_rest: Callable[[], bool]) -> Iterator[LogLine]:
-    """All lines, and those to come until the job is at rest.
+    """Yield all lines, and then new lines until the job is at rest.
 
     Args:
-        files: in the order in which they are looked at.
-        at_rest: whether nothing more will be written.
+        files: the log files, in the order in which to read them.
+        at_rest: returns whether nothing more will be written.
     """
     ended = False
     while not ended:
-        # Asked before the look at the files: what was written before the end is never missed.
+        # Checked before the files are read, so that no line written before the end is missed.
         ended = at_rest()
         found = False
         for file in files:
@@ -78,7 +78,7 @@ def follow(files: Sequence[LogFile], at_rest: Callable[[], bool]) -> Iterator[Lo
 
 
 def detail(state: JobState, files: Sequence[LogFile]) -> str:
-    """How far the job is, from its newest events: "model, 43%" or "step 12/100"."""
+    """Return how far the job has got, from its newest events: "model, 43%" or "step 12/100"."""
     for file in files:
         for event in _newest_events(file.path):
             if text := progress_of(event, fetching=state is JobState.DOWNLOADING):
@@ -87,7 +87,7 @@ def detail(state: JobState, files: Sequence[LogFile]) -> str:
 
 
 def _newest_events(path: Path) -> Iterator[Event]:
-    """The events at the end of a log, newest first."""
+    """Yield the events at the end of a log, newest first."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - _TAIL))

@@ -1,4 +1,4 @@
-"""A job's processes: how they start, and how all of them end."""
+"""Start a job's processes, and end all of them."""
 
 from __future__ import annotations
 
@@ -21,22 +21,28 @@ if TYPE_CHECKING:
     import psutil
 
 _TICK = 0.05
-# What does not even end when it is killed waits for the system; nobody can do more.
+# A process that survives SIGKILL is blocked in the kernel, and nothing more can be done about it.
 _KILL_TIMEOUT = 30.0
 
 
 def free_port() -> int:
-    """A port that was free on the loopback interface a moment ago."""
+    """Return a port that was free on the loopback interface a moment ago."""
     with socket.socket() as listener:
         listener.bind((LOOPBACK, 0))
         return int(listener.getsockname()[1])
 
 
 def start(command: Iterable[str], env: Mapping[str, str], *, folder: Path, log: Path) -> subprocess.Popen[bytes]:
-    """Start a process that ends with this one, and whose output is appended to a file.
+    """Start a process that ends with this one, and append its output to a file.
+
+    Args:
+        command: program and arguments, in which `$(NAME)` is expanded.
+        env: the process's environment.
+        folder: its working directory.
+        log: the file for its output.
 
     Raises:
-        OSError: it cannot be started.
+        OSError: the process cannot be started.
     """
     words = [expand(word, env) for word in command]
     with log.open("ab") as output:
@@ -57,7 +63,7 @@ def start(command: Iterable[str], env: Mapping[str, str], *, folder: Path, log: 
 
 
 def terminate(process: subprocess.Popen[bytes]) -> None:
-    """Ask a process to end."""
+    """Ask a process to end, with SIGTERM or its counterpart on Windows."""
     with contextlib.suppress(OSError):
         if sys.platform == "win32":
             process.send_signal(signal.CTRL_BREAK_EVENT)
@@ -66,19 +72,19 @@ def terminate(process: subprocess.Popen[bytes]) -> None:
 
 
 def exit_code(process: subprocess.Popen[bytes]) -> int | None:
-    """As a container's: 128 and the signal's number after a signal; None while it runs."""
+    """Return a process's exit code, or None while it runs. After a signal, it is 128 plus the signal, as for a container."""
     code = process.poll()
     return code if code is None or code >= 0 else 128 - code
 
 
 def end_all(workspace: Path, patience: float = 0) -> None:
-    """End whatever runs for a workspace, also what its own parents have lost; wait until nothing is left.
+    """End all processes that run for a workspace, orphans included, and wait until none is left.
 
-    Processes are known by their environment: no parent, group or session outlives every accident.
+    Processes are recognized by their environment, since parents, process groups and sessions may not survive a crash.
 
     Args:
-        workspace: the job's.
-        patience: seconds that they are given to end after a SIGTERM; 0 kills them at once.
+        workspace: the workspace of the job.
+        patience: seconds between SIGTERM and SIGKILL; 0 kills at once.
     """
     import psutil
 

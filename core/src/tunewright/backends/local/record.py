@@ -1,4 +1,4 @@
-"""What is known of a job besides its log, and the report that its supervisor leaves at the end."""
+"""The status and the record of a job, and the report that its supervisor writes at the end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tunewright.status.status import JobCondition, JobRecord, JobStatus, documen
 
 
 def status_of(job: JobFolder, status: Status) -> JobStatus:
-    """What a user is told of a job."""
+    """Return the status of a job, as shown to users."""
     state = JobState(status.state)
     result = result_of(job)
     return JobStatus(
@@ -30,10 +30,10 @@ def status_of(job: JobFolder, status: Status) -> JobStatus:
 
 
 def record_of(job: JobFolder) -> JobRecord:
-    """The record of a job.
+    """Return the record of a job.
 
     Raises:
-        FileNotFoundError: the job is gone.
+        FileNotFoundError: the job was deleted.
     """
     spec = job.spec()
     return JobRecord(
@@ -49,17 +49,17 @@ def record_of(job: JobFolder) -> JobRecord:
 
 
 def write_report(job: JobFolder) -> None:
-    """Leave the report of a job that has ended in its folder.
+    """Write the report of a job that has ended to its folder.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the report cannot be written.
     """
     report = make_report(JobReport, status_of(job, job.read()), record_of(job), logs.read(log_files(job)))
     write_atomically(job.path / "report.json", report.to_json())
 
 
 def log_files(job: JobFolder) -> list[logs.LogFile]:
-    """The logs of all containers, in the order in which they start."""
+    """Return the logs of all containers, in the order in which they start."""
     spec = job.spec()
     containers = [(step.name, 0) for step in spec.steps]
     containers += [(spec.worker.name, worker) for worker in range(spec.num_workers)]
@@ -67,7 +67,7 @@ def log_files(job: JobFolder) -> list[logs.LogFile]:
 
 
 def result_of(job: JobFolder) -> Path | None:
-    """The folder of the model, once there is one."""
+    """Return the folder of the trained model, or None while there is none."""
     folder = job.workspace / "output" / "model"
     return folder if folder.is_dir() else None
 

@@ -1,4 +1,4 @@
-"""From a plan to the documents that say what the local backend runs: for people to read, and for the supervisor."""
+"""Render a plan as documents that tell people, and the supervisor, what the local backend runs."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ API = "tunewright/v1"
 
 
 def render(plan: JobPlan, folder: Path) -> Manifests:
-    """The documents for a plan: a LocalJob, and the files of its configuration.
+    """Return the documents for a plan: a LocalJob, and a LocalFiles with its configuration files.
 
     Args:
         plan: the plan.
         folder: the job's folder.
 
     Raises:
-        RequestError: the plan has something that only Kubernetes can do.
+        RequestError: the plan requires something that only Kubernetes can do.
     """
     for problem in _refusals(plan):
         raise problem
@@ -56,14 +56,14 @@ def render(plan: JobPlan, folder: Path) -> Manifests:
 
 
 def _environment(shape: Spec, plan: JobPlan, folder: Path) -> dict[str, str]:
-    """What the backend will set for worker 0; for people to read."""
+    """Return the variables that the backend will set for worker 0, for people to read."""
     logs = folder / "logs" / "ranks" / f"{plan.main.name}-0"
     distributed = distributed_environment(shape, job=plan.name, worker=0, port="<a free port>", logs=logs)
     return {**paths_in(folder, 0).to_env(), **distributed}
 
 
 def secrets_of(plan: JobPlan) -> dict[str, dict[str, str]]:
-    """The literal secrets: container → variable → value."""
+    """Return the literal secrets: container → variable → value."""
     found = {c.name: {k: v.reveal() for k, v in c.secrets.items()} for c in (*plan.init_containers, plan.main)}
     return {name: values for name, values in found.items() if values}
 
@@ -75,18 +75,18 @@ def _program(container: ContainerSpec) -> dict[str, object]:
 def _refusals(plan: JobPlan) -> Iterator[RequestError]:
     for container in (*plan.init_containers, plan.main):
         if not container.command:
-            problem = f"container {container.name!r} runs its image's own entry point, and there are no images on this machine"
-            yield RequestError(problem, field="command", remedy='Give command=[…], or use backend="kubernetes".')
+            problem = f"container {container.name!r} runs its image's entry point, and the local backend has no images"
+            yield RequestError(problem, field="command", remedy='Pass command=[…], or use backend="kubernetes".')
         yield from _foreign_mounts(container)
         for variable, value in container.env.items():
             if not isinstance(value, str | SecretValue):
                 problem = f"is a key of Kubernetes Secret {value.name!r}, which this machine cannot read"
-                remedy = 'Give the secret itself (in a job file: {env: NAME}), or use backend="kubernetes".'
+                remedy = 'Pass the secret itself (in a job file: {env: NAME}), or use backend="kubernetes".'
                 yield RequestError(problem, field=f"{container.name}.{variable}", remedy=remedy)
     for volume in plan.volumes:
         if isinstance(volume.source, ExistingClaim):
-            problem = f"is a claim on a Kubernetes cluster (volume {volume.name!r}), which this machine cannot mount"
-            remedy = 'Use file:///folder in place of pvc://, leave storage.claim out, or use backend="kubernetes".'
+            problem = f"is a claim in a Kubernetes cluster (volume {volume.name!r}), which this machine cannot mount"
+            remedy = 'Use file:///folder instead of pvc://, leave storage.claim out, or use backend="kubernetes".'
             yield RequestError(problem, field="claim", value=volume.source.claim, remedy=remedy)
 
 
@@ -94,7 +94,7 @@ def _foreign_mounts(container: ContainerSpec) -> Iterator[RequestError]:
     for mount in container.mounts:
         if not PurePosixPath(mount.path).is_relative_to(WORKSPACE):
             problem = (
-                f"container {container.name!r} wants a volume there, and only {WORKSPACE} has a folder of this machine"
+                f"container {container.name!r} mounts a volume there, and the local backend only provides {WORKSPACE}"
             )
-            remedy = 'Use the workspace, or backend="kubernetes".'
+            remedy = 'Mount it inside the workspace, or use backend="kubernetes".'
             yield RequestError(problem, field="mount", value=mount.path, remedy=remedy)

@@ -1,4 +1,4 @@
-"""What the supervisor follows, as the documents that `render` makes say it."""
+"""The supervisor's instructions, read from the documents that `render` makes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ JOB, FILES = "LocalJob", "LocalFiles"
 
 @attrs.frozen(kw_only=True)
 class Program:
-    """One container, as a process.
+    """A container that runs as a process.
 
     Attributes:
-        name: the container's name.
+        name: name of the container.
         command: program and arguments, as in the plan.
         env: the container's own variables; literal secrets are redacted.
     """
@@ -32,13 +32,13 @@ class Program:
 
 @attrs.frozen(kw_only=True)
 class Spec:
-    """What the supervisor follows: the fields of `JobPlan` that mean something on one machine.
+    """The fields of `JobPlan` that apply to a single machine.
 
     Attributes:
-        steps: run once, one after another.
-        worker: run by every worker, all at the same time.
-        gpus: of each worker.
-        secret_variables: variables of the user that no step sees, unless it was given them.
+        steps: programs that run once, one after another.
+        worker: program that every worker runs, all in parallel.
+        gpus: GPUs per worker.
+        secret_variables: variables of the user's environment that a step sees only if they were given to it.
     """
 
     steps: tuple[Program, ...] = attrs.field(converter=to_tuple)
@@ -53,19 +53,19 @@ class Spec:
 
     @classmethod
     def read(cls, document: Mapping[str, Json]) -> Spec:
-        """From the document that `render` made."""
+        """Read the spec from a document that `render` made."""
         from cattrs.preconf.json import make_converter
 
         return make_converter().structure(document["spec"], cls)
 
     @property
     def programs(self) -> tuple[Program, ...]:
-        """Every program, in the order in which they start."""
+        """All programs, in the order in which they start."""
         return (*self.steps, self.worker)
 
 
 def paths_in(folder: Path, worker: int) -> Paths:
-    """Where a worker's processes find things. All workers share one workspace and what is installed."""
+    """Return the paths of a worker. All workers share one workspace and one folder of installed packages."""
     own = folder / "workers" / str(worker)
     return Paths(
         workspace=folder / "workspace",

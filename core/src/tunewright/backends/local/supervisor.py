@@ -1,6 +1,6 @@
-"""The supervisor: one process for each job, which starts its steps and workers and sees to their ends.
+"""The supervisor: one process for each job, which starts its steps and workers and handles how they end.
 
-It does what Kubernetes and the training operator do for a PyTorchJob whose restart policy is `ExitCode`.
+It does what Kubernetes and the training operator do for a PyTorchJob with the restart policy `ExitCode`.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from tunewright.status.state import JobState
 
 _TICK = 0.1
 _LAST_FINAL_CODE = 127
-# Seconds that the other workers have, once one has to be started again, to end by themselves and say why.
+# Seconds for the other workers to end by themselves, and report why, once one of them has to restart.
 _SETTLE = 5.0
-# `run` gives its command 25 s and then kills it; whatever has not ended by then is killed.
+# Longer than the 25 s after which `run` kills its command. What is left after that is killed here.
 GRACE = 30.0
 
 
 class _Stop(Exception):  # noqa: N818 - not an error
-    """Somebody asked the supervisor to end the job's processes."""
+    """The supervisor was asked to stop the job's processes."""
 
 
 class _Failed(Exception):  # noqa: N818 - the state's name
@@ -44,10 +44,10 @@ class _Failed(Exception):  # noqa: N818 - the state's name
 
 
 def supervise(path: Path) -> int:
-    """Run the job in a folder to its end.
+    """Run the job in a folder until it ends.
 
     Returns:
-        The exit code of the process: 0 whatever became of the job; 1 if another supervisor is at work.
+        The exit code of this process: 0 whether the job succeeded or not; 1 if another supervisor is running.
     """
     from filelock import FileLock, Timeout
 
@@ -56,13 +56,13 @@ def supervise(path: Path) -> int:
         with lock:
             Supervisor(JobFolder(path)).run()
     except Timeout:
-        sys.stderr.write("another supervisor is at work\n")
+        sys.stderr.write("another supervisor is already running this job\n")
         return FAILURE
     return 0
 
 
 class Supervisor:
-    """Runs one job; what it knows that others may want is in the job's status."""
+    """Run one job, and write its progress to the job's status."""
 
     def __init__(self, job: JobFolder) -> None:
         self._job = job
@@ -77,7 +77,7 @@ class Supervisor:
         before = job.read()
         started = (before.started if before.state != JobState.FAILED else None) or time.time()
         self._status = Status(pid=os.getpid(), scratch=str(self._scratch), started=started)
-        # For the steps' deadline: the operator's, too, begins anew when a job is resumed.
+        # For the deadline of the steps, which starts over when a job is resumed, as the operator's does.
         self._began = time.monotonic()
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, self._on_signal)
@@ -94,7 +94,7 @@ class Supervisor:
             end, detail = JobState.FAILED, str(failure)
         except _Stop:
             end, detail = JobState.SUSPENDED, self._job.go_on()
-        except Exception as error:  # whatever it is, the job must not look as if it ran
+        except Exception as error:  # the job must not look as if it were still running
             traceback.print_exc()
             end, detail = JobState.FAILED, f"The supervisor failed: {type(error).__name__}: {error}"
         self._end_everything()
@@ -109,12 +109,12 @@ class Supervisor:
     def _report(self) -> None:
         try:
             write_report(self._job)
-        except Exception:  # the job has ended all the same
+        except Exception:  # a missing report does not change how the job ended
             traceback.print_exc()
 
     def _farewell(self) -> str:
         ttl = self._spec.run_policy.ttl
-        return "" if ttl is None else f"It is removed, with its result, {ttl} seconds after its end."
+        return "" if ttl is None else f"The job and its result will be removed {ttl} seconds after its end."
 
     def _say(self, state: JobState, detail: str = "", step: str = "") -> None:
         self._status = attrs.evolve(self._status, state=state, detail=detail, step=step)
@@ -124,18 +124,18 @@ class Supervisor:
         self._signalled = True
 
     def _empty_pods(self) -> None:
-        """New pods have nothing of the former ones."""
+        """Remove the files of former pods, as new pods start empty."""
         for name in ("workers", "packages"):
             shutil.rmtree(self._job.path / name, ignore_errors=True)
         (self._job.path / "packages").mkdir()
 
-    # The init containers. They run once, not once for each worker: local workers share the folders that the steps fill.
+    # The init containers. They run once rather than once per worker: local workers share the folders that the steps fill.
 
     def _initialise(self) -> None:
         for program in self._spec.steps:
             self._say(JobState.DOWNLOADING, step=program.name)
             self._step(program)
-            self._refuse_verdict(0)  # `run` would do no more than exit with it
+            self._refuse_verdict(0)  # with a verdict, `run` would only exit
 
     def _step(self, program: Program) -> None:
         for _ in range(self._spec.run_policy.max_restarts + 1):
@@ -159,20 +159,20 @@ class Supervisor:
                 return code
             if deadline and time.monotonic() > self._began + deadline:
                 raise _Failed(
-                    f"Step {program.name} did not end within the job's deadline of {deadline} seconds. "
-                    "Give it more time with deadline=."
+                    f"Step {program.name} exceeded the job's deadline of {deadline} seconds. "
+                    "Allow more time with deadline=."
                 )
-        raise AssertionError("ticks go on for ever")
+        raise AssertionError("ticks never end")
 
     # The workers.
 
     def _train(self) -> None:
-        """Start the workers together, until they have succeeded or failed: a rendezvous needs all of them."""
+        """Start all workers together, again and again until the job succeeds or fails: a rendezvous needs all of them."""
         while not self._round():
             pass
 
     def _round(self) -> bool:
-        """One life of all workers; returns whether the job has succeeded with it."""
+        """Run all workers once, and return whether the job has succeeded."""
         workers = self._start_workers()
         self._say(JobState.RUNNING)
         settled = None
@@ -217,7 +217,7 @@ class Supervisor:
             raise _Failed(f"{verdict.cause} {verdict.remedy}".strip())
 
     def _end_everything(self) -> None:
-        """End what was started, and what that has started; returns when nothing is left."""
+        """End all processes and their children, and return once none is left."""
         for running in self._running:
             process.terminate(running)
         end = time.monotonic() + GRACE
@@ -250,16 +250,16 @@ class Supervisor:
         except OSError as error:
             raise _Failed(
                 f"The program {program.command[0]!r} could not be started: {error.strerror or error}. "
-                "Install it on this machine, or give its whole path."
+                "Install it on this machine, or use its full path."
             ) from error
         self._running.append(running)
         return running
 
     def _ticks(self) -> Iterator[None]:
-        """A look at the processes, ten times a second.
+        """Yield ten times a second, for a check of the processes.
 
         Raises:
-            _Stop: the supervisor is asked to end.
+            _Stop: the supervisor was asked to stop.
         """
         while True:
             if self._signalled or self._job.stop_file.exists():
@@ -271,5 +271,5 @@ class Supervisor:
 def _reason_to_restart(codes: list[int | None]) -> str | None:
     for worker, code in enumerate(codes):
         if code is not None and code > _LAST_FINAL_CODE:
-            return f"worker {worker} ended with exit code {code}, and all start again"
+            return f"worker {worker} ended with exit code {code}; all workers restart"
     return None
