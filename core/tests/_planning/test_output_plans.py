@@ -66,7 +66,7 @@ def test_the_outputs_secret_is_where_it_is_uploaded_and_checked(plan_of) -> None
 def test_two_credentials_in_one_variable_are_refused(plan_of) -> None:
     clash = {"provider": "clash", "uri": "clash://x", "token": "another"}
     with pytest.raises(
-        RequestError, match="output: has another ACME_KEY than the trainer, and both run in one container"
+        RequestError, match="output: gives ACME_KEY a different value from the trainer's, but both run in one container"
     ) as caught:
         plan_of(output=clash)
     assert "another" not in str(caught.value)

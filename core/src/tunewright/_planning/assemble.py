@@ -170,7 +170,7 @@ def _fetch(request: TrainRequest, slot: str, layout: VolumeLayout) -> ContainerS
         else Mount(volume=layout.inputs.name, path=WORKSPACE, sub_path=layout.folder_of(slot))
     )
     defaults = ContainerSpec(
-        name=f"fetch-{slot.replace('_', '-')}",
+        name=environment.fetch_container(slot),
         image=selected.provider.image or images.storage(),
         command=(*LAUNCHER, "fetch", slot),
         env={**_prepared_env(request, layout), **request.init_env, **secret_env(selected.provider)},
@@ -204,7 +204,7 @@ def _main_secrets(request: TrainRequest) -> dict[str, SecretRef | SecretValue]:
     trainer, target = request.trainer.provider, request.output_target
     own, uploads = secret_env(trainer), secret_env(target.provider) if target else {}
     if clash := [name for name in own if name in uploads and own[name] != uploads[name]]:
-        problem = f"has another {clash[0]} than the trainer, and both run in one container"
+        problem = f"gives {clash[0]} a different value from the trainer's, but both run in one container"
         raise RequestError(problem, field="output", remedy="Give the same credential to both.")
     return own | uploads
 
