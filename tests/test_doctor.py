@@ -76,7 +76,7 @@ def output(proxy: S3Proxy) -> dict[str, str]:
 
 def test_an_output_that_may_be_written_to_is_ok_and_stays_empty(hub: Hub, gateway: Gateway, proxy: S3Proxy) -> None:
     found = findings(hub, TOKEN, output=output(proxy))["output"]
-    assert (found.level, found.text) == ("ok", "s3://bucket/doctors-out lets itself be written to.")
+    assert (found.level, found.text) == ("ok", "s3://bucket/doctors-out is writable.")
     assert gateway.keys("doctors-out/") == []
 
 
@@ -89,5 +89,5 @@ def test_an_output_that_may_not_be_written_to_is_a_problem(hub: Hub, proxy: S3Pr
 def test_an_output_on_the_hub_is_not_asked_because_that_would_create_it(hub: Hub) -> None:
     target = {"provider": "hf", "uri": "hf://acme/new", "endpoint": hub.url, "access_token": TOKEN}
     found = findings(hub, TOKEN, output=target)["output"]
-    assert (found.level, "was not asked" in found.text) == ("note", True)
+    assert (found.level, "was not checked" in found.text) == ("note", True)
     assert not [request for request in hub.log if "new" in request.path]

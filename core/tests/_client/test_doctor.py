@@ -85,15 +85,15 @@ def found(client: TrainingClient, site) -> Callable[..., Finding]:
 @pytest.mark.parametrize(
     ("what", "level", "text", "remedy"),
     [
-        ("open", "ok", "listed://open lets itself be read: a.bin, 7,000 bytes.", ""),
-        ("hollow", "ok", "listed://hollow lets itself be read: a.bin, 0 bytes.", ""),
-        ("empty", "ok", "listed://empty lets itself be read: it has no files.", ""),
+        ("open", "ok", "listed://open is readable (a.bin, 7,000 bytes).", ""),
+        ("hollow", "ok", "listed://hollow is readable (a.bin, 0 bytes).", ""),
+        ("empty", "ok", "listed://empty is readable (no files).", ""),
         ("gated", "problem", "It is gated.", "Accept its terms."),
         ("away", "note", "It does not answer.", "Wait."),
         (
             "bare",
             "note",
-            "listed://bare was not asked: this Python environment lacks the module a_library_that_is_not_there.",
+            "listed://bare was not checked: the module a_library_that_is_not_there is not installed in this Python environment.",
             "Install it: pip install 'tunewright-listed[fetch]'",
         ),
     ],
@@ -106,7 +106,7 @@ def test_a_source_is_asked_for_a_byte(found, what: str, level: str, text: str, r
 def test_a_source_whose_token_lies_in_the_cluster_is_not_asked(found) -> None:
     finding = found("gated", token=SecretRef(name="acme", key="token"))
     assert (finding.level, finding.remedy) == ("note", "")
-    assert "LISTED_TOKEN lies in a Secret" in finding.text
+    assert "LISTED_TOKEN is in a Secret" in finding.text
 
 
 def test_a_plugin_that_is_broken_is_a_problem_and_the_others_are_named(client: TrainingClient, site) -> None:
@@ -136,7 +136,7 @@ def test_without_a_problem_it_exits_0_and_with_one_1(doctor, tmp_path: Path) -> 
     (tmp_path / "job.yaml").write_text("backend: memory\nmodel: acme://m\ndataset: acme://d\ntrainer: acme\n")
     code, out = doctor("job.yaml")
     assert code == 0, out
-    assert "note     model: acme://m was not asked" in out
+    assert "note     model: acme://m was not checked" in out
     code, out = doctor("job.yaml", "--set", "num_workers=0")
     assert code == 1
     assert "problem  job: num_workers=0: must be at least 1.\n         Give the number of pods" in out
@@ -157,7 +157,9 @@ def test_the_local_backend_needs_no_cluster(doctor, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "torch" else ...)
     code, out = doctor("--backend", "local")
     assert code == 1
-    assert "lacks the module torch.\n         Install it: pip install torch" in out
+    assert (
+        "The module torch is not installed in this Python environment.\n         Install it: pip install torch" in out
+    )
 
 
 def test_without_a_kubeconfig_the_remedy_says_what_to_do(

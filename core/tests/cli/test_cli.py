@@ -110,7 +110,7 @@ def test_a_wrong_call_is_exit_code_64(tunewright: Run, arguments: list[str], say
         (["train", "job.yaml", "--set", "modle=x"], 64, "error: modle: is not an argument. Did you mean 'model'?"),
         (["train", "job.yaml", "--set", "model=nope://x"], 64, "error: No installed plugin is named 'nope'"),
         (["train", "job.yaml", "--backend", "memry"], 64, "Did you mean 'memory'?"),
-        (["list", "--backend", "acme"], 64, "error: Plugin 'acme' gives no backend"),
+        (["list", "--backend", "acme"], 64, "error: Plugin 'acme' does not provide a backend"),
         (["status", "nope", "--backend", "memory"], 1, "error: There is no job 'nope'"),
         (["logs", "nope", "--backend", "memory"], 1, "error: There is no job 'nope'"),
         (["delete", "nope"], 1, "nope"),
@@ -254,7 +254,7 @@ def test_ctrl_c_suspends_the_job_that_is_followed(tunewright: Run, backend, monk
     monkeypatch.setattr("tunewright._views.follow.follow", interrupt)
     code, out, err = tunewright("train", "job.yaml")
     assert (code, out) == (130, "")
-    assert "sft is suspended. Go on from its newest checkpoint: tunewright resume sft --backend memory" in err
+    assert "sft is suspended. Continue from its newest checkpoint: tunewright resume sft --backend memory" in err
     assert ("suspend", "sft") in backend.calls
 
 
@@ -377,7 +377,8 @@ def test_list_and_status_show_jobs_to_people_and_programs(tunewright: Run, backe
 def test_logs_and_events_are_told_apart(tunewright: Run, backend) -> None:
     finished(backend)
     assert tunewright("logs", "sft", "--backend", "memory") == (0, "plain\nother\n", "")
-    assert tunewright("logs", "sft", "--backend", "memory", "--step", "fetch-model")[1] == "other\n"
+    for option in ("--container", "--step"):
+        assert tunewright("logs", "sft", "--backend", "memory", option, "fetch-model")[1] == "other\n"
     assert tunewright("logs", "sft", "--backend", "memory", "--worker", "0")[1] == "plain\n"
     events = tunewright("events", "sft", "--backend", "memory")[1]
     assert [json.loads(line) for line in events.splitlines()] == EVENTS
@@ -423,7 +424,7 @@ def test_plugins_shows_every_plugin_and_what_is_wrong_with_it(tunewright: Run, u
         assert f"\n{name}: Plugin '{name}'" in err
     assert "No module named 'a_library_that_nobody_has'" in err
     assert "registered by several distributions" in err
-    assert "made for plugin api v0" in err
+    assert "made for plugin API v0" in err
 
 
 def test_plugins_as_json_is_a_line_each(tunewright: Run, unusable: None) -> None:

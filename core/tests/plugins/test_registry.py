@@ -110,7 +110,9 @@ def test_another_api_version_names_what_to_upgrade(site, group: str, upgrade: st
     site.providers("acme")
     registry = Registry()
     api = group.removeprefix("tunewright.")
-    with pytest.raises(PluginLoadError, match=rf"tunewright-old is made for plugin api {api}; .* has api v1") as caught:
+    with pytest.raises(
+        PluginLoadError, match=rf"tunewright-old was made for plugin API {api}, .* has plugin API v1"
+    ) as caught:
         registry.get("old")
     assert str(caught.value).endswith(f"`pip install --upgrade {upgrade}`.")
     assert "tw_old" not in sys.modules
@@ -184,7 +186,7 @@ def test_a_name_that_is_nearly_right_is_asked_about(site) -> None:
 
 
 def test_a_plugin_without_the_kind_says_what_it_gives(site) -> None:
-    with pytest.raises(PluginError, match=r"'file' gives no trainer: it gives model, dataset"):
+    with pytest.raises(PluginError, match=r"'file' does not provide a trainer; it provides model, dataset"):
         Registry().get("file").provider("trainer")
 
 
@@ -195,20 +197,20 @@ FAULTS = {
     "another kind": ("return Model", "is not a subclass of DatasetProvider"),
     "abstract": (
         "@attrs.frozen(kw_only=True)\n    class Data(DatasetProvider): ...\n    return Data",
-        "class Data lacks download_dataset",
+        "class Data does not implement download_dataset",
     ),
     "fields without attrs": (
         "class Data(DatasetProvider):\n        n: int = 1\n        def download_dataset(self, target): ...\n    return Data",
-        "class Data has fields and lacks the decorator @attrs.frozen",
+        "class Data has fields but no @attrs.frozen",
     ),
     "a secret without attrs": (
         "class Data(DatasetProvider):\n        t = secret(env='T')\n        def download_dataset(self, target): ...\n    return Data",
-        "class Data has fields and lacks the decorator @attrs.frozen",
+        "class Data has fields but no @attrs.frozen",
     ),
     "fields of a base without attrs": (
         "class Base(DatasetProvider):\n        n: int = 1\n        def download_dataset(self, target): ...\n"
         "    @attrs.frozen(kw_only=True)\n    class Data(Base): ...\n    return Data",
-        "class Base has fields and lacks the decorator @attrs.frozen",
+        "class Base has fields but no @attrs.frozen",
     ),
     "a hook that raises": ("import a_library_that_nobody_has", "No module named 'a_library_that_nobody_has'"),
     "a hook that exits": ("raise SystemExit(3)", "SystemExit: 3"),
@@ -221,7 +223,9 @@ def test_a_class_that_breaks_the_contract_is_reported_for_its_author(site, body:
     model = "\n@attrs.frozen(kw_only=True)\nclass Model(ModelProvider):\n    def download_model(self, target): ...\n"
     site.install("tunewright-bad", {"bad": "tw_bad"}, tw_bad=text + body + model)
     registry = Registry()
-    with pytest.raises(PluginLoadError, match=r"'bad' of distribution tunewright-bad breaks the contract") as caught:
+    with pytest.raises(
+        PluginLoadError, match=r"'bad' of distribution tunewright-bad violates the plugin contract"
+    ) as caught:
         registry.get("bad").provider("dataset")
     assert says in str(caught.value)
     assert registry.get("file").provider("dataset")

@@ -1,6 +1,6 @@
-"""The plugins: the hooks that they implement, and the registry that finds them.
+"""Plugins: the hooks that they implement, and the registry that finds them.
 
-Everything that is exported here is public. The docstrings of `tunewright.plugins.hookspecs` are the contract.
+Everything exported here is public. The docstrings of `tunewright.plugins.hookspecs` are the contract.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
 """The hooks: the contract between Tunewright and a plugin.
 
-A plugin is an installed distribution with an entry point in the group `tunewright.v1`. The entry point's name is the
-plugin's registry name and its URI scheme; it points to a module (or any object) whose functions marked with `@hookimpl`
-implement some of the hooks below. A plugin is loaded when its name is asked for, and not before; it is always selected
-by name, so the order of installation has no meaning. `tunewright.providers.base` shows a complete plugin.
+A plugin is an installed distribution with an entry point in the group `tunewright.v1`. The name of the entry point is
+the plugin's registry name and its URI scheme. The entry point refers to a module (or any other object) whose functions,
+marked with `@hookimpl`, implement one or more of the hooks below.
+
+Plugins are always selected by name, so the order of installation does not matter. A plugin is imported the first time
+its name is requested. See `tunewright.providers.base` for a complete plugin.
 """
 
 from __future__ import annotations
@@ -23,44 +25,68 @@ if TYPE_CHECKING:
 def tunewright_model_provider() -> type[ModelProvider]:
     """Return the class that fetches models for `model="<name>://…"`.
 
-    Called on the client when a request names the plugin as its model's, and in the init container. The class is a
-    frozen attrs class that derives from `ModelProvider`; importing it must not import heavy libraries.
+    Called on the client when a request selects the plugin for its model, and in the init container that fetches it.
+
+    Returns:
+        A frozen attrs class derived from `ModelProvider`. Importing it must not import heavy libraries.
     """
     raise NotImplementedError
 
 
 @hookspec(firstresult=True)
 def tunewright_dataset_provider() -> type[DatasetProvider]:
-    """Return the class that fetches datasets for `dataset="<name>://…"`; otherwise as `tunewright_model_provider`."""
+    """Return the class that fetches datasets for `dataset="<name>://…"`.
+
+    Called on the client when a request selects the plugin for a dataset, and in the init container that fetches it.
+
+    Returns:
+        A frozen attrs class derived from `DatasetProvider`. Importing it must not import heavy libraries.
+    """
     raise NotImplementedError
 
 
 @hookspec(firstresult=True)
 def tunewright_trainer_provider() -> type[TrainerProvider]:
-    """Return the class that trains for `trainer="<name>"`.
+    """Return the class that trains the model for `trainer="<name>"`.
 
-    Called on the client, in the init container that checks the inputs, and on every rank; otherwise as
-    `tunewright_model_provider`.
+    Called on the client, in the init container that checks the inputs, and on every rank.
+
+    Returns:
+        A frozen attrs class derived from `TrainerProvider`. Importing it must not import heavy libraries.
     """
     raise NotImplementedError
 
 
 @hookspec(firstresult=True)
 def tunewright_backend() -> type[Backend]:
-    """Return the class that runs plans for `TrainingClient(backend="<name>")`. Called on the client alone."""
+    """Return the class that runs jobs for `TrainingClient(backend="<name>")`.
+
+    Called only on the client.
+
+    Returns:
+        A class derived from `tunewright.backends.base.Backend`.
+    """
     raise NotImplementedError
 
 
 @hookspec(firstresult=True)
 def tunewright_modify_plan(plan: JobPlan, request: Request) -> JobPlan:
-    """Return the plan as this plugin wants it: the last word before a backend renders it.
+    """Return the plan with this plugin's changes, before a backend renders it.
 
-    Called on the client, for the plugins that the request selected and no others: the model's, the dataset's, the
-    evaluation dataset's, the trainer's, the output's, each once, in this order. It must be pure: the same plan and request give the
-    same plan. The user's `pod_overrides` are applied after it, when the plan is rendered.
+    Called on the client, once for each plugin that the request selected, in this order: the plugins of the model, the
+    dataset, the evaluation dataset, the trainer and the output. Other installed plugins are not called.
+
+    The hook must be pure: the same plan and request always give the same plan. The user's `pod_overrides` are applied
+    later, when the plan is rendered.
 
     Args:
-        plan: what was assembled; change it with `attrs.evolve`.
-        request: what the user asked for.
+        plan: the assembled plan. It is immutable; make a changed copy with `attrs.evolve`.
+        request: the user's request.
+
+    Returns:
+        The changed plan, or `plan` itself.
+
+    Raises:
+        TunewrightError: the plugin refuses the request; the error reaches the user as it is.
     """
     raise NotImplementedError

@@ -1,6 +1,6 @@
-"""The registry: finds a plugin by its name or by a URI, loads that one plugin, and says clearly what is wrong with it.
+"""The registry: find a plugin by its name or by a URI, and load that one plugin.
 
-A broken, conflicting or outdated plugin is reported when it is asked for, and never disturbs the others.
+A broken, conflicting or outdated plugin is reported when it is requested, and never affects the others.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from tunewright.plan.plan import JobPlan
     from tunewright.request.request import Request
 
-_ANY_GROUP = "tunewright.v"  # of whatever api version
+_ANY_GROUP = "tunewright.v"  # prefix of the entry point group of every API version
 
 Kind = Literal["model", "dataset", "trainer", "backend"]
 
@@ -47,12 +47,12 @@ _HOOKS: dict[Kind, str] = {
 
 @attrs.frozen(kw_only=True)
 class Plugin:
-    """One loaded plugin.
+    """A loaded plugin.
 
     Attributes:
-        name: its entry point's name.
-        dist: its distribution's name.
-        version: its distribution's version.
+        name: name of its entry point.
+        dist: name of its distribution.
+        version: version of its distribution.
     """
 
     name: str
@@ -71,15 +71,15 @@ class Plugin:
     @overload
     def provider(self, kind: Kind) -> type: ...
     def provider(self, kind: Kind) -> type:
-        """The plugin's class of a kind.
+        """Return the plugin's class of the given kind.
 
         Raises:
-            PluginError: the plugin has none.
-            PluginLoadError: its hook fails, or what it returns is not such a class.
+            PluginError: the plugin does not provide this kind.
+            PluginLoadError: the hook fails, or does not return such a class.
         """
         if kind not in self.kinds():
-            has = ", ".join(self.kinds()) or "nothing"
-            message = f"Plugin {self.name!r} gives no {kind}: it gives {has}. Name another plugin."
+            provided = ", ".join(self.kinds()) or "nothing"
+            message = f"Plugin {self.name!r} does not provide a {kind}; it provides {provided}. Choose another plugin."
             raise PluginError(message, name=self.name, dist=self.dist)
         cls = self._call(_HOOKS[kind])
         if problem := _class_problem(kind, cls):
@@ -87,23 +87,23 @@ class Plugin:
         return cast("type", cls)
 
     def kinds(self) -> list[Kind]:
-        """What the plugin gives: some of "model", "dataset", "trainer", "backend"."""
+        """Return the kinds that the plugin provides, any of "model", "dataset", "trainer" and "backend"."""
         return [kind for kind, hook in _HOOKS.items() if getattr(self._manager.hook, hook).get_hookimpls()]
 
     def check(self) -> None:
-        """See whether everything that the plugin gives is whole.
+        """Load every class that the plugin provides.
 
         Raises:
-            PluginLoadError: it is not.
+            PluginLoadError: a hook fails, or does not return a class of its kind.
         """
         for kind in self.kinds():
             self.provider(kind)
 
     def modify_plan(self, plan: JobPlan, request: Request) -> JobPlan:
-        """The plan after this plugin's `tunewright_modify_plan`.
+        """Return the plan as changed by this plugin's `tunewright_modify_plan`, or unchanged without such a hook.
 
         Raises:
-            PluginLoadError: the hook fails, or returned something that is not a plan.
+            PluginLoadError: the hook fails, or does not return a plan.
             TunewrightError: the hook refuses the request.
         """
         from tunewright.plan.plan import JobPlan
@@ -120,16 +120,18 @@ class Plugin:
             return getattr(self._manager.hook, hook)(**arguments)
         except TunewrightError:
             raise
-        except (Exception, SystemExit) as error:  # as at import: a hook is free to import the class that it returns
+        except (Exception, SystemExit) as error:  # as in _load: a hook may import the class that it returns
             problem = f"its hook {hook} raised {type(error).__name__}: {error}"
             raise _breaks_contract(self, problem) from error
 
 
 class Registry:
-    """The installed plugins. The list of entry points is read once, on first use; a plugin is loaded on first use.
+    """The installed plugins.
+
+    The list of entry points is read once, on first use. Each plugin is loaded on its own first use.
 
     Args:
-        entry_points: what to look through instead of everything that is installed.
+        entry_points: the entry points to search; by default those of all installed distributions.
     """
 
     def __init__(self, entry_points: Iterable[importlib.metadata.EntryPoint] | None = None) -> None:
@@ -138,29 +140,43 @@ class Registry:
         self._loaded: dict[str, Plugin] = {}
 
     def names(self, *, of_any_api: bool = False) -> list[str]:
-        """Every registry name of this api version, or of any, usable or not, without loading anything."""
+        """Return all registry names, sorted, without loading any plugin, whether it is usable or not.
+
+        Args:
+            of_any_api: include plugins that were made for another version of the plugin API.
+        """
         found = self._entry_points().items()
         return sorted(name for name, points in found if of_any_api or any(_of_this_api(p) for p in points))
 
     def get(self, name: str, *, dist: str | None = None) -> Plugin:
-        """Load one plugin by its name.
+        """Load a plugin by its name.
 
         Args:
-            name: its registry name.
-            dist: the distribution that is meant, where it is known: if it is there and registers the name, nothing else
-                that is installed is looked at.
+            name: registry name of the plugin.
+            dist: the distribution that should provide it, if known. If it is installed and registers the name, no other
+                distribution is searched.
 
         Raises:
-            PluginNotFound: nothing that is installed registers the name; the message names what to install.
-            PluginConflict: several distributions register it.
-            PluginLoadError: it fails at import, breaks the hooks' contract, or is made for another api version.
+            PluginNotFound: no installed distribution registers the name. The message says what to install.
+            PluginConflict: several distributions register the name.
+            PluginLoadError: the plugin cannot be imported, violates the hooks' contract, or was made for another version
+                of the plugin API.
         """
         if name not in self._loaded:
             self._loaded[name] = _load(self._find_in(dist, name) or self._find(name))
         return self._loaded[name]
 
     def for_uri(self, uri: str, field: str) -> Plugin:
-        """Load the plugin that a URI's scheme selects; raises as `get`, and RequestError where there is no scheme."""
+        """Load the plugin that a URI's scheme selects.
+
+        Args:
+            uri: the URI, as the user wrote it.
+            field: what the user calls it, for the message.
+
+        Raises:
+            RequestError: the URI has no scheme.
+            PluginError: as in `get`.
+        """
         scheme = uri_scheme(uri)
         if scheme is None:
             remedy = "Write it as scheme://…, for example hf://org/name, s3://bucket/prefix or ./folder."
@@ -168,7 +184,7 @@ class Registry:
         return self.get(scheme)
 
     def from_module(self, module: str) -> Iterator[Plugin]:
-        """The plugins whose entry point lies in the same top-level package as `module`, loaded one after another."""
+        """Load and yield the plugins whose entry point is in the same top-level package as `module`."""
         package = module.partition(".")[0]
         for name in self.names():
             if any(_of_this_api(p) and p.module.partition(".")[0] == package for p in self._entry_points()[name]):
@@ -198,7 +214,7 @@ class Registry:
     def _not_found(self, name: str) -> PluginNotFound:
         close = difflib.get_close_matches(name, self.names(), n=1)
         hint = f"Did you mean {close[0]!r}? Otherwise install" if close else "Install"
-        # The naming convention is the whole catalogue: a list of known plugins here would make strangers second class.
+        # A built-in list of known plugins would make all others second class: the naming convention is enough.
         message = (
             f"No installed plugin is named {name!r}. {hint} the package that provides it, by convention "
             f"`pip install tunewright-{name}`. Installed plugins: {', '.join(self.names())}."
@@ -217,7 +233,7 @@ class Registry:
 
 
 def _installed() -> list[importlib.metadata.EntryPoint]:
-    """Every distribution's points of ours; of two versions of a distribution, the one that an import would find."""
+    """Return our entry points of all distributions; of two versions of one, those of the version that imports first."""
     found: dict[str, list[importlib.metadata.EntryPoint]] = {}
     for dist in importlib.metadata.distributions():
         if points := [p for p in dist.entry_points if p.group.startswith(_ANY_GROUP)]:
@@ -232,25 +248,25 @@ def _load(point: importlib.metadata.EntryPoint) -> Plugin:
     try:
         manager.register(point.load(), name=name)
         manager.check_pending()
-    except (Exception, SystemExit) as error:  # a plugin's import may raise anything, SystemExit (kaggle's) included
+    except (Exception, SystemExit) as error:  # an import may raise anything, even SystemExit, as kaggle does
         message = (
             f"Plugin {name!r} of distribution {dist} could not be loaded: {type(error).__name__}: {error}. "
-            f"Repair or uninstall it: `pip install --force-reinstall {dist}`. Other plugins are not affected."
+            f"Reinstall it (`pip install --force-reinstall {dist}`) or uninstall it. Other plugins are not affected."
         )
         raise PluginLoadError(message, name=name, dist=dist) from error
     return Plugin(name=name, dist=dist, version=point.dist.version if point.dist else "0", manager=manager)
 
 
 def _class_problem(kind: Kind, cls: object) -> str | None:
-    """How what a hook returned breaks the contract, as a clause; None if it does not."""
+    """Return how a hook's result violates the contract, as a clause, or None if it is valid."""
     base = _base(kind)
     if not isinstance(cls, type) or not issubclass(cls, base):
         return f"its hook {_HOOKS[kind]} returned {cls!r}, which is not a subclass of {base.__name__}"
     if missing := getattr(cls, "__abstractmethods__", None):
-        return f"its class {cls.__name__} lacks {', '.join(sorted(missing))}"
+        return f"its class {cls.__name__} does not implement {', '.join(sorted(missing))}"
     for part in cls.__mro__:
         if issubclass(part, Provider) and _has_lost_fields(part):
-            return f"its class {part.__name__} has fields and lacks the decorator @attrs.frozen(kw_only=True)"
+            return f"its class {part.__name__} has fields but no @attrs.frozen(kw_only=True) decorator"
     return None
 
 
@@ -263,7 +279,7 @@ def _base(kind: Kind) -> type:
 
 
 def _has_lost_fields(cls: type) -> bool:
-    """Whether a class body declares fields that attrs never collected: without its decorator they do nothing."""
+    """Return whether a class body declares fields that attrs never collected, as its decorator is missing."""
     own = vars(cls)
     annotated = any("ClassVar" not in str(annotation) for annotation in _own_annotations(cls).values())
     field = type(attrs.field())
@@ -271,7 +287,7 @@ def _has_lost_fields(cls: type) -> bool:
 
 
 def _own_annotations(cls: type) -> Mapping[str, object]:
-    if sys.version_info >= (3, 14):  # they are computed on demand; as text, so that nothing they name has to be there
+    if sys.version_info >= (3, 14):  # annotations are lazy there; as strings, they need no names to be defined
         import annotationlib
 
         return annotationlib.get_annotations(cls, format=annotationlib.Format.STRING)
@@ -280,7 +296,10 @@ def _own_annotations(cls: type) -> Mapping[str, object]:
 
 
 def _breaks_contract(plugin: Plugin, problem: str) -> PluginLoadError:
-    message = f"Plugin {plugin.name!r} of distribution {plugin.dist} breaks the contract: {problem}. Tell its author."
+    message = (
+        f"Plugin {plugin.name!r} of distribution {plugin.dist} violates the plugin contract: {problem}. "
+        "Report this to the plugin's author."
+    )
     return PluginLoadError(message, name=plugin.name, dist=plugin.dist)
 
 
@@ -289,8 +308,8 @@ def _wrong_api(name: str, point: importlib.metadata.EntryPoint) -> PluginLoadErr
     older = theirs.removeprefix("v").isdecimal() and int(theirs.removeprefix("v")) < _markers.API
     upgrade = dist if older else "tunewright"
     message = (
-        f"Plugin {name!r} of distribution {dist} is made for plugin api {theirs}; this tunewright has api "
-        f"v{_markers.API}. Upgrade: `pip install --upgrade {upgrade}`."
+        f"Plugin {name!r} of distribution {dist} was made for plugin API {theirs}, and this version of tunewright has "
+        f"plugin API v{_markers.API}. Upgrade: `pip install --upgrade {upgrade}`."
     )
     return PluginLoadError(message, name=name, dist=dist)
 
