@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "launcher" / "images"
-AGAIN = "Make it anew, as docs/images.md says."
+AGAIN = "Make it anew, as docs/how-to/images.md says."
 PACKAGES = sorted(
     path for pattern in ("core", "launcher", "plugins/*") for path in ROOT.glob(f"{pattern}/pyproject.toml")
 )

@@ -1,4 +1,4 @@
-"""Storage: every row of the table in docs/jobs.md, and what cannot work is refused with the remedy."""
+"""Storage: every row of docs/how-to/storage-and-results.md, and what cannot work is refused with the remedy."""
 
 import attrs
 import pytest
@@ -161,8 +161,8 @@ def test_several_workers_that_read_one_claim_need_an_output() -> None:
         ({"ephemeral": "no"}, "storage.ephemeral='no': must be True or False"),
         ({"keep": 1}, "storage.keep=1: must be True or False"),
         ({"key": "auto"}, "storage.key='auto': needs an existing claim"),
-        ({"claim": "data", "key": "../other"}, "storage.key='../other': has a segment '.' or '..'"),
-        ({"claim": "data", "key": "a/../../b"}, "storage.key='a/../../b': has a segment"),
+        ({"claim": "data", "key": "../other"}, "storage.key='../other': has a '.' or '..' segment"),
+        ({"claim": "data", "key": "a/../../b"}, "storage.key='a/../../b': has a '.' or '..' segment"),
         ({"claim": "data", "key": "/etc"}, "storage.key='/etc': has an empty segment"),
         ({"claim": "data", "key": ""}, "storage.key='': is not a folder"),
         ({"claim": "data", "key": 3}, "storage.key=3: is not a folder"),

@@ -1,4 +1,4 @@
-"""The plugin's page: its rows are rows of the format that it says, and its Python runs."""
+"""The trainer's pages: their rows are rows of the format that they say, and their Python runs."""
 
 import json
 import re
@@ -10,7 +10,8 @@ import pytest
 from tunewright_hf import DataParams, HuggingFaceTrainParams
 from tunewright_hf.data.formats import check_dataset
 
-PAGE = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+REFERENCE = Path(__file__).parents[3] / "docs" / "reference"
+PAGE = "\n".join((REFERENCE / name).read_text("utf-8") for name in ("hf-trainer.md", "data-formats.md"))
 
 
 def blocks(language: str) -> list[str]:

@@ -1,0 +1,188 @@
+"""The parts of the reference that are made from the code: keys of job files, fields, commands, events."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import get_type_hints
+
+import attrs
+import click
+from griffe import Docstring, DocstringSectionKind
+
+_REQUIRED = ("model", "dataset", "trainer")
+
+
+def job_keys() -> str:
+    """Return the table of the keywords that all jobs share."""
+    from tunewright._client.options import JobOptions
+
+    return _keywords(JobOptions.__annotations__)
+
+
+def train_keys() -> str:
+    """Return the table of the keywords that only `train()` has."""
+    from tunewright._client.options import JobOptions, TrainOptions
+
+    return _keywords({k: v for k, v in TrainOptions.__annotations__.items() if k not in JobOptions.__annotations__})
+
+
+def code_keys() -> str:
+    """Return the table of the keywords that only `create_job()` has."""
+    from tunewright._client.options import CodeOptions, JobOptions
+
+    return _keywords({k: v for k, v in CodeOptions.__annotations__.items() if k not in JobOptions.__annotations__})
+
+
+def storage_fields() -> str:
+    """Return the table of the fields of `Storage`."""
+    from tunewright import Storage
+
+    return _fields(Storage)
+
+
+def data_fields() -> str:
+    """Return the table of the fields of `DataParams`."""
+    from tunewright_hf import DataParams
+
+    return _fields(DataParams)
+
+
+def trainer_fields() -> str:
+    """Return the table of the fields of `HuggingFaceTrainParams`."""
+    from tunewright_hf import HuggingFaceTrainParams
+
+    return _fields(HuggingFaceTrainParams)
+
+
+def commands() -> str:
+    """Return every command with its usage, its arguments and its options."""
+    from tunewright.cli.commands import cli
+
+    return "\n".join(_command(name, command) for name, command in cli.commands.items())
+
+
+def events() -> str:
+    """Return every event with its fields."""
+    import tunewright.events
+
+    found = [value for _, value in inspect.getmembers(tunewright.events, _is_event)]
+    return "\n".join(_event(event) for event in sorted(found, key=lambda event: inspect.getsourcelines(event)[1]))
+
+
+PARTS: Mapping[str, Callable[[], str]] = {
+    "job-keys": job_keys,
+    "train-keys": train_keys,
+    "code-keys": code_keys,
+    "storage-fields": storage_fields,
+    "data-fields": data_fields,
+    "trainer-fields": trainer_fields,
+    "cli": commands,
+    "events": events,
+}
+
+
+def _keywords(annotations: Mapping[str, object]) -> str:
+    """Return the table of keywords, which are described where they are declared, or by the class that takes them."""
+    from tunewright import CodeRequest, TrainRequest
+    from tunewright._client.options import CodeOptions, TrainOptions
+    from tunewright.plan import RunPolicy, Scheduling
+
+    classes = (Scheduling, RunPolicy, CodeRequest, TrainRequest)
+    described = {k: v for cls in (*classes, CodeOptions, TrainOptions) for k, v in _attributes(cls).items()}
+    defaults = {a.name: _default(a) for cls in classes for a in attrs.fields(cls) if a.default is not attrs.NOTHING}
+    defaults |= dict.fromkeys(_REQUIRED, "required")
+    rows = ((f"`{k}`", f"`{_type(kind)}`", defaults.get(k, ""), described[k]) for k, kind in annotations.items())
+    return _table(("Key", "Type", "Default", "Meaning"), rows)
+
+
+def _fields(cls: type[attrs.AttrsInstance]) -> str:
+    described = _attributes(cls)
+    rows = (
+        (f"`{a.name}`", f"`{_type(a.type)}`", _default(a), described.get(a.name, ""))
+        for a in attrs.fields(cls)
+        if a.init and not a.name.startswith("_")
+    )
+    return _table(("Field", "Type", "Default", "Meaning"), rows)
+
+
+def _attributes(cls: type) -> dict[str, str]:
+    """Return attribute → its description, from the docstrings of a class and those that it derives from."""
+    found: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        for section in Docstring(inspect.cleandoc(base.__dict__.get("__doc__") or "")).parse("google", warnings=False):
+            if section.kind is DocstringSectionKind.attributes:
+                found |= {a.name: _sentence(a.description) for a in section.value}
+    return found
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _type(annotation: object) -> str:
+    text = annotation if isinstance(annotation, str) else getattr(annotation, "__forward_arg__", None)
+    text = text or (annotation.__name__ if isinstance(annotation, type) else str(annotation))
+    return re.sub(r"\b(?:[a-z_]+\.)+(?=[A-Z])", "", text)
+
+
+def _default(attribute: attrs.Attribute[object]) -> str:
+    value = attribute.default
+    if value is attrs.NOTHING:
+        return "required"
+    plain = isinstance(value, (str, int, float)) and value != ""
+    return f"`{value!r}`" if plain else ""
+
+
+def _command(name: str, command: click.Command) -> str:
+    context = click.Context(command, info_name=f"tunewright {name}")
+    usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
+    rows = [
+        (
+            ", ".join(f"`{word}`" for word in (*p.opts, *p.secondary_opts)),
+            f"`{_values(p)}`" if _values(p) else "",
+            _help(p),
+        )
+        for p in command.params
+        if isinstance(p, click.Option)
+    ]
+    options = _table(("Option", "Value", "Meaning"), rows) if rows else ""
+    return f"## `{name}`\n\n{inspect.cleandoc(command.help or '')}\n\n```text\n{usage}\n```\n\n{options}\n"
+
+
+def _values(option: click.Option) -> str:
+    return "" if option.is_flag else option.metavar or option.type.name.upper()
+
+
+def _help(option: click.Option) -> str:
+    shown = option.show_default and not option.is_flag
+    return f"{option.help or ''}{f' Default: `{option.default}`.' if shown else ''}{' Repeatable.' if option.multiple else ''}"
+
+
+def _is_event(value: object) -> bool:
+    return inspect.isclass(value) and attrs.has(value) and value.__module__.startswith("tunewright.events")
+
+
+def _event(event: type[attrs.AttrsInstance]) -> str:
+    described, hints = _attributes(event), get_type_hints(event)
+    rows = [
+        (f"`{a.name}`", f"`{_type(hints.get(a.name, a.type))}`", described.get(a.name, "")) for a in attrs.fields(event)
+    ]
+    summary = inspect.cleandoc(event.__doc__ or "").partition("\n\nAttributes:")[0]
+    return f"## `{event.__name__}`\n\n{summary}\n\n{_table(('Field', 'Type', 'Meaning'), rows)}\n"
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    return "\n".join(_lines(tuple(head), rows))
+
+
+def _lines(head: tuple[str, ...], rows: Iterable[Iterable[str]]) -> Iterator[str]:
+    yield _line(head)
+    yield _line("---" for _ in head)
+    yield from map(_line, rows)
+
+
+def _line(cells: Iterable[str]) -> str:
+    # A line break ends a row of a table, and a bar ends a cell, also in code.
+    return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
