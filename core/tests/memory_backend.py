@@ -40,10 +40,10 @@ class MemoryBackend(Backend):
         wanted = dict(labels or {}).items()
         return [s[0] for s in reversed(self.script.values()) if wanted <= s[0].labels.items()]
 
-    def logs(self, name, *, follow=False, step=None, worker=None):
+    def logs(self, name, *, follow=False, container=None, worker=None):
         self._script(name)
-        lines = (LogLine(step=s, worker=w, text=text) for s, w, text in self.lines.get(name, []))
-        return (line for line in lines if step in (None, line.step) and worker in (None, line.worker))
+        lines = (LogLine(container=c, worker=w, text=text) for c, w, text in self.lines.get(name, []))
+        return (line for line in lines if container in (None, line.container) and worker in (None, line.worker))
 
     def events(self, name):
         self._script(name)

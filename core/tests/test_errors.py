@@ -8,6 +8,7 @@ import pytest
 from tunewright.errors import (
     AlreadySucceeded,
     ExitCode,
+    Failure,
     FetchError,
     JobError,
     PluginNotFound,
@@ -20,7 +21,7 @@ ERRORS = [
     TunewrightError("what happened"),
     PluginNotFound("no such plugin", name="acme", dist="acme-plugin"),
     RequestError("must be at least 1", field="num_workers", value=0, remedy="Write 1."),
-    JobError("it failed", name="job"),
+    JobError("it failed", name="job", failure=Failure(1, "It crashed.", "Look.", "train", 0)),
     AlreadySucceeded("it is done", name="job"),
     FetchError("The server is away.", remedy="Wait.", code=ExitCode.UNAVAILABLE, retry_after=3),
     SourceChanged("The file changed."),
@@ -34,3 +35,20 @@ def test_errors_get_from_one_process_to_another(error: TunewrightError, move) ->
     found = move(error)
     assert type(found) is type(error)
     assert (str(found), vars(found), found.exit_code) == (str(error), vars(error), error.exit_code)
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        (ERRORS[0], Failure(1, "what happened")),
+        (ERRORS[1], Failure(64, "no such plugin")),
+        (ERRORS[2], Failure(64, "num_workers=0: must be at least 1.", "Write 1.")),
+        (ERRORS[3], Failure(1, "It crashed.", "Look.", "train", 0)),
+        (ERRORS[5], Failure(69, "The server is away.", "Wait.")),
+    ],
+    ids=["any", "plugin", "request", "job", "fetch"],
+)
+def test_an_error_is_a_failure_whose_parts_nobody_has_to_cut_out_of_its_message(
+    error: TunewrightError, failure: Failure
+) -> None:
+    assert error.to_failure() == failure

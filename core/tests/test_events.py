@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunewright.events import emit, format_event, parse_event
+from tunewright import events
+from tunewright.events import CustomEvent, Event, Failed, Saved, Start, Step, emit, format_event, parse_event
+from tunewright.runner import Failure
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -20,25 +22,36 @@ EVENTS = st.builds(lambda name, rest: {"event": name, **rest}, st.text(), st.dic
 )  # fmt: skip
 
 
+def of(keys: dict[str, object]) -> Event:
+    """The event with these keys, also if it is of no class of ours."""
+    return CustomEvent(event=keys["event"], extra={k: v for k, v in keys.items() if k != "event"})
+
+
 @given(EVENTS)
 def test_an_event_survives_its_line(event: dict[str, object]) -> None:
-    line = format_event(event)
-    assert parse_event(line) == event
+    line = format_event(of(event))
+    parsed = parse_event(line)
+    assert parsed is not None
+    assert parsed.to_dict() == event
     assert line.isascii()
     assert len(line.splitlines()) == 1
 
 
 @given(EVENTS, st.integers(0, 4095), st.sampled_from(["default", "trainer", "my_role"]))
 def test_torchruns_prefix_of_a_rank_is_no_obstacle(event: dict[str, object], rank: int, role: str) -> None:
-    assert parse_event(f"[{role}{rank}]:{format_event(event)}\r\n") == event
+    assert parse_event(f"[{role}{rank}]:{format_event(of(event))}\r\n") == of(event)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_numbers_that_json_does_not_have_become_null_wherever_they_are(value: float) -> None:
-    event = {"event": "step", "loss": value, "more": {"list": [1.0, value]}}
-    assert json.loads(format_event(event), parse_constant=pytest.fail) == {
-        "event": "step", "loss": None, "more": {"list": [1.0, None]}
-    }  # fmt: skip
+    event = Step(step=1, loss=value, extra={"more": {"list": [1.0, value]}})
+    line = format_event(event)
+    expected = {"event": "step", "step": 1, "loss": None, "more": {"list": [1.0, None]}}
+    assert json.loads(line, parse_constant=pytest.fail) == expected
+    parsed = parse_event(line)
+    assert isinstance(parsed, Step)
+    assert (parsed.step, parsed.loss) == (1, None)
+    assert format_event(parsed) == line
 
 
 @pytest.mark.parametrize(
@@ -70,6 +83,68 @@ def test_emit_writes_a_whole_line_at_once() -> None:
             self.flushes += 1
 
     stream = Stream()
-    emit({"event": "saved", "path": "/a\nb\udcff"}, stream)
+    emit(Saved(path="/a\nb\udcff"), stream)
     assert stream.writes == ['{"event": "saved", "path": "/a\\nb\\udcff"}\n']
     assert stream.flushes == 1
+
+
+COMPLETE = {
+    "progress": {"phase": "fetch", "slot": "model", "done": 1, "total": None},
+    "fetched": {"slot": "model", "files": 1, "bytes": 2, "revision": None, "cached": False, "seconds": 0.5},
+    "attempt": {"attempt": 1, "limit": 4},
+    "start": {"total_steps": 2, "epochs": 1, "world_size": 2, "resumed_from": None},
+    "step": {"step": 1, "total_steps": 2, "loss": 1.5, "epoch": 0.5, "learning_rate": 1e-3, "tokens_per_second": 3.0, "grad_norm": 2.0},
+    "eval": {"step": 1, "eval_loss": 1.5, "eval_accuracy": 0.5, "eval_runtime": 2.0},
+    "checkpoint": {"step": 1, "path": "/x"},
+    "sample": {"prompt": "?", "text": "!"},
+    "saved": {"path": "/x"},
+    "uploaded": {"item": "model", "uri": "s3://b/p", "files": 1, "bytes": 2},
+    "failed": {"cause": "No such file.", "remedy": "Look.", "code": 66, "container": "fetch-model", "worker": 1},
+    "cluster": {"time": "now", "type": "Normal", "reason": "Pulled", "about": "Pod/x", "message": "y", "count": 2},
+    "log": {"container": "train", "worker": 0, "text": "x"},
+    "end": {
+        "name": "x", "state": "Failed", "detail": "", "result": None, "first_loss": None, "last_loss": None, "eval_loss": None,
+        "samples": {"?": "!"}, "failure": {"cause": "c", "remedy": "r", "code": 1},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(events.EVENTS))
+def test_each_event_has_a_class_and_says_on_the_wire_what_it_was_told(name: str) -> None:
+    keys = {"event": name, **COMPLETE[name]}
+    event = parse_event(json.dumps(keys))
+    assert type(event) is events.EVENTS[name]
+    assert json.loads(format_event(event)) == keys
+    assert parse_event(format_event(event)) == event
+    more = parse_event(json.dumps({**keys, "of_a_later_release": [1]}))
+    assert type(more) is type(event)
+    assert more.to_dict() == {**keys, "of_a_later_release": [1]}
+
+
+@pytest.mark.parametrize(
+    "line", ['{"event": "step"}', '{"event": "step", "step": "three"}', '{"event": "failed", "code": 1}']
+)
+def test_an_event_that_is_not_what_its_class_says_is_kept_as_it_is(line: str) -> None:
+    event = parse_event(line)
+    assert isinstance(event, CustomEvent)
+    assert event.to_dict() == json.loads(line)
+
+
+def test_an_optional_number_of_another_type_does_not_hide_the_rest() -> None:
+    event = parse_event('{"event": "step", "step": 3, "loss": "low", "total_steps": true}')
+    assert isinstance(event, Step)
+    assert (event.step, event.loss, event.total_steps) == (3, None, None)
+    assert event.to_dict() == {"event": "step", "step": 3, "loss": "low", "total_steps": True}
+    assert event.numbers == {"step": 3}
+
+
+def test_what_run_prints_is_the_event_of_the_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    from tunewright.runner.verdicts import report
+
+    failure = Failure(66, "No such repository.", "Check the URI.", "fetch-model", 2)
+    report(failure, None)
+    assert parse_event(capsys.readouterr().out) == Failed(failure=failure)
+
+
+def test_a_start_of_which_nothing_is_known() -> None:
+    assert parse_event('{"event": "start"}') == Start()

@@ -1,6 +1,6 @@
-"""The environment: every variable that Tunewright reads or sets, and the names of the slots, in one place.
+"""Every environment variable that Tunewright reads or sets, and the names of the slots.
 
-A backend gives each container the variables of `Paths`; commands and plugins never spell out a path.
+A backend sets the variables of `Paths` in each container, so that commands and plugins need not hard-code any path.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import attrs
 
 from tunewright._convert import to_dict
 
-# On the client.
+# Variables of the client.
 STATE_HOME = "TUNEWRIGHT_HOME"
 IMAGES = "TUNEWRIGHT_IMAGES"
 
-# In the containers, set by the plan.
+# Variables of the containers, set by the plan.
 MAX_RESTARTS = "TUNEWRIGHT_MAX_RESTARTS"
 DEADLINE = "TUNEWRIGHT_DEADLINE"
 OUTPUT = "TUNEWRIGHT_OUTPUT"
@@ -26,7 +26,7 @@ WORLD_SIZE = "TUNEWRIGHT_WORLD_SIZE"
 SECRETS = "TUNEWRIGHT_SECRETS"
 _SLOT = "TUNEWRIGHT_SLOT_"
 
-# In the containers, set by the backend.
+# Variables of the containers, set by the backend.
 WORKSPACE = "TUNEWRIGHT_WORKSPACE"
 CONFIG = "TUNEWRIGHT_CONFIG"
 RUN = "TUNEWRIGHT_RUN"
@@ -38,25 +38,30 @@ GRACE = "TUNEWRIGHT_GRACE"
 INPUT_SLOTS = ("model", "dataset", "eval_dataset")
 OUTPUT_SLOT = "output"
 KIND_OF_SLOT = {"model": "model", "dataset": "dataset", "eval_dataset": "dataset", "output": "model"}
-"""Which kind of provider fills a slot, or takes it in."""
+"""The kind of provider that fills a slot or, for the output, receives it."""
+
+
+def fetch_container(slot: str) -> str:
+    """Return the name of the init container that downloads an input."""
+    return f"fetch-{slot.replace('_', '-')}"
 
 
 def slot_variable(slot: str) -> str:
-    """The variable with which a plan says that a slot is not in the workspace."""
+    """Return the variable that holds the folder of a slot outside the workspace."""
     return f"{_SLOT}{slot.upper()}"
 
 
 @attrs.frozen(kw_only=True)
 class Paths:
-    """Where a container finds things.
+    """The paths in a container.
 
     Attributes:
-        workspace: holds the slots: model/, dataset/, eval_dataset/, output/.
-        elsewhere: slot → its folder, of those that the plan says are not in the workspace.
-        config: the job's configuration files, read-only.
-        run: the pod's own scratch folder, in which a verdict is left.
-        packages: what is pip-installed when the pod starts; on PYTHONPATH.
-        termination_log: file for the cause of the end, which Kubernetes shows in the pod's status.
+        workspace: folder of the slots: model/, dataset/, eval_dataset/, output/.
+        elsewhere: folders of the slots that the plan places outside the workspace: slot → folder.
+        config: read-only folder of the job's configuration files.
+        run: scratch folder of the pod, where a verdict is written.
+        packages: folder of the packages installed with pip when the pod starts; on PYTHONPATH.
+        termination_log: file for the cause of a failure, which Kubernetes shows in the pod's status.
     """
 
     workspace: Path = attrs.field(converter=Path)
@@ -67,19 +72,22 @@ class Paths:
     elsewhere: Mapping[str, Path] = attrs.field(factory=dict, converter=to_dict)
 
     def slot(self, name: str) -> Path:
-        """The folder of a slot: "model", "dataset", "eval_dataset" or "output"."""
+        """Return the folder of a slot: "model", "dataset", "eval_dataset" or "output"."""
         return self.elsewhere.get(name, self.workspace / name)
 
     def to_env(self) -> dict[str, str]:
-        """The variables that `read` reads, but those of the plan; PYTHONPATH, which Python itself reads, is the backend's to set."""
+        """Return the variables that `read` reads, except for those of the plan.
+
+        PYTHONPATH is not among them: the backend must set it.
+        """
         return {variable: str(getattr(self, field)) for field, variable in _PATHS.items()}
 
     @classmethod
     def read(cls, env: Mapping[str, str] = os.environ) -> Paths:
-        """From the variables of the container that this process runs in.
+        """Read the paths from the environment variables of the container.
 
         Raises:
-            KeyError: the backend did not set one of them.
+            KeyError: the backend did not set one of the variables.
         """
         elsewhere = {k.removeprefix(_SLOT).lower(): Path(v) for k, v in env.items() if k.startswith(_SLOT)}
         return cls(**{field: env[variable] for field, variable in _PATHS.items()}, elsewhere=elsewhere)
@@ -95,7 +103,7 @@ _PATHS = {
 
 
 def state_home() -> Path:
-    """Where the local backend keeps its jobs: $TUNEWRIGHT_HOME, else the user's state folder."""
+    """Return the folder of the local backend's jobs: $TUNEWRIGHT_HOME, or the user's state folder by default."""
     if given := os.environ.get(STATE_HOME):
         return Path(given).expanduser().absolute()
     import platformdirs
@@ -104,5 +112,5 @@ def state_home() -> Path:
 
 
 def user_variable(name: str) -> str | None:
-    """A variable of the user's own environment, read because the user named it."""
+    """Return an environment variable that the user named, or None if it is not set."""
     return os.environ.get(name)

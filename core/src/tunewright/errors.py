@@ -1,4 +1,4 @@
-"""What can go wrong, as exceptions whose messages say what happened, to what, and what to do."""
+"""Errors: exceptions whose messages say what happened, to what, and what to do."""
 
 from __future__ import annotations
 
@@ -7,12 +7,30 @@ import enum
 from collections.abc import Mapping
 from typing import ClassVar
 
+from tunewright.runner.failure import Failure
+
+__all__ = [
+    "AlreadySucceeded",
+    "ExitCode",
+    "Failure",
+    "FetchError",
+    "JobError",
+    "PluginConflict",
+    "PluginError",
+    "PluginLoadError",
+    "PluginNotFound",
+    "RequestError",
+    "SourceChanged",
+    "TunewrightError",
+    "did_you_mean",
+]
+
 
 class ExitCode(enum.IntEnum):
-    """The exit codes of every Tunewright process: those of BSD's `sysexits.h`.
+    """Exit codes of every Tunewright process, as in BSD's `sysexits.h`.
 
-    The operator's `ExitCode` restart policy takes 1 to 127 as final, so a pod that ends with one of these is not
-    started again.
+    The operator's `ExitCode` restart policy treats 1 to 127 as final, so a pod that ends with one of these is not
+    restarted.
     """
 
     FAILURE = 1
@@ -27,26 +45,30 @@ class ExitCode(enum.IntEnum):
 
     @property
     def may_pass(self) -> bool:
-        """Whether waiting can help, so that `fetch` tries again before it gives up."""
+        """Whether waiting can help, so that `fetch` retries."""
         return self in (ExitCode.UNAVAILABLE, ExitCode.TRY_AGAIN)
 
 
 class TunewrightError(Exception):
-    """The root of all errors that Tunewright raises on purpose."""
+    """The base class of all errors that Tunewright raises on purpose."""
 
     exit_code: ClassVar[ExitCode] = ExitCode.FAILURE
 
+    def to_failure(self) -> Failure:
+        """Return the error as a value: exit code, cause and remedy."""
+        return Failure(int(self.exit_code), str(self))
+
     def __reduce__(self) -> tuple[object, ...]:
-        """To be sent from one process to another, whatever a class wants to be made of: a pool waits for ever if that fails."""
+        """Let any subclass be pickled, whatever its arguments: a process pool hangs forever on an error that cannot be."""
         return type(self).__new__, (type(self), *self.args), self.__dict__
 
 
 class PluginError(TunewrightError):
-    """Something about one plugin.
+    """A problem with one plugin.
 
     Attributes:
-        name: the plugin's registry name, which is its entry point's name.
-        dist: the distribution (or distributions) that it came from, where known.
+        name: the plugin's registry name, which is the name of its entry point.
+        dist: the distribution (or distributions) that it comes from, if known.
     """
 
     exit_code = ExitCode.USAGE
@@ -62,11 +84,11 @@ class PluginNotFound(PluginError):  # noqa: N818 - the design's name, kept for i
 
 
 class PluginLoadError(PluginError):
-    """The plugin is installed and cannot be used: it fails at import, or breaks the hooks' contract."""
+    """The plugin is installed but unusable: its import fails, or it breaks the contract of a hook."""
 
 
 class PluginConflict(PluginError):  # noqa: N818 - as PluginNotFound
-    """Two distributions register the same name."""
+    """Several distributions register the same name."""
 
 
 class RequestError(TunewrightError):
@@ -75,7 +97,7 @@ class RequestError(TunewrightError):
     Args:
         problem: what is wrong with the value, as a clause: "must be at least 1".
         field: the keyword as the user wrote it: "num_workers".
-        value: the refused value; leave it out where it may be a secret.
+        value: the refused value; leave it out if it may be a secret.
         remedy: what to write instead, as a sentence.
     """
 
@@ -83,7 +105,8 @@ class RequestError(TunewrightError):
 
     def __init__(self, problem: str, *, field: str, value: object = ..., remedy: str) -> None:
         shown = field if value is ... else f"{field}={value!r}"
-        super().__init__(f"{shown}: {problem}. {remedy}")
+        self.cause = f"{shown}: {problem}."
+        super().__init__(f"{self.cause} {remedy}")
         self.problem = problem
         self.field = field
         self.remedy = remedy
@@ -93,27 +116,41 @@ class RequestError(TunewrightError):
         """Return the same error about another field: the keyword as the user wrote it."""
         return type(self)(self.problem, field=field, value=self._value, remedy=self.remedy)
 
+    def to_failure(self) -> Failure:
+        """Return the error as a value: exit code, cause and remedy."""
+        return Failure(int(self.exit_code), self.cause, self.remedy)
+
 
 class JobError(TunewrightError):
-    """Something about one job: its name is taken, it does not exist, it failed."""
+    """A problem with one job: its name is taken, it does not exist, it failed.
 
-    def __init__(self, message: str, *, name: str) -> None:
+    Attributes:
+        name: the job's name.
+        failure: why the job failed, if that is the problem: exit code, cause, remedy, container and worker.
+    """
+
+    def __init__(self, message: str, *, name: str, failure: Failure | None = None) -> None:
         super().__init__(message)
         self.name = name
+        self.failure = failure
+
+    def to_failure(self) -> Failure:
+        """Return why the job failed, or else the error itself as a value."""
+        return self.failure or super().to_failure()
 
 
 class AlreadySucceeded(JobError):  # noqa: N818 - as PluginNotFound
-    """The very same job has been run, and its result is there: nothing was started."""
+    """An identical job has already succeeded, and its result exists: nothing was started."""
 
 
 class FetchError(TunewrightError):
-    """A model or dataset could not be brought into its slot, or is not what it should be.
+    """A model or dataset could not be downloaded, or is not what it should be.
 
     Args:
-        cause: what happened, to what.
-        remedy: what to do about it.
-        code: the exit code that the container ends with.
-        retry_after: seconds after which the source wants to be asked again, where it says so.
+        cause: what happened, to what, as a sentence.
+        remedy: what to do about it, as a sentence.
+        code: the exit code of the container.
+        retry_after: seconds until the source may be asked again, if it says so.
     """
 
     def __init__(self, cause: str, *, remedy: str, code: ExitCode, retry_after: float | None = None) -> None:
@@ -123,13 +160,17 @@ class FetchError(TunewrightError):
         self.code = code
         self.retry_after = retry_after
 
+    def to_failure(self) -> Failure:
+        """Return the error as a value: exit code, cause and remedy."""
+        return Failure(int(self.code), self.cause, self.remedy)
+
 
 class SourceChanged(FetchError):  # noqa: N818 - as PluginNotFound
-    """A file is not the one that was listed any more: the source is listed again.
+    """A file has changed since it was listed; the source is listed once more.
 
     Args:
-        cause: what happened, to what.
-        remedy: what to do if it happens again.
+        cause: what happened, to what, as a sentence.
+        remedy: what to do if it happens again, as a sentence.
         code: the exit code if it happens again.
     """
 
@@ -137,13 +178,13 @@ class SourceChanged(FetchError):  # noqa: N818 - as PluginNotFound
         self,
         cause: str,
         *,
-        remedy: str = "Wait until nobody writes there, and try again.",
+        remedy: str = "Wait until nobody writes to the source, and try again.",
         code: ExitCode = ExitCode.TRY_AGAIN,
     ) -> None:
         super().__init__(cause, remedy=remedy, code=code)
 
 
 def did_you_mean(name: str, known: Mapping[str, object] | list[str]) -> str:
-    """The question whether a close name was meant, or the list of what there is."""
+    """Ask whether a similar name was meant, or else list the known names."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(sorted(known))}."

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tunewright import Job, JobError, JobState, Manifests, RequestError, TrainingClient
+from tunewright.events import ClusterEvent, Fetched, Step
 from tunewright.status.status import JobStatus
 
 GOOD = {"model": "acme://m", "dataset": "acme://d", "trainer": "acme"}
@@ -217,7 +218,7 @@ def _loaded(client) -> None:
         ({"model": {}}, "model={}: does not name a source"),
         ({"model": {"uri": "acme://m", "revison": "1"}}, r"model.revison: is not a field of Model\. Did you mean 'revision'\?"),
         ({"model": {"uri": "acme://m", 3: "1"}}, "model: Model: .*Its fields are uri, .*token, revision"),
-        ({"dataset": {"provider": "file", "uri": "acme://d"}}, r"FileDataset.uri='acme://d': is not a URI of the scheme file"),
+        ({"dataset": {"provider": "file", "uri": "acme://d"}}, r"FileDataset.uri='acme://d': is not a URI with the scheme file"),
         ({"trainer": 3}, "trainer=3: is not a trainer"),
         ({"trainer": {"provider": 3}}, "trainer.provider: must name a provider"),
         ({"trainer": {"provider": "acme", "rat": 1}}, r"trainer.rat: is not a field of Trainer\. Did you mean 'rate'\?"),
@@ -296,14 +297,16 @@ def test_every_method_of_a_missing_job_says_that_it_is_missing(client) -> None:
 def test_the_methods_reach_the_job(client) -> None:
     client.train("sft", **GOOD)
     client.backend.lines["sft"] = [
-        ("fetch-model", 0, '{"event": "fetched", "item": "model"}'), ("train", 0, "plain"), ("train", 1, "other"),
+        ("fetch-model", 0, '{"event": "fetched", "slot": "model", "files": 1, "bytes": 2}'), ("train", 0, "plain"), ("train", 1, "other"),
         ("train", 0, '[default0]:{"event": "step", "step": 1}'),
     ]  # fmt: skip
     assert list(client.get_job_logs("sft")) == ["plain", "other"]
-    assert list(client.get_job_logs("sft", step="train", worker=1)) == ["other"]
-    assert list(client.get_job_events("sft")) == [{"event": "fetched", "item": "model"}, {"event": "step", "step": 1}]
-    client.backend.told["sft"] = [{"event": "cluster", "reason": "Scheduled"}]
-    assert [e["event"] for e in client.get_job_events("sft", follow=True)] == ["cluster", "fetched", "step"]
+    assert list(client.get_job_logs("sft", container="train", worker=1)) == ["other"]
+    assert list(client.get_job_events("sft")) == [
+        Fetched(slot="model", files=1, bytes=2), Step(step=1)
+    ]  # fmt: skip
+    client.backend.told["sft"] = [ClusterEvent(time="now", reason="Scheduled")]
+    assert [e.event for e in client.get_job_events("sft", follow=True)] == ["cluster", "fetched", "step"]
     client.suspend_job("sft")
     client.resume_job("sft")
     client.delete_job("sft")

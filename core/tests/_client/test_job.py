@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tunewright import Job, JobError, JobState
+from tunewright.errors import Failure
 from tunewright.status.status import JobStatus
 
 SPEC = importlib.util.spec_from_file_location("memory_backend", Path(__file__).parents[1] / "memory_backend.py")
@@ -70,8 +71,20 @@ def test_a_job_that_is_at_rest_otherwise_is_an_error_with_its_cause(state: JobSt
     with pytest.raises(JobError, match=f"'sft' is {state}: out of memory; give more") as caught:
         job(JobState.RUNNING, JobStatus(name="sft", state=state, detail="out of memory; give more")).wait(timeout=5)
     assert caught.value.name == "sft"
-    with pytest.raises(JobError, match="no cause is known"):
+    unknown = (
+        "no cause is known" if state is JobState.FAILED else "Continue from its newest checkpoint: tunewright resume"
+    )
+    with pytest.raises(JobError, match=unknown):
         job(state).wait(timeout=5)
+
+
+def test_the_error_of_a_failed_job_has_the_failure() -> None:
+    failure = Failure(66, "No such repository.", "Check the URI.", "fetch-model", 0)
+    failed = JobStatus(name="sft", state=JobState.FAILED, detail=str(failure), failure=failure)
+    with pytest.raises(JobError, match=r"No such repository\. Check the URI\.") as caught:
+        job(failed).wait(timeout=5)
+    assert caught.value.failure == failure
+    assert caught.value.to_failure().container == "fetch-model"
 
 
 def test_failed_and_suspended_may_be_what_is_waited_for() -> None:

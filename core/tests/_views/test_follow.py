@@ -8,20 +8,22 @@ from tunewright import TrainingClient
 from tunewright._planning.assemble import assemble
 from tunewright._views.follow import follow
 from tunewright._views.text import ending
-from tunewright.events import format_event
+from tunewright.errors import Failure
+from tunewright.events import Failed, format_event
 from tunewright.status.state import JobState
 from tunewright.status.status import JobStatus, LogLine
 from tunewright.status.summary import Summary
 
 CODE = {"tunewright.dev/runs": "code"}
-FAILED = format_event({"event": "failed", "code": 66, "cause": "No such file.", "remedy": "Look."})
+FAILURE = Failure(66, "No such file.", "Look.")
+FAILED = format_event(Failed(failure=FAILURE))
 
 
 class JobLike:
-    """A job whose log is a list of (step, worker, line)."""
+    """A job whose log is a list of (container, worker, line)."""
 
     def __init__(self, *lines: tuple[str, int, str], state: JobState = JobState.SUCCEEDED, **status: object) -> None:
-        self.lines = [LogLine(step=step, worker=worker, text=text) for step, worker, text in lines]
+        self.lines = [LogLine(container=container, worker=worker, text=text) for container, worker, text in lines]
         self.end = JobStatus(name="job", state=state, **status)  # type: ignore[arg-type]
 
     def updates(self) -> object:
@@ -65,7 +67,7 @@ def test_what_the_users_code_prints_is_shown_as_it_is(shown, monkeypatch: pytest
 def test_with_json_the_lines_are_events(shown) -> None:
     job = JobLike(("train", 1, 'say "hi"'), ("install-packages", 0, "noise"), labels=CODE)
     first, last = (json.loads(line) for line in shown(job, "json"))
-    assert first == {"event": "log", "step": "train", "worker": 1, "text": 'say "hi"'}
+    assert first == {"event": "log", "container": "train", "worker": 1, "text": 'say "hi"'}
     assert last["event"] == "end"
 
 
@@ -74,7 +76,7 @@ def test_a_trainers_chatter_stays_hidden(shown) -> None:
     assert shown(JobLike(*log)) == ["job succeeded."]
     suspended = JobLike(*log, state=JobState.SUSPENDED)
     assert shown(suspended) == [
-        "job is suspended. Go on from its newest checkpoint: tunewright resume job --backend there"
+        "job is suspended. Continue from its newest checkpoint: tunewright resume job --backend there"
     ]
 
 
@@ -92,6 +94,35 @@ def test_a_failed_steps_last_lines_are_shown(shown) -> None:
     assert (last["event"], last["state"]) == ("end", "Failed")
 
 
+OF_THE_FETCH = format_event(Failed(failure=Failure(66, "No such file.", "Look.", "fetch-model")))
+
+
+@pytest.mark.parametrize("said", [FAILED, OF_THE_FETCH], ids=["in its own words", "with its origin"])
+def test_the_lines_of_a_failed_init_container_are_shown_although_run_announces_the_failure_again(
+    shown, said: str
+) -> None:
+    log = [
+        ("fetch-model", 1, "of another worker"),
+        ("fetch-model", 0, "what went wrong"),
+        ("fetch-model", 0, said),
+        ("train", 0, "tunewright run: not this"),
+        ("train", 0, OF_THE_FETCH),
+    ]
+    job = JobLike(*log, state=JobState.FAILED, detail="No such file. Look.")
+    assert shown(job)[:2] == ["what went wrong", "job failed: No such file. Look."]
+
+
+def test_the_status_knows_which_container_failed_first(shown) -> None:
+    log = [("check", 1, "what went wrong"), ("train", 0, "a bystander"), ("train", 0, FAILED)]
+    failure = Failure(66, "No such file.", "Look.", "check", 1)
+    job = JobLike(*log, state=JobState.FAILED, detail=str(failure), failure=failure)
+    assert shown(job)[0] == "what went wrong"
+    end = json.loads(shown(job, "json")[-1])
+    assert end["failure"] == {
+        "code": 66, "cause": "No such file.", "remedy": "Look.", "container": "check", "worker": 1
+    }  # fmt: skip
+
+
 def test_a_step_that_fails_without_a_word_is_the_last_one(shown) -> None:
     log = [("fetch-model", 0, "not this"), ("install-packages", 0, "ERROR: no such package")]
     assert shown(JobLike(*log, state=JobState.FAILED, labels=CODE))[0] == "ERROR: no such package"
@@ -106,12 +137,13 @@ def test_lines_that_were_shown_are_not_shown_again(shown) -> None:
 
 
 def test_a_job_that_was_interrupted_says_so() -> None:
-    detail = "It was interrupted: the machine was restarted. Go on from the newest checkpoint: tunewright resume job"
+    detail = "It was interrupted: the machine was restarted."
     status = JobStatus(name="job", state=JobState.SUSPENDED, detail=detail)
-    assert ending(status, Summary(), command_for) == [f"job is suspended. {detail}"]
+    hint = "Continue from its newest checkpoint: tunewright resume job --backend there"
+    assert ending(status, Summary(), command_for) == [f"job is suspended. {detail} {hint}"]
     queued = JobStatus(name="job", state=JobState.SUSPENDED, detail="Kueue has taken its quota.")
     assert ending(queued, Summary(), command_for) == [
-        "job is suspended. Kueue has taken its quota. Go on from its newest checkpoint: tunewright resume job --backend there"
+        "job is suspended. Kueue has taken its quota. Continue from its newest checkpoint: tunewright resume job --backend there"
     ]
 
 

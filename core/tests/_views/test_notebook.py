@@ -8,7 +8,7 @@ import nbformat
 
 CELL = """
 from tunewright.status.status import JobStatus, LogLine
-from tunewright.events import format_event
+from tunewright.events import Fetched, Progress, Start, Step, format_event
 from tunewright._views.follow import follow
 from tunewright.status.state import JobState
 
@@ -17,13 +17,13 @@ class JobLike:
         yield JobStatus(name="sft", state=JobState.CREATED, detail="worker 0 cannot be scheduled", pods={"Pending": 2})
         yield JobStatus(name="sft", state=JobState.RUNNING, pods={"train": 1, "fetch-model": 1})
         for event in (
-            {"event": "progress", "item": "<model>", "done": 500_000, "total": 2_000_000},
-            {"event": "fetched", "item": "<model>", "files": 1, "bytes": 2_000_000},
-            {"event": "start", "total_steps": 2},
-            {"event": "step", "step": 1, "total_steps": 2, "loss": 4.0, "tokens_per_second": 12.0},
-            {"event": "step", "step": 2, "total_steps": 2, "loss": 2.0, "tokens_per_second": 12.0},
+            Progress(slot="<model>", done=500_000, total=2_000_000),
+            Fetched(slot="<model>", files=1, bytes=2_000_000),
+            Start(total_steps=2),
+            Step(step=1, total_steps=2, loss=4.0, tokens_per_second=12.0),
+            Step(step=2, total_steps=2, loss=2.0, tokens_per_second=12.0),
         ):
-            yield LogLine(step="train", worker=0, text=format_event(event))
+            yield LogLine(container="train", worker=0, text=format_event(event))
 
     def status(self):
         return JobStatus(name="sft", state=JobState.SUCCEEDED, result="/jobs/sft/model")

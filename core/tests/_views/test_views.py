@@ -12,16 +12,17 @@ from tunewright._views.base import LinesView
 from tunewright._views.follow import follow, view_for
 from tunewright._views.json_lines import JsonView
 from tunewright._views.text import describe, ending
-from tunewright.events import format_event
+from tunewright.errors import Failure
+from tunewright.events import Event, parse_event
 from tunewright.status.state import JobState
 from tunewright.status.status import JobStatus, LogLine
 from tunewright.status.summary import Summary
 
 EVENTS = [
-    {"event": "progress", "phase": "fetch", "item": "model", "done": 0, "total": 2_000_000},
-    {"event": "progress", "phase": "fetch", "item": "model", "done": 1_000_000, "total": 2_000_000},
-    {"event": "fetched", "item": "model", "files": 3, "bytes": 2_000_000, "revision": None, "cached": False},
-    {"event": "fetched", "item": "dataset", "files": 1, "bytes": 0, "revision": None, "cached": True},
+    {"event": "progress", "phase": "fetch", "slot": "model", "done": 0, "total": 2_000_000},
+    {"event": "progress", "phase": "fetch", "slot": "model", "done": 1_000_000, "total": 2_000_000},
+    {"event": "fetched", "slot": "model", "files": 3, "bytes": 2_000_000, "revision": None, "cached": False},
+    {"event": "fetched", "slot": "dataset", "files": 1, "bytes": 0, "revision": None, "cached": True},
     {"event": "attempt", "attempt": 1, "limit": 4},
     {"event": "start", "total_steps": 40, "epochs": 1, "world_size": 2, "resumed_from": None},
     *(
@@ -45,10 +46,17 @@ answered: A tag.
 """
 
 
+def event_of(keys: dict[str, object]) -> Event:
+    """The event that a line of these keys is."""
+    event = parse_event(json.dumps({"event": "x", **keys}))
+    assert event is not None
+    return event
+
+
 def summary_of(*events: dict[str, object]) -> Summary:
     summary = Summary()
-    for event in events:
-        summary.add(event)
+    for keys in events:
+        summary.add(event_of(keys))
     return summary
 
 
@@ -60,7 +68,7 @@ def shown(make, events=EVENTS, status: JobStatus = DONE, **console: object) -> s
     stream = io.StringIO()
     view, summary = make(Console(file=stream, width=100, **console)), Summary()
     with view:
-        for event in events:
+        for event in map(event_of, events):
             summary.add(event)
             view.show(event, summary)
     view.end(status, summary, command_for)
@@ -84,7 +92,7 @@ def test_lines_tell_each_thing_once_and_steps_about_twenty_times() -> None:
 
 
 def test_lines_are_plain_whatever_they_say() -> None:
-    text = shown(LinesView, [{"event": "fetched", "item": "[red]m[/red]", "files": 1, "bytes": 1}])
+    text = shown(LinesView, [{"event": "fetched", "slot": "[red]m[/red]", "files": 1, "bytes": 1}])
     assert text.startswith("[red]m[/red]: fetched")
     assert "\x1b" not in shown(LinesView)
     long = JobStatus(name="sft", state=JobState.FAILED, detail="x" * 500)
@@ -115,7 +123,7 @@ def test_bars_give_the_terminal_back_when_following_is_interrupted() -> None:
 
     def interrupted() -> None:
         with view:
-            view.show(EVENTS[0], Summary())
+            view.show(event_of(EVENTS[0]), Summary())
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -126,7 +134,7 @@ def test_bars_give_the_terminal_back_when_following_is_interrupted() -> None:
 def test_a_fetch_of_unknown_size_has_a_bar_too() -> None:
     text = shown(
         BarsView,
-        [{"event": "progress", "item": "model", "done": 5000, "total": None}],
+        [{"event": "progress", "slot": "model", "done": 5000, "total": None}],
         force_terminal=True,
         color_system=None,
     )
@@ -135,7 +143,7 @@ def test_a_fetch_of_unknown_size_has_a_bar_too() -> None:
 
 def test_json_is_the_events_and_one_last_line(capsys: pytest.CaptureFixture[str]) -> None:
     view, summary = JsonView(), summary_of(*EVENTS)
-    for event in EVENTS:
+    for event in map(event_of, EVENTS):
         view.show(event, summary)
     view.end(DONE, summary, command_for)
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -150,7 +158,7 @@ class JobLike:
     """A job whose log is a list."""
 
     def __init__(self, *lines: str) -> None:
-        self.lines = [LogLine(step="train", worker=0, text=line) for line in lines]
+        self.lines = [LogLine(container="train", worker=0, text=line) for line in lines]
 
     def command_for(self, command: str) -> str:
         return command_for(command)
@@ -163,7 +171,7 @@ class JobLike:
 
 
 def test_following_shows_the_events_of_the_log_and_hides_its_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = ["a warning", *map(format_event, EVENTS), "[default1]:noise"]
+    lines = ["a warning", *map(json.dumps, EVENTS), "[default1]:noise"]
     assert follow(JobLike(*lines), style="json") == DONE  # type: ignore[arg-type]
     out = capsys.readouterr().out.splitlines()
     assert len(out) == len(EVENTS) + 1
@@ -193,7 +201,7 @@ def test_the_style_follows_the_output(capsys: pytest.CaptureFixture[str], monkey
         ({"event": "step", "step": 3, "loss": None, "total_steps": 5}, "step 3/5: "),
         ({"event": "attempt", "attempt": 2, "limit": 4}, "workers start again: attempt 2 of 4"),
         ({"event": "attempt", "attempt": 1, "limit": 4}, None),
-        ({"event": "progress", "item": "model", "done": 1}, None),
+        ({"event": "progress", "slot": "model", "done": 1}, None),
         ({"event": "nobody knows"}, None),
         ({"event": "eval", "eval_loss": None}, None),
         (
@@ -204,13 +212,13 @@ def test_the_style_follows_the_output(capsys: pytest.CaptureFixture[str], monkey
     ],
 )
 def test_each_event_as_a_line(event: dict[str, object], line: str | None) -> None:
-    assert describe(event, summary_of(event)) == line
+    assert describe(event_of(event), summary_of(event)) == line
 
 
 def test_how_a_job_ended_says_what_to_do() -> None:
     suspended = JobStatus(name="sft", state=JobState.SUSPENDED)
     assert ending(suspended, Summary(), command_for) == [
-        "sft is suspended. Go on from its newest checkpoint: tunewright resume sft"
+        "sft is suspended. Continue from its newest checkpoint: tunewright resume sft"
     ]
     failed = JobStatus(name="sft", state=JobState.FAILED, detail="The volume is full.")
     assert ending(failed, Summary(), command_for) == ["sft failed: The volume is full.", "Its log: tunewright logs sft"]
@@ -229,7 +237,9 @@ def test_a_summary_adds_events_up() -> None:
 def test_a_new_start_forgets_the_failure_before_it_and_keeps_the_first_loss() -> None:
     failed = {"event": "failed", "code": 1, "cause": "x", "remedy": "y"}
     step = {"event": "step", "step": 1, "loss": 4}
-    assert summary_of(step, failed).failure == failed
+    assert summary_of(step, failed, {**failed, "cause": "a bystander"}).failure == Failure(1, "x", "y"), (
+        "the first one counts"
+    )
     summary = summary_of(
         step, failed, {"event": "attempt", "attempt": 2}, {"event": "start", "resumed_from": 1}, {**step, "loss": 3.0}
     )

@@ -192,7 +192,7 @@ def test_a_dry_run_with_json_prints_a_document_a_line(tunewright: Run) -> None:
 
 
 EVENTS = [
-    {"event": "start", "total_steps": 2, "world_size": 1},
+    {"event": "start", "total_steps": 2, "epochs": None, "world_size": 1, "resumed_from": None},
     {"event": "step", "step": 1, "loss": 2.0},
     {"event": "checkpoint", "step": 2},
 ]

@@ -73,7 +73,8 @@ class Pod:
 
     @property
     def message(self) -> str:
-        return self.log.read_text() if self.log.exists() else ""
+        """The termination message, as a reader of our JSON shows it."""
+        return str(runner.Failure.from_message(self.log.read_text(), 1)) if self.log.exists() else ""
 
     @property
     def events(self) -> list[dict[str, object]]:
@@ -148,7 +149,7 @@ def test_the_command_may_come_without_dashes(pod: Pod) -> None:
 
 @pytest.mark.parametrize("code", [1, 64, 73, 127])
 def test_a_verdict_ends_the_job_with_its_code_and_message_and_the_command_never_starts(pod: Pod, code: int) -> None:
-    runner.write_verdict(pod.run_folder, code, "The volume is full.", "Make room.")
+    runner.write_verdict(pod.run_folder, runner.Failure(code, "The volume is full.", "Make room."))
     assert pod.end("print('started')") == code
     assert "started" not in pod.out
     assert pod.message == "The volume is full. Make room."
@@ -159,7 +160,7 @@ def test_a_rank_that_leaves_a_verdict_ends_the_job_with_it(pod: Pod) -> None:
     code = (
         f"import sys; sys.path.insert(0, {str(SOURCES)!r}); from tunewright import runner; from pathlib import Path; "
     )
-    code += f"runner.write_verdict(Path({str(pod.run_folder)!r}), 65, 'Bad data.', 'Repair it.'); sys.exit(3)"
+    code += f"runner.write_verdict(Path({str(pod.run_folder)!r}), runner.Failure(65, 'Bad data.', 'Repair it.')); sys.exit(3)"
     assert pod.end(code) == 65
     assert pod.message == "Bad data. Repair it."
     assert pod.attempts() is None
@@ -174,14 +175,14 @@ def test_a_damaged_verdict_is_final_too(pod: Pod, text: str) -> None:
 
 @pytest.mark.parametrize("code", [0, 128, 143, -1])
 def test_a_verdict_is_always_final(pod: Pod, code: int) -> None:
-    runner.write_verdict(pod.run_folder, code, "c", "r")
+    runner.write_verdict(pod.run_folder, runner.Failure(code, "c", "r"))
     assert pod.end("print('started')") == 70
 
 
 def test_the_first_verdict_stays(pod: Pod) -> None:
-    runner.write_verdict(pod.run_folder, 66, "first", "r")
-    runner.write_verdict(pod.run_folder, 73, "second", "r")
-    assert runner.read_verdict(pod.run_folder) == runner.Verdict(66, "first", "r")
+    runner.write_verdict(pod.run_folder, runner.Failure(66, "first", "r"))
+    runner.write_verdict(pod.run_folder, runner.Failure(73, "second", "r"))
+    assert runner.read_verdict(pod.run_folder) == runner.Failure(66, "first", "r")
     assert runner.read_verdict(pod.output) is None
 
 
@@ -220,7 +221,7 @@ def test_a_ranks_error_is_in_the_message_and_an_old_one_is_not(pod: Pod) -> None
     assert "ValueError" not in pod.message
     assert pod.end(write + "raise SystemExit(1)", TUNEWRIGHT_MAX_RESTARTS="0") == 1
     assert "Its error: ValueError: xxx" in pod.message
-    assert len(pod.message.encode()) <= 4096
+    assert len(pod.log.read_bytes()) <= 4096
     assert pod.message.endswith("max_restarts= allows more attempts.")
 
 
@@ -233,7 +234,7 @@ def test_a_killed_run_has_counted_its_start(pod: Pod) -> None:
     assert pod.attempts() == 2
     assert pod.end("print('started')", TUNEWRIGHT_MAX_RESTARTS="1") == 1
     assert "started\n" not in pod.out
-    assert "was started 2 times and never got to a new checkpoint" in pod.message
+    assert "was started 2 times and never reached a new checkpoint" in pod.message
 
 
 def test_a_new_complete_checkpoint_resets_the_count(pod: Pod) -> None:
@@ -528,11 +529,40 @@ def test_a_file_is_replaced_whole_and_nothing_is_left_over(tmp_path: Path) -> No
 
 def test_the_message_fits_and_keeps_the_remedy(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    runner.report(runner.Verdict(1, "ü" * 9000, "Do this."), log, lambda _: None)
+    runner.report(runner.Failure(1, "ü" * 9000, "Do this."), log)
+    message = log.read_text()
+    assert 4000 < len(message.encode()) <= 4096
+    assert message.startswith('{"cause": "üü'), "what `kubectl describe` shows begins with the cause"
+    assert len(message.splitlines()) == 1
+    assert runner.Failure.from_message(message, 9).remedy == "Do this."
+    runner.report(runner.Failure(1, "", "x" * 9000), log)
     assert len(log.read_bytes()) <= 4096
-    assert log.read_bytes().endswith(b" Do this.")
-    runner.report(runner.Verdict(1, "\udcff", ""), log, lambda _: None)
-    assert log.read_bytes() == b"?"
+    runner.report(runner.Failure(1, "\udcff", ""), log)
+    assert runner.Failure.from_message(log.read_text(), 9) == runner.Failure(1, "?")
+
+
+def test_a_failure_is_one_value_in_every_form() -> None:
+    failure = runner.Failure(66, "No such repository.", "Check the URI.", "fetch-model", 2)
+    assert runner.Failure.from_dict(json.loads(json.dumps(failure.to_dict()))) == failure
+    assert runner.Failure.from_message(failure.to_message().decode(), 1) == failure
+    assert str(failure) == "No such repository. Check the URI."
+    assert failure.seen_in("train", 0) == failure, "it names its own origin"
+    assert runner.Failure(1, "x").seen_in("train", 0) == runner.Failure(1, "x", "", "train", 0)
+
+
+@pytest.mark.parametrize(
+    "text", ["Killed by a library.", '{"code": 3}', "[]", '"x"', '{"event": "step", "step": 1}', ""]
+)
+def test_a_message_that_is_not_ours_is_the_cause(text: str) -> None:
+    assert runner.Failure.from_message(f"{text}\n", 9) == runner.Failure(9, text)
+
+
+def test_a_verdict_is_passed_on_with_the_container_that_failed(pod: Pod) -> None:
+    failure = runner.Failure(66, "No such repository.", "Check the URI.", "fetch-model")
+    runner.write_verdict(pod.run_folder, failure)
+    assert pod.end("print('started')") == 66
+    assert pod.events == [{"event": "failed", **failure.to_dict()}]
+    assert runner.Failure.from_message(pod.log.read_text(), 1) == failure
 
 
 def test_the_file_imports_the_standard_library_alone_in_the_grammar_of_python_3_9() -> None:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 
 from tunewright import runner
-from tunewright.environment import INPUT_SLOTS
+from tunewright.environment import INPUT_SLOTS, fetch_container
 from tunewright_launcher.step import run_init_step
 
 # Objects from which on garbage is looked for: more than providers have when their libraries are imported. Each look at them
@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
     from tunewright_launcher.fetch import fetch
 
     gc.set_threshold(_GARBAGE)
-    return run_init_step(f"fetch {arguments.slot}", lambda step: fetch(step, arguments.slot), os.environ)
+    return run_init_step(fetch_container(arguments.slot), lambda step: fetch(step, arguments.slot), os.environ)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import attrs
 
+from tunewright.environment import fetch_container
 from tunewright.errors import ExitCode, FetchError, SourceChanged
-from tunewright.events import Event, Json, emit
+from tunewright.events import Event, Fetched, Progress, emit
 from tunewright.providers.base import DatasetProvider, ModelProvider
 from tunewright.providers.limits import FetchLimits
 from tunewright.providers.snapshots import Snapshot, SnapshotSource
@@ -56,7 +57,7 @@ def fetch(step: Step, slot: str) -> None:
         fetch_into(provider, document, folder, slot, emit, limits=limits)
 
     def say(error: FetchError, pause: float) -> None:
-        log(f"fetch {slot}", step.secrets.redact(f"{error.cause} Trying again in {pause:.0f} s."))
+        log(fetch_container(slot), step.secrets.redact(f"{error.cause} Trying again in {pause:.0f} s."))
 
     retry(work, limits.retry_for, say)
 
@@ -137,7 +138,7 @@ def _stage(job: _Job, *, keep: CompletionMarker | None) -> None:
             )
             files, size = staging.commit(marker, records)
     seconds = round(time.monotonic() - began, 3)
-    job.emit({**_event(slot, files, size, revision, cached=False), "seconds": seconds})
+    job.emit(Fetched(slot=slot, files=files, bytes=size, revision=revision, seconds=seconds))
 
 
 def _download(job: _Job, staging: Staging, journal: Journal) -> tuple[str | None, Iterator[tuple[str, FileRecord]]]:
@@ -188,17 +189,12 @@ def _has_two_processors() -> bool:
 
 
 def _fetched(slot: str, marker: CompletionMarker) -> Event:
-    return _event(slot, len(marker.files), marker.size, marker.revision, cached=True)
-
-
-def _event(slot: str, files: int, size: int, revision: str | None, *, cached: bool) -> dict[str, Json]:
-    about: dict[str, Json] = {"files": files, "bytes": size, "revision": revision, "cached": cached}
-    return {"event": "fetched", "item": slot, **about}
+    return Fetched(slot=slot, files=len(marker.files), bytes=marker.size, revision=marker.revision, cached=True)
 
 
 def _teller(slot: str, emit: Emit) -> Callable[[int, int | None], None]:
     def tell(done: int, total: int | None) -> None:
-        emit({"event": "progress", "phase": "fetch", "item": slot, "done": done, "total": total})
+        emit(Progress(slot=slot, done=done, total=total))
 
     return tell
 

@@ -25,7 +25,7 @@ import attrs
 from tunewright import _canonical
 from tunewright.environment import INPUT_SLOTS, OUTPUT_SLOT
 from tunewright.errors import ExitCode, FetchError
-from tunewright.events import emit
+from tunewright.events import Uploaded, emit
 from tunewright.providers.limits import FetchLimits
 from tunewright.providers.outputs import OutputTarget, Store
 from tunewright.providers.snapshots import Entry, Reader, Snapshot
@@ -75,7 +75,7 @@ class Output:
             FetchError: it cannot be uploaded.
         """
         files, size = self._upload(folder, "")
-        emit({"event": "uploaded", "item": "model", "uri": self.uri, "files": files, "bytes": size})
+        emit(Uploaded(item="model", uri=self.uri, files=files, bytes=size))
 
     def upload_checkpoint(self, folder: Path) -> None:
         """Upload a complete checkpoint, and then remove the job's older ones.
@@ -87,7 +87,7 @@ class Output:
         files, size = self._upload(folder, f"{self._checkpoints}/{folder.name}")
         for name in self._names() - {folder.name}:
             self._patiently(functools.partial(self.store.remove, f"{self._checkpoints}/{name}"))
-        emit({"event": "uploaded", "item": folder.name, "uri": self.uri, "files": files, "bytes": size})
+        emit(Uploaded(item=folder.name, uri=self.uri, files=files, bytes=size))
 
     def fetch_checkpoint(self, folder: Path) -> None:
         """Bring the newest complete checkpoint into a folder, unless it has this one or a newer one.

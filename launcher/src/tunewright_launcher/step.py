@@ -1,8 +1,8 @@
 """Steps: what `fetch` and `check` have in common as init containers.
 
-An init container that fails would be started again for ever, or would take the job's state with it, whatever the restart
-policy. So a step that fails leaves its verdict in the pod's own scratch folder and exits 0; the steps after it see the
-verdict and do nothing; and `run`, as the main container, ends with the verdict's exit code, which is final.
+A failed init container would be restarted forever, or lose the job's state, whatever the restart policy is. So a step that
+fails leaves a verdict in the pod's own scratch folder and exits 0; later steps see the verdict and do nothing; and `run`, the
+main container, exits with the verdict's code, which is final.
 """
 
 from __future__ import annotations
@@ -20,21 +20,20 @@ import attrs
 from tunewright import environment, runner
 from tunewright.environment import Paths
 from tunewright.errors import ExitCode, FetchError
-from tunewright.events import emit
 from tunewright.plugins.registry import Registry
-from tunewright_launcher.failure import Secrets, as_verdict, is_expected, traceback_of
+from tunewright_launcher.failure import Secrets, failure_of, is_expected, traceback_of
 
 
 class Terminated(BaseException):
-    """SIGTERM came. Process 1 has no default action for it; a BaseException passes a provider's `except Exception`."""
+    """SIGTERM was received. Process 1 has no default action for it; a BaseException passes a provider's `except Exception`."""
 
 
 @attrs.frozen(kw_only=True)
 class Step:
-    """What a step works with.
+    """The context of a step.
 
     Attributes:
-        paths: where things are.
+        paths: folders and files of the container.
         env: the container's environment.
         registry: the plugins that are installed in the container.
         secrets: what must not be shown.
@@ -47,10 +46,10 @@ class Step:
 
     @classmethod
     def read(cls, env: Mapping[str, str], secrets: Secrets) -> Step:
-        """From the environment; what only a backend needs may be missing, so that steps can be run by hand.
+        """Read the environment; variables that only a backend needs are optional, so that steps can be run by hand.
 
         Raises:
-            FetchError: it does not say where the workspace and the configuration are.
+            FetchError: the variables of the workspace or the configuration are missing.
         """
         secrets.learn_named(env)
         optional = {environment.RUN: "", environment.PACKAGES: "", environment.TERMINATION_LOG: ""}
@@ -58,23 +57,25 @@ class Step:
             return cls(paths=Paths.read({**optional, **env}), env=env, secrets=secrets)
         except KeyError as error:
             cause = f"The environment variable {error.args[0]} is not set."
-            raise FetchError(cause, remedy="A backend sets it; by hand, set it too.", code=ExitCode.USAGE) from error
+            raise FetchError(
+                cause, remedy="Backends set it; set it too when you run a step by hand.", code=ExitCode.USAGE
+            ) from error
 
 
-def run_init_step(name: str, work: Callable[[Step], None], env: Mapping[str, str]) -> int:
+def run_init_step(container: str, work: Callable[[Step], None], env: Mapping[str, str]) -> int:
     """Run a step under the contract of init containers.
 
     Args:
-        name: what logs call it.
+        container: name of the container.
         work: the step.
         env: the container's environment.
 
     Returns:
-        The process's exit code: 0 also for a failure of which a verdict was left, 143 after SIGTERM.
+        The exit code of the process: 0, also after a failure that left a verdict; 143 after SIGTERM.
     """
     settings = runner.Settings.read(env)
     if settings.run and runner.read_verdict(settings.run):
-        log(name, "an earlier step has failed, so this one does nothing")
+        log(container, "an earlier step has failed, so this one does nothing")
         return 0
     secrets = Secrets()
     signal.signal(signal.SIGTERM, _terminate)
@@ -83,31 +84,30 @@ def run_init_step(name: str, work: Callable[[Step], None], env: Mapping[str, str
         work(Step.read(env, secrets))
     except Terminated:
         return runner.TERMINATED
-    except (Exception, SystemExit) as error:  # libraries exit, too: kaggle's does
-        return _fail(name, error, settings, secrets)
+    except (Exception, SystemExit) as error:  # libraries exit, too, as kaggle's does
+        return _fail(container, error, settings, secrets)
     return 0
 
 
 def log(name: str, text: str) -> None:
-    """A plain line of the container's log."""
+    """Print a plain line to the container's log."""
     sys.stderr.write(f"tunewright {name}: {text}\n")
     sys.stderr.flush()
 
 
-def _fail(name: str, error: BaseException, settings: runner.Settings, secrets: Secrets) -> int:
+def _fail(container: str, error: BaseException, settings: runner.Settings, secrets: Secrets) -> int:
     if not is_expected(error):
-        log(name, secrets.redact(traceback_of(error)))
-    code, cause, remedy = as_verdict(error)
-    verdict = runner.Verdict(int(code), secrets.redact(cause), secrets.redact(remedy))
-    log(name, f"{verdict.cause} {verdict.remedy}")
-    runner.report(verdict, settings.termination_log, emit)
+        log(container, secrets.redact(traceback_of(error)))
+    failure = failure_of(error, secrets, container)
+    log(container, str(failure))
+    runner.report(failure, settings.termination_log)
     if settings.run is None:
-        return verdict.code
+        return failure.code
     try:
-        runner.write_verdict(settings.run, *verdict)
+        runner.write_verdict(settings.run, failure)
     except OSError as problem:
-        log(name, f"the verdict could not be left in {settings.run}: {problem}")
-        return verdict.code
+        log(container, f"the verdict could not be written to {settings.run}: {problem}")
+        return failure.code
     return 0
 
 
@@ -123,4 +123,4 @@ def _end_with_parent(parent: int | None) -> None:
 def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
-    os._exit(runner.TERMINATED)  # the next fetch goes on with what was staged
+    os._exit(runner.TERMINATED)  # the next fetch resumes from what was staged

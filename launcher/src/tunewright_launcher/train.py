@@ -1,4 +1,4 @@
-"""`train`: the trainer's container half, on one rank. torchrun starts it on all of them."""
+"""`train`: one rank of the training. torchrun starts it on all ranks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tunewright import environment, runner
 from tunewright.errors import ExitCode, FetchError, PluginError, RequestError
 from tunewright.events import Event, emit
 from tunewright.providers.base import TrainRun
-from tunewright_launcher.failure import Secrets, as_verdict, traceback_of
+from tunewright_launcher.failure import Secrets, failure_of, traceback_of
 from tunewright_launcher.outputs import CheckpointUploads, load_output
 from tunewright_launcher.provider import document_file, load_trainer
 from tunewright_launcher.ranks import while_others_wait
@@ -19,11 +19,11 @@ from tunewright_launcher.step import Step, log
 
 
 def train(env: Mapping[str, str]) -> int:
-    """The command.
+    """Run the command.
 
     Returns:
-        The process's exit code: 0; after an error that no new attempt can mend, the code of the verdict that it left
-        for `run`; 1 after any other, so that `run` has the workers started again.
+        The exit code of the process: 0; after an error that no new attempt can fix, the code of the verdict that it left
+        for `run`; 1 after any other error, so that `run` lets the workers be restarted.
     """
     secrets = Secrets()
     name, folder = f"train (rank {_number(env, 'RANK', 0)})", runner.Settings.read(env).run
@@ -32,25 +32,28 @@ def train(env: Mapping[str, str]) -> int:
         step = Step.read(env, secrets)
         _train(step, name)
     except (RequestError, FetchError, PluginError) as error:
-        code, cause, remedy = as_verdict(error)
         log(name, secrets.redact(str(error)))
-        if folder:
-            runner.write_verdict(folder, int(code), secrets.redact(cause), secrets.redact(remedy))
-        return int(code)
+        return _final(error, secrets, folder)
     except Exception as error:  # whatever it is: the next attempt resumes from the newest checkpoint
         log(name, secrets.redact(traceback_of(error)))
-        code, cause, remedy = as_verdict(error)
-        if code is ExitCode.NO_SPACE:  # there would be none at the next attempt either
-            if folder:
-                runner.write_verdict(folder, int(code), secrets.redact(cause), secrets.redact(remedy))
-            return int(code)
+        failure = failure_of(error, secrets)
+        if failure.code == ExitCode.NO_SPACE:  # the next attempt would find none either
+            return _final(error, secrets, folder)
         if folder:
             with contextlib.suppress(OSError):
-                runner.write_error(folder, secrets.redact(cause))
+                runner.write_error(folder, failure.cause)
         return int(ExitCode.FAILURE)
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a trainer may have kept it off until its error was told
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a trainer may have deferred it until its error was reported
     return 0
+
+
+def _final(error: BaseException, secrets: Secrets, folder: Path | None) -> int:
+    """Leave a verdict, so that the workers are not started again; return its exit code."""
+    failure = failure_of(error, secrets)
+    if folder:
+        runner.write_verdict(folder, failure)
+    return failure.code
 
 
 def _train(step: Step, name: str) -> None:
@@ -65,10 +68,10 @@ def _train(step: Step, name: str) -> None:
 
 
 def train_run(step: Step, *, emit: Callable[[Event], None]) -> TrainRun:
-    """What the trainer gets, for this rank.
+    """Return what the trainer receives on this rank.
 
     Raises:
-        FetchError: NOT_FOUND: a slot that the job names is not there.
+        FetchError: NOT_FOUND: an input of the job does not exist.
     """
     output = step.paths.slot(environment.OUTPUT_SLOT)
     return TrainRun(
@@ -89,7 +92,7 @@ def _input(step: Step, slot: str) -> Path | None:
     if folder.is_dir():
         return folder
     if document_file(step, slot).is_file():
-        cause = f"The job names a {slot}, and {folder} is not there."
+        cause = f"The job has a {slot}, but {folder} does not exist."
         raise FetchError(cause, remedy=f"Run `fetch {slot}` first.", code=ExitCode.NOT_FOUND)
     return None
 
@@ -97,7 +100,7 @@ def _input(step: Step, slot: str) -> Path | None:
 def _check_world(env: Mapping[str, str]) -> None:
     expected, world = env.get(environment.WORLD_SIZE), _number(env, "WORLD_SIZE", 1)
     if expected and int(expected) != world:
-        problem = f"the job has {expected} ranks, and whatever started this one has made {world}"
+        problem = f"the job has {expected} ranks, but the program that started this one created {world}"
         remedy = "Start the ranks with torchrun: it reads the PET_* variables, which other launchers ignore."
         raise RequestError(problem, field="WORLD_SIZE", value=world, remedy=remedy)
 
@@ -107,4 +110,4 @@ def _number(env: Mapping[str, str], name: str, default: int) -> int:
 
 
 def _say_nothing(_: Event) -> None:
-    """Rank 0 speaks for all."""
+    """Drop the event: only rank 0 sends events."""

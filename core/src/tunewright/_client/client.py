@@ -15,7 +15,7 @@ from tunewright._planning.assemble import assemble
 from tunewright._signatures import documented
 from tunewright.backends.base import BackendOptions
 from tunewright.errors import RequestError, did_you_mean
-from tunewright.events import Json
+from tunewright.events import Event
 from tunewright.plan.manifests import Manifests
 from tunewright.plan.policies import RunPolicy, Scheduling
 from tunewright.plugins.registry import Registry
@@ -218,16 +218,16 @@ class TrainingClient:
         return [Job(status.name, self.backend) for status in self.backend.list(labels)]
 
     def get_job_logs(
-        self, name: str, *, follow: bool = False, step: str | None = None, worker: int | None = None
+        self, name: str, *, follow: bool = False, container: str | None = None, worker: int | None = None
     ) -> Iterator[str]:
         """Iterate over the log of a job, without its events."""
-        return self.get_job(name).logs(follow=follow, step=step, worker=worker)
+        return self.get_job(name).logs(follow=follow, container=container, worker=worker)
 
     def get_job_pods(self, name: str) -> list[JobPod]:
         """Return the pods of a job, by worker; none if its workers are not pods."""
         return self.backend.pods(name)
 
-    def get_job_events(self, name: str, *, follow: bool = False) -> Iterator[dict[str, Json]]:
+    def get_job_events(self, name: str, *, follow: bool = False) -> Iterator[Event]:
         """Iterate over the events of a job."""
         return self.get_job(name).events(follow=follow)
 

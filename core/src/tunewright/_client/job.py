@@ -1,4 +1,4 @@
-"""The job that the user holds: what `train()` and `create_job()` return."""
+"""The handle on a job that `train()` and `create_job()` return."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from tunewright.backends.base import Backend
 from tunewright.errors import JobError
-from tunewright.events import Json, parse_event
+from tunewright.events import Event, parse_event
 from tunewright.status.state import JobState
 from tunewright.status.status import JobStatus, LogLine
 
@@ -22,7 +22,7 @@ __all__ = ["Job", "JobState"]
 
 
 class Job:
-    """A handle on one job; it holds no state of its own, so any number of them may exist, in any process."""
+    """A handle on one job. It has no state of its own, so any number of them may exist, in any process."""
 
     def __init__(self, name: str, backend: Backend) -> None:
         self.name = name
@@ -32,53 +32,53 @@ class Job:
         return f"<Job {self.name}>"
 
     def status(self) -> JobStatus:
-        """What is known of the job now.
+        """Return what is known about the job now.
 
         Raises:
-            JobError: it does not exist any more.
+            JobError: the job no longer exists.
         """
         return self._backend.get(self.name)
 
     @property
     def state(self) -> JobState:
-        """Where the job is on its way."""
+        """The job's state now."""
         return self.status().state
 
     @property
     def result(self) -> Path | None:
-        """The finished model's folder, if it lies on this machine."""
+        """The folder of the finished model, if it is on this machine."""
         return self._backend.result_folder(self.name)
 
     def log_lines(
-        self, *, follow: bool = False, step: str | None = None, worker: int | None = None
+        self, *, follow: bool = False, container: str | None = None, worker: int | None = None
     ) -> Iterator[LogLine]:
-        """Every line of the log, events included; see `Backend.logs`."""
-        return self._backend.logs(self.name, follow=follow, step=step, worker=worker)
+        """Iterate over the lines of the log, events included; see `Backend.logs`."""
+        return self._backend.logs(self.name, follow=follow, container=container, worker=worker)
 
     def updates(self) -> Iterator[LogLine | JobStatus]:
-        """What happens until the job has ended; see `Backend.updates`."""
+        """Iterate over what happens until the job has ended; see `Backend.updates`."""
         return self._backend.updates(self.name)
 
-    def logs(self, *, follow: bool = False, step: str | None = None, worker: int | None = None) -> Iterator[str]:
-        """The plain lines of the log, without events."""
-        lines = self.log_lines(follow=follow, step=step, worker=worker)
+    def logs(self, *, follow: bool = False, container: str | None = None, worker: int | None = None) -> Iterator[str]:
+        """Iterate over the plain lines of the log, without events."""
+        lines = self.log_lines(follow=follow, container=container, worker=worker)
         return (line.text for line in lines if parse_event(line.text) is None)
 
-    def events(self, *, follow: bool = False) -> Iterator[dict[str, Json]]:
-        """The events of the job: first what its backend tells, and then its containers, each oldest first.
+    def events(self, *, follow: bool = False) -> Iterator[Event]:
+        """Iterate over the job's events: first those of its backend, then those of its containers, each oldest first.
 
-        With `follow` it goes on until the job has ended; what the backend has told meanwhile comes last.
+        With `follow` this continues until the job has ended; what the backend has reported meanwhile comes last.
         """
         return self._events(self._backend.events(self.name), follow=follow)
 
-    def _events(self, told: list[dict[str, Json]], *, follow: bool) -> Iterator[dict[str, Json]]:
-        yield from told
+    def _events(self, reported: list[Event], *, follow: bool) -> Iterator[Event]:
+        yield from reported
         for line in self.log_lines(follow=follow):
             if (event := parse_event(line.text)) is not None:
                 yield event
         if follow:
             with contextlib.suppress(JobError):  # deleted meanwhile
-                yield from (event for event in self._backend.events(self.name) if event not in told)
+                yield from (event for event in self._backend.events(self.name) if event not in reported)
 
     def wait(
         self,
@@ -87,16 +87,16 @@ class Job:
         timeout: float | None = None,
         callback: Callable[[JobStatus], None] | None = None,
     ) -> JobStatus:
-        """Wait until the job is in one of `states`; it is looked at once at least, however short the timeout.
+        """Wait until the job is in one of `states`. Its status is read at least once, however short the timeout.
 
         Args:
             states: what to wait for.
-            timeout: seconds; None waits for ever.
+            timeout: seconds; None waits forever.
             callback: called with each status that differs from the one before.
 
         Raises:
-            JobError: the job ended, or was suspended, in another state; its cause is in the message.
-            TimeoutError: the time is up.
+            JobError: the job ended in another state, or was suspended; `failure` says why.
+            TimeoutError: the timeout has passed.
         """
         end = None if timeout is None else time.monotonic() + timeout
         last: JobStatus | None = None
@@ -107,21 +107,25 @@ class Job:
             if status.state in states:
                 return status
             if status.state.at_rest:
-                raise JobError(
-                    f"Job {self.name!r} is {status.state}: {status.detail or 'no cause is known'}", name=self.name
-                )
+                why = status.detail or self._what_next(status)
+                raise JobError(f"Job {self.name!r} is {status.state}: {why}", name=self.name, failure=status.failure)
             if end is not None and time.monotonic() >= end:
                 wanted = " or ".join(states)
                 raise TimeoutError(f"Job {self.name!r} is {status.state} and not {wanted} after {timeout} s.")
         raise AssertionError("a watch has no end")
 
+    def _what_next(self, status: JobStatus) -> str:
+        from tunewright._views.text import resume_hint
+
+        return resume_hint(self.command_for) if status.state is JobState.SUSPENDED else "no cause is known"
+
     def report(self) -> PageReport:
-        """What was asked for, what happened, and what came of it, as far as the job's log and its backend still have it.
+        """Return what was requested, what happened, and the result, as far as the job's log and its backend still have it.
 
             Path("report.html").write_text(job.report().to_html(), "utf-8")
 
         Raises:
-            JobError: the job does not exist any more.
+            JobError: the job no longer exists.
         """
         from tunewright._views.page import PageReport
         from tunewright.status.report import make_report
@@ -129,39 +133,41 @@ class Job:
         return make_report(PageReport, self.status(), self._backend.record(self.name), self.log_lines())
 
     def follow(self) -> JobStatus:
-        """Draw the job's progress, in a terminal or a notebook, until it is at rest; then show how it ended."""
+        """Show the job's progress, in a terminal or a notebook, until it is at rest; then show how it ended."""
         from tunewright._views.follow import follow
 
         return follow(self)
 
     def interrupt(self) -> str:
-        """Leave the job after Ctrl-C: on the user's own machine it is suspended, in a cluster it goes on.
+        """Leave the job after Ctrl-C: on the user's own machine it is suspended, in a cluster it keeps running.
 
         Returns:
-            What has become of it, and what to do, for people.
+            What happened to it, and what to do, for people.
         """
+        from tunewright._views.text import resume_hint
+
         if not self._backend.suspends_on_interrupt:
-            return f"{self.name} goes on. Follow it: {self.command_for('logs -f')}"
+            return f"{self.name} keeps running. Follow it: {self.command_for('logs -f')}"
         self.suspend()
-        return f"{self.name} is suspended. Go on from its newest checkpoint: {self.command_for('resume')}"
+        return f"{self.name} is suspended. {resume_hint(self.command_for)}"
 
     def command_for(self, command: str) -> str:
-        """What to type to do something with the job; see `Backend.command_for`."""
+        """Return what to type to run a command of `tunewright` on the job; see `Backend.command_for`."""
         return self._backend.command_for(command, self.name)
 
     def update(self, **options: Unpack[UpdateOptions]) -> None:
-        """Change what may still be changed; see `tunewright.request.update.JobUpdate`.
+        """Change a submitted job; see `tunewright.request.update.JobUpdate`.
 
         Raises:
             RequestError: something cannot be changed, or has a wrong value.
-            JobError: the job does not exist any more, or it is too late for that.
+            JobError: the job no longer exists, or it is too late to change that.
         """
         from tunewright.request.update import job_update
 
         self._backend.update(self.name, job_update(self.command_for, options))
 
     def suspend(self) -> None:
-        """End the job's processes and keep its files; `resume` goes on from the newest checkpoint."""
+        """Stop the job's processes and keep its files; `resume` continues from the newest checkpoint."""
         self._backend.suspend(self.name)
 
     def resume(self) -> None:
@@ -169,5 +175,5 @@ class Job:
         self._backend.resume(self.name)
 
     def delete(self) -> None:
-        """End the job and remove it with everything that it owns."""
+        """Stop the job and delete it with everything that it owns."""
         self._backend.delete(self.name)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class BarsView(RowsView):
-    """Rows as bars in a terminal."""
+    """Draw the rows as bars in a terminal."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
@@ -24,7 +24,7 @@ class BarsView(RowsView):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave the bars as they are, and give the terminal back."""
+        """Leave the bars as they are, and restore the terminal."""
         self._progress.stop()
 
     def _move(self, name: str, done: int, total: int | None, note: str) -> None:

@@ -1,4 +1,4 @@
-"""The contract of a view, and what line and row views share."""
+"""The contract of a view, and the base classes of views that print lines and rows."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import attrs
 
 from tunewright._views.text import (
-    _WAITING,
+    WAITING,
     CommandFor,
-    _step_note,
     describe,
     describe_state,
     ending,
     pods_text,
     size_text,
+    step_note,
 )
-from tunewright.events import Event
+from tunewright.events import Event, Fetched, Progress, Saved, Step
 from tunewright.plan.plan import MAIN_STEP
 from tunewright.status.status import JobStatus, LogLine
 from tunewright.status.summary import Summary
@@ -27,24 +27,24 @@ if TYPE_CHECKING:
 
 
 class View(ABC):
-    """One way to show events."""
+    """One way to show a job's events."""
 
     def __enter__(self) -> View:
         return self
 
-    def __exit__(self, *_: object) -> None:  # noqa: B027 - only bars have something to give back
-        """Give the terminal back."""
+    def __exit__(self, *_: object) -> None:  # noqa: B027 - only bars have something to restore
+        """Restore the terminal."""
 
     @abstractmethod
     def show(self, event: Event, summary: Summary) -> None:
-        """Show one event; `summary` has it already."""
+        """Show an event; `summary` already includes it."""
 
     @abstractmethod
     def line(self, line: LogLine) -> None:
         """Show a plain line."""
 
-    def state(self, status: JobStatus) -> None:  # noqa: B027 - programs get the events, which are enough
-        """Show where the job is, and what its pods are at."""
+    def state(self, status: JobStatus) -> None:  # noqa: B027 - programs need only the events
+        """Show the job's state, and what its pods are doing."""
 
     @abstractmethod
     def end(self, status: JobStatus, summary: Summary, command_for: CommandFor) -> None:
@@ -52,7 +52,7 @@ class View(ABC):
 
 
 class LinesView(View):
-    """A line for each event that people want to know of; the last part of how bars end, too."""
+    """Print a line for each event that is worth one."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -60,31 +60,31 @@ class LinesView(View):
         self._state = ""
 
     def show(self, event: Event, summary: Summary) -> None:
-        """Print a line, if the event is worth one."""
+        """Print a line if the event is worth one."""
         text = describe(event, summary)
-        if event["event"] == "step" and not self._worth_a_line(summary):
+        if isinstance(event, Step) and not self._worth_a_line(summary):
             return
         if text:
             self._print(text)
 
     def _worth_a_line(self, summary: Summary) -> bool:
-        # About twenty lines for a whole run, whatever its length.
+        # About twenty lines for a whole run, however long it is.
         part = summary.step * 20 // summary.total_steps if summary.total_steps else summary.step
         fresh, self._shown = part != self._shown, part
         return fresh
 
     def line(self, line: LogLine) -> None:
-        """Print it as it is."""
+        """Print the line as it is."""
         self._print(line.text)
 
     def state(self, status: JobStatus) -> None:
-        """Print the state with what the pods are at, unless that was printed last; the end has lines of its own."""
+        """Print the state and what the pods are doing, if that has changed; the end has lines of its own."""
         if not status.state.at_rest and (text := describe_state(status)) != self._state:
             self._state = text
             self._print(text)
 
     def end(self, status: JobStatus, summary: Summary, command_for: CommandFor) -> None:
-        """Say how the job ended, where the result is, and what to do."""
+        """Print how the job ended, where the result is, and what to do."""
         for line in ending(status, summary, command_for):
             self._print(line)
 
@@ -93,32 +93,31 @@ class LinesView(View):
 
 
 class RowsView(LinesView):
-    """A row for each fetched item and one for the steps, which move; lines for everything else."""
+    """Draw a row for each input and one for the steps, which move; print lines for everything else."""
 
     def show(self, event: Event, summary: Summary) -> None:
         """Move a bar, or print a line above the bars."""
         match event:
-            case {"event": "progress", "item": str(item), "done": int(done)}:
-                total = event.get("total")
-                self._move(f"fetch {item}", done, total if isinstance(total, int) else None, size_text(done))
-            case {"event": "fetched", "item": str(item), "bytes": int(size)}:
-                note = "there already" if event.get("cached") else size_text(size)
-                self._move(f"fetch {item}", size or 1, size or 1, note)
-            case {"event": "step"}:
-                self._move("train", summary.step, summary.total_steps, _step_note(summary))
-            case {"event": "saved"} if summary.total_steps:  # the last step need not have been logged
-                self._move("train", summary.total_steps, summary.total_steps, _step_note(summary))
+            case Progress():
+                self._move(f"fetch {event.slot}", event.done, event.total, size_text(event.done))
+            case Fetched():
+                note = "there already" if event.cached else size_text(event.bytes)
+                self._move(f"fetch {event.slot}", event.bytes or 1, event.bytes or 1, note)
+            case Step():
+                self._move("train", summary.step, summary.total_steps, step_note(summary))
+            case Saved() if summary.total_steps:  # the last step need not have been logged
+                self._move("train", summary.total_steps, summary.total_steps, step_note(summary))
             case _:
                 super().show(event, summary)
 
     def state(self, status: JobStatus) -> None:
-        """Move the row of the pods; print the state only where it says why nothing moves."""
+        """Move the row of the pods; print the state only if it says why nothing moves."""
         if status.pods:
             at_work = status.pods.get(MAIN_STEP, 0) + status.pods.get("Succeeded", 0)
             self._move("pods", at_work, sum(status.pods.values()), pods_text(status))
-        if status.detail and status.state in _WAITING:
+        if status.detail and status.state in WAITING:
             super().state(attrs.evolve(status, pods={}))
 
     @abstractmethod
     def _move(self, name: str, done: int, total: int | None, note: str) -> None:
-        """Move a row, or begin one."""
+        """Move a row, or add it."""

@@ -9,7 +9,8 @@ from typing import Literal, Protocol
 from tunewright._views.bars import BarsView
 from tunewright._views.base import LinesView, View
 from tunewright._views.json_lines import JsonView
-from tunewright.events import Event, parse_event
+from tunewright.errors import Failure
+from tunewright.events import Event, Failed, parse_event
 from tunewright.plan.plan import CODE, MAIN_STEP, RUNS
 from tunewright.status.state import JobState
 from tunewright.status.status import JobStatus, LogLine
@@ -17,14 +18,17 @@ from tunewright.status.summary import Summary
 
 Style = Literal["auto", "lines", "json"]
 
-_LAST_LINES = 20  # of a step that failed
+_LAST_LINES = 20  # of a container that failed
+
+_Origin = tuple[str, int]
+"""Container and index of the worker."""
 
 
 class Followed(Protocol):
     """What `follow` needs of a job."""
 
     def status(self) -> JobStatus:
-        """Return what is known of the job now."""
+        """Return the job's status now."""
 
     def updates(self) -> Iterator[LogLine | JobStatus]:
         """Yield log lines and changed statuses until the job has ended."""
@@ -34,18 +38,18 @@ class Followed(Protocol):
 
 
 def follow(job: Followed, *, style: Style = "auto") -> JobStatus:
-    """Show the job's events until it is at rest, and then how it ended.
+    """Show a job's events until it is at rest, and then how it ended.
 
-    Of the plain lines, those are shown that the user's own code prints, and the last ones of a step that failed.
+    Plain lines are shown if the user's own code prints them, and after a failure the last ones of the container that failed.
 
     Args:
         job: the job.
-        style: "auto" draws bars where the output can show them; "json" prints the events and nothing else.
+        style: "auto" draws bars if the output can show them; "json" prints events and nothing else.
 
     Returns:
         The status at the end, whatever it is.
     """
-    summary, hidden = Summary(), _Hidden()
+    summary, hidden = Summary(), _HiddenLines()
     view = view_for(style)
     shown = MAIN_STEP if job.status().labels.get(RUNS) == CODE else None
     with view:
@@ -56,51 +60,57 @@ def follow(job: Followed, *, style: Style = "auto") -> JobStatus:
                 hidden.note(line, event)
                 summary.add(event)
                 view.show(event, summary)
-            elif line.step == shown:
+            elif line.container == shown:
                 view.line(line)
             else:
                 hidden.add(line)
     status = job.status()
     if status.state is JobState.FAILED:
-        for line in hidden.of_failed_step():
+        for line in hidden.of_failure(status.failure):
             view.line(line)
     view.end(status, summary, job.command_for)
     return status
 
 
-class _Hidden:
-    """The last plain lines of each container that were not shown, should it be the one that fails."""
+class _HiddenLines:
+    """The last plain lines of each container that were not shown, in case it is the one that fails."""
 
     def __init__(self) -> None:
-        self._lines: dict[tuple[str, int], deque[LogLine]] = {}
-        self._failed: tuple[str, int] | None = None
-        self._last: tuple[str, int] | None = None
+        self._lines: dict[_Origin, deque[LogLine]] = {}
+        self._failed: _Origin | None = None
+        self._last: _Origin | None = None
 
     def add(self, line: LogLine) -> None:
-        """Keep a line, for a while."""
-        self._last = (line.step, line.worker)
+        """Keep a line."""
+        self._last = (line.container, line.worker)
         self._lines.setdefault(self._last, deque(maxlen=_LAST_LINES)).append(line)
 
     def note(self, line: LogLine, event: Event) -> None:
-        """See who fails."""
-        self._last = (line.step, line.worker)
-        if event["event"] == "failed":
-            self._failed = self._last
+        """Note which container has failed. It need not be the one that says so: `run` ends with an init container's failure."""
+        self._last = (line.container, line.worker)
+        if isinstance(event, Failed):
+            self._failed = _origin(event.failure.seen_in(*self._last))
 
-    def of_failed_step(self) -> Collection[LogLine]:
-        """Those of the container that said so, or else of the last one that said anything."""
-        failed = self._failed or self._last
-        return self._lines.get(failed, ()) if failed else ()
+    def of_failure(self, failure: Failure | None) -> Collection[LogLine]:
+        """Return the lines of the container that failed: by the job's status, by its events, or else the last one that wrote."""
+        found = _origin(failure) if failure else None
+        if found not in self._lines:
+            found = self._failed or self._last
+        return self._lines.get(found, ()) if found else ()
+
+
+def _origin(failure: Failure) -> _Origin | None:
+    return None if failure.container is None or failure.worker is None else (failure.container, failure.worker)
 
 
 def view_for(style: Style) -> View:
-    """The view for a style."""
+    """Return the view for a style."""
     if style == "json":
         return JsonView()
     from rich.console import Console
 
     console = Console()
-    if console.is_jupyter:  # whose own bars need a widget that few notebooks have
+    if console.is_jupyter:  # its own bars need a widget that few notebooks have
         from tunewright._views.notebook import NotebookView
 
         plain = Console(force_jupyter=False)

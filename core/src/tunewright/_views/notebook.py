@@ -1,4 +1,4 @@
-"""Progress in a notebook: one output that is replaced as things move, and plain lines. It needs IPython and no widgets."""
+"""Progress in a notebook: one table that is replaced as it changes, and plain lines. It needs IPython, but no widgets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from IPython.display import DisplayHandle
     from rich.console import Console
 
-_PAUSE = 0.2  # seconds between two drawings: each is a message to the browser
+_PAUSE = 0.2  # seconds between two updates: each one is a message to the browser
 
 
 @attrs.define
@@ -26,13 +26,13 @@ class _Row:
     begun_with: int
 
     def seconds_left(self, now: float) -> float | None:
-        """At the pace until now; None if that is not known."""
+        """Estimate the time left from the speed so far; None if that is unknown."""
         passed, moved = now - self.begun_at, self.done - self.begun_with
         return (self.total - self.done) * passed / moved if self.total and moved > 0 and passed > 0 else None
 
 
 class NotebookView(RowsView):
-    """Rows as a table, which its own later state replaces."""
+    """Draw the rows as a table, which each update replaces."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)

@@ -1,4 +1,4 @@
-"""A report as one HTML page. plotly draws the curves; its script is in the page, which therefore needs no network."""
+"""A report as one HTML page. plotly draws the curves; its script is included, so the page needs no network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tunewright.errors import RequestError
 from tunewright.status.report import JobReport
 
 _CURVES = {"loss": "loss", "learning_rate": "learning rate", "tokens_per_second": "tokens/s"}
-"""What is drawn over the steps: key of the steps → title."""
+"""Curves over the steps: key of a step → title."""
 
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
@@ -37,7 +37,7 @@ class PageReport(JobReport):
 
 
 def page(report: JobReport) -> str:
-    """The page.
+    """Return the page.
 
     Raises:
         RequestError: plotly is not installed.
@@ -48,7 +48,7 @@ def page(report: JobReport) -> str:
         _section("Curves", _curves(report)),
         _section("States", _states(report)),
         _section("Downloads", _downloads(report)),
-        _section("Uploads", _table(list(upload.values()) for upload in report.uploads)),
+        _section("Uploads", _table((u.item, u.uri, u.files, u.bytes) for u in report.uploads)),
         _section("Samples", _table(report.samples.items())),
         _section("What was asked for", _request(report)),
     )

@@ -1,4 +1,4 @@
-"""Events and statuses as sentences for people."""
+"""Events, statuses and reports as text for people."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tunewright.events import Event, Json
+from tunewright.events import Attempt, Checkpoint, Eval, Event, Fetched, Json, Start, Step, Uploaded
 from tunewright.status.state import JobState
 from tunewright.status.status import JobStatus
 from tunewright.status.summary import Summary
@@ -15,55 +15,58 @@ if TYPE_CHECKING:
     from tunewright.status.report import JobReport
 
 CommandFor = Callable[[str], str]
-"""A command → what to type to do that with the job; see `Backend.command_for`."""
+"""A command of `tunewright` → what to type to run it on the job; see `Backend.command_for`."""
 
-_WAITING = (JobState.CREATED, JobState.QUEUED, JobState.RESTARTING)
+WAITING = (JobState.CREATED, JobState.QUEUED, JobState.RESTARTING)
 
 
 def describe(event: Event, summary: Summary) -> str | None:  # noqa: PLR0911 - a table: a line for each event
-    """An event as a line for people; None where there is nothing to say."""
+    """Describe an event in one line; None for those that are not worth one."""
     match event:
-        case {"event": "fetched", "item": item, "files": files, "bytes": int(size)}:
-            how = "is there already" if event.get("cached") else "fetched"
-            return f"{item}: {how}, {files} files, {size_text(size)}"
-        case {"event": "uploaded", "item": item, "uri": uri, "files": files, "bytes": int(size)}:
-            return f"{item}: uploaded to {uri}, {files} files, {size_text(size)}"
-        case {"event": "start"}:
+        case Fetched():
+            how = "is there already" if event.cached else "fetched"
+            return f"{event.slot}: {how}, {event.files} files, {size_text(event.bytes)}"
+        case Uploaded():
+            return f"{event.item}: uploaded to {event.uri}, {event.files} files, {size_text(event.bytes)}"
+        case Start():
             resumed = f", resumed from step {summary.resumed_from}" if summary.resumed_from else ""
-            return f"training: {_known(summary.total_steps)} steps on {event.get('world_size', 1)} processes{resumed}"
-        case {"event": "step"}:
-            return f"step {summary.step}/{_known(summary.total_steps)}: {_step_note(summary)}"
-        case {"event": "eval", "eval_loss": float(loss)}:
-            right = event.get("eval_accuracy")
-            more = f", accuracy {right:.4f}" if isinstance(right, float) else ""
-            return f"evaluation at step {event.get('step', summary.step)}: loss {loss:.4f}{more}"
-        case {"event": "checkpoint", "step": step}:
-            return f"checkpoint at step {step}"
-        case {"event": "attempt", "attempt": int(attempt), "limit": limit} if attempt > 1:
-            return f"workers start again: attempt {attempt} of {limit}"
+            return f"training: {_known(summary.total_steps)} steps on {event.world_size} processes{resumed}"
+        case Step():
+            return f"step {summary.step}/{_known(summary.total_steps)}: {step_note(summary)}"
+        case Eval(eval_loss=float(loss)):
+            more = f", accuracy {event.eval_accuracy:.4f}" if event.eval_accuracy is not None else ""
+            return f"evaluation at step {summary.step if event.step is None else event.step}: loss {loss:.4f}{more}"
+        case Checkpoint():
+            return f"checkpoint at step {event.step}"
+        case Attempt() if event.attempt > 1:
+            return f"workers start again: attempt {event.attempt} of {_known(event.limit)}"
     return None
 
 
 def describe_state(status: JobStatus) -> str:
-    """Where a job is, as a line for people."""
+    """Describe a job's state in one line."""
     text = f"{status.state}: {status.detail}" if status.detail else str(status.state)
     return f"{text} (pods: {pods_text(status)})" if status.pods else text
 
 
 def pods_text(status: JobStatus) -> str:
-    """What a job's pods are at: "2 train, 1 fetch-model"."""
-    return ", ".join(f"{number} {at}" for at, number in status.pods.items())
+    """Describe what a job's pods are doing: "2 train, 1 fetch-model"."""
+    return ", ".join(f"{number} {doing}" for doing, number in status.pods.items())
 
 
 def ending(status: JobStatus, summary: Summary, command_for: CommandFor) -> list[str]:
-    """How the job ended, as lines for people."""
+    """Describe how the job ended, in lines."""
     if status.state is JobState.SUCCEEDED:
         return _success(status, summary)
     if status.state is JobState.SUSPENDED:
-        go_on = f"Go on from its newest checkpoint: {command_for('resume')}"
-        detail = status.detail if "tunewright resume" in status.detail else f"{status.detail} {go_on}".strip()
-        return [f"{status.name} is suspended. {detail}"]
+        why = f"{status.detail} " if status.detail else ""
+        return [f"{status.name} is suspended. {why}{resume_hint(command_for)}"]
     return [f"{status.name} {status.state.lower()}: {status.detail}", f"Its log: {command_for('logs')}"]
+
+
+def resume_hint(command_for: CommandFor) -> str:
+    """Say how a suspended job is resumed."""
+    return f"Continue from its newest checkpoint: {command_for('resume')}"
 
 
 def _success(status: JobStatus, summary: Summary) -> list[str]:
@@ -85,7 +88,8 @@ def _known(number: int | None) -> str:
     return "?" if number is None else str(number)
 
 
-def _step_note(summary: Summary) -> str:
+def step_note(summary: Summary) -> str:
+    """Describe loss and speed at the last step."""
     parts = []
     if summary.last_loss is not None:
         parts.append(f"loss {summary.last_loss:.4f}")
@@ -95,19 +99,19 @@ def _step_note(summary: Summary) -> str:
 
 
 def size_text(count: float) -> str:
-    """A number of bytes, for people."""
+    """Format a number of bytes."""
     from rich.filesize import decimal
 
     return decimal(int(count))
 
 
 def as_json(value: Json) -> str:
-    """One line of JSON, for what is not an event."""
+    """Format a value that is not an event as one line of JSON."""
     return json.dumps(value, ensure_ascii=False)
 
 
 def facts(report: JobReport) -> dict[str, str]:
-    """What people want to know first, as texts; what is not known is not there."""
+    """Return what people want to know first, as title → text; what is unknown is left out."""
     status, record = report.status, report.record
     last, evaluation = (points[-1] if points else {} for points in (report.steps, report.evaluations))
     found: dict[str, object] = {
@@ -141,7 +145,7 @@ def download_rows(report: JobReport) -> list[tuple[str, str, str, str]]:
     """One row for each input of a worker: its name, files, size and rate."""
     return [
         (
-            f"{d.item} (worker {d.worker})" if d.worker else d.item,
+            f"{d.slot} (worker {d.worker})" if d.worker else d.slot,
             f"{d.files} files",
             size_text(d.bytes),
             f"{size_text(d.rate)}/s" if d.rate else "was there already",
@@ -151,5 +155,5 @@ def download_rows(report: JobReport) -> list[tuple[str, str, str, str]]:
 
 
 def _download_text(row: tuple[str, str, str, str]) -> str:
-    item, _, size, how = row
-    return f"{item}: {size}, {how}"
+    slot, _, size, how = row
+    return f"{slot}: {size}, {how}"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 import attrs
 
 from tunewright.errors import JobError, RequestError, TunewrightError
-from tunewright.events import Json
+from tunewright.events import Event
 from tunewright.plan.manifests import Manifests
 from tunewright.plan.plan import JobPlan
 from tunewright.status.status import JobPod, JobRecord, JobStatus, LogLine
@@ -123,18 +123,18 @@ class Backend(ABC):
 
     @abstractmethod
     def logs(
-        self, name: str, *, follow: bool = False, step: str | None = None, worker: int | None = None
+        self, name: str, *, follow: bool = False, container: str | None = None, worker: int | None = None
     ) -> Iterator[LogLine]:
         """Yield the lines of a job's log, events included.
 
         Args:
             name: name of the job.
             follow: keep yielding new lines, across restarts, until the job ends.
-            step: name of the container whose lines to yield; None for all.
+            container: name of the container whose lines to yield; None for all.
             worker: index of the worker whose lines to yield; None for all.
 
         Raises:
-            JobError: there is no such job, step or worker.
+            JobError: there is no such job, container or worker.
         """
 
     def updates(self, name: str) -> Iterator[LogLine | JobStatus]:
@@ -147,7 +147,7 @@ class Backend(ABC):
         """
         return self.logs(name, follow=True)
 
-    def events(self, name: str) -> builtins.list[dict[str, Json]]:
+    def events(self, name: str) -> builtins.list[Event]:
         """Return events about the job from the backend itself, oldest first; by default none, as all are in the log.
 
         Raises:
@@ -245,5 +245,5 @@ class Finding:
 
 def problem(about: str, error: TunewrightError) -> Finding:
     """Return an error as a finding."""
-    remedy = str(getattr(error, "remedy", ""))
-    return Finding(about=about, level="problem", text=str(error).removesuffix(remedy).rstrip(), remedy=remedy)
+    failure = error.to_failure()
+    return Finding(about=about, level="problem", text=failure.cause, remedy=failure.remedy)

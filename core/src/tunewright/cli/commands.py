@@ -165,25 +165,28 @@ def status(name: str, connection: Connection, as_json: bool) -> None:
     """Show the state of a job, and the reason for it."""
     from tunewright.cli.show import one_status
 
-    one_status(connection.job(name).status(), as_json=as_json)
+    job = connection.job(name)
+    one_status(job.status(), job.command_for, as_json=as_json)
 
 
 @cli.command()
 @click.argument("name")
 @click.option("--follow", "-f", is_flag=True, help="Keep printing until the job ends.")
-@click.option("--step", help='Only show this step: "fetch-model", "fetch-dataset", "check" or "train".')
+@click.option("--container", help='Only show this container: "fetch-model", "fetch-dataset", "check" or "train".')
+@click.option("--step", hidden=True, help="The former name of --container.")
 @click.option("--worker", type=int, help="Only show the worker with this index.")
 @_connected
 def logs(
     *,
     name: str,
     follow: bool,
+    container: str | None,
     step: str | None,
     worker: int | None,
     connection: Connection,
 ) -> None:
     """Print a job's log."""
-    for line in connection.job(name).logs(follow=follow, step=step, worker=worker):
+    for line in connection.job(name).logs(follow=follow, container=container or step, worker=worker):
         click.echo(line)
 
 

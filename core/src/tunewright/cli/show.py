@@ -8,20 +8,21 @@ from datetime import datetime
 import attrs
 import click
 
+from tunewright._views.text import CommandFor, facts, pods_text, resume_hint
 from tunewright._views.text import as_json as to_line
-from tunewright._views.text import facts, pods_text
 from tunewright.backends.base import Finding
 from tunewright.errors import PluginError
 from tunewright.events import Json
 from tunewright.plugins.registry import Registry
 from tunewright.status.report import JobReport
+from tunewright.status.state import JobState
 from tunewright.status.status import JobStatus
 
 _WIDE = 1000
 
 
 def statuses(found: Iterable[JobStatus], *, as_json: bool) -> None:
-    """A row for each job."""
+    """Print a row for each job."""
     rows = list(found)
     if as_json:
         for status in rows:
@@ -33,18 +34,21 @@ def statuses(found: Iterable[JobStatus], *, as_json: bool) -> None:
     _table(["NAME", "STATE", "CREATED", "RESULT"], [[s.name, s.state, _when(s.created), s.result or ""] for s in rows])
 
 
-def one_status(status: JobStatus, *, as_json: bool) -> None:
-    """All that is known of one job."""
+def one_status(status: JobStatus, command_for: CommandFor, *, as_json: bool) -> None:
+    """Print everything that is known about one job."""
     if as_json:
         click.echo(to_line(_status_dict(status)))
         return
-    for key, value in {**_status_dict(status), "pods": pods_text(status)}.items():
+    found = {**_status_dict(status), "failure": None, "pods": pods_text(status)}
+    if status.state is JobState.SUSPENDED:
+        found["next"] = resume_hint(command_for)
+    for key, value in found.items():
         if value:
             click.echo(f"{key + ':':<10}{value}")
 
 
 def one_report(report: JobReport, *, as_json: bool) -> None:
-    """A job's report: the facts for people, all of it as JSON."""
+    """Print a job's report: the most important facts, or all of it as JSON."""
     if as_json:
         click.echo(to_line(report.to_dict()))
         return
@@ -53,7 +57,7 @@ def one_report(report: JobReport, *, as_json: bool) -> None:
 
 
 def plugin_table(registry: Registry, *, as_json: bool) -> None:
-    """A row for each plugin; what is wrong with one never hides the others."""
+    """Print a row for each plugin; a broken one never hides the others."""
     rows = [_plugin_row(registry, name) for name in registry.names(of_any_api=True)]
     if as_json:
         for row in rows:
@@ -80,7 +84,7 @@ def _plugin_row(registry: Registry, name: str) -> dict[str, str]:
 
 
 def findings(found: Iterable[Finding], *, as_json: bool) -> int:
-    """A line for each finding as it comes, and what to do below it. Returns the exit code: 1 if something is missing."""
+    """Print each finding as it comes, with its remedy below. Return the exit code: 1 if there is a problem."""
     code = 0
     for finding in found:
         code = code or int(finding.level == "problem")
@@ -98,6 +102,7 @@ def _status_dict(status: JobStatus) -> dict[str, Json]:
         "name": status.name,
         "state": str(status.state),
         "detail": status.detail,
+        "failure": {**status.failure.to_dict()} if status.failure else None,
         "created": _when(status.created),
         "started": _when(status.started),
         "finished": _when(status.finished),

@@ -1,4 +1,4 @@
-"""How often the command was started without getting any further."""
+"""Attempts: how often the command was started without reaching a new checkpoint."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tunewright.runner.verdicts import emit, log
 
 
 class Attempts:
-    """How often this worker started since its newest complete checkpoint, kept where checkpoints are.
+    """Count the starts of this worker since its newest complete checkpoint, in a file beside the checkpoints.
 
     Attributes:
-        limit: starts that are allowed.
-        number: of this start, from 1; 0 if it could not be counted.
+        limit: number of starts that are allowed.
+        number: number of this start, from 1; 0 if it could not be counted.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -37,19 +37,19 @@ class Attempts:
             number = 1 if self._advanced(step) else number + 1
             self._write(number)
         except OSError as error:
-            log(f"attempts cannot be counted, so a crash will be final: {error}")
+            log(f"attempts cannot be counted, so the first crash is final: {error}")
             return
         self.number = number
         emit({"event": "attempt", "attempt": number, "limit": self.limit})
 
     def left(self) -> bool:
-        """Whether the command may be started again after a crash."""
+        """Return whether the command may be started again after a crash."""
         if not self.number or self._output is None:
             return False
         return self.number < self.limit or (self.limit > 1 and newest_step(self._output) > self._step)
 
     def uncount(self) -> None:
-        """This start was ended from outside."""
+        """Take this start back: the process was terminated from outside."""
         if self.number:
             with contextlib.suppress(OSError):
                 self._write(self.number - 1)
@@ -61,7 +61,7 @@ class Attempts:
                 (self._output / self._name).unlink()
 
     def _advanced(self, step: int) -> bool:
-        # With max_restarts=0 the first crash is final, whatever the checkpoints.
+        # With max_restarts=0 the first crash is final, whether or not there are new checkpoints.
         return self.limit > 1 and self._step > step
 
     def _write(self, number: int) -> None:
@@ -70,7 +70,7 @@ class Attempts:
 
 
 def _read_attempts(file: Path) -> tuple[int, int]:
-    """Starts so far, and the newest checkpoint's step at the last one (-1: none)."""
+    """Return the starts so far, and the step of the newest checkpoint at the last one (-1: none)."""
     try:
         record = json.loads(read(file) or "{}")
         return int(record["attempts"]), int(record["step"])

@@ -1,4 +1,4 @@
-"""Checkpoints: which are complete, and which is the newest."""
+"""Checkpoints: which of them are complete, and which one is the newest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CHECKPOINT = re.compile(r"checkpoint-([0-9]+)")
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The complete checkpoint with the highest step in a folder of `checkpoint-<step>` folders; None without any."""
+    """Return the complete checkpoint with the highest step in a folder of `checkpoint-<step>` folders; None without any."""
     found = (
         [path for path in folder.glob("checkpoint-*") if _CHECKPOINT.fullmatch(path.name)] if folder.is_dir() else []
     )
@@ -22,9 +22,9 @@ def newest_checkpoint(folder: Path) -> Path | None:
 
 
 def is_complete(checkpoint: Path) -> bool:
-    """Whether a checkpoint has its marker, and every file that the marker names is there in its whole size.
+    """Return whether a checkpoint has its marker, and every file that the marker names, at its full size.
 
-    A marker without sizes, from an older release, is believed.
+    A marker without sizes, as older releases wrote it, is trusted.
     """
     text = read(checkpoint / MARKER)
     if text is None:
@@ -37,10 +37,10 @@ def is_complete(checkpoint: Path) -> bool:
 
 
 def mark_checkpoint(folder: Path) -> None:
-    """Declare `checkpoint-<step>` complete, once all of its files are written; they are flushed to the disk first.
+    """Mark `checkpoint-<step>` complete, after all of its files were written; they are flushed to the disk first.
 
     Raises:
-        ValueError: the folder's name is another, so nobody would find it.
+        ValueError: the folder has another name, so nobody would find it.
     """
     if not _CHECKPOINT.fullmatch(folder.name):
         raise ValueError(f"Not a checkpoint's folder: {folder}. Name it checkpoint-<step>.")
@@ -57,6 +57,6 @@ def _step_of(folder: Path) -> int:
 
 
 def newest_step(output: Path) -> int:
-    """The step of the newest complete checkpoint in an output folder; -1 without any."""
+    """Return the step of the newest complete checkpoint in an output folder; -1 without any."""
     newest = newest_checkpoint(output / "checkpoints")
     return -1 if newest is None else _step_of(newest)

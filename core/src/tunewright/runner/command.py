@@ -1,4 +1,4 @@
-"""`run` itself: the command, from the first look at the settings to the exit code."""
+"""`run` itself, from its settings to its exit code."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from tunewright.runner.attempts import Attempts
+from tunewright.runner.failure import Failure
 from tunewright.runner.files import read
 from tunewright.runner.install import install
 from tunewright.runner.messages import ERROR_LENGTH, ending, errors_in, killed_ranks, without_secrets
@@ -19,8 +20,6 @@ from tunewright.runner.verdicts import (
     LAST_FINAL_CODE,
     START_AGAIN,
     USAGE,
-    Verdict,
-    emit,
     log,
     read_verdict,
     report,
@@ -37,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
         argv: the command and its arguments, after an optional `--`.
 
     Returns:
-        The exit code of the process: see the table in the description of `tunewright.runner`.
+        The exit code of the process: see the table in the docstring of `tunewright.runner`.
     """
     try:
         settings = Settings.read(os.environ)
@@ -50,11 +49,11 @@ def main(argv: Sequence[str]) -> int:
     watch = StopCondition(settings)
     attempts = Attempts(settings)
     outcome = _refusal(command, settings, watch, attempts) or _run(command, settings, watch, attempts)
-    if isinstance(outcome, Verdict):
-        report(outcome, settings.termination_log, emit)
+    if isinstance(outcome, Failure):
+        report(outcome, settings.termination_log)
         outcome = outcome.code
     if outcome <= LAST_FINAL_CODE:
-        # The end is final: a job that is submitted again starts to count anew.
+        # The end is final: a job that is submitted again counts from the beginning.
         attempts.forget()
         watch.forget()
     else:
@@ -62,35 +61,37 @@ def main(argv: Sequence[str]) -> int:
     return outcome
 
 
-def _refusal(command: list[str], settings: Settings, watch: StopCondition, attempts: Attempts) -> Verdict | None:
-    """Why the command is not started at all."""
+def _refusal(command: list[str], settings: Settings, watch: StopCondition, attempts: Attempts) -> Failure | None:
+    """Return why the command is not started at all."""
     if settings.run and (verdict := read_verdict(settings.run)):
         return verdict
     if not command:
-        return Verdict(USAGE, "There is no command to run.", "Give one: run -- torchrun …")
+        return Failure(USAGE, "There is no command to run.", "Give one: run -- torchrun …")
     if watch.late():
         return too_late(settings)
     attempts.begin()
     if attempts.number > attempts.limit:
-        cause = f"The training command was started {attempts.limit} times and never got to a new checkpoint."
-        return Verdict(FAILURE, cause, "Its processes were killed, often for lack of memory: see the pods' events.")
+        cause = f"The training command was started {attempts.limit} times and never reached a new checkpoint."
+        return Failure(
+            FAILURE, cause, "Its processes were killed, often for lack of memory: look at the events of its pods."
+        )
     return None
 
 
-def _run(command: list[str], settings: Settings, watch: StopCondition, attempts: Attempts) -> int | Verdict:
+def _run(command: list[str], settings: Settings, watch: StopCondition, attempts: Attempts) -> int | Failure:
     if settings.run:
         with contextlib.suppress(OSError):
             (settings.run / ERROR_FILE).unlink()
     end = execute(command, watch, settings.grace, attempts.uncount)
-    if isinstance(end, Verdict):
+    if isinstance(end, Failure):
         return end
     if end.stop is not None:
         return too_late(settings) if end.stop.late else end.stop.code
     return _judge(end, settings, attempts) if end.code else 0
 
 
-def _judge(end: End, settings: Settings, attempts: Attempts) -> int | Verdict:
-    """What a crash of the command means."""
+def _judge(end: End, settings: Settings, attempts: Attempts) -> int | Failure:
+    """Return the exit code, or the failure, after a crash of the command."""
     if settings.run and (verdict := read_verdict(settings.run)):
         return verdict
     error = (read(settings.run / ERROR_FILE) if settings.run else None) or "; ".join(errors_in(end.stderr)[-3:])
@@ -98,12 +99,12 @@ def _judge(end: End, settings: Settings, attempts: Attempts) -> int | Verdict:
     if killed := killed_ranks(end.stderr):
         how = f"{how}: {', '.join(killed)}"
     if attempts.left():
-        log(f"{how}; it is to be started again (attempt {attempts.number} of {attempts.limit})")
+        log(f"{how}; it will be started again (attempt {attempts.number} of {attempts.limit})")
         return START_AGAIN
     since = f"{attempts.number} of {attempts.limit} attempts since the last checkpoint" if attempts.number else ""
     shown = f" Its error: {without_secrets(error, os.environ)[:ERROR_LENGTH]}." if error else ""
     cause = f"{how}{f'; {since}' if since else ''}.{shown}"
-    return Verdict(FAILURE, cause, "Look for the first error in the log; max_restarts= allows more attempts.")
+    return Failure(FAILURE, cause, "Look for the first error in the log; max_restarts= allows more attempts.")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How many CPUs a container may use."""
+"""The number of CPUs that a container may use."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from tunewright.runner.files import read
 
 
 def threads_for_each(processes: str) -> int:
-    """OMP_NUM_THREADS for each of so many processes. torchrun would set 1."""
+    """Return OMP_NUM_THREADS for each of that many processes. torchrun would set 1."""
     return max(1, usable_cpus() // int(processes)) if processes.isdecimal() and int(processes) else 1
 
 
 def usable_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """CPUs that this container may use, at least 1: its affinity, and its cgroup's quota rounded down."""
+    """Return the CPUs that this container may use, at least 1: its affinity, and its cgroup's quota rounded down."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, int(min(cpus, _cpu_quota(cgroup))))
 
 
 def _cpu_quota(cgroup: Path) -> float:
-    """CPUs; infinite where there is no limit. Version 2 has both numbers in one file, version 1 in two."""
+    """Return the quota in CPUs, infinite without a limit. cgroup v2 has both numbers in one file, v1 in two."""
     version_1 = (read(cgroup / "cpu" / f"cpu.cfs_{name}_us") for name in ("quota", "period"))
     fields = (read(cgroup / "cpu.max") or " ".join(text or "" for text in version_1)).split()
     try:

@@ -1,4 +1,4 @@
-"""Small files, written so that a crash leaves them whole."""
+"""Small files that a crash never leaves half written."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a file: whoever reads it, also after a crash, finds the old text or the new one."""
+    """Replace a file atomically: readers find the old text or the new one, even after a crash."""
     temporary = _temporary(path, text)
     try:
         temporary.replace(path)
@@ -19,7 +19,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def create(path: Path, text: str) -> None:
-    """Write a file whole, unless it is there already."""
+    """Write a file atomically, unless it exists."""
     temporary = _temporary(path, text)
     try:
         os.link(temporary, path)
@@ -42,7 +42,7 @@ def _temporary(path: Path, text: str) -> Path:
 
 
 def sync(path: Path) -> None:
-    """Flush a file, or a folder's list of names, to the disk, where the system can."""
+    """Flush a file, or the entries of a folder, to the disk, where the system supports it."""
     with contextlib.suppress(OSError):
         handle = os.open(path, os.O_RDONLY)
         try:
@@ -52,7 +52,7 @@ def sync(path: Path) -> None:
 
 
 def read(file: Path) -> str | None:
-    """A file's text, as far as it is text; None if it cannot be read."""
+    """Return the text of a file, with invalid bytes replaced; None if it cannot be read."""
     try:
         return file.read_text("utf-8", errors="replace")
     except OSError:

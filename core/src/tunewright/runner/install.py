@@ -1,4 +1,4 @@
-"""The init container that brings packages."""
+"""`--install`: the init container that installs packages with pip."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import re
 import time
 
+from tunewright.runner.failure import Failure
 from tunewright.runner.messages import ERROR_LENGTH, ending, without_secrets
 from tunewright.runner.processes import End, execute
 from tunewright.runner.settings import Settings
@@ -13,8 +14,6 @@ from tunewright.runner.verdicts import (
     FAILURE,
     NOT_FOUND,
     UNAVAILABLE,
-    Verdict,
-    emit,
     log,
     read_verdict,
     report,
@@ -23,18 +22,18 @@ from tunewright.runner.verdicts import (
 from tunewright.runner.watch import TICK, Stop, StopCondition
 
 _LONGEST_PAUSE = 30.0
-# What pip says of an index that may be there again in a minute; it has tried a few times itself by then.
-_INDEX_IS_AWAY = re.compile(
+# What pip prints when its index is unreachable for the moment; by then it has retried a few times itself.
+_UNREACHABLE = re.compile(
     r"after connection broken by|\b(429|5[0-9][0-9]) (Client|Server) Error|HTTP error (429|5[0-9][0-9])"
     r"|[Rr]ead timed out|Connection (reset|aborted|refused)|IncompleteRead|Temporary failure in name resolution"
 )
 
 
 def install(name: str, command: list[str], settings: Settings, retry_for: float) -> int:
-    """The init container `name`: run pip, again for `retry_for` seconds while its index is away.
+    """Run pip as the init container `name`; retry for `retry_for` seconds while the package index is unreachable.
 
     Returns:
-        The exit code of the process: 0, also after a failure of which a verdict was left; 143 when it was terminated.
+        The exit code of the process: 0, also after a failure that left a verdict; 143 if it was terminated.
     """
     if settings.run and read_verdict(settings.run):
         log(f"{name} does nothing: an earlier step has failed")
@@ -43,44 +42,44 @@ def install(name: str, command: list[str], settings: Settings, retry_for: float)
     give_up, pause = time.monotonic() + retry_for, 1.0
     while True:
         end = execute(command, watch, settings.grace, lambda: None)
-        if not isinstance(end, Verdict):
+        if not isinstance(end, Failure):
             if end.stop is not None:
                 return end.stop.code
             if not end.code:
                 return 0
-            if _INDEX_IS_AWAY.search(end.stderr) and time.monotonic() + pause < give_up:
-                log(f"{name}: the package index is away; trying again in {pause:.0f} s")
+            if _UNREACHABLE.search(end.stderr) and time.monotonic() + pause < give_up:
+                log(f"{name}: the package index is unreachable; trying again in {pause:.0f} s")
                 if stop := _sleep(pause, watch):
                     return stop.code
                 pause = min(2 * pause, _LONGEST_PAUSE)
                 continue
-            end = _pip_verdict(name, command, end)
-        return _leave(end, settings)
+            end = _pip_failure(name, command, end)
+        return _leave(end.seen_in(name), settings)
 
 
-def _leave(verdict: Verdict, settings: Settings) -> int:
-    report(verdict, settings.termination_log, emit)
+def _leave(failure: Failure, settings: Settings) -> int:
+    report(failure, settings.termination_log)
     if settings.run is None:
-        return verdict.code
+        return failure.code
     try:
-        write_verdict(settings.run, *verdict)
+        write_verdict(settings.run, failure)
     except OSError as error:
         log(f"the verdict could not be left in {settings.run}: {error}")
-        return verdict.code
+        return failure.code
     return 0
 
 
-def _pip_verdict(name: str, command: list[str], end: End) -> Verdict:
+def _pip_failure(name: str, command: list[str], end: End) -> Failure:
     lines = [line for line in end.stderr.splitlines() if line.strip() and not line.startswith(("[notice]", "WARNING"))]
     said = without_secrets(" ".join(lines[-3:]), os.environ)[-ERROR_LENGTH:]
     index = command[command.index("--index-url") + 1] if "--index-url" in command else "the package index"
-    if _INDEX_IS_AWAY.search(end.stderr):
+    if _UNREACHABLE.search(end.stderr):
         remedy = f"Check that containers reach {index}; init_env= takes PIP_INDEX_URL and HTTPS_PROXY."
-        return Verdict(UNAVAILABLE, f"Step {name} could not reach {index}: {said}", remedy)
+        return Failure(UNAVAILABLE, f"Step {name} could not reach {index}: {said}", remedy)
     wanted = ", ".join(command[command.index("--") + 1 :]) if "--" in command else "them"
     code = NOT_FOUND if "No matching distribution" in end.stderr else FAILURE
     remedy = f"Check that {index} has {wanted} for the image's Python; init_env= takes PIP_INDEX_URL for another index."
-    return Verdict(code, f"Step {name} ended with {ending(end.code)}: {said}", remedy)
+    return Failure(code, f"Step {name} ended with {ending(end.code)}: {said}", remedy)
 
 
 def _sleep(seconds: float, watch: StopCondition) -> Stop | None:

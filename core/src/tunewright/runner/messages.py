@@ -1,4 +1,4 @@
-"""What the message of a failure says: the exception that ended the command, and no secret."""
+"""The parts of a failure's message: the exception that ended the command, the signals, and no secrets."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import urllib.parse
 from collections.abc import Mapping
 
 ERROR_LENGTH = 1000
-# torchrun's --tee, and torch.distributed itself, put this before each line of a rank.
+# torchrun --tee, and torch.distributed itself, prefix each line of a rank with this.
 _RANK_PREFIX = re.compile(r"(\[[A-Za-z_]+[0-9]+\]:\s?)+")
-# In torchrun's summary, whose "root cause" may be a rank that only missed this one.
+# In torchrun's summary. Its "root cause" may be a rank that only failed because this one was gone.
 _KILLED = re.compile(r"^ *rank *: ([0-9]+) .*\n *exitcode *: -([0-9]+) ", re.MULTILINE)
 
 
 def ending(returncode: int) -> str:
-    """How a process ended, for people."""
+    """Describe how a process ended."""
     if returncode > 0:
         return f"exit code {returncode}"
     with contextlib.suppress(ValueError):
@@ -25,9 +25,9 @@ def ending(returncode: int) -> str:
 
 
 def errors_in(log: str) -> list[str]:
-    """The exceptions at the end of a log, as Python shows them (`ValueError: …`), the oldest first.
+    """Return the exceptions in a log, as Python prints them (`ValueError: …`), oldest first.
 
-    torchrun's own, which only says that a rank has failed, is not among them.
+    torchrun's own exception, which only says that a rank failed, is left out.
     """
     found, inside = [], False
     for line in (_RANK_PREFIX.sub("", line, count=1) for line in log.splitlines()):
@@ -41,19 +41,19 @@ def errors_in(log: str) -> list[str]:
 
 
 def killed_ranks(log: str) -> list[str]:
-    """The ranks that a signal ended, by torchrun's summary at the end of a log: they could leave no error themselves.
+    """Return the ranks that a signal killed, from torchrun's summary in a log: they could not leave an error themselves.
 
-    Without those that SIGTERM ended: torchrun sends it to all once one has failed.
+    Ranks that SIGTERM ended are left out: torchrun sends it to all ranks once one has failed.
     """
     found = [(rank, int(number)) for rank, number in _KILLED.findall(log)]
     return [f"rank {rank} ended with {ending(-number)}" for rank, number in found if number != signal.SIGTERM]
 
 
 def without_secrets(text: str, env: Mapping[str, str]) -> str:
-    """The text without the values of the variables that TUNEWRIGHT_SECRETS names: a message is seen by more than a log."""
+    """Redact the values of the variables that TUNEWRIGHT_SECRETS names: more people see a message than a log."""
     values = {env[name] for name in env.get("TUNEWRIGHT_SECRETS", "").split(",") if env.get(name)}
     for value in values:
-        values = values | {repr(value)[1:-1], urllib.parse.quote(value, safe="")}  # as libraries show them
+        values = values | {repr(value)[1:-1], urllib.parse.quote(value, safe="")}  # as libraries print them
     for value in sorted(values, key=len, reverse=True):
         text = text.replace(value, "<redacted>")
     return text

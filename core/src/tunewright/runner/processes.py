@@ -1,4 +1,4 @@
-"""The command and everything that it starts: from its start to the end of the last one."""
+"""Run the command, and all processes that it starts, until the last one has ended."""
 
 from __future__ import annotations
 
@@ -15,32 +15,33 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from tunewright.runner.cpus import threads_for_each
+from tunewright.runner.failure import Failure
 from tunewright.runner.files import read
-from tunewright.runner.verdicts import USAGE, Verdict
+from tunewright.runner.verdicts import USAGE
 from tunewright.runner.watch import TICK, Stop, StopCondition
 
-_TAIL_BYTES = 16 << 10  # of a command's standard error, in which its error is looked for
-_LINE_BYTES = 64 << 10  # a longer line is passed on in pieces
-_DRAIN = 2.0  # seconds for the rest of a standard error that somebody holds open
+_TAIL_BYTES = 16 << 10  # of a command's standard error, which is searched for its exception
+_LINE_BYTES = 64 << 10  # longer lines are passed on in pieces
+_DRAIN = 2.0  # seconds to read the rest of standard error, if another process keeps it open
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 
 
 class End(NamedTuple):
-    """How a command ended: why it had to, if it had to; its exit code; and the end of its standard error."""
+    """How a command ended: why it was stopped, if it was; its exit code; the end of its standard error."""
 
     stop: Stop | None
     code: int
     stderr: str
 
 
-def execute(command: list[str], watch: StopCondition, grace: float, uncount: Callable[[], None]) -> End | Verdict:
-    """Run a command and everything that it starts to the end; a verdict if it cannot be started."""
+def execute(command: list[str], watch: StopCondition, grace: float, uncount: Callable[[], None]) -> End | Failure:
+    """Run a command, and everything that it starts, to the end; return a failure if it cannot be started."""
     adopting = _adopt_orphans()
     try:
         process = _start(command)
     except OSError as error:
         cause = f"The command {command[0]!r} could not be started: {error.strerror or error}."
-        return Verdict(USAGE, cause, "Check that the image holds it, and that it is on PATH and executable.")
+        return Failure(USAGE, cause, "Check that the image holds it, and that it is on PATH and executable.")
     assert process.stderr  # noqa: S101 - for the type checker: it is a pipe
     tail = _Tail(process.stderr)
     stop = _supervise(process, watch, grace, adopting, uncount)
@@ -48,7 +49,7 @@ def execute(command: list[str], watch: StopCondition, grace: float, uncount: Cal
 
 
 class _Tail:
-    """Passes a command's standard error on, whole lines at once as they come, and remembers the end of it."""
+    """Pass a command's standard error on in whole lines, and keep the end of it."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream, self._end = stream, b""
@@ -56,7 +57,7 @@ class _Tail:
         self._thread.start()
 
     def text(self) -> str:
-        """The end of what was written, once the command has ended."""
+        """Return the end of what was written; call it once the command has ended."""
         self._thread.join(_DRAIN)
         return self._end.decode("utf-8", errors="replace")
 
@@ -65,7 +66,7 @@ class _Tail:
             line = b""
             while data := os.read(self._stream.fileno(), _LINE_BYTES):
                 line += data
-                # Two processes write into one log: a part of a line would mix with what is no part of it.
+                # Several processes write to one log: parts of lines would get mixed up.
                 whole = max(line.rfind(b"\n"), line.rfind(b"\r")) + 1 or (len(line) if len(line) > _LINE_BYTES else 0)
                 self._pass_on(line[:whole])
                 line = line[whole:]
@@ -73,7 +74,7 @@ class _Tail:
 
     def _pass_on(self, data: bytes) -> None:
         self._end = (self._end + data)[-_TAIL_BYTES:]
-        with contextlib.suppress(OSError):  # nobody listens any more
+        with contextlib.suppress(OSError):  # nobody reads it any more
             while data:
                 data = data[os.write(2, data) :]
 
@@ -84,20 +85,20 @@ def _start(command: list[str]) -> subprocess.Popen[bytes]:
     if sys.platform == "win32":
         flags = subprocess.CREATE_NEW_PROCESS_GROUP
         return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, creationflags=flags)
-    # A session of its own: a terminal's Ctrl-C comes to `run` alone, which passes it on once.
+    # A session of its own: only `run` receives a terminal's Ctrl-C, and passes it on once.
     return subprocess.Popen(
         command,
         env=env,
         stderr=subprocess.PIPE,
         start_new_session=True,
-        preexec_fn=die_with_parent,  # noqa: PLW1509 - one thread
+        preexec_fn=die_with_parent,  # noqa: PLW1509 - there is only one thread
     )
 
 
 def _supervise(
     process: subprocess.Popen[bytes], watch: StopCondition, grace: float, adopting: bool, uncount: Callable[[], None]
 ) -> Stop | None:
-    """Wait for the command and everything that it started; returns why it had to end, if it had to."""
+    """Wait for the command and everything that it started; return why it was stopped, if it was."""
     stop, kill_at = None, math.inf
     while not _has_ended(process):
         if stop is None and (stop := watch.stop()) is not None:
@@ -113,7 +114,7 @@ def _supervise(
     if adopting:
         _end_orphans(process.pid)
     if stop is None and process.returncode and (stop := watch.stop()) is not None and not stop.late:
-        uncount()  # what ended `run` has ended the command, too
+        uncount()  # the signal that `run` received also ended the command
     return stop
 
 
@@ -134,7 +135,7 @@ def _interrupt(process: subprocess.Popen[bytes], signum: int) -> None:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill the command's group, or what is left of it."""
+    """Kill what is left of the command's process group."""
     with contextlib.suppress(OSError):
         if sys.platform == "win32":
             process.kill()
@@ -155,18 +156,18 @@ def _prctl(option: int, value: int) -> bool:
 
 
 def die_with_parent() -> None:
-    """Have this process terminated with its parent, where the system can: for `preexec_fn`, in a process of one thread."""
-    # If `run` is killed, the command must not go on beside the next attempt. Process 1 takes everything with it anyway.
+    """Terminate this process when its parent ends, where the system supports it; a `preexec_fn` for a process with one thread."""
+    # If `run` is killed, the command must not keep running beside the next attempt. Process 1 takes everything with it anyway.
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _adopt_orphans() -> bool:
-    # torchrun starts each rank in a session of its own: if torchrun is killed, its group is empty and its ranks go on.
+    # torchrun starts each rank in a session of its own: if torchrun is killed, its group is empty, but its ranks keep running.
     return _prctl(_PR_SET_CHILD_SUBREAPER, 1) or os.getpid() == 1
 
 
 def _reap_orphans(own: int) -> None:
-    """Take the exit status of adopted processes, so that they do not stay as zombies; the command's is Popen's."""
+    """Reap adopted processes, so that no zombies stay; Popen reaps the command itself."""
     if sys.platform != "linux":
         return
     with contextlib.suppress(ChildProcessError):
@@ -175,7 +176,7 @@ def _reap_orphans(own: int) -> None:
 
 
 def _end_orphans(own: int) -> None:
-    for _ in range(100):  # a killed process's own children are adopted in turn
+    for _ in range(100):  # the children of a killed process are adopted in turn
         _reap_orphans(own)
         children = _children()
         if not children:

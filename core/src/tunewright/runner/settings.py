@@ -1,4 +1,4 @@
-"""What the environment tells `run`."""
+"""The settings of `run`, from its environment."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import NamedTuple
 
 
 class Settings(NamedTuple):
-    """What the environment says.
+    """The settings of `run`.
 
     Attributes:
-        output: the output folder, where the attempts and the seconds used are kept; None: nowhere.
-        run: the pod's own scratch folder, in which a verdict is left; None: nowhere.
-        termination_log: file for the cause of the end; None: nowhere.
-        max_restarts: how often a crashed command is started again without a new checkpoint.
-        deadline: seconds that the job may run, all starts together.
+        output: the output folder, which also holds the attempts and the seconds used; None if there is none.
+        run: the pod's own scratch folder, which holds the verdict; None if there is none.
+        termination_log: file for the termination message; None if there is none.
+        max_restarts: how often a crashed command is restarted without a new checkpoint.
+        deadline: seconds that the job may run, over all starts.
         grace: seconds that a terminated command has to end.
-        parent: end when this process is no longer the parent.
-        worker: name of this worker among those that share the output folder.
+        parent: `run` ends when this process is no longer its parent.
+        worker: name of this worker, unique among those that share the output folder.
     """
 
     output: Path | None
@@ -34,10 +34,10 @@ class Settings(NamedTuple):
 
     @classmethod
     def read(cls, env: Mapping[str, str]) -> Settings:
-        """From the environment.
+        """Read the environment.
 
         Raises:
-            ValueError: a variable that should be a number is none.
+            ValueError: a variable that should be a number is not one.
         """
         workspace, run = env.get("TUNEWRIGHT_WORKSPACE"), env.get("TUNEWRIGHT_RUN")
         log = Path(env.get("TUNEWRIGHT_TERMINATION_LOG") or "/dev/termination-log")
@@ -55,20 +55,20 @@ class Settings(NamedTuple):
 
 
 def parent_in(env: Mapping[str, str]) -> int | None:
-    """The process that a step must not outlive, if the environment names one."""
+    """Return the process that a step must not outlive, if the environment names one."""
     return int(number(env, "TUNEWRIGHT_PARENT", 0)) or None
 
 
 def worker_in(env: Mapping[str, str]) -> str:
-    """The name of this worker among those that share a volume, as a part of a file's name."""
+    """Return the name of this worker among those that share a volume, as part of a file name."""
     return re.sub(r"[^\w.-]", "_", env.get("TUNEWRIGHT_WORKER") or env.get("HOSTNAME") or "0")
 
 
 def number(env: Mapping[str, str], name: str, default: float) -> float:
-    """A variable as a number.
+    """Return a variable as a number.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a number.
     """
     try:
         return float(env.get(name) or default)

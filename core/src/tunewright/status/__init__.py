@@ -1,1 +1,1 @@
-"""What is known of a job: its state, its failure, its events folded into a summary and a report."""
+"""What is known about a job: its state, its failure, and its events folded into a summary and a report."""

@@ -1,4 +1,4 @@
-"""The report of a job: what was asked for, what happened, and what came of it, from its events and what its backend keeps."""
+"""The report of a job, from its events and its backend's record: what was requested, what happened, and the result."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TypeVar
 import attrs
 
 from tunewright._convert import to_dict, to_tuple
-from tunewright.events import Event, Json, parse_event
+from tunewright.events import Attempt, Checkpoint, Eval, Event, Fetched, Json, Sample, Step, Uploaded, parse_event
 from tunewright.status.status import JobCondition, JobRecord, JobStatus, LogLine
 
 _DOCUMENT = ".json"
@@ -18,18 +18,18 @@ _DOCUMENT = ".json"
 
 @attrs.frozen(kw_only=True)
 class Download:
-    """What one worker fetched into one slot.
+    """One input of one worker.
 
     Attributes:
-        item: the slot.
+        slot: the input: "model", "dataset" or "eval_dataset".
         worker: index of the worker.
-        files: how many.
-        bytes: all of them together.
-        seconds: how long it took; None if nothing was downloaded, because it was there.
-        revision: what the source calls this state of it.
+        files: number of files.
+        bytes: bytes of all files.
+        seconds: how long the download took; None if the input was there already.
+        revision: what the URI was resolved to, if the source has revisions.
     """
 
-    item: str
+    slot: str
     worker: int
     files: int
     bytes: int
@@ -38,26 +38,26 @@ class Download:
 
     @property
     def rate(self) -> float | None:
-        """Bytes a second; None if nothing was downloaded."""
+        """Bytes per second; None if nothing was downloaded."""
         return self.bytes / self.seconds if self.seconds else None
 
 
 @attrs.frozen(kw_only=True)
 class JobReport:
-    """A job, looked at afterwards or on its way; there is no secret in it.
+    """A job's report, while it runs or afterwards, without secrets.
 
     Attributes:
-        status: where the job is, why, since when, and where its result lies.
+        status: its state, why and since when, and where its result is.
         record: workers, images, command, and the states with their times.
-        request: what was asked for: slot, "trainer" or "parameters" → provider and params.
+        request: what was requested: slot, "trainer" or "parameters" → provider and params.
         versions: distribution → version of the plugins that the job was submitted with.
         attempts: how often worker 0 was started, as far as its logs are kept.
         downloads: one for each slot and worker.
-        steps: the numbers of each logged step ("step", "loss", "learning_rate", "tokens_per_second", …), in order; a step
-            that was done again after a restart is there as it was done last.
+        steps: the numbers of each logged step ("step", "loss", "learning_rate", "tokens_per_second", …), in order; of a
+            step that was repeated after a restart, the last ones.
         evaluations: likewise ("step", "eval_loss", …).
-        checkpoints: the steps that were saved.
-        uploads: what was uploaded: "item", "uri", "files", "bytes".
+        checkpoints: the steps at which checkpoints were saved.
+        uploads: what was uploaded.
         samples: prompt → generated text.
     """
 
@@ -70,22 +70,23 @@ class JobReport:
     steps: tuple[Mapping[str, float], ...] = attrs.field(default=(), converter=to_tuple)
     evaluations: tuple[Mapping[str, float], ...] = attrs.field(default=(), converter=to_tuple)
     checkpoints: tuple[int, ...] = attrs.field(default=(), converter=to_tuple)
-    uploads: tuple[Mapping[str, Json], ...] = attrs.field(default=(), converter=to_tuple)
+    uploads: tuple[Uploaded, ...] = attrs.field(default=(), converter=to_tuple)
     samples: Mapping[str, str] = attrs.field(factory=dict, converter=to_dict)
 
     @property
     def seconds(self) -> float | None:
-        """From the first step's start to the end; None while one of them is not known."""
+        """Seconds from the start of the first container to the end of the job; None while one of them is unknown."""
         started, finished = self.status.started, self.status.finished
         return (finished - started).total_seconds() if started and finished else None
 
     def to_dict(self) -> dict[str, Json]:
-        """The report as JSON values."""
+        """Return the report as JSON values."""
         status, record = self.status, self.record
         return {
             "name": status.name,
             "state": str(status.state),
             "detail": status.detail,
+            "failure": {**status.failure.to_dict()} if status.failure else None,
             "created": _when(status.created),
             "started": _when(status.started),
             "finished": _when(status.finished),
@@ -104,12 +105,12 @@ class JobReport:
             "steps": [dict(step) for step in self.steps],
             "evaluations": [dict(evaluation) for evaluation in self.evaluations],
             "checkpoints": list(self.checkpoints),
-            "uploads": [dict(upload) for upload in self.uploads],
+            "uploads": [_without_name(upload) for upload in self.uploads],
             "samples": dict(self.samples),
         }
 
     def to_json(self) -> str:
-        """The report as one JSON document."""
+        """Return the report as one JSON document."""
         return json.dumps(self.to_dict(), ensure_ascii=False, indent=1)
 
 
@@ -121,8 +122,8 @@ def make_report(cls: type[_R], status: JobStatus, record: JobRecord, lines: Iter
 
     Args:
         cls: `JobReport`, or a class derived from it.
-        status: where the job is.
-        record: what its backend keeps.
+        status: the job's status.
+        record: what its backend keeps of it.
         lines: its log.
     """
     documents = {name.removesuffix(_DOCUMENT): document for name, document in record.documents.items()}
@@ -133,7 +134,7 @@ def make_report(cls: type[_R], status: JobStatus, record: JobRecord, lines: Iter
     return cls(
         status=status,
         record=record,
-        request={name: _asked(document) for name, document in documents.items()},
+        request={name: _requested(document) for name, document in documents.items()},
         versions=dict(pair for document in documents.values() for pair in _versions(document)),
         attempts=max(seen.starts, seen.attempt),
         downloads=seen.downloads.values(),
@@ -147,7 +148,7 @@ def make_report(cls: type[_R], status: JobStatus, record: JobRecord, lines: Iter
 
 @attrs.define
 class _Seen:
-    """What a job's events tell."""
+    """What a job's events add up to."""
 
     starts: int = 0
     attempt: int = 0
@@ -155,47 +156,46 @@ class _Seen:
     steps: dict[int, dict[str, float]] = attrs.field(factory=dict)
     evaluations: dict[int, dict[str, float]] = attrs.field(factory=dict)
     checkpoints: set[int] = attrs.field(factory=set)
-    uploads: list[dict[str, Json]] = attrs.field(factory=list)
+    uploads: list[Uploaded] = attrs.field(factory=list)
     samples: dict[str, str] = attrs.field(factory=dict)
 
     def add(self, worker: int, event: Event) -> None:
         match event:
-            case {"event": "attempt", "attempt": int(attempt)} if worker == 0:
+            case Attempt() if worker == 0:
                 self.starts += 1
-                self.attempt = max(self.attempt, attempt)
-            case {"event": "fetched", "item": str(item), "files": int(files), "bytes": int(size)}:
-                self._fetched(worker, item, files, size, event)
-            case {"event": "step", "step": int(step)}:
-                self.steps[step] = _numbers(event)
-            case {"event": "eval", "step": int(step)}:
-                self.evaluations[step] = _numbers(event)
-            case {"event": "checkpoint", "step": int(step)}:
-                self.checkpoints.add(step)
-            case {"event": "uploaded"}:
-                self.uploads.append({k: v for k, v in event.items() if k != "event"})
-            case {"event": "sample", "prompt": str(prompt), "text": str(text)}:
-                self.samples[prompt] = text
+                self.attempt = max(self.attempt, event.attempt)
+            case Fetched():
+                self._fetched(worker, event)
+            case Step():
+                self.steps[event.step] = event.numbers
+            case Eval(step=int(step)):
+                self.evaluations[step] = event.numbers
+            case Checkpoint():
+                self.checkpoints.add(event.step)
+            case Uploaded():
+                self.uploads.append(event)
+            case Sample():
+                self.samples[event.prompt] = event.text
 
-    def _fetched(self, worker: int, item: str, files: int, size: int, event: Event) -> None:
-        seconds, revision = event.get("seconds"), event.get("revision")
-        if event.get("cached") and (item, worker) in self.downloads:
+    def _fetched(self, worker: int, event: Fetched) -> None:
+        if event.cached and (event.slot, worker) in self.downloads:
             return  # a restart, which needed no download
-        self.downloads[item, worker] = Download(
-            item=item,
+        self.downloads[event.slot, worker] = Download(
+            slot=event.slot,
             worker=worker,
-            files=files,
-            bytes=size,
-            seconds=float(seconds) if isinstance(seconds, int | float) else None,
-            revision=revision if isinstance(revision, str) else None,
+            files=event.files,
+            bytes=event.bytes,
+            seconds=event.seconds,
+            revision=event.revision,
         )
 
 
-def _numbers(event: Event) -> dict[str, float]:
-    return {k: v for k, v in event.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+def _without_name(event: Event) -> dict[str, Json]:
+    return {key: value for key, value in event.to_dict().items() if key != "event"}
 
 
-def _asked(document: Json) -> Json:
-    """Of a wire document what the user chose; any other document as it is."""
+def _requested(document: Json) -> Json:
+    """Return what the user chose of a wire document, and any other document as it is."""
     if not isinstance(document, dict) or "provider" not in document:
         return document
     return {"provider": document["provider"], "params": document.get("params")}

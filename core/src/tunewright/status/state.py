@@ -6,7 +6,7 @@ import enum
 
 
 class JobState(enum.StrEnum):
-    """Where a job is on its way from submit to result."""
+    """The phases of a job, from submission to its result."""
 
     CREATED = "Created"
     QUEUED = "Queued"
@@ -24,5 +24,5 @@ class JobState(enum.StrEnum):
 
     @property
     def at_rest(self) -> bool:
-        """Whether nothing of the job runs or is about to run."""
+        """Whether no process of the job runs or is about to."""
         return self.final or self is JobState.SUSPENDED

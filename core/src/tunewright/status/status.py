@@ -1,4 +1,4 @@
-"""The status of a job, its pods, its log lines, and what is kept of it."""
+"""The status of a job, its pods, its log lines, and the record that its backend keeps."""
 
 from __future__ import annotations
 
@@ -10,30 +10,32 @@ from datetime import datetime
 import attrs
 
 from tunewright._convert import to_dict, to_tuple
+from tunewright.errors import Failure
 from tunewright.events import Json
 from tunewright.status.state import JobState
 
 
 @attrs.frozen(kw_only=True)
 class JobStatus:
-    """What is known of a job at one moment.
+    """What is known about a job at one moment.
 
     Attributes:
         name: the job's name.
-        state: where it is on its way.
-        detail: about the state: "model, 43%", or why it failed and what to do.
+        state: its state.
+        detail: about the state, for people: "model, 43%", or why it failed and what to do.
+        failure: why it failed, as a value: exit code, cause, remedy, container and worker; None unless it failed.
         created: when it was submitted.
-        started: when its first step started.
+        started: when its first container started.
         finished: when it ended.
-        result: where the finished model is, for people: a folder, or claim and folder.
+        result: where the finished model is, for people: a folder, or a claim and a folder.
         labels: the job's labels.
-        pods: how many pods are at what: step, or phase where no step runs → number. Empty where workers are not pods, and
-            in lists.
+        pods: container, or phase where no container runs → number of pods. Empty in lists, and if workers are not pods.
     """
 
     name: str
     state: JobState
     detail: str = ""
+    failure: Failure | None = None
     created: datetime | None = None
     started: datetime | None = None
     finished: datetime | None = None
@@ -47,43 +49,43 @@ class LogLine:
     """One line of a job's log.
 
     Attributes:
-        step: the container's name: "fetch-model", "check", "train".
+        container: the container's name: "fetch-model", "check", "train".
         worker: index of the worker.
-        text: the line, without its line break. May be an event: see `tunewright.events.parse_event`.
+        text: the line, without its line break. It may be an event: see `tunewright.events.parse_event`.
     """
 
-    step: str
+    container: str
     worker: int
     text: str
 
 
 @attrs.frozen(kw_only=True)
 class JobPod:
-    """One worker of a job, as a backend that has pods sees it.
+    """One worker of a job, as a backend with pods sees it.
 
     Attributes:
         name: the pod's name.
         worker: index of the worker.
-        phase: Kubernetes' own: Pending, Running, Succeeded, Failed or Unknown.
-        node: where it runs; "" while that is not known.
-        step: the step that runs, or ran last; "" before the first one.
+        phase: as in Kubernetes: Pending, Running, Succeeded, Failed or Unknown.
+        node: where it runs; "" while that is unknown.
+        container: the container that runs, or ran last; "" before the first one.
     """
 
     name: str
     worker: int
     phase: str
     node: str = ""
-    step: str = ""
+    container: str = ""
 
 
 @attrs.frozen(kw_only=True)
 class JobCondition:
-    """A state that a job came into.
+    """A state that a job entered.
 
     Attributes:
-        state: a JobState.
-        since: when; None where that is not known.
-        detail: about it: the step that ran, or what the cluster says.
+        state: the state.
+        since: when; None if that is unknown.
+        detail: about the state: the container that ran, or the cluster's message.
     """
 
     state: JobState
@@ -93,14 +95,14 @@ class JobCondition:
 
 @attrs.frozen(kw_only=True)
 class JobRecord:
-    """What is kept of a job besides its log; none of it is secret.
+    """What is kept of a job besides its log, without secrets.
 
     Attributes:
-        conditions: the states that it was in, oldest first, as far as they are known.
-        workers: how many.
-        processes: in each worker.
+        conditions: the states that it has been in, oldest first, as far as they are known.
+        workers: number of workers.
+        processes: number of processes in each worker.
         command: what the main container runs; empty for an image's own entry point.
-        images: step → image; empty where steps run in no image.
+        images: container → image; empty if containers run without images.
         documents: the JSON files of its configuration: file name → document.
     """
 
@@ -113,7 +115,7 @@ class JobRecord:
 
 
 def documents_in(files: Mapping[str, str]) -> dict[str, Json]:
-    """The JSON documents among a job's configuration files; a damaged one is left out."""
+    """Return the JSON documents among a job's configuration files; damaged ones are left out."""
     found: dict[str, Json] = {}
     for name, text in files.items():
         if name.endswith(".json"):

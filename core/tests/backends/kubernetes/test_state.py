@@ -11,6 +11,7 @@ from tunewright.backends.kubernetes.live import LiveJob, Pod
 from tunewright.backends.kubernetes.record import record_of
 from tunewright.backends.kubernetes.state import phase_of, status_of
 from tunewright.backends.pytorchjob.kind import PyTorchJob
+from tunewright.errors import Failure
 from tunewright.status.state import JobState
 
 KIND = PyTorchJob()
@@ -110,7 +111,7 @@ def ended(code: int, message: str = "", reason: str = "Error", at: str = CREATED
             job("Created", "Suspended", suspend=True),
             [],
             JobState.SUSPENDED,
-            "tunewright resume sft --backend kubernetes -n team",
+            "",  # the screen says how to resume it
         ),
         (job("Created", suspend=True, labels={names.QUEUE: "team"}), [], JobState.QUEUED, "queue 'team'"),
         (job("Created", "Succeeded"), [], JobState.SUCCEEDED, ""),
@@ -147,6 +148,31 @@ def test_the_cause_of_a_failure_is_the_message_of_what_ended_first() -> None:
         pod(1, fetch_model=ended(0), main=ended(77, "The token is wrong. Get another.", at="2026-11-24T12:00:05Z")),
     ]
     assert phase_of(job("Failed"), pods).detail == "The token is wrong. Get another."
+
+
+def test_a_failure_in_a_termination_message_names_the_container_that_failed() -> None:
+    told = Failure(77, "The token is wrong.", "Get another.", "fetch-model")
+    pods = [pod(1, fetch_model=ended(0, told.to_message().decode()), main=ended(77, told.to_message().decode()))]
+    phase = phase_of(job("Failed"), pods)
+    assert phase.failure == Failure(77, "The token is wrong.", "Get another.", "fetch-model", 1)
+    status = status_of(job("Failed"), phase)
+    assert (status.detail, status.failure) == ("The token is wrong. Get another.", phase.failure)
+
+
+def test_a_failure_of_which_nobody_said_anything_has_its_origin_and_its_exit_code() -> None:
+    failure = phase_of(job("Failed"), [pod(2, main=ended(3, "Killed by a library."))]).failure
+    assert failure == Failure(3, "Killed by a library.", "", "train", 2)
+    assert phase_of(job("Failed", Failed="1 replica failed."), []).failure == Failure(1, "1 replica failed.")
+    assert phase_of(job("Succeeded"), []).failure is None
+
+
+def test_what_holds_a_pod_up_is_told_with_the_failure_of_its_init_container_as_a_sentence() -> None:
+    told = Failure(66, "The volume lacks it.", "Fill it.", "fetch-model").to_message().decode()
+    stuck = pod(
+        fetch_model={"terminated": {"exitCode": 0, "message": told}},
+        check={"waiting": {"reason": "CreateContainerConfigError", "message": "no subPath"}},
+    )
+    assert phase_of(job("Created"), [stuck]).detail.endswith("no subPath. The volume lacks it. Fill it.")
 
 
 def test_the_cause_of_a_failure_is_not_the_message_of_a_bystander_that_was_to_be_started_again() -> None:
@@ -285,8 +311,8 @@ def test_the_clusters_events_about_a_job_are_those_of_its_objects_since_it_was_c
         {"involvedObject": {}, "eventTime": after.format(3), "metadata": {}},
     ]  # fmt: skip
     told = events_about(KIND, live, found)
-    assert [event["reason"] for event in told] == ["Created", "Bound", "FailedScheduling"]
-    assert told[2] == {
+    assert [event.reason for event in told] == ["Created", "Bound", "FailedScheduling"]
+    assert told[2].to_dict() == {
         "event": "cluster", "time": after.format(9), "type": "Warning", "reason": "FailedScheduling",
         "about": "Pod/sft-worker-0", "message": "no node", "count": 3,
     }  # fmt: skip

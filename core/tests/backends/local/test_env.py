@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from tunewright._client.job import Job
 from tunewright.backends.local import logs
 from tunewright.backends.local.env import client_environment, expand, share_of_machine, write_programs
 from tunewright.backends.local.spec import Program, Spec
-from tunewright.events import format_event
+from tunewright.events import Attempt, Progress, Step, format_event
 from tunewright.plan.plan import ContainerSpec, EmptyDir, ExistingClaim, Mount, Volume
 from tunewright.plan.resources import Resources
 from tunewright.plan.secrets import SecretValue
@@ -217,14 +218,14 @@ def _log(path, *lines):
 
 
 def test_the_detail_of_a_running_job_comes_from_its_newest_event(tmp_path):
-    step = {"event": "step", "step": 12, "total_steps": 100}
-    fetch = {"event": "progress", "phase": "fetch", "item": "model", "done": 43, "total": 100}
-    files = _log(tmp_path / "log", format_event({**step, "step": 11}), f"[default0]:{format_event(step)}", "noise")
+    step = Step(step=12, total_steps=100)
+    fetch = Progress(slot="model", done=43, total=100)
+    files = _log(tmp_path / "log", format_event(attrs.evolve(step, step=11)), f"[default0]:{format_event(step)}", "noise")
     assert logs.detail(JobState.RUNNING, files) == "step 12/100"
     files = _log(tmp_path / "log", "x" * 200_000, format_event(fetch))
     assert logs.detail(JobState.DOWNLOADING, files) == "model, 43%"
     assert logs.detail(JobState.RUNNING, files) == ""
-    files = _log(tmp_path / "log", format_event({**fetch, "total": None}))
+    files = _log(tmp_path / "log", format_event(attrs.evolve(fetch, total=None)))
     assert logs.detail(JobState.DOWNLOADING, files) == "model, 43 bytes"
 
 
@@ -306,4 +307,4 @@ def test_a_killed_rank_has_all_workers_of_torchrun_started_again(machine):
     )
     assert job.wait(timeout=240).state is JobState.SUCCEEDED
     assert list(job.logs()).count("[default0]:through") == 2
-    assert max(event["attempt"] for event in job.events() if event["event"] == "attempt") == 2
+    assert max(event.attempt for event in job.events() if isinstance(event, Attempt)) == 2

@@ -12,12 +12,14 @@ import attrs
 import pytest
 
 from tunewright._client.job import Job
+from tunewright._views.text import ending
 from tunewright.backends.local.folder import JobFolder, Status
 from tunewright.errors import AlreadySucceeded, JobError
 from tunewright.events import parse_event
 from tunewright.plan.plan import ContainerSpec
 from tunewright.plan.secrets import SecretValue
 from tunewright.status.state import JobState
+from tunewright.status.summary import Summary
 
 ONCE_KILLED = """
 if first_time():
@@ -32,7 +34,7 @@ CLI = (sys.executable, "-c", "from tunewright.cli import main; main()")
 
 
 def events(job, kind):
-    return [event for event in job.events() if event["event"] == kind]
+    return [event.to_dict() for event in job.events() if event.event == kind]
 
 
 def cli(*arguments):
@@ -47,7 +49,7 @@ def test_a_job_succeeds_and_leaves_its_log_and_no_process(machine):
     assert status.result == str(machine.output() / "model")
     job = Job("job", machine.backend)
     assert list(job.logs()) == ["fetching", "checking", "training"]
-    assert list(job.logs(step="check")) == ["checking"]
+    assert list(job.logs(container="check")) == ["checking"]
     assert job.result == machine.output() / "model"
     machine.until(lambda: not machine.processes())
 
@@ -80,7 +82,7 @@ def test_a_step_that_ends_with_an_error_fails_the_job_and_says_where_its_log_is(
     status = machine.run(machine.plan(steps=[("install-packages", "sys.exit(2)")]))
     assert status.state is JobState.FAILED
     assert "install-packages ended with exit code 2" in status.detail
-    assert "tunewright logs job --step install-packages" in status.detail
+    assert "tunewright logs job --container install-packages" in status.detail
 
 
 def test_a_step_that_was_killed_is_started_again(machine):
@@ -89,7 +91,7 @@ def test_a_step_that_was_killed_is_started_again(machine):
     assert job.state is JobState.DOWNLOADING
     machine.commands("fetch-model.py")[0].kill()
     assert machine.rest(job).state is JobState.SUCCEEDED
-    assert list(job.logs(step="fetch-model")) == ["done"]
+    assert list(job.logs(container="fetch-model")) == ["done"]
 
 
 def test_a_program_that_is_not_there_fails_the_job_and_names_it(machine):
@@ -168,7 +170,7 @@ def test_a_job_whose_supervisor_was_killed_is_shown_as_interrupted_and_goes_on_w
     status = machine.rest(job)
     assert status.state is JobState.SUSPENDED
     assert "interrupted" in status.detail
-    assert "tunewright resume job" in status.detail
+    assert ending(status, Summary(), job.command_for)[0].endswith("Continue from its newest checkpoint: tunewright resume job")
     machine.until(lambda: not machine.processes())  # nobody had to tell them
     scratch = JobFolder(machine.folder()).read().scratch
     assert Path(scratch).exists()
@@ -517,7 +519,7 @@ def test_following_ends_when_the_job_is_suspended_or_deleted(machine):
 def test_a_log_of_a_step_or_worker_that_is_not_there_names_what_is(machine):
     job = machine.submit(machine.plan(suspend=True, steps=[("check", "")], num_workers=2))
     with pytest.raises(JobError, match="no step 'fetch-model': it has check, train"):
-        job.logs(step="fetch-model")
+        job.logs(container="fetch-model")
     with pytest.raises(JobError, match="no worker 2: it has 2"):
         job.logs(worker=2)
 

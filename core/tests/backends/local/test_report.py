@@ -12,7 +12,7 @@ TRAINS = """
 print(json.dumps({"event": "step", "step": 1, "total_steps": 1, "loss": 2.0, "learning_rate": 0.1}), flush=True)
 """
 FETCHES = """
-print(json.dumps({"event": "fetched", "item": "model", "files": 1, "bytes": 10, "cached": False, "seconds": 2.0}))
+print(json.dumps({"event": "fetched", "slot": "model", "files": 1, "bytes": 10, "cached": False, "seconds": 2.0}))
 """
 
 
@@ -23,7 +23,7 @@ def test_a_job_leaves_a_report_in_its_folder(machine):
     found = json.loads(file.read_text("utf-8"))
     assert (found["state"], found["attempts"], found["seconds"] > 0) == ("Succeeded", 1, True)
     assert found["steps"] == [{"step": 1, "total_steps": 1, "loss": 2.0, "learning_rate": 0.1}]
-    assert [(d["item"], d["bytes_per_second"]) for d in found["downloads"]] == [("model", 5.0)]
+    assert [(d["slot"], d["bytes_per_second"]) for d in found["downloads"]] == [("model", 5.0)]
     states = [(state["state"], state["detail"]) for state in found["states"]]
     assert states == [("Created", ""), ("Downloading", "fetch-model"), ("Running", ""), ("Succeeded", "")]
     assert sorted(state["since"] for state in found["states"]) == [state["since"] for state in found["states"]]

@@ -25,7 +25,7 @@ from tunewright.backends.kubernetes.state import JobPhase, phase_of, status_of
 from tunewright.backends.kubernetes.submit import await_gone, has_pods, kept_claims, plan_digest, remains, submit
 from tunewright.backends.kubernetes.update import patch_for, refuse_too_late
 from tunewright.errors import AlreadySucceeded, JobError, TunewrightError
-from tunewright.events import Json
+from tunewright.events import Event
 from tunewright.plan.manifests import Manifests
 from tunewright.plan.plan import JobPlan
 from tunewright.request.raw import RawManifest
@@ -140,10 +140,10 @@ class KubernetesBackend(Backend):
                         yield self._status(cache.job, cache.pods)
 
     def logs(  # noqa: D102 - the base's
-        self, name: str, *, follow: bool = False, step: str | None = None, worker: int | None = None
+        self, name: str, *, follow: bool = False, container: str | None = None, worker: int | None = None
     ) -> Iterator[LogLine]:
         with self._explained(name):
-            wanted = _wanted(self._job(name), self.kind.added_containers, step, worker)
+            wanted = _wanted(self._job(name), self.kind.added_containers, container, worker)
             if not follow:
                 return self._explained_lines(name, read(self._api, self._pods(name), wanted))
             news = self._follow(name, wanted)
@@ -155,7 +155,7 @@ class KubernetesBackend(Backend):
                 name, self._follow(name, _wanted(self._job(name), self.kind.added_containers, None, None))
             )
 
-    def events(self, name: str) -> builtins.list[dict[str, Json]]:  # noqa: D102 - the base's
+    def events(self, name: str) -> builtins.list[Event]:  # noqa: D102 - the base's
         with self._explained(name):
             job = self._job(name)
             try:
@@ -358,19 +358,22 @@ class KubernetesBackend(Backend):
             raise explained(failure, self._api.kind, name=name, namespace=self._api.namespace) from failure
 
 
-def _wanted(job: LiveJob, added: Collection[str], step: str | None, worker: int | None) -> Wanted:
-    if step is not None and step not in {*job.steps, *added}:
-        raise JobError(f"Job {job.name!r} has no container {step!r}. It has: {', '.join(job.steps)}.", name=job.name)
+def _wanted(job: LiveJob, added: Collection[str], container: str | None, worker: int | None) -> Wanted:
+    if container is not None and container not in {*job.steps, *added}:
+        raise JobError(
+            f"Job {job.name!r} has no container {container!r}. It has: {', '.join(job.steps)}.", name=job.name
+        )
     if worker is not None and not 0 <= worker < job.workers:
         raise JobError(
             f"Job {job.name!r} has no worker {worker}. Its workers are 0 to {job.workers - 1}.", name=job.name
         )
-    return Wanted(step, worker)
+    return Wanted(container, worker)
 
 
 def _as_job_pod(pod: Pod) -> JobPod:
     begun = [container.step for container in pod.containers if container.phase != "waiting"]
-    return JobPod(name=pod.name, worker=pod.worker, phase=pod.phase, node=pod.node, step=begun[-1] if begun else "")
+    last = begun[-1] if begun else ""
+    return JobPod(name=pod.name, worker=pod.worker, phase=pod.phase, node=pod.node, container=last)
 
 
 def _status(job: LiveJob, pods: Sequence[Pod]) -> JobStatus:

@@ -10,7 +10,7 @@ from typing import Any
 from tunewright.backends.kubernetes import names
 from tunewright.backends.kubernetes.kind import JobKind
 from tunewright.backends.kubernetes.live import LiveJob, moment
-from tunewright.events import Json
+from tunewright.events import ClusterEvent, Event
 
 
 def time_of(event: Mapping[str, Any]) -> str:
@@ -18,7 +18,7 @@ def time_of(event: Mapping[str, Any]) -> str:
     return str(event.get("lastTimestamp") or event.get("eventTime") or event["metadata"]["creationTimestamp"])
 
 
-def events_about(kind: JobKind, job: LiveJob, found: Iterable[Mapping[str, Any]]) -> list[dict[str, Json]]:
+def events_about(kind: JobKind, job: LiveJob, found: Iterable[Mapping[str, Any]]) -> list[Event]:
     """Return the events about the job, its pods and its claims, oldest first; not those of an earlier job of the same name.
 
     Args:
@@ -42,14 +42,13 @@ def _objects(job: LiveJob) -> list[tuple[str, str]]:
     return [(kind, name) for kind, _, name in (i.partition("/") for i in ids)]
 
 
-def _event(event: Mapping[str, Any]) -> dict[str, Json]:
+def _event(event: Mapping[str, Any]) -> Event:
     about = event["involvedObject"]
-    return {
-        "event": "cluster",
-        "time": time_of(event),
-        "type": event.get("type") or "Normal",
-        "reason": event.get("reason") or "",
-        "about": f"{about.get('kind')}/{about.get('name')}",
-        "message": (event.get("message") or "").strip(),
-        "count": event.get("count") or 1,
-    }
+    return ClusterEvent(
+        time=time_of(event),
+        type=event.get("type") or "Normal",
+        reason=event.get("reason") or "",
+        about=f"{about.get('kind')}/{about.get('name')}",
+        message=(event.get("message") or "").strip(),
+        count=event.get("count") or 1,
+    )

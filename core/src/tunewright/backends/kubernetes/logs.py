@@ -29,11 +29,11 @@ class Wanted:
     """Which containers' logs to read.
 
     Attributes:
-        step: the step's name; None for all.
+        container: its name in logs; None for all.
         worker: index; None for all.
     """
 
-    step: str | None
+    container: str | None
     worker: int | None
 
     def of(self, pods: Sequence[Pod]) -> list[tuple[Pod, Container]]:
@@ -43,7 +43,7 @@ class Wanted:
             for pod in in_order(pods)
             if self.worker in {None, pod.worker}
             for container in pod.containers
-            if container.phase != "waiting" and self.step in {None, container.step}
+            if container.phase != "waiting" and self.container in {None, container.step}
         ]
 
 
@@ -227,4 +227,6 @@ def _gone_is_the_end() -> Iterator[None]:
 
 
 def _line(pod: Pod, container: Container, text: bytes) -> LogLine:
-    return LogLine(step=container.step, worker=pod.worker, text=text.decode("utf-8", errors="replace").rstrip("\r"))
+    return LogLine(
+        container=container.step, worker=pod.worker, text=text.decode("utf-8", errors="replace").rstrip("\r")
+    )

@@ -9,6 +9,8 @@ import attrs
 
 from tunewright.backends.kubernetes import names
 from tunewright.backends.kubernetes.live import Container, LiveJob, Pod, ended_containers, in_order
+from tunewright.errors import Failure
+from tunewright.runner.verdicts import FAILURE
 from tunewright.status.state import JobState
 from tunewright.status.status import JobStatus
 
@@ -26,11 +28,13 @@ class JobPhase:
     Attributes:
         state: the state.
         detail: what it is doing or waiting for; "" for nothing.
+        failure: why it failed; None unless it did.
         progress_sources: containers whose newest events may report progress.
     """
 
     state: JobState
     detail: str = ""
+    failure: Failure | None = None
     progress_sources: tuple[tuple[Pod, Container], ...] = ()
 
 
@@ -47,6 +51,7 @@ def status_of(job: LiveJob, phase: JobPhase, said: str = "", pods: Sequence[Pod]
         name=job.name,
         state=phase.state,
         detail=said or phase.detail,
+        failure=phase.failure,
         created=job.created,
         started=job.started,
         finished=job.finished if job.ended else None,
@@ -68,7 +73,8 @@ def phase_of(job: LiveJob, pods: Sequence[Pod]) -> JobPhase:
     if "Succeeded" in job.conditions:
         return JobPhase(JobState.SUCCEEDED)
     if "Failed" in job.conditions:
-        return JobPhase(JobState.FAILED, _cause(job, pods))
+        failure = _failure(job, pods)
+        return JobPhase(JobState.FAILED, str(failure), failure)
     return _held(job) if job.suspended else _on_its_way(job, pods)
 
 
@@ -79,20 +85,19 @@ def _on_its_way(job: LiveJob, pods: Sequence[Pod]) -> JobPhase:
     if training and len(training) == len(present) >= job.workers:
         return JobPhase(JobState.RUNNING, progress_sources=training)
     if "Restarting" in job.conditions:
-        return JobPhase(JobState.RESTARTING, _restart(job, pods, steps), steps)
+        return JobPhase(JobState.RESTARTING, _restart(job, pods, steps), progress_sources=steps)
     if steps:
-        return JobPhase(JobState.DOWNLOADING, _step(*steps[0]), steps)
+        return JobPhase(JobState.DOWNLOADING, _step(*steps[0]), progress_sources=steps)
     # The training has just ended, and the controller has not noticed yet.
     if training or any(pod.main and pod.main.phase == "terminated" for pod in present):
-        return JobPhase(JobState.RUNNING, _waiting(present), training)
+        return JobPhase(JobState.RUNNING, _waiting(present), progress_sources=training)
     return JobPhase(JobState.CREATED, _waiting(present))
 
 
 def _held(job: LiveJob) -> JobPhase:
     if job.queue:
         return JobPhase(JobState.QUEUED, f"waits for its turn in Kueue's queue {job.queue!r}")
-    remedy = f"Go on from the newest checkpoint: {names.command_for('resume', job.name, job.namespace)}"
-    return JobPhase(JobState.SUSPENDED, remedy)
+    return JobPhase(JobState.SUSPENDED)
 
 
 def _result(job: LiveJob) -> str | None:
@@ -103,13 +108,15 @@ def _result(job: LiveJob) -> str | None:
     return uri
 
 
-def _cause(job: LiveJob, pods: Sequence[Pod]) -> str:
-    """The termination message of what failed first for good; `run` and `fetch` write cause and remedy there."""
+def _failure(job: LiveJob, pods: Sequence[Pod]) -> Failure:
+    """Return the failure of what failed first for good, from its termination message, where `run` and `fetch` write it."""
     failed = sorted(ended_containers(pods), key=lambda pair: pair[1].exit_code not in _FINAL)
     # The controller judges the main container, which exits with the verdict of the init containers before it.
     for pod, container in [pair for pair in failed if not pair[1].init] or failed:
-        return container.message or _ending(pod, container)
-    return job.conditions["Failed"][0]
+        code = container.exit_code or FAILURE
+        found = Failure.from_message(container.message, code) if container.message else None
+        return (found or Failure(code, _ending(pod, container))).seen_in(container.step, pod.worker)
+    return Failure(FAILURE, job.conditions["Failed"][0])
 
 
 def _ending(pod: Pod, container: Container) -> str:
@@ -143,4 +150,4 @@ def _waiting(pods: Sequence[Pod]) -> str:
 def _verdict(pod: Pod) -> str:
     """Return the failure that an init container reported; `run` would exit with it if it got that far."""
     messages = (c.message for c in pod.containers if c.init and c.exit_code == 0 and c.message)
-    return next(messages, "")
+    return next((str(Failure.from_message(message, FAILURE)) for message in messages), "")

@@ -91,7 +91,7 @@ class LocalBackend(Backend):
             if job is None:
                 job = JobFolder.create(self._jobs / plan.name, documents, secrets)
                 if plan.run_policy.suspend:
-                    return job.write(Status(state=JobState.SUSPENDED, detail=job.go_on()))
+                    return job.write(Status(state=JobState.SUSPENDED))
                 try:
                     return job.start_supervisor()
                 except BaseException:
@@ -109,7 +109,7 @@ class LocalBackend(Backend):
             job = self._job(name)
             return status_of(job, job.status())
         except DamagedJob as damaged:
-            return JobStatus(name=name, state=JobState.FAILED, detail=str(damaged))
+            return JobStatus(name=name, state=JobState.FAILED, detail=str(damaged), failure=damaged.to_failure())
         except FileNotFoundError:  # deleted just now
             raise _no_such(name) from None
 
@@ -123,17 +123,17 @@ class LocalBackend(Backend):
         return sorted(chosen, key=lambda status: status.created or datetime.min.replace(tzinfo=UTC), reverse=True)
 
     def logs(  # noqa: D102 - the base's
-        self, name: str, *, follow: bool = False, step: str | None = None, worker: int | None = None
+        self, name: str, *, follow: bool = False, container: str | None = None, worker: int | None = None
     ) -> Iterator[LogLine]:
         job = self._job(name)
         files = log_files(job)
-        steps = builtins.list(dict.fromkeys(file.step for file in files))
-        if step is not None and step not in steps:
-            raise JobError(f"Job {name!r} has no step {step!r}. It has: {', '.join(steps)}.", name=name)
+        known = builtins.list(dict.fromkeys(file.container for file in files))
+        if container is not None and container not in known:
+            raise JobError(f"Job {name!r} has no container {container!r}. It has: {', '.join(known)}.", name=name)
         workers = max(file.worker for file in files) + 1
         if worker is not None and not 0 <= worker < workers:
             raise JobError(f"Job {name!r} has no worker {worker}. Its workers are 0 to {workers - 1}.", name=name)
-        chosen = [f for f in files if step in (None, f.step) and worker in (None, f.worker)]
+        chosen = [f for f in files if container in (None, f.container) and worker in (None, f.worker)]
         return logs.follow(chosen, lambda: _at_rest(job)) if follow else logs.read(chosen)
 
     def record(self, name: str) -> JobRecord:  # noqa: D102 - the base's
@@ -167,7 +167,7 @@ class LocalBackend(Backend):
             _stop(job)
             status = job.read()
             if not JobState(status.state).at_rest:  # its supervisor could not say so
-                job.write(attrs.evolve(status, state=JobState.SUSPENDED, detail=job.go_on()))
+                job.write(attrs.evolve(status, state=JobState.SUSPENDED, detail=""))
 
     def resume(self, name: str) -> None:  # noqa: D102 - the base's
         with self._lock(name):

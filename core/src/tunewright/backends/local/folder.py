@@ -9,7 +9,7 @@ workspace/        takes the place of the volume: model/, dataset/, eval_dataset/
 packages/         packages installed for the job with pip
 workers/N/        files private to a pod: the verdict and the termination message
 report.json       the report of the job, once it has ended
-logs/             STEP-WORKER.log, and a log for each rank under ranks/
+logs/             CONTAINER-WORKER.log, and a log for each rank under ranks/
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tunewright import environment
 from tunewright._canonical import dumps
 from tunewright._convert import to_tuple
 from tunewright.backends.local.spec import FILES, JOB, Spec
-from tunewright.errors import JobError
+from tunewright.errors import Failure, JobError
 from tunewright.events import Json
 from tunewright.plan.manifests import Manifests
 from tunewright.runner.files import write_atomically
@@ -59,17 +59,19 @@ class Status:
     Attributes:
         state: a JobState.
         detail: explanation of the state.
-        step: the init container that is running; "" if none is.
-        started: when the first step started, in seconds since the epoch.
+        failure: why the job failed; None unless it did.
+        container: the init container that is running; "" if none is.
+        started: when the first container started, in seconds since the epoch.
         finished: when the job ended, in seconds since the epoch.
         pid: process id of the supervisor.
         scratch: folder that takes the place of the pods' /tmp.
-        history: the states that the job has been in: state, step, and start time in seconds since the epoch.
+        history: the states that the job has been in: state, container, and start time in seconds since the epoch.
     """
 
     state: str = JobState.CREATED
     detail: str = ""
-    step: str = ""
+    failure: Failure | None = None
+    container: str = ""
     started: float | None = None
     finished: float | None = None
     pid: int | None = None
@@ -107,9 +109,9 @@ class JobFolder:
         """Folder of the log files."""
         return self.path / "logs"
 
-    def log(self, step: str, worker: int) -> Path:
+    def log(self, container: str, worker: int) -> Path:
         """Return the path of one container's log."""
-        return self.logs / f"{step}-{worker}.log"
+        return self.logs / f"{container}-{worker}.log"
 
     # The submitted job.
 
@@ -229,14 +231,19 @@ class JobFolder:
             history = self.read().history
         except (FileNotFoundError, DamagedJob):
             history = ()
-        if not history or tuple(history[-1][:2]) != (status.state, status.step):
-            history = (*history, (status.state, status.step, time.time()))
-        write_atomically(self.path / "status.json", dumps(attrs.asdict(attrs.evolve(status, history=history))))
+        if not history or tuple(history[-1][:2]) != (status.state, status.container):
+            history = (*history, (status.state, status.container, time.time()))
+        failure = status.failure.to_dict() if status.failure else None
+        record = attrs.asdict(attrs.evolve(status, history=history)) | {"failure": failure}
+        write_atomically(self.path / "status.json", dumps(record))
 
     def read(self) -> Status:
         """Return the status that the supervisor last wrote. The supervisor may have died since."""
+        record: dict[str, Any] = self._read("status.json", {"state"})
+        if record.get("failure"):
+            record["failure"] = Failure.from_dict(record["failure"])
         known = attrs.fields_dict(Status)
-        return Status(**{k: v for k, v in self._read("status.json", {"state"}).items() if k in known})  # type: ignore[arg-type]
+        return Status(**{k: v for k, v in record.items() if k in known})
 
     def status(self) -> Status:
         """Return the current status, corrected if the supervisor died before it could write the end."""
@@ -246,12 +253,8 @@ class JobFolder:
         status = self.read()  # the supervisor may have ended between the two checks
         if JobState(status.state).at_rest:
             return status
-        detail = f"The job was interrupted: its processes were killed, or the machine was restarted. {self.go_on()}"
+        detail = "The job was interrupted: its processes were killed, or the machine was restarted."
         return attrs.evolve(status, state=JobState.SUSPENDED, detail=detail)
-
-    def go_on(self) -> str:
-        """Return the remedy for a job that has stopped before its end."""
-        return f"Continue from the newest checkpoint: tunewright resume {self.name}"
 
     def is_supervised(self) -> bool:
         """Return whether the job's supervisor is alive.

@@ -23,12 +23,12 @@ class LogFile:
     """The log of one container, and how far it has been read.
 
     Attributes:
-        step: name of the container.
+        container: name of the container.
         worker: index of the worker.
         path: path of the file, which may not exist yet.
     """
 
-    step: str
+    container: str
     worker: int
     path: Path
     _offset: int = attrs.field(default=0, init=False)
@@ -48,7 +48,7 @@ class LogFile:
                     return
                 self._offset += len(text)
                 decoded = text.decode("utf-8", errors="replace").rstrip("\r\n")
-                yield LogLine(step=self.step, worker=self.worker, text=decoded)
+                yield LogLine(container=self.container, worker=self.worker, text=decoded)
 
 
 def read(files: Sequence[LogFile]) -> Iterator[LogLine]:

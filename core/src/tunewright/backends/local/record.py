@@ -20,7 +20,8 @@ def status_of(job: JobFolder, status: Status) -> JobStatus:
     return JobStatus(
         name=job.name,
         state=state,
-        detail=status.detail or _detail(job, status),
+        detail=status.detail or (str(status.failure) if status.failure else _detail(job, status)),
+        failure=status.failure,
         created=job.created(),
         started=_moment(status.started),
         finished=_moment(status.finished),
@@ -38,8 +39,8 @@ def record_of(job: JobFolder) -> JobRecord:
     spec = job.spec()
     return JobRecord(
         conditions=[
-            JobCondition(state=JobState(state), since=_moment(since), detail=step)
-            for state, step, since in job.read().history
+            JobCondition(state=JobState(state), since=_moment(since), detail=container)
+            for state, container, since in job.read().history
         ],
         workers=spec.num_workers,
         processes=spec.num_procs_per_worker,
@@ -63,7 +64,7 @@ def log_files(job: JobFolder) -> list[logs.LogFile]:
     spec = job.spec()
     containers = [(step.name, 0) for step in spec.steps]
     containers += [(spec.worker.name, worker) for worker in range(spec.num_workers)]
-    return [logs.LogFile(step, worker, job.log(step, worker)) for step, worker in containers]
+    return [logs.LogFile(container, worker, job.log(container, worker)) for container, worker in containers]
 
 
 def result_of(job: JobFolder) -> Path | None:
@@ -76,8 +77,8 @@ def _detail(job: JobFolder, status: Status) -> str:
     state = JobState(status.state)
     if state.at_rest:
         return ""
-    files = [file for file in log_files(job) if not status.step or file.step == status.step]
-    return logs.detail(state, files) or status.step
+    files = [file for file in log_files(job) if not status.container or file.container == status.container]
+    return logs.detail(state, files) or status.container
 
 
 def _moment(seconds: float | None) -> datetime | None:

@@ -24,7 +24,9 @@ from tunewright.backends.local import env, process
 from tunewright.backends.local.folder import JobFolder, Status
 from tunewright.backends.local.record import write_report
 from tunewright.backends.local.spec import Program, paths_in
-from tunewright.runner.verdicts import FAILURE, read_verdict
+from tunewright.errors import Failure
+from tunewright.runner.failure import SOFTWARE
+from tunewright.runner.verdicts import FAILURE, NOT_FOUND, read_verdict
 from tunewright.status.state import JobState
 
 _TICK = 0.1
@@ -40,7 +42,11 @@ class _Stop(Exception):  # noqa: N818 - not an error
 
 
 class _Failed(Exception):  # noqa: N818 - the state's name
-    """The job has failed; the message is its cause and remedy."""
+    """The job has failed."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(str(failure))
+        self.failure = failure
 
 
 def supervise(path: Path) -> int:
@@ -85,23 +91,26 @@ class Supervisor:
     def run(self) -> None:
         """Do everything, and say how it ended."""
         self._say(JobState.CREATED)
+        detail, failure = "", None
         try:
             self._empty_pods()
             self._initialise()
             self._train()
             end, detail = JobState.SUCCEEDED, self._farewell()
-        except _Failed as failure:
-            end, detail = JobState.FAILED, str(failure)
+        except _Failed as failed:
+            end, failure = JobState.FAILED, failed.failure
         except _Stop:
-            end, detail = JobState.SUSPENDED, self._job.go_on()
+            end = JobState.SUSPENDED
         except Exception as error:  # the job must not look as if it were still running
             traceback.print_exc()
-            end, detail = JobState.FAILED, f"The supervisor failed: {type(error).__name__}: {error}"
+            cause = f"The supervisor failed: {type(error).__name__}: {error}"
+            end, failure = JobState.FAILED, Failure(SOFTWARE, cause)
         self._end_everything()
         shutil.rmtree(self._scratch, ignore_errors=True)
         if end is JobState.SUCCEEDED:
             self._job.keep_secrets({})
-        self._status = attrs.evolve(self._status, finished=time.time() if end.final else None, scratch=None)
+        finished = time.time() if end.final else None
+        self._status = attrs.evolve(self._status, finished=finished, scratch=None, failure=failure)
         self._say(end, detail)
         if end.final:
             self._report()
@@ -116,8 +125,8 @@ class Supervisor:
         ttl = self._spec.run_policy.ttl
         return "" if ttl is None else f"The job and its result will be removed {ttl} seconds after its end."
 
-    def _say(self, state: JobState, detail: str = "", step: str = "") -> None:
-        self._status = attrs.evolve(self._status, state=state, detail=detail, step=step)
+    def _say(self, state: JobState, detail: str = "", container: str = "") -> None:
+        self._status = attrs.evolve(self._status, state=state, detail=detail, container=container)
         self._job.write(self._status)
 
     def _on_signal(self, _: int, __: FrameType | None) -> None:
@@ -133,7 +142,7 @@ class Supervisor:
 
     def _initialise(self) -> None:
         for program in self._spec.steps:
-            self._say(JobState.DOWNLOADING, step=program.name)
+            self._say(JobState.DOWNLOADING, container=program.name)
             self._step(program)
             self._refuse_verdict(0)  # with a verdict, `run` would only exit
 
@@ -147,10 +156,8 @@ class Supervisor:
                 return
             if code <= _LAST_FINAL_CODE:
                 break
-        raise _Failed(
-            f"Step {program.name} ended with exit code {code}. "
-            f"Its log says why: tunewright logs {self._job.name} --step {program.name}"
-        )
+        remedy = f"Its log says why: tunewright logs {self._job.name} --container {program.name}"
+        raise _Failed(Failure(code, f"Step {program.name} ended with exit code {code}.", remedy, program.name, 0))
 
     def _wait(self, program: Program, running: subprocess.Popen[bytes]) -> int:
         deadline = self._spec.run_policy.deadline
@@ -158,10 +165,8 @@ class Supervisor:
             if (code := process.exit_code(running)) is not None:
                 return code
             if deadline and time.monotonic() > self._began + deadline:
-                raise _Failed(
-                    f"Step {program.name} exceeded the job's deadline of {deadline} seconds. "
-                    "Allow more time with deadline=."
-                )
+                cause = f"Step {program.name} exceeded the job's deadline of {deadline} seconds."
+                raise _Failed(Failure(FAILURE, cause, "Allow more time with deadline=.", program.name, 0))
         raise AssertionError("ticks never end")
 
     # The workers.
@@ -206,15 +211,17 @@ class Supervisor:
             if code and code <= _LAST_FINAL_CODE:
                 log = paths_in(self._job.path, worker).termination_log
                 said = log.read_text("utf-8", errors="replace").strip() if log.exists() else ""
-                raise _Failed(
-                    said or f"Worker {worker} ended with exit code {code}. See: tunewright logs {self._job.name}"
+                silent = Failure(
+                    code, f"Worker {worker} ended with exit code {code}.", f"See: tunewright logs {self._job.name}"
                 )
+                failure = Failure.from_message(said, code) if said else silent
+                raise _Failed(failure.seen_in(self._spec.worker.name, worker))
 
     # Both.
 
     def _refuse_verdict(self, worker: int) -> None:
         if verdict := read_verdict(paths_in(self._job.path, worker).run):
-            raise _Failed(f"{verdict.cause} {verdict.remedy}".strip())
+            raise _Failed(verdict.seen_in(self._spec.worker.name, worker))
 
     def _end_everything(self) -> None:
         """End all processes and their children, and return once none is left."""
@@ -248,10 +255,9 @@ class Supervisor:
         try:
             running = process.start(program.command, variables, folder=own, log=self._job.log(program.name, worker))
         except OSError as error:
-            raise _Failed(
-                f"The program {program.command[0]!r} could not be started: {error.strerror or error}. "
-                "Install it on this machine, or use its full path."
-            ) from error
+            cause = f"The program {program.command[0]!r} could not be started: {error.strerror or error}."
+            remedy = "Install it on this machine, or use its full path."
+            raise _Failed(Failure(NOT_FOUND, cause, remedy, program.name, worker)) from error
         self._running.append(running)
         return running
 

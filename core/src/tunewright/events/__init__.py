@@ -1,0 +1,56 @@
+"""Events: what the containers report to the client, one JSON line each on standard output.
+
+The client draws its progress from them and hides them from the plain log. On the wire an event is an object whose key `event`
+says which one it is, and whose other keys are the attributes of its class:
+
+    {"event": "progress", "phase": "fetch", "slot": "model", "done": 1048576, "total": 20200000}
+
+`parse_event` reads a line and `format_event` writes one. Keys that a class does not have are kept in `extra`, and an event that
+this module does not know is a `CustomEvent`, so what other plugins send survives.
+"""
+
+from __future__ import annotations
+
+from tunewright.events._event import CustomEvent, Event, Json
+from tunewright.events._kinds import (
+    EVENTS,
+    Attempt,
+    Checkpoint,
+    ClusterEvent,
+    End,
+    Eval,
+    Failed,
+    Fetched,
+    Log,
+    Progress,
+    Sample,
+    Saved,
+    Start,
+    Step,
+    Uploaded,
+)
+from tunewright.events._lines import emit, format_event, parse_event
+
+__all__ = [
+    "EVENTS",
+    "Attempt",
+    "Checkpoint",
+    "ClusterEvent",
+    "CustomEvent",
+    "End",
+    "Eval",
+    "Event",
+    "Failed",
+    "Fetched",
+    "Json",
+    "Log",
+    "Progress",
+    "Sample",
+    "Saved",
+    "Start",
+    "Step",
+    "Uploaded",
+    "emit",
+    "format_event",
+    "parse_event",
+]

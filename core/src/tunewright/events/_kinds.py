@@ -1,0 +1,314 @@
+"""One class for each event."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+import attrs
+
+from tunewright._convert import to_dict
+from tunewright.events._event import ONLY_IF_KNOWN, Event, Json, numbers_of
+from tunewright.runner.failure import Failure
+
+
+@attrs.frozen(kw_only=True)
+class Progress(Event):
+    """How far a download is. Sent by `fetch`, about once a second.
+
+    Attributes:
+        phase: "fetch".
+        slot: the input: "model", "dataset" or "eval_dataset".
+        done: bytes on the volume.
+        total: bytes of all files; None while that is unknown.
+    """
+
+    wire_name: ClassVar[str] = "progress"
+
+    phase: str = "fetch"
+    slot: str
+    done: int
+    total: int | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Fetched(Event):
+    """An input is complete on the volume. Sent by `fetch`.
+
+    Attributes:
+        slot: the input.
+        files: number of files.
+        bytes: bytes of all files.
+        revision: what the URI was resolved to, if the source has revisions.
+        cached: whether it was there already, so that nothing was downloaded.
+        seconds: how long the download took; None if there was none.
+    """
+
+    wire_name: ClassVar[str] = "fetched"
+
+    slot: str
+    files: int
+    bytes: int
+    revision: str | None = None
+    cached: bool = False
+    seconds: float | None = attrs.field(default=None, metadata=ONLY_IF_KNOWN)
+
+
+@attrs.frozen(kw_only=True)
+class Attempt(Event):
+    """A worker starts its training command. Sent by `run`.
+
+    Attributes:
+        attempt: number of the start since the newest checkpoint, from 1.
+        limit: how many are allowed.
+    """
+
+    wire_name: ClassVar[str] = "attempt"
+
+    attempt: int
+    limit: int | None = attrs.field(default=None, metadata=ONLY_IF_KNOWN)
+
+
+@attrs.frozen(kw_only=True)
+class Start(Event):
+    """The training begins, or resumes. Sent by the trainer.
+
+    Attributes:
+        total_steps: optimizer steps in the whole run.
+        epochs: passes over the dataset.
+        world_size: number of ranks.
+        resumed_from: step of the checkpoint that it resumes from; None for a fresh start.
+    """
+
+    wire_name: ClassVar[str] = "start"
+
+    total_steps: int | None = None
+    epochs: float | None = None
+    world_size: int = 1
+    resumed_from: int | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Step(Event):
+    """Measurements at an optimizer step. Sent by the trainer; further numbers are in `extra`.
+
+    Attributes:
+        step: the optimizer step, from 1.
+        total_steps: optimizer steps in the whole run.
+        loss: mean training loss since the last such event; None if it is NaN or infinite, or not measured.
+        epoch: passes over the dataset so far.
+        learning_rate: at this step.
+        tokens_per_second: of one rank, since the last such event.
+    """
+
+    wire_name: ClassVar[str] = "step"
+
+    step: int
+    total_steps: int | None = attrs.field(default=None, metadata=ONLY_IF_KNOWN)
+    loss: float | None = attrs.field(default=None, metadata=ONLY_IF_KNOWN)
+    epoch: float | None = attrs.field(default=None, metadata=ONLY_IF_KNOWN)
+    learning_rate: float | None = attrs.field(default=None, metadata=ONLY_IF_KNOWN)
+    tokens_per_second: float | None = attrs.field(default=None, metadata=ONLY_IF_KNOWN)
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """All numbers of the event, those in `extra` included."""
+        return numbers_of(self)
+
+
+@attrs.frozen(kw_only=True)
+class Eval(Event):
+    """The result of an evaluation. Sent by the trainer; further numbers are in `extra`.
+
+    Attributes:
+        step: the optimizer step after which it was evaluated.
+        eval_loss: mean loss on the evaluation dataset.
+        eval_accuracy: share of correct predictions, for trainers that measure it.
+    """
+
+    wire_name: ClassVar[str] = "eval"
+
+    step: int | None = attrs.field(default=None, metadata=ONLY_IF_KNOWN)
+    eval_loss: float | None = attrs.field(default=None, metadata=ONLY_IF_KNOWN)
+    eval_accuracy: float | None = attrs.field(default=None, metadata=ONLY_IF_KNOWN)
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """All numbers of the event, those in `extra` included."""
+        return numbers_of(self)
+
+
+@attrs.frozen(kw_only=True)
+class Checkpoint(Event):
+    """A checkpoint is complete. Sent by the trainer.
+
+    Attributes:
+        step: the optimizer step.
+        path: its folder in the container.
+    """
+
+    wire_name: ClassVar[str] = "checkpoint"
+
+    step: int
+    path: str | None = attrs.field(default=None, metadata=ONLY_IF_KNOWN)
+
+
+@attrs.frozen(kw_only=True)
+class Sample(Event):
+    """What the trained model generates. Sent by the trainer, at the end.
+
+    Attributes:
+        prompt: what the model was given.
+        text: what it generated.
+    """
+
+    wire_name: ClassVar[str] = "sample"
+
+    prompt: str
+    text: str
+
+
+@attrs.frozen(kw_only=True)
+class Saved(Event):
+    """The finished model is in the output folder. Sent by the trainer.
+
+    Attributes:
+        path: its folder in the container.
+    """
+
+    wire_name: ClassVar[str] = "saved"
+
+    path: str
+
+
+@attrs.frozen(kw_only=True)
+class Uploaded(Event):
+    """A part of the output is uploaded. Sent by the launcher, from rank 0.
+
+    Attributes:
+        item: "model", or "checkpoint-<step>".
+        uri: where it was uploaded to.
+        files: number of files.
+        bytes: bytes of all files.
+    """
+
+    wire_name: ClassVar[str] = "uploaded"
+
+    item: str
+    uri: str
+    files: int
+    bytes: int
+
+
+@attrs.frozen(kw_only=True)
+class Failed(Event):
+    """The job has failed for good. Sent by the container that failed, and once more by `run`, which ends the job.
+
+    On the wire the failure's own attributes stand beside `event`: `code`, `cause`, `remedy`, and `container` and `worker` where
+    they are known. Without a `container` it is the one that sends the event.
+
+    Attributes:
+        failure: why, and what to do.
+    """
+
+    wire_name: ClassVar[str] = "failed"
+
+    failure: Failure
+
+    def _keys(self) -> dict[str, Json]:
+        return {**self.failure.to_dict()}
+
+    @classmethod
+    def from_keys(cls, keys: Mapping[str, Json]) -> Failed | None:
+        try:
+            failure = Failure.from_dict(keys)
+        except ValueError:
+            return None
+        known = {f.name for f in dataclasses.fields(Failure)}
+        return cls(failure=failure, extra={k: v for k, v in keys.items() if k not in known})
+
+
+@attrs.frozen(kw_only=True)
+class ClusterEvent(Event):
+    """An event of Kubernetes itself about the job, its pods or its claims. From the Kubernetes backends.
+
+    Attributes:
+        time: when it was last seen, as the API writes it.
+        type: "Normal" or "Warning".
+        reason: why, in one word: "FailedScheduling".
+        about: kind and name of the object: "Pod/sft-worker-0".
+        message: what happened.
+        count: how often.
+    """
+
+    wire_name: ClassVar[str] = "cluster"
+
+    time: str
+    type: str = "Normal"
+    reason: str = ""
+    about: str = ""
+    message: str = ""
+    count: int = 1
+
+
+@attrs.frozen(kw_only=True)
+class Log(Event):
+    """A plain line of a log. Added by the client with `--json`, where there is nothing but events on standard output.
+
+    Lines of the user's own code are shown as they come. After a failure, the last lines of the container that failed follow.
+
+    Attributes:
+        container: the container that wrote it.
+        worker: index of the worker.
+        text: the line.
+    """
+
+    wire_name: ClassVar[str] = "log"
+
+    container: str
+    worker: int
+    text: str
+
+
+@attrs.frozen(kw_only=True)
+class End(Event):
+    """How the job ended. Added by the client with `--json`, as the last event.
+
+    Attributes:
+        name: the job's name.
+        state: its state: "Succeeded", "Failed" or "Suspended".
+        detail: about the state, for people.
+        failure: why it failed; left out unless it did.
+        result: where the finished model is.
+        first_loss: loss of the first step that was logged.
+        last_loss: loss of the last one.
+        eval_loss: loss of the last evaluation.
+        samples: prompt → generated text.
+    """
+
+    wire_name: ClassVar[str] = "end"
+
+    name: str
+    state: str
+    detail: str = ""
+    failure: Failure | None = attrs.field(default=None, metadata=ONLY_IF_KNOWN)
+    result: str | None = None
+    first_loss: float | None = None
+    last_loss: float | None = None
+    eval_loss: float | None = None
+    samples: Mapping[str, str] = attrs.field(factory=dict, converter=to_dict)
+
+    def _keys(self) -> dict[str, Json]:
+        found = super()._keys()
+        return found | ({"failure": {**self.failure.to_dict()}} if self.failure else {})
+
+
+EVENTS: Mapping[str, type[Event]] = {
+    cls.wire_name: cls
+    for cls in (
+        *(Progress, Fetched, Attempt, Start, Step, Eval, Checkpoint, Sample, Saved, Uploaded, Failed),
+        *(ClusterEvent, Log, End),
+    )
+}
+"""Name on the wire → class, in the order in which a job sends them."""
