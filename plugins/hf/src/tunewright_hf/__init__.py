@@ -7,8 +7,8 @@ from tunewright.plan import JobPlan
 from tunewright_hf.config import sharding
 from tunewright_hf.config.data_params import DataParams
 from tunewright_hf.config.library_arguments import BitsAndBytesConfig, LoraConfig, TrainingArguments
-from tunewright_hf.config.train_params import HuggingFaceTrainParams
 from tunewright_hf.hub.providers import HuggingFaceDatasetParams, HuggingFaceModelParams
+from tunewright_hf.provider import HuggingFaceTrainParams
 
 __all__ = [
     "BitsAndBytesConfig",

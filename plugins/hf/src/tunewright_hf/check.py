@@ -15,7 +15,7 @@ from tunewright.providers import TrainRun
 from tunewright_hf import errors
 from tunewright_hf.config.library_arguments import LoraConfig, TrainingArguments
 from tunewright_hf.config.tasks import CAUSAL, CLASSIFICATION, Task
-from tunewright_hf.config.train_params import HuggingFaceTrainParams
+from tunewright_hf.config.train_params import TrainParams
 from tunewright_hf.data.files import evaluation_split, held_out_split
 from tunewright_hf.data.formats import check_dataset
 from tunewright_hf.data.language_modeling import check_tokenizer
@@ -27,7 +27,7 @@ from tunewright_hf.model.load import load_config, load_tokenizer, needed_model
 from tunewright_hf.train import arguments, extensions
 
 
-def check(params: HuggingFaceTrainParams, run: TrainRun) -> None:
+def check(params: TrainParams, run: TrainRun) -> None:
     """Look at the inputs, and build everything but the model.
 
     Raises:
@@ -78,7 +78,7 @@ def check_lora(
         check_merge(adapted)
 
 
-def check_arguments(params: HuggingFaceTrainParams, run: TrainRun) -> None:
+def check_arguments(params: TrainParams, run: TrainRun) -> None:
     """Build the real TrainingArguments, as far as that works where no GPU is to be seen."""
     elsewhere = {k: v for k, v in params.training_parameters.items() if k not in ("tf32", "ddp_backend")}
     here = attrs.evolve(params, training_parameters=TrainingArguments(**{**elsewhere, "use_cpu": True}))
@@ -93,16 +93,7 @@ def check_arguments(params: HuggingFaceTrainParams, run: TrainRun) -> None:
         raise RequestError("does not work with FSDP or DeepSpeed", field="merge", value=True, remedy=remedy)
 
 
-def _evaluates(params: HuggingFaceTrainParams, run: TrainRun) -> bool:
+def _evaluates(params: TrainParams, run: TrainRun) -> bool:
     if run.eval_dataset is not None:
         return bool(evaluation_split(run.eval_dataset, params.data))
     return run.dataset is not None and held_out_split(run.dataset, params.data) is not None
-
-
-def check_model(folder: Path) -> None:
-    """Raise RequestError unless the folder holds a model: `config.json` and what belongs to it."""
-    if not (folder / "config.json").is_file():
-        is_adapter = (folder / "adapter_config.json").is_file()
-        adapter = " It holds an adapter: give the model that it belongs to." if is_adapter else ""
-        remedy = f"Give a folder as save_pretrained() writes it: config.json, weights and tokenizer.{adapter}"
-        raise RequestError("has no config.json", field="model", value=str(folder), remedy=remedy)

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from tunewright.providers import Preview, TrainRun
 from tunewright_hf.config.data_params import DataParams
 from tunewright_hf.config.tasks import CLASSIFICATION, SEQ2SEQ
-from tunewright_hf.config.train_params import HuggingFaceTrainParams
+from tunewright_hf.config.train_params import TrainParams
 from tunewright_hf.data.classification import Classified
 from tunewright_hf.data.columns import text_of
 from tunewright_hf.data.files import training_split
@@ -28,7 +28,7 @@ from tunewright_hf.model.config import longest_input
 from tunewright_hf.model.load import load_config, load_tokenizer, needed_model
 
 
-def preview(params: HuggingFaceTrainParams, run: TrainRun) -> Iterator[Preview]:
+def preview(params: TrainParams, run: TrainRun) -> Iterator[Preview]:
     """The training split's samples, in the files' order; rows that nothing can be learnt from are passed over.
 
     Raises:
@@ -76,7 +76,7 @@ def _answers(row: Mapping[str, object], data: DataParams, tokenizer: PreTrainedT
 
 def _classified(
     row: Mapping[str, object],
-    params: HuggingFaceTrainParams,
+    params: TrainParams,
     tokenizer: PreTrainedTokenizerBase,
     max_length: int,
     names: Mapping[object, str],

@@ -9,8 +9,11 @@ from typing import TypeVar
 import attrs
 
 from tunewright.errors import RequestError, did_you_mean
+from tunewright_hf.config.slices import RowSlice, parse_split
 
 _T = TypeVar("_T")
+
+TEXT_UNITS = ("line", "paragraph", "document")
 
 FORMATS = ("auto", "text", "prompt_completion", "chat", "classification", "preference")
 
@@ -125,9 +128,19 @@ class DataParams:
             than memory and disk. Needs TrainingArguments(max_steps=…): how many samples there are is not known. Data that
             ends before begins again.
         shuffle_buffer: how many rows of a stream are in memory at once, shuffled with each other. The files are shuffled, too.
-        train_split: which split of the dataset to train on.
-        eval_split: which split to evaluate on. None: all of `eval_dataset` (its validation or test split, if it has
-            some), or else the dataset's own validation or test split, if there is one.
+        train_split: which split of the dataset to train on, or a slice of it as `datasets` writes them: "train[:3000]",
+            "train[10%:]", "train[-500:]".
+        eval_split: which split, or slice of one, to evaluate on. None: all of `eval_dataset` (its validation or test
+            split, if it has some), or else the dataset's own validation or test split, if there is one.
+        eval_fraction: evaluate on this share of the rows to train on, between 0 and 1, instead of an `eval_dataset` or
+            an `eval_split`. The choice is random, and the same in every run. Rows that are equal stay together.
+        max_samples: train on so many rows at most: the first ones of the split, before a share is held out of them.
+        config: which of several configurations of the dataset to read: a `config_name` of its README.md, or a folder.
+        text_unit: what a row of a text file is: "line", "paragraph" (parted by empty lines) or "document" (the whole
+            file). None: a line of .txt files, a document of Markdown.
+        encoding: of JSON, CSV and text files. None: as their byte order mark says, or else UTF-8.
+        delimiter: what separates the columns of CSV files. None: a comma, semicolon, tab or vertical bar, whichever
+            the header and the first rows agree on.
     """
 
     format: str = attrs.field(default="auto")
@@ -148,6 +161,12 @@ class DataParams:
     shuffle_buffer: int = attrs.field(default=10_000, validator=is_a(int))
     train_split: str = attrs.field(default="train", validator=is_a(str))
     eval_split: str | None = attrs.field(default=None, validator=is_a(str, type(None)))
+    eval_fraction: float | None = attrs.field(default=None, validator=is_a(float, type(None)))
+    max_samples: int | None = attrs.field(default=None, validator=is_a(int, type(None)))
+    config: str | None = attrs.field(default=None, validator=is_a(str, type(None)))
+    text_unit: str | None = attrs.field(default=None, validator=is_a(str, type(None)))
+    encoding: str | None = attrs.field(default=None, validator=is_a(str, type(None)))
+    delimiter: str | None = attrs.field(default=None, validator=is_a(str, type(None)))
 
     @format.validator  # noqa: A003 - it is the field above
     def _check_format(self, attribute: attrs.Attribute[str], value: object) -> None:
@@ -170,8 +189,75 @@ class DataParams:
             remedy = "Leave it out: without streaming all samples are shuffled with each other."
             raise RequestError("is for streaming=True", field=field, value=value, remedy=remedy)
 
+    @max_samples.validator
+    def _check_max_samples(self, attribute: attrs.Attribute[int | None], value: int | None) -> None:
+        if value is not None and value < 1:
+            remedy = "Give a number of rows, or leave it out."
+            raise RequestError("must be at least 1", field=f"DataParams.{attribute.name}", value=value, remedy=remedy)
+
+    @eval_fraction.validator
+    def _check_fraction(self, attribute: attrs.Attribute[float | None], value: float | None) -> None:
+        if value is not None and not 0 < value < 1:
+            remedy = "Give the share of the rows to evaluate on, such as 0.05, or leave it out."
+            field = f"DataParams.{attribute.name}"
+            raise RequestError("must be between 0 and 1", field=field, value=value, remedy=remedy)
+
+    @text_unit.validator
+    def _check_unit(self, attribute: attrs.Attribute[str | None], value: str | None) -> None:
+        if value is not None and value not in TEXT_UNITS:
+            remedy = f"Give one of: {', '.join(TEXT_UNITS)}."
+            field = f"DataParams.{attribute.name}"
+            raise RequestError("is not a part of a text", field=field, value=value, remedy=remedy)
+
+    @encoding.validator
+    def _check_encoding(self, attribute: attrs.Attribute[str | None], value: str | None) -> None:
+        try:
+            "a".encode(value or "utf-8")
+        except (LookupError, ValueError) as error:
+            remedy = "Give a name that Python knows: utf-8, utf-16, cp1252, latin-1, shift_jis, gb18030, …"
+            field = f"DataParams.{attribute.name}"
+            raise RequestError("is not an encoding", field=field, value=value, remedy=remedy) from error
+
+    @delimiter.validator
+    def _check_delimiter(self, attribute: attrs.Attribute[str | None], value: str | None) -> None:
+        if value is not None and (len(value) != 1 or value in '"\r\n'):
+            remedy = 'Give one character: ",", ";", "|", or "\\t" for a tab.'
+            field = f"DataParams.{attribute.name}"
+            raise RequestError("is not a delimiter", field=field, value=value, remedy=remedy)
+
+    @property
+    def train_part(self) -> tuple[str, RowSlice | None]:
+        """The name of the split to train on, and the slice of it."""
+        return parse_split(self.train_split, "DataParams.train_split")
+
+    @property
+    def eval_part(self) -> tuple[str, RowSlice | None] | None:
+        """The name of the split to evaluate on, and the slice of it; None where none is named."""
+        return None if self.eval_split is None else parse_split(self.eval_split, "DataParams.eval_split")
+
+    def _check_parts(self) -> None:
+        """Refuse slices and shares that cannot be told, or that contradict each other."""
+        _, part = self.train_part
+        if self.eval_part is not None and self.eval_fraction is not None:
+            problem, remedy = "stands beside eval_split", "Give one of them."
+            raise RequestError(problem, field="DataParams.eval_fraction", value=self.eval_fraction, remedy=remedy)
+        if not self.streaming:
+            return
+        problem = (
+            "does not work with streaming=True: it needs the number of rows, which is not known before they are read"
+        )
+        if part is not None and part.needs_total:
+            remedy = "Count rows from the beginning, such as train[500:3000], or leave streaming out."
+            raise RequestError(problem, field="DataParams.train_split", value=self.train_split, remedy=remedy)
+        if self.eval_fraction is not None:
+            remedy = (
+                "Give an eval_dataset or an eval_split (a slice such as train[:500] will do), or leave streaming out."
+            )
+            raise RequestError(problem, field="DataParams.eval_fraction", value=self.eval_fraction, remedy=remedy)
+
     def __attrs_post_init__(self) -> None:
-        """Refuse templates that nothing would be written with, or that stand beside a column."""
+        """Refuse templates that nothing would be written with, or that stand beside a column, and impossible splits."""
+        self._check_parts()
         fields = attrs.fields_dict(DataParams)
         given = [name for name in ("text", "prompt", "completion") if getattr(self, f"{name}_template")]
         for name in given:

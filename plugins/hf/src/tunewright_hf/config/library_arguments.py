@@ -10,19 +10,22 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import json
 import math
 import typing
 from collections.abc import Iterator, Mapping
 from typing import ClassVar, Self, cast
 
-from tunewright._canonical import dumps
+import attrs
+
 from tunewright.errors import RequestError, did_you_mean
 from tunewright.events import Json
+from tunewright.providers import Argument, document_class
 from tunewright_hf.config.library_fields import known_fields, library
 
 _PYTHON = {"bool": bool, "int": int, "float": (int, float), "str": str, "list": list, "dict": dict, "None": type(None)}
 
-_T = typing.TypeVar("_T")
+T = typing.TypeVar("T")
 
 
 class StandIn(Mapping[str, Json]):
@@ -35,6 +38,19 @@ class StandIn(Mapping[str, Json]):
     # Numbers that the real class takes as they are, and fails with far into a run.
     positive: ClassVar[frozenset[str]] = frozenset()
     not_negative: ClassVar[frozenset[str]] = frozenset()
+
+    def __init_subclass__(cls) -> None:
+        """Let `help()` and `inspect.signature()` list the fields of the real class."""
+        super().__init_subclass__()
+        document_class(cls, cls._arguments)
+
+    @classmethod
+    def _arguments(cls) -> Iterator[Argument]:
+        from tunewright_hf.config.library_help import arguments
+
+        for argument in arguments(cls.schema):
+            managed = cls.managed.get(argument.name)
+            yield attrs.evolve(argument, meaning=f"set by Tunewright. {managed}") if managed else argument
 
     def __init__(self, **fields: object) -> None:
         self._fields = {name: self._checked(name, value) for name, value in fields.items()}
@@ -99,7 +115,7 @@ class StandIn(Mapping[str, Json]):
         return type(other) is type(self) and dict(self) == dict(other)
 
     def __hash__(self) -> int:
-        return hash((self.schema, dumps(self._fields)))
+        return hash((self.schema, json.dumps(self._fields, sort_keys=True)))
 
     def __repr__(self) -> str:
         return f"{self.schema}({', '.join(f'{k}={v!r}' for k, v in self._fields.items())})"
@@ -282,7 +298,7 @@ def _is_dtype(value: object) -> bool:
     return type(value).__name__ == "dtype" and type(value).__module__ == "torch"
 
 
-def construct(cls: type[_T], given: Mapping[str, object]) -> _T:
+def construct(cls: type[T], given: Mapping[str, object]) -> T:
     """A dataclass from JSON values; fields that are dataclasses themselves are made from dicts."""
     hints = typing.get_type_hints(cls)
     return cls(**{name: _nested(hints.get(name), value) for name, value in given.items()})

@@ -44,7 +44,7 @@ def library(schema: str) -> str:
 
 @functools.cache
 def _document() -> dict[str, typing.Any]:
-    return dict(json.loads(files("tunewright_hf").joinpath(FILE).read_text(encoding="utf-8")))
+    return dict(json.loads(files(__package__).joinpath(FILE).read_text(encoding="utf-8")))
 
 
 def read_installed() -> dict[str, object]:

@@ -1,15 +1,15 @@
 """What the user says about training: `HuggingFaceTrainParams` and its parts. Nothing heavy is imported here."""
 
+# ruff: noqa: RUF009 - secret() makes an attrs field
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import attrs
 
 from tunewright.errors import RequestError, did_you_mean
-from tunewright.providers import ModelProvider, Preview, SecretRef, TrainerProvider, TrainRun, accept_keywords, secret
+from tunewright.providers import ModelProvider, SecretRef, TrainerProvider, secret
 from tunewright_hf.config.data_params import DataParams, is_a
 from tunewright_hf.config.library_arguments import BitsAndBytesConfig, LoraConfig, TrainingArguments
 from tunewright_hf.config.library_fields import known_fields
@@ -22,9 +22,6 @@ from tunewright_hf.config.tasks import (
     check_num_labels,
     class_name,
 )
-from tunewright_hf.startup import not_collected
-
-__all__ = ["DataParams", "HuggingFaceTrainParams", "LoraConfig", "TrainingArguments"]
 
 
 def _arguments(value: object) -> TrainingArguments:
@@ -74,10 +71,10 @@ def _callbacks(value: object) -> tuple[str, ...]:
     return _texts(value, "callbacks", "my_package:MyCallback")
 
 
-def _rewrite(keywords: dict[str, object]) -> dict[str, object]:
+def rewrite_keywords(keywords: dict[str, object]) -> dict[str, object]:
     """The KEP's flat spelling: any field of TrainingArguments, `peft_config`, `transformerClass`."""
     aliases = {"peft_config": "lora_config", "transformerClass": "transformer_class"}
-    own = [a.name for a in attrs.fields(HuggingFaceTrainParams)]
+    own = [a.name for a in attrs.fields(TrainParams)]
     flat = known_fields("TrainingArguments")
     result: dict[str, object] = {}
     loose: dict[str, object] = {}
@@ -108,7 +105,7 @@ def _for_task(data: DataParams, task: Task) -> DataParams:
     return data
 
 
-def _check_task(params: HuggingFaceTrainParams) -> None:
+def _check_task(params: TrainParams) -> None:
     task, data = params.task, params.data
     lora = params.lora_config.get("task_type") if params.lora_config is not None else None
     wanted = {name: t.auto_class for t in TASKS.values() for name in (*t.formats, t.lora)}
@@ -135,7 +132,7 @@ def _check_task(params: HuggingFaceTrainParams) -> None:
         refuse("sample_prompts", params.sample_prompts, "Leave it out: a classifier writes no answers.")
 
 
-def _check_streaming(params: HuggingFaceTrainParams) -> None:
+def _check_streaming(params: TrainParams) -> None:
     """Refuse what does not go with data that is read while it is trained on."""
     given = params.training_parameters
 
@@ -163,7 +160,7 @@ def _check_streaming(params: HuggingFaceTrainParams) -> None:
         refuse("accelerator_config.split_batches", True, "does not work", "Leave it out: each rank reads.")
 
 
-def _check_arguments(params: HuggingFaceTrainParams) -> None:
+def _check_arguments(params: TrainParams) -> None:
     """Refuse what transformers takes, and what then fails, or breaks a promise, far into a run."""
     given, own = params.training_parameters, params.transformer_class_arguments
     found = given.get("accelerator_config")
@@ -189,9 +186,8 @@ def _check_arguments(params: HuggingFaceTrainParams) -> None:
         refuse("dataloader_persistent_workers", True, exact)
 
 
-@accept_keywords(_rewrite)
 @attrs.frozen(kw_only=True)
-class HuggingFaceTrainParams(TrainerProvider):
+class TrainParams(TrainerProvider):
     """The trainer `hf`: language models and sequence classifiers, with transformers' Trainer and PEFT.
 
     The fields of TrainingArguments may also be given directly, and `peft_config` for `lora_config`:
@@ -298,17 +294,6 @@ class HuggingFaceTrainParams(TrainerProvider):
             changed[name] = theirs if own is None else own
         return attrs.evolve(self, **changed)
 
-    def check_inputs(self, *, model: Path | None, dataset: Path | None, eval_dataset: Path | None) -> None:
-        """Refuse a folder that is no model, an empty dataset, and a dataset without the columns that are named."""
-        from tunewright_hf.check import check_model
-        from tunewright_hf.data.formats import check_dataset
-
-        if model is not None:
-            check_model(model)
-        for field, folder in (("dataset", dataset), ("eval_dataset", eval_dataset)):
-            if folder is not None:
-                self.check_format(check_dataset(folder, self.data, field))
-
     def check_format(self, form: str | None) -> None:
         """Refuse preference pairs that are streamed, and for a Trainer class of transformers, which learn from one answer."""
         if form == "preference" and self.data.streaming:
@@ -318,23 +303,3 @@ class HuggingFaceTrainParams(TrainerProvider):
             problem = "learns from one answer, and the dataset has preference pairs"
             remedy = 'Name a class that learns from pairs, such as "trl:DPOTrainer", or another DataParams(format=…).'
             raise RequestError(problem, field="transformer_class", value=self.transformer_class, remedy=remedy)
-
-    def check(self, run: TrainRun) -> None:
-        """Build everything that can be built without a GPU and without weights; see `tunewright_hf.check`."""
-        with not_collected():
-            from tunewright_hf.check import check
-
-        check(self, run)
-
-    def preview(self, run: TrainRun) -> Iterator[Preview]:
-        """Samples as they will be trained on; see `tunewright_hf.preview`."""
-        from tunewright_hf.preview import preview
-
-        return preview(self, run)
-
-    def train(self, run: TrainRun) -> None:
-        """Train, on every rank; see `tunewright_hf.train.run`."""
-        with not_collected():
-            from tunewright_hf.train.run import train
-
-        train(self, run)

@@ -14,7 +14,7 @@ import lzma
 import zipfile
 import zlib
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, cast
 
 from tunewright_hf.data.bad_data import BadFileError, field_hint
@@ -38,8 +38,8 @@ def _open_zstd(target: Path | IO[bytes]) -> IO[bytes]:
 
 
 _OPENERS: dict[str, Callable[[Path | IO[bytes]], IO[bytes]]] = {
-    ".gz": lambda target: cast("IO[bytes]", gzip.open(target)),
-    ".bz2": lambda target: cast("IO[bytes]", bz2.open(target)),
+    ".gz": lambda target: cast("IO[bytes]", gzip.open(target)),  # noqa: SIM115 - the caller closes it
+    ".bz2": lambda target: cast("IO[bytes]", bz2.open(target)),  # noqa: SIM115
     ".xz": lzma.open,
     ".zst": _open_zstd,
 }
@@ -50,7 +50,7 @@ ARCHIVE = ".zip"
 COMPRESSED = (*_OPENERS, ARCHIVE)
 
 
-def plain_name(file: Path) -> str:
+def plain_name(file: PurePath) -> str:
     """Return a file's name in lower case, without the suffix of its compression: `train.jsonl` of `train.jsonl.gz`."""
     name = file.name.lower()
     return name[: -len(file.suffix)] if file.suffix.lower() in _OPENERS else name

@@ -17,7 +17,6 @@ from tunewright_hf.config.data_params import DataParams
 from tunewright_hf.config.tasks import CAUSAL, CLASSIFICATION, SEQ2SEQ, Task
 from tunewright_hf.data.classification import Classifier, find_classes
 from tunewright_hf.data.language_modeling import Encoder
-from tunewright_hf.data.prepare import logger
 from tunewright_hf.data.seq2seq import PairEncoder
 
 if TYPE_CHECKING:
@@ -167,6 +166,9 @@ class Goal:
     task: Task = CAUSAL
     num_labels: int | None = None
     known: tuple[str, ...] = ()
+
+
+LANGUAGE_MODELING = Goal()
 
 
 def columns_of(rows: datasets.Dataset | datasets.IterableDataset) -> list[str]:

@@ -1,49 +1,59 @@
 """The input folders, without heavy libraries: which files hold which split, and whether they can be trained on.
 
-The client looks at the first rows only, with the standard library; parquet and arrow files where pyarrow is installed.
+The client looks at the first rows only, with the standard library; parquet, arrow and zstd files where pyarrow is installed.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
 import importlib.util
-import io
 import json
 import logging
-import re
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from contextlib import contextmanager
+from pathlib import Path, PurePath
 
 import attrs
 
 from tunewright.errors import RequestError
 from tunewright_hf.config.data_params import DataParams
+from tunewright_hf.config.slices import RowSlice
+from tunewright_hf.data import csv_rows, json_rows, split_files, text_rows
+from tunewright_hf.data.bad_data import BadFileError
+from tunewright_hf.data.compression import DAMAGED, can_open
+from tunewright_hf.data.split_files import files_by_split, has_configuration, usual_name
 
 logger = logging.getLogger(__name__)
 
-MARKER = "complete.json"
 
-# In this order: the first kind that a folder has is the dataset; what lies beside it (a licence as .txt) is not.
-_KINDS = (
-    ("parquet", (".parquet",)),
-    ("arrow", (".arrow",)),
-    ("json", (".jsonl", ".ndjson")),
-    ("json", (".json",)),
-    ("csv", (".csv", ".tsv")),
-    ("text", (".txt",)),
-)
+@attrs.frozen(kw_only=True)
+class Reading:
+    """How files are read, where they do not say it themselves; the fields of `DataParams` of these names."""
 
-_NOT_DATA = {MARKER, "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json"}
-_WORDS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "dev", "eval", "evaluation"), "validation"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
+    encoding: str | None = None
+    delimiter: str | None = None
+    text_unit: str | None = None
 
-# Up to the first thing that is no space, also behind the bracket of a list that is not empty.
-_FIRST_ROW = re.compile(r"\s*+(?:\[\s*+)?+(?=[^\s\]])")
-_SHARD = re.compile(r"(.+?)-\d{5}-of-\d{5}")  # the hub's names: train_sft-00000-of-00003.parquet
+
+@attrs.frozen(kw_only=True)
+class Part:
+    """Which rows of a split are meant.
+
+    Attributes:
+        slice: those of a slice; None for all.
+        limit: so many of these at most, the first ones.
+        held_out: the share of these that is evaluated on; None where nothing is held out.
+        is_held_out: whether that share is meant, or the rest.
+    """
+
+    slice: RowSlice | None = None
+    limit: int | None = None
+    held_out: float | None = None
+    is_held_out: bool = False
+
+    @property
+    def is_all(self) -> bool:
+        """Whether all rows are meant."""
+        return self == Part()
 
 
 @attrs.frozen
@@ -53,11 +63,21 @@ class Split:
     Attributes:
         format: "parquet", "arrow", "json", "csv" or "text", as `datasets` names them; "saved" for a folder that
             `save_to_disk` wrote.
-        files: the files; for "saved" the one folder.
+        files: the files; for "saved" the one folder. A member of a zip archive is a path below the archive.
+        reading: how the files are read.
+        part: which of their rows are meant.
     """
 
     format: str
     files: tuple[Path, ...]
+    reading: Reading = Reading()
+    part: Part = Part()
+
+    def sizes(self) -> list[tuple[str, int]]:
+        """The names and sizes of the files on disk."""
+        found = [f for path in self.files for f in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+        on_disk = dict.fromkeys(f if f.exists() else next(p for p in f.parents if p.exists()) for f in found)
+        return [(f.name, f.stat().st_size) for f in on_disk]
 
 
 def training_split(folder: Path, data: DataParams) -> Split:
@@ -66,164 +86,137 @@ def training_split(folder: Path, data: DataParams) -> Split:
     Raises:
         RequestError: there is no such split, or no data at all.
     """
-    return _pick(folder, find_splits(folder, data), (data.train_split,), "dataset")
+    name, rows = data.train_part
+    split = _pick(folder, find_splits(folder, data), (name,), "dataset")
+    return attrs.evolve(split, part=Part(slice=rows, limit=data.max_samples, held_out=data.eval_fraction))
 
 
 def evaluation_split(folder: Path, data: DataParams) -> Split:
     """The split of the slot `eval_dataset`; errors as `training_split`."""
-    splits = find_splits(folder, data)
-    if data.eval_split is None and len(splits) == 1:
+    if data.eval_fraction is not None:
+        problem, remedy = "stands beside eval_dataset", "Leave one of them out: both say what to evaluate on."
+        raise RequestError(problem, field="DataParams.eval_fraction", value=data.eval_fraction, remedy=remedy)
+    if data.config is not None and not has_configuration(folder, data.config):
+        data = attrs.evolve(data, config=None)  # it is one of the dataset that is trained on
+    splits = find_splits(folder, data, "eval_dataset")
+    if data.eval_part is None and len(splits) == 1:
         return next(iter(splits.values()))
-    wanted = (data.eval_split,) if data.eval_split else ("validation", "test", "train")
-    return _pick(folder, splits, wanted, "eval_dataset")
+    if data.eval_part is None:
+        return _pick(folder, splits, ("validation", "test", "train"), "eval_dataset")
+    name, rows = data.eval_part
+    return attrs.evolve(_pick(folder, splits, (name,), "eval_dataset"), part=Part(slice=rows))
 
 
 def held_out_split(folder: Path, data: DataParams) -> Split | None:
     """The split of the slot `dataset` to evaluate on; None if it has none, and none was named."""
+    if data.eval_fraction is not None:
+        split = training_split(folder, data)
+        return attrs.evolve(split, part=attrs.evolve(split.part, is_held_out=True))
     splits = find_splits(folder, data)
-    if data.eval_split is not None:
-        return _pick(folder, splits, (data.eval_split,), "dataset")
-    return next((splits[name] for name in ("validation", "test") if name in splits and name != data.train_split), None)
+    if data.eval_part is not None:
+        name, rows = data.eval_part
+        return attrs.evolve(_pick(folder, splits, (name,), "dataset"), part=Part(slice=rows))
+    others = {usual_name(name): split for name, split in splits.items() if name != data.train_part[0]}
+    return next((others[name] for name in ("validation", "test") if name in others), None)
 
 
 def _pick(folder: Path, splits: dict[str, Split], wanted: tuple[str, ...], field: str) -> Split:
     if not splits:
         raise _empty(folder, field)
+    usual = {usual_name(name): split for name, split in splits.items()}
     for name in wanted:
-        if name in splits:
-            return splits[name]
+        if name in splits or name in usual:
+            return splits.get(name) or usual[name]
     option = "train_split" if field == "dataset" else "eval_split"
-    remedy = f"It has: {', '.join(sorted(splits))}. Name one of them with DataParams({option}=…)."
+    names = sorted(splits)
+    write = f"trainer.data.{option}: {names[0]} in a job file, DataParams({option}={names[0]!r}) in Python"
+    remedy = f"It has: {', '.join(names)}. Name one of them: {write}."
     raise RequestError(f"has no split {wanted[0]!r}", field=field, value=str(folder), remedy=remedy)
 
 
 def _empty(folder: Path, field: str) -> RequestError:
-    remedy = "Give a folder with rows in parquet, JSONL, JSON, CSV or text files, or one that save_to_disk() wrote."
+    remedy = (
+        "Give a folder with rows in parquet, JSONL, JSON, CSV, text or Markdown files, or one that save_to_disk() wrote. "
+        "All but parquet may be compressed (.gz, .zst, .bz2, .xz, .zip)."
+    )
     return RequestError("is empty", field=field, value=str(folder), remedy=remedy)
 
 
-def find_splits(folder: Path, data: DataParams) -> dict[str, Split]:
-    """The splits that a folder (or a single file) holds, by name; files that name no split are "train"."""
+def find_splits(folder: Path, data: DataParams, field: str = "dataset") -> dict[str, Split]:
+    """The splits that a folder (or a single file) holds, by name; files that name no split are "train".
+
+    Raises:
+        RequestError: they are not to be told, or some of them cannot be read.
+    """
     if (folder / "dataset_dict.json").is_file():
         names = json.loads((folder / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
         return {name: Split("saved", (folder / name,)) for name in names}
     if (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file():
         return {"train": Split("saved", (folder,))}
-    kind, files = _data_files(folder)
-    groups: dict[str | None, list[Path]] = {}
-    for file in files:
-        relative = file.relative_to(folder) if folder.is_dir() else Path(file.name)
-        groups.setdefault(split_name(relative, data), []).append(file)
-    loose = groups.pop(None, [])
-    if loose and "train" in groups:
-        logger.warning("ignored, because other files name their split: %s", ", ".join(f.name for f in loose))
-    elif loose:
-        groups["train"] = loose
-    return {str(name): Split(kind, tuple(files)) for name, files in groups.items()}
+    reading = Reading(encoding=data.encoding, delimiter=data.delimiter, text_unit=data.text_unit)
+    try:
+        found = files_by_split(folder, data, field)
+    except BadFileError as error:
+        raise RequestError(error.problem, field=field, value=str(error.file), remedy=error.remedy) from error
+    return {name: Split(files[0].reader, tuple(f.path for f in files), reading) for name, files in found.items()}
 
 
-def _data_files(folder: Path) -> tuple[str, list[Path]]:
-    files = sorted(_visible_files(folder)) if folder.is_dir() else [folder]
-    for kind, suffixes in _KINDS:
-        ends = (*suffixes, *(f"{s}.gz" for s in suffixes if kind in ("json", "csv", "text")))
-        if found := [f for f in files if f.name.lower().endswith(ends) and f.name not in _NOT_DATA]:
-            return kind, found
-    return "text", []
-
-
-def _visible_files(folder: Path) -> Iterator[Path]:
-    for path in folder.rglob("*"):
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
-            yield path
-
-
-def split_name(relative: Path, data: DataParams) -> str | None:
+def split_name(relative: PurePath, data: DataParams) -> str | None:
     """The split that a file's name tells, or else its folders', from the innermost: `data/test/part-0.jsonl`."""
-    stem = relative.name.split(".")[0]
-    if shard := _SHARD.fullmatch(stem):
-        return _WORDS.get(shard[1].lower(), shard[1])
-    named = {name for name in (data.train_split, data.eval_split) if name}
-    for part in (stem, *reversed(relative.parts[:-1])):
-        if part in named:
-            return part
-        for word in re.findall(r"[a-z]+", part.lower()):
-            if word in _WORDS:
-                return _WORDS[word]
-    return None
+    wanted = {name for name in (data.train_part[0], data.eval_part and data.eval_part[0]) if name}
+    return split_files.split_name(relative, wanted)
 
 
 def _peek(split: Split, field: str) -> tuple[list[str] | None, bool | None]:
-    """The columns, and whether there is a row; None for what cannot be known here."""
+    """The columns, and whether there is a row; None for what cannot be known here.
+
+    The first rows of every file of JSON and CSV are read, so that a broken one is found before anything is held.
+    """
     binary = split.format in ("parquet", "arrow", "saved")
     if binary and not importlib.util.find_spec("pyarrow"):
         return None, None
-    looks = {"json": _peek_json, "csv": _peek_csv, "text": _peek_text, "parquet": _peek_parquet}
+    found, unknown = None, False
     for file in _arrow_files(split) if binary else split.files:
-        try:
-            columns = looks.get(split.format, _peek_arrow)(file)
-        except (ValueError, OSError, csv.Error) as error:
-            remedy = "Repair the file, or leave it out."
-            problem = f"cannot be read as {split.format}: {error}"
-            raise RequestError(problem, field=field, value=str(file), remedy=remedy) from error
-        if columns is not None:
-            return columns, True
-    return None, False
+        if not can_open(file):
+            unknown = True
+            continue
+        with refused(split, field, file):
+            columns = _first_columns(split, file)
+        found = found or columns
+        if found is not None and split.format not in ("json", "csv"):
+            break
+    return (None, None) if found is None and unknown else (found, found is not None)
+
+
+def _first_columns(split: Split, file: Path) -> list[str] | None:
+    """The columns of a file; None if it has no row."""
+    reading = split.reading
+    if split.format == "json":
+        return json_rows.first_columns(file, reading.encoding)
+    if split.format == "csv":
+        return csv_rows.check_first(file, reading.encoding, reading.delimiter)
+    if split.format == "text":
+        return ["text"] if text_rows.has_text(file, reading.encoding) else None
+    return _peek_parquet(file) if split.format == "parquet" else _peek_arrow(file)
+
+
+@contextmanager
+def refused(split: Split, field: str, file: Path) -> Iterator[None]:
+    """In here, a file is read.
+
+    Raises:
+        RequestError: it cannot be.
+    """
+    try:
+        yield
+    except BadFileError as error:
+        raise error.refusal(split.format, field) from error
+    except (ValueError, *DAMAGED) as error:
+        raise BadFileError(file, str(error)).refusal(split.format, field) from error
 
 
 def _arrow_files(split: Split) -> Iterable[Path]:
     return sorted(split.files[0].glob("*.arrow")) if split.format == "saved" else split.files
-
-
-def open_text(file: Path) -> io.TextIOBase:
-    """A text file, also a gzipped one, as UTF-8 without a byte order mark."""
-    opener = gzip.open if file.suffix == ".gz" else open
-    return opener(file, "rt", encoding="utf-8-sig", newline="")
-
-
-def _peek_json(file: Path) -> list[str] | None:
-    """The keys of the first row of JSON lines, or of a list of rows; None if there is none."""
-    with open_text(file) as stream:
-        head = stream.read(1 << 16)
-        while (start := _FIRST_ROW.match(head)) is None and (more := stream.read(1 << 16)):
-            head += more
-        if start is None:
-            return None
-        while True:
-            try:
-                row, _ = json.JSONDecoder().raw_decode(head, start.end())
-                break
-            except ValueError:  # cut off, or no JSON: which of the two shows when there is more of it
-                if not (more := stream.read(len(head))):
-                    raise
-                head += more
-    if isinstance(row, dict):
-        return list(row)
-    if isinstance(row, str) and "[" in start[0]:  # a list of texts: datasets names the column so
-        return ["text"]
-    raise ValueError("its rows are no objects")
-
-
-def delimiter(file: Path) -> str:
-    """What separates the columns of a .csv or .tsv file."""
-    return "\t" if ".tsv" in file.suffixes else ","
-
-
-def csv_columns(file: Path) -> list[str]:
-    """The header of a CSV file; [] if it is empty."""
-    with open_text(file) as stream:
-        return next(csv.reader(stream, delimiter=delimiter(file)), [])
-
-
-def _peek_csv(file: Path) -> list[str] | None:
-    with open_text(file) as stream:
-        reader = csv.reader(stream, delimiter=delimiter(file))
-        columns = next(reader, None)
-        return columns if columns and any(reader) else None
-
-
-def _peek_text(file: Path) -> list[str] | None:
-    with open_text(file) as stream:
-        return ["text"] if any(line.strip() for line in stream) else None
 
 
 def _peek_parquet(file: Path) -> list[str] | None:

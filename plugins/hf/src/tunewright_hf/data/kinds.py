@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 import attrs
 
@@ -108,6 +108,12 @@ def kind_of(file: Path) -> str | None:
     """Return the kind of a file by its name; None if it holds no rows that can be read."""
     kind = _SUFFIXES.get(Path(plain_name(file)).suffix)
     return None if kind in _UNCOMPRESSED and file.suffix.lower() in COMPRESSED else kind
+
+
+def stem_of(file: PurePath) -> str:
+    """Return the name of a data file without what says its kind and its compression: `train` of `train.jsonl.gz`."""
+    name = Path(file.name[: len(plain_name(file))])
+    return name.stem if name.suffix.lower() in _SUFFIXES else name.name
 
 
 def first_kind(files: Iterable[DataFile]) -> str | None:

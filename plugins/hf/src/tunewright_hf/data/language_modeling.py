@@ -20,8 +20,6 @@ from tunewright_hf.data.tokenize import Sample, encode, token_ids, with_eos
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["IGNORED", "Encoder", "Sample", "check_tokenizer"]
-
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, form: str) -> None:
     """A chat needs a template, and every other text that is learnt a token that ends it.

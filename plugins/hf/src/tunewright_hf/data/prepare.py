@@ -24,7 +24,16 @@ from tunewright.providers import TrainRun
 from tunewright_hf.config.data_params import DataParams
 from tunewright_hf.config.tasks import CLASSIFICATION
 from tunewright_hf.data.classification import Classes, Classifier, check_same_names
-from tunewright_hf.data.encode import Counts, Goal, columns_of, count, count_pairs, encoder_of, tokenise
+from tunewright_hf.data.encode import (
+    LANGUAGE_MODELING,
+    Counts,
+    Goal,
+    columns_of,
+    count,
+    count_pairs,
+    encoder_of,
+    tokenise,
+)
 from tunewright_hf.data.files import Split, evaluation_split, held_out_split, training_split
 from tunewright_hf.data.formats import resolve_format
 from tunewright_hf.data.language_modeling import check_tokenizer
@@ -97,7 +106,7 @@ def prepare(
     data: DataParams,
     tokenizer: PreTrainedTokenizerBase,
     max_length: int,
-    goal: Goal = Goal(),
+    goal: Goal = LANGUAGE_MODELING,
 ) -> Prepared:
     """The tokenised data of a run: the same on all ranks.
 

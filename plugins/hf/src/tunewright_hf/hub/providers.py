@@ -1,5 +1,6 @@
 """The providers of `hf://`: models and datasets of the Hugging Face Hub."""
 
+# ruff: noqa: RUF009 - secret() makes an attrs field
 from __future__ import annotations
 
 import re
@@ -44,7 +45,7 @@ def _check_revision(instance: object, attribute: attrs.Attribute[str | None], va
 def _check_trust(instance: object, attribute: attrs.Attribute[bool], value: object) -> None:
     check_flag(instance, attribute, value)
     if value:
-        remedy = "Give it to the trainer, which is what runs the code: HuggingFaceTrainParams(trust_remote_code=True)."
+        remedy = "Give it to the trainer, which is what runs the code: TrainParams(trust_remote_code=True)."
         field = f"{type(instance).__name__}.{attribute.name}"
         raise RequestError("does nothing for a download", field=field, value=value, remedy=remedy)
 

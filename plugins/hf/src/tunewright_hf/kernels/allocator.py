@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
-
-from tunewright_launcher._libc import c_function
+import sys
 
 # mallopt(3)
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
@@ -17,7 +17,7 @@ def keep_freed_memory() -> None:
     A step frees and asks for the same sizes as the one before. Without this, thousands of pages are filled with zeros in
     each step, while all threads wait: up to a tenth of the time. What the environment sets (`MALLOC_…_`) stays.
     """
-    set_option = c_function("mallopt")
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if set_option is None or any(name.startswith("MALLOC_") for name in os.environ):
         return
     set_option(_TRIM_THRESHOLD, _LARGEST)

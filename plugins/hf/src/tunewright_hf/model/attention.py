@@ -143,7 +143,7 @@ def _has_state(model: transformers.PreTrainedModel | peft.PeftModel) -> bool:
 
 def _has_mask(model: transformers.PreTrainedModel | peft.PeftModel) -> bool:
     """Whether it keeps a mask of its context squared, which a row of several samples may exceed (GPT-Neo's, GPT's)."""
-    context = config.context(model.config)
+    context = config.context_length(model.config)
     return any(b.dim() > 1 and b.shape[-1] == b.shape[-2] == context for b in model.buffers())
 
 

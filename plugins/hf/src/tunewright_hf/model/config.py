@@ -52,10 +52,10 @@ def longest_input(
     config: transformers.PreTrainedConfig, tokenizer: transformers.PreTrainedTokenizerBase, task: Task
 ) -> int | None:
     """The most tokens that a model reads, if there is a limit: some have fewer positions than embeddings of them."""
-    context = context(config)
-    if task is CAUSAL or context is None:
-        return context
-    return min(context - _skipped_positions(config, task), int(tokenizer.model_max_length))
+    limit = context_length(config)
+    if task is CAUSAL or limit is None:
+        return limit
+    return min(limit - _skipped_positions(config, task), int(tokenizer.model_max_length))
 
 
 def _skipped_positions(config: transformers.PreTrainedConfig, task: Task) -> int:
@@ -78,7 +78,7 @@ def may_pass_over_weights(config: transformers.PreTrainedConfig, task: Task) -> 
     return drops or not known
 
 
-def context(config: transformers.PreTrainedConfig) -> int | None:
+def context_length(config: transformers.PreTrainedConfig) -> int | None:
     """The model's context in tokens, if it has a limit."""
     text = config.get_text_config()
     limit = getattr(text, "max_position_embeddings", None) or getattr(text, "max_seq_len", None)  # MPT's name for it

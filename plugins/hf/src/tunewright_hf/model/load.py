@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import peft
@@ -13,17 +14,18 @@ from tunewright.providers import TrainRun
 from tunewright_hf import errors
 from tunewright_hf.config.library_arguments import BitsAndBytesConfig
 from tunewright_hf.config.tasks import CAUSAL, TASKS
-from tunewright_hf.config.train_params import HuggingFaceTrainParams
+from tunewright_hf.config.train_params import TrainParams
 from tunewright_hf.data.classification import Classes
 from tunewright_hf.distributed import shape_of
 from tunewright_hf.errors import refused
 from tunewright_hf.model import adapters, attention
 from tunewright_hf.model.adapters import check_merge, with_head
 from tunewright_hf.model.config import is_known
-from tunewright_hf.train.run import logger
+
+logger = logging.getLogger(__name__)
 
 
-def weights_dtype(params: HuggingFaceTrainParams, args: transformers.TrainingArguments) -> torch.dtype:
+def weights_dtype(params: TrainParams, args: transformers.TrainingArguments) -> torch.dtype:
     """The dtype to load weights in: weights that are trained are fp32, since bf16 would round small updates away."""
     if params.lora_config is not None and (args.bf16 or args.fp16):
         return torch.bfloat16 if args.bf16 else torch.float16
@@ -60,7 +62,7 @@ def needed_model(run: TrainRun) -> Path:
     return run.model
 
 
-def load_config(folder: Path, params: HuggingFaceTrainParams) -> transformers.PreTrainedConfig:
+def load_config(folder: Path, params: TrainParams) -> transformers.PreTrainedConfig:
     """The model's configuration.
 
     Raises:
@@ -80,7 +82,7 @@ def load_config(folder: Path, params: HuggingFaceTrainParams) -> transformers.Pr
     return config
 
 
-def load_tokenizer(folder: Path, params: HuggingFaceTrainParams) -> transformers.PreTrainedTokenizerBase:
+def load_tokenizer(folder: Path, params: TrainParams) -> transformers.PreTrainedTokenizerBase:
     """The model's tokenizer.
 
     Raises:
@@ -99,7 +101,7 @@ def drop_unknown_pad(tokenizer: transformers.PreTrainedTokenizerBase, config: tr
 
 def load_model(
     folder: Path,
-    params: HuggingFaceTrainParams,
+    params: TrainParams,
     args: transformers.TrainingArguments,
     classes: Classes | None = None,
     *,
@@ -148,9 +150,7 @@ def load_model(
     return model
 
 
-def quantised(
-    params: HuggingFaceTrainParams, args: transformers.TrainingArguments, dtype: torch.dtype
-) -> dict[str, object]:
+def quantised(params: TrainParams, args: transformers.TrainingArguments, dtype: torch.dtype) -> dict[str, object]:
     """Arguments of from_pretrained(): weights are quantised on the way to the device that computes with them."""
     config = build_quantization(params.quantization_config, dtype)
     return {} if config is None else {"quantization_config": config, "device_map": {"": args.device}}

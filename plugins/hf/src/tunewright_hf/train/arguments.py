@@ -14,7 +14,7 @@ import transformers
 
 from tunewright.errors import RequestError, did_you_mean
 from tunewright_hf.config.library_arguments import construct
-from tunewright_hf.config.train_params import HuggingFaceTrainParams
+from tunewright_hf.config.train_params import TrainParams
 from tunewright_hf.errors import refused
 from tunewright_hf.train import deepspeed
 from tunewright_hf.train.extensions import arguments_class
@@ -27,7 +27,7 @@ _LOGS, _MOST_STEPS_TO_LOG = 100, 50
 
 
 def build_arguments(
-    params: HuggingFaceTrainParams, output: Path, *, evaluates: bool, defaults: Mapping[str, object] | None = None
+    params: TrainParams, output: Path, *, evaluates: bool, defaults: Mapping[str, object] | None = None
 ) -> transformers.TrainingArguments:
     """The real TrainingArguments: what was given, over our defaults, over transformers'.
 
@@ -109,7 +109,7 @@ def _device(given: Mapping[str, object]) -> dict[str, object]:
     return {} if chosen or given.get("use_cpu") else {"bf16": supported}
 
 
-def pace(params: HuggingFaceTrainParams, samples: int, world_size: int) -> dict[str, object]:
+def pace(params: TrainParams, samples: int, world_size: int) -> dict[str, object]:
     """`logging_steps` and `save_steps` by the length of the run, as defaults."""
     given = params.training_parameters
     steps = total_steps(given, samples, world_size)

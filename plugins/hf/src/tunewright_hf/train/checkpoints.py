@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import shutil
 from collections.abc import Mapping
@@ -15,8 +16,8 @@ from tunewright.errors import RequestError
 from tunewright.events import Json
 from tunewright.providers import TrainRun, is_complete
 from tunewright_hf.distributed import barrier
-from tunewright_hf.train.provenance import logger
-from tunewright_hf.train.run import logger
+
+logger = logging.getLogger(__name__)
 
 FILE = "record.json"
 

@@ -10,7 +10,7 @@ import huggingface_hub
 import transformers
 
 from tunewright.providers import TrainRun
-from tunewright_hf.config.train_params import HuggingFaceTrainParams
+from tunewright_hf.config.train_params import TrainParams
 from tunewright_hf.data.prepare import Prepared
 from tunewright_hf.distributed import barrier
 from tunewright_hf.train.model_card import card
@@ -18,7 +18,7 @@ from tunewright_hf.train.model_card import card
 logger = logging.getLogger(__name__)
 
 
-def save(trainer: transformers.Trainer, params: HuggingFaceTrainParams, run: TrainRun, data: Prepared) -> None:
+def save(trainer: transformers.Trainer, params: TrainParams, run: TrainRun, data: Prepared) -> None:
     """Write the model, its tokenizer and its card into `run.result`: all of it or nothing. Called on every rank."""
     stage = run.output / ".model-saving"
     if run.rank == 0:
@@ -35,7 +35,7 @@ def save(trainer: transformers.Trainer, params: HuggingFaceTrainParams, run: Tra
         run.emit({"event": "saved", "path": str(run.result)})
 
 
-def _write_model(trainer: transformers.Trainer, params: HuggingFaceTrainParams, stage: Path) -> None:
+def _write_model(trainer: transformers.Trainer, params: TrainParams, stage: Path) -> None:
     if trainer.is_fsdp_enabled:  # the shards of all ranks become one model, as transformers' documentation does it
         trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
     if not params.merge:

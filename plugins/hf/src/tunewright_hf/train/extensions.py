@@ -8,8 +8,9 @@ import typing
 import transformers
 
 from tunewright.errors import RequestError, did_you_mean
-from tunewright_hf.config.library_arguments import _T
-from tunewright_hf.config.train_params import HuggingFaceTrainParams
+from tunewright_hf.config.train_params import TrainParams
+
+_T = typing.TypeVar("_T")
 
 CALLBACKS = "tunewright.hf.callbacks"
 """The entry-point group of callbacks."""
@@ -44,7 +45,7 @@ def arguments_class(name: str) -> type[transformers.TrainingArguments]:
     return found[0] if found else default
 
 
-def build_callbacks(params: HuggingFaceTrainParams) -> list[transformers.TrainerCallback]:
+def build_callbacks(params: TrainParams) -> list[transformers.TrainerCallback]:
     """The callbacks that the user asks for.
 
     Raises:

@@ -11,7 +11,7 @@ import transformers
 from tunewright.providers import TrainRun
 from tunewright_hf.config.library_arguments import LoraConfig, differing_fields
 from tunewright_hf.config.tasks import CLASSIFICATION, Task
-from tunewright_hf.config.train_params import HuggingFaceTrainParams
+from tunewright_hf.config.train_params import TrainParams
 from tunewright_hf.data.prepare import Prepared
 from tunewright_hf.data.streaming import Stream
 from tunewright_hf.model.adapters import build_lora
@@ -20,7 +20,7 @@ from tunewright_hf.train.provenance import record
 _MEANS = ("eval_loss", "eval_accuracy", "eval_mae")
 
 
-def card(trainer: transformers.Trainer, params: HuggingFaceTrainParams, run: TrainRun, data: Prepared) -> str:
+def card(trainer: transformers.Trainer, params: TrainParams, run: TrainRun, data: Prepared) -> str:
     """The model card: how to load the model, and how it came to be."""
     adapter = params.lora_config is not None and not params.merge
     lora = _lora(params.lora_config, params.task) if params.lora_config is not None else None

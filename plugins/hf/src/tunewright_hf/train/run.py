@@ -16,9 +16,9 @@ import transformers
 from tunewright.providers import TrainRun
 from tunewright_hf import distributed
 from tunewright_hf.config.tasks import CAUSAL
-from tunewright_hf.config.train_params import HuggingFaceTrainParams
+from tunewright_hf.config.train_params import TrainParams
 from tunewright_hf.data import prepare as data_
-from tunewright_hf.data.encode import check_highest
+from tunewright_hf.data.encode import Goal, check_highest
 from tunewright_hf.data.preference import PREFERENCE
 from tunewright_hf.data.streaming import Streamed
 from tunewright_hf.distributed import are_several, barrier, check_same_checkpoint, check_world
@@ -35,7 +35,7 @@ from tunewright_hf.train.stream_state import stream_of
 logger = logging.getLogger(__name__)
 
 
-def train(params: HuggingFaceTrainParams, run: TrainRun) -> None:
+def train(params: TrainParams, run: TrainRun) -> None:
     """Train `run.model` on `run.dataset` and leave the result in `run.result`.
 
     Raises:
@@ -46,7 +46,7 @@ def train(params: HuggingFaceTrainParams, run: TrainRun) -> None:
     config = load_config(folder, params)
     tokenizer = load_tokenizer(folder, params)
     max_length = data_.resolve_max_length(params.data, longest_input(config, tokenizer, params.task))
-    goal = data_.Goal(task=params.task, num_labels=params.num_labels, known=known_labels(config, params.task))
+    goal = Goal(task=params.task, num_labels=params.num_labels, known=known_labels(config, params.task))
     data = data_.prepare(run, params.data, tokenizer, max_length, goal)
     params.check_format(data.format)
     check_vocabulary(data, config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 
 import torch
@@ -9,19 +10,20 @@ import transformers
 
 from tunewright.providers import TrainRun
 from tunewright_hf.config.tasks import SEQ2SEQ
-from tunewright_hf.config.train_params import HuggingFaceTrainParams
+from tunewright_hf.config.train_params import TrainParams
 from tunewright_hf.data.collators import pad_id
 from tunewright_hf.data.language_modeling import Encoder
 from tunewright_hf.data.preference import PREFERENCE, is_conversation
 from tunewright_hf.data.seq2seq import PairEncoder
 from tunewright_hf.distributed import is_sharded
-from tunewright_hf.model.config import context
-from tunewright_hf.train.export import logger
+from tunewright_hf.model.config import context_length
+
+logger = logging.getLogger(__name__)
 
 _ANSWER_TOKENS = 128
 
 
-def answer_samples(trainer: transformers.Trainer, params: HuggingFaceTrainParams, form: str, run: TrainRun) -> None:
+def answer_samples(trainer: transformers.Trainer, params: TrainParams, form: str, run: TrainRun) -> None:
     """Answer the sample prompts with the trained model, greedily, and send each as a `sample` event. For rank 0.
 
     The model is saved by now: an answer that fails is logged, and costs nothing else.
@@ -40,7 +42,7 @@ def answer_samples(trainer: transformers.Trainer, params: HuggingFaceTrainParams
             run.emit({"event": "sample", "prompt": prompt, "text": text})
 
 
-def _encoder(trainer: transformers.Trainer, params: HuggingFaceTrainParams, form: str) -> Encoder | PairEncoder:
+def _encoder(trainer: transformers.Trainer, params: TrainParams, form: str) -> Encoder | PairEncoder:
     tokenizer = trainer.processing_class
     if params.task is SEQ2SEQ:
         return PairEncoder(tokenizer, params.data)
@@ -54,7 +56,7 @@ def answer(model: transformers.PreTrainedModel, encoder: Encoder | PairEncoder, 
     tokenizer = encoder.tokenizer
     ids = torch.tensor([encoder.prompt(prompt)], device=model.device)
     asked = 0 if model.config.is_encoder_decoder else ids.shape[1]  # of the tokens that the answer begins with
-    room = (context(model.config) or math.inf) - ids.shape[1]
+    room = (context_length(model.config) or math.inf) - ids.shape[1]
     if room < 1:
         logger.warning("no answer to %r: it fills the model's context", prompt)
         return ""

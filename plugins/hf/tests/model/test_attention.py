@@ -16,8 +16,8 @@ datasets = pytest.importorskip("datasets")
 
 from tunewright_hf.data import packing  # noqa: E402 - they need torch
 from tunewright_hf.data.collators import Collator  # noqa: E402
-from tunewright_hf.kernels import attention  # noqa: E402 - they need torch
-from tunewright_hf.model import attention  # noqa: E402 - they need torch
+from tunewright_hf.kernels import attention as kernel  # noqa: E402 - they need torch
+from tunewright_hf.model import attention  # noqa: E402
 
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 SIZES |= {
@@ -150,7 +150,7 @@ def test_dropout_is_applied() -> None:
     bounds = torch.tensor([0, 3, 8], dtype=torch.int32)
     for softcap in (None, 1.0):
         found, again = (
-            attention.attend(torch.nn.Module(), *heads, None, cu_seq_lens_q=bounds, dropout=0.5, softcap=softcap)[0]
+            kernel.attend(torch.nn.Module(), *heads, None, cu_seq_lens_q=bounds, dropout=0.5, softcap=softcap)[0]
             for _ in range(2)
         )
         assert found.shape == (1, 8, 2, 4)
@@ -160,7 +160,7 @@ def test_dropout_is_applied() -> None:
 def test_attention_to_later_tokens_is_refused() -> None:
     heads, bounds = [torch.randn(1, 2, 8, 4)] * 3, torch.tensor([0, 8], dtype=torch.int32)
     with pytest.raises(ValueError, match="attends to later tokens"):
-        attention.attend(torch.nn.Module(), *heads, None, cu_seq_lens_q=bounds, is_causal=False)
+        kernel.attend(torch.nn.Module(), *heads, None, cu_seq_lens_q=bounds, is_causal=False)
 
 
 @given(st.lists(st.integers(1, 40), max_size=60), st.integers(40, 50))
@@ -232,7 +232,7 @@ def test_packing_is_refused_where_samples_would_see_each_other(
     train, qa: Path, tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attention, "mask", lambda **_: None)
-    monkeypatch.setattr(attention, "attend", attention.sdpa_attention_forward)
+    monkeypatch.setattr(kernel, "attend", kernel.sdpa_attention_forward)
     with pytest.raises(
         RequestError, match=r"DataParams\.packing=True: .*LlamaForCausalLM.*does not keep the samples of a row apart"
     ):

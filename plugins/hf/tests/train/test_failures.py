@@ -199,8 +199,8 @@ def test_what_is_another_than_in_the_checkpoint_is_told(
 ) -> None:
     given = {**PACE, "seed": 3, "max_steps": 6}
     train(tmp_path / "out", qa, **given, cut_at=("checkpoint", 4))
-    with caplog.at_level(logging.WARNING, "tunewright_hf.train.provenance"):
+    with caplog.at_level(logging.WARNING, "tunewright_hf.train.checkpoints"):
         train(tmp_path / "out", dataset_of(sums(50)), **{**given, "seed": 4})
-    told = [r.getMessage() for r in caplog.records if r.name == "tunewright_hf.train.provenance"]
+    told = [r.getMessage() for r in caplog.records if r.name == "tunewright_hf.train.checkpoints"]
     assert [text.split()[4] for text in told] == ["data", "data_seed", "seed"]
     assert told[2] == "checkpoint-4 was made with seed 3, now 4"

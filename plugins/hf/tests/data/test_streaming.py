@@ -16,10 +16,7 @@ transformers = pytest.importorskip("transformers")
 torch = pytest.importorskip("torch")
 data = pytest.importorskip("tunewright_hf.data.prepare")
 
-from tunewright_hf.data import (
-    encode,
-    streaming,  # noqa: E402 - it needs torch
-)
+from tunewright_hf.data import encode, streaming  # noqa: E402 - they need torch
 
 STREAMING = {"streaming": True}
 GIVEN = {"learning_rate": 1e-2, "logging_steps": 1, "activation_checkpointing": False, "lora_config": {"r": 4}}
@@ -114,7 +111,7 @@ def test_a_window_is_not_tokenised_before_its_turn(streamed, dataset_of, monkeyp
     seen = []
     tokenise = encode.tokenise_batch
     monkeypatch.setattr(
-        stream, "tokenise_batch", lambda rows, *given: seen.append(len(rows["text"])) or tokenise(rows, *given)
+        streaming, "tokenise_batch", lambda rows, *given: seen.append(len(rows["text"])) or tokenise(rows, *given)
     )
     whole = list(streamed(folder, 20))
     before = len(seen)

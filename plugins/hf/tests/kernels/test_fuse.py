@@ -18,7 +18,8 @@ peft = pytest.importorskip("peft")
 
 from transformers.models.llama import modeling_llama  # noqa: E402 - as torch
 
-from tunewright_hf.kernels import rms_norm, rotary  # noqa: E402 - needs torch
+from tunewright_hf.kernels import cross_entropy, rms_norm, rotary  # noqa: E402 - needs torch
+from tunewright_hf.kernels.lora import FusedLinear, LoraFunction, fuse_lora  # noqa: E402
 
 SIZES = {"vocab_size": 50, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 SIZES |= {"num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 64, "bos_token_id": 0, "eos_token_id": 1}
@@ -41,7 +42,7 @@ def test_gradients_of_a_lora_group_are_right(grad: bool) -> None:
     adapters = doubles(2, 3), doubles(1, 3), doubles(4, 2), doubles(5, 1)  # both A, then both B
 
     def group(x, *adapters):
-        return lora.LoraFunction.apply(x, frozen, [0.5, 3.0], *adapters)
+        return LoraFunction.apply(x, frozen, [0.5, 3.0], *adapters)
 
     x = doubles(2, 3, 3, grad=grad)
     first, second = group(x, *adapters)
@@ -100,7 +101,7 @@ def adapted(kind: str = "llama", *, dtype=torch.float64, config=None, **lora):
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.1)
     fused = copy.deepcopy(plain)
-    return plain.train(), fused.train(), (lora.fuse_lora(fused), cross_entropy.fuse_loss(fused))
+    return plain.train(), fused.train(), (fuse_lora(fused), cross_entropy.fuse_loss(fused))
 
 
 def batch(rows: int = 2, length: int = 9) -> dict[str, object]:
@@ -190,7 +191,7 @@ def test_full_fine_tuning_with_tied_embeddings() -> None:
 @pytest.mark.parametrize("adapter", [torch.float32, torch.bfloat16], ids=["fp32 adapter", "bf16 adapter"])
 def test_bf16_autocast(adapter) -> None:
     plain, twin, _ = adapted(dtype=torch.bfloat16)
-    with count(lora.LoraFunction) as made, torch.autocast("cpu", torch.bfloat16):
+    with count(LoraFunction) as made, torch.autocast("cpu", torch.bfloat16):
         for model in (plain, twin):
             for name, p in model.named_parameters():
                 if "lora" in name:
@@ -257,7 +258,7 @@ def test_other_dtypes_are_pefts() -> None:
         for name, p in model.named_parameters():
             if "lora" in name:
                 p.data = p.data.float()
-    with count(lora.LoraFunction) as made:
+    with count(LoraFunction) as made:
         inputs = {name: value for name, value in batch().items() if name != "labels"}
         assert torch.equal(plain(**inputs).logits, twin(**inputs).logits)
     assert not made
@@ -272,10 +273,10 @@ def test_trainer_still_finds_what_the_model_takes() -> None:
 
 def test_one_call_for_q_k_and_v_and_one_for_gate_and_up() -> None:
     _, twin, _ = adapted()
-    with count(lora.LoraFunction) as made:
+    with count(LoraFunction) as made:
         step(twin)
     assert len(made) == 2 * 4
-    assert not any(m.group._waiting or m.group._input for m in twin.modules() if isinstance(m, lora.FusedLinear))
+    assert not any(m.group._waiting or m.group._input for m in twin.modules() if isinstance(m, FusedLinear))
 
 
 def test_members_with_inputs_of_their_own() -> None:
@@ -297,7 +298,7 @@ def test_evaluation_and_disabled_adapters_are_pefts_own() -> None:
         assert torch.equal(plain(**inputs).logits, twin(**inputs).logits)
     for model in (plain, twin):
         model.eval()
-    with count(lora.LoraFunction) as made, count(cross_entropy.LossFunction) as losses:
+    with count(LoraFunction) as made, count(cross_entropy.LossFunction) as losses:
         found, expected = twin(**batch(), learnt=torch.tensor([0])), plain(**batch())
     assert not made
     assert not losses

@@ -1,0 +1,59 @@
+"""The trainer `hf`: what runs on the client, in the init container and on every rank."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import attrs
+
+from tunewright.providers import Preview, TrainRun, accept_keywords
+from tunewright_hf.config.train_params import TrainParams, rewrite_keywords
+from tunewright_hf.startup import not_collected
+
+
+@accept_keywords(rewrite_keywords)
+@attrs.frozen(kw_only=True)
+class HuggingFaceTrainParams(TrainParams):
+    """Fine-tune language models and sequence classifiers with transformers' Trainer and PEFT.
+
+    The fields of TrainingArguments may also be given directly, and `peft_config` for `lora_config`:
+    `HuggingFaceTrainParams(learning_rate=1e-4, peft_config={})`.
+
+    Raises:
+        RequestError: a field is unknown or has the wrong type.
+    """
+
+    extra: ClassVar[str | None] = "train"
+
+    def check_inputs(self, *, model: Path | None, dataset: Path | None, eval_dataset: Path | None) -> None:
+        """Refuse a folder without a model, an empty dataset, and a dataset that lacks a configured column."""
+        from tunewright_hf.data.formats import check_dataset
+        from tunewright_hf.model.files import check_model
+
+        if model is not None:
+            check_model(model)
+        for field, folder in (("dataset", dataset), ("eval_dataset", eval_dataset)):
+            if folder is not None:
+                self.check_format(check_dataset(folder, self.data, field))
+
+    def check(self, run: TrainRun) -> None:
+        """Build everything that can be built without a GPU and without weights; see `tunewright_hf.check`."""
+        with not_collected():
+            from tunewright_hf.check import check
+
+        check(self, run)
+
+    def preview(self, run: TrainRun) -> Iterator[Preview]:
+        """Yield samples as the trainer will see them; see `tunewright_hf.preview`."""
+        from tunewright_hf.preview import preview
+
+        return preview(self, run)
+
+    def train(self, run: TrainRun) -> None:
+        """Train, on every rank; see `tunewright_hf.train.run`."""
+        with not_collected():
+            from tunewright_hf.train.run import train
+
+        train(self, run)
