@@ -134,7 +134,9 @@ def test_a_code_jobs_output_is_a_uri_that_its_code_is_told(client: TrainingClien
 )  # fmt: skip
 def test_policy_and_verify_are_words(client: TrainingClient, field: str, value: object, remedy: str) -> None:
     model = {"provider": "acme", "uri": "acme://m", field: value}
-    with pytest.raises(RequestError, match=rf"Model\.{field}={value!r}: is not known\. Write one of .*{remedy}"):
+    with pytest.raises(
+        RequestError, match=rf"Model\.{field}={value!r}: is not a valid choice\. Write one of .*{remedy}"
+    ):
         client.train_request(**GOOD | {"model": model})
 
 

@@ -206,8 +206,8 @@ def test_halves_and_doubles_of_credentials_are_refused_unseen() -> None:
     for complete in (Given(), Given(user="u", key="hunter2")):
         check_together(complete, "user", "key")
     check_exclusive(Given(key="hunter2"), "key", "anonymous")
-    with pytest.raises(RequestError, match=r"Given\.user: is missing, and key is given") as half:
+    with pytest.raises(RequestError, match=r"Given\.user: is missing, but key was given") as half:
         check_together(Given(key="hunter2"), "user", "key")
-    with pytest.raises(RequestError, match=r"Given\.key: is given together with anonymous") as double:
+    with pytest.raises(RequestError, match=r"Given\.key: cannot be combined with anonymous") as double:
         check_exclusive(Given(key="hunter2", anonymous=True), "key", "anonymous")
     assert "hunter2" not in f"{half.value}{double.value}"

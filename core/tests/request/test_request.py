@@ -198,7 +198,7 @@ def test_plain_text_for_a_variable_that_is_called_a_secret_is_refused_and_not_re
     ],
 )  # fmt: skip
 def test_limits_of_a_fetch_that_make_no_sense_are_refused(request_of, field: str, name: str, value: str) -> None:
-    with pytest.raises(RequestError, match=rf"{field}: {name}='{value}' is not a number from "):
+    with pytest.raises(RequestError, match=rf"{field}: {name}='{value}' is not a number of at least "):
         request_of(**{field: {name: value}})
     request_of(**{field: {name: "1"}})
 

@@ -1,8 +1,9 @@
-"""The abstract providers: what a plugin's classes derive from.
+"""The abstract base classes of a plugin's providers.
 
-A provider is one frozen attrs class. Its fields are what the user passes; its client half shapes a container; its
-container half does the work there and imports heavy libraries inside its methods. This is a complete plugin, module
-`tunewright_acme.py` of a distribution `tunewright-acme`:
+A provider is a frozen attrs class. Its fields are the arguments that the user passes. Its client half shapes a container
+of the job; its container half does the work in that container, and imports heavy libraries inside its methods.
+
+This is a complete plugin, the module `tunewright_acme.py` of a distribution `tunewright-acme`:
 
     from pathlib import Path
 
@@ -16,7 +17,7 @@ container half does the work there and imports heavy libraries inside its method
         version: int = 1
 
         def download_dataset(self, target: Path) -> None:
-            import acme  # the container's library: declared in the distribution's extra
+            import acme  # a library for the container: declared in an extra of the distribution
 
             acme.download(self.uri.removeprefix("acme://"), version=self.version, token=self.token, folder=target)
 
@@ -25,12 +26,12 @@ container half does the work there and imports heavy libraries inside its method
     def tunewright_dataset_provider() -> type[DatasetProvider]:
         return AcmeDataset
 
-and in its pyproject.toml:
+with this entry point in its pyproject.toml:
 
     [project.entry-points."tunewright.v1"]
     acme = "tunewright_acme"
 
-After `pip install tunewright-acme`, `dataset="acme://sales"` works, on a laptop and on a cluster.
+After `pip install tunewright-acme`, `dataset="acme://sales"` works on a laptop and on a cluster.
 """
 
 from __future__ import annotations
@@ -53,12 +54,13 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class Provider(ABC):  # noqa: B024 - abstract through its subclasses
-    """What all providers have.
+    """Base class of all providers. Derive from one of its subclasses instead.
 
-    Class attributes that a plugin may set:
-        image: a pinned image that holds the launcher and this plugin. None: the default image of the step, into which
-            the plugin's distribution is pip-installed when the pod starts.
-        extra: the extra of the plugin's distribution that the container half needs ("fetch"), for that installation.
+    Class attributes:
+        image: a pinned image that contains the launcher and this plugin. None uses the default image of the step, and
+            installs the plugin's distribution into it with pip when the pod starts.
+        extra: the extra of the plugin's distribution that the container half requires, such as "fetch". It is installed
+            together with the distribution. None if there is none.
     """
 
     image: ClassVar[str | None] = None
@@ -66,14 +68,17 @@ class Provider(ABC):  # noqa: B024 - abstract through its subclasses
 
     @classmethod
     def load_config(cls, params: Mapping[str, Json], secrets: Mapping[str, str]) -> Self:
-        """Rebuild the provider in the container, from the wire's params; called there only.
+        """Rebuild the provider from its JSON parameters. Called only in the container.
 
         Args:
-            params: the fields that were given, without secrets, as JSON values.
-            secrets: the container's environment, from which each `secret(env=…)` field takes its variable.
+            params: the fields that differ from their defaults, without secrets, as JSON values.
+            secrets: the environment of the container, which holds the variable of each `secret(env=…)` field.
+
+        Returns:
+            A provider equal to the one on the client, with its secrets as strings.
 
         Raises:
-            RequestError: a field is unknown or has the wrong type.
+            RequestError: a field is unknown, missing or has the wrong type.
         """
         from tunewright.providers.wire import structure
 
@@ -82,7 +87,12 @@ class Provider(ABC):  # noqa: B024 - abstract through its subclasses
 
 @attrs.frozen(kw_only=True)
 class ClaimFolder:
-    """A folder of a PersistentVolumeClaim that exists."""
+    """A folder on an existing PersistentVolumeClaim.
+
+    Attributes:
+        claim: name of the claim.
+        folder: path of the folder within the volume; "" for all of the volume.
+    """
 
     claim: str
     folder: str = ""
@@ -90,13 +100,15 @@ class ClaimFolder:
 
 @attrs.frozen(kw_only=True)
 class SourceProvider(Provider):
-    """What model and dataset providers share.
+    """Base class of model and dataset providers.
 
     Attributes:
-        uri: what to fetch, as the user wrote it. Its scheme is the plugin's name.
-        policy: "IfNotPresent" uses what a volume holds of the same request without asking anybody; "Always" asks the
-            source at each start, and fetches again what has changed.
-        verify: how what a volume holds is looked at before it is used: by "size", or in "full", by its contents.
+        uri: URI of the files to fetch, as the user wrote it. Its scheme is the plugin's name.
+        policy: when to contact the source. "IfNotPresent" uses the files of an earlier, equal request that are already on
+            the volume, without contacting the source. "Always" contacts the source at every start, and fetches files that
+            have changed.
+        verify: how to check files that are already on the volume before they are used: "size" compares their sizes,
+            "full" also their contents.
     """
 
     uri: str = attrs.field()
@@ -112,69 +124,86 @@ class SourceProvider(Provider):
             )
 
     def init_container(self, defaults: ContainerSpec) -> ContainerSpec:
-        """The client half: shape the init container that fetches.
+        """Shape the init container that fetches the files. Called on the client.
 
         Args:
-            defaults: complete: `python -m tunewright_launcher fetch <slot>`, image, mounts, and this provider's
-                secrets in the environment. Return it, or `attrs.evolve(defaults, …)`.
+            defaults: a complete container: the command `python -m tunewright_launcher fetch <slot>`, the image, the
+                mounts, and this provider's secrets in the environment.
+
+        Returns:
+            `defaults`, or a changed copy: `attrs.evolve(defaults, …)`.
         """
         return defaults
 
     def mounted_claim(self) -> ClaimFolder | None:
-        """Where the files lie already on a volume of the cluster: it is mounted, and nothing is fetched."""
+        """Return the claim that already holds the files. It is mounted, and nothing is fetched. None to fetch them."""
         return None
 
     def local_path(self) -> Path | None:
-        """Where the source lies on this very machine, if it does: what can be checked there is checked before submit."""
+        """Return the path of the source on this machine, so that it is checked before the job is submitted.
+
+        None if the source is elsewhere.
+        """
         return None
 
 
 @attrs.frozen(kw_only=True)
 class ModelProvider(SourceProvider):
-    """Brings a model's files into a folder."""
+    """Base class of providers that fetch models."""
 
     @abstractmethod
     def download_model(self, target: Path) -> None:
-        """The container half: write the model's files into `target`, an empty folder that exists.
+        """Write the model's files into a folder. Called in the init container.
 
-        The launcher stages, verifies and commits around it: a failure leaves nothing behind, and what was committed
-        before is not fetched again.
+        The launcher verifies the files and moves them into place once this method returns. A failure leaves nothing
+        behind, and files already in place are not fetched again.
+
+        Args:
+            target: an existing, empty folder.
 
         Raises:
-            FetchError: with the exit code that fits; UNAVAILABLE and TRY_AGAIN are tried again. Any other exception
-                ends the job with its message.
+            FetchError: the files could not be fetched. Its `code` says what happens next: UNAVAILABLE and TRY_AGAIN are
+                retried, all others end the job. Any other exception ends the job, too, with its message.
         """
 
 
 @attrs.frozen(kw_only=True)
 class DatasetProvider(SourceProvider):
-    """Brings a dataset's files into a folder.
+    """Base class of providers that fetch datasets.
 
     Attributes:
         eval_dataset: URI of the dataset to evaluate on, fetched by the same provider with the same credentials.
+            None for no such dataset.
     """
 
     eval_dataset: str | None = None
 
     @abstractmethod
     def download_dataset(self, target: Path) -> None:
-        """The container half: write the dataset's files into `target`; as `ModelProvider.download_model`."""
+        """Write the dataset's files into a folder. Called in the init container, like `ModelProvider.download_model`.
+
+        Args:
+            target: an existing, empty folder.
+
+        Raises:
+            FetchError: the files could not be fetched; see `ModelProvider.download_model`.
+        """
 
 
 @attrs.frozen(kw_only=True)
 class TrainRun:
-    """What a trainer gets on every rank.
+    """The inputs of `TrainerProvider.train` on each rank.
 
     Attributes:
-        model: the model's folder, read-only; None if the job has none.
-        dataset: the dataset's folder, read-only; None if the job has none.
-        eval_dataset: the evaluation dataset's folder, read-only; None if the job has none.
-        output: the output folder, the same for all ranks of a pod. Checkpoints go to `checkpoints`, the result to
-            `result`.
-        rank: this process among all, 0 to world_size - 1.
-        local_rank: this process within its pod.
-        world_size: processes in the job.
-        resume_from: the newest complete checkpoint, or None for a fresh start.
+        model: read-only folder of the model; None if the job has none.
+        dataset: read-only folder of the dataset; None if the job has none.
+        eval_dataset: read-only folder of the evaluation dataset; None if the job has none.
+        output: the output folder, shared by all ranks of a pod. Write checkpoints to `checkpoints`, and the finished
+            model to `result`.
+        rank: rank of this process in the job, from 0 to `world_size` - 1.
+        local_rank: rank of this process within its pod.
+        world_size: number of processes in the job.
+        resume_from: folder of the newest complete checkpoint; None to start from the model.
         emit: sends an event to the client.
     """
 
@@ -190,93 +219,127 @@ class TrainRun:
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of the folders `checkpoint-<step>`; one counts once `mark_checkpoint` was called on it."""
+        """Folder for the checkpoints, `checkpoint-<step>` each. A checkpoint is complete once it is passed to `mark_checkpoint`."""
         return self.output / "checkpoints"
 
     @property
     def result(self) -> Path:
-        """Folder of the finished model: what is uploaded, and what the user is shown."""
+        """Folder for the finished model, which is uploaded, and reported to the user as the result."""
         return self.output / "model"
 
 
 @attrs.frozen(kw_only=True)
 class Preview:
-    """A sample as a trainer sees it.
+    """A sample of the dataset, as the trainer sees it.
 
     Attributes:
-        pieces: its text in pieces, each with whether it is learnt.
-        tokens: tokens in the sample.
-        learnt: those of them that are learnt.
-        cut: tokens that were cut off because the sample was too long.
+        pieces: the text of the sample in pieces, each with whether it is supervised (counts in the loss).
+        tokens: number of tokens in the sample.
+        learnt: number of supervised tokens.
+        cut: number of tokens that were cut off because the sample was too long.
+        about: how the dataset is read (format, columns used and ignored); in the first sample only.
     """
 
     pieces: tuple[tuple[str, bool], ...]
     tokens: int
     learnt: int
     cut: int = 0
+    about: str = ""
 
 
 @attrs.frozen(kw_only=True)
 class TrainerProvider(Provider):
-    """Trains a model on a dataset: `train` runs on every rank, under torchrun."""
+    """Base class of providers that train a model on a dataset. `train` runs on every rank, under torchrun."""
 
     def container(self, defaults: ContainerSpec) -> ContainerSpec:
-        """The client half: shape the main container; as `SourceProvider.init_container`.
+        """Shape the main container, which trains. Called on the client.
 
-        `defaults.command` is `python -m tunewright_launcher run -- torchrun --max-restarts=0 -m tunewright_launcher
-        train`. A trainer with an entry point of its own names another torchrun target in its place.
+        Args:
+            defaults: a complete container. Its command is `python -m tunewright_launcher run -- torchrun
+                --max-restarts=0 -m tunewright_launcher train`. To use an entry point of your own, replace the last
+                part, `-m tunewright_launcher train`, by another torchrun target.
+
+        Returns:
+            `defaults`, or a changed copy: `attrs.evolve(defaults, …)`.
         """
         return defaults
 
-    def for_model(self, model: ModelProvider) -> Self:  # noqa: ARG002 - for those that do
-        """This trainer, with what the model's provider was told about the model beyond where its files lie.
+    def for_model(self, model: ModelProvider) -> Self:  # noqa: ARG002 - for subclasses
+        """Return this trainer with settings taken from the model's provider, such as a transformer type.
 
-        Called on the client, once, before anything else is asked of the trainer. A trainer takes up the fields of those
-        providers that it knows.
+        Called once, on the client, before any other method of the trainer. Take over the fields of the provider classes
+        that the trainer knows, and ignore all others.
+
+        Args:
+            model: provider of the model.
+
+        Returns:
+            `self`, or a changed copy.
 
         Raises:
-            RequestError: the provider was told something else than the trainer.
+            RequestError: a setting of the model's provider contradicts one of the trainer.
         """
         return self
 
     def check_inputs(self, *, model: Path | None, dataset: Path | None, eval_dataset: Path | None) -> None:
-        """Refuse inputs that cannot be trained on. Quick, and without heavy libraries: it may run on the client.
+        """Refuse inputs that the trainer cannot train on.
 
-        Called on the client for those inputs that lie on its machine, with None for the others, and in an init
-        container for all of them.
+        Called on the client with the inputs that are on its machine, and in an init container with all of them. Must be
+        quick and must not import heavy libraries.
+
+        Args:
+            model: folder of the model; None if it is not on this machine or the job has none.
+            dataset: folder of the dataset, or None likewise.
+            eval_dataset: folder of the evaluation dataset, or None likewise.
 
         Raises:
-            RequestError: naming the field, the value and the remedy.
+            RequestError: an input is not usable. The error names the field, the value and the remedy.
         """
 
     def check(self, run: TrainRun) -> None:
-        """Everything that can be refused before the ranks start; runs once, in an init container with this trainer's image.
+        """Refuse a job that cannot work, before the ranks start. Calls `check_inputs` by default.
+
+        Called once, in an init container that uses the trainer's image, so heavy libraries are available.
+
+        Args:
+            run: the inputs of the training.
 
         Raises:
-            RequestError: naming the field, the value and the remedy.
+            RequestError: the job cannot work. The error names the field, the value and the remedy.
         """
         self.check_inputs(model=run.model, dataset=run.dataset, eval_dataset=run.eval_dataset)
 
-    def preview(self, run: TrainRun) -> Iterator[Preview]:  # noqa: ARG002 - for those that do
-        """What the trainer makes of the dataset, sample by sample, for `tunewright preview`; runs on the client's machine.
+    def preview(self, run: TrainRun) -> Iterator[Preview]:  # noqa: ARG002 - for subclasses
+        """Yield the samples of the dataset as the trainer sees them, for `tunewright preview`. Called on the client.
+
+        Args:
+            run: the inputs of the training.
 
         Raises:
-            RequestError: the inputs do not allow it, or the trainer shows nothing.
+            RequestError: the inputs cannot be previewed, or the trainer does not support previews.
         """
         remedy = "Ask its author to implement TrainerProvider.preview()."
-        raise RequestError("shows no samples", field="trainer", value=type(self).__name__, remedy=remedy)
+        problem = "does not support `tunewright preview`"
+        raise RequestError(problem, field="trainer", value=type(self).__name__, remedy=remedy)
 
     @abstractmethod
     def train(self, run: TrainRun) -> None:
-        """The container half, on every rank: train, keep checkpoints, and leave the model in `run.result`.
+        """Train the model, save checkpoints, and write the finished model to `run.result`. Called on every rank.
+
+        Args:
+            run: the inputs of the training, and the rank of this process.
 
         Raises:
-            RequestError, FetchError: final; the job fails with the message. Any other exception: the workers are
-                started again from the newest complete checkpoint, at most `max_restarts` times.
+            RequestError: the training cannot succeed. The job fails with this message.
+            FetchError: likewise. After any other exception the workers restart from the newest complete checkpoint, at
+                most `max_restarts` times.
         """
 
 
 def uris_of(provider: SourceProvider) -> list[tuple[str, str]]:
-    """A provider's own URI and, where it has one, its `eval_dataset`, each with the field's name for messages."""
+    """Return the URIs of a provider: pairs of a field's name, for messages, and its URI.
+
+    These are `uri` and, if it is set, `eval_dataset`.
+    """
     given = ((name, getattr(provider, name, None)) for name in ("uri", "eval_dataset"))
     return [(f"{type(provider).__name__}.{name}", uri) for name, uri in given if uri is not None]

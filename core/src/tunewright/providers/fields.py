@@ -1,4 +1,4 @@
-"""Fields of a provider: secrets, patterns and flags, and the validators that refuse bad values."""
+"""Declare and validate the fields of a provider: secrets, file patterns, flags and text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 
 
 def one_of(*choices: str) -> Callable[[object, Attribute, object], None]:
-    """A validator: one of these words."""
+    """Return a validator of an attrs field that accepts only these values."""
 
     def check(instance: object, attribute: Attribute, value: object) -> None:
         if value not in choices:
@@ -31,16 +31,22 @@ def one_of(*choices: str) -> Callable[[object, Attribute, object], None]:
                 f"{type(instance).__name__}.{attribute.name}",
                 f"Write one of {', '.join(map(repr, choices))}.",
             )
-            raise RequestError("is not known", field=field, value=value, remedy=remedy)
+            raise RequestError("is not a valid choice", field=field, value=value, remedy=remedy)
 
     return check
 
 
 def accept_keywords(rewrite: Callable[[dict[str, object]], dict[str, object]]) -> Callable[[_Class], _Class]:
-    """Class decorator, above `@attrs.frozen`: let a provider be constructed with other spellings of its keywords.
+    """Return a class decorator that lets a provider accept other spellings of its keywords.
+
+    Apply it above `@attrs.frozen`:
+
+        @accept_keywords(renamed(model="uri"))
+        @attrs.frozen(kw_only=True)
+        class AcmeModel(ModelProvider): ...
 
     Args:
-        rewrite: gets the keywords as given and returns those of the class.
+        rewrite: receives the keywords that the user passed, and returns those of the class.
     """
 
     def decorate(cls: _Class) -> _Class:
@@ -57,27 +63,33 @@ def accept_keywords(rewrite: Callable[[dict[str, object]], dict[str, object]]) -
 
 
 def renamed(**names: str) -> Callable[[dict[str, object]], dict[str, object]]:
-    """A rewrite for `accept_keywords`: `renamed(model="uri")` takes `model=` for `uri=`."""
+    """Return a `rewrite` for `accept_keywords` that renames keywords: `renamed(model="uri")` turns `model=` into `uri=`.
+
+    The `rewrite` raises RequestError if a keyword is passed under both names.
+    """
 
     def rewrite(keywords: dict[str, object]) -> dict[str, object]:
         for old, new in names.items():
             if old in keywords and new in keywords:
                 raise RequestError(
-                    f"means the same as {new!r}, and both are given", field=old, remedy="Give one of them."
+                    f"means the same as {new!r}, and both are given", field=old, remedy="Pass only one of them."
                 )
         return {names.get(k, k): v for k, v in keywords.items()}
 
     return rewrite
 
 
-def secret(*, env: str) -> Any:  # attrs' own field() is typed so, for class bodies
-    """Declare a provider's field as a secret.
+def secret(*, env: str) -> Any:  # typed like attrs.field(), for use in class bodies
+    """Declare a field of a provider as a secret.
 
         token: str | SecretRef | None = secret(env="ACME_TOKEN")
 
-    The user gives a literal or a `SecretRef`. The field's value shows in no repr, log, wire document, manifest or argv.
-    In the container it arrives in the environment variable `env` of that provider's own container alone, and
-    `load_config` puts it back into the field as a `str`.
+    The user passes a literal or a `SecretRef`. The value never appears in a repr, log, wire document, manifest or command
+    line. It reaches the container as the environment variable `env`, which only the provider's own container receives.
+    There, `load_config` restores the field as a `str`.
+
+    Args:
+        env: name of the environment variable.
     """
     return attrs.field(
         default=None,
@@ -89,57 +101,58 @@ def secret(*, env: str) -> Any:  # attrs' own field() is typed so, for class bod
 
 def _check_secret(instance: object, attribute: attrs.Attribute[object], value: object) -> None:
     field = f"{type(instance).__name__}.{attribute.name}"
-    remedy = 'Give the secret itself as a string, or SecretRef(name="…", key="…") for a Kubernetes Secret.'
+    remedy = 'Pass the secret itself as a string, or SecretRef(name="…", key="…") for a Kubernetes Secret.'
     if value is not None and not isinstance(value, str | SecretRef):
         raise RequestError(f"must be a string or a SecretRef, not {type(value).__name__}", field=field, remedy=remedy)
     if isinstance(value, str) and (not value or value != value.strip()):
-        raise RequestError("is empty or begins or ends with white space", field=field, remedy=remedy)
+        raise RequestError("is empty, or has leading or trailing whitespace", field=field, remedy=remedy)
 
 
 def secret_fields(cls: type) -> dict[str, str]:
-    """The secret fields of an attrs class: field name → environment variable."""
+    """Return the secret fields of an attrs class: field name → environment variable."""
     return {a.name: a.metadata[_METADATA_KEY] for a in attrs.fields(cls) if _METADATA_KEY in a.metadata}
 
 
 def secret_env(instance: attrs.AttrsInstance) -> dict[str, SecretRef | SecretValue]:
-    """The environment variables that carry the secrets given to `instance`."""
+    """Return the environment variables that carry the secrets of `instance`; secrets that are None are left out."""
     values = ((env, getattr(instance, name)) for name, env in secret_fields(type(instance)).items())
     return {env: v if isinstance(v, SecretRef) else SecretValue(v) for env, v in values if v is not None}
 
 
 def patterns(value: str | Iterable[str] | None) -> tuple[str, ...]:
-    """Converter of an attrs field: one pattern, several, or None for none."""
+    """Convert an attrs field to a tuple of patterns: from one pattern, from several, or from None for no patterns."""
     if value is None:
         return ()
     return (value,) if isinstance(value, str) else tuple(value)
 
 
 def check_patterns(instance: object, attribute: attrs.Attribute[tuple[str, ...]], value: tuple[object, ...]) -> None:
-    """Validator of an attrs field: each pattern is text."""
+    """Check that each pattern is a string that is not empty. For use as the validator of an attrs field."""
     for pattern in value:
         if not isinstance(pattern, str) or not pattern:
-            remedy = 'Give patterns of relative paths, as in a shell: "*.safetensors".'
+            remedy = 'Pass shell patterns of relative paths: "*.safetensors".'
             raise RequestError("is not a pattern", field=_name(instance, attribute), value=pattern, remedy=remedy)
 
 
-@attrs.frozen(kw_only=True, slots=False)  # without slots it can be mixed into providers, which have theirs
+@attrs.frozen(kw_only=True, slots=False)  # two base classes with slots cannot be combined, and providers have them
 class FilePatterns:
-    """Which files of a source are fetched.
+    """Select the files of a source to fetch. Mix it into a provider.
 
     Attributes:
-        allow_patterns: shell patterns of relative paths (`*` also matches `/`); none: every file.
-        ignore_patterns: what is left out of those. A pattern that ends with `/` means everything below the folder.
+        allow_patterns: shell patterns of the relative paths to fetch, in which `*` also matches `/`. Empty for all files.
+        ignore_patterns: shell patterns of the relative paths to leave out. A pattern that ends with `/` stands for
+            everything below that folder.
     """
 
     allow_patterns: tuple[str, ...] = attrs.field(default=(), converter=patterns, validator=check_patterns)
     ignore_patterns: tuple[str, ...] = attrs.field(default=(), converter=patterns, validator=check_patterns)
 
     def selects(self, path: str) -> bool:
-        """Whether the file of this relative POSIX path is fetched."""
+        """Return whether to fetch the file with this relative POSIX path."""
         return (not self.allow_patterns or _matches(path, self.allow_patterns)) and not self.ignores(path)
 
     def ignores(self, path: str) -> bool:
-        """Whether `ignore_patterns` leave this path out; for a folder, end it with `/`."""
+        """Return whether `ignore_patterns` leave out this relative POSIX path. The path of a folder ends with `/`."""
         return _matches(path, self.ignore_patterns)
 
 
@@ -148,17 +161,20 @@ def _matches(path: str, among: tuple[str, ...]) -> bool:
 
 
 def check_http_url(instance: object, attribute: attrs.Attribute[str | None], value: object) -> None:
-    """Validator of an attrs field: None, or `http(s)://host[:port][/path]` without user, query and fragment."""
+    """Check that a value is None, or `http(s)://host[:port][/path]` without a user name, query or fragment.
+
+    For use as the validator of an attrs field.
+    """
     if value is None:
         return
     field, remedy = _name(instance, attribute), "Write https://host[:port], without credentials."
     if not isinstance(value, str) or not value.isprintable() or " " in value:
         raise RequestError("is not a URL", field=field, remedy=remedy)
-    if "@" in value:  # the value stays unsaid: it may be a password
-        raise RequestError("has a user name or password in it", field=field, remedy=remedy)
+    if "@" in value:  # the message omits the value, which may be a password
+        raise RequestError("contains a user name or password", field=field, remedy=remedy)
     refuse_literal_tokens(value, field, remedy)
     if not _is_http(value):
-        raise RequestError("is not an http or https URL of a server", field=field, value=value, remedy=remedy)
+        raise RequestError("is not the http or https URL of a server", field=field, value=value, remedy=remedy)
 
 
 def _is_http(url: str) -> bool:
@@ -167,32 +183,42 @@ def _is_http(url: str) -> bool:
         return bool(parts.scheme in ("http", "https") and parts.hostname and parts.port != 0) and not set("?#") & set(
             url
         )
-    except ValueError:  # a port that is no number, or half an IPv6 address
+    except ValueError:  # a port that is not a number, or an incomplete IPv6 address
         return False
 
 
 def check_text(instance: object, attribute: attrs.Attribute[str | None], value: object) -> None:
-    """Validator of an attrs field: None, or printable text without spaces around it, which is no option of a program."""
+    """Check that a value is None or printable text, without surrounding spaces, that does not look like an option.
+
+    For use as the validator of an attrs field.
+    """
     if value is None:
         return
-    field, remedy = _name(instance, attribute), "Give it as text, or leave it out."
+    field, remedy = _name(instance, attribute), "Pass it as a string, or leave it out."
     if not isinstance(value, str):
-        raise RequestError("is not text", field=field, value=value, remedy=remedy)
-    refuse_literal_tokens(value, field, "Secrets have fields of their own.")
+        raise RequestError("is not a string", field=field, value=value, remedy=remedy)
+    refuse_literal_tokens(value, field, "Use the provider's field for secrets.")
     if not value or not value.isprintable() or value != value.strip() or value.startswith("-"):
-        problem = "is empty, not printable, has spaces around it or begins with '-'"
+        problem = "is empty, is not printable, has leading or trailing spaces, or starts with '-'"
         raise RequestError(problem, field=field, value=value, remedy=remedy)
 
 
 def check_flag(instance: object, attribute: attrs.Attribute[bool], value: object) -> None:
-    """Validator of an attrs field: True or False, and nothing that is merely true ("no")."""
+    """Check that a value is True or False, and not merely truthy, such as "no".
+
+    For use as the validator of an attrs field.
+    """
     if not isinstance(value, bool):
         remedy = "Write True or False."
-        raise RequestError("is not a truth value", field=_name(instance, attribute), value=value, remedy=remedy)
+        raise RequestError("is not a boolean", field=_name(instance, attribute), value=value, remedy=remedy)
 
 
 def check_together(provider: object, *names: str) -> None:
-    """Refuse a credential of which only some parts are given; the message says which, and no value.
+    """Refuse a credential that is only partly given. The message names the missing part, and shows no value.
+
+    Args:
+        provider: the provider.
+        *names: the fields that belong together.
 
     Raises:
         RequestError: some of the fields are None and others are not.
@@ -201,11 +227,15 @@ def check_together(provider: object, *names: str) -> None:
     if missing and len(missing) < len(names):
         field = f"{type(provider).__name__}.{missing[0]}"
         given = " and ".join(name for name in names if name not in missing)
-        raise RequestError(f"is missing, and {given} is given", field=field, remedy="Give both, or neither.")
+        raise RequestError(f"is missing, but {given} was given", field=field, remedy="Pass both, or neither.")
 
 
 def check_exclusive(provider: object, *names: str) -> None:
-    """Refuse more than one of several ways to say who one is; the message shows no value.
+    """Refuse more than one of several ways to authenticate. The message shows no value.
+
+    Args:
+        provider: the provider.
+        *names: the fields of which at most one may be given. None and False count as not given.
 
     Raises:
         RequestError: more than one of the fields is given.
@@ -213,7 +243,7 @@ def check_exclusive(provider: object, *names: str) -> None:
     given = [name for name in names if getattr(provider, name) not in (None, False)]
     if len(given) > 1:
         field, others = f"{type(provider).__name__}.{given[0]}", " and ".join(given[1:])
-        raise RequestError(f"is given together with {others}", field=field, remedy="Give one of them.")
+        raise RequestError(f"cannot be combined with {others}", field=field, remedy="Pass only one of them.")
 
 
 def _name(instance: object, attribute: attrs.Attribute[_T]) -> str:

@@ -1,4 +1,4 @@
-"""Limits of a fetch: how long it retries, and how much of the network it may use."""
+"""The limits of a fetch: how long it retries, and how much of the network it uses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import attrs
 
-# In the init containers, set by the user with init_env=.
+# Variables of the init containers, which the user sets with init_env=.
 RETRY_FOR = "TUNEWRIGHT_RETRY_FOR"
 FETCH_CONNECTIONS = "TUNEWRIGHT_FETCH_CONNECTIONS"
 FETCH_RATE = "TUNEWRIGHT_FETCH_RATE"
@@ -17,16 +17,16 @@ FETCH_STALL = "TUNEWRIGHT_FETCH_STALL"
 
 @attrs.frozen(kw_only=True)
 class FetchLimits:
-    """How a fetch behaves towards the network.
+    """The limits that a fetch observes.
 
     Attributes:
-        connections: ranges that are read at the same time, at most.
-        processes: 2 for a second one, which has half of the connections, where there are many small files: what those cost
-            is the interpreter's time. 1 where other threads live that a fork would hurt.
-        rate: bytes a second, all connections together; None for as fast as it goes.
-        stall: seconds without a byte, or with next to none, after which a connection is given up.
-        tries: how often in a row a range may fail without a byte before the whole try has failed.
-        retry_for: seconds for which a fetch that failed for a reason that may pass is tried again.
+        connections: maximum number of ranges that are read in parallel.
+        processes: 2 to share the connections with a second process if there are many small files, whose cost is mostly
+            interpreter time. 1 if there are other threads, which make forking unsafe.
+        rate: maximum bytes per second of all connections together; None for no limit.
+        stall: seconds after which a connection that delivers nothing, or nearly nothing, is closed.
+        tries: how many times in a row a range may fail, without delivering a byte, until the attempt fails.
+        retry_for: seconds for which to retry a fetch that failed for a temporary reason.
     """
 
     connections: int = 32
@@ -38,10 +38,10 @@ class FetchLimits:
 
     @classmethod
     def read(cls, env: Mapping[str, str]) -> FetchLimits:
-        """From the variables of the init container.
+        """Read the limits from the environment variables of an init container. Missing variables mean the defaults.
 
         Raises:
-            ValueError: one of them is not a number, or one that makes no sense; its name is in the message.
+            ValueError: a variable is not a number, or is out of range. The message contains its name.
         """
         usual = cls()
         return cls(
@@ -57,4 +57,4 @@ def _number(env: Mapping[str, str], name: str, default: float, *, least: float =
     with contextlib.suppress(ValueError):
         if least <= (value := float(text)) < math.inf:
             return value
-    raise ValueError(f"{name}={text!r} is not a number from {least}")
+    raise ValueError(f"{name}={text!r} is not a number of at least {least}")

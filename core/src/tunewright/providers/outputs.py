@@ -1,8 +1,9 @@
-"""Outputs: where `output="scheme://…"` uploads the finished model, and the checkpoints from which a job resumes.
+"""Outputs: where `output="scheme://…"` uploads the finished model, and the checkpoints to resume from.
 
-A model provider whose service can be written to derives from `OutputTarget`, and says in `store()` how. The launcher
-decides what is uploaded and when: files first, and after them a marker, `complete.json`, so that a folder without one does
-not count. It skips what is there already, tries again with patience, and fetches a checkpoint back through the engine.
+A model provider for a service that accepts uploads derives from `OutputTarget`, and returns a `Store` from `store()`. The
+launcher decides what to upload and when. It uploads the files first and the marker `complete.json` last, so that a folder
+without the marker is known to be incomplete. It skips files that were already uploaded, retries temporary errors, and
+downloads checkpoints through the fetch engine.
 """
 
 from __future__ import annotations
@@ -23,19 +24,25 @@ _CHECK = ".tunewright-check"
 
 
 class Store(ABC):
-    """What lies below the URI of an output. Paths are relative to it, with "/"; all methods may raise FetchError.
+    """The files below the URI of an output.
+
+    All paths are relative to the URI and use "/". All methods may raise FetchError.
 
     Class attributes:
-        atomic: whether all files of one `upload` appear together, so that no marker is needed.
-        check_leaves_traces: whether something is there after `check_writable` that was not before, so that
-            `tunewright doctor`, which creates nothing, does not call it.
+        atomic: whether the files of one `upload` appear all at once, so that no marker is needed.
+        check_leaves_traces: whether `check_writable` creates something that it does not remove. `tunewright doctor`, which
+            creates nothing, does not call it then.
     """
 
     atomic: ClassVar[bool] = False
     check_leaves_traces: ClassVar[bool] = False
 
     def check_writable(self) -> None:
-        """Raise unless it may be written to. By default a small file is written and removed."""
+        """Raise unless the store is writable. The default implementation uploads an empty file and removes it.
+
+        Raises:
+            FetchError: the store is not writable.
+        """
         with tempfile.TemporaryDirectory() as scratch:
             file = Path(scratch, "check")
             file.write_bytes(b"")
@@ -44,33 +51,43 @@ class Store(ABC):
 
     @abstractmethod
     def entries(self, folder: str) -> Iterator[Entry]:
-        """The files below a folder ("": all), with paths relative to the URI; none if there is no such folder."""
+        """Yield the files below a folder, with paths relative to the URI.
+
+        Args:
+            folder: the folder; "" for all files. If it does not exist, nothing is yielded.
+        """
 
     @abstractmethod
     def upload(self, files: Mapping[str, Path]) -> None:
-        """Write these files, path → file of this machine; in one go where the service has such a thing as a commit.
+        """Upload files, in a single commit if the service has commits.
 
-        Each arrives whole or not at all, and is verified: the service compares a digest that comes with it. Writing the
-        same again changes nothing. Called from several threads only for different paths.
+        Each file must arrive completely or not at all, and must be verified, for example by a digest that the service
+        compares. Uploading the same file again must change nothing.
+
+        The method may be called from several threads at the same time, but never for the same path.
+
+        Args:
+            files: path in the store → local file.
         """
 
     @abstractmethod
     def remove(self, folder: str) -> None:
-        """Remove everything below a folder: a checkpoint that a newer one replaces."""
+        """Remove everything below a folder, such as a checkpoint that a newer one replaces."""
 
     @abstractmethod
     def snapshot(self, folder: str) -> Snapshot:
-        """A folder, to be fetched back; the paths of its entries are relative to the folder."""
+        """Return a snapshot of a folder, to download it. The paths of its entries are relative to the folder."""
 
 
-@attrs.frozen(kw_only=True, slots=False)  # without slots it can be mixed into providers, which have theirs
+@attrs.frozen(kw_only=True, slots=False)  # two base classes with slots cannot be combined, and providers have them
 class OutputTarget(SourceProvider):
-    """A source that can be written to, too. Mix it in before `ModelProvider`."""
+    """A source that also accepts uploads. List it before `ModelProvider` among the base classes."""
 
     @abstractmethod
     def store(self) -> Store:
-        """The container half: connect. Called once in a process.
+        """Connect to the service. Called in the container, once per process.
 
         Raises:
-            FetchError: NOT_FOUND, NO_PERMISSION; UNAVAILABLE and TRY_AGAIN are tried again.
+            FetchError: the service cannot be used. UNAVAILABLE and TRY_AGAIN are retried; other codes, such as NOT_FOUND
+                and NO_PERMISSION, are final.
         """

@@ -1,9 +1,11 @@
-"""Snapshots: what a provider that can list its files and read them in ranges gives to the fetch engine.
+"""Snapshots: the interface between the fetch engine and providers that can list their files and read them in ranges.
 
-A provider derives from `SnapshotSource` and says in `snapshot()` what there is; it writes no loop of its own. The engine
+A provider derives from `SnapshotSource` and returns a `Snapshot` from `snapshot()`; it needs no download loop. The engine
 in the launcher reads the entries in parallel ranges, keeps a journal, resumes after a crash, verifies every digest,
-retries with patience, and commits the slot. For files that come over HTTP, `tunewright_launcher.http.HttpSnapshot` opens
-the ranges, and the provider only says which request to send:
+retries temporary errors, and moves the files into place.
+
+For files that are served over HTTP, derive from `tunewright_launcher.http.HttpSnapshot`. It reads the ranges, and the
+provider only says which request to send:
 
     class AcmeSnapshot(HttpSnapshot):
         revision = "42"
@@ -43,13 +45,14 @@ Algorithm = Literal["sha256", "sha1", "md5", "crc32", "crc32c", "crc64nvme", "gi
 
 @attrs.frozen(kw_only=True)
 class Digest:
-    """What a file's contents must come to.
+    """The expected digest of a file.
 
     Attributes:
-        algorithm: "git-blob-sha1" is git's name of a blob: SHA-1 over a header and the contents.
-        value: lower-case hexadecimal digits.
-        part_size: bytes of each part but the last, for a digest of the parts' digests (S3's multipart ETag and COMPOSITE
-            checksums); None for a digest of the whole contents.
+        algorithm: name of the algorithm. "git-blob-sha1" is the object name of a git blob: the SHA-1 of a header and the
+            contents.
+        value: the digest in lowercase hexadecimal digits.
+        part_size: bytes per part (the last may be smaller), for a digest of the digests of the parts, as in the ETag of
+            an S3 multipart upload and in S3's COMPOSITE checksums. None for a digest of the whole file.
     """
 
     algorithm: Algorithm
@@ -59,15 +62,15 @@ class Digest:
 
 @attrs.frozen(kw_only=True)
 class Entry:
-    """One file of a snapshot.
+    """A file of a snapshot.
 
     Attributes:
-        path: relative POSIX path within the slot. The engine refuses one that would leave it.
-        size: bytes.
-        digests: what is known of the contents before they are read; all of them must match.
-        validator: the version that is meant, as the source names it (an entity tag, with its quotes). A file whose
-            validator or digests have changed is fetched from its beginning.
-        source: what the snapshot itself needs to find the file, where the path does not say it: a key, a URL.
+        path: POSIX path relative to the folder that is fetched. The engine refuses paths that lead out of it.
+        size: size in bytes.
+        digests: digests that the source reports before the file is read. All of them must match.
+        validator: version of the file as the source names it, such as an entity tag with its quotes. If the validator or
+            the digests change, the file is fetched again from the start.
+        source: whatever the snapshot needs to find the file if the path is not enough, such as a key or a URL.
     """
 
     path: str
@@ -78,32 +81,33 @@ class Entry:
 
 
 class Reader(Protocol):
-    """A range of a file that is being read.
+    """A stream of the bytes of one range of a file.
 
     Attributes:
-        digests: of the whole file, where they come only with the answer.
+        digests: digests of the whole file that the source reports only with its response. Empty if there are none.
     """
 
     digests: tuple[Digest, ...]
 
     def readinto(self, buffer: memoryview, /) -> int:
-        """Fill a part of the buffer; 0 at the range's end.
+        """Read bytes into the start of the buffer, and return how many; 0 at the end of the range.
 
         Raises:
-            FetchError: TRY_AGAIN where the range broke off: the engine goes on from where it was.
+            FetchError: the range cannot be read. After TRY_AGAIN, the engine continues where the range broke off.
         """
 
 
 class Snapshot(ABC):
-    """What a source held at one moment.
+    """The contents of a source at one point in time.
 
     Class attributes:
-        forkable: whether `open` needs nothing but the entry and what was known when the first ones had been listed, so
-            that a second process, forked then, can read small files, too.
+        forkable: whether `open` works in a forked process. Set it if `open` requires only its arguments, and state that
+            does not change once the first entries were listed. A second process can then read small files.
 
     Attributes:
-        revision: what the URI was resolved to (a commit, a version); None where the source has no revisions.
-        extra_space: bytes that `finish` needs besides the entries; known when they are listed.
+        revision: the revision that the URI was resolved to, such as a commit or a version. None if the source has no
+            revisions.
+        extra_space: bytes on the disk that `finish` needs in addition to the entries. Must be set once `entries` ends.
     """
 
     forkable: ClassVar[bool] = False
@@ -113,7 +117,9 @@ class Snapshot(ABC):
 
     @abstractmethod
     def entries(self) -> Iterator[Entry]:
-        """The files, in any order. Yield them as they are listed: the engine begins with the first ones meanwhile.
+        """Yield the files, in any order.
+
+        Yield each entry as soon as it is listed: the engine starts to fetch the first ones while the others are listed.
 
         Raises:
             FetchError: the source cannot be listed.
@@ -121,49 +127,67 @@ class Snapshot(ABC):
 
     @abstractmethod
     def open(self, entry: Entry, start: int, stop: int) -> AbstractContextManager[Reader]:
-        """Read the bytes from `start` up to, not including, `stop`. Called from many threads.
+        """Open a range of a file. Called from many threads.
+
+        Args:
+            entry: the file.
+            start: offset of the first byte.
+            stop: offset after the last byte.
+
+        Returns:
+            A context manager that yields a `Reader`.
 
         Raises:
-            FetchError: UNAVAILABLE and TRY_AGAIN are tried again.
-            SourceChanged: the file is not the one that was listed.
+            FetchError: the range cannot be opened. UNAVAILABLE and TRY_AGAIN are retried.
+            SourceChanged: the file has changed since it was listed.
         """
 
     def use_limits(self, limits: FetchLimits) -> None:
-        """How to behave towards the network; said before anything else is asked for."""
+        """Set the limits to observe. Called first, before `entries` and `open`. Ignores them by default."""
         del limits
 
     def describe(self, entry: Entry) -> Entry:
-        """The entry with everything that is known of it; called once before it is read in several ranges."""
+        """Return the entry with all the details that the source can report, such as further digests.
+
+        Called once for a file that will be read in several ranges. Returns the entry as it is by default.
+        """
         return entry
 
     def finish(self, folder: Path) -> Mapping[str, str] | None:
-        """Called when all entries are in `folder` and verified: unpack them, say, and leave there what is meant.
+        """Turn the fetched entries into the final files, for example by unpacking an archive. Does nothing by default.
+
+        Called once all entries are in `folder` and verified.
+
+        Args:
+            folder: folder with the entries, which must contain the final files in the end.
 
         Returns:
-            SHA-256, in hexadecimal digits, of files that were written, by path: those need not be read again.
+            SHA-256 digests, in hexadecimal digits, of files that were written: path → digest. The engine need not read
+            these files again.
 
         Raises:
-            FetchError: BAD_DATA where they are not what they should be. The entries are fetched once more then, unless
-                all of them have matched a digest of their source: those were not damaged on their way.
+            FetchError: the entries are not usable. After BAD_DATA they are fetched once more, unless each of them matched
+                a digest of its source, which rules out damage in transit.
         """
         del folder
         return {}
 
 
-@attrs.frozen(kw_only=True, slots=False)  # without slots it can be mixed into providers, which have theirs
+@attrs.frozen(kw_only=True, slots=False)  # two base classes with slots cannot be combined, and providers have them
 class SnapshotSource(SourceProvider):
-    """A source whose files the engine fetches. Mix it in before `ModelProvider` or `DatasetProvider`."""
+    """A source that the fetch engine reads. List it before `ModelProvider` or `DatasetProvider` among the base classes."""
 
     @abstractmethod
     def snapshot(self) -> Snapshot:
-        """The container half: resolve the URI. The engine calls it once for each try.
+        """Resolve the URI to a snapshot. Called in the init container, once per attempt.
 
         Raises:
-            FetchError: NOT_FOUND, NO_PERMISSION; UNAVAILABLE and TRY_AGAIN are tried again.
+            FetchError: the URI cannot be resolved. UNAVAILABLE and TRY_AGAIN are retried; other codes, such as NOT_FOUND
+                and NO_PERMISSION, are final.
         """
 
     def download_model(self, target: Path) -> None:
-        """Not called: the launcher's engine fetches `snapshot()`.
+        """Raise: the launcher fetches `snapshot()` instead of calling this method.
 
         Raises:
             NotImplementedError: always.
@@ -171,7 +195,7 @@ class SnapshotSource(SourceProvider):
         raise NotImplementedError(_ENGINE)
 
     def download_dataset(self, target: Path) -> None:
-        """Not called: the launcher's engine fetches `snapshot()`.
+        """Raise: the launcher fetches `snapshot()` instead of calling this method.
 
         Raises:
             NotImplementedError: always.

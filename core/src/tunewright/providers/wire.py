@@ -1,8 +1,8 @@
-"""The wire format: how a provider travels from the client into a container, as a file and never as an argument.
+"""The wire format, in which the client sends a provider to a container: as a file, never as an argument.
 
     {"api": 1, "distribution": "tunewright-s3", "kind": "model", "params": {…}, "provider": "s3", "version": "0.1.0"}
 
-It is canonical JSON (sorted keys, no spaces, UTF-8), so equal requests give equal bytes. Secrets are not in it.
+It is canonical JSON (sorted keys, no spaces, UTF-8), so that equal requests give equal bytes. It contains no secrets.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-# What says how to fetch, and not what: fields of `SourceProvider`.
+# Fields of `SourceProvider` that say how to fetch rather than what.
 _MANNER = ("policy", "verify")
 
 CLIENT_ONLY = "tunewright.client_only"
-"""In the metadata of a provider's field: it is not sent, since the client alone looks at it."""
+"""Metadata key that marks a provider's field as used only on the client. Such a field is not sent to the container."""
 
 
 @attrs.frozen(kw_only=True)
 class WireDocument:
-    """One provider on its way to a container.
+    """A provider, as it is sent to a container.
 
     Attributes:
         kind: "model", "dataset" or "trainer".
-        provider: the plugin's registry name.
-        distribution: the distribution that the client found the plugin in.
-        version: that distribution's version; the launcher refuses another.
+        provider: registry name of the plugin.
+        distribution: the plugin's distribution on the client.
+        version: version of that distribution. The launcher refuses any other.
         params: the provider's fields that differ from their defaults, without secrets.
     """
 
@@ -53,14 +53,14 @@ class WireDocument:
     params: Mapping[str, Json] = attrs.field(validator=attrs.validators.instance_of(dict))
 
     def dumps(self) -> str:
-        """Canonical JSON."""
+        """Return the document as canonical JSON."""
         return dumps({"api": API, **attrs.asdict(self, recurse=False)})
 
     def request_digest(self) -> str:
-        """What is asked for, as 64 hexadecimal digits: slots and shared folders are compared by it.
+        """Return a digest of what is requested, as 64 hexadecimal digits, to compare slots and shared folders.
 
-        Provider, distribution and params count; secrets, versions, and how it is fetched and looked at do not change what
-        is fetched.
+        It covers the provider, the distribution and the params. Secrets, versions, `policy` and `verify` are left out, as
+        they do not change what is fetched.
         """
         manner = () if self.kind == "trainer" else _MANNER
         params = {k: v for k, v in self.params.items() if k not in manner}
@@ -68,18 +68,18 @@ class WireDocument:
 
     @classmethod
     def loads(cls, text: str) -> WireDocument:
-        """Read what `dumps` wrote.
+        """Parse the output of `dumps`.
 
         Raises:
-            FetchError: it is of another api, or no such document.
+            FetchError: the text is not such a document, or was written for another API version.
         """
         try:
             document = dict(json.loads(text))
             api = document.pop("api")
             if api != API:
-                versions = f"The client wrote api {api!r}, this image understands api {API}."
+                versions = f"The client wrote API version {api!r}, and this image supports API version {API}."
                 raise FetchError(
-                    "The job's configuration is of another version.",
+                    "The job's configuration has an unsupported version.",
                     remedy=f"{versions} Use the same release of tunewright on both sides.",
                     code=ExitCode.USAGE,
                 )
@@ -90,30 +90,33 @@ class WireDocument:
 
 
 def unstructure(provider: attrs.AttrsInstance, field: str) -> dict[str, Json]:
-    """A provider's params: its fields that differ from their defaults, without secrets and `CLIENT_ONLY`, as JSON values.
+    """Return a provider's params as JSON values: the fields that differ from their defaults.
+
+    Secret fields and `CLIENT_ONLY` fields are left out.
 
     Args:
         provider: the instance.
-        field: what the user calls it ("model"), for messages.
+        field: what the user calls it ("model"), for the message.
 
     Raises:
-        RequestError: a field holds something that JSON does not have, is not of its type, or holds a literal token.
+        RequestError: a field is not JSON-serializable, does not have its declared type, or contains a literal token.
     """
     hidden = secret_fields(type(provider))
     sent = [a for a in attrs.fields(type(provider)) if a.name not in hidden and CLIENT_ONLY not in a.metadata]
     given = {a.name: getattr(provider, a.name) for a in sent}
     defaults = {a.name: _default(a, provider) for a in attrs.fields(type(provider))}
     names = ", ".join(hidden) or "a field declared with secret()"
-    remedy = f"Secrets go into {names}, or use a SecretRef to a Kubernetes Secret."
+    remedy = f"Pass secrets in {names}, or use a SecretRef to a Kubernetes Secret."
     try:
         params = {k: _converter().unstructure(v) for k, v in given.items() if defaults[k] != v}
         refuse_literal_tokens(params, field, remedy)
         plain = dict(json.loads(dumps(params).encode()))
     except _SecretInParamsError as error:
-        raise RequestError("holds a secret, and this field is not made for one", field=field, remedy=remedy) from error
+        raise RequestError("contains a secret, but is not a secret field", field=field, remedy=remedy) from error
     except (TypeError, ValueError, RecursionError) as error:
-        raise RequestError(f"cannot travel as JSON: {error}", field=field, remedy="Use plain values.") from error
-    _typed(plain, type(provider))  # what the container would refuse is refused here
+        remedy = "Use only strings, numbers, booleans, None, and lists and dicts of them."
+        raise RequestError(f"is not JSON-serializable: {error}", field=field, remedy=remedy) from error
+    _typed(plain, type(provider))  # refuse here what the container would refuse
     return plain
 
 
@@ -125,7 +128,7 @@ def _default(attribute: attrs.Attribute[object], provider: attrs.AttrsInstance) 
 
 
 class _SecretInParamsError(Exception):
-    """A SecretValue or SecretRef in a field that travels in plain sight."""
+    """A SecretValue or SecretRef in a field that is not secret."""
 
 
 def _refuse_secret(_: object) -> Json:
@@ -133,28 +136,28 @@ def _refuse_secret(_: object) -> Json:
 
 
 def structure(cls: type[_T], params: Mapping[str, Json], secrets: Mapping[str, str]) -> _T:
-    """The inverse of `unstructure`: params, and secrets from the environment, to an instance.
+    """Return an instance made from params and from the secrets in the environment: the inverse of `unstructure`.
 
     Raises:
-        RequestError: a field is unknown or has the wrong type.
+        RequestError: a field is unknown, missing or has the wrong type.
     """
     values: dict[str, object] = {k: secrets[env] for k, env in secret_fields(cls).items() if env in secrets}
     values |= _typed(params, cls)
     try:
         return cls(**values)
     except TypeError as error:  # a field without a default is missing
-        problem = f"cannot be made: {error}"
-        raise RequestError(problem, field=cls.__name__, remedy="Give what is missing.") from error
+        problem = f"cannot be created: {error}"
+        raise RequestError(problem, field=cls.__name__, remedy="Pass the missing field.") from error
 
 
 def _typed(params: Mapping[str, Json], cls: type) -> dict[str, object]:
-    """The params as the types that the class's fields are annotated with."""
+    """Convert the params to the types of the class's fields."""
     try:
         fields = {a.name: a for a in attrs.fields(attrs.resolve_types(cls))}
     except NameError as error:
-        remedy = "Its author has to import what annotations name, and not under TYPE_CHECKING alone."
+        remedy = "Its author must import the names in its annotations at run time, not only under TYPE_CHECKING."
         raise RequestError(
-            f"has an annotation without a meaning: {error}", field=cls.__name__, remedy=remedy
+            f"has an annotation that cannot be resolved: {error}", field=cls.__name__, remedy=remedy
         ) from error
     values: dict[str, object] = {}
     for name, value in params.items():
@@ -165,21 +168,21 @@ def _typed(params: Mapping[str, Json], cls: type) -> dict[str, object]:
 
 
 def _structure_field(value: Json, attribute: attrs.Attribute[object], cls: type) -> object:
-    # A converter takes raw values by definition: it is the class's own way in.
+    # A field with a converter accepts raw values by definition.
     if attribute.converter is not None or attribute.type is None:
         return value
     if _is_plainly(value, attribute.type):
         return value
     try:
         return _converter().structure(value, attribute.type)
-    except Exception as error:  # cattrs raises many kinds; all mean: not that type
+    except Exception as error:  # cattrs raises many classes, all of which mean that the type is wrong
         expected = attribute.type.__name__ if type(attribute.type) is type else str(attribute.type)
-        field, remedy = f"{cls.__name__}.{attribute.name}", f"Give a value of type {expected}."
+        field, remedy = f"{cls.__name__}.{attribute.name}", f"Pass a value of type {expected}."
         raise RequestError(f"is not of type {expected}", field=field, value=value, remedy=remedy) from error
 
 
 def _is_plainly(value: Json, kind: Any) -> bool:
-    """Whether there is nothing to convert, nor to refuse. Most fetches have no others, and cattrs takes 8 ms to import."""
+    """Return whether a value already has its plain type. Most fetches need no more, which saves 8 ms to import cattrs."""
     kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
     return type(value) in (str, bool, int, float) and type(value) in kinds
 
@@ -193,11 +196,11 @@ def _converter() -> Converter:
     configure_union_passthrough(str | int | float | bool | None, converter)
     for secret in (SecretValue, SecretRef):
         converter.register_unstructure_hook(secret, _refuse_secret)
-    # A set has no order, and equal requests have equal bytes.
+    # Sets have no order, but equal requests must give equal bytes.
     converter.register_unstructure_hook_func(
         _is_set, lambda items: sorted((converter.unstructure(item) for item in items), key=dumps)
     )
-    # cattrs would make 3 of "3", and True of "no".
+    # cattrs would convert "3" to 3, and "no" to True.
     for kind, taken in {bool: (bool,), int: (int,), float: (float, int), str: (str,)}.items():
         converter.register_structure_hook(kind, functools.partial(_exactly, taken))
     converter.register_structure_hook_func(_is_any_json, lambda value, _: value)
@@ -205,7 +208,7 @@ def _converter() -> Converter:
 
 
 def _is_any_json(kind: Any) -> bool:
-    # `Json` names itself, which cattrs does not follow.
+    # `Json` is a recursive type, which cattrs does not support.
     parts = get_args(kind)
     scalars, groups = {type(None), bool, int, float, str}, {list, dict}
     return kind is object or (scalars <= set(parts) and groups <= {get_origin(part) for part in parts})

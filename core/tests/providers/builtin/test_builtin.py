@@ -177,13 +177,13 @@ def test_a_link_to_the_folder_itself_may_be_what_is_named(source: Path, target: 
 @pytest.mark.parametrize(
     ("to", "says"),
     [
-        ("/etc/passwd", "leads out of the folder"),
-        ("../outside", "leads out of the folder"),
+        ("/etc/passwd", "leads out of the source folder"),
+        ("../outside", "leads out of the source folder"),
         ("missing", "does not exist"),
         ("config.json/below", "does not exist"),
-        ("link", "in a circle"),
-        (".", "that it lies in"),
-        ("deep/../", "that it lies in"),
+        ("link", "circular link"),
+        (".", "folder that contains it"),
+        ("deep/../", "folder that contains it"),
     ],
 )
 def test_other_links_are_bad_data_unless_ignored(source: Path, target: Path, to: str, says: str) -> None:
@@ -199,7 +199,7 @@ def test_other_links_are_bad_data_unless_ignored(source: Path, target: Path, to:
 def test_links_that_hold_each_other_end(source: Path, target: Path) -> None:
     (source / "deep" / "up").symlink_to(source / "deep" / "er")
     (source / "deep" / "er" / "down").symlink_to(source / "deep")
-    assert "that it lies in" in refused(source, target).cause
+    assert "folder that contains it" in refused(source, target).cause
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a POSIX system")
@@ -307,6 +307,6 @@ def test_no_folder_leads_out_of_its_claim(text: str) -> None:
 
 def test_a_claim_is_not_fetched(tmp_path: Path) -> None:
     for download in (PvcModel(uri="pvc://a/b").download_model, PvcDataset(uri="pvc://a/b").download_dataset):
-        with pytest.raises(FetchError, match=r"pvc://a/b is mounted by Kubernetes.*file:///") as caught:
+        with pytest.raises(FetchError, match=r"pvc://a/b can only be mounted by Kubernetes.*file:///") as caught:
             download(tmp_path)
         assert caught.value.code is ExitCode.USAGE

@@ -1,4 +1,4 @@
-"""`file:///folder`: a folder or one file of the machine, or the container, that runs the step."""
+"""`file:///folder`: a folder, or a single file, on the machine or in the container that runs the step."""
 
 from __future__ import annotations
 
@@ -21,91 +21,97 @@ from tunewright.providers.fields import FilePatterns
 from tunewright.providers.outputs import OutputTarget, Store
 from tunewright.providers.uris import bad_uri, split_uri
 
-FORM = "file:///absolute/path, with '%', '#', '?' and what cannot be printed percent-encoded (Path.as_uri() does it)"
+FORM = "file:///absolute/path, with '%', '#', '?' and unprintable characters percent-encoded (Path.as_uri() does this)"
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NOT_FOUND = (errno.ENOENT, errno.ENOTDIR)
 _NO_PERMISSION = (errno.EACCES, errno.EPERM)
 
 
 def parse_uri(uri: str, field: str = "uri") -> Path:
-    """The absolute path that a file URI names; see RFC 8089.
+    """Return the absolute path that a file URI names. See RFC 8089.
 
     Raises:
-        RequestError: it names another host, or is not an absolute path.
+        RequestError: the URI names another host, or is not an absolute path.
     """
     parts = split_uri(uri, scheme="file", form=FORM, field=field)
     if parts.authority.lower() not in ("", "localhost"):
-        raise bad_uri("names a host, and only this machine's files can be read", uri, field=field, form=FORM)
+        raise bad_uri("names a host, but only files of this machine can be read", uri, field=field, form=FORM)
     if "?" in uri or "#" in uri:
         raise bad_uri("has a query or a fragment", uri, field=field, form=FORM)
     path = _to_path(f"/{parts.path}")
     if not path.is_absolute() or path == Path(path.anchor) or "\0" in str(path):
-        raise bad_uri("names no absolute path of a folder or file", uri, field=field, form=FORM)
+        raise bad_uri("is not the absolute path of a folder or file", uri, field=field, form=FORM)
     return path
 
 
 def _to_path(encoded: str) -> Path:
-    # url2pathname knows drive letters; on other systems it would lose names that are not UTF-8.
+    # url2pathname handles drive letters, but would garble names that are not UTF-8 on other systems.
     return Path(url2pathname(encoded) if os.name == "nt" else os.fsdecode(unquote_to_bytes(encoded)))
 
 
-@attrs.frozen(kw_only=True, slots=False)  # without slots it can be mixed into providers, which have theirs
+@attrs.frozen(kw_only=True, slots=False)  # two base classes with slots cannot be combined, and providers have them
 class FileSource(FilePatterns, SourceProvider):
-    """What the model and the dataset provider share."""
+    """Base class of the model and dataset providers for `file://`."""
 
     def __attrs_post_init__(self) -> None:
-        """Refuse URIs that name no path."""
+        """Refuse malformed URIs."""
         for field, uri in uris_of(self):
             parse_uri(uri, field)
 
     def local_path(self) -> Path:
-        """The folder or file, which may be missing."""
+        """Return the path of the folder or file, which may not exist."""
         return parse_uri(self.uri)
 
 
 @attrs.frozen(kw_only=True)
 class FileModel(FileSource, OutputTarget, ModelProvider):
-    """A model's folder."""
+    """A model in a local folder."""
 
     def store(self) -> Store:
-        """The folder, to write to."""
+        """Return the folder as a store for outputs."""
         from tunewright.providers.builtin.file_store import FileStore
 
         return FileStore(self.local_path())
 
     def download_model(self, target: Path) -> None:
-        """Copy it; see `copy_files`."""
+        """Copy the files; see `copy_files`."""
         copy_files(self.local_path(), target, self)
 
 
 @attrs.frozen(kw_only=True)
 class FileDataset(FileSource, DatasetProvider):
-    """A dataset: one file, or a folder of files."""
+    """A dataset in a local file or folder."""
 
     def download_dataset(self, target: Path) -> None:
-        """Copy it; see `copy_files`."""
+        """Copy the files; see `copy_files`."""
         copy_files(self.local_path(), target, self)
 
 
 def copy_files(source: Path, target: Path, patterns: FilePatterns) -> None:
-    """Copy the contents of a folder, or one file, into a folder that exists.
+    """Copy the contents of a folder, or a single file, into an existing folder.
 
-    Names and contents are copied, owners, times and modes are not. Links are followed where they stay inside the
-    source folder; links to elsewhere, and whatever is neither file nor folder, are refused unless they are ignored.
+    Names and contents are copied; owners, times and modes are not. Symbolic links are followed if they stay inside the
+    source folder. Links that lead out of it, and special files, are refused unless `patterns` ignore them.
+
+    Args:
+        source: the folder or file to copy.
+        target: an existing folder outside the source.
+        patterns: select the files to copy.
 
     Raises:
-        FetchError: NOT_FOUND, NO_PERMISSION, NO_SPACE, BAD_DATA for contents that cannot be copied or a source without
-            files, TRY_AGAIN for a disk that fails, USAGE where the target lies within the source.
+        FetchError: the files cannot be copied. Its code is NOT_FOUND, NO_PERMISSION, NO_SPACE, BAD_DATA for contents that
+            cannot be copied or a source without files, TRY_AGAIN for a failing disk, or USAGE for a target within the
+            source.
     """
     with _os_errors(source):
         root = source.resolve(strict=True)
         if target.resolve().is_relative_to(root):
-            cause = f"The target {target} lies within the source {_shown(source)}."
-            raise FetchError(cause, remedy="Name a folder outside of it.", code=ExitCode.USAGE)
+            cause = f"The target {target} is inside the source {_shown(source)}."
+            raise FetchError(cause, remedy="Choose a folder outside the source.", code=ExitCode.USAGE)
         files = list(_files(source, root, patterns))
     if not files:
-        cause = f"{_shown(source)} has no files{' that the patterns select' if _has_patterns(patterns) else ''}."
-        raise FetchError(cause, remedy="Name the folder that holds the files.", code=ExitCode.BAD_DATA)
+        cause = f"{_shown(source)} has no files{' that match the patterns' if _has_patterns(patterns) else ''}."
+        raise FetchError(cause, remedy="Use the folder that contains the files.", code=ExitCode.BAD_DATA)
     for relative, path in files:
         destination = target / relative
         with _os_errors(path):
@@ -114,7 +120,7 @@ def copy_files(source: Path, target: Path, patterns: FilePatterns) -> None:
 
 
 def _files(source: Path, root: Path, patterns: FilePatterns) -> Iterator[tuple[str, Path]]:
-    """What to copy: path relative to the source, and where it really is."""
+    """Yield the files to copy: the path relative to the source, and the path with links resolved."""
     if stat.S_ISDIR(root.stat().st_mode):
         yield from _walk(root, patterns)
     elif patterns.selects(source.name):
@@ -122,7 +128,7 @@ def _files(source: Path, root: Path, patterns: FilePatterns) -> Iterator[tuple[s
 
 
 def _walk(root: Path, patterns: FilePatterns) -> Iterator[tuple[str, Path]]:
-    # Each folder comes with those above it, as they really are: a link to one of them would never end.
+    # Each folder is kept with its resolved parents, as following a link to one of them would never end.
     todo: list[tuple[str, Path, frozenset[Path]]] = [("", root, frozenset({root}))]
     while todo:
         prefix, folder, above = todo.pop()
@@ -135,7 +141,7 @@ def _walk(root: Path, patterns: FilePatterns) -> Iterator[tuple[str, Path]]:
                 if patterns.selects(relative):
                     yield relative, _regular(real)
             elif real in above:
-                raise _bad(f"{_shown(entry)} links to a folder that it lies in.")
+                raise _bad(f"{_shown(entry)} is a link to a folder that contains it.")
             else:
                 todo.append((f"{relative}/", real, above | {real}))
 
@@ -145,12 +151,12 @@ def _inside(link: Path, root: Path) -> Path:
         real = link.resolve(strict=True)
     except (FileNotFoundError, NotADirectoryError):
         raise _bad(f"{_shown(link)} is a link to something that does not exist.") from None
-    except (RuntimeError, OSError) as error:  # Python 3.11 and 3.12 have RuntimeError for links in a circle
+    except (RuntimeError, OSError) as error:  # Python 3.11 and 3.12 raise RuntimeError for circular links
         if isinstance(error, RuntimeError) or error.errno == errno.ELOOP:
-            raise _bad(f"{_shown(link)} is a link in a circle.") from None
+            raise _bad(f"{_shown(link)} is a circular link.") from None
         raise
     if not real.is_relative_to(root):
-        raise _bad(f"{_shown(link)} is a link that leads out of the folder.")
+        raise _bad(f"{_shown(link)} is a link that leads out of the source folder.")
     return real
 
 
@@ -161,7 +167,7 @@ def _regular(path: Path) -> Path:
 
 
 def _bad(cause: str) -> FetchError:
-    remedy = "Copy the folder with what its links point to (cp -rL), or leave this out with ignore_patterns."
+    remedy = "Copy the folder and follow its links (cp -rL), or exclude this path with ignore_patterns."
     return FetchError(cause, remedy=remedy, code=ExitCode.BAD_DATA)
 
 
@@ -174,22 +180,22 @@ def _os_errors(path: Path) -> Iterator[None]:
         where = _shown(error.filename or path)
         raise FetchError(f"{where}: {error.strerror or error}.", remedy=remedy, code=code) from error
     except RuntimeError as error:  # as in _inside
-        raise _bad(f"{_shown(path)} is a link in a circle.") from error
+        raise _bad(f"{_shown(path)} is a circular link.") from error
 
 
 def _verdict(error: OSError) -> tuple[ExitCode, str]:
     if error.errno in _NOT_FOUND:
         return ExitCode.NOT_FOUND, (
-            "A file:// URI names a path of the machine or container that runs the step. On a cluster, use "
-            "pvc://claim/folder for what lies on a volume, or s3://bucket/prefix."
+            "A file:// URI refers to the machine or container that runs the step. On a cluster, use "
+            "pvc://claim/folder for files on a volume, or s3://bucket/prefix."
         )
     if error.errno in _NO_PERMISSION:
-        return ExitCode.NO_PERMISSION, f"Make it readable for user {_user()}, as whom the step runs."
+        return ExitCode.NO_PERMISSION, f"Make it readable for user {_user()}, which runs the step."
     if error.errno in _NO_SPACE:
-        return ExitCode.NO_SPACE, "Make room, or ask for a larger volume: storage={'size': …}."
+        return ExitCode.NO_SPACE, "Free some space, or request a larger volume: storage={'size': …}."
     if error.errno == errno.ELOOP:
-        return ExitCode.BAD_DATA, "Replace the links in a circle by what they should point to."
-    return ExitCode.TRY_AGAIN, "If this stays, check the disk or the network file system."
+        return ExitCode.BAD_DATA, "Replace the circular links with their intended targets."
+    return ExitCode.TRY_AGAIN, "If this persists, check the disk or the network file system."
 
 
 def _user() -> str:
@@ -201,7 +207,7 @@ def _has_patterns(patterns: FilePatterns) -> bool:
 
 
 def _shown(path: object) -> str:
-    # A name that is not UTF-8 would break the log that the message goes to.
+    # A name that is not valid UTF-8 would break the log that receives the message.
     return os.fspath(path).encode(errors="backslashreplace").decode() if isinstance(path, str | Path) else repr(path)
 
 

@@ -1,4 +1,4 @@
-"""The container half of `output="file:///folder"`: a folder of the machine, or of a volume, as a store."""
+"""The container half of `output="file:///folder"`: use a folder of the machine, or of a volume, as a store."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from tunewright.runner.files import sync
 
 
 class FileStore(Store):
-    """A folder.
+    """Store outputs in a folder.
 
     Args:
-        folder: made when something is written.
+        folder: the folder, which is created with the first upload.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def entries(self, folder: str) -> Iterator[Entry]:
-        """The files, with the digests of what is in them now."""
+        """Yield the files below a folder, with the digests of their current contents."""
         root = self._folder / folder
         for path in sorted(root.rglob("*")) if root.is_dir() else ():
             if path.is_file() and not path.is_symlink():
@@ -35,7 +35,7 @@ class FileStore(Store):
                 yield Entry(path=relative, size=path.stat().st_size, digests=(digest,))
 
     def upload(self, files: Mapping[str, Path]) -> None:
-        """Copy each under another name, compare, and rename it."""
+        """Copy each file to a temporary name, compare it with the original, and rename it."""
         for path, file in files.items():
             target = self._folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ class FileStore(Store):
                 shutil.copyfile(file, temporary)
                 sync(temporary)
                 if _sha256(temporary) != _sha256(file):
-                    cause = f"{target} has other contents than {file}, from which it was copied."
+                    cause = f"{target} differs from {file}, of which it is a copy."
                     raise FetchError(cause, remedy="Check the disk.", code=ExitCode.TRY_AGAIN)
                 temporary.replace(target)
             finally:
@@ -57,7 +57,7 @@ class FileStore(Store):
             shutil.rmtree(self._folder / folder)
 
     def snapshot(self, folder: str) -> Snapshot:
-        """The files of a folder."""
+        """Return a snapshot of the files of a folder."""
         return _FileSnapshot(self._folder / folder)
 
 

@@ -1,4 +1,4 @@
-"""`pvc://claim/folder`: what lies on a PersistentVolumeClaim already. It is mounted, and nothing is fetched."""
+"""`pvc://claim/folder`: files that are already on a PersistentVolumeClaim. It is mounted, and nothing is fetched."""
 
 from __future__ import annotations
 
@@ -16,52 +16,52 @@ FORM = "pvc://claim/folder"
 
 
 def parse_uri(uri: str, field: str = "uri") -> ClaimFolder:
-    """The claim and the folder within it; the folder "" is all of the claim.
+    """Return the claim, and the folder within it; the folder "" is all of the claim.
 
     Raises:
-        RequestError: the claim's name is none that Kubernetes takes, or the folder could lead out of the claim.
+        RequestError: the name of the claim is not valid in Kubernetes, or the folder could lead out of the claim.
     """
     parts = split_uri(uri, scheme="pvc", form=FORM, field=field)
     if not is_object_name(parts.authority):
-        raise bad_uri("has a claim name that Kubernetes does not take", uri, field=field, form=FORM)
+        raise bad_uri("has a claim name that is not valid in Kubernetes", uri, field=field, form=FORM)
     if problem := path_problem(parts.path):
         raise bad_uri(problem, uri, field=field, form=FORM)
     return ClaimFolder(claim=parts.authority, folder=parts.path.removesuffix("/"))
 
 
-@attrs.frozen(kw_only=True, slots=False)  # without slots it can be mixed into providers, which have theirs
+@attrs.frozen(kw_only=True, slots=False)  # two base classes with slots cannot be combined, and providers have them
 class PvcSource(SourceProvider):
-    """What the model and the dataset provider share."""
+    """Base class of the model and dataset providers for `pvc://`."""
 
     def __attrs_post_init__(self) -> None:
-        """Refuse URIs that name no claim."""
+        """Refuse malformed URIs."""
         for field, uri in uris_of(self):
             parse_uri(uri, field)
 
     def mounted_claim(self) -> ClaimFolder:
-        """The claim's folder, which is mounted read-only in place of a download."""
+        """Return the folder of the claim, which is mounted read-only instead of being downloaded."""
         return parse_uri(self.uri)
 
     def _refuse(self) -> FetchError:
-        cause = f"{self.uri} is mounted by Kubernetes, and is not fetched."
-        return FetchError(cause, remedy="Without Kubernetes, use file:///folder.", code=ExitCode.USAGE)
+        cause = f"{self.uri} can only be mounted by Kubernetes, not fetched."
+        return FetchError(cause, remedy="Outside Kubernetes, use file:///folder.", code=ExitCode.USAGE)
 
 
 @attrs.frozen(kw_only=True)
 class PvcModel(PvcSource, ModelProvider):
-    """A model's folder on a claim."""
+    """A model in a folder of a claim."""
 
     def download_model(self, target: Path) -> None:  # noqa: ARG002 - the base's signature
-        """Refuse: there is nothing to fetch from outside Kubernetes."""
+        """Refuse: a claim can only be mounted."""
         raise self._refuse()
 
 
 @attrs.frozen(kw_only=True)
 class PvcDataset(PvcSource, DatasetProvider):
-    """A dataset's folder on a claim."""
+    """A dataset in a folder of a claim."""
 
     def download_dataset(self, target: Path) -> None:  # noqa: ARG002 - the base's signature
-        """Refuse: there is nothing to fetch from outside Kubernetes."""
+        """Refuse: a claim can only be mounted."""
         raise self._refuse()
 
 
