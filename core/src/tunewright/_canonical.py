@@ -1,4 +1,4 @@
-"""Canonical JSON: the same value always gives the same bytes."""
+"""Canonical JSON, in which equal values have equal bytes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import json
 
 
 def dumps(value: object) -> str:
-    """Canonical JSON: the same value gives the same bytes."""
+    """Return a value as canonical JSON."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def digest(value: object) -> str:
-    """SHA-256 of a value's canonical JSON, in hexadecimal digits."""
+    """Return the SHA-256 of a value's canonical JSON, in hexadecimal digits."""
     return hashlib.sha256(dumps(value).encode()).hexdigest()

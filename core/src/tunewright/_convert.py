@@ -1,4 +1,4 @@
-"""Converters for attrs fields: copies, so that nobody changes the caller's lists and dicts, nor ours."""
+"""Converters for attrs fields. They copy lists and dicts, so that no instance shares them with its caller."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 
 def to_tuple(values: Iterable[Any] | None) -> tuple[Any, ...]:
-    """A tuple of the values; None is none."""
+    """Return the values as a tuple; None gives an empty one."""
     return tuple(values or ())
 
 
 def to_dict(mapping: Mapping[Any, Any] | None) -> dict[Any, Any]:
-    """A dict of its own; None is empty."""
+    """Return a copy of the mapping as a dict; None gives an empty one."""
     return dict(mapping or {})

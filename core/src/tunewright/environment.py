@@ -34,6 +34,8 @@ TERMINATION_LOG = "TUNEWRIGHT_TERMINATION_LOG"
 PACKAGES = "TUNEWRIGHT_PACKAGES"
 WORKER = "TUNEWRIGHT_WORKER"
 GRACE = "TUNEWRIGHT_GRACE"
+PARENT = "TUNEWRIGHT_PARENT"
+"""The process that a step must not outlive, where nothing else ends it."""
 
 INPUT_SLOTS = ("model", "dataset", "eval_dataset")
 OUTPUT_SLOT = "output"

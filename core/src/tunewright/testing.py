@@ -1,7 +1,8 @@
-"""The conformance kit: tests that every plugin should pass, for its author to run.
+"""The conformance kit: tests that every plugin should pass.
 
-A plugin's own tests derive a class from one of the three below, name the plugin, and make a provider as a user would,
-with a literal in each secret field that goes together with the others:
+In the tests of your plugin, derive a class from `ModelProviderTests`, `DatasetProviderTests` or `TrainerProviderTests`.
+Set `name` to the name of the plugin, and let `provider()` return a provider as a user would create it, with literals in
+as many secret fields as may be combined:
 
     from tunewright.testing import DatasetProviderTests
     from tunewright_acme import AcmeDataset
@@ -13,12 +14,12 @@ with a literal in each secret field that goes together with the others:
         def provider(self) -> AcmeDataset:
             return AcmeDataset(uri="acme://sales", token="a-literal-for-the-test", version=2)
 
-pytest then finds the inherited tests. The plugin must be installed, editable or not: that it is found under its name is
-the first thing they check. `pytest.register_assert_rewrite("tunewright.testing")` in a conftest.py shows more of a failure.
+pytest then collects the inherited tests. The plugin must be installed, possibly in editable mode, as the tests look it up
+by its name. For more detailed failures, add `pytest.register_assert_rewrite("tunewright.testing")` to your conftest.py.
 
-pytest is not a dependency of tunewright, and this is its only module that imports it.
+pytest is not a dependency of tunewright, and no other module imports it.
 """
-# ruff: noqa: S101 - asserts are what a test is made of
+# ruff: noqa: S101 - these are tests
 
 from __future__ import annotations
 
@@ -45,7 +46,7 @@ HEAVY_MODULES = (
     "accelerate", "boto3", "botocore", "datasets", "git", "huggingface_hub", "kaggle", "kubernetes", "numpy", "pandas",
     "peft", "pyarrow", "tokenizers", "torch", "transformers",
 )  # fmt: skip
-"""What a plugin must not import before its container half runs."""
+"""Modules that a plugin must not import before its container half runs."""
 
 _LOAD = """
 import json, sys
@@ -57,11 +58,13 @@ print(json.dumps([module for module in heavy if module in sys.modules]))
 
 
 class ProviderTests:
-    """What holds for every provider. Derive from one of the classes below it instead.
+    """Tests for every kind of provider. Derive from one of the subclasses instead.
 
     Class attributes:
-        name: the plugin's registry name, which is its entry point's name.
-        heavy_modules: what importing the plugin must not import; add your own container libraries.
+        name: registry name of the plugin, which is the name of its entry point.
+        kind: kind of the provider, set by the subclasses.
+        heavy_modules: modules that must not be imported together with the plugin. Add the libraries that your plugin uses
+            in the container.
     """
 
     name: ClassVar[str]
@@ -69,72 +72,75 @@ class ProviderTests:
     heavy_modules: ClassVar[tuple[str, ...]] = HEAVY_MODULES
 
     def provider(self) -> Provider:
-        """A provider as a user makes it, with literals in its secret fields. Called several times: make equal ones."""
+        """Return a provider as a user would create it, with literals in its secret fields.
+
+        The tests call this method several times. It must return equal providers.
+        """
         raise NotImplementedError
 
     @pytest.fixture
     def plugin(self) -> Plugin:
-        """The plugin, loaded as a user's request loads it."""
+        """Load the plugin as a user's request does."""
         return Registry().get(self.name)
 
     def test_the_registry_finds_the_class_under_the_name(self, plugin: Plugin) -> None:
-        """The entry point, the hook and the class belong together."""
+        """The plugin's hook returns the class of the provider."""
         assert plugin.provider(self.kind) is type(self.provider()), (
-            f"The plugin {self.name!r} gives another class as its {self.kind} than provider() makes."
+            f"The {self.kind} hook of plugin {self.name!r} returns a different class from that of provider()."
         )
 
     def test_import_is_light(self) -> None:
-        """A client loads the plugin to submit a job, and has none of the container's libraries."""
+        """The plugin can be loaded without the libraries of the container, which a client need not have."""
         arguments = [sys.executable, "-c", _LOAD, self.name, self.kind, *self.heavy_modules]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
         done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"The plugin {self.name!r} cannot be loaded:\n{done.stderr}"
         imported = json.loads(done.stdout.splitlines()[-1])
-        assert not imported, f"Loading {self.name!r} imports {imported}: import them inside the methods that need them."
+        assert not imported, f"Loading {self.name!r} imports {imported}: import them inside the methods that use them."
 
     def test_providers_are_frozen_values(self) -> None:
-        """Equal arguments give equal providers, and nobody can change one."""
+        """Equal arguments give equal providers, and no field of a provider can be changed."""
         provider = self.provider()
-        assert provider == self.provider(), "Two providers from the same arguments differ."
+        assert provider == self.provider(), "Two providers with the same arguments are not equal."
         for field in attrs.fields(type(provider)):
             with pytest.raises(attrs.exceptions.FrozenInstanceError):
                 setattr(provider, field.name, None)
 
     def test_literal_secrets_are_given(self) -> None:
-        """Without a literal in a secret field the tests of secrets would test nothing."""
+        """provider() has a literal in a secret field; without one, the tests of secrets would test nothing."""
         provider = self.provider()
         if secret_fields(type(provider)):
-            assert _literals(provider), "provider() gives no literal secret: give one, so that its way can be tested."
+            assert _literals(provider), "provider() has no literal secret: pass one, so that the tests can follow it."
 
     def test_secrets_show_nowhere(self, plugin: Plugin) -> None:
-        """Neither in a repr, which logs and notebooks show, nor in the wire document, which everybody may read."""
+        """Secrets appear neither in the repr, which logs and notebooks show, nor in the wire document."""
         provider = self.provider()
         for secret in _literals(provider).values():
             for text in (repr(provider), str(provider), self._document(plugin, provider).dumps()):
-                assert secret not in text, f"A secret of {type(provider).__name__} shows in its repr or on the wire."
+                assert secret not in text, f"A secret of {type(provider).__name__} appears in its repr or on the wire."
 
     def test_secrets_may_be_references(self) -> None:
-        """Wherever a literal is taken, a SecretRef to a Kubernetes Secret is."""
+        """Every secret field accepts a SecretRef to a Kubernetes Secret in place of a literal."""
         provider = self.provider()
         names = [name for name in secret_fields(type(provider)) if getattr(provider, name) is not None]
         referring = attrs.evolve(provider, **{name: SecretRef(name="acme", key=name) for name in names})
         assert {value.key for value in secret_env(referring).values() if isinstance(value, SecretRef)} == set(names)
 
     def test_the_wire_gives_the_same_provider_back(self, plugin: Plugin) -> None:
-        """The container works with what the user wrote, secrets included, but for what the client alone looks at."""
+        """The container gets the provider that the user created, with its secrets, except for CLIENT_ONLY fields."""
         provider = self.provider()
         document = wire.WireDocument.loads(self._document(plugin, provider).dumps())
         unsent = {a.name: a.default for a in attrs.fields(type(provider)) if wire.CLIENT_ONLY in a.metadata}
-        expected = attrs.evolve(provider, **unsent) if unsent else provider  # a converter may make another of the same
+        expected = attrs.evolve(provider, **unsent) if unsent else provider  # evolve() would run converters again
         assert type(provider).load_config(document.params, _literals(provider)) == expected
 
     def test_equal_providers_give_equal_bytes(self, plugin: Plugin) -> None:
-        """Jobs with the same inputs share a download, which is found by the wire document's digest."""
+        """Equal providers have equal wire documents, by whose digest jobs with the same inputs share a download."""
         first, second = self._document(plugin, self.provider()), self._document(plugin, self.provider())
         assert first.dumps() == second.dumps()
 
     def test_an_unknown_field_on_the_wire_is_refused(self) -> None:
-        """A client with a newer plugin learns of it, rather than being half understood."""
+        """The container refuses a field that it does not know, such as one of a newer version of the plugin."""
         with pytest.raises(RequestError, match="no_such_field"):
             type(self.provider()).load_config({"no_such_field": 1}, {})
 
@@ -149,61 +155,61 @@ class ProviderTests:
 
 
 class SourceProviderTests(ProviderTests):
-    """What models and datasets share."""
+    """Tests for model and dataset providers. Derive from one of the subclasses instead."""
 
     def provider(self) -> SourceProvider:
-        """As `ProviderTests.provider`."""
+        """Return a provider; see `ProviderTests.provider`."""
         raise NotImplementedError
 
     def test_the_scheme_is_the_plugins_name(self) -> None:
-        """A user's URI finds the plugin."""
+        """The scheme of the provider's URI selects the plugin."""
         assert uri_scheme(self.provider().uri) == self.name
 
     def test_init_container_shapes_a_container(self) -> None:
-        """It returns a ContainerSpec, the same for the same defaults, without a secret that shows."""
+        """init_container() is pure, and returns a ContainerSpec that shows no secret."""
         provider = self.provider()
         _check_shaping(provider, provider.init_container, f"fetch-{self.kind}", "fetch", self.kind)
-        assert provider == self.provider(), "init_container() changes the provider."
+        assert provider == self.provider(), "init_container() must not change the provider."
 
 
 class ModelProviderTests(SourceProviderTests):
-    """For a plugin's `tunewright_model_provider`."""
+    """Tests for the class that a plugin returns from `tunewright_model_provider`."""
 
     kind = "model"
 
     def provider(self) -> ModelProvider:
-        """As `ProviderTests.provider`."""
+        """Return a provider; see `ProviderTests.provider`."""
         raise NotImplementedError
 
 
 class DatasetProviderTests(SourceProviderTests):
-    """For a plugin's `tunewright_dataset_provider`."""
+    """Tests for the class that a plugin returns from `tunewright_dataset_provider`."""
 
     kind = "dataset"
 
     def provider(self) -> DatasetProvider:
-        """As `ProviderTests.provider`."""
+        """Return a provider; see `ProviderTests.provider`."""
         raise NotImplementedError
 
 
 class TrainerProviderTests(ProviderTests):
-    """For a plugin's `tunewright_trainer_provider`."""
+    """Tests for the class that a plugin returns from `tunewright_trainer_provider`."""
 
     kind = "trainer"
 
     def provider(self) -> TrainerProvider:
-        """As `ProviderTests.provider`."""
+        """Return a provider; see `ProviderTests.provider`."""
         raise NotImplementedError
 
     def test_container_shapes_a_container(self) -> None:
-        """It returns a ContainerSpec, the same for the same defaults, without a secret that shows."""
+        """container() is pure, and returns a ContainerSpec that shows no secret."""
         provider = self.provider()
         torchrun = ("torchrun", "--max-restarts=0", "-m", "tunewright_launcher", "train")
         _check_shaping(provider, provider.container, "train", "run", "--", *torchrun)
-        assert provider == self.provider(), "container() changes the provider."
+        assert provider == self.provider(), "container() must not change the provider."
 
     def test_check_inputs_takes_a_job_whose_inputs_are_elsewhere(self) -> None:
-        """On the client, inputs that are still to be fetched are None."""
+        """check_inputs() accepts None for inputs that are not on the client's machine."""
         self.provider().check_inputs(model=None, dataset=None, eval_dataset=None)
 
 
@@ -212,11 +218,12 @@ def _check_shaping(
 ) -> None:
     defaults = _defaults(provider, name, *command)
     shaped = shape(defaults)
-    assert isinstance(shaped, ContainerSpec), f"It returns {type(shaped).__name__}, not a ContainerSpec."
-    assert shape(defaults) == shaped, "It returns another container for the same defaults."
-    assert defaults == _defaults(provider, name, *command), "It changes the defaults: use attrs.evolve."
-    shown = repr(shaped)  # literal secrets that stayed SecretValues print as <redacted>
-    assert not [s for s in _literals(provider).values() if s in shown], "A secret shows in the container's manifest."
+    method = f"{shape.__name__}()"
+    assert isinstance(shaped, ContainerSpec), f"{method} must return a ContainerSpec, not {type(shaped).__name__}."
+    assert shape(defaults) == shaped, f"{method} must return equal containers for equal defaults."
+    assert defaults == _defaults(provider, name, *command), f"{method} must not change the defaults: use attrs.evolve."
+    shown = repr(shaped)  # a literal secret prints as <redacted>, unless it was taken out of its SecretValue
+    assert not [s for s in _literals(provider).values() if s in shown], f"{method} reveals a secret in the container."
 
 
 def _defaults(provider: Provider, name: str, *command: str) -> ContainerSpec:
