@@ -113,15 +113,22 @@ class _Incomplete:
 def document_class(cls: type, arguments: Callable[[], Iterable[Argument]]) -> None:
     """Give a class whose constructor takes `**fields` a signature and a docstring with all of them.
 
-    Both are made when somebody asks for them, so that a class may read its fields from a file.
+    Both are made when either is first looked up, so that a class may read its fields from a file.
 
     Args:
         cls: the class. Its docstring gets an "Args:" section.
         arguments: returns its fields.
     """
     doc = cls.__dict__.get("__doc__")
-    cls.__signature__ = _OfClass(lambda: Signature([a.parameter for a in arguments()]))  # type: ignore[attr-defined]
-    cls.__doc__ = _OfClass(lambda: _with_arguments(doc, [*arguments()]))  # type: ignore[assignment]
+
+    def complete() -> None:
+        found = [*arguments()]
+        cls.__doc__ = _with_arguments(doc, found)
+        cls.__signature__ = Signature([a.parameter for a in found])  # type: ignore[attr-defined]
+
+    # `help()` reads the docstring of a class past descriptors, but only after it has asked for the signature.
+    for name in ("__doc__", "__signature__"):
+        setattr(cls, name, _OfClass(name, complete))
 
 
 def arguments_of(
@@ -149,13 +156,14 @@ def arguments_of(
 
 
 class _OfClass:
-    """An attribute of a class that is made each time it is read."""
+    """An attribute of a class that is replaced by its value when it is first looked up."""
 
-    def __init__(self, make: Callable[[], object]) -> None:
-        self._make = make
+    def __init__(self, name: str, complete: Callable[[], None]) -> None:
+        self._name, self._complete = name, complete
 
     def __get__(self, instance: object, owner: type) -> object:
-        return self._make()
+        self._complete()
+        return getattr(owner, self._name)
 
 
 def _text(hint: object) -> str:

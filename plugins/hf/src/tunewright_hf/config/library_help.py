@@ -7,8 +7,11 @@ types and names are those of `fields.json`. The texts are the libraries' own (Ap
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import json
+import operator
+import re
 import typing
 from collections.abc import Iterator
 from importlib.resources import files
@@ -20,6 +23,8 @@ from tunewright.providers import Argument
 from tunewright_hf.config.library_fields import known_fields
 
 FILE = "help.json"
+
+_LINK = re.compile(r"</?a\b[^>]*>")
 
 _PYTHON = {"bool": bool, "int": int, "float": float, "str": str, "list": list, "dict": dict, "None": None}
 
@@ -38,8 +43,9 @@ def annotation(kind: str) -> object:
     """Return the type for alternatives as `fields.json` has them: `"'no' | 'steps' | None"` → `Literal["no", "steps"] | None`."""
     alternatives = kind.split(" | ")
     choices = tuple(a.strip("'") for a in alternatives if a.startswith("'"))
-    parts = [_PYTHON[a] for a in alternatives if not a.startswith("'")]
-    return typing.Union[(*([typing.Literal[choices]] if choices else []), *parts)]
+    plain = [_PYTHON[a] for a in alternatives if not a.startswith("'")]
+    found: list[object] = [*([typing.Literal[choices]] if choices else []), *plain]
+    return functools.reduce(operator.or_, found)
 
 
 def read_installed() -> dict[str, dict[str, dict[str, Json]]]:
@@ -56,7 +62,8 @@ def read_installed() -> dict[str, dict[str, dict[str, Json]]]:
 
 def _of_field(field: dataclasses.Field[object]) -> dict[str, Json]:
     made = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-    return {"default": _as_json(made), "meaning": " ".join(str(field.metadata.get("help") or "").split())}
+    meaning = _LINK.sub("", str(field.metadata.get("help") or ""))
+    return {"default": _as_json(made), "meaning": " ".join(meaning.split())}
 
 
 def _as_json(value: object) -> Json:
