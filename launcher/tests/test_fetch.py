@@ -15,6 +15,8 @@ import pytest
 from tests.servers.faulty import Fault
 from tests.servers.served import FetchStep, IndexedServer
 
+from tunewright.runner import Failure
+
 Step = Callable[..., FetchStep]
 
 SMALL = {f"/weights/part-{i}.bin": random.Random(i).randbytes(3000 + i) for i in range(12)} | {"/empty": b""}
@@ -54,7 +56,8 @@ def assert_failed(step: FetchStep, code: int, *words: str) -> None:
     text = f"{verdict['cause']} {verdict['remedy']}"
     assert all(word in text for word in words), text
     assert not (step.slot / "complete.json").exists()
-    assert step.termination_log.read_text("utf-8").strip() == text.strip()
+    told = Failure.from_message(step.termination_log.read_text("utf-8"), 1)
+    assert (told.to_dict(), told.container) == (verdict, "fetch-model")
 
 
 def test_a_fetched_slot_is_marked_with_size_digest_and_how_each_file_was_verified(

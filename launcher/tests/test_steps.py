@@ -10,8 +10,9 @@ from pathlib import Path
 import attrs
 import pytest
 
+from tunewright.events import Failed, parse_event
+from tunewright.runner import Failure, write_verdict
 from tunewright.runner.checkpoints import mark_checkpoint
-from tunewright.runner.verdicts import write_verdict
 
 TRAINER = """
 import json
@@ -19,6 +20,7 @@ import os
 
 import attrs
 from tunewright import RequestError, SecretRef, TrainerProvider, hookimpl, secret
+from tunewright.events import CustomEvent
 
 
 @attrs.frozen(kw_only=True)
@@ -39,7 +41,8 @@ class Toy(TrainerProvider):
             raise RequestError("is refused by a rank", field="does", value=self.does, remedy="Write 'train'.")
         if self.does == "burst":
             raise ValueError(f"a library's error with {self.token} in it")
-        run.emit({"event": "toy", "rank": run.rank, "world": run.world_size, "resume": str(run.resume_from)})
+        about = {"rank": run.rank, "world": run.world_size, "resume": str(run.resume_from)}
+        run.emit(CustomEvent(event="toy", extra=about))
         run.result.mkdir(parents=True)
         (run.result / "model.bin").write_text("trained")
 
@@ -141,9 +144,10 @@ def test_what_a_check_refuses_is_a_verdict_and_exit_code_0(pod: Pod) -> None:
     pod.prepare(does="refuse")
     done = pod.run("check")
     assert done.returncode == 0
-    assert pod.verdict() == {"code": 64, "cause": "does='refuse': is refused.", "remedy": "Write 'train'."}
-    assert '{"event": "failed"' in done.stdout
-    assert (pod.folder / "termination-log").read_text() == "does='refuse': is refused. Write 'train'."
+    failure = Failure(64, "does='refuse': is refused.", "Write 'train'.", "check")
+    assert pod.verdict() == failure.to_dict()
+    assert parse_event(done.stdout) == Failed(failure=failure)
+    assert Failure.from_message((pod.folder / "termination-log").read_text(), 1) == failure
 
 
 def test_without_a_place_for_verdicts_the_exit_code_tells(pod: Pod) -> None:
@@ -164,7 +168,7 @@ def test_an_unexpected_end_is_a_verdict_with_the_traceback_in_the_log_and_no_sec
 
 
 def test_after_a_verdict_later_steps_do_nothing(pod: Pod) -> None:
-    write_verdict(pod.folder / "run", 77, "No.", "Ask.")
+    write_verdict(pod.folder / "run", Failure(77, "No.", "Ask."))
     done = pod.run("check")
     assert done.returncode == 0
     assert "does nothing" in done.stderr
@@ -196,7 +200,7 @@ def test_another_api_than_the_containers_is_refused(pod: Pod) -> None:
     file = pod.folder / "config" / "trainer.json"
     file.write_text(file.read_text().replace('"api": 1', '"api": 2'))
     pod.run("check")
-    assert "api 2" in str(pod.verdict())
+    assert "API version 2" in str(pod.verdict())
 
 
 def test_an_output_that_cannot_be_written_to_is_found_out_before_the_training(pod: Pod, tmp_path: Path) -> None:

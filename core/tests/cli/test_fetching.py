@@ -1,12 +1,78 @@
-"""`tunewright fetch`: what an init container does, by hand."""
+"""`tunewright fetch`: the init container's step, by hand."""
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
 
+import click
 import pytest
+from tests.servers.faulty import Fault
+from tests.servers.served import IndexedServer, install
 
-from tunewright import FetchError, RequestError
+from tunewright import RequestError
 from tunewright.cli.fetching import fetch_by_hand
+
+FILES = {"/config.json": b"{}", "/weights.bin": bytes(1 << 20)}
+
+ODD = """
+import attrs
+from tunewright import ExitCode, FetchError, ModelProvider, hookimpl
+
+
+@attrs.frozen(kw_only=True)
+class Odd(ModelProvider):
+    def download_model(self, target):
+        if self.uri.endswith("exit"):
+            raise SystemExit(0)
+        if self.uri.endswith("away"):
+            raise FetchError("The source is away.", remedy="Wait.", code=ExitCode.UNAVAILABLE)
+        raise ValueError("a library's own error")
+
+
+@hookimpl
+def tunewright_model_provider():
+    return Odd
+"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds the plugins `served` and `odd`."""
+    folder = install(tmp_path_factory.mktemp("site"))
+    (folder / "tunewright_odd.py").write_text(ODD)
+    info = folder / "tunewright_odd-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: tunewright-odd\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[tunewright.v1]\nodd = tunewright_odd\n")
+    return folder
+
+
+@pytest.fixture
+def server() -> Iterator[IndexedServer]:
+    with IndexedServer(FILES) as running:
+        yield running
+
+
+@pytest.fixture
+def start(site: Path, tmp_path: Path):
+    """Starts `tunewright fetch` as a user does."""
+
+    def make(uri: str, *options: str, **env: str) -> subprocess.Popen[str]:
+        code = "from tunewright.cli import main; main()"
+        command = [sys.executable, "-c", code, "fetch", uri, str(tmp_path / "volume"), *options]
+        given = {**os.environ, "PYTHONPATH": str(site), **env}
+        return subprocess.Popen(command, env=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    return make
+
+
+def events_in(out: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in out.splitlines()]
 
 
 def test_a_folder_is_fetched_once_and_then_known_by_its_marker(tmp_path, capsys):
@@ -23,14 +89,70 @@ def test_a_folder_is_fetched_once_and_then_known_by_its_marker(tmp_path, capsys)
     assert capsys.readouterr().out.splitlines()[-1] == f"It is in {target / 'model'}"
 
 
-def test_what_is_not_there_is_named_and_nothing_is_left(tmp_path):
-    with pytest.raises(FetchError, match="missing"):
+def test_what_is_not_there_is_named_and_nothing_is_left(tmp_path, capsys):
+    with pytest.raises(click.exceptions.Exit) as caught:
         fetch_by_hand((tmp_path / "missing").as_uri(), tmp_path / "target", "dataset", as_json=True)
+    out, err = capsys.readouterr()
+    failed = events_in(out)[-1]
+    assert caught.value.exit_code == failed["code"] == 66
+    assert (failed["event"], failed["container"]) == ("failed", "fetch-dataset")
+    assert "missing" in str(failed["cause"])
+    assert f"{failed['cause']} {failed['remedy']}" in err
     assert not (tmp_path / "target" / "dataset").exists()
 
 
 def test_without_the_launcher_the_message_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tunewright_launcher.fetch", None)
+    monkeypatch.setitem(sys.modules, "tunewright_launcher", None)
     with pytest.raises(RequestError, match=r"pip install 'tunewright\[local\]'"):
         fetch_by_hand("file:///x", tmp_path / "target", "model", as_json=False)
     assert not (tmp_path / "target").exists()
+
+
+@pytest.mark.parametrize(("retry_for", "retries"), [("0", False), ("3", True)])
+def test_it_retries_as_long_as_the_environment_says(start, retry_for: str, retries: bool) -> None:
+    out, err = start("odd://away", "--json", TUNEWRIGHT_RETRY_FOR=retry_for).communicate(timeout=60)
+    assert events_in(out)[-1]["code"] == 69
+    assert ("The source is away. Trying again in" in err) == retries
+    assert err.rstrip().endswith("The source is away. Wait.")
+
+
+def test_it_downloads_no_faster_than_the_environment_says(start, server: IndexedServer) -> None:
+    began = time.monotonic()
+    process = start(server.url.replace("http://", "served://"), "--json", TUNEWRIGHT_FETCH_RATE="500000")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert events_in(out)[-1]["bytes"] == 2 + (1 << 20)
+    assert time.monotonic() - began > 1.9
+
+
+@pytest.mark.parametrize(("uri", "says"), [("odd://exit", "SystemExit: 0"), ("odd://x", "ValueError: a library's own error")])
+def test_whatever_a_provider_does_a_failure_is_one(start, tmp_path: Path, uri: str, says: str) -> None:
+    process = start(uri, "--json")
+    out, err = process.communicate(timeout=60)
+    failed = events_in(out)[-1]
+    assert (process.returncode, failed["code"], failed["cause"]) == (70, 70, f"{says}.".removesuffix("."))
+    assert says in err, "the log has the traceback"
+    assert "cli/fetching.py" not in err, "it is the provider's, not ours"
+    assert not (tmp_path / "volume" / "model").exists()
+
+
+def test_a_limit_that_is_no_number_is_refused(start, server: IndexedServer) -> None:
+    process = start(server.url.replace("http://", "served://"), TUNEWRIGHT_FETCH_STALL="long")
+    err = process.communicate(timeout=60)[1]
+    assert process.returncode == 64
+    assert "TUNEWRIGHT_FETCH_STALL='long'" in err
+
+
+def test_ctrl_c_ends_the_step_too_and_the_next_fetch_resumes(start, server: IndexedServer, tmp_path: Path) -> None:
+    server.faults.append(Fault(path="weights", rate=100_000))
+    process = start(server.url.replace("http://", "served://"), "--json", TUNEWRIGHT_FETCH_STALL="30")
+    assert process.stdout
+    assert "progress" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    server.faults.clear()
+    again = start(server.url.replace("http://", "served://"))
+    out, err = again.communicate(timeout=60)
+    assert again.returncode == 0, err
+    assert out.splitlines()[-1] == f"It is in {tmp_path / 'volume' / 'model'}"
