@@ -29,6 +29,7 @@ MODULE = """\
 import json
 import attrs
 from tunewright import DatasetProvider, ModelProvider, SecretRef, TrainerProvider, hookimpl, secret
+from tunewright.events import Step
 
 @attrs.frozen(kw_only=True)
 class Station(ModelProvider):
@@ -49,7 +50,7 @@ class Averages(TrainerProvider):
             run.result.mkdir(parents=True)
             rain = (run.dataset / "rain.json").read_text()
             (run.result / "averages.txt").write_text(f"{rain} of {run.world_size}, {(run.model / 'model.json').read_text()}")
-        run.emit({"event": "step", "step": 1, "loss": 1.5})
+        run.emit(Step(step=1, loss=1.5))
 
 @hookimpl
 def tunewright_model_provider(): return Station
@@ -70,7 +71,7 @@ if sys.argv[1] == "dry":
 else:
     job = TrainingClient("local").train("w", **options, num_procs_per_worker=2)
     job.wait(timeout=240)
-    print(json.dumps([str(job.result), [e for e in job.events() if e["event"] == "step"]]))
+    print(json.dumps([str(job.result), [e.to_dict() for e in job.events() if e.event == "step"]]))
 """
 
 

@@ -84,7 +84,7 @@ def test_packages_that_cannot_be_installed_fail_the_job_with_the_cause(
         init_env={"PIP_RETRIES": "0"},
     )
     assert "install-packages" in failure_within(job, 180)
-    assert "tunewright-no-such-package" in "\n".join(job.logs(step="install-packages"))
+    assert "tunewright-no-such-package" in "\n".join(job.logs(container="install-packages"))
 
 
 def nothing() -> None:

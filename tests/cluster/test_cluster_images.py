@@ -44,7 +44,7 @@ def test_git_and_a_hub_are_fetched_from_in_it_under_restricted_pod_security(
         )
         status = job.wait(timeout=300)
     assert status.state is JobState.SUCCEEDED, status
-    assert "user 1000" in list(job.logs(step="train"))
+    assert "user 1000" in list(job.logs(container="train"))
     assert (folder / "model" / "weights.bin").read_bytes() == WEIGHTS
     assert (folder / "dataset" / "complete.json").exists()
     pod = own_cluster.json("pod", "stock-worker-0", "-n", namespace)

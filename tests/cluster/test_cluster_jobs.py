@@ -33,10 +33,10 @@ def test_a_command_runs_to_its_end(client: TrainingClient, image: str, volumes) 
     assert status.result == "pvc://hello-workspace/output"
     assert None not in (status.created, status.started, status.finished)
     assert "hello from a pod" in list(job.logs())
-    assert "hello from a pod" in list(job.logs(step="train", worker=0))
-    with pytest.raises(JobError, match="no container 'fetch-model'. It has: train"):
-        job.logs(step="fetch-model")
-    with pytest.raises(JobError, match="no worker 1. Its workers are 0 to 0"):
+    assert "hello from a pod" in list(job.logs(container="train", worker=0))
+    with pytest.raises(JobError, match=r"no container 'fetch-model'\. It has: train"):
+        job.logs(container="fetch-model")
+    with pytest.raises(JobError, match=r"no worker 1\. Its workers are 0 to 0"):
         job.logs(worker=1)
 
 
@@ -50,7 +50,7 @@ def test_submitting_writes_four_objects_and_deleting_leaves_the_claim_alone(
     asked = requests(own_cluster, namespace)
     assert {what: n for what, n in asked.items() if what.split()[0] in WRITING} == {f"create {k}": 1 for k in kinds}
     job.wait([JobState.RUNNING], timeout=180)
-    assert [(p.name, p.worker, p.phase, p.step) for p in client.get_job_pods("four")] == [
+    assert [(p.name, p.worker, p.phase, p.container) for p in client.get_job_pods("four")] == [
         ("four-master-0", 0, "Running", "train")
     ]
     uid = own_cluster.json("pytorchjob", "four", "-n", namespace)["metadata"]["uid"]
@@ -115,7 +115,7 @@ def test_a_whole_job_is_looked_after_like_any_other(
         cluster.kubectl("exec", "-n", namespace, name, "--", "touch", "/tmp/go")
         eventually(lambda worker=worker: client.get_job_pods("whole")[worker].phase, "Succeeded", 180)
     assert job.wait(timeout=180).state is JobState.SUCCEEDED
-    assert list(job.logs(step="train")) == ["rank 0 of 2", "rank 1 of 2"]
+    assert list(job.logs(container="train")) == ["rank 0 of 2", "rank 1 of 2"]
     assert [j.name for j in client.list_jobs()] == ["whole"]
     assert job.report().record.workers == 2
     job.delete()

@@ -7,13 +7,14 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.helpers import CHEAP, WAITS, command
 
 from tunewright import JobError, JobState, SecretValue, TrainingClient
+from tunewright.events import ClusterEvent, Step
 
 pytestmark = pytest.mark.timeout(600)
 
 TELLS = """
 import json
 import time
-print(json.dumps({"event": "fetched", "item": "model", "files": 1, "bytes": 10, "cached": False, "seconds": 2.0}))
+print(json.dumps({"event": "fetched", "slot": "model", "files": 1, "bytes": 10, "cached": False, "seconds": 2.0}))
 for step in (1, 2):
     print(json.dumps({"event": "step", "step": step, "total_steps": 2, "loss": 4.0 / step, "learning_rate": 0.1}))
 time.sleep(15)  # the operator tells of a pod as Running only if it sees it so
@@ -75,9 +76,9 @@ def test_a_finished_job_has_events_conditions_and_a_report_without_secrets(
     job = client.create_job("told", base_image=image, command=command(TELLS), env={"TOKEN": SecretValue(secret)})
     job.wait(timeout=180)
     told = list(client.get_job_events("told"))
-    reasons = {(event["about"], event["reason"]) for event in told if event["event"] == "cluster"}
+    reasons = {(event.about, event.reason) for event in told if isinstance(event, ClusterEvent)}
     assert {("Pod/told-master-0", "Scheduled"), ("Pod/told-master-0", "Started")} <= reasons
-    assert [event["step"] for event in told if event["event"] == "step"] == [1, 2]
+    assert [event.step for event in told if isinstance(event, Step)] == [1, 2]
     conditions = client.get_job_conditions("told")
     assert [str(c.state) for c in conditions] == ["Created", "Running", "Succeeded"]
     assert None not in [c.since for c in conditions]

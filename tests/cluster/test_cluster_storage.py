@@ -66,8 +66,8 @@ def has_seen(job: Job, workers: int = 1) -> None:
     """Each worker has told that it sees everything."""
     job.wait([JobState.RUNNING], timeout=180)
     for worker in range(workers):
-        eventually(lambda worker=worker: "has seen" in job.logs(step="train", worker=worker), True)
-        lines = list(job.logs(step="train", worker=worker))
+        eventually(lambda worker=worker: "has seen" in job.logs(container="train", worker=worker), True)
+        lines = list(job.logs(container="train", worker=worker))
         said = {line.rpartition(" ")[0] if line.startswith("sees") else line for line in lines}
         assert said == {*SEEN, "has seen"}
 

@@ -25,7 +25,7 @@ from tests.cluster.helpers import (
 from tests.servers.s3 import Gateway, S3Proxy
 
 from tunewright import JobError, JobState, TrainingClient
-from tunewright.events import parse_event
+from tunewright.events import Progress, parse_event
 
 # The job of the fixture runs beside all tests here, because it takes minutes and does next to nothing.
 pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("slow")]
@@ -65,8 +65,8 @@ def test_a_pod_that_is_deleted_in_a_download_goes_on_where_it_was(
     )
     seen, before = [], 0
     for line in job.log_lines(follow=True):
-        event = parse_event(line.text) or {}
-        if event.get("event") == "progress" and not seen and event["done"] > size // 2:
+        event = parse_event(line.text)
+        if isinstance(event, Progress) and not seen and event.done > size // 2:
             seen.append(job.status())
             before = len(s3.log)
             delete_pod(own_cluster, namespace, "cut-worker-0")

@@ -17,7 +17,7 @@ from tests.servers.s3 import Gateway, S3Proxy
 from tests.test_plugins_isolation import MODULE, PYPROJECT
 
 from tunewright import Job, JobState, TrainingClient
-from tunewright.events import parse_event
+from tunewright.events import Event, Start, Step, Uploaded, parse_event
 
 BUILD = PYPROJECT.partition("[project]")[0]
 pytestmark = pytest.mark.timeout(900)
@@ -151,7 +151,7 @@ def assert_uploaded(gateway: Gateway, key: str, original: Path, folder: Path) ->
     assert not torch.equal(before["model.embed_tokens.weight"], after["model.embed_tokens.weight"])
 
 
-def events_of(job: Job) -> list[dict]:
+def events_of(job: Job) -> list[Event]:
     return [event for line in job.log_lines() if (event := parse_event(line.text))]
 
 
@@ -164,8 +164,8 @@ def test_a_model_of_a_hub_is_tuned_and_lies_on_the_claim(tune, volumes) -> None:
     assert status.result == "pvc://tune-workspace/output/model"
     assert (folder / "output" / "model" / "config.json").exists()
     assert JobState.DOWNLOADING in [status.state for status in seen]
-    assert {"fetched", "step", "saved"} <= {event["event"] for event in events_of(job)}
-    assert {line.step for line in job.log_lines(step="fetch-model")} == {"fetch-model"}
+    assert {"fetched", "step", "saved"} <= {event.event for event in events_of(job)}
+    assert {line.container for line in job.log_lines(container="fetch-model")} == {"fetch-model"}
 
 
 def test_a_worker_whose_pod_is_deleted_goes_on_from_its_checkpoint_and_its_model_is_uploaded(
@@ -176,16 +176,16 @@ def test_a_worker_whose_pod_is_deleted_goes_on_from_its_checkpoint_and_its_model
     job = tune("again", training, model="s3", dataset="hf", output=at_s3(s3, "results/again"))
     starts, deleted = [], False
     for event in job.events(follow=True):
-        if event["event"] == "start":
-            starts.append(event["resumed_from"])
-        if event["event"] == "step" and event["step"] > 50 and not deleted:
+        if isinstance(event, Start):
+            starts.append(event.resumed_from)
+        if isinstance(event, Step) and event.step > 50 and not deleted:
             own_cluster.kubectl("delete", "pod", "again-worker-0", "-n", namespace, "--wait=false")
             deleted = True
     assert job.wait(timeout=180).state is JobState.SUCCEEDED
     assert len(starts) == 2
     assert not starts[0]
     assert starts[1] >= 40
-    assert events_of(job)[-1]["event"] == "uploaded"
+    assert events_of(job)[-1].event == "uploaded"
     assert_uploaded(gateway, "results/again", model, tmp_path)
 
 
@@ -199,9 +199,9 @@ def test_three_workers_without_a_common_volume_lose_their_first_pod_and_go_on_fr
     job = tune("three", training, model="hf", dataset="s3", num_workers=3, output=output)
     starts, deleted = [], False
     for event in job.events(follow=True):
-        if event["event"] == "start":
-            starts.append(event["resumed_from"])
-        if event["event"] == "uploaded" and not deleted:
+        if isinstance(event, Start):
+            starts.append(event.resumed_from)
+        if isinstance(event, Uploaded) and not deleted:
             # It hosts the rendezvous, and its volume goes with it.
             own_cluster.kubectl("delete", "pod", "three-worker-0", "-n", namespace, "--wait=false")
             deleted = True
@@ -231,5 +231,5 @@ def test_a_strangers_plugin_that_exists_only_as_a_wheel_is_installed_when_a_pod_
             pod_overrides=overrides,
         )
         job.wait(timeout=180)
-    assert "tunewright-weather-0.3" in "\n".join(job.logs(step="install-plugins"))
+    assert "tunewright-weather-0.3" in "\n".join(job.logs(container="install-plugins"))
     assert (folder / "output" / "model" / "averages.txt").read_text().startswith('["a-literal", 3] of 1')

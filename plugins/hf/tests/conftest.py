@@ -15,8 +15,9 @@ import pytest
 
 from tunewright import TrainRun
 from tunewright.environment import Paths
-from tunewright.events import parse_event
+from tunewright.events import Event, Step, parse_event
 from tunewright.providers import wire
+from tunewright.runner import Failure
 from tunewright.runner.checkpoints import newest_checkpoint
 from tunewright_hf import HuggingFaceTrainParams
 
@@ -126,8 +127,9 @@ def train(model_folder: Path) -> Callable[..., Training]:
     ) -> Training:
         events: list[dict[str, object]] = []
 
-        def emit(event) -> None:
-            events.append(dict(event))
+        def emit(sent: Event) -> None:
+            event = sent.to_dict()
+            events.append(event)
             if cut_at == (event["event"], event.get("step")):
                 raise Cut
             if terminate_at == (event["event"], event.get("step")):
@@ -296,7 +298,7 @@ class Job:
         process = self.start()
         output, _ = process.communicate(timeout=400)
         assert process.returncode == 0
-        return [e for line in output.splitlines() if (e := parse_event(line))]
+        return [e.to_dict() for line in output.splitlines() if (e := parse_event(line))]
 
     def finish_after_a_kill(self) -> list[dict[str, object]]:
         """Have the last rank killed behind the eighth step, and start the job again."""
@@ -304,12 +306,12 @@ class Job:
         run = self.start()
         before, _ = run.communicate(timeout=400)
         assert run.returncode == 129
-        return [*(e for line in before.splitlines() if (e := parse_event(line))), *self.finish()]
+        return [*(e.to_dict() for line in before.splitlines() if (e := parse_event(line))), *self.finish()]
 
     def be_told_to_end(self) -> int:
         """Start the job, send it SIGTERM behind the fifth step, and wait for its end; returns the last step that it made."""
         run = self.start()
-        steps = (int(event["step"]) for line in run.stdout if (event := parse_event(line)) and event["event"] == "step")
+        steps = (event.step for line in run.stdout if isinstance(event := parse_event(line), Step))
         last = next(step for step in steps if step >= 5)
         run.terminate()
         last = max([last, *steps])
@@ -319,7 +321,7 @@ class Job:
     @property
     def message(self) -> str:
         """The termination message: why it failed."""
-        return (self.workspace / ".termination_log").read_text()
+        return str(Failure.from_message((self.workspace / ".termination_log").read_text(), 1))
 
     @property
     def weights(self) -> dict[str, object]:

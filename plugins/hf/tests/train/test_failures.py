@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tunewright.events import parse_event
+from tunewright.events import Checkpoint, parse_event
 from tunewright.runner.checkpoints import newest_checkpoint
 
 pytest.importorskip("torch")
@@ -184,7 +184,7 @@ def test_a_volume_that_is_full_in_saving_keeps_the_checkpoint_before(small_volum
     output.symlink_to(small_volume(2_200_000))
     run = full.start()
     told, _ = run.communicate(timeout=180)
-    steps = [e["step"] for line in told.splitlines() if (e := parse_event(line)) and e["event"] == "checkpoint"]
+    steps = [e.step for line in told.splitlines() if isinstance(e := parse_event(line), Checkpoint)]
     assert (run.returncode, steps) == (73, [4])
     assert "The volume is full" in full.message
     assert "checkpoint-4 is complete and stays" in full.message

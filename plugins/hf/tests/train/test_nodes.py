@@ -29,7 +29,7 @@ def run_on_two_nodes(job, name: str, checkpoint: Path | None = None):
     runs = [node.start() for node in nodes]
     output = [run.communicate(timeout=400)[0] for run in runs]
     assert [run.returncode for run in runs] == [0, 0]
-    return nodes[0], [e for line in output[0].splitlines() if (e := parse_event(line))]
+    return nodes[0], [e.to_dict() for line in output[0].splitlines() if (e := parse_event(line))]
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tunewright.events import parse_event
+from tunewright.events import Step, parse_event
 
 torch = pytest.importorskip("torch")
 safetensors = pytest.importorskip("safetensors.torch")
@@ -139,8 +139,8 @@ def kill_a_rank_at(run: subprocess.Popen[str], step: int) -> int:
     last, victim = 0, None
     for line in run.stdout:
         event = parse_event(line)
-        if event and event["event"] == "step":
-            last = int(event["step"])
+        if isinstance(event, Step):
+            last = event.step
             if victim is None and last >= step:
                 ranks = psutil.Process(run.pid).children(recursive=True)
                 victim = next(p for p in ranks if p.environ().get("RANK") == "1")

@@ -9,6 +9,7 @@ from pathlib import Path
 import huggingface_hub
 import transformers
 
+from tunewright.events import Saved
 from tunewright.providers import TrainRun
 from tunewright_hf.config.train_params import TrainParams
 from tunewright_hf.data.prepare import Prepared
@@ -32,7 +33,7 @@ def save(trainer: transformers.Trainer, params: TrainParams, run: TrainRun, data
         stage.rename(run.result)
         if trainer.args.push_to_hub:
             push(trainer, run.result)
-        run.emit({"event": "saved", "path": str(run.result)})
+        run.emit(Saved(path=str(run.result)))
 
 
 def _write_model(trainer: transformers.Trainer, params: TrainParams, stage: Path) -> None:

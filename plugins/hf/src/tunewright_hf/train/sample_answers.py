@@ -8,6 +8,7 @@ import math
 import torch
 import transformers
 
+from tunewright.events import Sample
 from tunewright.providers import TrainRun
 from tunewright_hf.config.tasks import SEQ2SEQ
 from tunewright_hf.config.train_params import TrainParams
@@ -39,7 +40,7 @@ def answer_samples(trainer: transformers.Trainer, params: TrainParams, form: str
         except Exception as error:  # whatever a model's generate() raises
             logger.warning("no answer to %r: %s: %s", prompt, type(error).__name__, error)
         else:
-            run.emit({"event": "sample", "prompt": prompt, "text": text})
+            run.emit(Sample(prompt=prompt, text=text))
 
 
 def _encoder(trainer: transformers.Trainer, params: TrainParams, form: str) -> Encoder | PairEncoder:
