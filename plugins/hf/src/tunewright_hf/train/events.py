@@ -9,11 +9,15 @@ import transformers
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import rotate_checkpoints
 
-from tunewright.events import Json
+from tunewright.events import Checkpoint, Eval, Event, Start, Step
 from tunewright.providers import TrainRun
 from tunewright_hf.distributed import are_several, barrier
 from tunewright_hf.train.checkpoints import check_loss, checkpoint_folder, collect
 from tunewright_hf.train.throughput import MEASURED
+
+# Numbers with a field of their own; all others go along as extra keys.
+_OF_A_STEP = ("loss", "epoch", "learning_rate", "tokens_per_second")
+_OF_AN_EVAL = ("eval_loss", "eval_accuracy")
 
 
 class Pauses(transformers.TrainerCallback):  # type: ignore[misc]
@@ -69,17 +73,23 @@ class Events(transformers.TrainerCallback):  # type: ignore[misc]
         self._run = run
         self._keep = keep
 
-    def _emit(self, event: str, **keys: Json) -> None:
+    def _emit(self, event: Event) -> None:
         if self._run.rank == 0:
-            self._run.emit({"event": event, **keys})
+            self._run.emit(event)
 
     def on_train_begin(
         self, args: transformers.TrainingArguments, state: transformers.TrainerState, *_: object, **__: object
     ) -> None:
         """Send `start`."""
         resumed = state.global_step if self._run.resume_from else None
-        keys = {"total_steps": state.max_steps, "epochs": state.num_train_epochs, "world_size": args.world_size}
-        self._emit("start", **keys, resumed_from=resumed)
+        self._emit(
+            Start(
+                total_steps=state.max_steps,
+                epochs=state.num_train_epochs,
+                world_size=args.world_size,
+                resumed_from=resumed,
+            )
+        )
 
     def on_log(
         self,
@@ -93,7 +103,8 @@ class Events(transformers.TrainerCallback):  # type: ignore[misc]
         if "loss" not in logs:
             return
         found = {k: float(logs[k]) for k in ("loss", "epoch", "learning_rate", "grad_norm", *MEASURED) if k in logs}
-        self._emit("step", step=state.global_step, total_steps=state.max_steps, **found)
+        known = {k: found.pop(k) for k in _OF_A_STEP if k in found}
+        self._emit(Step(step=state.global_step, total_steps=state.max_steps, extra=found, **known))
         check_loss(logs["loss"], args, state)
 
     def on_evaluate(
@@ -106,7 +117,8 @@ class Events(transformers.TrainerCallback):  # type: ignore[misc]
     ) -> None:
         """Send `eval`."""
         found = {k: float(v) for k, v in metrics.items() if k.startswith("eval_")}
-        self._emit("eval", step=state.global_step, **found)
+        known = {k: found.pop(k) for k in _OF_AN_EVAL if k in found}
+        self._emit(Eval(step=state.global_step, extra=found, **known))
 
     def on_save(
         self, args: transformers.TrainingArguments, state: transformers.TrainerState, *_: object, **__: object
@@ -121,7 +133,7 @@ class Events(transformers.TrainerCallback):  # type: ignore[misc]
 
             mark_checkpoint(folder)
             rotate_checkpoints(args.output_dir, self._keep, state.best_model_checkpoint)
-        self._emit("checkpoint", step=state.global_step, path=str(folder))
+        self._emit(Checkpoint(step=state.global_step, path=str(folder)))
 
 
 def quiet(trainer: transformers.Trainer) -> None:
