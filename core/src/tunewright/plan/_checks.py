@@ -93,8 +93,9 @@ def _check_yaml(value: object, path: str) -> None:
         for index, item in enumerate(value):
             _check_yaml(item, f"{path}[{index}]")
     elif value is not None and not isinstance(value, str | bool | int | float):
-        remedy = "Use strings, numbers, booleans, lists and dicts."
-        raise RequestError(f"is a {type(value).__name__}, which YAML cannot represent", field=path, remedy=remedy)
+        kind, remedy = type(value).__name__, "Use strings, numbers, booleans, lists and dicts."
+        article = "an" if kind[0].lower() in "aeiou" else "a"
+        raise RequestError(f"is {article} {kind}, which YAML cannot represent", field=path, remedy=remedy)
 
 
 def check_list_of(kind: type, example: str) -> Validator:

@@ -137,7 +137,7 @@ def changed(path: str, value: object) -> dict:
         (changed("spec.pytorchReplicaSpecs.Worker.template.spec.containers", []), "has no container named 'pytorch'"),
         (changed("spec.pytorchReplicaSpecs.Worker.template", {}), r"Worker.template.spec.containers: has no container"),
         (changed("metadata.annotations", {"key": "hf_" + "x" * 30}), "looks like a literal token"),
-        (changed("spec.when", object()), "is a object, which YAML cannot represent"),
+        (changed("spec.when", object()), "is an object, which YAML cannot represent"),
         ([manifest()], "job=.*: must be a dict"),
         ("nowhere.yaml", "job='nowhere.yaml': cannot be read"),
     ],
