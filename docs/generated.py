@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import get_type_hints
 
 import attrs
 import click
@@ -65,10 +64,9 @@ def commands() -> str:
 
 def events() -> str:
     """Return every event with its fields."""
-    import tunewright.events
+    from tunewright.events import EVENTS
 
-    found = [value for _, value in inspect.getmembers(tunewright.events, _is_event)]
-    return "\n".join(_event(event) for event in sorted(found, key=lambda event: inspect.getsourcelines(event)[1]))
+    return "\n".join(_event(name, event) for name, event in EVENTS.items())
 
 
 PARTS: Mapping[str, Callable[[], str]] = {
@@ -145,7 +143,7 @@ def _command(name: str, command: click.Command) -> str:
             _help(p),
         )
         for p in command.params
-        if isinstance(p, click.Option)
+        if isinstance(p, click.Option) and not p.hidden
     ]
     options = _table(("Option", "Value", "Meaning"), rows) if rows else ""
     return f"## `{name}`\n\n{inspect.cleandoc(command.help or '')}\n\n```text\n{usage}\n```\n\n{options}\n"
@@ -160,17 +158,19 @@ def _help(option: click.Option) -> str:
     return f"{option.help or ''}{f' Default: `{option.default}`.' if shown else ''}{' Repeatable.' if option.multiple else ''}"
 
 
-def _is_event(value: object) -> bool:
-    return inspect.isclass(value) and attrs.has(value) and value.__module__.startswith("tunewright.events")
+def _event(name: str, event: type[attrs.AttrsInstance]) -> str:
+    from tunewright.events import Event, Failed
+    from tunewright.runner.failure import Failure
 
-
-def _event(event: type[attrs.AttrsInstance]) -> str:
-    described, hints = _attributes(event), get_type_hints(event)
-    rows = [
-        (f"`{a.name}`", f"`{_type(hints.get(a.name, a.type))}`", described.get(a.name, "")) for a in attrs.fields(event)
-    ]
-    summary = inspect.cleandoc(event.__doc__ or "").partition("\n\nAttributes:")[0]
-    return f"## `{event.__name__}`\n\n{summary}\n\n{_table(('Field', 'Type', 'Meaning'), rows)}\n"
+    common = {a.name for a in attrs.fields(Event)}
+    described = _attributes(Failure if event is Failed else event)
+    fields = inspect.get_annotations(Failure if event is Failed else event)
+    rows = (
+        (f"`{k}`", f"`{_type(kind)}`", described[k]) for k, kind in fields.items() if k in described.keys() - common
+    )
+    text = inspect.cleandoc(event.__doc__ or "").partition("\n\nAttributes:")[0]
+    about = f"{text}\n\nClass: [`{event.__name__}`][tunewright.events.{event.__name__}]"
+    return f"## `{name}`\n\n{about}\n\n{_table(('Field', 'Type', 'Meaning'), rows)}\n"
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -184,5 +184,11 @@ def _lines(head: tuple[str, ...], rows: Iterable[Iterable[str]]) -> Iterator[str
 
 
 def _line(cells: Iterable[str]) -> str:
-    # A line break ends a row of a table, and a bar ends a cell, also in code.
-    return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
+    return f"| {' | '.join(map(_cell, cells))} |"
+
+
+def _cell(text: str) -> str:
+    # A line break ends a row of a table, and a bar ends a cell, also in code; "<step>" would be an element of HTML.
+    pieces = re.split("(`[^`]*`)", " ".join(text.split()).replace("|", "\\|"))
+    pieces[::2] = [piece.replace("<", "&lt;") for piece in pieces[::2]]
+    return "".join(pieces)
