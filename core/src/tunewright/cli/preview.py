@@ -32,6 +32,8 @@ def show_samples(request: TrainRequest, count: int, *, as_json: bool) -> None:
         if as_json:
             click.echo(to_line({"sample": number, **attrs.asdict(sample)}))
             continue
+        if sample.about:
+            click.echo(sample.about)
         cut = f", {sample.cut} cut off" if sample.cut else ""
         click.secho(f"sample {number}: {sample.tokens} tokens, {sample.learnt} supervised{cut}", bold=True)
         click.echo("".join(_piece(text, learnt=learnt) for text, learnt in sample.pieces))

@@ -1,4 +1,4 @@
-"""Samples as the trainer will see them, before anything is trained. Needs the extra `train`."""
+"""Show samples as the trainer will see them, without training. Needs the extra `train`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import attrs
 import datasets
 from transformers import PreTrainedTokenizerBase
 
@@ -16,23 +17,24 @@ from tunewright_hf.config.tasks import CLASSIFICATION, SEQ2SEQ
 from tunewright_hf.config.train_params import TrainParams
 from tunewright_hf.data.classification import Classified
 from tunewright_hf.data.columns import text_of
+from tunewright_hf.data.encode import Goal
 from tunewright_hf.data.files import training_split
-from tunewright_hf.data.formats import resolve_format
+from tunewright_hf.data.formats import ColumnReading
 from tunewright_hf.data.language_modeling import Encoder, check_tokenizer
-from tunewright_hf.data.load import load_rows
+from tunewright_hf.data.load import iterate, load_rows
 from tunewright_hf.data.preference import PREFERENCE, pair_of, shown
-from tunewright_hf.data.prepare import needed_dataset, resolve_max_length
+from tunewright_hf.data.prepare import needed_dataset, reading_of, resolve_max_length
 from tunewright_hf.data.seq2seq import Pair, PairEncoder
-from tunewright_hf.data.tokenize import IGNORED, Sample, tokens_behind
+from tunewright_hf.data.tokenize import IGNORED, Sample, trailing_specials
 from tunewright_hf.model.config import longest_input
 from tunewright_hf.model.load import load_config, load_tokenizer, needed_model
 
 
 def preview(params: TrainParams, run: TrainRun) -> Iterator[Preview]:
-    """The training split's samples, in the files' order; rows that nothing can be learnt from are passed over.
+    """Yield the samples of the training split in file order, without rows that leave nothing to learn.
 
     Raises:
-        RequestError: model and dataset do not allow it.
+        RequestError: the model or the dataset cannot be used.
     """
     folder = needed_model(run)
     config, tokenizer = load_config(folder, params), load_tokenizer(folder, params)
@@ -41,28 +43,45 @@ def preview(params: TrainParams, run: TrainRun) -> Iterator[Preview]:
     with tempfile.TemporaryDirectory() as cache:
         rows = load_rows(split, "dataset", Path(cache), streaming=True)
         names = label_names(rows, params.data.label_column)
-        numbered = iter(rows)
+        numbered = iterate(rows, split, "dataset")
         first: dict[str, object] = next(numbered, {})
-        form = resolve_format(first, params.data)
-        check_tokenizer(tokenizer, form)
+        reading = reading_of(first, params.data, tokenizer, Goal(task=params.task))
+        check_tokenizer(tokenizer, reading.format)
+        about = str(reading)
         for row in itertools.chain([first], numbered):
-            if form == PREFERENCE:
-                yield from _answers(row, params.data, tokenizer)
-            elif params.task is CLASSIFICATION:
-                yield from _classified(row, params, tokenizer, max_length, names)
-            elif params.task is SEQ2SEQ:
-                yield from _pair(PairEncoder(tokenizer, params.data)(row), tokenizer, max_length)
-            else:
-                yield from _shown(Encoder(tokenizer, form, params.data)(row), tokenizer, max_length)
+            for sample in _samples(
+                row, params=params, reading=reading, tokenizer=tokenizer, max_length=max_length, names=names
+            ):
+                yield attrs.evolve(sample, about=about)
+                about = ""
+
+
+def _samples(
+    row: Mapping[str, object],
+    *,
+    params: TrainParams,
+    reading: ColumnReading,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    names: Mapping[object, str],
+) -> Iterator[Preview]:
+    form, data = reading.format, reading.data
+    if form == PREFERENCE:
+        return _answers(row, data, tokenizer)
+    if params.task is CLASSIFICATION:
+        return _classified(row, params, tokenizer, max_length, names)
+    if params.task is SEQ2SEQ:
+        return _pair(PairEncoder(tokenizer, data)(row), tokenizer, max_length)
+    return _shown(Encoder(tokenizer, form, data)(row), tokenizer, max_length)
 
 
 def label_names(rows: datasets.Dataset | datasets.IterableDataset, column: str) -> Mapping[object, str]:
-    """What a column's numbers stand for, where the dataset says so."""
+    """Return the names that a column's numbers stand for, if the dataset has them."""
     return dict(enumerate(getattr((rows.features or {}).get(column), "names", None) or ()))
 
 
 def _answers(row: Mapping[str, object], data: DataParams, tokenizer: PreTrainedTokenizerBase) -> Iterator[Preview]:
-    """A pair as it stands: its Trainer class cuts and tokenises it, with more or other tokens than are counted here."""
+    """Yield a pair as it is. Its Trainer class truncates and tokenises it, so the final token counts may differ."""
     pair = pair_of(row, data)
     if pair is not None:
         texts = {name: shown(value) for name, value in pair.items() if name != "tools"}
@@ -83,7 +102,7 @@ def _classified(
 ) -> Iterator[Preview]:
     text, label = text_of(row, "text", params.data), row[params.data.label_column]
     if text and text.strip() and label is not None:
-        whole = Classified(list(tokenizer(text)["input_ids"]), 0, tokens_behind(tokenizer))
+        whole = Classified(list(tokenizer(text)["input_ids"]), 0, trailing_specials(tokenizer))
         sample = whole.cut(max_length)
         shown = names.get(label, str(label)) if not isinstance(label, list) else ", ".join(map(str, label))
         pieces = ((str(tokenizer.decode(sample.ids)), False), (f" {shown}", True))

@@ -193,13 +193,37 @@ ENDED = (
 )
 def test_a_place_for_thoughts_in_the_last_turn_alone(tokenizer, prompt: str, thought: str, place: str) -> None:
     tokenizer.chat_template = THINKING.replace("PROMPT", prompt)
-    chat = [{**m, "content": thought + m["content"]} if m["role"] == "assistant" else m for m in CHAT]
-    sample = Encoder(tokenizer, "chat", DataParams())({"messages": chat})
+    earlier = [{**m, "content": thought + m["content"]} if m["role"] == "assistant" else m for m in CHAT[:-1]]
+    sample = Encoder(tokenizer, "chat", DataParams())({"messages": [*earlier, CHAT[-1]]})
     asked, answered, again, last = chat_pieces(tokenizer)
     pieces = [asked, answered, again, (ids(tokenizer, prompt), False), (ids(tokenizer, place), True), last]
     assert tokenizer.decode(sample.ids) == tokenizer.decode([t for piece, _ in pieces for t in piece])
     learnt = [t for t in sample.labels if t != -100]
     assert tokenizer.decode(learnt) == tokenizer.decode([t for piece, yes in pieces for t in piece if yes])
+
+
+@pytest.mark.parametrize(
+    "thought", [{"content": "<think>\nhm\n</think>\n4."}, {"content": "4.", "reasoning_content": "hm"}]
+)
+def test_thoughts_of_the_last_answer_that_the_template_drops_are_refused(tokenizer, thought: dict[str, str]) -> None:
+    tokenizer.chat_template = THINKING.replace("PROMPT", "")
+    with pytest.raises(RequestError, match="leaves the thoughts of an answer out: 'hm'"):
+        Encoder(tokenizer, "chat", DataParams())({"messages": [*CHAT[:-1], {"role": "assistant", **thought}]})
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|{{ m['role'] }}|>{{ m['reasoning_content'] }}{{ m['content'] }}</s>{% endfor %}"
+    )
+    sample = Encoder(tokenizer, "chat", DataParams())({"messages": [CHAT[1], {"role": "assistant", **thought}]})
+    assert "hm" in tokenizer.decode([t for t in sample.labels if t != -100])
+
+
+@pytest.mark.parametrize("role", ["system", "developer", "user", "tool"])
+def test_a_message_of_any_role_that_the_template_drops_is_refused(tokenizer, role: str) -> None:
+    tokenizer.chat_template = tokenizer.chat_template.replace(
+        "{% for m in messages %}", "{% for m in messages if m['content'] != 'Be brief, please.' %}"
+    )
+    chat = [{"role": role, "content": "Be brief, please."}, *CHAT[1:]]
+    with pytest.raises(RequestError, match=f"leaves a message of the role '{role}' out: 'Be brief, please.'"):
+        Encoder(tokenizer, "chat", DataParams())({"messages": chat})
 
 
 def test_a_token_behind_the_whole_conversation_is_learnt_once(tokenizer) -> None:
@@ -270,7 +294,7 @@ def test_keys_that_arrow_filled_up_do_not_reach_the_template(tokenizer) -> None:
         ("text", {"text": 3}, ["'text'", "int", "3"]),
         ("prompt_completion", {"prompt": "a", "completion": ["b"]}, ["'completion'", "list"]),
         ("chat", {"messages": "hello"}, ["'messages'", "hello"]),
-        ("chat", {"messages": [{"from": "human", "value": "x"}]}, ["'messages'", "role"]),
+        ("chat", {"messages": [{"von": "human", "value": "x"}]}, ["'messages'", "role"]),
     ],
 )
 def test_a_column_of_something_else_is_refused(

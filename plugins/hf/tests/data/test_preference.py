@@ -144,7 +144,7 @@ BOTH = [MESSAGES["prompt"][0], MESSAGES["chosen"][0]]
         ({**MESSAGES, "rejected": []}, False),
         ({"prompt": "a", "chosen": 3, "rejected": "b"}, "columns hold different things: prompt a str, chosen a int"),
         ({**MESSAGES, "prompt": "a"}, "prompt a str, chosen a list"),
-        ({**MESSAGES, "chosen": [{"from": "gpt"}]}, "'chosen' holds something else than messages"),
+        ({**MESSAGES, "chosen": [{"von": "gpt"}]}, "'chosen' holds something that is not a list of messages"),
         ({**MESSAGES, "chosen": BOTH[:1]}, "does not end with the assistant's message"),
     ],
 )

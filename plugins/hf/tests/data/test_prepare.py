@@ -48,7 +48,7 @@ def test_what_is_cut_and_what_is_lost_is_counted(prepare, dataset_of, caplog: py
     assert all(any(label != -100 for label in sample[1:]) for sample in prepared.train["labels"])
     assert [len(s) for s in prepared.train["input_ids"]] == prepared.train["length"][:]
     assert counts.tokens == sum(prepared.train["length"])
-    assert counts.learnt_tokens == sum(t != -100 for s in prepared.train["labels"] for t in s[1:])
+    assert counts.supervised_tokens == sum(t != -100 for s in prepared.train["labels"] for t in s[1:])
     assert len(prepared.train[0]["input_ids"]) == 32
     assert prepared.train[0]["labels"][-1] != 1, "a sample that was cut does not end"
 
@@ -86,11 +86,14 @@ def test_tokenising_happens_once(prepare, dataset_of, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("change", ["rows", "max_length", "columns"])
 def test_other_inputs_are_tokenised_anew(change: str, prepare, dataset_of) -> None:
     folder = dataset_of([{"text": "one", "body": "two"}])
-    before = prepare(folder)
+    before = prepare(folder, format="text")
     if change == "rows":
         dataset_of([{"text": "one more", "body": "two"}])
     after = prepare(
-        folder, max_length=3 if change == "max_length" else 64, text_column="body" if change == "columns" else "text"
+        folder,
+        format="text",
+        max_length=3 if change == "max_length" else 64,
+        text_column="body" if change == "columns" else "text",
     )
     assert after.train["input_ids"][:] != before.train["input_ids"][:] or after.max_length != before.max_length
 
@@ -159,14 +162,16 @@ def test_the_evaluation_has_the_format_of_the_training(prepare, dataset_of) -> N
     training = dataset_of([{"prompt": "a", "completion": "b", "text": "c"}])
     evaluation = dataset_of([{"text": "c"}], name="evaluation")
     with pytest.raises(RequestError, match="has no column 'prompt' and 'completion'"):
-        prepare(training, eval_dataset=evaluation)
+        prepare(training, eval_dataset=evaluation, ignore_columns=["text"])
     assert prepare(training, eval_dataset=evaluation, format="text").evaluation.num_rows == 1
 
 
 def test_auto_prefers_what_says_most(prepare, dataset_of) -> None:
     messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     rows = [{"text": "a", "prompt": "b", "completion": "c", "messages": messages}]
-    assert prepare(dataset_of(rows)).format == "chat"
+    with pytest.raises(RequestError, match="has a column 'text', which is not used"):
+        prepare(dataset_of(rows))
+    assert prepare(dataset_of(rows), ignore_columns=["text", "prompt", "completion"]).format == "chat"
     assert prepare(dataset_of(rows, name="other"), messages_column="none").format == "prompt_completion"
 
 

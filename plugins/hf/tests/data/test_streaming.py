@@ -42,7 +42,7 @@ def streamed(prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
         source = prepare(folder, **STREAMING, **dict(given))
         notes = tmp_path / "notes.json"
         return streaming.Stream(
-            source, streaming.Course(step=1, steps=steps, seed=seed, vocabulary=400, ahead=4, notes=notes, **course)
+            source, streaming.StreamPlan(step=1, steps=steps, seed=seed, vocabulary=400, ahead=4, notes=notes, **course)
         )
 
     return call

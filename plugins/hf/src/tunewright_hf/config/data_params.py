@@ -9,11 +9,14 @@ from typing import TypeVar
 import attrs
 
 from tunewright.errors import RequestError, did_you_mean
+from tunewright.providers import accept_keywords
 from tunewright_hf.config.slices import RowSlice, parse_split
 
 _T = TypeVar("_T")
 
 TEXT_UNITS = ("line", "paragraph", "document")
+
+ROLE_NAMES = ("system", "developer", "user", "assistant", "tool", "function_call")
 
 FORMATS = ("auto", "text", "prompt_completion", "chat", "classification", "preference")
 
@@ -95,6 +98,36 @@ def _check_templates(instance: object, attribute: attrs.Attribute[tuple[str, ...
         Template.parse(text, field)
 
 
+def _check_names(instance: object, attribute: attrs.Attribute[tuple[str, ...]], value: object) -> None:
+    field = f"{type(instance).__name__}.{attribute.name}"
+    if not isinstance(value, tuple) or not all(isinstance(v, str) for v in value):
+        raise RequestError("must be a list of columns", field=field, value=value, remedy='Write ["id", "source"].')
+
+
+def _roles(value: object) -> Mapping[str, str]:
+    field, remedy = "DataParams.roles", 'Write {"Q": "user", "A": "assistant"}, with the data\'s own names as keys.'
+    if not isinstance(value, Mapping):
+        raise RequestError("must be a mapping", field=field, value=value, remedy=remedy)
+    for name, role in value.items():
+        if role not in ROLE_NAMES:
+            problem = f"maps {name!r} to {role!r}, which is not a role"
+            raise RequestError(problem, field=field, value=dict(value), remedy=f"Use one of: {', '.join(ROLE_NAMES)}.")
+    return dict(value)
+
+
+def _spread_columns(keywords: dict[str, object]) -> dict[str, object]:
+    """`columns={"prompt": "q"}` is `prompt_column="q"`."""
+    given = keywords.pop("columns", None)
+    if given is None:
+        return keywords
+    known = [a.name.removesuffix("_column") for a in attrs.fields(DataParams) if a.name.endswith("_column")]
+    if not isinstance(given, Mapping) or set(given) - set(known):
+        remedy = f'Write {{"prompt": "question"}}. Its keys are: {", ".join(known)}.'
+        raise RequestError("does not say which column is which", field="DataParams.columns", value=given, remedy=remedy)
+    return {**keywords, **{f"{name}_column": column for name, column in given.items()}}
+
+
+@accept_keywords(_spread_columns)
 @attrs.frozen(kw_only=True)
 class DataParams:
     """How the rows of the dataset become samples.
@@ -116,6 +149,13 @@ class DataParams:
         label_column: column with the label, for "classification": a text or number, or a list of labels.
         chosen_column: column with the better answer, for "preference".
         rejected_column: column with the worse answer, for "preference".
+        system_column: column with a system prompt, for "chat", and for "prompt_completion" with a chat template. None: a
+            column called "system", "system_prompt" or "system_message", if there is one.
+        history_column: column with earlier turns, each a pair of a question and its answer, beside templates for "chat".
+        ignore_columns: columns that are left out on purpose. With "auto" every column must be used, be known to carry no
+            meaning (an id, a source, a date), or be named here.
+        roles: role names of the data → "system", "developer", "user", "assistant" or "tool", where they are not the usual
+            ones: {"Kunde": "user", "Agent": "assistant"}.
         text_template: writes the text, in place of `text_column`.
         prompt_template: writes the prompt, in place of `prompt_column`; for "chat", the user's message.
         completion_template: writes the completion, in place of `completion_column`; for "chat", the assistant's message.
@@ -152,6 +192,10 @@ class DataParams:
     label_column: str = attrs.field(default="label", validator=is_a(str))
     chosen_column: str = attrs.field(default="chosen", validator=is_a(str))
     rejected_column: str = attrs.field(default="rejected", validator=is_a(str))
+    system_column: str | None = attrs.field(default=None, validator=is_a(str, type(None)))
+    history_column: str | None = attrs.field(default=None, validator=is_a(str, type(None)))
+    ignore_columns: tuple[str, ...] = attrs.field(default=(), converter=_templates, validator=_check_names)
+    roles: Mapping[str, str] = attrs.field(factory=dict, converter=_roles, hash=False)
     text_template: tuple[str, ...] = attrs.field(default=(), converter=_templates, validator=_check_templates)
     prompt_template: tuple[str, ...] = attrs.field(default=(), converter=_templates, validator=_check_templates)
     completion_template: tuple[str, ...] = attrs.field(default=(), converter=_templates, validator=_check_templates)
@@ -277,7 +321,7 @@ class DataParams:
         field = f"{name}_template"
         return tuple(Template.parse(text, f"DataParams.{field}") for text in getattr(self, field))
 
-    def columns(self, name: str) -> tuple[str, ...]:
+    def columns_of(self, name: str) -> tuple[str, ...]:
         """The columns that a text is made of: its own, or those of its templates."""
         templates = self.templates(name)
         if not templates:
@@ -294,6 +338,6 @@ class DataParams:
             raise RequestError("must be a DataParams or a dict", field="data", value=value, remedy=remedy)
         names = [a.name for a in attrs.fields(cls)]
         for name in value:
-            if name not in names:
+            if name not in (*names, "columns"):
                 raise RequestError("is not a field", field=f"DataParams.{name}", remedy=did_you_mean(str(name), names))
         return cls(**value)

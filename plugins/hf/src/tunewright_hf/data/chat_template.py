@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os.path
 import re
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 import attrs
 
 from tunewright.errors import RequestError
-from tunewright_hf.data.columns import Message
+from tunewright_hf.data.dialects import Message, is_supervised
 from tunewright_hf.data.tokenize import IGNORED, Sample, Span, encode, with_eos
 
 if TYPE_CHECKING:
@@ -49,30 +50,50 @@ class Conversation:
             remedy = "Give a model whose template writes tools, or DataParams(tools_column=None) to train without them."
             problem = "has a chat template that knows no tools, and the dataset has some"
             raise RequestError(problem, field="model", value=self.tokenizer.name_or_path, remedy=remedy)
-        if _GENERATION.search(template):
-            return self._marked_by_template()
         whole = self.render(len(self.messages))
+        sample = self._masked_by_template(whole) if _GENERATION.search(template) else self._masked_by_turns(whole)
+        self._check_written(whole)
+        return sample
+
+    def _masked_by_turns(self, whole: str) -> Sample:
+        """An assistant's turn is what it adds to the prompt before it."""
         sample = encode(self.tokenizer, self._turns(whole), special=False)
         # A template that writes nothing behind an answer would teach the model never to stop.
-        return with_eos(self.tokenizer, sample) if self._ends_bare(whole) else sample
+        return with_eos(self.tokenizer, sample) if self._lacks_end_marker(whole) else sample
 
-    def _ends_bare(self, whole: str) -> bool:
+    def _lacks_end_marker(self, whole: str) -> bool:
         """Whether the template writes an answer at the end, and nothing behind it."""
         last = self.messages[-1]
         if last["role"] != "assistant":
             return False
-        if said := _said(last):
+        if said := _text_of(last):
             return whole.rstrip().endswith(said)
         # Of a call, or of nothing said, it is not known where it ends: the template ends it as it does an answer.
         answer: Message = {"role": "assistant", "content": "a"}
         text = attrs.evolve(self, messages=[*self.messages[:-1], answer]).render(len(self.messages))
         return text.rstrip().endswith("a")
 
-    def _marked_by_template(self) -> Sample:
+    def _check_written(self, whole: str) -> None:
+        """Refuse a conversation of which the template leaves a message out, or the thoughts of the last turn.
+
+        Raises:
+            RequestError: naming what is left out.
+        """
+        for message in self.messages:
+            if not _appears_in(message, whole):
+                raise _omitted_message(message)
+        last = self.messages[-1]
+        thought = _thought_of(last) if last["role"] == "assistant" and is_supervised(last) else ""
+        if thought.rpartition("\n")[2].strip() not in whole:
+            problem = f"the tokenizer's chat template leaves the thoughts of an answer out: {thought[:80]!r}"
+            remedy = "Remove the thoughts from the data, or give a model whose template writes them."
+            raise RequestError(problem, field="model", remedy=remedy)
+
+    def _masked_by_template(self, whole: str) -> Sample:
         """Templates with {% generation %} tell which tokens are the assistant's."""
         for message in self.messages[self.first :]:
-            if _called(message) and not _is_said(message, self.render(len(self.messages))):
-                raise _unsaid(message)
+            if _called_functions(message) and not _appears_in(message, whole):
+                raise _omitted_message(message)
         found = self.tokenizer.apply_chat_template(
             self.messages, tools=self.tools, return_dict=True, return_assistant_tokens_mask=True
         )
@@ -90,7 +111,7 @@ class Conversation:
             return 0
         head = self.tokenizer(self.render(self.first), add_special_tokens=False)["input_ids"]
         if ids[: len(head)] != head:
-            raise _unmarkable()
+            raise _inseparable_turns()
         return len(head)
 
     def _turns(self, whole: str) -> list[Span]:
@@ -101,25 +122,25 @@ class Conversation:
         spans: list[Span] = []
         done = 0
         for i, message in enumerate(self.messages):
-            if message["role"] == "assistant" and i >= self.first:
-                prompt = self.render(i, add_generation_prompt=True) if i else self._before_the_first(whole)
+            if message["role"] == "assistant" and i >= self.first and is_supervised(message):
+                prompt = self.render(i, add_generation_prompt=True) if i else self._prefix_of_first(whole)
                 begin = len(os.path.commonprefix([prompt, whole]))  # noqa: RUF071 - texts, and no paths
                 end = self._end(i, whole)
                 if not max(done, len(self._head(i, whole))) <= begin <= end:
-                    raise _unmarkable()
-                if not _is_said(message, whole[begin:end]):
-                    raise _unsaid(message)
+                    raise _inseparable_turns()
+                if not _appears_in(message, whole[begin:end]):
+                    raise _omitted_message(message)
                 spans += [(whole[done:begin], False), (whole[begin:end], True)]
                 done = end
         return [*spans, (whole[done:], False)] if whole[done:] else spans
 
-    def _before_the_first(self, whole: str) -> str:
+    def _prefix_of_first(self, whole: str) -> str:
         """What stands before what the first message says, which may be a system prompt of the template's own.
 
         Templates do not write a prompt of no messages. But what another message would begin with is no part of this one.
         """
         first = self.messages[0]
-        other: Message = {"role": first["role"], "content": "b" if _said(first).startswith("a") else "a"}
+        other: Message = {"role": first["role"], "content": "b" if _text_of(first).startswith("a") else "a"}
         text = attrs.evolve(self, messages=[other, *self.messages[1:]]).render(len(self.messages))
         return os.path.commonprefix([text, whole])  # noqa: RUF071 - texts, and no paths
 
@@ -137,7 +158,7 @@ class Conversation:
         for end in self._ends():
             if whole.startswith(text.removesuffix(end)):
                 return text.removesuffix(end)
-        raise _unmarkable()
+        raise _inseparable_turns()
 
     def _end(self, turn: int, whole: str) -> int:
         """Where an assistant's turn ends in the rendered conversation.
@@ -161,7 +182,7 @@ class Conversation:
             behind = text.removesuffix("" if later is None else end).removeprefix(self._head(turn, whole))
             if through.endswith(behind) and behind != text:
                 return len(through) - len(behind)
-        raise _unmarkable()
+        raise _inseparable_turns()
 
     def render(self, count: int, *, add_generation_prompt: bool = False) -> str:
         """The text of its first messages."""
@@ -174,23 +195,35 @@ class Conversation:
         return cast("str", text)
 
 
-def _said(message: Message) -> str:
+def _text_of(message: Message) -> str:
     """A message's text, without the spaces around it, which templates may strip."""
     return str(message.get("content") or "").strip()
 
 
-def says_anything(message: Message) -> bool:
+def has_content(message: Message) -> bool:
     """Whether a message has a text, or calls a function."""
-    return bool(_said(message) or message.get("tool_calls"))
+    return bool(_text_of(message) or message.get("tool_calls"))
 
 
-def _is_said(message: Message, turn: str) -> bool:
+def _appears_in(message: Message, turn: str) -> bool:
     """Whether the last line of a message stands in a turn, and what it calls: templates may leave thoughts out, and strip texts."""
-    last = _said(message).rpartition("\n")[2].rpartition("</think>")[2].strip()
-    return all(part in turn for part in (last, *_called(message)))
+    if not isinstance(message.get("content") or "", str):
+        return True  # an object that a call returned: each template writes those in its own way
+    last = _text_of(message).rpartition("\n")[2].rpartition("</think>")[2].strip()
+    written = last in turn or json.dumps(last, ensure_ascii=False)[1:-1] in turn or json.dumps(last)[1:-1] in turn
+    return written and all(name in turn for name in _called_functions(message))
 
 
-def _called(message: Message) -> list[str]:
+def _thought_of(message: Message) -> str:
+    """Return the thoughts before an answer: `reasoning_content`, or what stands between think tags in the content."""
+    given = message.get("reasoning_content") or message.get("reasoning") or message.get("thinking")
+    if isinstance(given, str):
+        return given.strip()
+    before, tag, _ = _text_of(message).rpartition("</think>")
+    return before.rpartition("<think>")[2].strip() if tag else ""
+
+
+def _called_functions(message: Message) -> list[str]:
     """The names of the functions that a message calls."""
     calls = message.get("tool_calls")
     found = [c for c in calls if isinstance(c, dict)] if isinstance(calls, list) else []
@@ -198,9 +231,10 @@ def _called(message: Message) -> list[str]:
     return [name for function in functions if isinstance(name := function.get("name"), str)]
 
 
-def _unsaid(message: Message) -> RequestError:
-    left = " ".join([_said(message), *_called(message)]).strip()
-    problem = f"the tokenizer's chat template leaves an assistant's message out: {left[:80]!r}"
+def _omitted_message(message: Message) -> RequestError:
+    left = " ".join([_text_of(message), *_called_functions(message)]).strip()
+    whose = "an assistant's message" if message["role"] == "assistant" else f"a message of the role {message['role']!r}"
+    problem = f"the tokenizer's chat template leaves {whose} out: {left[:80]!r}"
     remedy = "Give a model with another template, or contents as this one wants them, or use another format."
     return RequestError(problem, field="model", remedy=remedy)
 
@@ -213,7 +247,7 @@ def check_template(tokenizer: PreTrainedTokenizerBase) -> None:
         raise RequestError(problem, field="model", value=tokenizer.name_or_path, remedy=remedy)
 
 
-def _unmarkable() -> RequestError:
+def _inseparable_turns() -> RequestError:
     problem = "the tokenizer's chat template changes earlier turns when later ones follow: they cannot be told apart"
     remedy = "Give the model a template that marks the assistant's turns with {% generation %}, or use another format."
     return RequestError(problem, field="model", remedy=remedy)

@@ -14,7 +14,7 @@ from tunewright.errors import RequestError, did_you_mean
 from tunewright_hf.config.data_params import DataParams
 from tunewright_hf.data.collators import padded
 from tunewright_hf.data.columns import text_of
-from tunewright_hf.data.tokenize import IGNORED, cut_before, tokens_behind
+from tunewright_hf.data.tokenize import IGNORED, trailing_specials, truncate_keeping_tail
 
 SINGLE, MULTI, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
 """transformers' problem_type."""
@@ -208,7 +208,7 @@ class Classified:
 
     def cut(self, length: int) -> Classified:
         """At most `length` tokens: the text's end is left out, and the special tokens behind it are kept."""
-        return attrs.evolve(self, ids=cut_before(self.ids, length, self.tail))
+        return attrs.evolve(self, ids=truncate_keeping_tail(self.ids, length, self.tail))
 
     @property
     def tokens(self) -> int:
@@ -245,7 +245,7 @@ class Classifier:
         target = self.classes.target(row[self.data.label_column])
         if text is None or not text.strip() or target is None:
             return None
-        return Classified(list(self.tokenizer(text)["input_ids"]), target, tokens_behind(self.tokenizer))
+        return Classified(list(self.tokenizer(text)["input_ids"]), target, trailing_specials(self.tokenizer))
 
 
 @attrs.frozen

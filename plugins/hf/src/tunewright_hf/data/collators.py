@@ -22,15 +22,15 @@ class Collator:
 
     Attributes:
         pad_id: what to fill up with.
-        joined: put samples behind each other instead of padding them; packed rows must be.
+        padding_free: put samples behind each other instead of padding them; packed rows must be.
     """
 
     pad_id: int
-    joined: bool = False
+    padding_free: bool = False
 
     def __call__(self, samples: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, torch.Tensor | int]:
         """Tensors of int64, but for `cu_seq_lens_*`; see `_pad` and `_join`."""
-        return self._join(samples) if self.joined else self._pad(samples)
+        return self._join(samples) if self.padding_free else self._pad(samples)
 
     def _pad(self, samples: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, torch.Tensor | int]:
         """`input_ids`, `attention_mask` and `labels` of shape (samples, longest sample).

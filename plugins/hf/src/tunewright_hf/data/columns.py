@@ -5,17 +5,13 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping, Sequence
-from typing import cast
 
 from tunewright.errors import RequestError
 from tunewright_hf.config.data_params import DataParams, Template
+from tunewright_hf.data.dialects import Message, messages_in
 
-Message = dict[str, object]
-
-# Roles of what a call gave, which may be an object; templates write it as JSON.
-_RESULTS = ("tool", "ipython", "function")
-
-_EXAMPLE = '[{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]'
+_ROLES = ("user", "assistant")
+_PAIR = len(_ROLES)
 
 
 def text_of(row: Mapping[str, object], name: str, data: DataParams) -> str | None:
@@ -27,7 +23,7 @@ def text_of(row: Mapping[str, object], name: str, data: DataParams) -> str | Non
     templates = _parsed(data, name)
     if not templates:
         return _text(row, getattr(data, f"{name}_column"))
-    values = {column: _written(row, column) for column in data.columns(name)}
+    values = {column: _written(row, column) for column in data.columns_of(name)}
     if not any(value.strip() for value in values.values()):
         return None
     fitting = (t for t in templates if all(values[column].strip() for column in t.columns))
@@ -57,23 +53,66 @@ def _text(row: Mapping[str, object], column: str) -> str | None:
 
 
 def conversation_of(row: Mapping[str, object], form: str, data: DataParams) -> tuple[list[Message], int] | None:
-    """A row's messages, and the index of the first that may be learnt; None if its format's columns hold texts.
+    """Return a row's messages, and the index of the first that may be supervised; None if its columns hold texts.
 
     Raises:
         RequestError: a column holds something else.
     """
+    found = _messages_of_row(row, form, data)
+    if found is None or not data.system_column:
+        return found
+    said = _text(row, data.system_column)
+    return found if not (said or "").strip() else ([{"role": "system", "content": said}, *found[0]], found[1] + 1)
+
+
+def _messages_of_row(row: Mapping[str, object], form: str, data: DataParams) -> tuple[list[Message], int] | None:
     if form == "prompt_completion":
         return _two_parts(row, data)
     if not (data.prompt_template or data.completion_template):
-        return messages_of(row, data.messages_column), 0
-    texts = {role: text_of(row, name, data) for role, name in (("user", "prompt"), ("assistant", "completion"))}
-    if any(text is None for text in texts.values()):
+        return messages_of(row, data.messages_column, data.roles), 0
+    asked, answered = (text_of(row, name, data) for name in ("prompt", "completion"))
+    if asked is None or answered is None:
         return [], 0
-    return [{"role": role, "content": text} for role, text in texts.items()], 0
+    earlier = _earlier_turns(row, data.history_column) if data.history_column else []
+    answer = _as_calls(answered, tools_of(row, data)) or {"role": "assistant", "content": answered}
+    return [*earlier, {"role": "user", "content": asked}, answer], len(earlier)
+
+
+def _earlier_turns(row: Mapping[str, object], column: str) -> list[Message]:
+    """Return the messages of a column of earlier turns, each a pair of a question and its answer.
+
+    Raises:
+        RequestError: it holds something else.
+    """
+    value = row.get(column) or []
+    if not isinstance(value, list) or not all(isinstance(p, list | tuple) and len(p) == _PAIR for p in value):
+        problem = f"column {column!r} holds something that is not a list of pairs: {str(value)[:80]}"
+        remedy = f'Write [["question", "answer"], …], or leave it out: trainer.data.ignore_columns: [{column}]'
+        raise RequestError(problem, field="dataset", remedy=remedy)
+    return [{"role": role, "content": str(said)} for pair in value for role, said in zip(_ROLES, pair, strict=True)]
+
+
+def _as_calls(answer: str, tools: Sequence[object] | None) -> Message | None:
+    """Return the message for an answer that is written as calls of the row's tools; None if it is a text."""
+    names = {name for tool in tools or () if (name := _name_of(tool))}
+    try:
+        read = json.loads(answer) if names else None
+    except ValueError:
+        return None
+    calls = read if isinstance(read, list) else [read]
+    if not calls or not all(isinstance(c, dict) and c.get("name") in names for c in calls):
+        return None
+    return {"role": "assistant", "tool_calls": [{"type": "function", "function": call} for call in calls]}
+
+
+def _name_of(tool: object) -> str | None:
+    described = tool.get("function", tool) if isinstance(tool, dict) else None
+    name = described.get("name") if isinstance(described, dict) else None
+    return name if isinstance(name, str) else None
 
 
 def _two_parts(row: Mapping[str, object], data: DataParams) -> tuple[list[Message], int] | None:
-    """Prompt and completion as lists of messages."""
+    """Return prompt and completion as lists of messages; None if they are texts."""
     if data.prompt_template or data.completion_template:
         return None
     columns = [data.prompt_column, data.completion_column]
@@ -82,38 +121,18 @@ def _two_parts(row: Mapping[str, object], data: DataParams) -> tuple[list[Messag
         return None
     if len(given) < len(columns):
         return [], 0
-    prompt, completion = (messages_of(row, column) for column in columns)
+    prompt, completion = (messages_of(row, column, data.roles) for column in columns)
     return [*prompt, *completion], len(prompt)
 
 
-def messages_of(row: Mapping[str, object], column: str) -> list[Message]:
-    """The messages of a column; none if it holds nothing.
+def messages_of(row: Mapping[str, object], column: str, roles: Mapping[str, str] | None = None) -> list[Message]:
+    """Return the messages of a column, in whichever known form they are written; none if it holds nothing.
 
     Raises:
         RequestError: it holds something else.
     """
-    value = [] if row[column] is None else row[column]
-    if not isinstance(value, list) or not all(isinstance(m, dict) and isinstance(m.get("role"), str) for m in value):
-        problem = f"column {column!r} holds something else than messages: {str(value)[:80]}"
-        raise RequestError(problem, field="dataset", remedy=f"Make each row a list such as {_EXAMPLE}.")
-    found = [_with_read_arguments(cast("Message", without_nones(message))) for message in value]
-    return [m if m["role"] in _RESULTS else _with_text(m, column) for m in found]
-
-
-def _with_text(message: Message, column: str) -> Message:
-    """Its content as a text: templates of language models do not join the parts of a list, or write it as Python does."""
-    content = message.get("content")
-    if content is None or isinstance(content, str):
-        return message
-    if isinstance(content, list) and all(_is_text(part) for part in content):
-        return {**message, "content": "".join(part["text"] for part in content)}
-    problem = f"column {column!r} holds a message whose content is no text: {str(content)[:80]}"
-    remedy = 'Make it a text, or a list of parts such as {"type": "text", "text": "…"}; others are not learnt from.'
-    raise RequestError(problem, field="dataset", remedy=remedy)
-
-
-def _is_text(part: object) -> bool:
-    return isinstance(part, dict) and part.get("type", "text") == "text" and isinstance(part.get("text"), str)
+    found = messages_in(without_nones(row[column]), column, roles or {})
+    return [_with_read_arguments(message) for message in found]
 
 
 def without_nones(value: object) -> object:

@@ -82,7 +82,8 @@ class CsvTable:
         )
         if not row[-1].strip() and len(row) == len(self.header) + 1:
             remedy = f"Remove the {self.delimiter!r} at the ends of the rows, or add one to the header."
-        remedy += f" If another character separates the values: {field_hint('delimiter', ';' if self.delimiter != ';' else ',')}."
+        elif len(self.header) == 1:
+            remedy += f" If another character separates the columns, name it: {field_hint('delimiter', ';')}."
         return BadFileError(self.file, problem, remedy=remedy, line=line)
 
 

@@ -133,7 +133,7 @@ def _from_parts(role: str, parts: Sequence[object], rest: Message, column: str) 
     message: Message = {"role": role, **rest}
     calls = list(cast("list[object]", rest.get("tool_calls") or []))
     for part in parts:
-        text = part if isinstance(part, str) else _text_of(part) if isinstance(part, Mapping) else None
+        text = _text_of(part) if isinstance(part, Mapping) else None
         if text is not None:
             texts.append(text)
         elif isinstance(part, Mapping) and (result := _result_of(part)) is not None:
@@ -203,7 +203,7 @@ def _calls(said: object, column: str) -> list[object]:
         problem = f"column {column!r} holds a tool call that is not JSON with a name: {str(said)[:80]}"
         remedy = 'Write it as {"name": "…", "arguments": {…}}, or a list of such objects.'
         raise RequestError(problem, field="dataset", remedy=remedy)
-    return [{"type": "function", "function": dict(call)} for call in calls]
+    return [{"type": "function", "function": call} for call in calls]
 
 
 def _unreadable(part: object, column: str) -> RequestError:

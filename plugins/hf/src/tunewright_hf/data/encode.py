@@ -42,7 +42,7 @@ class Counts:
         dropped: rows with nothing to learn: empty, or cut off before anything that is learnt.
         truncated: samples that were cut at `max_length`; None where the Trainer class cuts them.
         tokens: tokens in all samples; None where the Trainer class makes them.
-        learnt_tokens: those of them that are learnt; of a classifier, the labels; None likewise.
+        supervised_tokens: those of them that are learnt; of a classifier, the labels; None likewise.
         packed_rows: rows that the samples are packed into; None where they are not.
     """
 
@@ -51,7 +51,7 @@ class Counts:
     dropped: int
     truncated: int | None = None
     tokens: int | None = None
-    learnt_tokens: int | None = None
+    supervised_tokens: int | None = None
     packed_rows: int | None = None
 
     def plus(self, more: Counts) -> Counts:
@@ -123,7 +123,7 @@ def counts_of(rows: int, samples: datasets.Dataset) -> Counts:
         dropped=rows - len(samples),
         truncated=total("cut"),
         tokens=total("length"),
-        learnt_tokens=total("learnt"),
+        supervised_tokens=total("learnt"),
     )
 
 

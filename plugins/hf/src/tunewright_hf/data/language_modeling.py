@@ -13,8 +13,9 @@ import attrs
 
 from tunewright.errors import RequestError
 from tunewright_hf.config.data_params import DataParams
-from tunewright_hf.data.chat_template import Conversation, check_template, says_anything
-from tunewright_hf.data.columns import Message, conversation_of, text_of, tools_of
+from tunewright_hf.data.chat_template import Conversation, check_template, has_content
+from tunewright_hf.data.columns import conversation_of, text_of, tools_of
+from tunewright_hf.data.dialects import Message, is_supervised
 from tunewright_hf.data.tokenize import Sample, encode, token_ids, with_eos
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Encoder:
     def _chat(self, messages: list[Message], first: int, tools: Sequence[object] | None) -> Sample | None:
         from jinja2.exceptions import TemplateError
 
-        if not any(m["role"] == "assistant" and says_anything(m) for m in messages[first:]):
+        if not any(m["role"] == "assistant" and is_supervised(m) and has_content(m) for m in messages[first:]):
             return None
         try:
             return Conversation(self.tokenizer, messages, first, tools).sample()

@@ -22,6 +22,9 @@ from tunewright_hf.data.row_builders import build
 
 logger = logging.getLogger(__name__)
 
+# It logs an error, without the line, for what is refused here with it.
+logging.getLogger("datasets.packaged_modules.json.json").setLevel(logging.CRITICAL)
+
 _UTF8 = ("utf-8", "utf-8-sig")
 _BLOCK = 1 << 22
 
@@ -124,15 +127,15 @@ def _streamed(split: Split, cache: Path) -> list[str]:  # noqa: ARG001 - as _unp
 
 def _register_zstd() -> None:
     """Let fsspec read zstd with pyarrow, where it lacks a package of its own for it."""
-    import fsspec.compression
     import pyarrow as pa
+    from fsspec import compression  # type: ignore[import-untyped]
 
-    if "zstd" not in fsspec.compression.compr:
+    if "zstd" not in compression.compr:
 
         def unpack(raw: object, mode: str = "rb", **_: object) -> pa.NativeFile:  # noqa: ARG001 - of its signature
             return pa.CompressedInputStream(pa.PythonFile(raw, "r"), "zstd")
 
-        fsspec.compression.register_compression("zstd", unpack, "zst")
+        compression.register_compression("zstd", unpack, "zst")
 
 
 def _first(rows: datasets.IterableDataset, part: Part) -> datasets.IterableDataset:

@@ -1,7 +1,7 @@
 """Preference pairs: rows with a better and a worse answer, for Trainer classes that learn from such.
 
 Tunewright validates the pairs and hands them over as they are, as columns `chosen`, `rejected` and, unless both begin with it,
-`prompt` (and `tools`): all texts, or all lists of messages; of these, the parts of a content are joined to a text. The class
+`prompt` (and `tools`): all texts, or all lists of messages; of these, the parts of a content are padding_free to a text. The class
 tokenises them, and knows the loss; TRL's trainers do.
 """
 
@@ -15,7 +15,8 @@ import pyarrow as pa
 
 from tunewright.errors import RequestError
 from tunewright_hf.config.data_params import DataParams
-from tunewright_hf.data.columns import Message, messages_of, text_of, tools_of
+from tunewright_hf.data.columns import messages_of, text_of, tools_of
+from tunewright_hf.data.dialects import Message
 
 PREFERENCE = "preference"
 _TEXTS = ("prompt", "chosen", "rejected")

@@ -12,7 +12,7 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ import datasets
 from tunewright.errors import RequestError
 from tunewright.providers import TrainRun
 from tunewright_hf.config.data_params import DataParams
-from tunewright_hf.config.tasks import CLASSIFICATION
+from tunewright_hf.config.tasks import CAUSAL, CLASSIFICATION
 from tunewright_hf.data.classification import Classes, Classifier, check_same_names
 from tunewright_hf.data.encode import (
     LANGUAGE_MODELING,
@@ -35,7 +35,7 @@ from tunewright_hf.data.encode import (
     tokenise,
 )
 from tunewright_hf.data.files import Split, evaluation_split, held_out_split, training_split
-from tunewright_hf.data.formats import resolve_format
+from tunewright_hf.data.formats import ColumnReading, read_columns
 from tunewright_hf.data.language_modeling import check_tokenizer
 from tunewright_hf.data.load import load_rows
 from tunewright_hf.data.packing import pack
@@ -62,6 +62,7 @@ class Prepared:
         train: what to train on; packed rows have a column `segments`, too. Streamed: `input_ids` and so on of each sample.
         evaluation: what to evaluate on, or None.
         format: the format, resolved.
+        data: the user's DataParams, with the columns and templates that were recognised.
         max_length: the longest sample, resolved, in tokens.
         counts: by "train", unless that is streamed, and "evaluation".
         digest: of the samples to train on; see `digest`, and `Streamed.digest`.
@@ -71,6 +72,7 @@ class Prepared:
     train: datasets.Dataset | Streamed | Stream
     evaluation: datasets.Dataset | None
     format: str
+    data: DataParams
     max_length: int
     counts: Mapping[str, Counts]
     digest: str
@@ -124,12 +126,24 @@ def prepare(
         return prepared
     streamed = Streamed(
         split=training_split(needed_dataset(run), data),
-        encoder=encoder_of(tokenizer, prepared.format, data, goal),
+        encoder=encoder_of(tokenizer, prepared.format, prepared.data, goal),
         max_length=max_length,
         data=data,
         cache=folder,
     )
     return attrs.evolve(prepared, train=streamed, digest=streamed.digest)
+
+
+def reading_of(
+    columns: Iterable[str], data: DataParams, tokenizer: PreTrainedTokenizerBase, goal: Goal
+) -> ColumnReading:
+    """Return how the columns of a dataset are read for a goal.
+
+    Raises:
+        RequestError: a column is missing, or is not accounted for.
+    """
+    found = read_columns(columns, data)
+    return found.for_tokenizer(tokenizer.chat_template) if goal.task is CAUSAL else found
 
 
 def _await(folder: Path) -> None:
@@ -169,6 +183,7 @@ def _read(folder: Path, max_length: int) -> Prepared:
         train=found.get("train"),
         evaluation=found.get("evaluation"),
         format=stats["format"],
+        data=DataParams(**stats["data"]),
         max_length=max_length,
         counts=counts,
         classes=Classes(**stats["classes"]) if stats["classes"] else None,
@@ -229,14 +244,16 @@ def _build(
             name: load_rows(split, field, cache, streaming=data.streaming and name == "train")
             for name, (field, split) in _splits(run, data).items()
         }
-        form = resolve_format(columns_of(loaded["train"]), data)
+        reading = reading_of(columns_of(loaded["train"]), data, tokenizer, goal)
+        form, data = reading.format, reading.data
+        logger.info("dataset: %s", reading)
         check_tokenizer(tokenizer, form)
         encoder = encoder_of(tokenizer, form, data, goal, loaded["train"])
         if data.streaming:
             del loaded["train"]
         counts = {}
         for name, rows in loaded.items():
-            resolve_format(rows.column_names, attrs.evolve(data, format=form), f"the {name} split")
+            read_columns(rows.column_names, attrs.evolve(data, format=form), f"the {name} split")
             if goal.task is CLASSIFICATION:
                 check_same_names(rows, loaded["train"], data.label_column)
             if form == PREFERENCE:
@@ -253,6 +270,7 @@ def _build(
             samples.save_to_disk(str(stage / name))
         classes = attrs.asdict(encoder.classes) if isinstance(encoder, Classifier) else None
         stats = {"format": form, "counts": {name: attrs.asdict(c) for name, c in counts.items()}, "classes": classes}
+        stats["data"] = attrs.asdict(data)
         stats["digest"] = "" if data.streaming else digest(datasets.load_from_disk(str(stage / "train")))
         stage.mkdir(exist_ok=True)
         (stage / _STATS).write_text(json.dumps(stats), encoding="utf-8")

@@ -13,7 +13,7 @@ import transformers
 from tunewright_hf.config.data_params import DataParams
 from tunewright_hf.data.collators import padded
 from tunewright_hf.data.columns import text_of
-from tunewright_hf.data.tokenize import IGNORED, cut_before, tokens_behind
+from tunewright_hf.data.tokenize import IGNORED, trailing_specials, truncate_keeping_tail
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -35,7 +35,7 @@ class Pair:
 
     def cut(self, length: int) -> Pair:
         """Both of at most `length` tokens; a prompt keeps the special tokens behind it, which say that it ends."""
-        return Pair(cut_before(self.ids, length, self.tail), self.labels[:length], self.tail)
+        return Pair(truncate_keeping_tail(self.ids, length, self.tail), self.labels[:length], self.tail)
 
     @property
     def tokens(self) -> int:
@@ -73,7 +73,7 @@ class PairEncoder:
         eos = self.tokenizer.eos_token_id
         if eos is not None and labels[-1:] != [eos]:
             labels.append(eos)
-        return Pair(self.prompt(str(texts[0])), labels, tokens_behind(self.tokenizer))
+        return Pair(self.prompt(str(texts[0])), labels, trailing_specials(self.tokenizer))
 
     def prompt(self, text: str) -> list[int]:
         """The ids of a prompt as the encoder saw prompts in training."""

@@ -180,7 +180,8 @@ def _refuse_unreadable(paths: Sequence[Path], wanted: Collection[str], *, has_da
 def _of_kinds(named: Sequence[_Named]) -> list[_Named]:
     """Leave out texts and JSON that lie beside data of another kind, unless they are named as a split."""
     main = first_kind(entry.file for entry in named)
-    kept, left = [], []
+    kept: list[_Named] = []
+    left: list[_Named] = []
     for entry in named:
         beside = entry.file.kind != main and entry.file.kind in _BESIDE and not entry.is_exact
         (left if beside else kept).append(entry)

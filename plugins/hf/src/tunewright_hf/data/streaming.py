@@ -71,9 +71,9 @@ class Streamed:
     @property
     def digest(self) -> str:
         """SHA-256 of the names and sizes of the files, and of how they are read."""
-        files = [f for path in self.split.files for f in (sorted(path.rglob("*")) if path.is_dir() else [path])]
-        sizes = [(f.name, f.stat().st_size) for f in files]
-        return hashlib.sha256(json.dumps([sizes, attrs.asdict(self.data), self.max_length]).encode()).hexdigest()
+        return hashlib.sha256(
+            json.dumps([self.split.sizes(), attrs.asdict(self.data), self.max_length]).encode()
+        ).hexdigest()
 
     @property
     def column_names(self) -> list[str]:
@@ -82,7 +82,9 @@ class Streamed:
 
     def open(self, order: Sequence[int], state: Mapping[str, object] | None = None) -> datasets.IterableDataset:
         """The rows of the files in an order, from a state of `datasets` on."""
-        split = attrs.evolve(self.split, files=tuple(self.split.files[i] for i in order))
+        split = self.split
+        if split.part.is_all:  # else other files would be first, and so other rows meant
+            split = attrs.evolve(split, files=tuple(split.files[i] for i in order))
         rows = load_rows(split, "dataset", self.cache, streaming=True).with_format("arrow")
         if state is not None:
             rows.load_state_dict(state)
@@ -134,7 +136,7 @@ class Window:
 
 
 @attrs.frozen(kw_only=True)
-class Course:
+class StreamPlan:
     """What of the stream a training takes.
 
     Attributes:
@@ -165,7 +167,7 @@ class Course:
 class Stream(torch.utils.data.IterableDataset[Sample]):  # type: ignore[misc]
     """The samples of a training, as columns `input_ids`, `labels` and `length`, and `segments` of packed rows."""
 
-    def __init__(self, source: Streamed, course: Course) -> None:
+    def __init__(self, source: Streamed, course: StreamPlan) -> None:
         self.source = source
         self.course = course
         self.column_names = source.column_names

@@ -71,28 +71,28 @@ def _encode_apart(tokenizer: PreTrainedTokenizerBase, spans: Sequence[Span], *, 
     ids: list[int] = []
     labels: list[int] = []
     for i, (text, learnt) in enumerate(spans):
-        piece = token_ids(tokenizer, text, special=special) if i == 0 else _ids_within(tokenizer, text)
+        piece = token_ids(tokenizer, text, special=special) if i == 0 else _ids_mid_text(tokenizer, text)
         ids += piece
         labels += piece if learnt else [IGNORED] * len(piece)
     return Sample(ids, labels)
 
 
-def _ids_within(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+def _ids_mid_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """The ids of a text that others stand before: without the space that some tokenizers write before the first."""
     return (
-        _ids_behind_a_line(tokenizer, text)
-        if _begins_with_space(tokenizer)
+        _ids_after_newline(tokenizer, text)
+        if _adds_leading_space(tokenizer)
         else token_ids(tokenizer, text, special=False)
     )
 
 
 @functools.lru_cache(maxsize=4)
-def _begins_with_space(tokenizer: PreTrainedTokenizerBase) -> bool:
+def _adds_leading_space(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether the tokenizer writes a space before a text, as SentencePiece does."""
-    return _ids_behind_a_line(tokenizer, "a") != token_ids(tokenizer, "a", special=False)
+    return _ids_after_newline(tokenizer, "a") != token_ids(tokenizer, "a", special=False)
 
 
-def _ids_behind_a_line(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+def _ids_after_newline(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """The ids of a text behind a line break; of the text alone, if the two share a token."""
     line, whole = (token_ids(tokenizer, t, special=False) for t in ("\n", f"\n{text}"))
     # Of a line break that it does not know it cannot be told apart what else it does not know.
@@ -103,12 +103,12 @@ def _ids_behind_a_line(tokenizer: PreTrainedTokenizerBase, text: str) -> list[in
 def token_ids(tokenizer: PreTrainedTokenizerBase, text: str, *, special: bool) -> list[int]:
     """The ids of a text; with the tokenizer's special tokens in front of it (BOS), and none behind it."""
     ids = list(tokenizer(text, add_special_tokens=special)["input_ids"])
-    behind = tokens_behind(tokenizer) if special else 0
+    behind = trailing_specials(tokenizer) if special else 0
     return ids[: len(ids) - behind]
 
 
 @functools.lru_cache(maxsize=4)
-def tokens_behind(tokenizer: PreTrainedTokenizerBase) -> int:
+def trailing_specials(tokenizer: PreTrainedTokenizerBase) -> int:
     """How many special tokens the tokenizer itself puts behind a text."""
     bare = tokenizer("a", add_special_tokens=False)["input_ids"]
     full = tokenizer("a", add_special_tokens=True)["input_ids"]
@@ -127,7 +127,7 @@ def with_eos(tokenizer: PreTrainedTokenizerBase, sample: Sample) -> Sample:
     return Sample([*sample.ids, eos], [*sample.labels, eos])
 
 
-def cut_before(ids: list[int], length: int, tail: int) -> list[int]:
+def truncate_keeping_tail(ids: list[int], length: int, tail: int) -> list[int]:
     """At most `length` tokens: left out are those before the last `tail`, if these fit in."""
     if len(ids) <= length or tail >= length:
         return ids[:length]

@@ -1,0 +1,476 @@
+"""Row shapes of public datasets, written for these tests in the schemas that their cards document; no row is theirs.
+
+Each shape has what must become of it, written by hand: turns of a conversation, a prompt with its completion, a text, or the
+words with which it is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+Turn = tuple[str, str]
+
+
+@attrs.frozen(kw_only=True)
+class Shape:
+    """One shape.
+
+    Attributes:
+        name: of the shape; the schema's best-known user where it has one.
+        row: a row.
+        turns: what a conversation must say, as (role, text); the assistant's texts are supervised.
+        unsupervised: indices of the assistant's turns that are not.
+        pair: prompt and completion.
+        text: what is learnt as a whole.
+        refused: a part of the error's message.
+        data: DataParams that the user has to give.
+        template: whether the tokenizer has a chat template.
+    """
+
+    name: str
+    row: Mapping[str, object]
+    turns: Sequence[Turn] | None = None
+    unsupervised: Sequence[int] = ()
+    pair: tuple[str, str] | None = None
+    text: str | None = None
+    refused: str | None = None
+    data: Mapping[str, object] = attrs.field(factory=dict)
+    template: bool = True
+
+
+ASK = [("user", "Name a prime."), ("assistant", "Seven.")]
+TWICE = [*ASK, ("user", "Another."), ("assistant", "Eleven.")]
+SYSTEM = ("system", "Be brief.")
+
+
+def gpt(*turns: Turn, role: str = "from", text: str = "value") -> list[dict[str, str]]:
+    """ShareGPT's keys and role names."""
+    names = {"user": "human", "assistant": "gpt"}
+    return [{role: names.get(who, who), text: said} for who, said in turns]
+
+
+def openai(*turns: Turn) -> list[dict[str, str]]:
+    """OpenAI's keys and role names."""
+    return [{"role": who, "content": said} for who, said in turns]
+
+
+def parts(*turns: Turn, **more: str) -> list[dict[str, object]]:
+    """Contents as lists of typed parts."""
+    return [{"role": who, "content": [{"type": "text", "text": said, **more}]} for who, said in turns]
+
+
+def gemini(*turns: Turn) -> list[dict[str, object]]:
+    """Gemini's keys and role names."""
+    return [{"role": {"assistant": "model"}.get(who, who), "parts": [{"text": said}]} for who, said in turns]
+
+
+CONVERSATIONS = [
+    Shape(name="OpenAI fine-tuning", row={"messages": openai(*ASK)}, turns=ASK),
+    Shape(name="OpenAI with a system prompt", row={"messages": openai(SYSTEM, *ASK)}, turns=[SYSTEM, *ASK]),
+    Shape(name="two rounds", row={"messages": openai(*TWICE)}, turns=TWICE),
+    Shape(name="ultrachat_200k", row={"prompt_id": "1", "messages": openai(*TWICE)}, turns=TWICE),
+    Shape(name="smoltalk", row={"messages": openai(*ASK), "source": "x", "full_topic": "a"}, refused="'full_topic'"),
+    Shape(
+        name="smoltalk, told",
+        row={"messages": openai(*ASK), "full_topic": "a"},
+        turns=ASK,
+        data={"ignore_columns": ["full_topic"]},
+    ),
+    Shape(name="tulu-3", row={"id": "1", "messages": openai(*ASK), "source": "x"}, turns=ASK),
+    Shape(name="no_robots", row={"prompt_id": "1", "messages": openai(*ASK), "category": "Chat"}, turns=ASK),
+    Shape(
+        name="oasst",
+        row={
+            "messages": [{"role": "prompter", "content": "Name a prime."}, {"role": "assistant", "content": "Seven."}]
+        },
+        turns=ASK,
+    ),
+    Shape(name="ShareGPT", row={"id": "a", "conversations": gpt(SYSTEM, *TWICE)}, turns=[SYSTEM, *TWICE]),
+    Shape(
+        name="OpenHermes",
+        row={"conversations": gpt(*ASK), "source": "x", "id": "1", "model_name": None, "title": None},
+        turns=ASK,
+    ),
+    Shape(
+        name="SlimOrca",
+        row={
+            "conversations": [
+                {"from": "system", "value": "Be brief.", "weight": None},
+                {"from": "human", "value": "Name a prime.", "weight": 0.0},
+                {"from": "gpt", "value": "Seven.", "weight": 1.0},
+            ]
+        },
+        turns=[SYSTEM, *ASK],
+    ),
+    Shape(name="conversation", row={"conversation": openai(*ASK)}, turns=ASK),
+    Shape(
+        name="WildChat",
+        row={
+            "conversation_hash": "x",
+            "model": "m",
+            "timestamp": 1,
+            "conversation": openai(*ASK),
+            "turn_count": 1,
+            "language": "English",
+        },
+        turns=ASK,
+    ),
+    Shape(
+        name="LMSYS",
+        row={"conversation_id": "1", "model": "m", "conversation": openai(*ASK), "redacted": False},
+        turns=ASK,
+    ),
+    Shape(name="chat", row={"chat": openai(*ASK)}, turns=ASK),
+    Shape(name="from and text", row={"conversations": gpt(*ASK, text="text")}, turns=ASK),
+    Shape(name="role and value", row={"conversations": gpt(*ASK, role="role")}, turns=ASK),
+    Shape(name="from and content", row={"messages": gpt(*ASK, text="content")}, turns=ASK),
+    Shape(name="role names of ShareGPT", row={"messages": gpt(*ASK, role="role", text="content")}, turns=ASK),
+    Shape(
+        name="role names in capitals",
+        row={"messages": [{"role": "User", "content": "Name a prime."}, {"role": "Assistant", "content": "Seven."}]},
+        turns=ASK,
+    ),
+    Shape(
+        name="chatgpt",
+        row={"conversations": [{"from": "user", "value": "Name a prime."}, {"from": "chatgpt", "value": "Seven."}]},
+        turns=ASK,
+    ),
+    Shape(
+        name="bot",
+        row={"messages": [{"role": "user", "content": "Name a prime."}, {"role": "bot", "content": "Seven."}]},
+        turns=ASK,
+    ),
+    Shape(
+        name="own role names",
+        row={"messages": [{"role": "Q", "content": "Name a prime."}, {"role": "A", "content": "Seven."}]},
+        refused="role 'Q'.*trainer.data.roles",
+    ),
+    Shape(
+        name="own role names, told",
+        row={"messages": [{"role": "Q", "content": "Name a prime."}, {"role": "A", "content": "Seven."}]},
+        turns=ASK,
+        data={"roles": {"Q": "user", "A": "assistant"}},
+    ),
+    Shape(
+        name="speaker",
+        row={"dialog": [{"speaker": "user", "text": "Name a prime."}, {"speaker": "assistant", "text": "Seven."}]},
+        turns=ASK,
+    ),
+    Shape(name="content parts", row={"messages": parts(*ASK)}, turns=ASK),
+    Shape(
+        name="content parts with value",
+        row={
+            "messages": [
+                {"role": "user", "content": [{"type": "text", "value": "Name a prime."}]},
+                {"role": "assistant", "content": [{"type": "text", "value": "Seven."}]},
+            ]
+        },
+        turns=ASK,
+    ),
+    Shape(
+        name="content parts as strings",
+        row={
+            "messages": [{"role": "user", "content": ["Name ", "a prime."]}, {"role": "assistant", "content": "Seven."}]
+        },
+        refused="type 'str'",
+    ),
+    Shape(
+        name="OpenAI responses",
+        row={
+            "messages": [
+                {"role": "user", "content": [{"type": "input_text", "text": "Name a prime."}]},
+                {"role": "assistant", "content": [{"type": "output_text", "text": "Seven."}]},
+            ]
+        },
+        turns=ASK,
+    ),
+    Shape(name="Anthropic", row={"system": "Be brief.", "messages": parts(*ASK)}, turns=[SYSTEM, *ASK]),
+    Shape(
+        name="Anthropic with cache control",
+        row={
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [{"type": "text", "text": "Name a prime.", "cache_control": {"type": "ephemeral"}}],
+                },
+                {"role": "assistant", "content": "Seven."},
+            ]
+        },
+        turns=ASK,
+    ),
+    Shape(name="Gemini", row={"contents": gemini(*TWICE)}, turns=TWICE),
+    Shape(
+        name="Gemini with a system instruction",
+        row={"system_prompt": "Be brief.", "contents": gemini(*ASK)},
+        turns=[SYSTEM, *ASK],
+    ),
+    Shape(name="Mistral", row={"messages": openai(*ASK), "tools": None}, turns=ASK),
+    Shape(
+        name="weights",
+        row={
+            "messages": [
+                {"role": "user", "content": "Name a prime."},
+                {"role": "assistant", "content": "Seven.", "weight": 0},
+                {"role": "user", "content": "Another."},
+                {"role": "assistant", "content": "Eleven.", "weight": 1},
+            ]
+        },
+        turns=TWICE,
+        unsupervised=[1],
+    ),
+    Shape(
+        name="train",
+        row={
+            "messages": [
+                {"role": "user", "content": "Name a prime.", "train": False},
+                {"role": "assistant", "content": "Seven.", "train": False},
+                {"role": "user", "content": "Another."},
+                {"role": "assistant", "content": "Eleven.", "train": True},
+            ]
+        },
+        turns=TWICE,
+        unsupervised=[1],
+    ),
+    Shape(
+        name="a system column beside messages",
+        row={"system": "Be brief.", "messages": openai(*ASK)},
+        turns=[SYSTEM, *ASK],
+    ),
+    Shape(name="an empty system column", row={"system": "", "messages": openai(*ASK)}, turns=ASK),
+    Shape(name="Glaive", row={"system": "Be brief.", "conversations": gpt(*ASK)}, turns=[SYSTEM, *ASK]),
+    Shape(
+        name="null content beside words",
+        row={"messages": [{"role": "system", "content": None}, *openai(*ASK)]},
+        turns=[("system", ""), *ASK],
+    ),
+    Shape(
+        name="LLaVA",
+        row={
+            "messages": [{"role": "user", "content": "<image>What is it?"}, {"role": "assistant", "content": "A cat."}],
+            "images": ["a.png"],
+        },
+        refused="'images'.*ignore_columns",
+    ),
+    Shape(
+        name="an image part",
+        row={
+            "messages": [
+                {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]},
+                {"role": "assistant", "content": "A cat."},
+            ]
+        },
+        refused="image_url",
+    ),
+    Shape(
+        name="images in a message",
+        row={
+            "messages": [
+                {"role": "user", "content": "What?", "images": ["a.png"]},
+                {"role": "assistant", "content": "A cat."},
+            ]
+        },
+        refused="images",
+    ),
+    Shape(
+        name="an audio part",
+        row={
+            "messages": [
+                {"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]},
+                {"role": "assistant", "content": "A cat."},
+            ]
+        },
+        refused="input_audio",
+    ),
+    Shape(
+        name="a part of an unknown type",
+        row={
+            "messages": [
+                {"role": "user", "content": [{"type": "odd", "odd": 1}]},
+                {"role": "assistant", "content": "A cat."},
+            ]
+        },
+        refused="type 'odd'",
+    ),
+    Shape(name="a list of texts", row={"messages": ["Name a prime.", "Seven."]}, refused="not a list of messages"),
+    Shape(
+        name="messages and preference",
+        row={"prompt": "x", "messages": openai(*ASK), "chosen": openai(*ASK), "rejected": openai(*ASK)},
+        refused="'(chosen|prompt)'",
+    ),
+]
+
+PAIRS = [
+    Shape(
+        name="prompt and completion",
+        row={"prompt": "Two and two is", "completion": " four."},
+        pair=("Two and two is", " four."),
+    ),
+    Shape(
+        name="with an id",
+        row={"id": 3, "prompt": "Two and two is", "completion": " four."},
+        pair=("Two and two is", " four."),
+    ),
+    Shape(
+        name="pandas' index",
+        row={"Unnamed: 0": 3, "prompt": "Two and two is", "completion": " four."},
+        pair=("Two and two is", " four."),
+    ),
+    Shape(name="KTO", row={"prompt": "The sky is", "completion": " green.", "label": False}, refused="'label'.*wanted"),
+    Shape(name="rated", row={"prompt": "The sky is", "completion": " green.", "score": 0.1}, refused="'score'"),
+    Shape(name="weighted", row={"prompt": "a", "completion": "b", "weight": 0.1}, refused="'weight'"),
+    Shape(name="HelpSteer", row={"prompt": "a", "response": "b", "helpfulness": 4}, refused="'helpfulness'"),
+    Shape(
+        name="a system prompt beside a prompt",
+        row={"system": "Be brief.", "prompt": "Name a prime.", "completion": "Seven."},
+        turns=[SYSTEM, *ASK],
+    ),
+    Shape(name="alpaca", row={"instruction": "Name a prime.", "input": "", "output": "Seven."}, turns=ASK),
+    Shape(
+        name="alpaca with an input",
+        row={"instruction": "Add.", "input": "2 and 3", "output": "5"},
+        turns=[("user", "Add.\n2 and 3"), ("assistant", "5")],
+    ),
+    Shape(
+        name="alpaca with its rendered text",
+        row={"instruction": "Name a prime.", "input": "", "output": "Seven.", "text": "…"},
+        refused="'instruction'",
+    ),
+    Shape(
+        name="alpaca with a system prompt",
+        row={"instruction": "Name a prime.", "input": "", "output": "Seven.", "system": "Be brief."},
+        turns=[SYSTEM, *ASK],
+    ),
+    Shape(
+        name="alpaca with a history",
+        row={"instruction": "Another.", "input": "", "output": "Eleven.", "history": [["Name a prime.", "Seven."]]},
+        turns=TWICE,
+        unsupervised=[1],
+    ),
+    Shape(
+        name="alpaca without a template",
+        row={"instruction": "Name a prime.", "input": "", "output": "Seven."},
+        pair=("Name a prime.\n", "Seven."),
+        template=False,
+    ),
+    Shape(
+        name="dolly",
+        row={"instruction": "When?", "context": "It was in 1893.", "response": "In 1893.", "category": "closed_qa"},
+        turns=[("user", "When?\nIt was in 1893."), ("assistant", "In 1893.")],
+    ),
+    Shape(name="instruction and response", row={"instruction": "Name a prime.", "response": "Seven."}, turns=ASK),
+    Shape(name="instruction and output", row={"instruction": "Name a prime.", "output": "Seven."}, turns=ASK),
+    Shape(name="prompt and response", row={"prompt": "Name a prime.", "response": "Seven."}, turns=ASK),
+    Shape(name="gsm8k", row={"question": "Name a prime.", "answer": "Seven."}, turns=ASK),
+    Shape(name="question and response", row={"question": "Name a prime.", "response": "Seven."}, turns=ASK),
+    Shape(
+        name="OpenOrca",
+        row={"id": "1", "system_prompt": "Be brief.", "question": "Name a prime.", "response": "Seven."},
+        turns=[SYSTEM, *ASK],
+    ),
+    Shape(
+        name="MetaMath",
+        row={"query": "Name a prime.", "response": "Seven.", "type": "GSM", "original_question": "x"},
+        refused="'original_question'",
+    ),
+    Shape(name="query and answer", row={"query": "Name a prime.", "answer": "Seven."}, turns=ASK),
+    Shape(
+        name="MATH", row={"problem": "Name a prime.", "level": "1", "type": "Algebra", "solution": "Seven."}, turns=ASK
+    ),
+    Shape(
+        name="NuminaMath",
+        row={"source": "x", "problem": "Name a prime.", "solution": "Seven.", "messages": openai(*ASK)},
+        refused="'problem'",
+    ),
+    Shape(name="input and output", row={"input": "Name a prime.", "output": "Seven."}, turns=ASK),
+    Shape(
+        name="samsum",
+        row={"id": "1", "dialogue": "A: Lunch?\nB: Noon.", "summary": "Lunch at noon."},
+        turns=[("user", "A: Lunch?\nB: Noon."), ("assistant", "Lunch at noon.")],
+    ),
+    Shape(
+        name="cnn_dailymail",
+        row={"article": "Long news.", "highlights": "News.", "id": "1"},
+        turns=[("user", "Long news."), ("assistant", "News.")],
+    ),
+    Shape(
+        name="xsum",
+        row={"document": "Long news.", "summary": "News.", "id": "1"},
+        turns=[("user", "Long news."), ("assistant", "News.")],
+    ),
+    Shape(
+        name="two answers", row={"question": "Name a prime.", "answer": "Seven.", "solution": "7"}, refused="no column"
+    ),
+    Shape(
+        name="two questions", row={"question": "Name a prime.", "problem": "x", "answer": "Seven."}, refused="no column"
+    ),
+    Shape(name="tickets", row={"betreff": "Login", "antwort": "Reset it."}, refused=r'prompt_template: "\{betreff\}"'),
+    Shape(
+        name="tickets, told",
+        row={"betreff": "Login", "antwort": "Reset it."},
+        pair=("Login", "Reset it."),
+        data={"prompt_template": "{betreff}", "completion_template": "{antwort}"},
+    ),
+    Shape(
+        name="columns, told",
+        row={"q": "Login", "a": "Reset it."},
+        pair=("Login", "Reset it."),
+        data={"columns": {"prompt": "q", "completion": "a"}},
+    ),
+    Shape(
+        name="a text where messages are expected",
+        row={"conversations": "Name a prime."},
+        refused="not a list of messages",
+    ),
+    Shape(
+        name="messages as prompt and completion",
+        row={"prompt": openai(ASK[0]), "completion": openai(ASK[1])},
+        turns=ASK,
+    ),
+]
+
+TEXTS = [
+    Shape(name="text", row={"text": "Seven is a prime."}, text="Seven is a prime."),
+    Shape(name="The Pile", row={"text": "Seven is a prime.", "meta": {"pile_set_name": "x"}}, text="Seven is a prime."),
+    Shape(name="C4", row={"text": "Seven is a prime.", "timestamp": "x", "url": "y"}, text="Seven is a prime."),
+    Shape(
+        name="FineWeb",
+        row={
+            "text": "Seven.",
+            "id": "1",
+            "dump": "x",
+            "url": "u",
+            "date": "d",
+            "file_path": "f",
+            "language": "en",
+            "language_score": 0.9,
+            "token_count": 2,
+        },
+        refused="'dump'",
+    ),
+    Shape(
+        name="Wikipedia",
+        row={"id": "1", "url": "u", "title": "Seven", "text": "Seven is a prime."},
+        text="Seven is a prime.",
+    ),
+    Shape(name="The Stack", row={"content": "x = 7", "size": 5, "lang": "Python", "path": "a.py"}, text="x = 7"),
+    Shape(name="code", row={"code": "x = 7", "language": "Python"}, text="x = 7"),
+    Shape(
+        name="LangChain documents",
+        row={"page_content": "Seven is a prime.", "metadata": {"source": "x"}},
+        text="Seven is a prime.",
+    ),
+    Shape(name="a label beside a text", row={"text": "Seven.", "label": 1}, refused="'label'"),
+    Shape(name="an image beside a text", row={"text": "Seven.", "image": "a.png"}, refused="'image'"),
+    Shape(name="two texts", row={"content": "a", "body": "b"}, refused="no column"),
+    Shape(name="text of another name", row={"essay": "Seven is a prime."}, refused=r'text_column: "essay"'),
+    Shape(
+        name="text of another name, told",
+        row={"essay": "Seven is a prime."},
+        text="Seven is a prime.",
+        data={"text_column": "essay"},
+    ),
+]
+
+SHAPES = [*CONVERSATIONS, *PAIRS, *TEXTS]
