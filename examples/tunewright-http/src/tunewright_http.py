@@ -1,8 +1,8 @@
-"""Models and datasets from web servers, for Tunewright: a complete plugin, to copy from.
+"""Models and datasets from web servers, for Tunewright: a complete plugin to use as a template.
 
 train(model="file:///models/tiny", dataset="https://data.example/train.jsonl", trainer="hf")
 """
-# ruff: noqa: RUF009 - secret() makes an attrs field
+# ruff: noqa: RUF009 - secret() returns an attrs field
 
 from __future__ import annotations
 
@@ -29,16 +29,17 @@ _GONE = (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
 _BUSY = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
 
 
-# Slots of a mixin and of DatasetProvider could not be joined in one class.
+# Without slots: two base classes with slots cannot be combined, and DatasetProvider has them.
 @attrs.frozen(kw_only=True, slots=False)
 class HttpSource(SourceProvider):
-    """One file of a web server.
+    """A single file on a web server.
 
     Attributes:
-        token: sent as `Authorization: Bearer …`, to the URI's own server and not where that redirects to.
-        sha256: of the file, in hexadecimal digits; what arrives with another is refused.
-        etag: of the version that is meant, as the server writes it, quotes included; another version is refused.
-        timeout: seconds without an answer after which the server counts as unavailable.
+        token: bearer token, sent as `Authorization: Bearer …`. It is sent only to the URI's own server, and not to a
+            server that this one redirects to.
+        sha256: SHA-256 of the file in hexadecimal digits. A file with any other digest is refused.
+        etag: entity tag of the expected version, as the server writes it, with its quotes. Other versions are refused.
+        timeout: seconds without a response after which the server counts as unavailable.
     """
 
     token: str | SecretRef | None = secret(env="TUNEWRIGHT_HTTP_TOKEN")
@@ -47,32 +48,33 @@ class HttpSource(SourceProvider):
     timeout: float = 30.0
 
     def __attrs_post_init__(self) -> None:
-        """Refuse what no server could answer, before anything is created."""
+        """Refuse invalid fields before anything is created."""
         if isinstance(self.token, str) and not (self.token.isascii() and self.token.isprintable()):
-            # http.client would say so, too, and print it.
-            raise RequestError("is not a line of ASCII text", field="token", remedy="Give the token alone.")
+            # http.client would refuse the token, too, but show it in its message.
+            raise RequestError("is not a line of ASCII text", field="token", remedy="Pass only the token.")
         uris = [u for u in (self.uri, getattr(self, "eval_dataset", None)) if u is not None]
         for uri in uris:
             file_name(uri)
         pinned = "sha256" if self.sha256 is not None else "etag"
         if len(uris) > 1 and getattr(self, pinned) is not None:
-            remedy = "Give eval_dataset= to train(), with a provider of its own."
-            raise RequestError("belongs to one file, and the URIs name two", field=pinned, remedy=remedy)
+            remedy = "Pass eval_dataset= to train(), with a provider of its own."
+            raise RequestError("applies to one file, but there are two URIs", field=pinned, remedy=remedy)
         if self.sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", self.sha256):
-            remedy = "Give the 64 hexadecimal digits that `sha256sum` prints."
+            remedy = "Pass the 64 hexadecimal digits that `sha256sum` prints."
             raise RequestError("is not a SHA-256 digest", field="sha256", value=self.sha256, remedy=remedy)
         if self.etag is not None and not re.fullmatch(r'"[\x21\x23-\x7e]*"', self.etag):
-            remedy = "Give a strong one, as `curl -I` shows it, with its quotes."
-            raise RequestError("is not an entity tag", field="etag", value=self.etag, remedy=remedy)
+            remedy = "Pass a strong entity tag with its quotes, as `curl -I` shows it."
+            raise RequestError("is not a strong entity tag", field="etag", value=self.etag, remedy=remedy)
         if not 0 < self.timeout < float("inf"):
-            raise RequestError("must be above 0", field="timeout", value=self.timeout, remedy="Give seconds.")
+            remedy = "Pass a number of seconds."
+            raise RequestError("must be greater than 0", field="timeout", value=self.timeout, remedy=remedy)
 
     def download(self, target: Path) -> None:
-        """Write the file into `target`, under the name that the URI ends with.
+        """Download the file into `target`, under the last segment of the URI's path.
 
         Raises:
-            FetchError: UNAVAILABLE for a server that fails or does not answer, TRY_AGAIN for a file that broke off;
-                both are tried again. NOT_FOUND, NO_PERMISSION, BAD_DATA and NO_SPACE are final.
+            FetchError: the file could not be downloaded. UNAVAILABLE (the server fails or does not respond) and TRY_AGAIN
+                (the download was interrupted) are retried; NOT_FOUND, NO_PERMISSION, BAD_DATA and NO_SPACE are final.
         """
         with _fetch_errors(self.uri), self._open() as response, (target / file_name(self.uri)).open("wb") as file:
             self._check_version(response)
@@ -84,7 +86,7 @@ class HttpSource(SourceProvider):
         _check_length(self.uri, response.headers.get("Content-Length"), received)
         if self.sha256 is not None and digest.hexdigest() != self.sha256.lower():
             cause = f"{self.uri} has the SHA-256 digest {digest.hexdigest()}, not {self.sha256.lower()}."
-            raise FetchError(cause, remedy="Correct sha256=, or find out who changed the file.", code=ExitCode.BAD_DATA)
+            raise FetchError(cause, remedy="Correct sha256=, or find out why the file changed.", code=ExitCode.BAD_DATA)
 
     def _open(self) -> http.client.HTTPResponse:
         request = urllib.request.Request(self.uri)
@@ -102,7 +104,7 @@ class HttpSource(SourceProvider):
 
 @attrs.frozen(kw_only=True)
 class HttpModel(HttpSource, ModelProvider):
-    """A model of one file."""
+    """A model in a single file."""
 
     def download_model(self, target: Path) -> None:
         """See `HttpSource.download`."""
@@ -111,7 +113,7 @@ class HttpModel(HttpSource, ModelProvider):
 
 @attrs.frozen(kw_only=True)
 class HttpDataset(HttpSource, DatasetProvider):
-    """A dataset of one file."""
+    """A dataset in a single file."""
 
     def download_dataset(self, target: Path) -> None:
         """See `HttpSource.download`."""
@@ -119,21 +121,21 @@ class HttpDataset(HttpSource, DatasetProvider):
 
 
 def file_name(uri: str) -> str:
-    """The name of the file that a URI ends with.
+    """Return the file name at the end of a URI.
 
     Raises:
-        RequestError: the URI is none of a file on a web server, or its name could lead out of a folder.
+        RequestError: the URI is not the URL of a file on a web server, or its file name could lead out of a folder.
     """
     parts = _split(uri)
-    # A user name may be a token, so the value stays unsaid where there is one.
+    # The message omits the value, as the user name may be a token.
     if "@" in parts.netloc:
-        raise RequestError("has a user name or password in it", field="uri", remedy="Give token= instead.")
+        raise RequestError("contains a user name or password", field="uri", remedy="Pass token= instead.")
     name = unquote(parts.path.rpartition("/")[2])
     web = (
         parts.scheme in ("http", "https") and parts.hostname and uri.isascii() and uri.isprintable() and " " not in uri
     )
     if not web or parts.fragment or name in ("", ".", "..") or not name.isprintable() or set('/\\:*?"<>|') & set(name):
-        remedy = "Write it as https://host/path/name, percent-encoded where it needs to be."
+        remedy = "Write it as https://host/path/name, percent-encoded where necessary."
         raise RequestError("is not the URL of a file", field="uri", value=uri, remedy=remedy)
     return name
 
@@ -141,17 +143,17 @@ def file_name(uri: str) -> str:
 def _split(uri: str) -> SplitResult:
     try:
         parts = urlsplit(uri)
-        _ = parts.port  # reading it checks it
+        _ = parts.port  # raises if it is not a port
     except (ValueError, TypeError):
         raise RequestError("is not a URL", field="uri", remedy="Write it as https://host/path/name.") from None
     return parts
 
 
 def _check_length(uri: str, promised: str | None, received: int) -> None:
-    # http.client ends a short body as if it were whole.
+    # http.client does not raise when read(n) finds that the body ends too early.
     if promised is not None and promised != str(received):
-        cause = f"{uri} broke off after {received} of {promised} bytes."
-        raise FetchError(cause, remedy="It is tried again.", code=ExitCode.TRY_AGAIN)
+        cause = f"The download of {uri} was interrupted after {received} of {promised} bytes."
+        raise FetchError(cause, remedy="It will be retried.", code=ExitCode.TRY_AGAIN)
 
 
 @contextmanager
@@ -162,36 +164,37 @@ def _fetch_errors(uri: str) -> Iterator[None]:
         error.close()
         raise _refusal(uri, error) from error
     except http.client.IncompleteRead as error:
-        cause = f"{uri} broke off."
-        raise FetchError(cause, remedy="It is tried again.", code=ExitCode.TRY_AGAIN) from error
+        cause = f"The download of {uri} was interrupted."
+        raise FetchError(cause, remedy="It will be retried.", code=ExitCode.TRY_AGAIN) from error
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
         reason = getattr(error, "reason", None) or error
-        remedy = "Look whether the server can be reached from where the step runs."
-        raise FetchError(f"{uri} gives no answer: {reason}.", remedy=remedy, code=ExitCode.UNAVAILABLE) from error
+        remedy = "Check that the server can be reached from the machine or pod that runs the step."
+        raise FetchError(f"{uri} does not respond: {reason}.", remedy=remedy, code=ExitCode.UNAVAILABLE) from error
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
-        cause = f"There is no room for {uri}: {error.strerror}."
-        raise FetchError(cause, remedy="Ask for a larger volume.", code=ExitCode.NO_SPACE) from error
+        cause = f"There is not enough space for {uri}: {error.strerror}."
+        raise FetchError(cause, remedy="Request a larger volume.", code=ExitCode.NO_SPACE) from error
 
 
 def _refusal(uri: str, error: urllib.error.HTTPError) -> FetchError:
-    said = f"{uri} was answered with {error.code} {error.reason}."
+    said = f"The server responded to {uri} with {error.code} {error.reason}."
     if error.code in _GONE:
         return FetchError(said, remedy="Correct the URI.", code=ExitCode.NOT_FOUND)
     if error.code in _DENIED:
-        return FetchError(said, remedy="Give token=, or one that may read the file.", code=ExitCode.NO_PERMISSION)
+        return FetchError(said, remedy="Pass token=, with a token that may read the file.", code=ExitCode.NO_PERMISSION)
     if error.code in _BUSY:
-        return FetchError(said, remedy="It is tried again.", code=ExitCode.TRY_AGAIN)
+        return FetchError(said, remedy="It will be retried.", code=ExitCode.TRY_AGAIN)
     if error.code == HTTPStatus.PRECONDITION_FAILED:
         return _changed(said)
     if error.code >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return FetchError(said, remedy="If this stays, tell who runs the server.", code=ExitCode.UNAVAILABLE)
-    return FetchError(said, remedy="Look at the URI in a browser.", code=ExitCode.BAD_DATA)
+        remedy = "If this persists, contact the server's administrator."
+        return FetchError(said, remedy=remedy, code=ExitCode.UNAVAILABLE)
+    return FetchError(said, remedy="Open the URI in a browser.", code=ExitCode.BAD_DATA)
 
 
 def _changed(cause: str) -> FetchError:
-    return FetchError(cause, remedy="The file was changed: correct etag=, or leave it out.", code=ExitCode.BAD_DATA)
+    return FetchError(cause, remedy="The file has changed: correct etag=, or leave it out.", code=ExitCode.BAD_DATA)
 
 
 @hookimpl
