@@ -188,7 +188,7 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def _cell(text: str) -> str:
-    # A line break ends a row of a table, and a bar ends a cell, also in code; "<step>" would be an element of HTML.
-    pieces = re.split("(`[^`]*`)", " ".join(text.split()).replace("|", "\\|"))
-    pieces[::2] = [piece.replace("<", "&lt;") for piece in pieces[::2]]
+    # A line break ends a row of a table, and a bar ends a cell, but not in code; "<step>" would be an element of HTML.
+    pieces = re.split("(`[^`]*`)", " ".join(text.split()))
+    pieces[::2] = [piece.replace("|", "\\|").replace("<", "&lt;") for piece in pieces[::2]]
     return "".join(pieces)

@@ -1,6 +1,7 @@
 """What mkdocs does for the site besides rendering: generated parts, included files, links out of the folder docs/.
 
-Three things in a page's text are replaced when the site is built, so that the pages read well in the repository, too:
+Decision records are in the navigation without being listed there. Three things in a page's text are replaced when the site is
+built, so that the pages read well in the repository, too:
 
 - `<!-- generated: NAME -->` becomes a table that is made from the code (`docs/generated.py`);
 - `<!-- include: PATH -->` makes the page that file of the repository;
@@ -28,6 +29,15 @@ _GENERATED = re.compile(r"^<!-- generated: ([\w-]+) -->$", re.MULTILINE)
 _INCLUDE = re.compile(r"^<!-- include: (\S+) -->$", re.MULTILINE)
 _FENCE = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<=\]\()(?![a-z]+:)([^)\s#]+)(#[^)\s]*)?(?=\))")
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Put every decision record into the section of the navigation that begins with their index."""
+    records = [f"decisions/{record.name}" for record in sorted(DOCS.glob("decisions/0*.md"))]
+    for page in (page for section in config.nav or [] for pages in section.values() for page in pages):
+        if isinstance(page, dict) and "Decisions" in page:
+            page["Decisions"] += records
+    return config
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
