@@ -18,7 +18,7 @@ from tunewright_launcher.answers import retry_after
 from tunewright_launcher.engine import fetch_snapshot
 from tunewright_launcher.http import Http, HttpRequest, HttpSnapshot
 from tunewright_launcher.journal import Journal
-from tunewright_launcher.work import range_length
+from tunewright_launcher.tasks import range_length
 
 MIB = 1 << 20
 LIMITS = FetchLimits(connections=4, stall=1.0, tries=3)
@@ -91,7 +91,7 @@ def test_a_large_file_is_asked_for_in_ranges_and_small_ones_whole(folder: Path) 
 def test_progress_is_told_up_to_the_last_byte(folder: Path) -> None:
     told: list[tuple[int, int | None]] = []
     with serve({"large": LARGE}) as server:
-        fetch_snapshot(Files(server, {"large": LARGE}), folder, limits=LIMITS, tell=lambda *now: told.append(now))
+        fetch_snapshot(Files(server, {"large": LARGE}), folder, limits=LIMITS, report=lambda *now: told.append(now))
     assert told[-1] == (len(LARGE), len(LARGE))
 
 
@@ -222,7 +222,7 @@ def test_a_server_without_ranges_that_breaks_off_before_a_range_is_asked_again(f
     with Breaking({"a": LARGE}, whole, Fault(cut_after=1000)) as server:
         snapshot = Files(server, {"a": LARGE})
         entry = next(snapshot.entries())
-        with pytest.raises(FetchError, match="broke off") as caught, snapshot.open(entry, MIB, 2 * MIB) as reader:
+        with pytest.raises(FetchError, match="was cut off") as caught, snapshot.open(entry, MIB, 2 * MIB) as reader:
             reader.readinto(memoryview(bytearray(1000)))
         assert caught.value.code is ExitCode.TRY_AGAIN
 
@@ -272,7 +272,7 @@ def test_nobody_listening_is_unavailable_and_the_message_has_no_query(folder: Pa
         pass
     snapshot = Files(server, {"a": b"a"})
     snapshot.request = lambda entry: HttpRequest(url=f"{server.url}/a?X-Amz-Signature=secret")  # type: ignore[method-assign]
-    with pytest.raises(FetchError, match="no answer") as caught:
+    with pytest.raises(FetchError, match="does not respond") as caught:
         fetch_snapshot(snapshot, folder, limits=FetchLimits(tries=1))
     assert caught.value.code is ExitCode.UNAVAILABLE
     assert "secret" not in str(caught.value)

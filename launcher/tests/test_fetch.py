@@ -205,7 +205,7 @@ def test_nothing_to_fetch_is_not_found(fetch_step: Step) -> None:
     with IndexedServer({}) as server:
         step = fetch_step(server)
         step.run()
-        assert_failed(step, 66, "nothing to fetch")
+        assert_failed(step, 66, "nothing to download")
 
 
 @pytest.mark.slow

@@ -131,7 +131,7 @@ def test_a_check_refuses_the_output_folder_of_another_job(pod: Pod, result: str)
         assert done.returncode == 0, done.stderr
     verdict = pod.verdict()
     assert verdict is not None
-    assert f"output/{result} is of a job that trains something else" in str(verdict["cause"])
+    assert f"output/{result} belongs to a job that trains something else" in str(verdict["cause"])
 
 
 def test_an_output_folder_without_results_is_anybodys(pod: Pod) -> None:

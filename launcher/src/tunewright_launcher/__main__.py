@@ -11,7 +11,7 @@ from tunewright_launcher.cli import main
 
 
 def _log_to_stderr() -> None:
-    """Show what we and plugins tell, once for all ranks; of other libraries, what they warn of."""
+    """Log our own and plugins' messages on one rank, and other libraries' warnings on all."""
     handler = logging.StreamHandler()
     handler.addFilter(lambda record: record.levelno >= logging.WARNING or record.name.startswith("tunewright"))
     level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING
@@ -19,21 +19,21 @@ def _log_to_stderr() -> None:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    """Run a command. A fetch then ends without taking the interpreter apart: with a cloud's library that is 0.1 s."""
+    """Run a command. A fetch exits without interpreter teardown, which saves 0.1 s with a cloud provider's library."""
     status: int | None = None
     if arguments[:1] == ["fetch"]:
-        # Registered first, so called last: after the threads' end, and after what libraries have registered.
+        # Registered first, so called last: after threads have ended, and after what libraries have registered.
         atexit.register(lambda: _leave(status))
     status = main(arguments)
     return status
 
 
 def _leave(status: int | None) -> None:
-    if status is None:  # an exception has ended it, which Python is still to tell by its exit code
+    if status is None:  # an exception ended it, which Python still has to turn into an exit code
         return
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # nobody listens any more
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
             stream.flush()
     os._exit(status)
 

@@ -1,4 +1,4 @@
-"""Functions of the C library that Python has no name for."""
+"""Functions of the C library that Python does not expose."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from collections.abc import Callable
 
 
 def c_function(name: str) -> Callable[..., int] | None:
-    """One of them; None where this system's library lacks it."""
+    """Return a function; None if this system's library lacks it."""
     return getattr(ctypes.CDLL(None), name, None) if os.name == "posix" else None

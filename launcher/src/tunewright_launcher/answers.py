@@ -1,4 +1,4 @@
-"""What answers of a server mean: errors that say what to do, and sizes."""
+"""The meaning of HTTP responses: errors that say what to do, and sizes."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _GONE = (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
 _CHANGED = (HTTPStatus.PRECONDITION_FAILED, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
 
 Headers = http.client.HTTPMessage
-"""Of an answer: `get` and `in` do not mind upper and lower case."""
+"""Headers of a response; `get` and `in` ignore case."""
 
 
 class Answered(Protocol):
-    """What says how a request was answered; `http.client.HTTPResponse` has it."""
+    """Status and headers of a response, as `http.client.HTTPResponse` has them."""
 
     status: int
     reason: str
@@ -32,43 +32,43 @@ class Answered(Protocol):
 
 
 def refusal(what: str, response: Answered) -> FetchError:
-    """What the status of an answer means.
+    """Return the error for an unsuccessful response.
 
     Args:
-        what: what was asked for, without secrets.
-        response: the answer.
+        what: what was requested, without secrets.
+        response: the response.
     """
-    said = f"{what} was answered with {response.status} {response.reason}."
+    said = f"The request for {what} failed with {response.status} {response.reason}."
     wait = retry_after(response.headers)
     if response.status in _CHANGED:
         return SourceChanged(f"{said} It has changed since it was listed.")
     if response.status in _DENIED:
-        remedy = "Give a credential that may read it."
+        remedy = "Give a credential with read access."
         return FetchError(said, remedy=remedy, code=ExitCode.NO_PERMISSION)
     if response.status in _GONE:
         return FetchError(said, remedy="Check the URI.", code=ExitCode.NOT_FOUND)
     if response.status in _BUSY:
-        return FetchError(said, remedy="It is tried again.", code=ExitCode.TRY_AGAIN, retry_after=wait)
+        return FetchError(said, remedy="It is retried.", code=ExitCode.TRY_AGAIN, retry_after=wait)
     if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        remedy = "If this stays, tell who runs the server."
+        remedy = "If this persists, tell the operator of the server."
         return FetchError(said, remedy=remedy, code=ExitCode.UNAVAILABLE, retry_after=wait)
     return FetchError(said, remedy="Check the URI and the endpoint.", code=ExitCode.BAD_DATA)
 
 
 def unavailable(url: str, error: Exception) -> FetchError:
-    """What it means that there is no answer."""
+    """Return the error for a server that does not respond."""
     if isinstance(error, ssl.SSLCertVerificationError):
         cause = f"The certificate of {shown(url)} is not trusted: {error.verify_message}."
-        remedy = "Mount your authority's certificates and name the file in init_env: SSL_CERT_FILE."
+        remedy = "Mount your certificate authority's certificates, and set SSL_CERT_FILE to the file in init_env."
         return FetchError(cause, remedy=remedy, code=ExitCode.USAGE)
-    cause = f"{shown(url)} gives no answer: {error or type(error).__name__}."
+    cause = f"{shown(url)} does not respond: {error or type(error).__name__}."
     return FetchError(
-        cause, remedy="Look whether it can be reached from where the step runs.", code=ExitCode.UNAVAILABLE
+        cause, remedy="Check that the server is reachable from where the step runs.", code=ExitCode.UNAVAILABLE
     )
 
 
 def retry_after(headers: Headers) -> float | None:
-    """Seconds of a Retry-After header: a number, or a date; see RFC 9110, 10.2.3."""
+    """Return the seconds of a Retry-After header, which is a number or a date; see RFC 9110, 10.2.3."""
     value = headers.get("Retry-After")
     if value is None:
         return None
@@ -81,13 +81,13 @@ def retry_after(headers: Headers) -> float | None:
 
 
 def shown(url: str) -> str:
-    """A URL for messages: without its query, which may hold a signature, and without a user."""
+    """Return a URL for messages: without its query, which may contain a signature, and without a user."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def size_of(response: http.client.HTTPResponse) -> int | None:
-    """Bytes of the whole file, as far as the answer to a request for it, or for a range of it, tells."""
+    """Return the bytes of the whole file, as far as the response to a request for the file or a range of it says."""
     if response.status == HTTPStatus.PARTIAL_CONTENT:
         total = (response.getheader("Content-Range") or "").rpartition("/")[2]
         return int(total) if total.isdecimal() else None
@@ -95,19 +95,21 @@ def size_of(response: http.client.HTTPResponse) -> int | None:
     return int(length) if length.isdecimal() else None
 
 
-def broke_off(url: str, why: str) -> FetchError:
-    """What it means that an answer has no end."""
-    return FetchError(f"{shown(url)} broke off: {why}.", remedy="It is tried again.", code=ExitCode.TRY_AGAIN)
+def cut_off(url: str, why: str) -> FetchError:
+    """Return the error for a response that is cut off."""
+    return FetchError(
+        f"The response from {shown(url)} was cut off: {why}.", remedy="It is retried.", code=ExitCode.TRY_AGAIN
+    )
 
 
 @contextlib.contextmanager
 def reading(url: str) -> Iterator[None]:
-    """While the body of an answer is read.
+    """Turn errors while a response is read into FetchErrors.
 
     Raises:
-        FetchError: TRY_AGAIN: it broke off, or nothing comes any more.
+        FetchError: TRY_AGAIN: the response was cut off, or has stalled.
     """
     try:
         yield
     except (http.client.HTTPException, OSError) as error:
-        raise broke_off(url, str(error) or type(error).__name__) from error
+        raise cut_off(url, str(error) or type(error).__name__) from error

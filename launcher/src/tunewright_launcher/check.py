@@ -1,4 +1,4 @@
-"""`check`: refuse what cannot be trained, in an init container with the trainer's image, before the ranks start."""
+"""`check`: refuse a job that cannot be trained, in an init container with the trainer's image, before the ranks start."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tunewright_launcher.step import Step, log
 from tunewright_launcher.train import train_run
 
 _OWNER = ".job"
-"""In the output folder: the key of what is trained on what and how."""
+"""File in the output folder with the key of the job that owns it: see `tunewright_launcher.outputs.key_of`."""
 
 
 def check(step: Step) -> None:
-    """The command: everything that can be refused now.
+    """Run the command: check everything that can be checked now.
 
     Raises:
-        FetchError, PluginError, RequestError, OSError: what is wrong.
+        FetchError, PluginError, RequestError, OSError: the job cannot be trained.
     """
     for slot in INPUT_SLOTS:
         _check_slot(step, slot)
@@ -34,21 +34,23 @@ def check(step: Step) -> None:
 
 
 def _own_output(step: Step, folder: Path) -> None:
-    """Make the output folder this job's: it resumes from no other one's checkpoints, and overwrites no other one's model."""
+    """Claim the output folder for this job, so that it neither resumes from another job's checkpoints nor overwrites its model."""
     folder.mkdir(parents=True, exist_ok=True)
     key, owner = job_key(step), folder / _OWNER
     if owner.is_file() and owner.read_text("utf-8") == key:
         return
     results = [path for path in (folder / CHECKPOINTS, folder / "model") if path.is_dir() and any(path.iterdir())]
     if results and owner.is_file():
-        cause = f"{results[0]} is of a job that trains something else, or otherwise, and has the same output folder."
-        remedy = "Take another name or output=, or remove what is there."
+        cause = (
+            f"{results[0]} belongs to a job that trains something else, or differently, with the same output folder."
+        )
+        remedy = "Choose another name or output=, or remove the folder."
         raise FetchError(cause, remedy=remedy, code=ExitCode.USAGE)
     write_atomically(owner, key)
 
 
 def _check_slot(step: Step, slot: str) -> None:
-    """A slot that was to be fetched has its marker; what Kubernetes has mounted there has none."""
+    """Check that a downloaded slot has its marker; what Kubernetes mounts there has none."""
     if not document_file(step, slot).is_file() or (step.paths.slot(slot) / MARKER).is_file():
         return
     if load_source(step, read_document(step, slot)).mounted_claim() is None:

@@ -1,4 +1,4 @@
-"""The commands that plans name: `fetch` and `check` in init containers, `run` as process 1, `train` on every rank."""
+"""The commands of a plan: `fetch` and `check` in init containers, `run` as process 1, `train` on every rank."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from tunewright import runner
 from tunewright.environment import INPUT_SLOTS, fetch_container
 from tunewright_launcher.step import run_init_step
 
-# Objects from which on garbage is looked for: more than providers have when their libraries are imported. Each look at them
-# takes longer than the last one, and finds nothing: with the usual 700, and then at the end, it was 0.1 s of a fetch.
+# Number of new objects that triggers garbage collection: more than the imports of a provider create. Each collection takes
+# longer than the one before, and finds nothing: with the default of 700, they took 0.1 s of a fetch.
 _GARBAGE = 200_000
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run one command; returns the exit code of the process."""
-    if argv[:1] == ["run"]:  # what follows belongs to the command that it starts, options included
+    """Run one command; return the exit code of the process."""
+    if argv[:1] == ["run"]:  # the rest, options included, belongs to the command that it starts
         return runner.main(argv[1:])
     arguments = _parser().parse_args(argv)
-    # Each command imports its own: the seconds of an init container are every worker's.
+    # Each command imports only what it needs: every worker waits for its init containers.
     if arguments.command == "train":
         from tunewright_launcher.train import train
 
@@ -39,9 +39,9 @@ def main(argv: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tunewright_launcher", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    fetching = commands.add_parser("fetch", help="bring a model or dataset into its slot")
+    fetching = commands.add_parser("fetch", help="download a model or dataset into its slot")
     fetching.add_argument("slot", choices=INPUT_SLOTS)
-    commands.add_parser("check", help="refuse what cannot be trained, before the ranks start")
+    commands.add_parser("check", help="refuse a job that cannot be trained, before the ranks start")
     commands.add_parser("run", help="run -- COMMAND …: start the ranks, pass signals on, count attempts")
-    commands.add_parser("train", help="train, as one rank; torchrun starts it")
+    commands.add_parser("train", help="train as one rank; started by torchrun")
     return parser

@@ -1,8 +1,7 @@
-"""One HTTP/1.1 connection, over which many requests go.
+"""A persistent HTTP/1.1 connection.
 
-The standard library's client, but for two things that it does slowly, and that are most of what a request for a small file
-costs: it validates every header by itself, and it reads the answer's headers with the parser of e-mails. With 1,000 files
-of 100 KB that was a third of the processor's time.
+It is the standard library's client, except for two slow parts that dominate a request for a small file: the validation of each
+request header, and the e-mail parser for response headers. With 1,000 files of 100 KB they took a third of the CPU time.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ _LONGEST_LINE = 64 << 10
 _MOST_HEADERS = 200
 _HTTP_1_0 = 10
 _STATUS = re.compile(rb"HTTP/1\.(\d) (\d{3})(.*)\r?\n")
-# A request's target has no spaces, controls and other alphabets. They are percent-encoded, as browsers do with a Location.
+# A request target has no spaces, control characters or non-ASCII characters. They are percent-encoded, as browsers do.
 _TARGET = re.compile(r"[!-~]+")
 _ALLOWED = "".join(map(chr, range(ord("!"), ord("~") + 1)))
 
 
 class Headers(http.client.HTTPMessage):
-    """The headers of an answer, found by a table."""
+    """The headers of a response, in a dict."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,10 +35,10 @@ class Headers(http.client.HTTPMessage):
 
     @classmethod
     def read(cls, stream: BinaryIO) -> Headers:
-        """Read them up to the empty line at their end.
+        """Read headers up to the empty line at their end.
 
         Raises:
-            http.client.HTTPException: they are not headers, or too many, or end in the middle.
+            http.client.HTTPException: they are malformed, cut off, or too many.
         """
         headers = cls()
         for _ in range(_MOST_HEADERS):
@@ -48,12 +47,12 @@ class Headers(http.client.HTTPMessage):
                 return headers
             name, colon, value = line.decode("latin-1").partition(":")
             if not colon or not line.endswith(b"\n"):
-                raise http.client.HTTPException("the headers of the answer end in the middle")
+                raise http.client.HTTPException("the headers of the response are cut off")
             headers.add_header(name, value.strip())
-        raise http.client.HTTPException(f"the answer has more than {_MOST_HEADERS} headers")
+        raise http.client.HTTPException(f"the response has more than {_MOST_HEADERS} headers")
 
     def add_header(self, name: str, value: str, /, **_: object) -> None:  # type: ignore[override] # no parameters
-        """Add one that was read."""
+        """Add a header."""
         self.set_raw(name, value)
         self._values.setdefault(name.lower(), []).append(value)
 
@@ -61,27 +60,27 @@ class Headers(http.client.HTTPMessage):
         return isinstance(name, str) and name.lower() in self._values
 
     def get(self, name: str, failobj: Any = None) -> Any:
-        """The first one of that name."""
+        """Return the first header of that name."""
         found = self._values.get(name.lower())
         return found[0] if found else failobj
 
     def get_all(self, name: str, failobj: Any = None) -> Any:
-        """All of that name."""
+        """Return all headers of that name."""
         return self._values.get(name.lower(), failobj)
 
 
 class Response(http.client.HTTPResponse):
-    """An answer."""
+    """A response."""
 
     def __init__(self, sock: socket.socket, method: str) -> None:
         super().__init__(sock, method=method)
         self._is_head = method == "HEAD"
 
     def begin(self) -> None:
-        """Read the status and the headers, as the base does it, but for the parser of the headers.
+        """Read the status and the headers as the base class does, but with our own parser for headers.
 
         Raises:
-            http.client.HTTPException: this is no HTTP.
+            http.client.HTTPException: this is not HTTP.
         """
         self.status = HTTPStatus.CONTINUE
         while self.status == HTTPStatus.CONTINUE:
@@ -96,10 +95,10 @@ class Response(http.client.HTTPResponse):
     def _read_status_line(self) -> None:
         line = self.fp.readline(_LONGEST_LINE)
         if not line:
-            raise http.client.RemoteDisconnected("the server closed the connection without an answer")
+            raise http.client.RemoteDisconnected("the server closed the connection without a response")
         match = _STATUS.fullmatch(line)
         if match is None:
-            raise http.client.BadStatusLine("the answer is not HTTP/1.1")
+            raise http.client.BadStatusLine("the response is not HTTP/1.1")
         self.version, self.status = 10 + int(match[1]), int(match[2])
         self.reason = match[3].decode("latin-1").strip()
 
@@ -110,7 +109,7 @@ class Response(http.client.HTTPResponse):
         return int(length) if length.isdecimal() and not self.chunked else None
 
     def readinto1(self, buffer: Buffer, /) -> int:
-        """As much as one read of the socket gives, straight into the buffer."""
+        """Read into the buffer as much as one read of the socket returns."""
         view = memoryview(buffer)
         if self.isclosed() or self.chunked or self.length is None:
             data = self.read1(len(view))
@@ -119,15 +118,15 @@ class Response(http.client.HTTPResponse):
         count = self.fp.readinto1(view[: self.length])
         self.length -= count
         if not self.length:
-            self.read()  # nothing: this frees the connection
+            self.read()  # returns nothing, but frees the connection
         return count
 
 
 class Connection:
-    """A connection that is made when it is used, and kept.
+    """A connection that is opened on first use, and kept open.
 
     Args:
-        connection: knows how to connect: directly, with TLS, through a proxy.
+        connection: connects: directly, with TLS, or through a proxy.
     """
 
     def __init__(self, connection: http.client.HTTPConnection) -> None:
@@ -136,18 +135,18 @@ class Connection:
     def ask(
         self, method: str, target: str, headers: Iterable[tuple[str, str]], body: bytes | None, timeout: float
     ) -> Response:
-        """Send a request, and read the head of its answer.
+        """Send a request, and read the status and headers of its response.
 
         Args:
             method: "GET", …
             target: path and query, or the whole URL for a proxy.
             headers: all of them; Content-Length is added.
             body: of a POST.
-            timeout: seconds without a byte after which the server is given up.
+            timeout: seconds without data after which the server counts as unavailable.
 
         Raises:
-            ValueError: a header has a line break, or a character that headers cannot have.
-            http.client.HTTPException, OSError: there is no answer.
+            ValueError: a header contains a line break, or a character that is invalid in headers.
+            http.client.HTTPException, OSError: there is no response.
         """
         head = _head(method, target, headers, body)
         if self._connection.sock is None:
@@ -162,11 +161,11 @@ class Connection:
             response.close()
             raise
         if response.will_close:
-            self.close()  # the answer itself is read to its end
+            self.close()  # the response itself can still be read to its end
         return response
 
     def close(self) -> None:
-        """Close it; it can be used again."""
+        """Close the connection; the next request opens it again."""
         self._connection.close()
 
 
@@ -178,8 +177,10 @@ def _head(method: str, target: str, headers: Iterable[tuple[str, str]], body: by
     text = "\r\n".join(lines)
     breaks = len(lines) - 1
     if text.count("\r") != breaks or text.count("\n") != breaks:
-        raise ValueError("a header has a line break")
+        raise ValueError("a header contains a line break")
     try:
         return text.encode("latin-1") + b"\r\n\r\n"
     except UnicodeEncodeError:
-        raise ValueError("a header has a character that headers cannot have") from None  # it would show the header
+        raise ValueError(
+            "a header contains a character that is invalid in headers"
+        ) from None  # the exception would show the header

@@ -1,4 +1,4 @@
-"""Digests: computed while a file comes in, and compared with what the source says."""
+"""Digests: computed while a file arrives, and compared with those of the source."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from tunewright.errors import ExitCode, FetchError
 from tunewright.providers.snapshots import Algorithm, Digest, Entry
 
 SIZE = "size"
-"""How a file is said to be verified where its source has no digest that can be computed here."""
+"""How a file counts as verified if its source has no digest that can be computed here."""
 
 _CrcFunction = Callable[[memoryview, int], int]
 
-_BLOCK = 1 << 20  # bytes that are read at once
+_BLOCK = 1 << 20  # bytes per read
 
 
 class _CrcKind(NamedTuple):
-    model: str  # as https://reveng.sourceforge.io/crc-catalogue names it
+    model: str  # its name in https://reveng.sourceforge.io/crc-catalogue
     width: int  # bytes
 
 
@@ -33,20 +33,20 @@ _CRCS = {
 
 
 class Hasher(Protocol):
-    """What hashlib's objects have."""
+    """The interface of hashlib's objects."""
 
     def update(self, data: memoryview, /) -> None:
-        """Take the next bytes in."""
+        """Hash the next bytes."""
 
     def digest(self) -> bytes:
-        """The digest of what was taken in."""
+        """Return the digest of the bytes so far."""
 
 
 class Checks:
-    """The digests of one file: SHA-256, for the marker, and those that its source has.
+    """The digests of one file: SHA-256, for the marker, and those of its source.
 
     Args:
-        digests: the source's. One that cannot be computed here (its library is not installed) is not compared.
+        digests: the source's. One that cannot be computed here, because its library is not installed, is not compared.
         size: bytes of the whole file.
     """
 
@@ -55,12 +55,12 @@ class Checks:
         self._sha256 = hashlib.sha256()
         self._expected = [(d, hasher) for d in self._digests if (hasher := _hasher(d, size)) is not None]
 
-    def anew(self) -> Checks:
-        """The same digests, with nothing taken in."""
+    def reset(self) -> Checks:
+        """Return the same digests, of no bytes yet."""
         return Checks(self._digests, self._size)
 
     def update(self, data: memoryview) -> None:
-        """Take the next bytes in."""
+        """Hash the next bytes."""
         self._sha256.update(data)
         for _, hasher in self._expected:
             if hasher is not _SHA256:
@@ -68,30 +68,30 @@ class Checks:
 
     @property
     def compares(self) -> bool:
-        """Whether there is a digest of the source to compare with."""
+        """Whether the source has a digest to compare with."""
         return bool(self._expected)
 
     @property
     def sha256(self) -> str:
-        """In hexadecimal digits."""
+        """The SHA-256 digest, in hexadecimal digits."""
         return self._sha256.hexdigest()
 
     def verify(self, what: str) -> str:
-        """Compare with the source's digests; returns how the file was verified: the algorithm's name, or "size".
+        """Compare with the source's digests; return how the file was verified: the algorithm's name, or "size".
 
         Raises:
-            FetchError: BAD_DATA: it has other contents than the source says.
+            FetchError: BAD_DATA: a digest differs from the source's.
         """
         for expected, hasher in self._expected:
             found = self._sha256.hexdigest() if hasher is _SHA256 else hasher.digest().hex()
             if found != expected.value.lower():
-                cause = f"{what} has the {expected.algorithm} digest {found}, and its source says {expected.value}."
-                remedy = "It was damaged on its way or at its source; if it stays so, the source is bad."
+                cause = f"{what} has the {expected.algorithm} digest {found}, but its source says {expected.value}."
+                remedy = "It was damaged in transit or at its source; if this persists, the source is damaged."
                 raise FetchError(cause, remedy=remedy, code=ExitCode.BAD_DATA)
         return self._expected[0][0].algorithm if self._expected else SIZE
 
 
-_SHA256: Hasher = hashlib.sha256()  # stands for the one that is computed anyway
+_SHA256: Hasher = hashlib.sha256()  # a placeholder for the one that is computed anyway
 
 
 def _hasher(digest: Digest, size: int) -> Hasher | None:
@@ -135,7 +135,7 @@ class _Crc:
 
 
 class _OfParts:
-    """The digest of the parts' digests, one after another; see "Checking object integrity" in Amazon S3's user guide."""
+    """The digest of the concatenated digests of parts; see "Checking object integrity" in Amazon S3's user guide."""
 
     def __init__(self, algorithm: Algorithm, part_size: int) -> None:
         self._algorithm: Algorithm = algorithm
@@ -163,12 +163,12 @@ class _OfParts:
 
 def _known(algorithm: Algorithm) -> Hasher:
     hasher = _new(algorithm)
-    assert hasher is not None  # noqa: S101 - `_hasher` has looked
+    assert hasher is not None  # noqa: S101 - `_hasher` has checked
     return hasher
 
 
 def is_there(entry: Entry | None, file: Path) -> bool:
-    """Whether a store has a file of just these contents, as far as its own digests tell."""
+    """Return whether a store has a file with these contents, as far as its digests tell."""
     if entry is None or entry.size != file.stat().st_size:
         return False
     checks = Checks(entry.digests, entry.size)

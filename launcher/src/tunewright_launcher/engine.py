@@ -1,8 +1,8 @@
-"""The fetch engine: brings the entries of a snapshot into a folder, in parallel, verified, and from where it was.
+"""The fetch engine: download the entries of a snapshot into a folder, in parallel, verified, resuming where it left off.
 
-One thread lists; the others take the largest file that is known. A large file is read in ranges by several of them and
-verified when the last one is there; a small one is verified while it comes in. Whatever breaks off goes on at its last
-byte. The first error that waiting cannot mend ends it all; the journal keeps what is there for the next try.
+One thread lists; the others take the largest file that is known. Several of them fetch a large file in ranges, and verify it
+once the last range has arrived; a small file is verified while it arrives. A broken connection is resumed at the last byte. The
+first error that retrying cannot fix ends the download; the journal keeps what has arrived for the next try.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ from tunewright.providers.limits import FetchLimits
 from tunewright.providers.snapshots import Digest, Entry, Snapshot
 from tunewright_launcher.digests import SIZE, Checks
 from tunewright_launcher.files import Files, begin_to_flush, check_path, empty, hostile, scan, write
-from tunewright_launcher.helper import helped
+from tunewright_launcher.forked_worker import forked_worker
 from tunewright_launcher.journal import FileRecord, Journal, missing, short
-from tunewright_launcher.pace import Progress, RateLimiter, StallDetector, Tell
+from tunewright_launcher.progress import Progress, Report
+from tunewright_launcher.rate_limit import RateLimiter, StallDetector
+from tunewright_launcher.tasks import MIB, SMALL, Queue, RangedFile, Task, between, range_length
 from tunewright_launcher.threads import LatencyTracker, Threads
-from tunewright_launcher.work import MIB, SMALL, Queue, RangedFile, Task, between, range_length
 
 _BUFFER = MIB // 2
-_LONGEST_HELD = 0.1  # seconds for which bytes are kept back, to write more of them at once
-_MANY = 100  # files from which on a second process is worth its while
+_LONGEST_HELD = 0.1  # seconds for which bytes are held back, to write more of them at once
+_MANY = 100  # number of files that makes a second process worthwhile
 
 Records = Iterator[tuple[str, FileRecord]]
 
@@ -43,56 +44,62 @@ def fetch_snapshot(
     *,
     journal: Journal | None = None,
     limits: FetchLimits | None = None,
-    tell: Tell | None = None,
+    report: Report | None = None,
 ) -> Records:
-    """Bring all entries of a snapshot into a folder.
+    """Download all entries of a snapshot into a folder.
 
     Args:
-        snapshot: what to fetch.
+        snapshot: what to download.
         folder: where to; it exists.
-        journal: what is there already, and where the finished files are recorded: whatever else is in the folder is
-            removed. None for a fetch that is not resumed, and leaves other files alone.
-        limits: how to behave towards the network.
-        tell: is called now and then with the bytes that are there, and with those of all files once they are listed.
+        journal: the record of what the folder already has, which is continued; everything else in the folder is removed.
+            None for a download that cannot be resumed, and leaves other files alone.
+        limits: limits on network use.
+        report: called from time to time with the bytes in the folder, and those of all files once they are listed.
 
     Returns:
-        Path and record of each file; to be used up before the journal is closed.
+        Path and record of each file; consume it before the journal is closed.
 
     Raises:
-        FetchError: NO_SPACE, BAD_DATA (a hostile name, other contents than the source says), or the source's own.
-        SourceChanged: a file changed while it was fetched.
+        FetchError: NO_SPACE, BAD_DATA (a hostile name, or contents that differ from the source's), or the source's own.
+        SourceChanged: a file changed during the download.
     """
     if journal is not None:
         if not journal.resumed:
-            empty(folder)  # of an earlier fetch, whose journal has not got to the disk
-        return _fetch(snapshot, folder, journal, limits or FetchLimits(), tell)
+            empty(folder)  # from an earlier download, whose journal never reached the disk
+        return _fetch(snapshot, folder, journal, limits or FetchLimits(), report)
     with tempfile.TemporaryDirectory() as scratch:
         temporary = Journal(Path(scratch, "journal"))
         try:
-            return iter(list(_fetch(snapshot, folder, temporary, limits or FetchLimits(), tell)))
+            return iter(list(_fetch(snapshot, folder, temporary, limits or FetchLimits(), report)))
         finally:
             temporary.close()
 
 
 def _fetch(
-    snapshot: Snapshot, folder: Path, journal: Journal, limits: FetchLimits, tell: Tell | None, *, again: bool = True
+    snapshot: Snapshot,
+    folder: Path,
+    journal: Journal,
+    limits: FetchLimits,
+    report: Report | None,
+    *,
+    again: bool = True,
 ) -> Records:
-    _Fetch(snapshot, folder, journal, limits, tell).run()
+    _Fetch(snapshot, folder, journal, limits, report).run()
     if type(snapshot).finish is Snapshot.finish:
         return journal.records()
     try:
         return _finished(snapshot, folder, dict(journal.records()))
     except FetchError as error:
         if error.code is ExitCode.BAD_DATA and any(record.verified == SIZE for _, record in journal.records()):
-            # It may have been damaged on its way, without a digest that would have shown it.
+            # It may have been damaged in transit, with no digest to detect it.
             journal.forget_all()
             if again:
-                return _fetch(snapshot, folder, journal, limits, tell, again=False)
+                return _fetch(snapshot, folder, journal, limits, report, again=False)
         raise
 
 
 def _finished(snapshot: Snapshot, folder: Path, fetched: dict[str, FileRecord]) -> Records:
-    """Let the snapshot finish; what it has made of a single entry is of that entry's version, and as well verified."""
+    """Let the snapshot finish. Files that it makes of a single entry take over that entry's version and verification."""
     made = snapshot.finish(folder) or {}
     origin = next(iter(fetched.values())) if len(fetched) == 1 else FileRecord(size=0, sha256="")
     for path, sha256 in made.items():
@@ -100,28 +107,28 @@ def _finished(snapshot: Snapshot, folder: Path, fetched: dict[str, FileRecord]) 
     return scan(folder, fetched)
 
 
-class _Stopped(Exception):  # noqa: N818 - no error: another thread has one
-    """The fetch has ended in another thread."""
+class _Stopped(Exception):  # noqa: N818 - not an error: another thread has one
+    """Another thread has ended the download."""
 
 
 class _Fetch:
-    """One fetch of one snapshot."""
+    """One download of one snapshot."""
 
     def __init__(
-        self, snapshot: Snapshot, folder: Path, journal: Journal, limits: FetchLimits, tell: Tell | None
+        self, snapshot: Snapshot, folder: Path, journal: Journal, limits: FetchLimits, report: Report | None
     ) -> None:
         self._snapshot = snapshot
         self._files = Files(folder)
         self._journal = journal
         self._limits = limits
         self._queue = Queue()
-        self._pace = RateLimiter(limits.rate)
-        self._progress = Progress(tell)
-        self._answers = LatencyTracker()
+        self._rate = RateLimiter(limits.rate)
+        self._progress = Progress(report)
+        self._latency = LatencyTracker()
         self._thread = threading.local()
 
     def run(self) -> None:
-        """Fetch everything; see `fetch_snapshot`."""
+        """Download everything; see `fetch_snapshot`."""
         self._snapshot.use_limits(self._limits)
         with self._progress, self._files:
             try:
@@ -139,14 +146,14 @@ class _Fetch:
 
     @contextlib.contextmanager
     def _workers(self, first: list[Entry]) -> Iterator[None]:
-        """All that read, until there is nothing left to do; begun when the snapshot has looked around."""
+        """Run the reader threads and processes until there is nothing left to do; start after the snapshot's first requests."""
         count = max(1, self._limits.connections)
         with contextlib.ExitStack() as stack:
             if self._is_for_two(first):
-                helpers = Threads(count // 2, self._answers)
-                stack.enter_context(helped(self._small, helpers, self._queue, self._progress))
+                theirs = Threads(count // 2, self._latency)
+                stack.enter_context(forked_worker(self._small, theirs, self._queue, self._progress))
                 count -= count // 2
-            threads = Threads(count, self._answers)
+            threads = Threads(count, self._latency)
             threads.start(self._work)
             try:
                 yield
@@ -158,12 +165,12 @@ class _Fetch:
                 threads.join()
 
     def _is_for_two(self, first: list[Entry]) -> bool:
-        """Whether there is enough to do for a second process; its rate could not be limited together with this one's."""
+        """Return whether a second process is worthwhile. Two processes cannot share a rate limit."""
         allowed = self._limits.processes > 1 and self._limits.connections > 1 and self._limits.rate is None
         return allowed and self._snapshot.forkable and len(first) == _MANY
 
     def _list(self, entries: Iterator[Entry]) -> set[bytes]:
-        """Let the workers have every entry that is not there; returns what was listed, as `short` of the paths."""
+        """Queue every entry that is missing; return what was listed, as `short` of the paths."""
         listed: set[bytes] = set()
         total = 0
         for entry in entries:
@@ -176,10 +183,8 @@ class _Fetch:
             if self._stopped():
                 return listed
         if not listed:
-            cause = "There is nothing to fetch: not one file is there, or the patterns select none."
-            raise FetchError(
-                cause, remedy="Check the URI, and the patterns if there are some.", code=ExitCode.NOT_FOUND
-            )
+            cause = "There is nothing to download: the source has no files, or the patterns select none."
+            raise FetchError(cause, remedy="Check the URI, and the patterns if there are any.", code=ExitCode.NOT_FOUND)
         self._files.reserve(self._snapshot.extra_space)
         self._progress.total = total
         return listed
@@ -190,30 +195,30 @@ class _Fetch:
                 self._progress.add(entry.size)
                 return
             self._journal.forget(entry)
-        there = self._journal.ranges(entry)
-        self._files.reserve(sum(stop - start for start, stop in missing(there, entry.size)))
-        small = entry.size <= SMALL and not there
+        present = self._journal.ranges(entry)
+        self._files.reserve(sum(stop - start for start, stop in missing(present, entry.size)))
+        small = entry.size <= SMALL and not present
         self._queue.put(Task(entry, small=small), wait=True)
 
     def _work(self) -> None:
-        """What each thread does, until there is nothing left to do."""
-        while (work := self._queue.take()) is not None:
+        """Run one thread, until there is nothing left to do."""
+        while (task := self._queue.take()) is not None:
             try:
-                if work.large is not None:
-                    self._range(work.large, work.start, work.stop)
-                elif work.small:
-                    self._small(work.entry)
+                if task.large is not None:
+                    self._range(task.large, task.start, task.stop)
+                elif task.small:
+                    self._small(task.entry)
                 else:
-                    self._large(work.entry)
+                    self._large(task.entry)
             except _Stopped:
                 return
-            except BaseException as error:  # whatever it is, `run` raises it
+            except BaseException as error:  # `run` raises it
                 self._queue.fail(error)
                 return
             self._queue.done()
 
     def _small(self, entry: Entry, *, again: bool = True) -> None:
-        """Fetch a file in one range, and verify it on its way."""
+        """Download a file in one range, and verify it as it arrives."""
         checks: Checks | None = None
 
         def sink(data: memoryview, position: int, digests: tuple[Digest, ...]) -> None:
@@ -230,19 +235,19 @@ class _Fetch:
         except FetchError:
             if not again:
                 raise
-            # Once more: it may have been damaged on its way.
+            # Once more: it may have been damaged in transit.
             self._progress.add(-entry.size)
             self._small(entry, again=False)
 
     def _large(self, entry: Entry) -> None:
-        """Begin a large file, with what is there of it, unless that may be lost and nothing would show it."""
+        """Begin a large file. Keep what has arrived, unless it may have been lost with no digest to detect that."""
         checks = Checks(self._describe(entry).digests, entry.size)
         if not (checks.compares or self._journal.same_boot(entry)):
             self._journal.forget(entry)
         self._split(RangedFile(entry, checks))
 
     def _split(self, large: RangedFile) -> None:
-        """Put the ranges that it lacks into the queue."""
+        """Queue its missing ranges."""
         entry = large.entry
         self._files.create_sparse(entry.path, entry.size)
         gaps = missing(self._journal.ranges(entry), entry.size)
@@ -269,10 +274,10 @@ class _Fetch:
         self._verify(large)
 
     def _verify(self, large: RangedFile) -> None:
-        """Let the digests take in what is there; compare them when they have all of it.
+        """Hash the ranges that have arrived, in order; compare the digests after the last one.
 
-        It is read once more, from the page cache mostly: it came in another order. While the file is not whole, so that
-        there is little left to do when it is.
+        Ranges arrive out of order, so they are read back, mostly from the page cache. This happens while others are still
+        arriving, so that little is left to do at the end.
         """
         while (piece := large.take()) is not None:
             start, stop = piece
@@ -281,7 +286,7 @@ class _Fetch:
                 self._compare(large)
 
     def _read_back(self, large: RangedFile, start: int, stop: int) -> None:
-        # Larger pieces than the network's: whoever waits here for the interpreter keeps the end of the fetch waiting.
+        # Larger pieces than the network's: waiting for the interpreter here would delay the end of the download.
         buffer = memoryview(bytearray(MIB))
         with self._files.open(large.entry.path) as handle:
             while start < stop and (count := os.preadv(handle, [buffer[: stop - start]], start)):
@@ -298,9 +303,9 @@ class _Fetch:
             self._journal.forget(entry)
             if large.again:
                 raise
-            # Once more, from the beginning: a range may have been damaged on its way.
+            # Once more, from the beginning: a range may have been damaged in transit.
             self._progress.add(-entry.size)
-            self._split(RangedFile(entry, large.checks.anew(), again=True))
+            self._split(RangedFile(entry, large.checks.reset(), again=True))
 
     def _finish(self, entry: Entry, checks: Checks) -> None:
         verified = checks.verify(entry.path)
@@ -309,7 +314,7 @@ class _Fetch:
     def _read(
         self, entry: Entry, start: int, stop: int, sink: Callable[[memoryview, int, tuple[Digest, ...]], None]
     ) -> None:
-        """Read a range to its end, going on where it breaks off."""
+        """Read a range to its end, resuming after each broken connection."""
         position, failures = start, 0
         while position < stop:
             before = position
@@ -336,27 +341,27 @@ class _Fetch:
         raise AssertionError  # for the type checker
 
     def _pause(self, error: FetchError, failures: int, *, at_once: bool = False) -> None:
-        """Wait after an error; raise it if that does not help, or has not helped so often in a row."""
+        """Wait after a transient error; raise any other, or one that has repeated too often."""
         if not error.code.may_pass or failures >= self._limits.tries:
             raise error
-        self._pace.pause(0 if at_once else failures, error.retry_after, self._stopped)
+        self._rate.pause(0 if at_once else failures, error.retry_after, self._stopped)
         if self._stopped():
             raise _Stopped
 
     def _pieces(self, entry: Entry, start: int, stop: int) -> Iterator[tuple[memoryview, tuple[Digest, ...]]]:
-        """What is read of a range, in pieces that are as large as they may be, unless they are long in coming."""
-        self._pace.wait(self._stopped)
+        """Yield the bytes of a range, in pieces as large as the buffer unless they arrive slowly."""
+        self._rate.wait(self._stopped)
         buffer, filled, since = self._buffer(), 0, time.monotonic()
         slow = StallDetector(self._limits)
         with self._snapshot.open(entry, start, stop) as reader:
-            self._answers.took(time.monotonic() - since)
+            self._latency.took(time.monotonic() - since)
             try:
                 while start < stop and (count := reader.readinto(buffer[filled : filled + stop - start])):
                     start, filled = start + count, filled + count
                     if self._stopped():
                         raise _Stopped
                     slow.check(count, entry.path)
-                    self._pace.spend(count)
+                    self._rate.spend(count)
                     if start == stop or filled == len(buffer) or time.monotonic() - since > _LONGEST_HELD:
                         yield buffer[:filled], reader.digests
                         filled, since = 0, time.monotonic()

@@ -1,4 +1,4 @@
-"""`fetch`: bring a model or dataset into its slot, once."""
+"""`fetch`: download a model or dataset into its slot, once."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ Source = ModelProvider | DatasetProvider
 
 
 def fetch(step: Step, slot: str) -> None:
-    """The command: fetch what the slot's document asks for, and have patience with what may pass.
+    """Run the command: download what the slot's document requests, and retry after transient errors.
 
-    A slot that holds it already needs no plugin, no network and no writable volume.
+    If the slot holds it already, no plugin, no network and no writable volume are needed.
 
     Raises:
-        FetchError, PluginError, RequestError, OSError: it cannot be fetched.
+        FetchError, PluginError, RequestError, OSError: it cannot be downloaded.
     """
     document = read_document(step, slot)
     folder = step.paths.slot(slot).parent
@@ -50,7 +50,7 @@ def fetch(step: Step, slot: str) -> None:
         emit(_fetched(slot, marker))
         return
     provider = load_source(step, document)
-    # Only here: this process does nothing else.
+    # A second process only here: this one does nothing else.
     limits = attrs.evolve(limits_of(step), processes=2 if _has_two_processors() else 1)
 
     def work() -> None:
@@ -71,18 +71,18 @@ def fetch_into(
     *,
     limits: FetchLimits | None = None,
 ) -> None:
-    """Fetch once: stage, download, verify, commit. A slot that holds what is requested stays as it is.
+    """Download once: stage, download, verify, commit. A slot that holds what is requested stays as it is.
 
     Args:
-        provider: what downloads, or lists what the engine downloads.
-        document: the request; the slot is compared with it.
-        workspace: the volume's folder, in which the slot is.
-        slot: the slot's name.
-        emit: gets `progress` and `fetched`.
-        limits: how to behave towards the network.
+        provider: downloads by itself, or lists what the engine downloads.
+        document: the request, which the slot is compared with.
+        workspace: the volume's folder, which contains the slot.
+        slot: name of the slot.
+        emit: receives the events `progress` and `fetched`.
+        limits: limits on network use.
 
     Raises:
-        FetchError: or whatever else the provider raises.
+        FetchError: it cannot be downloaded. Other errors of the provider pass through.
     """
     place, request = Slot(workspace, slot), document.request_digest()
     for again in (True, False):
@@ -94,20 +94,20 @@ def fetch_into(
             _stage(_Job(provider, document, place, request, emit, limits or FetchLimits()), keep=marker)
             return
         except LeaseLost:
-            continue  # the worker that took over goes on with it: wait for its marker
+            continue  # another worker took over: wait for its marker
         except SourceChanged:
             if not again:
                 raise
     raise FetchError(
-        f"Other workers took the fetch of {slot} over, again and again.",
-        remedy="Look whether the volume's file system stands still for long.",
+        f"Other workers repeatedly took over the download of {slot}.",
+        remedy="Check whether the volume's file system hangs for long periods.",
         code=ExitCode.TRY_AGAIN,
     )
 
 
 @attrs.frozen
 class _Job:
-    """What one try works with."""
+    """The context of one try."""
 
     provider: Source
     document: WireDocument
@@ -118,7 +118,7 @@ class _Job:
 
 
 def _stage(job: _Job, *, keep: CompletionMarker | None) -> None:
-    """Fetch into a staging folder and commit it; `keep` is the outdated marker that is to be replaced."""
+    """Download into a staging folder and commit it; `keep` is the marker of an outdated slot to replace."""
     slot, began = job.place.name, time.monotonic()
     with job.place.staged(job.request, replace=keep is not None) as staging:
         if staging is None or (keep is None and staging.recover()):
@@ -144,9 +144,11 @@ def _stage(job: _Job, *, keep: CompletionMarker | None) -> None:
 def _download(job: _Job, staging: Staging, journal: Journal) -> tuple[str | None, Iterator[tuple[str, FileRecord]]]:
     if isinstance(job.provider, SnapshotSource):
         snapshot = job.provider.snapshot()
-        tell = _teller(job.place.name, job.emit)
-        return snapshot.revision, fetch_snapshot(snapshot, staging.files, journal=journal, limits=job.limits, tell=tell)
-    staging.empty()  # only the engine can go on with what is there
+        report = _reporter(job.place.name, job.emit)
+        return snapshot.revision, fetch_snapshot(
+            snapshot, staging.files, journal=journal, limits=job.limits, report=report
+        )
+    staging.empty()  # only the engine can resume
     with _progress(job.place.name, staging.files, job.emit):
         if isinstance(job.provider, ModelProvider):
             job.provider.download_model(staging.files)
@@ -156,7 +158,7 @@ def _download(job: _Job, staging: Staging, journal: Journal) -> tuple[str | None
 
 
 def _is_outdated(provider: Source, place: Slot, marker: CompletionMarker) -> bool:
-    """Whether what the slot holds has been damaged, or the source has something else now; each where it is asked for."""
+    """Return whether the slot is damaged, or the source has changed, as far as the provider's settings ask for that check."""
     if provider.verify == "full" and place.find(marker.request, digests=True) is None:
         return True
     if provider.policy != "Always":
@@ -172,10 +174,10 @@ def _is_same(snapshot: Snapshot, marker: CompletionMarker) -> bool:
 
 
 def limits_of(step: Step) -> FetchLimits:
-    """The limits that the container's environment sets.
+    """Return the limits that the container's environment sets.
 
     Raises:
-        FetchError: USAGE: one of them is not a number.
+        FetchError: USAGE: a variable is not a number.
     """
     try:
         return FetchLimits.read(step.env)
@@ -192,18 +194,18 @@ def _fetched(slot: str, marker: CompletionMarker) -> Event:
     return Fetched(slot=slot, files=len(marker.files), bytes=marker.size, revision=marker.revision, cached=True)
 
 
-def _teller(slot: str, emit: Emit) -> Callable[[int, int | None], None]:
-    def tell(done: int, total: int | None) -> None:
+def _reporter(slot: str, emit: Emit) -> Callable[[int, int | None], None]:
+    def report(done: int, total: int | None) -> None:
         emit(Progress(slot=slot, done=done, total=total))
 
-    return tell
+    return report
 
 
 @contextlib.contextmanager
 def _progress(slot: str, folder: Path, emit: Emit) -> Iterator[None]:
-    """Tell how much is on the disk, while a provider downloads by itself."""
+    """Report how much is on the disk while a provider downloads by itself."""
     done = threading.Event()
-    thread = threading.Thread(target=_watch, args=(folder, _teller(slot, emit), done), daemon=True)
+    thread = threading.Thread(target=_watch, args=(folder, _reporter(slot, emit), done), daemon=True)
     thread.start()
     try:
         yield
@@ -212,16 +214,16 @@ def _progress(slot: str, folder: Path, emit: Emit) -> Iterator[None]:
         thread.join()
 
 
-def _watch(folder: Path, tell: Callable[[int, int | None], None], done: threading.Event) -> None:
+def _watch(folder: Path, report: Callable[[int, int | None], None], done: threading.Event) -> None:
     last = -1
     while not done.is_set():
         began = time.monotonic()
         size = _size(folder)
         if size != last:
-            with contextlib.suppress(OSError):  # nobody listens any more
-                tell(size, None)
+            with contextlib.suppress(OSError):  # nobody reads it any more
+                report(size, None)
         last = size
-        # A folder of very many files takes long to look at: do little else than download.
+        # Measuring a folder with very many files takes long; downloading must stay the main work.
         done.wait(max(_PROGRESS_EVERY, 10 * (time.monotonic() - began)))
 
 

@@ -1,4 +1,4 @@
-"""The files that a fetch writes: names that cannot leave the folder, room for them, and what is there at the end."""
+"""The files that a download writes: safe names, free space, and a scan of the result."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from tunewright.runner.checkpoints import MARKER
 from tunewright_launcher._libc import c_function
 from tunewright_launcher.journal import FileRecord, short
 
-_LONGEST_NAME = 255  # bytes, of most file systems
+_LONGEST_NAME = 255  # bytes, on most file systems
 _COLLISION = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
-# Above what is free, a volume needs some room for its own book-keeping.
+# Bytes that a file system needs for its own metadata.
 _SPARE = 1 << 20
-# Bytes of small files that are left to the commit's flush: a second's work for a disk.
+# Bytes of small files that are left to the commit's flush: about a second for a disk.
 _LEFT = 1 << 28
 
 
 class Files:
-    """Writes files below one folder, which nobody else writes to.
+    """Write files below one folder, which nobody else writes to.
 
-    Its methods that open files raise FetchError, TRY_AGAIN, once the folder has another name: another worker has taken it
-    over, while this one stood still, and may have committed it.
+    Methods that open files raise FetchError (TRY_AGAIN) once the folder was renamed: another worker took it over while this one
+    was suspended, and may have committed it.
 
     Args:
         folder: the folder; it exists.
@@ -54,7 +54,7 @@ class Files:
         os.close(self._root)
 
     def size(self, path: str) -> int | None:
-        """Bytes of a regular file; None without one."""
+        """Return the bytes of a regular file; None if there is none."""
         try:
             found = os.stat(path, dir_fd=self._root, follow_symlinks=False)
         except OSError:
@@ -62,38 +62,38 @@ class Files:
         return found.st_size if stat.S_ISREG(found.st_mode) else None
 
     def reserve(self, count: int) -> None:
-        """So many bytes will be written.
+        """Reserve space for that many bytes.
 
         Raises:
-            FetchError: NO_SPACE: all that is to be written does not fit.
+            FetchError: NO_SPACE: the total does not fit.
         """
         self._reserved += count
         if self._reserved > self._free:
-            cause = f"The volume has {self._free} bytes free, and at least {self._reserved} are to be fetched."
+            cause = f"The volume has {self._free} bytes free, but the download needs at least {self._reserved}."
             raise FetchError(cause, remedy="Ask for a larger volume: storage={'size': …}.", code=ExitCode.NO_SPACE)
 
     def create(self, path: str) -> contextlib.AbstractContextManager[int]:
-        """Open a file for writing, emptied, with the folders that it lies in; gives its descriptor."""
+        """Create or truncate a file, and its folders; yield its descriptor."""
         return self._open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
 
     def create_sparse(self, path: str, size: int) -> None:
-        """Make a file of a size, without filling it; what is in it stays."""
+        """Create a sparse file of that size; the contents of an existing one stay."""
         with self._open(path, os.O_WRONLY | os.O_CREAT) as handle:
             os.ftruncate(handle, size)
 
     def open(self, path: str) -> contextlib.AbstractContextManager[int]:
-        """Open a file that is there, to read and write."""
+        """Open an existing file for reading and writing; yield its descriptor."""
         return self._open(path, os.O_RDWR)
 
     @contextlib.contextmanager
     def _open(self, path: str, flags: int) -> Iterator[int]:
-        self._refuse_displaced()
+        self._refuse_lost_lease()
         try:
             self._make_parent(path)
             handle = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=self._root)
         except OSError as error:
             if error.errno in _COLLISION:
-                raise hostile(path, "has the name of a folder, or lies in what is a file") from error
+                raise hostile(path, "has the name of a folder, or is in a folder with the name of a file") from error
             raise
         try:
             yield handle
@@ -101,10 +101,10 @@ class Files:
             os.close(handle)
 
     def begin_to_flush(self, handle: int, size: int) -> None:
-        """Let the kernel begin to bring a small file to the disk, if many have come before it.
+        """Let the kernel start to flush a small file, if many were written before it.
 
-        A call takes 0.15 ms of a processor, a third of what all else takes for 100 KB: 1,000 such files and one of 400 MB are
-        fetched from a near source in 4% less time, if the commit flushes the small ones together.
+        A call takes 0.15 ms of CPU time, a third of everything else for 100 KB. If the commit flushes the small files together,
+        1,000 of them and one of 400 MB are downloaded from a near source in 4% less time.
         """
         self._left += size
         if self._left > _LEFT:
@@ -118,22 +118,22 @@ class Files:
                     os.mkdir(folder, dir_fd=self._root)
             self._parents.add(parent)
 
-    def _refuse_displaced(self) -> None:
-        # It is no lock: a call that comes right after it may still be too late, and a file that is open is written to its
-        # end. That one gets what it has already, unless the source has changed since.
+    def _refuse_lost_lease(self) -> None:
+        # This is not a lock: a file that is open, or is opened just now, is still written to. It receives the bytes that it
+        # has already, unless the source has changed since.
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(self._folder.stat(), self._identity):
                 return
-        cause = f"Another worker has taken {self._folder} over, while this one stood still."
-        raise FetchError(cause, remedy="It is left to that one.", code=ExitCode.TRY_AGAIN)
+        cause = f"Another worker has taken {self._folder} over, while this one was suspended."
+        raise FetchError(cause, remedy="That worker will finish it; this one retries.", code=ExitCode.TRY_AGAIN)
 
     def keep_only(self, listed: set[bytes]) -> None:
-        """Remove every file but these.
+        """Remove all other files.
 
         Args:
             listed: `short` of their paths.
         """
-        self._refuse_displaced()
+        self._refuse_lost_lease()
         for path in list(walk(self._folder)):
             if short(path) not in listed:
                 os.unlink(path, dir_fd=self._root)
@@ -149,14 +149,14 @@ def empty(folder: Path) -> None:
 
 
 def write(handle: int, data: memoryview, position: int) -> None:
-    """Write all of the data at a position of a file."""
+    """Write data at a position of a file."""
     while data:
         written = os.pwrite(handle, data, position)
         data, position = data[written:], position + written
 
 
 def begin_to_flush(handle: int, start: int, stop: int) -> None:
-    """Let the kernel begin to bring a range of a file to the disk, where it can: the commit's flush has less to wait for."""
+    """Let the kernel start to flush a range of a file, where it can, so that the commit has less to wait for."""
     if _sync_file_range is not None:
         _sync_file_range(handle, ctypes.c_int64(start), ctypes.c_int64(stop - start), _BEGIN)
 
@@ -166,14 +166,14 @@ _sync_file_range = c_function("sync_file_range")
 
 
 def check_path(path: str) -> None:
-    """Refuse a path that is not of a file below its folder.
+    """Refuse a path that is not that of a file below its folder.
 
     Raises:
         FetchError: BAD_DATA.
     """
     parts = path.split("/")
     if not path or path.startswith("/") or "\0" in path or not {"", ".", ".."}.isdisjoint(parts):
-        raise hostile(path, "is no path of a file within a folder")
+        raise hostile(path, "does not have the path of a file within a folder")
     if any(len(os.fsencode(part)) > _LONGEST_NAME for part in parts):
         raise hostile(path, f"has a name of more than {_LONGEST_NAME} bytes")
     if path == MARKER:
@@ -181,22 +181,21 @@ def check_path(path: str) -> None:
 
 
 def hostile(path: str, problem: str) -> FetchError:
-    """The error for a file of the source that cannot be taken as it is."""
+    """Return the error for a file of the source with an unacceptable name or type."""
     name = path.encode(errors="backslashreplace").decode()
-    remedy = "Leave it out with ignore_patterns, or have it renamed at its source."
+    remedy = "Exclude it with ignore_patterns, or rename it at its source."
     return FetchError(f"The source's file {name!r} {problem}.", remedy=remedy, code=ExitCode.BAD_DATA)
 
 
 def scan(folder: Path, fetched: Mapping[str, FileRecord] | None = None) -> Iterator[tuple[str, FileRecord]]:
-    """Every file of a folder, by its path relative to it, in order.
+    """Yield relative path and record of each file in a folder, in order.
 
     Args:
         folder: the folder.
-        fetched: the records of files that need not be read again.
+        fetched: records of files that need not be read again.
 
     Raises:
-        FetchError: BAD_DATA: there are no files, or something that is neither a file nor a folder, or a file that is
-            named as the marker.
+        FetchError: BAD_DATA: there are no files, something is neither a file nor a folder, or a file has the marker's name.
     """
     known, empty = fetched or {}, True
     for path in sorted(walk(folder)):
@@ -205,17 +204,17 @@ def scan(folder: Path, fetched: Mapping[str, FileRecord] | None = None) -> Itera
         yield path, known.get(path) or _record(folder / path)
     if empty:
         raise FetchError(
-            "The provider has fetched nothing: there is not one file.",
-            remedy="Check the URI, and the patterns if there are some.",
+            "The provider downloaded no files.",
+            remedy="Check the URI, and the patterns if there are any.",
             code=ExitCode.BAD_DATA,
         )
 
 
 def walk(folder: Path) -> Iterator[str]:
-    """The paths of all files below a folder, relative to it.
+    """Yield the relative paths of all files below a folder.
 
     Raises:
-        FetchError: BAD_DATA: there is something that is neither a file nor a folder.
+        FetchError: BAD_DATA: something is neither a file nor a folder.
     """
     for base, folders, names in os.walk(folder, onerror=_raise):
         for name in (*folders, *names):
@@ -229,7 +228,7 @@ def walk(folder: Path) -> Iterator[str]:
 
 
 def sha256_of(path: Path) -> str:
-    """In hexadecimal digits."""
+    """Return the SHA-256 digest of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

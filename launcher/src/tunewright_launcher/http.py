@@ -1,7 +1,6 @@
-"""What a plugin's container half builds on: HTTP for the fetch engine, its errors, and files below one folder.
+"""The public API for a plugin's container half: HTTP for the fetch engine, its errors, and files below one folder.
 
-Everything that is exported here is public. A source derives its snapshot from `HttpSnapshot` and says which request reads a
-file; the engine does the rest.
+A source derives its snapshot from `HttpSnapshot` and makes the request for each file; the engine does the rest.
 """
 
 from __future__ import annotations

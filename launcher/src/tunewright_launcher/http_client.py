@@ -1,7 +1,7 @@
-"""HTTP for the fetch engine: ranges over connections that are kept, and errors that say what to do.
+"""HTTP for the fetch engine: ranges over persistent connections, and errors that say what to do.
 
-The standard library's client, because it is the fastest one per request that does not come with a runtime of its own: the
-time for many small files is the processor's, not the network's.
+It builds on the standard library's client, the fastest per request of those without a runtime of their own: for many small
+files the CPU is the bottleneck, not the network.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from tunewright._convert import to_dict
 from tunewright.errors import ExitCode, FetchError, SourceChanged
 from tunewright.providers.limits import FetchLimits
 from tunewright.providers.snapshots import Digest, Entry, Reader, Snapshot
-from tunewright_launcher.answers import Headers, broke_off, reading, refusal, shown, size_of, unavailable
+from tunewright_launcher.answers import Headers, cut_off, reading, refusal, shown, size_of, unavailable
 from tunewright_launcher.connection import Connection, Response
 
 _MOVED = (301, 302, 303, 307, 308)
 _MOST_REDIRECTS = 5
 _LONGEST_MESSAGE = 64 << 10
 _URL = re.compile(r"(https?://[^/?#]+)([^#]*)")
-# What may go on to another host than the one it was meant for.
+# Headers that may be sent to another host than the one that they were meant for.
 _GENERAL = ("range", "accept", "accept-encoding", "user-agent")
 
 
 @attrs.frozen(kw_only=True)
 class HttpRequest:
-    """A GET, or what else `method` says; it may be sent twice, so it must not matter if it is.
+    """A request. It may be sent twice, so it must be idempotent.
 
     Attributes:
         url: absolute, percent-encoded.
-        headers: credentials and conditions. They are dropped where the server redirects to another host.
+        headers: credentials and conditions. They are dropped if the server redirects to another host.
         method: "GET", "POST", …
-        body: of a POST. It never goes to another host than the one that it was meant for.
+        body: of a POST. It is never sent to another host than the one that it was meant for.
     """
 
     url: str
@@ -54,11 +54,11 @@ class HttpRequest:
 
 
 class Http:
-    """Sends requests. Each thread has connections of its own, which are kept open.
+    """Send requests. Each thread has its own persistent connections.
 
     Args:
-        timeout: seconds without a byte after which a server counts as unavailable; None: `FetchLimits.stall`.
-        ca_bundle: file of certificates to trust in place of the system's.
+        timeout: seconds without data after which a server counts as unavailable; None for `FetchLimits.stall`.
+        ca_bundle: file with the certificates to trust instead of the system's.
     """
 
     def __init__(self, *, timeout: float | None = None, ca_bundle: str | None = None) -> None:
@@ -71,15 +71,15 @@ class Http:
         self._origins: dict[str, _Origin] = {}
 
     def use_limits(self, limits: FetchLimits) -> None:
-        """Be as patient as they say, unless a timeout was given."""
+        """Take the timeout from the limits, unless one was given."""
         self._timeout = limits.stall if self._given_timeout is None else self._given_timeout
 
     def send(self, request: HttpRequest) -> tuple[Response, str]:
-        """The answer, whatever its status, after redirects; and the URL that it came from.
+        """Return the response after redirects, whatever its status, and the URL that it came from.
 
         Raises:
-            FetchError: UNAVAILABLE where nobody answers; TRY_AGAIN where a redirect breaks off; BAD_DATA for redirects
-                without end or to plain HTTP.
+            FetchError: UNAVAILABLE: the server does not respond; TRY_AGAIN: a redirect was cut off; BAD_DATA: endless
+                redirects, or one to plain HTTP.
         """
         for _ in range(_MOST_REDIRECTS + 1):
             response = self._once(request)
@@ -95,14 +95,14 @@ class Http:
         )
 
     def ask(self, request: HttpRequest, longest: int) -> tuple[Response, bytes]:
-        """The answer, whatever its status, with the whole of its short body.
+        """Return the response, whatever its status, with its short body.
 
         Args:
-            request: what is asked.
-            longest: bytes of the body that are taken.
+            request: the request.
+            longest: maximum bytes of the body.
 
         Raises:
-            FetchError: as `send`; TRY_AGAIN where the body breaks off; BAD_DATA where it is longer.
+            FetchError: as `send`; TRY_AGAIN: the body was cut off; BAD_DATA: it is longer.
         """
         response, url = self.send(request)
         try:
@@ -112,17 +112,17 @@ class Http:
         finally:
             self.close_unread(response)
         if left and len(body) < longest:
-            raise broke_off(url, f"{left} bytes are missing")
+            raise cut_off(url, f"{left} bytes are missing")
         if left or len(body) == longest:
-            cause = f"{shown(url)} has answered with more than {longest} bytes."
+            cause = f"{shown(url)} responded with more than {longest} bytes."
             raise FetchError(cause, remedy="Check the endpoint.", code=ExitCode.BAD_DATA)
         return response, body
 
     def close_unread(self, response: http.client.HTTPResponse) -> None:
-        """Close a connection whose answer was not read to its end: the rest of it would be taken for the next one's."""
+        """Close the connection of a response that was not read to its end; the rest would be taken for the next response."""
         if not response.isclosed():
             response.close()
-            # A thread reads one answer at a time.
+            # A thread reads one response at a time.
             if connection := self._kept().pop(self._thread.last, None):
                 connection.close()
 
@@ -134,13 +134,13 @@ class Http:
     def _once(self, request: HttpRequest) -> Response:
         match = _URL.match(request.url)
         if match is None:
-            cause = f"{shown(request.url)} is no URL of a web server."
+            cause = f"{shown(request.url)} is not the URL of a web server."
             raise FetchError(cause, remedy="Check the endpoint.", code=ExitCode.BAD_DATA)
         key, path = match.groups()
         self._thread.last = key
         connection = self._kept().get(key)
         if connection is not None:
-            # A server may close a connection that was idle: that says nothing about the request.
+            # A server may close an idle connection, which says nothing about the request.
             with contextlib.suppress(http.client.HTTPException, OSError):
                 return self._ask(connection, request, key, path)
             connection.close()
@@ -160,8 +160,8 @@ class Http:
         try:
             return connection.ask(request.method, target, headers, request.body, self._timeout)
         except ValueError as error:
-            cause = f"{shown(request.url)} cannot be asked: {error}."
-            remedy = "Look whether a credential has a line break, or was copied with something else."
+            cause = f"The request to {shown(request.url)} is invalid: {error}."
+            remedy = "Check whether a credential contains a line break, or was copied incompletely."
             raise FetchError(cause, remedy=remedy, code=ExitCode.USAGE) from None
 
     def _origin(self, key: str) -> _Origin:
@@ -196,9 +196,9 @@ class Http:
 
 @attrs.frozen
 class _Origin:
-    """A server: the beginning of its URLs in parts, and the proxy that leads to it.
+    """A server: the parts of its base URL, and the proxy for it.
 
-    What stands before a path, and which headers are added, is for a proxy that gets the requests themselves: without TLS.
+    The prefix of paths and the additional headers are for a proxy that receives the requests themselves, without TLS.
     """
 
     parts: SplitResult
@@ -208,10 +208,10 @@ class _Origin:
 
 
 class HttpSnapshot(Snapshot):
-    """A snapshot whose files come over HTTP: a subclass lists the entries and says which request fetches one.
+    """A snapshot whose files are downloaded over HTTP. A subclass lists the entries and makes the request for each.
 
     Args:
-        http: sends the requests; one for the whole snapshot.
+        http: sends the requests of the whole snapshot.
     """
 
     def __init__(self, http: Http | None = None) -> None:
@@ -224,23 +224,23 @@ class HttpSnapshot(Snapshot):
 
     @abstractmethod
     def request(self, entry: Entry) -> HttpRequest:
-        """The request for the whole file, with credentials, and with If-Match where the server knows it.
+        """Return the request for the whole file, with credentials, and with If-Match if the server supports it.
 
         Called for every range, from many threads.
         """
 
     def digests_in(self, headers: Headers) -> tuple[Digest, ...]:
-        """The digests of the whole file that an answer's headers have; called for answers with the whole file."""
+        """Return the digests of the whole file in a response's headers; called for responses with the whole file."""
         del headers
         return ()
 
     def refusal(self, entry: Entry, status: int, headers: Headers, body: bytes) -> FetchError | None:
-        """What an answer that is no success means here; None for what it means everywhere."""
+        """Return the error for an unsuccessful response of this server; None for the usual one."""
         del entry, status, headers, body
         return None
 
     def is_other(self, entry: Entry, headers: Headers) -> bool:
-        """Whether the headers of an answer say that it is of another version than the one that was listed."""
+        """Return whether a response's headers show another version of the file than the one that was listed."""
         del entry, headers
         return False
 
@@ -258,7 +258,7 @@ class HttpSnapshot(Snapshot):
             self.http.close_unread(response)
 
     def _send(self, entry: Entry, wanted: str | None) -> tuple[Response, str]:
-        """Ask where the last redirect led to, as long as that is answered: a range should not cost two round trips."""
+        """Send the request to where the last redirect led, as long as that works: a range should not cost two round trips."""
         known = self._moved.get(entry.path) if wanted else None
         extra = {"Range": wanted} if wanted else {}
         if known is not None:
@@ -274,27 +274,28 @@ class HttpSnapshot(Snapshot):
         return response, url
 
     def _check(self, entry: Entry, response: http.client.HTTPResponse, start: int, stop: int) -> None:
-        """Raise unless the answer is the range that was asked for; skip to its start where the server knows no ranges."""
+        """Raise unless the response is the requested range; skip to its start if the server does not support ranges."""
         if response.status >= HTTPStatus.BAD_REQUEST or response.status in _MOVED:
             body = response.read(_LONGEST_MESSAGE)
             refused = self.refusal(entry, response.status, response.headers, body)
             raise refused or refusal(f"{entry.path} of {shown(self.request(entry).url)}", response)
         size = size_of(response)
         if size is not None and size != entry.size:
-            raise SourceChanged(f"{entry.path} has {size} bytes now, and {entry.size} when it was listed.")
+            raise SourceChanged(f"{entry.path} has {size} bytes now, but had {entry.size} when it was listed.")
         if self.is_other(entry, response.headers):
-            raise SourceChanged(f"{entry.path} is not the version that was listed any more.")
+            raise SourceChanged(f"{entry.path} is no longer the version that was listed.")
         if response.status == HTTPStatus.PARTIAL_CONTENT:
             expected = f"bytes {start}-{stop - 1}/"
             if not (response.getheader("Content-Range") or "").startswith(expected):
                 cause = f"The server sent another range of {entry.path} than bytes {start} to {stop}."
-                raise FetchError(cause, remedy="Check what stands between.", code=ExitCode.TRY_AGAIN)
+                remedy = "Check for a proxy that rewrites Range requests."
+                raise FetchError(cause, remedy=remedy, code=ExitCode.TRY_AGAIN)
         else:
             _skip(response, start)
 
 
 class _Body:
-    """A `Reader` of an answer; `ends` is the file whose end is read, after which nothing may come."""
+    """A `Reader` of a response; `ends` is the file that ends with it, after which nothing may follow."""
 
     def __init__(
         self, response: Response, url: str, length: int, digests: tuple[Digest, ...], *, ends: Entry | None
@@ -308,13 +309,13 @@ class _Body:
     def readinto(self, buffer: memoryview, /) -> int:
         """See `Reader.readinto`."""
         with reading(self._url):
-            # As much as one read of the socket gives: `readinto` would fill the buffer, however long a drip takes.
+            # As much as one read of the socket returns: `readinto` would wait until the buffer is full.
             count = self._response.readinto1(buffer[: self._left]) if self._left else 0
         if not count and self._left:
-            raise broke_off(self._url, f"{self._left} bytes are missing")
+            raise cut_off(self._url, f"{self._left} bytes are missing")
         self._left -= count
         if not self._left and not self._response.isclosed():
-            with reading(self._url):  # to its end, so the connection can be used again
+            with reading(self._url):  # to its end, so that the connection can be reused
                 more = self._response.readinto(bytearray(1))
             if more and self._ends is not None:
                 raise SourceChanged(f"{self._ends.path} is longer than the {self._ends.size} bytes that were listed.")
@@ -325,7 +326,7 @@ def _redirected(request: HttpRequest, location: str, status: int) -> HttpRequest
     url = urljoin(request.url, location)
     old, new = urlsplit(request.url), urlsplit(url)
     if (old.scheme, old.netloc) == (new.scheme, new.netloc):
-        # As every client does it; see RFC 9110, 15.4.
+        # As all clients do; see RFC 9110, 15.4.
         keeps = request.method != "POST" or status in (HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT)
         return attrs.evolve(request, url=url) if keeps else HttpRequest(url=url, headers=request.headers)
     if new.scheme not in ("http", "https") or (old.scheme == "https" and new.scheme == "http"):

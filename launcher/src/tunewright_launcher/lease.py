@@ -1,10 +1,10 @@
-"""The lease on a slot: of the workers that share a volume, one fetches and the others wait for its marker.
+"""The lease on a slot: of the workers that share a volume, one downloads and the others wait for its marker.
 
-File locks (flock) silently do nothing on some network file systems, so the lease is a file that its holder changes every
-few seconds. Whoever sees it unchanged for long takes it over. That is an optimisation, which saves a second download, and no
-more: a holder may only have been asleep. Staging folders have their holder's name in theirs, and a successor renames the
-folder: so the former holder's commit finds it gone. What it has open it may still write to, under the folder's new name:
-ranges of the same request, which are what the successor fetches unless the source has changed in between.
+File locks (flock) silently do nothing on some network file systems, so the lease is a file that its holder updates every few
+seconds. Another worker takes it over once it has not changed for long. This is only an optimization that avoids a second
+download, as the holder may merely have been suspended. Correctness comes from the staging folder: it is named after its holder,
+and a successor renames it, so the former holder's commit fails. Files that the former holder has open it may still write to,
+under the new name: ranges of the same request, which are what the successor downloads unless the source has changed in between.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tunewright.runner.files import write_atomically
 
 BEAT_EVERY = 2.0
 STALE_AFTER = 20.0
-_LOOK_EVERY = 0.5
+_POLL = 0.5
 
 
 @attrs.frozen(kw_only=True)
@@ -33,11 +33,11 @@ class Owner:
     """A process that holds a lease.
 
     Attributes:
-        host: its host's or pod's name.
-        namespace: of its process ids: only within it they can be compared.
+        host: name of its host or pod.
+        namespace: of its process id; ids are comparable only within it.
         pid: its process id.
-        started: when it was started, as the kernel counts: ids are used again. "" where the system does not tell it.
-        nonce: tells two leases of one process apart.
+        started: its start time, as process ids are reused; "" if the system does not tell it.
+        nonce: distinguishes the leases of one process.
     """
 
     host: str
@@ -48,7 +48,7 @@ class Owner:
 
     @classmethod
     def this_process(cls) -> Owner:
-        """This process, with a new nonce."""
+        """Return this process, with a new nonce."""
         pid = os.getpid()
         return cls(
             host=os.uname().nodename,
@@ -59,25 +59,25 @@ class Owner:
         )
 
     def is_dead(self) -> bool:
-        """Whether the process has certainly ended. False where that cannot be known from here."""
+        """Return whether the process has certainly ended; False if that is unknown."""
         if not self.started or self.host != os.uname().nodename or self.namespace != _namespace():
             return False
         return _started(self.pid) != self.started
 
 
 class Lease:
-    """One worker's lease, or its wait for one. Entered, it is kept until it is left.
+    """One worker's lease: a context manager that waits for it and keeps it.
 
     Args:
-        file: the lease's file, the same for all workers.
-        stop_waiting: is asked while another worker holds the lease: True ends the wait.
-        stale_after: seconds without a sign of life after which a holder is taken for dead.
-        beat_every: seconds between two signs of life.
+        file: the file of the lease, the same for all workers.
+        stop_waiting: called while another worker holds the lease; True ends the wait.
+        stale_after: seconds without a heartbeat after which a holder counts as dead.
+        beat_every: seconds between heartbeats.
 
     Attributes:
         owner: this process.
         stop_waiting: as given.
-        held: False if the wait was ended by `stop_waiting`.
+        held: whether the lease is held; False if `stop_waiting` ended the wait.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Lease:
             if _is_dead(text) or time.monotonic() - since > self._stale_after:
                 self._remove(text)
             else:
-                time.sleep(_LOOK_EVERY)
+                time.sleep(_POLL)
         self.held = True
         self._thread.start()
         return self
@@ -118,7 +118,7 @@ class Lease:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Give it back."""
+        """Release the lease."""
         if self.held:
             self._ended.set()
             self._thread.join()
@@ -133,12 +133,12 @@ class Lease:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with self._file.open("x", encoding="utf-8") as stream:
                 stream.write(self._text(0))
-        except (FileExistsError, FileNotFoundError):  # another worker's, or one has just removed the empty folder
+        except (FileExistsError, FileNotFoundError):  # another worker holds it, or has just removed the empty folder
             return False
         return True
 
     def _remove(self, stale: str) -> None:
-        """Take a dead holder's file away, and never a living one's that has just taken its place."""
+        """Remove the file of a dead holder, but never that of a live one that has just taken its place."""
         grave = self._file.with_name(f"{self._file.name}.{self.owner.nonce}")
         with contextlib.suppress(FileNotFoundError):
             self._file.rename(grave)
@@ -151,7 +151,7 @@ class Lease:
         beat = 0
         while not self._ended.wait(self._beat_every):
             beat += 1
-            with contextlib.suppress(OSError):  # a full disk, say: the fetch itself will say so
+            with contextlib.suppress(OSError):  # such as a full disk, which the download itself will report
                 if self._is_ours(_read(self._file)):
                     write_atomically(self._file, self._text(beat))
 
@@ -163,7 +163,7 @@ def _is_dead(text: str) -> bool:
     try:
         return Owner(**json.loads(text)["owner"]).is_dead()
     except (ValueError, KeyError, TypeError):
-        return False  # half written: a moment later it is whole, or stays so and is stale
+        return False  # half written: soon it is complete, or becomes stale
 
 
 def _read(file: Path) -> str:
@@ -182,7 +182,7 @@ def _namespace() -> str:
 
 
 def _started(pid: int) -> str | None:
-    """The start time of a process, as proc(5) has it in field 22 of stat; None if there is no such process."""
+    """Return the start time of a process, field 22 of /proc/PID/stat in proc(5); None if there is no such process."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text("utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:

@@ -1,9 +1,9 @@
-"""Outputs: the finished model, and checkpoints on the way, to where `output=` says; and a checkpoint back from there.
+"""Outputs: upload the finished model, and checkpoints during the training, to `output=`; download a checkpoint from there.
 
-    <uri>/…                                            the model's files, and `complete.json` after them
-    <uri>/checkpoints/<key>/checkpoint-<step>/…        a checkpoint, and `complete.json` after it
+    <uri>/…                                            the model's files, and then `complete.json`
+    <uri>/checkpoints/<key>/checkpoint-<step>/…        a checkpoint's files, and then `complete.json`
 
-`key` stands for what is trained on what and how, so that another job with the same output never resumes from there.
+`key` identifies model, dataset and trainer, so that a different job with the same output never resumes from there.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ from tunewright_launcher.slots import CompletionMarker, LeaseLost, Slot
 from tunewright_launcher.step import Step
 
 CHECKPOINTS = "checkpoints"
-_UPLOADS = 8  # files at the same time
-_LOOK_EVERY = 2.0
+_UPLOADS = 8  # files in parallel
+_CHECK_EVERY = 2.0  # seconds
 _CHECKPOINT = re.compile(r"checkpoint-([0-9]+)")
 
 Say = Callable[[str], None]
@@ -52,14 +52,14 @@ _T = TypeVar("_T")
 
 @attrs.frozen(kw_only=True)
 class Output:
-    """Where a job's output goes.
+    """Where a job's output is uploaded to.
 
     Attributes:
-        store: what can be written to.
+        store: reads and writes there.
         uri: as the user wrote it.
         key: of the job's checkpoints; see `key_of`.
-        limits: how long to be patient.
-        say: for the log.
+        limits: how long to retry.
+        say: prints a line to the log.
     """
 
     store: Store
@@ -69,7 +69,7 @@ class Output:
     say: Say
 
     def upload_model(self, folder: Path) -> None:
-        """Upload the finished model; what is there already is not sent again.
+        """Upload the finished model; files that the store has already are not sent again.
 
         Raises:
             FetchError: it cannot be uploaded.
@@ -82,33 +82,33 @@ class Output:
 
         Raises:
             FetchError: it cannot be uploaded.
-            FileNotFoundError: it was removed meanwhile, since there are newer ones.
+            FileNotFoundError: it was removed meanwhile, because there are newer ones.
         """
         files, size = self._upload(folder, f"{self._checkpoints}/{folder.name}")
         for name in self._names() - {folder.name}:
-            self._patiently(functools.partial(self.store.remove, f"{self._checkpoints}/{name}"))
+            self._retry(functools.partial(self.store.remove, f"{self._checkpoints}/{name}"))
         emit(Uploaded(item=folder.name, uri=self.uri, files=files, bytes=size))
 
     def fetch_checkpoint(self, folder: Path) -> None:
-        """Bring the newest complete checkpoint into a folder, unless it has this one or a newer one.
+        """Download the newest complete checkpoint into a folder, unless the folder has it or a newer one.
 
         Raises:
-            FetchError: it cannot be fetched.
+            FetchError: it cannot be downloaded.
         """
         name = max(self._complete_ones(), key=_step_of, default=None)
         local = newest_checkpoint(folder)
         if name is None or (local is not None and _step_of(local.name) >= _step_of(name)):
             return
-        self.say(f"fetching {name} from {self.uri}, to resume from it")
-        self._patiently(lambda: self._fetch(name, folder))
+        self.say(f"downloading {name} from {self.uri}, to resume from it")
+        self._retry(lambda: self._fetch(name, folder))
 
     def check_writable(self) -> None:
-        """Find out now, and not after hours of training, whether it may be written to.
+        """Check that it is writable, before hours of training.
 
         Raises:
-            FetchError: NO_PERMISSION, NOT_FOUND: it may not.
+            FetchError: NO_PERMISSION, NOT_FOUND: it is not.
         """
-        self._patiently(self.store.check_writable)
+        self._retry(self.store.check_writable)
 
     @property
     def _checkpoints(self) -> str:
@@ -123,8 +123,8 @@ class Output:
         return {name for name, rest in self._checkpoint_files() if rest == [MARKER]}
 
     def _checkpoint_files(self) -> list[tuple[str, list[str]]]:
-        """The name of the checkpoint that a file is of, and its path within that, in parts."""
-        paths = self._patiently(lambda: [entry.path for entry in self.store.entries(self._checkpoints)])
+        """Return, for each file, the name of its checkpoint and the parts of its path in there."""
+        paths = self._retry(lambda: [entry.path for entry in self.store.entries(self._checkpoints)])
         parts = (path.split("/") for path in paths)
         return [(name, rest) for _, _, name, *rest in parts if _CHECKPOINT.fullmatch(name)]
 
@@ -145,13 +145,13 @@ class Output:
     def _upload(self, folder: Path, to: str) -> tuple[int, int]:
         prefix = f"{to}/" if to else ""
         files = {f"{prefix}{path}": folder / path for path in sorted(walk(folder)) if path != MARKER}
-        there = self._patiently(lambda: {entry.path: entry for entry in self.store.entries(to) if entry.path in files})
-        lacking = {path: file for path, file in files.items() if not is_there(there.get(path), file)}
+        there = self._retry(lambda: {entry.path: entry for entry in self.store.entries(to) if entry.path in files})
+        missing = {path: file for path, file in files.items() if not is_there(there.get(path), file)}
         if self.store.atomic:
-            self._send(lacking)
+            self._send(missing)
         else:
             with ThreadPoolExecutor(_UPLOADS) as pool:
-                list(pool.map(lambda item: self._send(dict([item])), lacking.items()))
+                list(pool.map(lambda item: self._send(dict([item])), missing.items()))
             self._mark(files, f"{prefix}{MARKER}", prefix)
         return len(files), sum(file.stat().st_size for file in files.values())
 
@@ -164,9 +164,9 @@ class Output:
 
     def _send(self, files: Mapping[str, Path]) -> None:
         if files:
-            self._patiently(lambda: self.store.upload(files))
+            self._retry(lambda: self.store.upload(files))
 
-    def _patiently(self, work: Callable[[], _T]) -> _T:
+    def _retry(self, work: Callable[[], _T]) -> _T:
         def say(error: FetchError, pause: float) -> None:
             self.say(f"{error.cause} Trying again in {pause:.0f} s.")
 
@@ -174,13 +174,13 @@ class Output:
 
 
 def load_output(step: Step, say: Callable[[str], None]) -> Output | None:
-    """Where the job's output is uploaded to; None if it stays on the volume. Raises as `load_source`."""
+    """Return where the job's output is uploaded to; None if it stays on the volume. Raises as `load_source`."""
     if not document_file(step, OUTPUT_SLOT).is_file():
         return None
     document = read_document(step, OUTPUT_SLOT)
     provider = load_source(step, document)
     if not isinstance(provider, OutputTarget):
-        cause = f"{provider.uri} cannot be written to."
+        cause = f"{provider.uri} is not writable."
         raise FetchError(cause, remedy="Use the same release of the plugin on both sides.", code=ExitCode.USAGE)
     return Output(
         store=provider.store(),
@@ -192,7 +192,7 @@ def load_output(step: Step, say: Callable[[str], None]) -> Output | None:
 
 
 class CheckpointUploads:
-    """Uploads each new complete checkpoint while the training goes on. Entered on one rank.
+    """Upload each new complete checkpoint during the training; a context manager for one rank.
 
     Args:
         output: where to; None uploads nothing.
@@ -210,17 +210,17 @@ class CheckpointUploads:
             self._thread.start()
 
     def __exit__(self, *_: object) -> None:
-        """Let an upload that was begun come to its end."""
+        """Wait for an upload that has begun."""
         self._ended.set()
         if self._output is not None:
             self._thread.join()
 
     def _run(self) -> None:
-        assert self._output is not None  # noqa: S101 - for the type checker: it was looked at before the start
+        assert self._output is not None  # noqa: S101 - for the type checker: checked before the thread starts
         last: Path | None = None
         ended = False
         while not ended:
-            ended = self._ended.wait(_LOOK_EVERY)
+            ended = self._ended.wait(_CHECK_EVERY)
             newest = newest_checkpoint(self._folder)
             if newest is None or newest == last:
                 continue
@@ -230,23 +230,23 @@ class CheckpointUploads:
             except FileNotFoundError:
                 continue  # a newer one has replaced it
             except (FetchError, OSError) as error:
-                # The training itself goes on: the next checkpoint may get through.
+                # The training continues: the next checkpoint may succeed.
                 self._output.say(f"{newest.name} was not uploaded: {error}")
 
 
 def job_key(step: Step) -> str:
-    """`key_of` what the job has. Raises as `read_document`."""
+    """Return the key of this job; see `key_of`. Raises as `read_document`."""
     slots = (slot for slot in (*INPUT_SLOTS, TRAINER) if document_file(step, slot).is_file())
     return key_of(read_document(step, slot) for slot in slots)
 
 
 def key_of(documents: Iterable[WireDocument]) -> str:
-    """A name for what is trained on what and how: 16 hexadecimal digits over what the job's documents ask for."""
+    """Return a key for model, dataset and trainer: 16 hexadecimal digits of a hash over the job's documents."""
     return _canonical.digest(sorted(document.request_digest() for document in documents))[:16]
 
 
 class _Unmarked(Snapshot):
-    """A snapshot without the marker of its upload: the slot gets one of its own."""
+    """A snapshot without the marker of its upload, as the slot gets its own."""
 
     def __init__(self, marked: Snapshot) -> None:
         self._marked = marked

@@ -1,4 +1,4 @@
-"""From a wire document, a file of the job's configuration, to the provider that the client had."""
+"""Load the client's providers from wire documents, the files of the job's configuration."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _P = TypeVar("_P", bound=Provider)
 
 
 def document_file(step: Step, slot: str) -> Path:
-    """Where the document of a slot, or of the trainer, is."""
+    """Return the file with the document of a slot, or of the trainer."""
     return step.paths.config / f"{slot}.json"
 
 
 def read_document(step: Step, slot: str) -> WireDocument:
-    """The document of a slot, or of the trainer.
+    """Return the document of a slot, or of the trainer.
 
     Raises:
-        FetchError: it is missing, or no such document.
+        FetchError: it is missing, or not a wire document of that kind.
     """
     file = document_file(step, slot)
     try:
@@ -44,12 +44,12 @@ def read_document(step: Step, slot: str) -> WireDocument:
 
 
 def load_source(step: Step, document: WireDocument) -> ModelProvider | DatasetProvider:
-    """The provider of a model or dataset.
+    """Return the provider of a model or dataset.
 
     Raises:
         FetchError: the container has another version of the plugin.
-        PluginError: it does not have the plugin, or the plugin is broken.
-        RequestError: the document's params are not the provider's.
+        PluginError: the plugin is missing or broken.
+        RequestError: the document's params are not those of the provider.
     """
     plugin = _plugin(step, document)
     if document.kind == "model":
@@ -58,7 +58,7 @@ def load_source(step: Step, document: WireDocument) -> ModelProvider | DatasetPr
 
 
 def load_trainer(step: Step) -> TrainerProvider:
-    """The trainer; raises as `load_source`."""
+    """Return the trainer; raises as `load_source`."""
     document = read_document(step, TRAINER)
     return _load(step, _plugin(step, document).provider("trainer"), document.params)
 
@@ -73,9 +73,9 @@ def _plugin(step: Step, document: WireDocument) -> Plugin:
     client = (_normal(document.distribution), document.version)
     if client != (_normal(plugin.dist), plugin.version):
         raise FetchError(
-            f"The client has {document.distribution} {document.version} for {document.provider!r}, and this container "
+            f"The client uses {document.distribution} {document.version} for {document.provider!r}, but this container "
             f"has {plugin.dist} {plugin.version}.",
-            remedy="Install the same version on both sides: upgrade one, or name an image that holds the client's.",
+            remedy="Install the same version on both sides: upgrade one of them, or choose an image with the client's version.",
             code=ExitCode.USAGE,
         )
     return plugin

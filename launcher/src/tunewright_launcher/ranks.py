@@ -1,4 +1,4 @@
-"""What ranks do together without a process group: the trainer's is gone when it has returned."""
+"""Synchronize ranks without a process group: the trainer's has ended when it returns."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import datetime as dt
 from collections.abc import Callable, Mapping
 
 _DONE = "tunewright/rank-0-has-done-its-work"
-_LOOK_EVERY = dt.timedelta(seconds=30)
+_POLL = dt.timedelta(seconds=30)
 
 
 def while_others_wait(env: Mapping[str, str], work: Callable[[], None]) -> None:
-    """Let rank 0 work while the other ranks wait for its end.
+    """Run a function on rank 0 while the other ranks wait for it.
 
-    Without that the others would end, torchrun would give rank 0 five minutes more, and an elastic job would count as
-    succeeded. They meet at the store of torchrun's agents. If rank 0 fails, torchrun ends the others.
+    Otherwise they would exit, torchrun would give rank 0 five more minutes, and an elastic job would count as succeeded. They
+    wait at the store of torchrun's agents. If rank 0 fails, torchrun ends them.
 
     Args:
-        env: the rank's environment, as torchrun has set it.
-        work: what rank 0 does.
+        env: the rank's environment, as torchrun set it.
+        work: what rank 0 runs.
     """
     rank, world = int(env.get("RANK") or 0), int(env.get("WORLD_SIZE") or 1)
     if world == 1:
@@ -25,7 +25,7 @@ def while_others_wait(env: Mapping[str, str], work: Callable[[], None]) -> None:
         return
     from torch.distributed import DistStoreError, TCPStore
 
-    store = TCPStore(env["MASTER_ADDR"], int(env["MASTER_PORT"]), is_master=False, timeout=_LOOK_EVERY)
+    store = TCPStore(env["MASTER_ADDR"], int(env["MASTER_PORT"]), is_master=False, timeout=_POLL)
     if rank == 0:
         work()
         store.set(_DONE, "1")
@@ -33,6 +33,6 @@ def while_others_wait(env: Mapping[str, str], work: Callable[[], None]) -> None:
     while True:
         try:
             store.wait([_DONE])
-        except DistStoreError:  # the time is up
+        except DistStoreError:  # the timeout of one wait
             continue
         return

@@ -1,4 +1,4 @@
-"""Retry: work again after errors that may pass, with growing pauses."""
+"""Retry after transient errors, with growing pauses."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ _T = TypeVar("_T")
 
 
 def retry(work: Callable[[], _T], retry_for: float, say: Callable[[FetchError, float], None]) -> _T:
-    """Work; try again after errors that may pass, with growing pauses, until `retry_for` seconds are over.
+    """Call a function, and again after transient errors, with growing pauses, until `retry_for` seconds have passed.
 
     Args:
-        work: what to do.
+        work: the function.
         retry_for: seconds.
-        say: is told of an error and of the pause in seconds.
+        say: called with each error, and the pause in seconds before the next try.
 
     Returns:
         What `work` returns.
 
     Raises:
-        FetchError: the last one; or whatever else `work` raises, at once.
+        FetchError: the last error. Other exceptions of `work` pass through at once.
     """
     end, pause = time.monotonic() + retry_for, 1.0
     while True:
         try:
             return work()
         except FetchError as error:
-            # Jitter: the workers of a job fail together, and should not come back together.
-            wait = max(pause * random.uniform(0.5, 1.5), error.retry_after or 0)  # noqa: S311 - no secret
+            # Jitter: the workers of a job fail together, and should not retry together.
+            wait = max(pause * random.uniform(0.5, 1.5), error.retry_after or 0)  # noqa: S311 - not a secret
             if not error.code.may_pass or time.monotonic() + wait > end:
                 raise
             say(error, wait)

@@ -1,16 +1,16 @@
-"""Slots: folders of the volume that are there whole, with a marker, or not at all.
+"""Slots: folders of the volume that are complete, with a marker, or do not exist.
 
-    <workspace>/model/                         committed: `complete.json` is in it
-    <workspace>/.staging/model.lease           who fetches; see `tunewright_launcher.lease`
-    <workspace>/.staging/model-1a2b…-9f8e…/    what is being fetched: named by request and holder
+    <workspace>/model/                         committed: contains `complete.json`
+    <workspace>/.staging/model.lease           who is downloading; see `tunewright_launcher.lease`
+    <workspace>/.staging/model-1a2b…-9f8e…/    a download, named after request and holder
         files/                                 becomes model/
-        journal                                what is there already
-    <workspace>/.staging/model-former/         what the last commit has replaced, until the next fetch
-    <workspace>/.staging/doomed-…/             what is being removed
+        journal                                what has arrived; see `tunewright_launcher.journal`
+    <workspace>/.staging/model-former/         what the last commit replaced, until the next download
+    <workspace>/.staging/doomed-…/             being removed
 
 A slot is staged on the same volume, verified, flushed to the disk, marked by a file in it, and renamed into place. The marker
-comes after everything that it names is flushed, and a folder that is to go is renamed first. So a crash leaves no marker over
-missing files, as far as the file system keeps what it has flushed.
+is written after everything that it names is flushed, and a folder is renamed before it is removed. So no crash leaves a marker
+with missing files, as far as the file system keeps what it has flushed.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class CompletionMarker:
 
     Attributes:
         provider: the plugin's registry name.
-        uri: what was asked for.
+        uri: the requested URI.
         request: digest of the request; see `WireDocument.request_digest`.
-        revision: what the URI was resolved to, where the source has revisions.
+        revision: what the URI was resolved to, if the source has revisions.
         fetched_at: time of the commit, ISO 8601, UTC.
         files: path relative to the slot, with "/" → record.
     """
@@ -67,7 +67,7 @@ class CompletionMarker:
 
     @classmethod
     def loads(cls, text: str) -> CompletionMarker | None:
-        """Read what `Staging.commit` wrote; None for anything else, which then marks nothing."""
+        """Read what `Staging.commit` wrote; None for anything else, which does not count as a marker."""
         try:
             fields = json.loads(text)
             if fields.pop("api") != API:
@@ -79,7 +79,7 @@ class CompletionMarker:
 
 
 def read_marker(folder: Path) -> CompletionMarker | None:
-    """The marker of a slot's folder, if it is complete."""
+    """Return the marker of a slot's folder, if it is complete."""
     try:
         return CompletionMarker.loads((folder / MARKER).read_text("utf-8"))
     except (OSError, UnicodeDecodeError):
@@ -87,10 +87,10 @@ def read_marker(folder: Path) -> CompletionMarker | None:
 
 
 def verify(folder: Path, *, digests: bool = False) -> CompletionMarker:
-    """Compare a slot's files with its marker: sizes, and on demand their contents.
+    """Compare a slot's files with its marker: their sizes and, with `digests`, their contents.
 
     Raises:
-        FetchError: BAD_DATA: there is no marker, or a file is missing or is not what it says.
+        FetchError: BAD_DATA: there is no marker, or a file is missing or differs from it.
     """
     marker = read_marker(folder)
     if marker is None:
@@ -99,10 +99,10 @@ def verify(folder: Path, *, digests: bool = False) -> CompletionMarker:
         path = folder / name
         size = path.stat().st_size if path.is_file() else None
         if size != record.size:
-            found = "is gone" if size is None else f"has {size} bytes"
+            found = "is missing" if size is None else f"has {size} bytes"
             raise _bad(f"{path} {found}; the marker says {record.size} bytes.")
         if digests and sha256_of(path) != record.sha256:
-            raise _bad(f"{path} has other contents than the marker says.")
+            raise _bad(f"The contents of {path} differ from the marker.")
     return marker
 
 
@@ -112,7 +112,7 @@ class Slot:
 
     Attributes:
         workspace: the volume's folder.
-        name: "model", "dataset" or "eval_dataset"; any folder's name where there is no job.
+        name: "model", "dataset" or "eval_dataset"; any folder name outside of jobs.
     """
 
     workspace: Path
@@ -120,16 +120,16 @@ class Slot:
 
     @property
     def folder(self) -> Path:
-        """Where the slot is, once it is committed."""
+        """The folder of the committed slot."""
         return self.workspace / self.name
 
     @property
     def former(self) -> Path:
-        """Where what a commit has replaced is kept: another job may have it mounted, and read it still."""
+        """The folder that a commit replaced; it is kept, because another job may have it mounted."""
         return self.workspace / STAGING / f"{self.name}-former"
 
     def find(self, request: str, *, digests: bool = False) -> CompletionMarker | None:
-        """The marker, if the slot holds what is requested, and its files are there; on demand, with these contents."""
+        """Return the marker if the slot holds what is requested, with all files and, with `digests`, their contents."""
         marker = read_marker(self.folder)
         if marker is None or marker.request != request:
             return None
@@ -140,14 +140,14 @@ class Slot:
 
     @contextlib.contextmanager
     def staged(self, request: str, *, replace: bool = False) -> Iterator[Staging | None]:
-        """Where to fetch into, with what an earlier holder has left of the same request. None: another worker was faster.
+        """Yield a staging folder, with what an earlier holder left of the same request; None if another worker was faster.
 
         Args:
             request: digest of the request.
-            replace: the slot holds what is requested, and is to be fetched anew.
+            replace: download again although the slot holds what is requested.
 
         Raises:
-            FetchError: USAGE: the slot's folder holds files that no fetch has put there.
+            FetchError: USAGE: the slot's folder contains files that were not downloaded.
                 NOT_FOUND: the workspace is read-only.
         """
         with self._writing(), self._lease(request, replace=replace) as held:
@@ -155,12 +155,12 @@ class Slot:
                 yield None
                 return
             self._refuse_foreign()
-            # Another worker may have been faster while the lease was waited for.
+            # Another worker may have finished while this one waited for the lease.
             yield None if held.stop_waiting() else self._take_over(request, held.owner.nonce)
         self._clean()
 
     def _lease(self, request: str, *, replace: bool) -> Lease:
-        """The lease on this slot; it is not waited for once the slot holds what is requested."""
+        """Return the lease on this slot, whose wait ends once the slot holds what is requested."""
         before = read_marker(self.folder) if replace else None
 
         def stop_waiting() -> bool:
@@ -171,12 +171,12 @@ class Slot:
 
     def _refuse_foreign(self) -> None:
         if self.folder.is_dir() and read_marker(self.folder) is None and any(self.folder.iterdir()):
-            cause = f"{self.folder} has files and no marker: they were not fetched, and are not overwritten."
-            remedy = "Move them elsewhere, or use them where they are, with pvc://claim/folder."
+            cause = f"{self.folder} contains files but no marker: they were not downloaded, and are not overwritten."
+            remedy = "Move them elsewhere, or use them in place with pvc://claim/folder."
             raise FetchError(cause, remedy=remedy, code=ExitCode.USAGE)
 
     def _take_over(self, request: str, nonce: str) -> Staging:
-        """Make the holder's staging folder, of what is left over if it is of this request; other left-overs go."""
+        """Create the holder's staging folder, from what is left of this request; remove what is left of others."""
         target = self.workspace / STAGING / f"{self.name}-{request[:16]}-{nonce}"
         for left in self._left_over():
             if left.name.startswith(f"{self.name}-{request[:16]}-") and not target.exists():
@@ -185,7 +185,7 @@ class Slot:
             else:
                 _discard(left)
         _discard(self.former)
-        for doomed in (self.workspace / STAGING).glob(f"{_DOOMED}*"):  # its remover was killed
+        for doomed in (self.workspace / STAGING).glob(f"{_DOOMED}*"):  # the process that was removing it was killed
             shutil.rmtree(doomed, ignore_errors=True)
         (target / "files").mkdir(parents=True, exist_ok=True)
         return Staging(self, target, request)
@@ -195,7 +195,7 @@ class Slot:
         return sorted(path for path in (self.workspace / STAGING).iterdir() if ours.fullmatch(path.name))
 
     def _clean(self) -> None:
-        with contextlib.suppress(OSError):  # others may be staging
+        with contextlib.suppress(OSError):  # others may be using it
             (self.workspace / STAGING).rmdir()
 
     @contextlib.contextmanager
@@ -206,12 +206,12 @@ class Slot:
             if error.errno != errno.EROFS:
                 raise
             cause = f"{self.folder} does not hold what is requested, and the volume is mounted read-only."
-            remedy = "Fill the volume first, with a job that may write to it, or name another volume."
+            remedy = "Fill the volume first, with a job that can write to it, or choose another volume."
             raise FetchError(cause, remedy=remedy, code=ExitCode.NOT_FOUND) from error
 
 
-class LeaseLost(Exception):  # noqa: N818 - no error: another worker goes on with it
-    """The staging folder was taken over while its holder seemed dead."""
+class LeaseLost(Exception):  # noqa: N818 - not an error: another worker continues
+    """Another worker took over the staging folder, because this one seemed dead."""
 
 
 @attrs.frozen
@@ -230,7 +230,7 @@ class Staging:
 
     @property
     def files(self) -> Path:
-        """Where to fetch into."""
+        """The folder to download into."""
         return self.folder / "files"
 
     @property
@@ -239,9 +239,9 @@ class Staging:
         return self.folder / "journal"
 
     def recover(self) -> bool:
-        """Put what an earlier holder had staged whole in the slot's place; whether there was such a thing.
+        """Commit what an earlier holder had staged completely; return whether it had.
 
-        It is read whole: the machine may have been started anew since, and not every file system keeps what it has flushed.
+        Everything is read: the machine may have been restarted since, and not every file system keeps what it has flushed.
         """
         marker = read_marker(self.files)
         if marker is None or marker.request != self.request:
@@ -256,33 +256,33 @@ class Staging:
         return True
 
     def empty(self) -> None:
-        """Remove what is there of an earlier try."""
+        """Remove what an earlier try left."""
         shutil.rmtree(self.files)
         self.journal.unlink(missing_ok=True)
         self.files.mkdir()
 
     def discard(self) -> None:
-        """Remove it all."""
+        """Remove the staging folder."""
         _discard(self.folder)
 
     def commit(self, marker: CompletionMarker, records: Iterator[tuple[str, FileRecord]]) -> tuple[int, int]:
-        """Mark what is staged, and put it in the slot's place.
+        """Mark what is staged, and move it into place.
 
         Args:
-            marker: without its files.
-            records: of the files; they are written as they come, however many.
+            marker: the marker, without files.
+            records: of the files; written one by one, as there may be many.
 
         Returns:
-            The number of files, and of bytes.
+            The number of files, and their bytes.
 
         Raises:
-            LeaseLost: another worker has taken the folder over.
+            LeaseLost: another worker has taken over the folder.
         """
         try:
-            # Before the marker is among them: the flush of a large model takes minutes, and the power may fail in it.
+            # Before the marker is added: flushing a large model takes minutes, in which the power may fail.
             with ThreadPoolExecutor(1) as pool:
                 flushed = pool.submit(_flush, self.files)
-                # Beside the files until it is whole: the records may come from a walk through them.
+                # Beside the files until it is complete: the records may come from a walk through them.
                 counts = _write_marker(self.folder / MARKER, marker, records)
                 sync(self.folder / MARKER)
                 flushed.result()
@@ -298,7 +298,7 @@ class Staging:
     def _swap_in(self) -> None:
         former = self.folder / "former"
         if read_marker(self.slot.folder) is not None:
-            _discard(former)  # of a holder that was killed after its commit
+            _discard(former)  # left by a holder that was killed after its commit
             self.slot.folder.rename(former)
         self.files.rename(self.slot.folder)
         sync(self.slot.workspace)
@@ -308,7 +308,7 @@ class Staging:
 
 
 def _write_marker(path: Path, marker: CompletionMarker, records: Iterator[tuple[str, FileRecord]]) -> tuple[int, int]:
-    """Write it as it comes: a marker of a hundred thousand files would fill the memory."""
+    """Write the marker record by record: one with a hundred thousand files would fill the memory."""
     head = json.dumps({"api": API, **attrs.asdict(attrs.evolve(marker, files={}))})
     count = size = 0
     with path.open("w", encoding="utf-8") as stream:
@@ -322,7 +322,7 @@ def _write_marker(path: Path, marker: CompletionMarker, records: Iterator[tuple[
 
 
 def _flush(folder: Path) -> None:
-    """Bring everything below a folder to the disk: with one call where the system has it, else file by file."""
+    """Flush everything below a folder to the disk: with one call if the system has it, or else file by file."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         if _syncfs is not None and _syncfs(handle) == 0:
@@ -339,7 +339,7 @@ _syncfs = c_function("syncfs")
 
 
 def _discard(folder: Path) -> None:
-    # Under another name first: should its writer still live, its commit must fail.
+    # Renamed first: if its writer is still alive, its commit must fail.
     with contextlib.suppress(FileNotFoundError):
         doomed = folder.rename(folder.with_name(f"{_DOOMED}{os.urandom(8).hex()}"))
         shutil.rmtree(doomed, ignore_errors=True)
@@ -353,4 +353,5 @@ def _relative(name: str) -> str:
 
 
 def _bad(cause: str) -> FetchError:
-    return FetchError(cause, remedy="Fetch it again; if it stays so, the source is bad.", code=ExitCode.BAD_DATA)
+    remedy = "Download it again; if this persists, the source is damaged."
+    return FetchError(cause, remedy=remedy, code=ExitCode.BAD_DATA)

@@ -1,4 +1,4 @@
-"""Threads that read: few at first, and all of them if it is the network that they wait for."""
+"""Reader threads: few at first, and all of them if they spend their time waiting for the network."""
 
 from __future__ import annotations
 
@@ -10,66 +10,66 @@ from collections.abc import Callable
 import attrs
 
 _FEW = 4
-_LOOK_EVERY = 0.02  # seconds
-_LONG = 0.01  # seconds until an answer begins, from where on it is the way that takes them
-_WINDOW = 0.5  # seconds in which a process may seem idle
-_IDLE = 0.3  # of one processor's time
+_CHECK_EVERY = 0.02  # seconds
+_LONG = 0.01  # seconds until a response begins, above which the distance explains them
+_WINDOW = 0.5  # seconds over which the load of the process is measured
+_IDLE = 0.3  # share of one CPU
 
 
 @attrs.define(eq=False)
 class LatencyTracker:
-    """How long a source takes until its answers begin. Many threads tell it; if one gets lost between them, others come.
+    """Latency of a source: the time until its responses begin. Threads race to update it; a lost update does no harm.
 
     Attributes:
-        fastest: seconds of the fastest one: the others may have waited for the interpreter.
-        count: how many have come.
+        fastest: seconds of the fastest response; slower ones may have waited for the interpreter.
+        count: number of responses.
     """
 
     fastest: float = attrs.field(default=float("inf"), init=False)
     count: int = attrs.field(default=0, init=False)
 
     def took(self, seconds: float) -> None:
-        """One began after so long."""
+        """Record how long one response took to begin."""
         self.fastest = min(self.fastest, seconds)
         self.count += 1
 
     @property
-    def take_long(self) -> bool:
-        """Whether the source is far away; the first one also had its connection made, and may be late by chance."""
+    def is_high(self) -> bool:
+        """Whether the source is far away. The first response includes connecting, and any single one may be late by chance."""
         return self.count >= _FEW and self.fastest > _LONG
 
 
 class Threads:
-    """Threads that all do the same, until there is nothing left to do.
+    """Threads that all run the same function, until there is nothing left to do.
 
-    How many are best depends on what they wait for. From a source that is far away, the wait for one answer has to be filled
-    with others. Near, they wait for the interpreter, and each one more takes some of its time: for 1,000 objects of 100 KB,
-    32 took 8% longer than 8. So there are few until it shows that answers take long, or that nobody needs the processor.
+    The best number depends on what they wait for. With a distant source, the wait for one response has to be filled with others.
+    With a near one they compete for the interpreter, and each additional thread costs time: for 1,000 objects of 100 KB, 32
+    threads took 8% longer than 8. So there are few, until latency turns out to be high or the CPU idle.
 
     Args:
-        most: how many there may be.
-        answers: of the source.
+        most: maximum number of threads.
+        latency: of the source.
     """
 
-    def __init__(self, most: int, answers: LatencyTracker) -> None:
+    def __init__(self, most: int, latency: LatencyTracker) -> None:
         self.most = most
-        self._answers = answers
+        self._latency = latency
         self._threads: list[threading.Thread] = []
         self._ended = threading.Event()
 
     def start(self, work: Callable[[], None]) -> None:
-        """Let each of them do this."""
+        """Run a function in each of them."""
         self._add(_FEW, work)
         self._grower = threading.Thread(target=self._grow, args=(work,), name="fetch-more", daemon=True)
         self._grower.start()
 
     def join(self) -> None:
         """Wait until they have ended."""
-        for thread in self._threads:  # more may come meanwhile
+        for thread in self._threads:  # more may be added meanwhile
             thread.join()
         self._ended.set()
         self._grower.join()
-        for thread in self._threads:  # some may have come in between, for nothing
+        for thread in self._threads:  # some may have been added in between, with nothing to do
             thread.join()
 
     def _add(self, count: int, work: Callable[[], None]) -> None:
@@ -80,14 +80,14 @@ class Threads:
 
     def _grow(self, work: Callable[[], None]) -> None:
         if self._are_needed():
-            with contextlib.suppress(RuntimeError):  # the container may have no more; those that are there do it all
+            with contextlib.suppress(RuntimeError):  # the container allows no more; those that exist do all the work
                 self._add(self.most, work)
 
     def _are_needed(self) -> bool:
-        """Wait until it shows that more can do more; False if the fetch has ended before."""
+        """Wait until more threads would help; return False if the download ends before that."""
         used, began = time.process_time(), time.monotonic()
-        while not self._answers.take_long:
-            if self._ended.wait(_LOOK_EVERY):
+        while not self._latency.is_high:
+            if self._ended.wait(_CHECK_EVERY):
                 return False
             if (seconds := time.monotonic() - began) > _WINDOW:
                 if time.process_time() - used < _IDLE * seconds:

@@ -107,7 +107,7 @@ def test_what_is_excluded_is_not_even_sent(server, fetch):
 
 def test_a_pattern_that_excludes_everything_leaves_nothing_to_fetch(server, fetch):
     server.commit("org/model", MODEL)
-    fetch.fails(ExitCode.NOT_FOUND, "nothing to fetch", exclude="*")
+    fetch.fails(ExitCode.NOT_FOUND, "nothing to download", exclude="*")
 
 
 def test_a_dataset_and_the_one_to_evaluate_on(server, fetch):
@@ -201,4 +201,4 @@ def test_what_is_no_git_server_is_not_found(fetch):
 
 
 def test_a_host_that_does_not_answer_is_unavailable(fetch):
-    fetch.fails(ExitCode.UNAVAILABLE, "gives no answer", uri="gitlfs+http://127.0.0.1:9/org/model")
+    fetch.fails(ExitCode.UNAVAILABLE, "does not respond", uri="gitlfs+http://127.0.0.1:9/org/model")

@@ -40,7 +40,7 @@ def files(gateway: Gateway) -> dict[str, bytes]:
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tunewright_launcher.pace._FIRST_PAUSE", 0.05)
+    monkeypatch.setattr("tunewright_launcher.rate_limit._FIRST_PAUSE", 0.05)
 
 
 @pytest.fixture

@@ -289,7 +289,7 @@ def test_a_store_that_refuses_is_understood(
     gateway: Gateway, proxy: S3Proxy, source: Source, folder: Path, key: str, where: str, status: int, code: str,
     exit_code: ExitCode, says: str, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("tunewright_launcher.pace._FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("tunewright_launcher.rate_limit._FIRST_PAUSE", 0.01)
     gateway.put(f"{key}/a", b"x")
     proxy.refusals = [(where, status, code)]
     token = "a-token-of-the-test" if where == "list-type" else None  # versitygw itself takes none

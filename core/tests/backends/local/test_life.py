@@ -518,7 +518,7 @@ def test_following_ends_when_the_job_is_suspended_or_deleted(machine):
 
 def test_a_log_of_a_step_or_worker_that_is_not_there_names_what_is(machine):
     job = machine.submit(machine.plan(suspend=True, steps=[("check", "")], num_workers=2))
-    with pytest.raises(JobError, match="no step 'fetch-model': it has check, train"):
+    with pytest.raises(JobError, match=r"no container 'fetch-model'\. It has: check, train"):
         job.logs(container="fetch-model")
     with pytest.raises(JobError, match="no worker 2: it has 2"):
         job.logs(worker=2)

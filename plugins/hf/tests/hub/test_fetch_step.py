@@ -172,7 +172,7 @@ def test_a_hub_that_is_unavailable_for_a_while(hub, step):
     threading.Timer(4, lambda: setattr(everything, "times", 0)).start()
     log = step.run()
     assert step.files() == CONTENTS
-    assert "was answered with 503" in log
+    assert "failed with 503" in log
     assert "Trying again" in log
 
 

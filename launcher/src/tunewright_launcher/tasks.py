@@ -1,4 +1,4 @@
-"""What the threads of a fetch share: the queue of what is to be done, the largest first."""
+"""The tasks of a download: the queue that its threads share, largest first, and the ranges of large files."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from tunewright.providers.snapshots import Entry
 from tunewright_launcher.digests import Checks
 
 MIB = 1 << 20
-SMALL = 8 * MIB  # a file up to here is one range
+SMALL = 8 * MIB  # a file of up to this size is fetched in one range
 _LARGEST_RANGE = 64 * MIB
-_MOST_WAITING = 4096  # entries that are listed and not begun; more would only cost memory
+_MOST_WAITING = 4096  # entries that are listed but not begun; more would only cost memory
 
 _Ranked = tuple[bool, int, int, "Task"]
 
 
 @attrs.define(eq=False)
 class RangedFile:
-    """A file that is read in ranges, which come in any order, and whose digests take them in from its beginning on.
+    """A file that is fetched in ranges. They arrive in any order, and are hashed in order.
 
     Attributes:
-        entry: the file, as it was listed: that is what the journal knows it by.
-        checks: of what is known of it since it was described.
-        again: whether it was fetched before and did not match its digests.
+        entry: the file as it was listed, which is how the journal identifies it.
+        checks: its digests.
+        again: whether it was fetched before, and did not match its digests.
     """
 
     entry: Entry
@@ -39,12 +39,12 @@ class RangedFile:
     _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False)
 
     def arrived(self, start: int, stop: int) -> None:
-        """A range is there."""
+        """Record that a range is on the volume."""
         with self._lock:
             self._there[start] = stop
 
     def take(self) -> tuple[int, int] | None:
-        """The next range for the digests; None if it is not there yet, or if another thread is at one."""
+        """Return the next range to hash; None if it has not arrived, or another thread is hashing one."""
         with self._lock:
             if self._busy or self._position not in self._there:
                 return None
@@ -52,7 +52,7 @@ class RangedFile:
             return self._position, self._there.pop(self._position)
 
     def taken(self, stop: int) -> bool:
-        """The digests have it; whether they have all of the file."""
+        """Record that the range is hashed; return whether the whole file is."""
         with self._lock:
             self._busy, self._position = False, stop
             return stop == self.entry.size
@@ -60,14 +60,14 @@ class RangedFile:
 
 @attrs.frozen(eq=False)
 class Task:
-    """One thing to do: an entry to begin, or a range of a large file.
+    """One task: an entry to begin, or a range of a large file.
 
     Attributes:
-        entry: what it is a part of.
-        small: whether it is a whole file that comes in one range.
-        large: the file that it is a range of.
-        start: of the range.
-        stop: of the range.
+        entry: the file.
+        small: whether it is a whole file that is fetched in one range.
+        large: the file of which it is a range; None for a whole file.
+        start: first byte of the range.
+        stop: end of the range.
     """
 
     entry: Entry
@@ -78,7 +78,7 @@ class Task:
 
 
 class Queue:
-    """What is to be done. The lister waits while it is full, so that memory stays bounded."""
+    """The tasks that are left. The lister waits while the queue is full, so that memory stays bounded."""
 
     def __init__(self) -> None:
         self._large: list[_Ranked] = []
@@ -86,35 +86,35 @@ class Queue:
         self._count = itertools.count()
         self._lock = threading.Lock()
         self._filled = threading.Condition(self._lock)
-        # Apart, for each call wakes one thread: one that takes small files alone would sleep on a call for a large one.
+        # A condition of its own: notify() wakes one thread, and one that takes only small files would ignore a large one.
         self._filled_small = threading.Condition(self._lock)
         self._room = threading.Condition(self._lock)
-        self._open = 1  # the lister, and every piece of work that is not done
+        self._open = 1  # the lister, and every task that is not done
         self.error: BaseException | None = None
 
-    def put(self, work: Task, *, wait: bool = False) -> None:
-        """Add something to do, which is open until `done`."""
+    def put(self, task: Task, *, wait: bool = False) -> None:
+        """Add a task, which is open until `done`."""
         with self._lock:
             while wait and len(self._large) + len(self._small) >= _MOST_WAITING and self.error is None:
                 self._room.wait()
             self._open += 1
-            self._push(work)
+            self._push(task)
 
-    def put_back(self, work: Task) -> None:
-        """What was taken is still to be done."""
+    def put_back(self, task: Task) -> None:
+        """Put back a task that was taken."""
         with self._lock:
-            self._push(work)
+            self._push(task)
 
-    def _push(self, work: Task) -> None:
-        # The ranges of a file that was begun come before other files.
-        rank = (work.large is None, -work.entry.size, next(self._count), work)
-        heapq.heappush(self._small if work.small else self._large, rank)
+    def _push(self, task: Task) -> None:
+        # Ranges of a file that was begun come before other files.
+        rank = (task.large is None, -task.entry.size, next(self._count), task)
+        heapq.heappush(self._small if task.small else self._large, rank)
         self._filled.notify()
-        if work.small:
+        if task.small:
             self._filled_small.notify()
 
     def take(self) -> Task | None:
-        """The next thing to do; None when everything is done, or a thread has failed."""
+        """Return the next task; None once everything is done, or a thread has failed."""
         with self._lock:
             while not (self._large or self._small) and self._open and self.error is None:
                 self._filled.wait()
@@ -124,7 +124,7 @@ class Queue:
             return heapq.heappop(self._large or self._small)[3]
 
     def take_small(self, most: int, *, wait: bool) -> list[Task]:
-        """So many small files at most; none if there are none now, or after waiting when everything is done."""
+        """Return up to `most` small files; none if there are none now or, after waiting, once everything is done."""
         with self._lock:
             while wait and not self._small and self._open and self.error is None:
                 self._filled_small.wait()
@@ -134,25 +134,25 @@ class Queue:
             return [heapq.heappop(self._small)[3] for _ in range(min(most, len(self._small)))]
 
     def done(self) -> None:
-        """The lister, or a piece of work, is done."""
+        """Record that a task, or the lister, is done."""
         with self._lock:
             self._open -= 1
             if not self._open:
-                self._call_all()
+                self._wake_all()
 
     def fail(self, error: BaseException) -> None:
-        """A thread has failed: all end. The first error stays."""
+        """Record an error, which ends all threads. The first one is kept."""
         with self._lock:
             self.error = self.error or error
-            self._call_all()
+            self._wake_all()
 
-    def _call_all(self) -> None:
+    def _wake_all(self) -> None:
         for condition in (self._filled, self._filled_small, self._room):
             condition.notify_all()
 
 
 def between(gaps: list[tuple[int, int]], size: int) -> Iterator[tuple[int, int]]:
-    """What is there of a file, between its gaps."""
+    """Yield the parts of a file between its gaps."""
     position = 0
     for start, stop in [*gaps, (size, size)]:
         if start > position:
@@ -161,5 +161,5 @@ def between(gaps: list[tuple[int, int]], size: int) -> Iterator[tuple[int, int]]
 
 
 def range_length(size: int, connections: int) -> int:
-    """Bytes of the ranges of a large file: few requests, and yet enough for all connections, and to share the end."""
+    """Return the length of a large file's ranges: few requests, but enough for all connections to share, also at the end."""
     return max(SMALL, min(_LARGEST_RANGE, -(-size // (2 * connections))))

@@ -19,7 +19,7 @@ from tunewright.errors import ExitCode, FetchError
 from tunewright.providers.limits import FetchLimits
 from tunewright.providers.snapshots import Digest, Entry
 from tunewright_launcher.engine import fetch_snapshot
-from tunewright_launcher.helper import ForkedWorker
+from tunewright_launcher.forked_worker import ForkedWorker
 from tunewright_launcher.http import Http, HttpRequest, HttpSnapshot
 
 MIB = 1 << 20
@@ -66,7 +66,7 @@ def children() -> list[psutil.Process]:
 def test_two_processes_bring_every_file_once(server: FileServer, folder: Path) -> None:
     told: list[tuple[int, int | None]] = []
     before = children()
-    records = dict(fetch_snapshot(Files(server), folder, limits=LIMITS, tell=lambda *now: told.append(now)))
+    records = dict(fetch_snapshot(Files(server), folder, limits=LIMITS, report=lambda *now: told.append(now)))
     assert is_whole(folder)
     assert set(records) == set(FILES)
     assert sorted(request.path[1:] for request in server.log) == sorted(FILES)
@@ -138,7 +138,7 @@ def test_an_answer_that_is_cut_off_counts_as_the_helpers_death(server: FileServe
             return super().receive()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tunewright_launcher.helper.ForkedWorker", Cut)
+        patch.setattr("tunewright_launcher.forked_worker.ForkedWorker", Cut)
         fetch_snapshot(Files(server), folder, limits=LIMITS)
     assert Cut.answers == 3
     assert is_whole(folder)

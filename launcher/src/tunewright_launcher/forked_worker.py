@@ -1,8 +1,8 @@
 """A second process for small files.
 
-What they cost is the interpreter's time, and one interpreter uses one processor at a time. The helper is forked, so it knows
-all that the snapshot knows, and takes next to no memory of its own. It ends when the other end of its socket is closed, as
-the kernel does it when the first process is killed.
+Small files cost interpreter time, and one interpreter uses one CPU at a time. The worker is forked, so it knows everything that
+the snapshot knows, and needs almost no memory of its own. It ends when the other end of its socket is closed, which the kernel
+does when the parent process is killed.
 """
 
 from __future__ import annotations
@@ -20,63 +20,63 @@ from queue import SimpleQueue
 from typing import Self
 
 from tunewright.providers.snapshots import Entry
-from tunewright_launcher.pace import Progress
+from tunewright_launcher.progress import Progress
+from tunewright_launcher.tasks import Queue, Task
 from tunewright_launcher.threads import Threads
-from tunewright_launcher.work import Queue, Task
 
-_AHEAD = 4  # entries that the helper has besides those that it is at; at the end, all wait for them
+_AHEAD = 4  # entries queued in the worker; at the end, everybody waits for them
 
 Fetch = Callable[[Entry], None]
 
 
 class ForkedWorker:
-    """The process, seen from the first one. Entered, it lives.
+    """The worker process, as its parent sees it; a context manager that ends it.
 
-    To be made while no other thread runs that has locks which `fetch` needs.
+    Create it while no other thread holds a lock that `fetch` needs.
 
     Args:
-        fetch: what it does with an entry, from several threads.
-        threads: that do it there.
+        fetch: fetches an entry; called in the worker, from several threads.
+        threads: the worker's threads.
     """
 
     def __init__(self, fetch: Fetch, threads: Threads) -> None:
         self.threads = threads
         ours, theirs = socket.socketpair()
-        with warnings.catch_warnings():  # newer Pythons warn of what the docstring says
+        with warnings.catch_warnings():  # newer Pythons warn about what the docstring says
             warnings.simplefilter("ignore", DeprecationWarning)
             self._pid = os.fork()
         if not self._pid:
-            _live(ours, theirs, fetch, threads)
+            _run_child(ours, theirs, fetch, threads)
         theirs.close()
         self._socket = ours
         self._stream = ours.makefile("rwb")
 
     def send(self, entries: Sequence[Entry]) -> None:
-        """Give it entries to fetch.
+        """Send entries to fetch.
 
         Raises:
-            OSError: it has died.
+            OSError: the worker has died.
         """
         pickle.dump(entries, self._stream)
         self._stream.flush()
 
     def receive(self) -> tuple[str, BaseException | None]:
-        """Wait for the end of one: its path, and the error, if there was one.
+        """Wait until an entry is done; return its path, and the error if there was one.
 
         Raises:
-            EOFError, OSError: it has died.
+            EOFError, OSError: the worker has died.
         """
         try:
             answer: tuple[str, BaseException | None] = pickle.load(self._stream)  # noqa: S301 - from our own child
-        except pickle.UnpicklingError as error:  # it died in the middle of its answer
-            raise EOFError("the helper's answer is cut off") from error
+        except pickle.UnpicklingError as error:  # it died in the middle of its message
+            raise EOFError("the worker's message is cut off") from error
         return answer
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End it at once, whatever it does; what it was at is not finished."""
+        """Kill the worker; entries in progress stay unfinished."""
         self._socket.shutdown(socket.SHUT_RDWR)
         with contextlib.suppress(OSError):
             self._stream.close()
@@ -86,52 +86,52 @@ class ForkedWorker:
 
 
 @contextlib.contextmanager
-def helped(fetch: Fetch, threads: Threads, queue: Queue, progress: Progress) -> Iterator[None]:
-    """A second process does some of the small files of a queue, while this is entered.
+def forked_worker(fetch: Fetch, threads: Threads, queue: Queue, progress: Progress) -> Iterator[None]:
+    """Let a second process fetch some of a queue's small files.
 
     Args:
-        fetch: as of `ForkedWorker`.
-        threads: as of `ForkedWorker`.
-        queue: what is to be done.
-        progress: is told of the bytes that are there.
+        fetch: see `ForkedWorker`.
+        threads: see `ForkedWorker`.
+        queue: the tasks.
+        progress: counts the bytes.
     """
-    helper = ForkedWorker(fetch, threads)
-    feeder = threading.Thread(target=_feed, args=(helper, queue, progress), name="fetch-helper", daemon=True)
+    worker = ForkedWorker(fetch, threads)
+    feeder = threading.Thread(target=_feed, args=(worker, queue, progress), name="fetch-feeder", daemon=True)
     feeder.start()
     try:
-        with helper:
+        with worker:
             yield
     finally:
-        # Only now: of an error in this process the other one knows nothing, and would try on and on.
+        # Only now: the worker knows nothing of an error in this process, and would keep retrying.
         feeder.join()
 
 
-def _feed(helper: ForkedWorker, queue: Queue, progress: Progress) -> None:
-    """Keep the helper busy. If it dies, what it had is done here."""
+def _feed(worker: ForkedWorker, queue: Queue, progress: Progress) -> None:
+    """Keep the worker busy. If it dies, its entries go back to the queue."""
     given: dict[str, Task] = {}
     try:
         while queue.error is None:
-            works = queue.take_small(helper.threads.most + _AHEAD - len(given), wait=not given)
-            given |= {work.entry.path: work for work in works}
+            tasks = queue.take_small(worker.threads.most + _AHEAD - len(given), wait=not given)
+            given |= {task.entry.path: task for task in tasks}
             if not given:
                 return
-            if works:
-                helper.send([work.entry for work in works])
-            path, error = helper.receive()
+            if tasks:
+                worker.send([task.entry for task in tasks])
+            path, error = worker.receive()
             if error is not None:
                 queue.fail(error)
                 return
             progress.add(given.pop(path).entry.size)
             queue.done()
     except (OSError, EOFError):
-        for work in given.values():
-            queue.put_back(work)
-    except BaseException as error:  # whatever it is, the fetch raises it; else nobody would ever be done
+        for task in given.values():
+            queue.put_back(task)
+    except BaseException as error:  # the fetch raises it; otherwise its tasks would stay open forever
         queue.fail(error)
 
 
-def _live(ours: socket.socket, theirs: socket.socket, fetch: Fetch, threads: Threads) -> None:
-    """The helper's whole life. It never returns: what is above it on the stack is the first process's."""
+def _run_child(ours: socket.socket, theirs: socket.socket, fetch: Fetch, threads: Threads) -> None:
+    """Run the worker. It never returns: the stack above belongs to the parent process."""
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -163,7 +163,7 @@ def _serve(theirs: socket.socket, fetch: Fetch, threads: Threads) -> None:
 def _attempt(fetch: Fetch, entry: Entry) -> bytes:
     try:
         fetch(entry)
-    except BaseException as error:  # whatever it is, the first process raises it
+    except BaseException as error:  # the parent process raises it
         try:
             data = pickle.dumps((entry.path, error))
             pickle.loads(data)  # noqa: S301 - some errors can be packed, and not unpacked

@@ -7,7 +7,7 @@ from queue import SimpleQueue
 import pytest
 
 from tunewright.providers.snapshots import Entry
-from tunewright_launcher.work import Queue, Task
+from tunewright_launcher.tasks import Queue, Task
 
 LARGE = Task(Entry(path="large", size=100_000_000))
 SMALL = Task(Entry(path="small", size=1), small=True)

@@ -1,0 +1,56 @@
+"""Progress of a download: bytes are counted by many threads, and reported by one."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import Self
+
+_REPORT_EVERY = 1.0  # seconds
+
+Report = Callable[[int, "int | None"], None]
+"""Receives the bytes on the volume, and those of all files, or None while they are unknown."""
+
+
+class Progress:
+    """Count bytes, and report them about once a second, as a context manager.
+
+    Attributes:
+        total: bytes of all files; None while they are unknown.
+    """
+
+    def __init__(self, report: Report | None) -> None:
+        self._report = report
+        self._lock = threading.Lock()
+        self._done = 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.total: int | None = None
+
+    def add(self, count: int) -> None:
+        """Add bytes that are on the volume now."""
+        with self._lock:
+            self._done += count
+
+    def __enter__(self) -> Self:
+        if self._report is not None:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Report for the last time."""
+        self._ended.set()
+        if self._report is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        assert self._report is not None  # noqa: S101 - for the type checker: checked before the thread starts
+        last: tuple[int, int | None] | None = None
+        ended = False
+        while not ended:
+            ended = self._ended.wait(_REPORT_EVERY)
+            if (now := (self._done, self.total)) != last:
+                with contextlib.suppress(OSError):  # nobody reads it any more
+                    self._report(*now)
+            last = now
