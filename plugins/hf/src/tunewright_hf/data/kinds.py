@@ -112,8 +112,7 @@ def kind_of(file: Path) -> str | None:
 
 def stem_of(file: PurePath) -> str:
     """Return the name of a data file without what says its kind and its compression: `train` of `train.jsonl.gz`."""
-    name = Path(file.name[: len(plain_name(file))])
-    return name.stem if name.suffix.lower() in _SUFFIXES else name.name
+    return Path(file.name[: len(plain_name(file))]).stem
 
 
 def first_kind(files: Iterable[DataFile]) -> str | None:
