@@ -1,5 +1,6 @@
 """The life of a job on this machine: from submit to its end, through crashes, with nothing left over."""
 
+import json
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from tunewright._client.job import Job
 from tunewright._views.text import ending
 from tunewright.backends.local.folder import JobFolder, Status
-from tunewright.errors import AlreadySucceeded, JobError
+from tunewright.errors import AlreadySucceeded, Failure, JobError
 from tunewright.events import parse_event
 from tunewright.plan.plan import ContainerSpec
 from tunewright.plan.secrets import SecretValue
@@ -63,17 +64,20 @@ def test_a_verdict_of_a_rank_is_the_cause_of_the_failure(machine):
     script = f"(run / 'verdict.json').write_text(json.dumps({verdict!r})); sys.exit(1)"
     status = machine.run(machine.plan(script))
     assert (status.state, status.detail) == (JobState.FAILED, "Row 3 is no chat. Mend it.")
+    assert status.failure == Failure(65, "Row 3 is no chat.", "Mend it.", "train", 0)
     assert status.finished is not None
 
 
 def test_a_verdict_of_a_step_ends_the_job_before_the_next_one_starts(machine):
-    verdict = {"code": 77, "cause": "The token is wrong.", "remedy": "Give another."}
+    verdict = {"code": 77, "cause": "The token is wrong.", "remedy": "Give another.", "container": "fetch-model"}
     steps = [
         ("fetch-model", f"(run / 'verdict.json').write_text(json.dumps({verdict!r}))"),
         ("check", "(out / 'checked').touch()"),
     ]
     status = machine.run(machine.plan("(out / 'trained').touch()", steps=steps))
     assert (status.state, status.detail) == (JobState.FAILED, "The token is wrong. Give another.")
+    assert status.failure == Failure(77, "The token is wrong.", "Give another.", "fetch-model", 0)
+    assert json.loads((machine.folder() / "report.json").read_text())["failure"]["container"] == "fetch-model"
     assert not (machine.output() / "checked").exists()
     assert not (machine.output() / "trained").exists()
 
@@ -83,6 +87,7 @@ def test_a_step_that_ends_with_an_error_fails_the_job_and_says_where_its_log_is(
     assert status.state is JobState.FAILED
     assert "install-packages ended with exit code 2" in status.detail
     assert "tunewright logs job --container install-packages" in status.detail
+    assert (status.failure.code, status.failure.container, status.failure.worker) == (2, "install-packages", 0)
 
 
 def test_a_step_that_was_killed_is_started_again(machine):
@@ -520,7 +525,7 @@ def test_a_log_of_a_step_or_worker_that_is_not_there_names_what_is(machine):
     job = machine.submit(machine.plan(suspend=True, steps=[("check", "")], num_workers=2))
     with pytest.raises(JobError, match=r"no container 'fetch-model'\. It has: check, train"):
         job.logs(container="fetch-model")
-    with pytest.raises(JobError, match="no worker 2: it has 2"):
+    with pytest.raises(JobError, match=r"no worker 2\. Its workers are 0 to 1"):
         job.logs(worker=2)
 
 
