@@ -21,6 +21,7 @@ ERRORS = [
     TunewrightError("what happened"),
     PluginNotFound("no such plugin", name="acme", dist="acme-plugin"),
     RequestError("must be at least 1", field="num_workers", value=0, remedy="Write 1."),
+    RequestError("is not a number", field="size", value=lambda: 0, remedy="Write 1."),
     JobError("it failed", name="job", failure=Failure(1, "It crashed.", "Look.", "train", 0)),
     AlreadySucceeded("it is done", name="job"),
     FetchError("The server is away.", remedy="Wait.", code=ExitCode.UNAVAILABLE, retry_after=3),
@@ -43,8 +44,8 @@ def test_errors_get_from_one_process_to_another(error: TunewrightError, move) ->
         (ERRORS[0], Failure(1, "what happened")),
         (ERRORS[1], Failure(64, "no such plugin")),
         (ERRORS[2], Failure(64, "num_workers=0: must be at least 1.", "Write 1.")),
-        (ERRORS[3], Failure(1, "It crashed.", "Look.", "train", 0)),
-        (ERRORS[5], Failure(69, "The server is away.", "Wait.")),
+        (ERRORS[4], Failure(1, "It crashed.", "Look.", "train", 0)),
+        (ERRORS[6], Failure(69, "The server is away.", "Wait.")),
     ],
     ids=["any", "plugin", "request", "job", "fetch"],
 )

@@ -91,6 +91,15 @@ class PluginConflict(PluginError):  # noqa: N818 - as PluginNotFound
     """Several distributions register the same name."""
 
 
+class _Repr(str):
+    """A value of which only the repr is kept: the value itself may not be picklable."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 class RequestError(TunewrightError):
     """Bad input, refused before anything is created.
 
@@ -110,7 +119,7 @@ class RequestError(TunewrightError):
         self.problem = problem
         self.field = field
         self.remedy = remedy
-        self._value = value
+        self._value = value if value is ... else _Repr(repr(value))
 
     def renamed(self, field: str) -> RequestError:
         """Return the same error about another field: the keyword as the user wrote it."""
