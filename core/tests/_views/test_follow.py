@@ -112,6 +112,25 @@ def test_the_lines_of_a_failed_init_container_are_shown_although_run_announces_t
     assert shown(job)[:2] == ["what went wrong", "job failed: No such file. Look."]
 
 
+def test_the_lines_of_an_init_container_that_its_plugin_named_otherwise_are_found_too(shown) -> None:
+    log = [
+        ("acme-fetch", 0, "what went wrong"),
+        ("acme-fetch", 0, OF_THE_FETCH),
+        ("train", 0, "not this"),
+        ("train", 0, OF_THE_FETCH),
+    ]
+    failure = Failure(66, "No such file.", "Look.", "fetch-model", 0)
+    assert shown(JobLike(*log, state=JobState.FAILED, detail="x", failure=failure))[0] == "what went wrong"
+
+
+def test_a_container_that_failed_without_a_line_does_not_show_those_of_another(shown) -> None:
+    failure = Failure(137, "Worker 0: train ended with exit code 137 (OOMKilled).", "", "train", 0)
+    log = [("check", 0, "not this")]
+    assert (
+        shown(JobLike(*log, state=JobState.FAILED, detail=str(failure), failure=failure))[0] == f"job failed: {failure}"
+    )
+
+
 def test_the_status_knows_which_container_failed_first(shown) -> None:
     log = [("check", 1, "what went wrong"), ("train", 0, "a bystander"), ("train", 0, FAILED)]
     failure = Failure(66, "No such file.", "Look.", "check", 1)

@@ -78,6 +78,7 @@ class _HiddenLines:
     def __init__(self) -> None:
         self._lines: dict[_Origin, deque[LogLine]] = {}
         self._failed: _Origin | None = None
+        self._announced: dict[_Origin, _Origin] = {}
         self._last: _Origin | None = None
 
     def add(self, line: LogLine) -> None:
@@ -90,13 +91,15 @@ class _HiddenLines:
         self._last = (line.container, line.worker)
         if isinstance(event, Failed):
             self._failed = _origin(event.failure.seen_in(*self._last))
+            if self._failed:  # the first to say so is the container itself, whatever a plugin has named it
+                self._announced.setdefault(self._failed, self._last)
 
     def of_failure(self, failure: Failure | None) -> Collection[LogLine]:
         """Return the lines of the container that failed: by the job's status, by its events, or else the last one that wrote."""
-        found = _origin(failure) if failure else None
-        if found not in self._lines:
-            found = self._failed or self._last
-        return self._lines.get(found, ()) if found else ()
+        found = (_origin(failure) if failure else None) or self._failed or self._last
+        if found is None:
+            return ()
+        return self._lines.get(found if found in self._lines else self._announced.get(found, found), ())
 
 
 def _origin(failure: Failure) -> _Origin | None:
