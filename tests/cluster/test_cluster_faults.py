@@ -55,6 +55,10 @@ def test_a_wrong_token_fails_the_job_with_its_cause_and_shows_nowhere(
         )
         cause = failure_within(job, 180)
     assert "acme/tiny" in cause
+    failure = job.status().failure
+    assert failure is not None
+    assert (failure.container, failure.worker) == ("fetch-model", 0)
+    assert str(failure) in cause
     created, *_, failed = client.get_job_conditions("refused")
     assert (failed.since - created.since).total_seconds() < 60
     pod = own_cluster.json("pod", "refused-worker-0", "-n", namespace)
