@@ -8,6 +8,7 @@ from __future__ import annotations
 import bz2
 import codecs
 import gzip
+import hashlib
 import importlib.util
 import io
 import lzma
@@ -64,6 +65,18 @@ def is_compressed(file: Path) -> bool:
 def archive_of(file: Path) -> Path | None:
     """Return the archive that a path is a member of; None for a file on disk."""
     return next((p for p in file.parents if p.suffix.lower() == ARCHIVE and p.is_file()), None)
+
+
+def on_disk(file: Path) -> Path:
+    """Return the archive that a file is in, or the file."""
+    return archive_of(file) or file
+
+
+def stamp(file: Path, *more: object) -> str:
+    """Return a name for what is made of a file, which is another one once the file has changed."""
+    found = on_disk(file).stat()
+    about = repr((str(file), found.st_size, found.st_mtime_ns, *more))
+    return hashlib.sha256(about.encode()).hexdigest()[:16]
 
 
 def members(archive: Path) -> list[Path]:

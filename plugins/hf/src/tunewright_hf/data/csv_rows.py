@@ -71,7 +71,7 @@ class CsvTable:
         for line, row in lines:
             if len(row) != width:
                 raise self._other_width(line, row)
-            if any(row[i].strip() for i in nameless):
+            if nameless and any(row[i].strip() for i in nameless):
                 raise _nameless(self.file, line, next(i for i in nameless if row[i].strip()))
             yield row if whole else [row[i] for i in select]
 

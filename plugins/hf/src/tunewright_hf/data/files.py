@@ -19,7 +19,7 @@ from tunewright_hf.config.data_params import DataParams
 from tunewright_hf.config.slices import RowSlice
 from tunewright_hf.data import csv_rows, json_rows, split_files, text_rows
 from tunewright_hf.data.bad_data import BadFileError
-from tunewright_hf.data.compression import DAMAGED, can_open
+from tunewright_hf.data.compression import DAMAGED, can_open, on_disk
 from tunewright_hf.data.split_files import files_by_split, has_configuration, usual_name
 
 logger = logging.getLogger(__name__)
@@ -76,8 +76,7 @@ class Split:
     def sizes(self) -> list[tuple[str, int]]:
         """The names and sizes of the files on disk."""
         found = [f for path in self.files for f in (sorted(path.rglob("*")) if path.is_dir() else [path])]
-        on_disk = dict.fromkeys(f if f.exists() else next(p for p in f.parents if p.exists()) for f in found)
-        return [(f.name, f.stat().st_size) for f in on_disk]
+        return [(f.name, f.stat().st_size) for f in dict.fromkeys(map(on_disk, found))]
 
 
 def training_split(folder: Path, data: DataParams) -> Split:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import shutil
 from collections.abc import Iterator
@@ -14,7 +13,16 @@ import datasets
 from tunewright.errors import RequestError
 from tunewright_hf.data import json_rows
 from tunewright_hf.data.bad_data import BadFileError, field_hint
-from tunewright_hf.data.compression import DAMAGED, archive_of, encoding_of, is_compressed, open_bytes, open_text
+from tunewright_hf.data.compression import (
+    DAMAGED,
+    archive_of,
+    encoding_of,
+    is_compressed,
+    open_bytes,
+    open_text,
+    stamp,
+    undecodable,
+)
 from tunewright_hf.data.files import Part, Reading, Split
 from tunewright_hf.data.held_out import divide
 from tunewright_hf.data.kinds import stem_of
@@ -85,11 +93,17 @@ def _open(split: Split, cache: Path, *, streaming: bool) -> datasets.Dataset | d
 
 
 def _unpacked(split: Split, cache: Path) -> list[str]:
-    """The JSON files of a split, those that are compressed or not UTF-8 rewritten into the cache."""
-    return [
-        str(_rewritten(file, split.reading, cache) if _is_rewritten(file, split.reading) else file)
-        for file in split.files
-    ]
+    """The JSON files of a split, those that are compressed or not UTF-8 rewritten into the cache.
+
+    Raises:
+        BadFileError: a file has bytes that are not text, which the reader would pass on.
+    """
+    found = []
+    for file in split.files:
+        if error := undecodable(file, split.reading.encoding):
+            raise error
+        found.append(str(_rewritten(file, split.reading, cache) if _is_rewritten(file, split.reading) else file))
+    return found
 
 
 def _is_rewritten(file: Path, reading: Reading) -> bool:
@@ -99,7 +113,7 @@ def _is_rewritten(file: Path, reading: Reading) -> bool:
 def _rewritten(file: Path, reading: Reading, cache: Path) -> Path:
     folder = cache / "unpacked"
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{hashlib.sha256(str(file).encode()).hexdigest()[:16]}-{stem_of(file)}.json"
+    target = folder / f"{stamp(file, reading)}-{stem_of(file)}.json"
     if target.is_file():
         return target
     building = target.with_suffix(".building")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import logging
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from datasets.builder import Key
 
 from tunewright_hf.data import csv_rows, text_rows
 from tunewright_hf.data.bad_data import BadFileError
+from tunewright_hf.data.compression import stamp
 from tunewright_hf.data.files import Reading
 
 logger = logging.getLogger(__name__)
@@ -120,8 +122,12 @@ def build(
     Raises:
         BadFileError: they cannot be read.
     """
+    made_of = hashlib.sha256("".join(stamp(Path(file), kind, reading) for file in files).encode()).hexdigest()[:16]
     builder = {"csv": CsvRows, "text": TextRows}[kind](
-        cache_dir=str(cache), config_name="default", files=files, reading=reading
+        cache_dir=str(cache),
+        config_name=f"{kind}-{made_of}",  # which names the folder in the cache, and the fingerprint of the rows
+        files=files,
+        reading=reading,
     )
     if streaming:
         return builder.as_streaming_dataset(split="train")

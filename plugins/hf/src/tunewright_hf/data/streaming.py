@@ -24,15 +24,15 @@ import torch
 from tunewright.errors import RequestError
 from tunewright_hf.config.data_params import DataParams
 from tunewright_hf.data.encode import (
-    _IDS,
+    IDS,
     AnyEncoder,
     Counts,
     Sample,
     check_tokens,
     counts_of,
     features_of,
+    report,
     tokenise_batch,
-    told,
 )
 from tunewright_hf.data.files import Split
 from tunewright_hf.data.load import load_rows, readable
@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 _WINDOW = 1000  # rows; packing fills its rows to more than 98% with so many
 
-_COLUMNS = (*_IDS, "length")
+_COLUMNS = (*IDS, "length")
 _NONE = Counts(rows=0, samples=0, dropped=0)
 
 # What a resumed training passes over: transformers asks for the batches that are behind it, and drops them.
@@ -149,7 +149,7 @@ class StreamPlan:
         passed: steps that are behind a training that is resumed.
         window: where that was.
         skipped: samples of this window that are behind it, too.
-        tells: whether to log; one rank does.
+        logs: whether to log; one rank does.
     """
 
     step: int
@@ -161,27 +161,27 @@ class StreamPlan:
     passed: int = 0
     window: Window = Window()
     skipped: int = 0
-    tells: bool = True
+    logs: bool = True
 
 
 class Stream(torch.utils.data.IterableDataset[Sample]):  # type: ignore[misc]
     """The samples of a training, as columns `input_ids`, `labels` and `length`, and `segments` of packed rows."""
 
-    def __init__(self, source: Streamed, course: StreamPlan) -> None:
+    def __init__(self, source: Streamed, plan: StreamPlan) -> None:
         self.source = source
-        self.course = course
+        self.plan = plan
         self.column_names = source.column_names
 
     def __len__(self) -> int:
         """Samples of the whole training: one of transformers' epochs, however often the data is read."""
-        return self.course.step * self.course.steps
+        return self.plan.step * self.plan.steps
 
     @property
     def longest(self) -> int:
         """Tokens of the longest sample that may come."""
         return self.source.max_length
 
-    def beginning(self) -> Sample:
+    def example(self) -> Sample:
         """A sample, to try things out with."""
         return next(self._samples(Window(), 0, few=True))
 
@@ -191,9 +191,9 @@ class Stream(torch.utils.data.IterableDataset[Sample]):  # type: ignore[misc]
         Raises:
             RequestError: the files cannot be read, or leave nothing to learn, or the model lacks a token of theirs.
         """
-        passed = self.course.passed * self.course.step
+        passed = self.plan.passed * self.plan.step
         yield from itertools.repeat(_PASSED, passed)
-        yield from itertools.islice(self._samples(self.course.window, self.course.skipped), len(self) - passed)
+        yield from itertools.islice(self._samples(self.plan.window, self.plan.skipped), len(self) - passed)
 
     def _samples(self, start: Window, skipped: int, *, few: bool = False) -> Iterator[Sample]:
         notes: deque[Window] = deque()
@@ -202,7 +202,7 @@ class Stream(torch.utils.data.IterableDataset[Sample]):  # type: ignore[misc]
             if window.data_pass > start.data_pass and not window.block + window.number:
                 self._tell(window.data_pass, before)
             samples, own = self.source.encode(rows)
-            check_tokens(samples, self.course.vocabulary)
+            check_tokens(samples, self.plan.vocabulary)
             now = attrs.evolve(window, first=first, before=before, own=own)
             if not few:
                 self._note(notes, now)
@@ -226,33 +226,35 @@ class Stream(torch.utils.data.IterableDataset[Sample]):  # type: ignore[misc]
                 order = self._order(len(shuffled), data_pass, number)
                 for at in range(start.number * size, len(order), size):
                     window = Window(data_pass=data_pass, block=number, state=state, number=at // size)
-                    yield window, shuffled[order[at : at + size]]
+                    with readable(self.source.split, "dataset"):  # bytes that are not text are found here only
+                        found = shuffled[order[at : at + size]]
+                    yield window, found
                 state, start = rows.state_dict(), Window()
             start = Window()
 
     def _order(self, size: int, *numbers: int) -> list[int]:
-        if self.course.seed is None:
+        if self.plan.seed is None:
             return list(range(size))
-        return list(np.random.default_rng([self.course.seed, *numbers]).permutation(size).tolist())
+        return list(np.random.default_rng([self.plan.seed, *numbers]).permutation(size).tolist())
 
     def _tell(self, data_pass: int, counts: Counts) -> None:
-        if self.course.tells or not counts.samples:
+        if self.plan.logs or not counts.samples:
             logger.info("train: the data has been read %d time(s)", data_pass)
-            told("train", counts, f"nothing to learn within max_length={self.source.max_length}")
+            report("train", counts, f"nothing to learn within max_length={self.source.max_length}")
 
     def _note(self, notes: deque[Window], window: Window) -> None:
         """Write down what is being read: this process may be another than the one that trains."""
         notes.append(window)
-        while len(notes) > 1 and notes[1].first <= window.first - self.course.ahead:
+        while len(notes) > 1 and notes[1].first <= window.first - self.plan.ahead:
             notes.popleft()
-        written = self.course.notes.with_suffix(".tmp")
+        written = self.plan.notes.with_suffix(".tmp")
         written.write_text(json.dumps([attrs.asdict(w) for w in notes]), encoding="utf-8")
-        written.replace(self.course.notes)
+        written.replace(self.plan.notes)
 
     def window_at(self, step: int) -> tuple[Window, int]:
         """Where the training is after a step: the window of the next sample, and the samples of it that are behind."""
-        course = self.course
-        sample = course.window.first + course.skipped + (step - course.passed) * course.step
-        found = [Window.of(w) for w in json.loads(course.notes.read_text(encoding="utf-8"))]
+        plan = self.plan
+        sample = plan.window.first + plan.skipped + (step - plan.passed) * plan.step
+        found = [Window.of(w) for w in json.loads(plan.notes.read_text(encoding="utf-8"))]
         window = next(w for w in reversed(found) if w.first <= sample)
         return window, sample - window.first
