@@ -83,6 +83,18 @@ def test_archives_are_read(read, name: str, streaming: bool, tmp_path: Path) -> 
     assert read(folder, streaming=streaming) == ROWS * 2
 
 
+def test_a_compressed_file_in_an_archive_is_read_but_json_is_not_streamed(read, tmp_path: Path) -> None:
+    for name in ("rows.jsonl", "rows.csv"):
+        folder = tmp_path / name
+        folder.mkdir()
+        with zipfile.ZipFile(folder / "all.zip", "w") as archive:
+            archive.writestr(f"{name}.gz", gzip.compress(TEXTS[name].encode()))
+        assert read(folder) == ROWS
+    assert read(tmp_path / "rows.csv", streaming=True) == ROWS
+    with pytest.raises(RequestError, match="compressed within an archive"):
+        read(tmp_path / "rows.jsonl", streaming=True)
+
+
 def test_other_encodings_are_read_and_streamed_json_is_refused(read, tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir()

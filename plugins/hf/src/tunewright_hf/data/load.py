@@ -20,6 +20,7 @@ from tunewright_hf.data.compression import (
     is_compressed,
     open_bytes,
     open_text,
+    plain_name,
     stamp,
     undecodable,
 )
@@ -130,10 +131,13 @@ def _streamed(split: Split, cache: Path) -> list[str]:  # noqa: ARG001 - as _unp
     """The JSON files of a split, as `datasets` unpacks them while it reads."""
     _register_zstd()
     for file in split.files:
+        remedy = f"or leave streaming out: {field_hint('streaming', 'False')}."
         if (encoding := encoding_of(file, split.reading.encoding)) not in _UTF8:
             problem = f"is {encoding}, and JSON is streamed from UTF-8 only"
-            remedy = f"Save the file as UTF-8, or leave streaming out: {field_hint('streaming', 'False')}."
-            raise BadFileError(file, problem, remedy=remedy)
+            raise BadFileError(file, problem, remedy=f"Save the file as UTF-8, {remedy}")
+        if archive_of(file) and plain_name(file) != file.name.lower():
+            problem = "is compressed within an archive, and cannot be streamed from there"
+            raise BadFileError(file, problem, remedy=f"Unpack the archive, {remedy}")
     return [
         f"zip://{file.relative_to(zip_)}::{zip_}" if (zip_ := archive_of(file)) else str(file) for file in split.files
     ]
