@@ -207,3 +207,16 @@ def test_a_known_model_with_code_beside_it_is_loaded_by_transformers_own_class(
     change(copied_model / "config.json", auto_map={"AutoModelForCausalLM": "own.OwnForCausalLM"})
     train(tmp_path / "out", qa, model=copied_model, max_steps=1)
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_bad_row_is_found_before_ranks_start_with_its_file_and_number(
+    model_folder, dataset_of, sums, tmp_path
+) -> None:
+    rows = [{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}] * 4
+    dataset_of(rows)
+    odd = {"messages": [{"role": "Kunde", "content": "a"}, {"role": "assistant", "content": "b"}]}
+    dataset = dataset_of([*rows, odd], file="more.jsonl")
+    run = TrainRun(model=model_folder, dataset=dataset, output=tmp_path, emit=lambda _: None)
+    with pytest.raises(RequestError, match=r"the role 'Kunde', which is unknown \(row 5 of more\.jsonl\)"):
+        HuggingFaceTrainParams().check(run)
+    HuggingFaceTrainParams(data={"roles": {"Kunde": "user"}}).check(run)

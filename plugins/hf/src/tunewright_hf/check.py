@@ -1,4 +1,4 @@
-"""What can be refused before a GPU is held: runs once, in an init container with the trainer's libraries."""
+"""Checks before any GPU is allocated: runs once, in an init container with the trainer's libraries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from tunewright_hf import errors
 from tunewright_hf.config.library_arguments import LoraConfig, TrainingArguments
 from tunewright_hf.config.tasks import CAUSAL, CLASSIFICATION, Task
 from tunewright_hf.config.train_params import TrainParams
-from tunewright_hf.data.files import evaluation_split, held_out_split
+from tunewright_hf.data.encode import Goal
+from tunewright_hf.data.files import evaluation_split, held_out_split, training_split
+from tunewright_hf.data.first_rows import check_first_rows
 from tunewright_hf.data.formats import check_dataset
 from tunewright_hf.data.language_modeling import check_tokenizer
 from tunewright_hf.data.prepare import resolve_max_length
@@ -28,10 +30,10 @@ from tunewright_hf.train import arguments, extensions
 
 
 def check(params: TrainParams, run: TrainRun) -> None:
-    """Look at the inputs, and build everything but the model.
+    """Check the inputs, and build everything except the model.
 
     Raises:
-        RequestError: naming the field, the value and the remedy.
+        RequestError: names the field, the value and the remedy.
     """
     folder = needed_model(run)
     params.check_inputs(model=folder, dataset=run.dataset, eval_dataset=run.eval_dataset)
@@ -48,10 +50,12 @@ def check(params: TrainParams, run: TrainRun) -> None:
         check_lora(params.lora_config, config, params.task, merge=params.merge)
     if run.dataset is not None and (form := check_dataset(run.dataset, params.data, "dataset")):
         check_tokenizer(tokenizer, form)
+    if run.dataset is not None and params.task is not CLASSIFICATION:
+        check_first_rows(training_split(run.dataset, params.data), params.data, tokenizer, Goal(task=params.task))
 
 
 def check_weights(folder: Path) -> None:
-    """A model without weights would be found out by every rank, one after another."""
+    """Raise RequestError if the folder has no weights, once instead of on every rank."""
     if not any(file for kind in ("*.safetensors", "*.bin") for file in folder.glob(kind)):
         remedy = "Give a folder as save_pretrained() writes it: config.json, weights and tokenizer."
         raise RequestError("has no weights (*.safetensors or *.bin)", field="model", value=str(folder), remedy=remedy)
@@ -60,17 +64,17 @@ def check_weights(folder: Path) -> None:
 def check_lora(
     given: LoraConfig, config: transformers.PreTrainedConfig, task: Task = CAUSAL, *, merge: bool = False
 ) -> None:
-    """Build the adapter around a model without weights, so that layers that it does not have are found out."""
+    """Build the adapter around a model without weights, to detect layers that the model does not have."""
     adapters.build_lora(given, task.lora)
-    if not is_known(config, task):  # code that comes with a model may need its weights
+    if not is_known(config, task):  # remote code may need its weights
         return
     plain = adapters.build_lora(
         LoraConfig(**{**given, "init_lora_weights": True}), task.lora
     )  # others look at the weights
     with torch.device("meta"):
         model = getattr(transformers, task.auto_class).from_config(config)
-    with errors.refused(
-        "lora_config", "Name layers that the model has, or leave target_modules out: it is all-linear."
+    with errors.as_request_error(
+        "lora_config", "Name layers that the model has, or leave target_modules out: its default is all-linear."
     ):
         plain = with_head(plain, model) if task is CLASSIFICATION else plain
         adapted = peft.get_peft_model(model, plain, low_cpu_mem_usage=True)
@@ -79,7 +83,7 @@ def check_lora(
 
 
 def check_arguments(params: TrainParams, run: TrainRun) -> None:
-    """Build the real TrainingArguments, as far as that works where no GPU is to be seen."""
+    """Build the real TrainingArguments, apart from those that need a GPU."""
     elsewhere = {k: v for k, v in params.training_parameters.items() if k not in ("tf32", "ddp_backend")}
     here = attrs.evolve(params, training_parameters=TrainingArguments(**{**elsewhere, "use_cpu": True}))
     args = arguments.build_arguments(here, run.checkpoints, evaluates=_evaluates(params, run))
