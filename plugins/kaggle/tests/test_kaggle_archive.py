@@ -91,7 +91,7 @@ def test_a_hostile_name_is_refused_even_where_it_is_listed(tmp_path: Path, kind:
 
 def test_a_nul_in_a_name_does_not_hide_what_follows(tmp_path: Path) -> None:
     body = make_zip({**FILES, "empty#../evil": b"x"}).replace(b"empty#../evil", b"empty\0../evil")
-    refuse(tmp_path, body, "is no path of a file")
+    refuse(tmp_path, body, "does not have the path of a file")
 
 
 @pytest.mark.parametrize("target", ["/etc/passwd", "../../evil", "empty"])
