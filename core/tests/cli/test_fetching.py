@@ -125,7 +125,9 @@ def test_it_downloads_no_faster_than_the_environment_says(start, server: Indexed
     assert time.monotonic() - began > 1.9
 
 
-@pytest.mark.parametrize(("uri", "says"), [("odd://exit", "SystemExit: 0"), ("odd://x", "ValueError: a library's own error")])
+@pytest.mark.parametrize(
+    ("uri", "says"), [("odd://exit", "SystemExit: 0"), ("odd://x", "ValueError: a library's own error")]
+)
 def test_whatever_a_provider_does_a_failure_is_one(start, tmp_path: Path, uri: str, says: str) -> None:
     process = start(uri, "--json")
     out, err = process.communicate(timeout=60)
