@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import ClassVar
 
 if sys.argv[1:2] == ["ours"]:  # imported as `train` of our launcher does it: the clock must not do it before
-    from tunewright_hf.startup import not_collected as begun
+    from tunewright_hf.startup import without_garbage_collection as begun
 else:
     from contextlib import nullcontext as begun
 with begun():

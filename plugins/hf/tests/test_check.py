@@ -80,7 +80,7 @@ def test_what_may_work_where_the_training_runs_passes(given: dict[str, object], 
         ({"data": {"max_length": 129}}, ["DataParams.max_length=129", "Give 128 or less"]),
         ({"data": {"completion_column": "answer"}, }, ["has no column", "'answer'", "Its columns are: prompt, completion"]),
         ({"lora_config": {}, "merge": True, "fsdp": True}, ["merge=True", "FSDP"]),
-        ({"transformer_class": "DataCollatorForSeq2Seq"}, ["transformer_class='DataCollatorForSeq2Seq'", "no Trainer class"]),
+        ({"transformer_class": "DataCollatorForSeq2Seq"}, ["transformer_class='DataCollatorForSeq2Seq'", "not a Trainer class"]),
     ],
     ids=str,
 )  # fmt: skip
@@ -125,7 +125,7 @@ def test_a_dataset_without_rows_is_refused(check: Callable[..., None], dataset_o
 def test_a_model_without_a_tokenizer_is_refused(check: Callable[..., None], copied_model: Path) -> None:
     for file in copied_model.glob("tokenizer*"):
         file.unlink()
-    with pytest.raises(RequestError, match=r"model: is refused: .*Save the tokenizer"):
+    with pytest.raises(RequestError, match=r"model: was rejected: .*Save the tokenizer"):
         check(model=copied_model)
 
 

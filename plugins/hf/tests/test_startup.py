@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from tunewright_hf.startup import not_collected
+from tunewright_hf.startup import without_garbage_collection
 
 
 @pytest.fixture(autouse=True)
@@ -13,7 +13,7 @@ def _thawed() -> None:
 
 
 def test_nothing_is_looked_for_meanwhile_and_what_was_made_is_passed_by_afterwards() -> None:
-    with not_collected():
+    with without_garbage_collection():
         assert not gc.isenabled()
         made = [[] for _ in range(1000)]
     assert gc.isenabled()
@@ -22,7 +22,7 @@ def test_nothing_is_looked_for_meanwhile_and_what_was_made_is_passed_by_afterwar
 
 
 def test_it_is_looked_for_again_after_an_import_that_fails() -> None:
-    with pytest.raises(ImportError), not_collected():
+    with pytest.raises(ImportError), without_garbage_collection():
         raise ImportError
     assert gc.isenabled()
     gc.unfreeze()
@@ -31,7 +31,7 @@ def test_it_is_looked_for_again_after_an_import_that_fails() -> None:
 def test_who_has_switched_it_off_keeps_it_off() -> None:
     gc.disable()
     try:
-        with not_collected():
+        with without_garbage_collection():
             pass
         assert not gc.isenabled()
         assert not gc.get_freeze_count()

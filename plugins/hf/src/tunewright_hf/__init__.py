@@ -1,4 +1,4 @@
-"""Hugging Face for Tunewright: `hf://` models and datasets, and the trainer `hf`."""
+"""Tunewright plugin for Hugging Face: `hf://` models and datasets, and the trainer `hf`."""
 
 from __future__ import annotations
 

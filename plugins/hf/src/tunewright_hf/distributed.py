@@ -1,4 +1,4 @@
-"""Ranks: joining them, waiting for them, and what differs between them."""
+"""Process groups: join the ranks, wait for them, and check that they agree."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from tunewright.providers import TrainRun
 
 
 def is_sharded(trainer: transformers.Trainer) -> bool:
-    """Whether no rank has the whole model; DeepSpeed shards weights in ZeRO's stage 3 alone."""
+    """Return whether no rank holds the whole model. DeepSpeed shards weights only in ZeRO stage 3."""
     shards = trainer.is_fsdp_enabled or transformers.integrations.is_deepspeed_zero3_enabled()
     return shards or trainer.args.parallelism_config is not None
 
 
 def check_sharding(trainer: transformers.Trainer) -> None:
-    """Refuse FSDP where accelerate leaves it off without a word, so that each rank would have the whole model.
+    """Refuse FSDP if accelerate silently disables it, as it does on CPUs: each rank would hold the whole model.
 
     Raises:
-        RequestError: it does, as on CPUs.
+        RequestError: FSDP is requested and not enabled.
     """
     args = trainer.args
     if args.fsdp and are_several() and not trainer.is_fsdp_enabled:
-        problem = f"is left off by accelerate on {args.device.type}, and each rank would have the whole model"
+        problem = f"is disabled by accelerate on {args.device.type}, so each rank would hold the whole model"
         raise RequestError(problem, field="fsdp", value=args.fsdp, remedy="Train on GPUs, or leave it out.")
 
 
 def are_several() -> bool:
-    """Whether this process is one of a group."""
+    """Return whether this process belongs to a process group."""
     return bool(torch.distributed.is_available() and torch.distributed.is_initialized())
 
 
@@ -43,7 +43,7 @@ def barrier() -> None:
 
 
 def join_ranks(given: Mapping[str, object], world_size: int) -> None:
-    """Make the group of several ranks on CPUs: transformers would, but without `ddp_timeout`."""
+    """Initialise the process group on CPUs. Transformers would do so too, but without `ddp_timeout`."""
     cpu = bool(given.get("use_cpu")) or not torch.cuda.is_available()
     if cpu and world_size > 1 and torch.distributed.is_torchelastic_launched():
         seconds = given.get("ddp_timeout", transformers.TrainingArguments.__dataclass_fields__["ddp_timeout"].default)
@@ -52,23 +52,28 @@ def join_ranks(given: Mapping[str, object], world_size: int) -> None:
 
 
 def shape_of(weight: torch.Tensor) -> torch.Size:
-    """A weight's whole shape, also where DeepSpeed has sharded it."""
+    """Return a weight's full shape, even if DeepSpeed has sharded it."""
     shape: torch.Size = getattr(weight, "ds_shape", weight.shape)
     return shape
 
 
 def check_world(args: transformers.TrainingArguments, run: TrainRun) -> None:
-    """A job of several processes in which each believes to be alone would train as many models."""
+    """Raise RuntimeError if transformers sees another number of processes than the job has.
+
+    Otherwise each process would believe to be the only one, and train a model of its own.
+    """
     if args.world_size != run.world_size:
         found = f"transformers sees {args.world_size} process(es), the job has {run.world_size}"
         raise RuntimeError(f"{found}. Start the ranks with torchrun.")
 
 
 def check_same_checkpoint(run: TrainRun) -> None:
-    """Pods with volumes of their own may have fetched different checkpoints, one before and one after an upload.
+    """Check that all ranks resume from the same checkpoint.
+
+    Pods with volumes of their own may have fetched different ones, before and after an upload.
 
     Raises:
-        RuntimeError: they would train apart from each other. Started again, they all fetch the newest one.
+        RuntimeError: they differ. After a restart all pods fetch the newest one.
     """
     if not are_several():
         return

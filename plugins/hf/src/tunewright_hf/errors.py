@@ -1,4 +1,4 @@
-"""Errors of transformers and PEFT, translated for the user."""
+"""Turn errors of transformers and PEFT into errors about the user's request."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tunewright.errors import RequestError
 
 
 @contextlib.contextmanager
-def refused(field: str, remedy: str) -> Iterator[None]:
-    """What a library refuses in here is a bad request: its own message, under the field's name."""
+def as_request_error(field: str, remedy: str) -> Iterator[None]:
+    """Raise a library's errors as RequestError, with the library's own message under the field's name."""
     try:
         yield
     except RequestError:
         raise
     except (ValueError, TypeError, KeyError, ImportError, OSError, RuntimeError, NotImplementedError) as error:
-        problem = f"is refused: {' '.join(str(error).split())}".rstrip(". ")
+        problem = f"was rejected: {' '.join(str(error).split())}".rstrip(". ")
         raise RequestError(problem, field=field, remedy=remedy) from error

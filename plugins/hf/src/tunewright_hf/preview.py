@@ -114,15 +114,15 @@ def _pair(whole: Pair | None, tokenizer: PreTrainedTokenizerBase, max_length: in
         sample = whole.cut(max_length)
         pieces = ((str(tokenizer.decode(sample.ids)), False), (str(tokenizer.decode(sample.labels)), True))
         cut = whole.tokens - sample.tokens
-        yield Preview(pieces=pieces, tokens=sample.tokens, learnt=sample.learnt, cut=cut)
+        yield Preview(pieces=pieces, tokens=sample.tokens, learnt=sample.supervised, cut=cut)
 
 
 def _shown(whole: Sample | None, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Iterator[Preview]:
     sample = whole and whole.cut(max_length)
-    if whole and sample and sample.learnt:
+    if whole and sample and sample.supervised:
         # The first token is never predicted, whatever its label.
-        learnt = [False, *(label != IGNORED for label in sample.labels[1:])]
-        spans = itertools.groupby(zip(sample.ids, learnt, strict=True), key=lambda token: token[1])
+        supervised = [False, *(label != IGNORED for label in sample.labels[1:])]
+        spans = itertools.groupby(zip(sample.ids, supervised, strict=True), key=lambda token: token[1])
         pieces = tuple((str(tokenizer.decode([i for i, _ in tokens])), yes) for yes, tokens in spans)
         cut = whole.tokens - sample.tokens
-        yield Preview(pieces=pieces, tokens=sample.tokens, learnt=sample.learnt, cut=cut)
+        yield Preview(pieces=pieces, tokens=sample.tokens, learnt=sample.supervised, cut=cut)

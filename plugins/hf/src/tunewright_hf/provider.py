@@ -10,7 +10,7 @@ import attrs
 
 from tunewright.providers import Preview, TrainRun, accept_keywords
 from tunewright_hf.config.train_params import TrainParams, rewrite_keywords
-from tunewright_hf.startup import not_collected
+from tunewright_hf.startup import without_garbage_collection
 
 
 @accept_keywords(rewrite_keywords)
@@ -40,7 +40,7 @@ class HuggingFaceTrainParams(TrainParams):
 
     def check(self, run: TrainRun) -> None:
         """Build everything that can be built without a GPU and without weights; see `tunewright_hf.check`."""
-        with not_collected():
+        with without_garbage_collection():
             from tunewright_hf.check import check
 
         check(self, run)
@@ -53,7 +53,7 @@ class HuggingFaceTrainParams(TrainParams):
 
     def train(self, run: TrainRun) -> None:
         """Train, on every rank; see `tunewright_hf.train.run`."""
-        with not_collected():
+        with without_garbage_collection():
             from tunewright_hf.train.run import train
 
         train(self, run)

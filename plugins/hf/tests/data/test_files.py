@@ -102,7 +102,7 @@ def test_a_model_folder_without_config_is_refused(tmp_path: Path) -> None:
     assert str(tmp_path) in str(error.value)
     assert "save_pretrained" in error.value.remedy
     (tmp_path / "adapter_config.json").write_text("{}")
-    with pytest.raises(RequestError, match="holds an adapter"):
+    with pytest.raises(RequestError, match="contains an adapter"):
         check(model=tmp_path)
 
 

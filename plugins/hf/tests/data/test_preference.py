@@ -163,7 +163,7 @@ def test_a_trainer_of_one_answer_refuses_pairs_on_the_client(
 ) -> None:
     dataset = dataset_of(ROWS)
     assert check_dataset(dataset, DataParams(), "dataset") == "preference"
-    expected = r"transformer_class='Trainer': learns from one answer.*trl:DPOTrainer"
+    expected = r"transformer_class='Trainer': trains on single answers.*trl:DPOTrainer"
     with pytest.raises(RequestError, match=expected):
         HuggingFaceTrainParams(data={"format": "preference"})
     with pytest.raises(RequestError, match=expected):
@@ -181,7 +181,7 @@ def test_arguments_that_the_class_does_not_have_are_refused(trainer_class: str, 
 
     assert type(build(beta=0.3)).__name__ == "PairConfig"
     with pytest.raises(
-        RequestError, match=r"transformer_class_arguments\.bet: is no field of PairConfig\. Did you mean 'beta'"
+        RequestError, match=r"transformer_class_arguments\.bet: is not a field of PairConfig\. Did you mean 'beta'"
     ):
         build(bet=0.3)
     with pytest.raises(RequestError, match="is a field of TrainingArguments"):

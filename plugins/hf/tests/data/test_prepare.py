@@ -126,7 +126,7 @@ def test_a_tokenizer_in_python_is_told_by_its_vocabulary_and_frame() -> None:
 
     slow, bare = Slow(), Slow()
     bare.bos = []
-    assert data._written(slow) == data._written(Slow()) != data._written(bare)
+    assert data._fingerprint(slow) == data._fingerprint(Slow()) != data._fingerprint(bare)
 
 
 def test_a_rank_that_finds_other_files_than_the_first_does_not_wait_for_ever(prepare, dataset_of, monkeypatch) -> None:
@@ -188,11 +188,11 @@ def test_samples_longer_than_the_context_are_refused() -> None:
 
 
 def test_levelling_adds_samples_without_labels_and_no_others(prepare, dataset_of) -> None:
-    from tunewright_hf.data.collators import level
+    from tunewright_hf.data.collators import fill_up
 
     found = prepare(dataset_of([{"text": f"What is {n}?"} for n in range(5)])).train
-    full = level(found, 4, pad_id=1)
+    full = fill_up(found, 4, pad_id=1)
     assert len(full) == 8
     assert full.to_list()[:5] == found.to_list()
     assert all(label == -100 for s in full.to_list()[5:] for label in s["labels"])
-    assert level(found, 5, pad_id=1) is found
+    assert fill_up(found, 5, pad_id=1) is found

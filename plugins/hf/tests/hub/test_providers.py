@@ -114,7 +114,7 @@ def test_what_names_nothing_on_the_hub_is_refused(uri: str) -> None:
 
 
 def test_a_dataset_is_no_model() -> None:
-    with pytest.raises(RequestError, match=r"Hub's datasets, and a model is asked for\. Write it as hf://org/name"):
+    with pytest.raises(RequestError, match=r"Hub's datasets, but a model is needed\. Write it as hf://org/name"):
         HuggingFaceModelParams(uri=DATASET)
 
 
@@ -161,7 +161,7 @@ def test_a_split_is_a_name(split: str) -> None:
 
 
 def test_a_split_of_two_datasets_is_refused() -> None:
-    with pytest.raises(RequestError, match="split='train': would hold for eval_dataset, too"):
+    with pytest.raises(RequestError, match="split='train': would also apply to eval_dataset"):
         HuggingFaceDatasetParams(uri=DATASET, split="train", eval_dataset="hf://org/eval")
 
 

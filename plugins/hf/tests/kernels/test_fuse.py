@@ -80,7 +80,7 @@ def test_gradients_of_a_rotation_are_right() -> None:
 
 def test_positions_with_nothing_to_learn_cost_nothing_and_harm_nothing() -> None:
     labels = torch.tensor([[7, -100, 5, 6], [-100, -100, -100, 4], [9, -100, -100, -100]])
-    assert cross_entropy.learnt_positions(labels).tolist() == [1, 2, 6]
+    assert cross_entropy.supervised_positions(labels).tolist() == [1, 2, 6]
     nothing = cross_entropy.fused_loss(hidden := doubles(0, 3), doubles(7, 3), torch.tensor([], dtype=torch.int64))
     nothing.backward()
     assert nothing.item() == 0.0
@@ -299,7 +299,7 @@ def test_evaluation_and_disabled_adapters_are_pefts_own() -> None:
     for model in (plain, twin):
         model.eval()
     with count(LoraFunction) as made, count(cross_entropy.LossFunction) as losses:
-        found, expected = twin(**batch(), learnt=torch.tensor([0])), plain(**batch())
+        found, expected = twin(**batch(), supervised=torch.tensor([0])), plain(**batch())
     assert not made
     assert not losses
     assert torch.equal(found.logits, expected.logits)

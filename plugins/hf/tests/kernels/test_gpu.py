@@ -53,7 +53,7 @@ def batch(lengths: list[int]) -> dict[str, object]:
         "max_length_q": max(lengths),
         "max_length_k": max(lengths),
     }
-    return {**found, "learnt": cross_entropy.learnt_positions(labels).cuda()}
+    return {**found, "supervised": cross_entropy.supervised_positions(labels).cuda()}
 
 
 def step(model, inputs, *, half: bool = True):
@@ -68,7 +68,7 @@ def step(model, inputs, *, half: bool = True):
 def test_fused_layers_are_as_near_to_fp32_as_pefts(lengths: list[int]) -> None:
     exact, plain, fused = adapted()
     inputs = batch(lengths)
-    others = {name: value for name, value in inputs.items() if name != "learnt"}
+    others = {name: value for name, value in inputs.items() if name != "supervised"}
     (loss, right), (_, theirs), (ours_loss, ours) = (
         step(exact, others, half=False),
         step(plain, others),

@@ -82,7 +82,7 @@ def computed(model, batch: dict[str, object]) -> tuple[object, dict[str, object]
     ("family", "attn_implementation"), [*((f, "segments") for f in FAMILIES), ("mistral", "sdpa"), ("gpt2", "eager")]
 )
 def test_samples_in_a_row_are_computed_as_if_alone(family: str, attn_implementation: str) -> None:
-    together = computed(model_of(family, attn_implementation), Collator(0, joined=True)(samples()))
+    together = computed(model_of(family, attn_implementation), Collator(0, padding_free=True)(samples()))
     model = model_of(family, "eager")
     alone = [computed(model, Collator(0)([sample])) for sample in samples()]
     logits = torch.cat([a[0] for a in alone], dim=1)
@@ -95,14 +95,14 @@ def test_samples_in_a_row_are_computed_as_if_alone(family: str, attn_implementat
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_sample_that_changes_leaves_the_others_logits_alone(family: str) -> None:
-    model, collate = model_of(family, "auto"), Collator(0, joined=True)
-    assert attention.is_by_sample(model)
+    model, collate = model_of(family, "auto"), Collator(0, padding_free=True)
+    assert attention.attends_per_sample(model)
     changed = [samples()[0], samples(seed=1)[1], *samples()[2:]]
     with torch.no_grad():
         before, after = (model(**collate(rows)).logits[0].split(LENGTHS) for rows in (samples(), changed))
     assert [torch.equal(a, b) for a, b in zip(before, after, strict=True)] == [True, False, True, True]
-    assert attention.keeps_apart(model, collate)
-    assert attention.keeps_apart(model, collate, sharded=True)
+    assert attention.isolates_samples(model, collate)
+    assert attention.isolates_samples(model, collate, sharded=True)
 
 
 @pytest.mark.parametrize(("family", "name"), [("gemma3_text", "sdpa"), ("gemma2", "eager")])
@@ -123,17 +123,17 @@ def test_layers_with_a_state_are_found_out(family: str) -> None:
     given = {**SIZES, "layer_types": [kinds[family], "full_attention"]}
     model = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.for_model(family, **given))
     attention.choose_attention(model, "auto", half=False)
-    collate = Collator(0, joined=True)
-    assert not attention.keeps_apart(model, collate)
-    assert not attention.keeps_apart(model, collate, sharded=True)
-    assert not attention.keeps_apart(model.bfloat16(), collate)
+    collate = Collator(0, padding_free=True)
+    assert not attention.isolates_samples(model, collate)
+    assert not attention.isolates_samples(model, collate, sharded=True)
+    assert not attention.isolates_samples(model.bfloat16(), collate)
 
 
 def test_little_that_leaks_is_found_out_in_half_precision_too() -> None:
     config = transformers.AutoConfig.for_model("bloom", hidden_size=32, n_layer=2, n_head=4, vocab_size=60)
     torch.manual_seed(0)
     model = transformers.AutoModelForCausalLM.from_config(config).bfloat16()
-    assert not attention.keeps_apart(model, Collator(0, joined=True))
+    assert not attention.isolates_samples(model, Collator(0, padding_free=True))
 
 
 def test_a_model_that_does_not_tell_its_attention_where_samples_begin_has_a_mask() -> None:
@@ -141,8 +141,8 @@ def test_a_model_that_does_not_tell_its_attention_where_samples_begin_has_a_mask
     model = transformers.AutoModelForCausalLM.from_config(config)
     attention.choose_attention(model, "auto", half=False)
     model.config.use_cache = False  # as Trainer does
-    assert not attention.is_by_sample(model)
-    assert attention.keeps_apart(model, Collator(0, joined=True))
+    assert not attention.attends_per_sample(model)
+    assert attention.isolates_samples(model, Collator(0, padding_free=True))
 
 
 def test_dropout_is_applied() -> None:
@@ -159,7 +159,7 @@ def test_dropout_is_applied() -> None:
 
 def test_attention_to_later_tokens_is_refused() -> None:
     heads, bounds = [torch.randn(1, 2, 8, 4)] * 3, torch.tensor([0, 8], dtype=torch.int32)
-    with pytest.raises(ValueError, match="attends to later tokens"):
+    with pytest.raises(ValueError, match="is not causal"):
         kernel.attend(torch.nn.Module(), *heads, None, cu_seq_lens_q=bounds, is_causal=False)
 
 
@@ -195,8 +195,8 @@ def test_rows_are_their_samples_behind_each_other(tmp_path: Path) -> None:
 def test_a_batch_of_rows_is_the_batch_of_their_samples() -> None:
     alone = samples()
     row = {key: [t for s in alone[1:] for t in s[key]] for key in ("input_ids", "labels")}
-    together = Collator(0, joined=True)([alone[0], {**row, "segments": LENGTHS[1:]}])
-    apart = Collator(0, joined=True)(alone)
+    together = Collator(0, padding_free=True)([alone[0], {**row, "segments": LENGTHS[1:]}])
+    apart = Collator(0, padding_free=True)(alone)
     assert together.keys() == apart.keys()
     for key, value in apart.items():
         torch.testing.assert_close(together[key], value, rtol=0, atol=0)
@@ -211,11 +211,11 @@ PACE = {"num_train_epochs": 2, "learning_rate": 1e-2, "logging_steps": 1, "save_
 
 
 def test_batches_with_and_without_padding_make_the_same_training(train, qa: Path, tmp_path: Path) -> None:
-    joined, padded = (
+    padding_free, padded = (
         train(tmp_path / name, qa, **PACE, attn_implementation=name, lora_config={"r": 4}) for name in ("auto", "sdpa")
     )
-    assert list(joined.losses.values()) == pytest.approx(list(padded.losses.values()), abs=1e-5)
-    evaluations = [[e["eval_loss"] for e in training.of("eval")] for training in (joined, padded)]
+    assert list(padding_free.losses.values()) == pytest.approx(list(padded.losses.values()), abs=1e-5)
+    evaluations = [[e["eval_loss"] for e in training.of("eval")] for training in (padding_free, padded)]
     assert evaluations[0] == pytest.approx(evaluations[1], abs=1e-5)
 
 
@@ -231,10 +231,10 @@ def test_packed_and_unpacked_samples_of_one_step_have_the_same_loss(train, qa: P
 def test_packing_is_refused_where_samples_would_see_each_other(
     train, qa: Path, tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attention, "mask", lambda **_: None)
+    monkeypatch.setattr(kernel, "mask", lambda **_: None)
     monkeypatch.setattr(kernel, "attend", kernel.sdpa_attention_forward)
     with pytest.raises(
-        RequestError, match=r"DataParams\.packing=True: .*LlamaForCausalLM.*does not keep the samples of a row apart"
+        RequestError, match=r"DataParams\.packing=True: .*LlamaForCausalLM.*does not isolate the samples of a row from each other"
     ):
         train(tmp_path / "packed", qa, **PACE, **PACKED)
     assert train(tmp_path / "unpacked", qa, max_steps=1).losses, "it falls back to padding"
@@ -251,11 +251,11 @@ def test_a_model_that_keeps_a_mask_of_its_context_is_refused_before_it_trains(
     ids = {"vocab_size": 400, "bos_token_id": 0, "eos_token_id": 1, "max_position_embeddings": 64, "window_size": 8}
     config = transformers.AutoConfig.for_model("gpt_neo", **sizes, **ids)
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "model")
-    with pytest.raises(RequestError, match=r"does not keep the samples of a row apart\. Leave packing out"):
+    with pytest.raises(RequestError, match=r"does not isolate the samples of a row from each other\. Leave packing out"):
         train(tmp_path / "packed", qa, model=tmp_path / "model", **PACKED, max_steps=1, **given)
     assert train(tmp_path / "padded", qa, model=tmp_path / "model", max_steps=1).losses
 
 
 def test_noise_that_depends_on_a_samples_length_is_refused(train, qa: Path, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="packed samples do not have"):
+    with pytest.raises(RequestError, match="packed rows do not have"):
         train(tmp_path / "out", qa, **PACKED, neftune_noise_alpha=5.0)

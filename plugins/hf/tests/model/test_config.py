@@ -7,7 +7,7 @@ transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
 
 from tunewright_hf.config.tasks import CAUSAL, CLASSIFICATION, SEQ2SEQ  # noqa: E402
-from tunewright_hf.model.config import USES_ALL_WEIGHTS, longest_input, may_pass_over_weights  # noqa: E402
+from tunewright_hf.model.config import USES_ALL_WEIGHTS, longest_input, needs_unused_parameter_search  # noqa: E402
 
 SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 60}
 SIZES |= {"max_position_embeddings": 64, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
@@ -26,7 +26,7 @@ def test_a_model_that_ddp_need_not_search_uses_all_weights(name: str) -> None:
     ids = torch.arange(3, 15)[None]
     model(input_ids=ids, labels=ids).loss.backward()
     assert [n for n, weight in model.named_parameters() if weight.grad is None] == []
-    assert not may_pass_over_weights(config, CAUSAL)
+    assert not needs_unused_parameter_search(config, CAUSAL)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_a_model_that_ddp_need_not_search_uses_all_weights(name: str) -> None:
     ids=str,
 )
 def test_ddp_searches_all_others(name: str, task, given: dict[str, object]) -> None:
-    assert may_pass_over_weights(transformers.AutoConfig.for_model(name, **given), task)
+    assert needs_unused_parameter_search(transformers.AutoConfig.for_model(name, **given), task)
 
 
 @pytest.mark.parametrize("name", ["bert", "roberta", "xlm-roberta", "camembert", "longformer", "electra", "mpnet"])

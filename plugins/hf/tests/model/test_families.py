@@ -78,7 +78,7 @@ def test_tokens_that_the_model_does_not_have_are_refused(train, qa: Path, model_
     shutil.copytree(model_folder, tmp_path / "model")
     small = transformers.AutoConfig.from_pretrained(model_folder, vocab_size=50)
     transformers.AutoModelForCausalLM.from_config(small).save_pretrained(tmp_path / "model")
-    with pytest.raises(RequestError, match=r"makes token \d+, and embeddings for 50"):
+    with pytest.raises(RequestError, match=r"produces token \d+, but embeddings for only 50"):
         train(tmp_path / "out", qa, model=tmp_path / "model", max_steps=1)
 
 
@@ -113,5 +113,5 @@ def eval_loss(model, folder: Path, dataset: Path) -> float:
         with torch.no_grad():
             scores = model.eval()(torch.tensor([sample.ids])).logits[0, :-1].double()
         total += torch.nn.functional.cross_entropy(scores, torch.tensor(sample.labels[1:]), reduction="sum").item()
-        count += sample.learnt
+        count += sample.supervised
     return total / count

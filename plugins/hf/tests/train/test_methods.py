@@ -36,7 +36,7 @@ def test_a_kind_of_lora_learns_resumes_and_is_loaded_by_plain_peft(
     given = {**PACE, "lora_config": {"r": 4, **LORAS[method]}, "save_steps": 2}
     train(tmp_path / "out", qa, **given, cut_at=("step", 3))
     trained = {}
-    monkeypatch.setattr(model_card, "card", lambda trainer, *_: trained.update(logits=logits(trainer.model)) or "")
+    monkeypatch.setattr(model_card, "render", lambda trainer, *_: trained.update(logits=logits(trainer.model)) or "")
     resumed = train(tmp_path / "out", qa, **given)
     whole = train(tmp_path / "whole", qa, **given)
     assert list(whole.losses.values())[-1] < whole.losses[1]

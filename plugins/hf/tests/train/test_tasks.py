@@ -115,7 +115,7 @@ def test_of_prompt_and_completion_each_is_framed_and_cut_by_itself(base_of: Call
     assert sample.labels == [0, *completion, 1]
     cut = sample.cut(4)
     assert (cut.ids, cut.labels) == ([0, *prompt[:2], 1], [0, *completion[:3]])
-    assert (sample.tokens, sample.learnt) == (len(sample.ids) + len(sample.labels), len(sample.labels))
+    assert (sample.tokens, sample.supervised) == (len(sample.ids) + len(sample.labels), len(sample.labels))
 
 
 def test_a_text_is_cut_before_the_token_that_ends_it(base_of: Callable[[str], Path]) -> None:

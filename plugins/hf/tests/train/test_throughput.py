@@ -13,7 +13,7 @@ peft = pytest.importorskip("peft")
 
 from tunewright_hf.data.collators import Collator  # noqa: E402
 from tunewright_hf.train import throughput  # noqa: E402 - it needs torch
-from tunewright_hf.train.failures import telling_of_memory  # noqa: E402
+from tunewright_hf.train.failures import explain_out_of_memory  # noqa: E402
 
 TOKENS = 24
 SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -56,12 +56,12 @@ def test_expert_layers_are_not_guessed() -> None:
     assert throughput.Flops.of(model_of("mixtral", num_local_experts=4)) is None
 
 
-@pytest.mark.parametrize("joined", [False, True])
-def test_the_meter_counts_tokens_without_pads(joined: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("padding_free", [False, True])
+def test_the_meter_counts_tokens_without_pads(padding_free: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(throughput, "peak_flops", lambda _: 1000.0)
     meter = throughput.Meter(throughput.Flops(per_token=10, per_pair=1), torch.device("cpu"), half=True)
     samples = [{"input_ids": [5] * n, "labels": [-100, -100, *[5] * (n - 2)]} for n in (3, 5)]
-    batches = meter.timed(iter([Collator(0, joined=joined)(samples)] * 2))
+    batches = meter.timed(iter([Collator(0, padding_free=padding_free)(samples)] * 2))
     meter.add(list(batches))
     counts = meter.counts().tolist()
     assert counts == [2 * 4, 2 * 8, 2 * (6 + 15)]
@@ -85,14 +85,14 @@ def as_on_a_gpu() -> None:
 def test_a_memory_that_is_too_small_is_told_with_what_to_do(allocate: Callable[[], None], tmp_path: Path) -> None:
     args = transformers.TrainingArguments(output_dir=str(tmp_path), per_device_train_batch_size=6, use_cpu=True)
     expected = r"per_device_train_batch_size=6: is too much for the memory of cpu"
-    with pytest.raises(RequestError, match=expected) as error, telling_of_memory(args):
+    with pytest.raises(RequestError, match=expected) as error, explain_out_of_memory(args):
         allocate()
     assert "activation_checkpointing=True" in error.value.remedy
 
 
 def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
     args = transformers.TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
-    with pytest.raises(RuntimeError, match="mat1 and mat2"), telling_of_memory(args):
+    with pytest.raises(RuntimeError, match="mat1 and mat2"), explain_out_of_memory(args):
         torch.ones(2, 3) @ torch.ones(2, 3)
 
 

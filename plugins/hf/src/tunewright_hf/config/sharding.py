@@ -1,4 +1,4 @@
-"""Checkpoints in shards: what a plan must have for them. Nothing heavy is imported here."""
+"""Sharded checkpoints: refuse plans whose volumes cannot hold them. Imports no heavy library."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from tunewright_hf.config.library_arguments import TrainingArguments
 
 
 def check_plan(plan: JobPlan, request: Request, arguments: TrainingArguments) -> None:
-    """Refuse shards where each worker would keep its own on a volume that goes with its pod.
+    """Refuse sharded checkpoints if each worker writes to an ephemeral volume of its own.
 
-    Such a checkpoint is uploaded from rank 0's volume, and would lack the other workers' shards.
+    A checkpoint is uploaded from rank 0's volume, and would lack the other workers' shards.
 
     Raises:
-        RequestError: naming what makes the shards.
+        RequestError: names the argument that shards checkpoints.
     """
     volumes = {v.name: v.source for v in plan.volumes}
     places = [volumes.get(m.volume) for m in plan.main.mounts if m.path.endswith(f"/{OUTPUT_SLOT}")]
     field = _sharding_field(arguments)
     if field and request.most_workers > 1 and any(isinstance(place, EphemeralClaim) for place in places):
-        problem = "shards checkpoints, and each worker has a volume of its own"
-        remedy = 'Give a place that all workers share: storage={"access_modes": ["ReadWriteMany"]}, or output="pvc://claim/folder".'
+        problem = "shards checkpoints, but each worker has a volume of its own"
+        remedy = 'Use storage that all workers share: storage={"access_modes": ["ReadWriteMany"]}, or output="pvc://claim/folder".'
         raise RequestError(problem, field=field, remedy=remedy)
 
 

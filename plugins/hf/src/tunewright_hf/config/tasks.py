@@ -1,4 +1,4 @@
-"""What a model is trained to do, by the Auto class of transformers that loads it. Nothing heavy is imported here."""
+"""Tasks that a model can be trained for, by the Auto class of transformers that loads it. Imports no heavy library."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from tunewright.errors import RequestError, did_you_mean
 
 @attrs.frozen(kw_only=True)
 class Task:
-    """One of transformers' Auto classes, and what goes with it.
+    """An Auto class of transformers, and the settings that belong to it.
 
     Attributes:
-        auto_class: its name.
-        models: what its models are called.
-        lora: peft's TaskType.
+        auto_class: the class's name.
+        models: what to call its models, in the plural.
+        lora: PEFT's TaskType.
         pipeline: the Hub's pipeline_tag.
-        formats: of the data, as DataParams names them; the first is what "auto" takes, where there is one alone.
-        writes: whether the model writes texts.
+        formats: the data formats it works with, as in DataParams; if there is only one, "auto" means that one.
+        writes: whether the model generates text.
     """
 
     auto_class: str
@@ -59,21 +59,21 @@ TASKS = {task.auto_class: task for task in (CAUSAL, SEQ2SEQ, CLASSIFICATION)}
 
 
 def class_name(value: object) -> str | None:
-    """The name of an Auto class, which 1.9 takes as the class itself: `transformers.AutoModelForCausalLM`."""
+    """Return the name of an Auto class; kubeflow-training 1.9 takes the class itself: `transformers.AutoModelForCausalLM`."""
     return cast("str | None", getattr(value, "__name__", value))
 
 
 def check_class_name(instance: object, attribute: attrs.Attribute[str | None], value: object) -> None:
-    """A validator: refuse what is no class of `TASKS`."""
+    """Validate that the value names an Auto class of `TASKS`."""
     if value is not None and value not in TASKS:
         field = f"{type(instance).__name__}.{attribute.name}"
         remedy = did_you_mean(str(value), list(TASKS))
-        raise RequestError("is no class that the trainer hf loads", field=field, value=value, remedy=remedy)
+        raise RequestError("is not a class that the trainer hf supports", field=field, value=value, remedy=remedy)
 
 
 def check_num_labels(instance: object, attribute: attrs.Attribute[int | None], value: object) -> None:
-    """A validator: refuse what is no number of labels."""
+    """Validate that the value is a number of labels."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         field = f"{type(instance).__name__}.{attribute.name}"
-        remedy = "Give the number of classes, 1 for regression, or leave it out: it is found in the data."
-        raise RequestError("is no number of labels", field=field, value=value, remedy=remedy)
+        remedy = "Give the number of classes, 1 for regression, or leave it out to infer it from the data."
+        raise RequestError("is not a number of labels", field=field, value=value, remedy=remedy)

@@ -1,10 +1,10 @@
-"""What the user says about training: `HuggingFaceTrainParams` and its parts. Nothing heavy is imported here."""
+"""The fields of `HuggingFaceTrainParams` and their validation. Imports no heavy library."""
 
 # ruff: noqa: RUF009 - secret() makes an attrs field
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import attrs
 
@@ -43,7 +43,7 @@ def _quantization(value: object) -> BitsAndBytesConfig | None:
 def _texts(value: object, field: str, example: str) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
         remedy = f'Write {field}=["{example}"].'
-        raise RequestError("must be a list of texts", field=field, value=value, remedy=remedy)
+        raise RequestError("must be a list of strings", field=field, value=value, remedy=remedy)
     return tuple(value)
 
 
@@ -62,8 +62,8 @@ def _own_arguments(value: object) -> Mapping[str, Any]:
 def _prompts(value: object) -> tuple[str, ...]:
     prompts = _texts(value, "sample_prompts", "What is a tuple?")
     if "" in prompts:
-        remedy = "Write a prompt, or leave it out: there may be no token to begin an answer with."
-        raise RequestError("has an empty prompt", field="sample_prompts", value=value, remedy=remedy)
+        remedy = "Write a prompt, or leave it out: the tokenizer may have no token to start an answer from."
+        raise RequestError("contains an empty prompt", field="sample_prompts", value=value, remedy=remedy)
     return prompts
 
 
@@ -72,7 +72,7 @@ def _callbacks(value: object) -> tuple[str, ...]:
 
 
 def rewrite_keywords(keywords: dict[str, object]) -> dict[str, object]:
-    """The KEP's flat spelling: any field of TrainingArguments, `peft_config`, `transformerClass`."""
+    """Translate the KEP's flat spelling: any field of TrainingArguments, `peft_config`, `transformerClass`."""
     aliases = {"peft_config": "lora_config", "transformerClass": "transformer_class"}
     own = [a.name for a in attrs.fields(TrainParams)]
     flat = known_fields("TrainingArguments")
@@ -85,7 +85,7 @@ def rewrite_keywords(keywords: dict[str, object]) -> dict[str, object]:
             raise RequestError("is not a field", field=field, remedy=did_you_mean(given, [*own, *aliases, *flat]))
         if name in result:
             problem = f"means the same as {name!r}, and both are given"
-            raise RequestError(problem, field=given, remedy="Give one of them.")
+            raise RequestError(problem, field=given, remedy="Give only one of them.")
         (result if name in own else loose)[name] = value
     if loose:
         result["training_parameters"] = _merged(TrainingArguments.of(result.get("training_parameters", {})), loose)
@@ -94,7 +94,7 @@ def rewrite_keywords(keywords: dict[str, object]) -> dict[str, object]:
 
 def _merged(arguments: TrainingArguments, loose: Mapping[str, object]) -> TrainingArguments:
     if twice := sorted(set(arguments) & set(loose)):
-        problem = "is given twice, here and in training_parameters"
+        problem = "is given twice: directly and in training_parameters"
         raise RequestError(problem, field=twice[0], value=loose[twice[0]], remedy="Give it once.")
     return TrainingArguments(**arguments, **loose)
 
@@ -111,7 +111,7 @@ def _check_task(params: TrainParams) -> None:
     wanted = {name: t.auto_class for t in TASKS.values() for name in (*t.formats, t.lora)}
 
     def refuse(field: str, value: object, remedy: str) -> None:
-        problem = f"does not go with {task.auto_class}, of {task.models}"
+        problem = f"does not work with {task.auto_class}, which loads {task.models}"
         raise RequestError(problem, field=field, value=value, remedy=remedy)
 
     if data.format not in ("auto", *task.formats):
@@ -121,19 +121,19 @@ def _check_task(params: TrainParams) -> None:
         refuse("LoraConfig.task_type", lora, f"Leave it out{other}.")
     params.check_format(data.format)
     if data.packing and (task is not CAUSAL or data.format == "preference"):
-        refuse("DataParams.packing", True, "Leave it out: each of its samples is a row of its own.")
+        refuse("DataParams.packing", True, "Leave packing out: each of its samples is a row of its own.")
     if params.attn_implementation == "segments" and task is not CAUSAL:
-        refuse("attn_implementation", "segments", "Leave it out: it computes causal attention alone.")
+        refuse("attn_implementation", "segments", "Leave it out: it only computes causal attention.")
     if params.num_labels is not None and task is not CLASSIFICATION:
         refuse(
             "num_labels", params.num_labels, f"Give transformer_type={CLASSIFICATION.auto_class!r}, or leave it out."
         )
     if params.sample_prompts and not task.writes:
-        refuse("sample_prompts", params.sample_prompts, "Leave it out: a classifier writes no answers.")
+        refuse("sample_prompts", params.sample_prompts, "Leave it out: a classifier does not generate text.")
 
 
 def _check_streaming(params: TrainParams) -> None:
-    """Refuse what does not go with data that is read while it is trained on."""
+    """Refuse what does not work with streamed data."""
     given = params.training_parameters
 
     def refuse(field: str, value: object, problem: str, remedy: str) -> None:
@@ -144,10 +144,10 @@ def _check_streaming(params: TrainParams) -> None:
         refuse("transformer_type", params.transformer_type, "does not work", remedy)
     steps = given.get("max_steps")
     if not isinstance(steps, int) or steps < 1:
-        remedy = "Give the number of steps to train for: how many samples there are is not known before they are read."
-        refuse("max_steps", steps, "is needed", remedy)
+        remedy = "Give the number of training steps: the number of samples is not known in advance."
+        refuse("max_steps", steps, "must be a positive number", remedy)
     if (workers := given.get("dataloader_num_workers")) not in (None, 0, 1):
-        refuse("dataloader_num_workers", workers, "may be 0 or 1", "Give 1 to have a process read ahead.")
+        refuse("dataloader_num_workers", workers, "must be 0 or 1", "Give 1 to read ahead in a separate process.")
     if (order := given.get("train_sampling_strategy")) not in (None, "random", "sequential"):
         refuse(
             "train_sampling_strategy", order, "must be random or sequential", "Leave it out, or leave streaming out."
@@ -157,11 +157,13 @@ def _check_streaming(params: TrainParams) -> None:
             refuse(name, given[name], "does not work", "Leave it out.")
     loading = given.get("accelerator_config")
     if isinstance(loading, Mapping) and loading.get("split_batches"):
-        refuse("accelerator_config.split_batches", True, "does not work", "Leave it out: each rank reads.")
+        refuse(
+            "accelerator_config.split_batches", True, "does not work", "Leave it out: each rank reads its own batches."
+        )
 
 
 def _check_arguments(params: TrainParams) -> None:
-    """Refuse what transformers takes, and what then fails, or breaks a promise, far into a run."""
+    """Refuse arguments that transformers accepts, but that fail or break a guarantee of ours far into a run."""
     given, own = params.training_parameters, params.transformer_class_arguments
     found = given.get("accelerator_config")
     loading = found if isinstance(found, Mapping) else {}
@@ -170,16 +172,22 @@ def _check_arguments(params: TrainParams) -> None:
         raise RequestError(problem, field=field, value=value, remedy=remedy)
 
     if (order := given.get("train_sampling_strategy")) == "group_by_length":
-        problem = "draws its order anew on each rank and after a restart, which repeats samples and loses others"
-        remedy = "Leave it out, and give DataParams(packing=True), which pads nothing; or give 'batch_rebalance'."
+        problem = "shuffles differently on each rank and after a restart, which repeats some samples and skips others"
+        remedy = "Leave it out, and give DataParams(packing=True), which avoids padding; or give 'batch_rebalance'."
         refuse("train_sampling_strategy", order, problem, remedy)
     if given.get("max_steps") == 0:
-        refuse("max_steps", 0, "trains nothing", "Give a number of steps, or leave it out.")
+        refuse("max_steps", 0, "would train nothing", "Give a number of steps, or leave it out.")
     if own.get("predict_with_generate"):
-        refuse("transformer_class_arguments.predict_with_generate", True, "does not work: evaluations tell the loss")
+        problem = "does not work: evaluations only compute the loss"
+        refuse("transformer_class_arguments.predict_with_generate", True, problem)
     if loading.get("dispatch_batches"):
-        refuse("accelerator_config.dispatch_batches", True, "does not work", "Leave it out: each rank reads.")
-    exact = "would not let a job that is started again go on to the same bits"
+        refuse(
+            "accelerator_config.dispatch_batches",
+            True,
+            "does not work",
+            "Leave it out: each rank reads its own batches.",
+        )
+    exact = "would keep a restarted job from reproducing the same bits"
     if loading.get("use_seedable_sampler") is False:
         refuse("accelerator_config.use_seedable_sampler", False, exact)
     if given.get("dataloader_persistent_workers"):
@@ -188,45 +196,37 @@ def _check_arguments(params: TrainParams) -> None:
 
 @attrs.frozen(kw_only=True)
 class TrainParams(TrainerProvider):
-    """The trainer `hf`: language models and sequence classifiers, with transformers' Trainer and PEFT.
-
-    The fields of TrainingArguments may also be given directly, and `peft_config` for `lora_config`:
-    `HuggingFaceTrainParams(learning_rate=1e-4, peft_config={})`.
+    """The fields of `HuggingFaceTrainParams`, without the code that runs in the containers.
 
     Attributes:
-        training_parameters: fields of `transformers.TrainingArguments`: a TrainingArguments, of ours or the real one, or
-            a dict.
-        lora_config: fields of `peft.LoraConfig`, likewise; {} is LoRA with defaults on all linear layers, None is full
-            fine-tuning.
-        quantization_config: fields of `transformers.BitsAndBytesConfig`, likewise, for QLoRA: the frozen weights are kept in
-            4 or 8 bits; {} is 4 bits in the format nf4. Needs bitsandbytes where the training runs.
+        training_parameters: fields of `transformers.TrainingArguments`, as a TrainingArguments (ours or the real one) or a
+            dict.
+        lora_config: fields of `peft.LoraConfig`, likewise. {} is LoRA with default settings on all linear layers; None is
+            full fine-tuning.
+        quantization_config: fields of `transformers.BitsAndBytesConfig`, likewise, for QLoRA: the frozen weights are
+            quantised to 4 or 8 bits. {} is 4-bit NF4. Needs bitsandbytes in the trainer's image.
         data: how rows become samples.
-        transformer_type: the Auto class of transformers that loads the model, and so what is trained:
-            "AutoModelForCausalLM", "AutoModelForSeq2SeqLM" or "AutoModelForSequenceClassification", by name or the class
-            itself. None: what the model's provider says, or else AutoModelForCausalLM.
-        num_labels: of a sequence classifier; 1 is regression. None: as many as the dataset has, or as the model's
-            provider says.
-        transformer_class: the Trainer class to use: the name of one of transformers', or "module:Class" for one in the
-            trainer's image that is derived from `transformers.Trainer`.
-        transformer_class_arguments: fields of that class's own arguments, beyond those of `training_parameters`.
-        attn_implementation: "auto": flash-attn 2 where it is installed and there is a GPU for it, else attention by
-            sample ("segments") where the model works with it, else what transformers chooses. Or any name that
-            transformers knows ("sdpa", "eager", "flash_attention_2", "flex_attention", …).
-        fused_layers: compute LoRA layers and the loss in a faster way with the same results, where the model is known.
+        transformer_type: the Auto class of transformers that loads the model, and so the task: "AutoModelForCausalLM",
+            "AutoModelForSeq2SeqLM" or "AutoModelForSequenceClassification", by name or as the class itself. None: the
+            model provider's, or else AutoModelForCausalLM.
+        num_labels: number of labels of a sequence classifier; 1 is regression. None: the model provider's, or else as
+            many as the dataset has.
+        transformer_class: the Trainer class: the name of one in transformers, or "module:Class" for a subclass of
+            `transformers.Trainer` in the trainer's image.
+        transformer_class_arguments: fields of that class's own arguments that `training_parameters` does not have.
+        attn_implementation: "auto" is FlashAttention 2 if it is installed and the GPU supports it, else "segments" (attention
+            within each sample, without padding) if the model supports it, else the default of transformers. Any name that
+            transformers knows is accepted ("sdpa", "eager", "flash_attention_2", "flex_attention", …).
+        fused_layers: compute LoRA layers and the loss with faster kernels of equal results, for models that are recognised.
         trust_remote_code: whether Python code that comes with the model may run.
-        early_stopping_patience: end after so many evaluations without a better `metric_for_best_model` (by default the
-            loss), and take the best checkpoint as the result. None: never.
-        callbacks: names of `transformers.TrainerCallback` classes: entry points of the group "tunewright.hf.callbacks",
-            or "module:Class", in the trainer's image.
+        early_stopping_patience: stop after this many evaluations without a better `metric_for_best_model` (by default the
+            loss), and keep the best checkpoint as the result. None: never.
+        callbacks: names of `transformers.TrainerCallback` classes in the trainer's image: entry points of the group
+            "tunewright.hf.callbacks", or "module:Class".
         sample_prompts: prompts that the trained model answers at the end, as `sample` events.
         merge: save the whole model with the adapter merged into it, instead of the adapter.
         hub_token: token for `push_to_hub`; it reaches the containers as HF_TOKEN.
-
-    Raises:
-        RequestError: a field is unknown or has the wrong type.
     """
-
-    extra: ClassVar[str | None] = "train"
 
     training_parameters: TrainingArguments = attrs.field(default=TrainingArguments(), converter=_arguments)
     lora_config: LoraConfig | None = attrs.field(default=None, converter=_lora)
@@ -266,12 +266,12 @@ class TrainParams(TrainerProvider):
             raise RequestError("has no adapter to train", field=attribute.name, remedy=remedy)
         if value is not None and self.merge:
             remedy = (
-                "Leave merge out, and merge the adapter afterwards into the model as it was, with merge_and_unload()."
+                "Leave merge out, and merge the adapter into the unquantised model afterwards, with merge_and_unload()."
             )
             raise RequestError("does not work with quantised weights", field="merge", value=True, remedy=remedy)
 
     def __attrs_post_init__(self) -> None:
-        """Give the data the task's format, and refuse what does not go with the task."""
+        """Set the data's format by the task, and refuse what does not work with the task."""
         object.__setattr__(self, "data", _for_task(self.data, self.task))
         _check_task(self)
         if self.data.streaming:
@@ -280,26 +280,29 @@ class TrainParams(TrainerProvider):
 
     @property
     def task(self) -> Task:
-        """What is trained."""
+        """The task that the model is trained for."""
         return TASKS[self.transformer_type] if self.transformer_type else CAUSAL
 
     def for_model(self, model: ModelProvider) -> Self:
-        """This trainer, with the provider's `transformer_type` and `num_labels`, where it has them."""
+        """Return this trainer with the `transformer_type` and `num_labels` of the model's provider, if it has them."""
         changed: dict[str, Any] = {}
         for name in ("transformer_type", "num_labels"):
             theirs, own = getattr(model, name, None), getattr(self, name)
             if theirs is not None and own is not None and own != theirs:
-                problem, remedy = f"differs from that of the model's provider, {theirs!r}", "Give one of them."
+                problem, remedy = f"differs from the model provider's, {theirs!r}", "Give only one of them."
                 raise RequestError(problem, field=f"HuggingFaceTrainParams.{name}", value=own, remedy=remedy)
             changed[name] = theirs if own is None else own
         return attrs.evolve(self, **changed)
 
     def check_format(self, form: str | None) -> None:
-        """Refuse preference pairs that are streamed, and for a Trainer class of transformers, which learn from one answer."""
+        """Refuse preference pairs if the data is streamed, or if the Trainer class cannot train on them.
+
+        The Trainer classes of transformers train on single answers, so only another library's class can.
+        """
         if form == "preference" and self.data.streaming:
-            problem, remedy = "does not work with preference pairs", "Leave it out: their Trainer class tokenises them."
+            problem, remedy = "does not work with preference pairs", "Leave it out: the Trainer class tokenises them."
             raise RequestError(problem, field="DataParams.streaming", value=True, remedy=remedy)
         if form == "preference" and ":" not in self.transformer_class:
-            problem = "learns from one answer, and the dataset has preference pairs"
-            remedy = 'Name a class that learns from pairs, such as "trl:DPOTrainer", or another DataParams(format=…).'
+            problem = "trains on single answers, but the dataset has preference pairs"
+            remedy = 'Name a class that trains on pairs, such as "trl:DPOTrainer", or another DataParams(format=…).'
             raise RequestError(problem, field="transformer_class", value=self.transformer_class, remedy=remedy)

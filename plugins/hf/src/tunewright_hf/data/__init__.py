@@ -1,1 +1,1 @@
-"""From rows to batches: files, formats, tokens, labels, packing."""
+"""Data: from files and rows to samples and batches."""

@@ -1,4 +1,4 @@
-"""A conversation as the tokenizer's chat template writes it, and which of its tokens are the assistant's."""
+"""Render a conversation with the tokenizer's chat template, and find the assistant's tokens, which are supervised."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ class Conversation:
     def _masked_by_turns(self, whole: str) -> Sample:
         """An assistant's turn is what it adds to the prompt before it."""
         sample = encode(self.tokenizer, self._turns(whole), special=False)
-        # A template that writes nothing behind an answer would teach the model never to stop.
+        # Without an end marker the model would never learn to stop.
         return with_eos(self.tokenizer, sample) if self._lacks_end_marker(whole) else sample
 
     def _lacks_end_marker(self, whole: str) -> bool:
-        """Whether the template writes an answer at the end, and nothing behind it."""
+        """Return whether the template ends with an answer and adds no end marker after it."""
         last = self.messages[-1]
         if last["role"] != "assistant":
             return False
@@ -90,7 +90,7 @@ class Conversation:
             raise RequestError(problem, field="model", remedy=remedy)
 
     def _masked_by_template(self, whole: str) -> Sample:
-        """Templates with {% generation %} tell which tokens are the assistant's."""
+        """Use the mask of templates with {% generation %}, which mark the assistant's tokens."""
         for message in self.messages[self.first :]:
             if _called_functions(message) and not _appears_in(message, whole):
                 raise _omitted_message(message)
@@ -98,15 +98,15 @@ class Conversation:
             self.messages, tools=self.tools, return_dict=True, return_assistant_tokens_mask=True
         )
         ids, mask = list(found["input_ids"]), list(found["assistant_masks"])
-        # Many of these blocks end before the token that ends the turn; it has to be learnt all the same.
+        # Many of these blocks end before the token that ends the turn, which must be supervised all the same.
         eos = self.tokenizer.eos_token_id
-        learnt = [bool(m or (i and mask[i - 1] and ids[i] == eos)) for i, m in enumerate(mask)]
+        supervised = [bool(m or (i and mask[i - 1] and ids[i] == eos)) for i, m in enumerate(mask)]
         before = self._tokens_before(ids)
-        labels = [t if yes and i >= before else IGNORED for i, (t, yes) in enumerate(zip(ids, learnt, strict=True))]
+        labels = [t if yes and i >= before else IGNORED for i, (t, yes) in enumerate(zip(ids, supervised, strict=True))]
         return Sample(ids, labels)
 
     def _tokens_before(self, ids: list[int]) -> int:
-        """How many tokens are of messages that are not learnt."""
+        """Return the number of tokens in messages that are not supervised."""
         if not self.first:
             return 0
         head = self.tokenizer(self.render(self.first), add_special_tokens=False)["input_ids"]
@@ -115,9 +115,9 @@ class Conversation:
         return len(head)
 
     def _turns(self, whole: str) -> list[Span]:
-        """The rendered conversation in pieces: an assistant's turn is what it adds to the prompt before it.
+        """Return the rendered conversation in pieces; an assistant's turn is what it adds to the prompt before it.
 
-        Where the prompt goes on otherwise than the turn does, as with a place for thoughts, they part where they differ.
+        If the prompt ends differently than the turn begins, as with a block of thoughts, the turn starts where they differ.
         """
         spans: list[Span] = []
         done = 0
@@ -135,24 +135,26 @@ class Conversation:
         return [*spans, (whole[done:], False)] if whole[done:] else spans
 
     def _prefix_of_first(self, whole: str) -> str:
-        """What stands before what the first message says, which may be a system prompt of the template's own.
+        """Return the text before the first message's content, which may be a default system prompt of the template.
 
-        Templates do not write a prompt of no messages. But what another message would begin with is no part of this one.
+        Templates cannot render an empty conversation. So another first message is rendered: its text has the same prefix.
         """
         first = self.messages[0]
-        other: Message = {"role": first["role"], "content": "b" if _text_of(first).startswith("a") else "a"}
+        # A content that differs from the first message's in its very first letter: the common prefix ends before both.
+        content = "b" if _text_of(first).startswith("a") else "a"
+        other: Message = {"role": first["role"], "content": content}
         text = attrs.evolve(self, messages=[other, *self.messages[1:]]).render(len(self.messages))
         return os.path.commonprefix([text, whole])  # noqa: RUF071 - texts, and no paths
 
     def _ends(self) -> tuple[str, str]:
-        """What a template may write behind every conversation, and so behind a part of one: nothing, or the end of text."""
+        """Return what a template may append to every conversation, and so to a part of one: nothing, or end-of-text."""
         return "", str(self.tokenizer.eos_token or "")
 
     def _head(self, count: int, whole: str) -> str:
-        """The text of the first messages as it stands in the whole conversation.
+        """Return the text of the first messages as it occurs in the whole conversation.
 
         Raises:
-            RequestError: it does not.
+            RequestError: it does not occur there.
         """
         text = self.render(count) if count else ""
         for end in self._ends():
@@ -161,10 +163,10 @@ class Conversation:
         raise _inseparable_turns()
 
     def _end(self, turn: int, whole: str) -> int:
-        """Where an assistant's turn ends in the rendered conversation.
+        """Return where an assistant's turn ends in the rendered conversation.
 
         Raises:
-            RequestError: that cannot be told.
+            RequestError: the end cannot be determined.
         """
         if turn + 1 == len(self.messages):
             return len(whole)
@@ -172,8 +174,8 @@ class Conversation:
             return len(self._head(turn + 1, whole))
         except RequestError:
             pass
-        # Some templates write the last turn otherwise than earlier ones: Qwen 3's has a place for thoughts. Then a turn ends
-        # before what the messages behind it add to those in front of it.
+        # Some templates render the last turn differently than earlier ones: Qwen 3's adds an empty block of thoughts. Then a
+        # turn ends before the text that the later messages add to the earlier ones.
         later = next((i for i in range(turn + 1, len(self.messages)) if self.messages[i]["role"] == "assistant"), None)
         through = whole if later is None else self._head(later, whole)
         kept = [*self.messages[:turn], *self.messages[turn + 1 : later]]
@@ -185,7 +187,7 @@ class Conversation:
         raise _inseparable_turns()
 
     def render(self, count: int, *, add_generation_prompt: bool = False) -> str:
-        """The text of its first messages."""
+        """Return the text of the first `count` messages."""
         text = self.tokenizer.apply_chat_template(
             [dict(m) for m in self.messages[:count]],
             tools=self.tools,
@@ -196,12 +198,12 @@ class Conversation:
 
 
 def _text_of(message: Message) -> str:
-    """A message's text, without the spaces around it, which templates may strip."""
+    """Return a message's text, without surrounding whitespace, which templates may strip."""
     return str(message.get("content") or "").strip()
 
 
 def has_content(message: Message) -> bool:
-    """Whether a message has a text, or calls a function."""
+    """Return whether a message has a text, or calls a function."""
     return bool(_text_of(message) or message.get("tool_calls"))
 
 
@@ -224,7 +226,7 @@ def _thought_of(message: Message) -> str:
 
 
 def _called_functions(message: Message) -> list[str]:
-    """The names of the functions that a message calls."""
+    """Return the names of the functions that a message calls."""
     calls = message.get("tool_calls")
     found = [c for c in calls if isinstance(c, dict)] if isinstance(calls, list) else []
     functions = [f if isinstance(f := call.get("function"), dict) else call for call in found]
@@ -242,12 +244,12 @@ def _omitted_message(message: Message) -> RequestError:
 def check_template(tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise RequestError for a tokenizer without a chat template."""
     if not tokenizer.chat_template:
-        remedy = "Give a model with a chat template, or data as texts of prompt and completion."
+        remedy = "Give a model with a chat template, or data with prompts and completions."
         problem = "has a tokenizer without a chat template"
         raise RequestError(problem, field="model", value=tokenizer.name_or_path, remedy=remedy)
 
 
 def _inseparable_turns() -> RequestError:
-    problem = "the tokenizer's chat template changes earlier turns when later ones follow: they cannot be told apart"
+    problem = "the tokenizer's chat template changes earlier turns when later ones follow, so turns cannot be separated"
     remedy = "Give the model a template that marks the assistant's turns with {% generation %}, or use another format."
     return RequestError(problem, field="model", remedy=remedy)

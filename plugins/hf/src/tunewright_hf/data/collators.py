@@ -1,4 +1,4 @@
-"""Batches: samples behind each other in one row, or padded to the longest among them."""
+"""Batches: samples that are concatenated in one row (padding-free), or padded to the longest one."""
 
 from __future__ import annotations
 
@@ -17,44 +17,44 @@ from tunewright_hf.data.tokenize import IGNORED
 class Collator:
     """Makes a batch of samples, or of packed rows of samples.
 
-    Labels come with the samples and are not derived from the ids, so a tokenizer that pads with its EOS still has its
-    EOS learnt where it ends a sample.
+    Labels come with the samples and are not derived from the ids. So if the tokenizer pads with EOS, the EOS that ends a
+    sample is still supervised.
 
     Attributes:
-        pad_id: what to fill up with.
-        padding_free: put samples behind each other instead of padding them; packed rows must be.
+        pad_id: the token to pad with.
+        padding_free: concatenate samples instead of padding them; packed rows require it.
     """
 
     pad_id: int
     padding_free: bool = False
 
     def __call__(self, samples: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, torch.Tensor | int]:
-        """Tensors of int64, but for `cu_seq_lens_*`; see `_pad` and `_join`."""
-        return self._join(samples) if self.padding_free else self._pad(samples)
+        """Return int64 tensors, except `cu_seq_lens_*`; see `_pad` and `_concatenate`."""
+        return self._concatenate(samples) if self.padding_free else self._pad(samples)
 
     def _pad(self, samples: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, torch.Tensor | int]:
-        """`input_ids`, `attention_mask` and `labels` of shape (samples, longest sample).
+        """Return `input_ids`, `attention_mask` and `labels` of shape (samples, longest sample).
 
-        Pads are on the right, not attended to, and not learnt.
+        Padding is on the right, not attended to, and has no labels.
         """
         batch = padded(samples, self.pad_id)
         labels = torch.full(batch["input_ids"].shape, IGNORED)
         for i, sample in enumerate(samples):
             labels[i, : len(sample["labels"])] = torch.tensor(sample["labels"])
-        labels[:, 0] = IGNORED  # never predicted; but transformers counts it, for classes such as GPT2LMHeadModel
+        labels[:, 0] = IGNORED  # never predicted, but transformers counts it for classes such as GPT2LMHeadModel
         return {**batch, "labels": labels}
 
-    def _join(self, samples: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, torch.Tensor | int]:
-        """`input_ids`, `position_ids` and `labels` of shape (1, tokens), and transformers' FlashAttentionKwargs.
+    def _concatenate(self, samples: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, torch.Tensor | int]:
+        """Return `input_ids`, `position_ids` and `labels` of shape (1, tokens), and FlashAttentionKwargs of transformers.
 
-        Positions begin anew with each sample. `cu_seq_lens_q` is where each sample begins, and the number of tokens:
+        Positions restart with each sample. `cu_seq_lens_q` has the first token of each sample and the number of tokens:
         int32 of shape (samples + 1,). `max_length_q` is the longest sample.
         """
         lengths = torch.tensor([n for s in samples for n in s.get(SEGMENTS) or [len(s["input_ids"])]])
         ends = lengths.cumsum(0)
         starts = ends - lengths
         labels = torch.cat([torch.tensor(s["labels"]) for s in samples])
-        labels[starts] = IGNORED  # else the last token of a sample would have to predict the first of the next
+        labels[starts] = IGNORED  # else the last token of a sample would predict the first one of the next
         bounds = torch.nn.functional.pad(ends, (1, 0)).int()
         longest = int(lengths.max())
         return {
@@ -69,7 +69,7 @@ class Collator:
 
 
 def padded(samples: Sequence[Mapping[str, Sequence[int]]], pad_id: int) -> dict[str, torch.Tensor]:
-    """`input_ids` and `attention_mask` of shape (samples, longest sample); pads are on the right, and not attended to."""
+    """Return `input_ids` and `attention_mask` of shape (samples, longest sample), padded on the right."""
     shape = (len(samples), max(len(s["input_ids"]) for s in samples))
     ids, attended = torch.full(shape, pad_id), torch.zeros(shape, dtype=torch.int64)
     for i, sample in enumerate(samples):
@@ -79,20 +79,20 @@ def padded(samples: Sequence[Mapping[str, Sequence[int]]], pad_id: int) -> dict[
     return {"input_ids": ids, "attention_mask": attended}
 
 
-def level(
+def fill_up(
     samples: datasets.Dataset, multiple: int, pad_id: int, blank: object = (IGNORED, IGNORED)
 ) -> datasets.Dataset:
-    """Add samples without labels until their number is a multiple of the samples in one step.
+    """Add samples without labels until the number of samples is a multiple of those in one step.
 
-    Ranks must run the same number of batches. Left to itself, accelerate lets the ranks that fall short see samples of
-    the epoch's beginning again. A sample without labels adds nothing to a loss that is divided by the number of learnt
-    tokens, so every sample counts exactly once, and any number of ranks makes the same steps of the same samples.
+    Ranks must run the same number of batches. By default accelerate repeats samples from the epoch's start on ranks that
+    fall short. A sample without labels adds nothing to a loss that is divided by the number of supervised tokens. So every
+    sample counts exactly once, and any number of ranks makes the same steps with the same samples.
 
     Args:
-        samples: with the columns `input_ids`, `labels` and `length`, and `segments` if they are packed rows.
-        multiple: samples in one step: of the batches of all ranks, accumulated ones included.
-        pad_id: what the added samples consist of.
-        blank: the labels of a sample without any.
+        samples: dataset with the columns `input_ids`, `labels` and `length`, and `segments` for packed rows.
+        multiple: samples in one step: in the batches of all ranks, with gradient accumulation.
+        pad_id: the token that the added samples consist of.
+        blank: the labels of an added sample.
     """
     missing = -len(samples) % multiple
     if not missing:
@@ -104,8 +104,8 @@ def level(
 
 
 def pad_id(tokenizer: transformers.PreTrainedTokenizerBase) -> int:
-    """What to pad with: pads are masked everywhere, so any token will do that the model has.
+    """Return the token to pad with. Padding is masked everywhere, so any token that the model has will do.
 
-    It need not have the tokenizer's own: people add one to a tokenizer, and leave the embeddings as they are.
+    It may lack the tokenizer's own pad token: people add one to a tokenizer without resizing the embeddings.
     """
     return 0 if tokenizer.eos_token_id is None else int(tokenizer.eos_token_id)

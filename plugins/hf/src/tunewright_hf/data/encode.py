@@ -1,4 +1,4 @@
-"""From rows to samples, and what becomes of them on the way: the same for data on disk and for data that is streamed."""
+"""Encode rows as samples and count what becomes of them, for data on disk and for streamed data."""
 
 from __future__ import annotations
 
@@ -25,25 +25,26 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 AnyEncoder = Encoder | PairEncoder | Classifier
-_ROWS_PER_PROCESS = 20_000  # below that, starting a process takes longer than tokenising
+_ROWS_PER_PROCESS = 20_000  # with fewer rows, starting a process takes longer than tokenising
 
 Sample = Mapping[str, Any]
 
-_IDS = ("input_ids", "labels")
+IDS = ("input_ids", "labels")
+"""The columns of a sample that hold token ids."""
 
 
 @attrs.frozen(kw_only=True)
 class Counts:
-    """What became of the rows of a split.
+    """Counts of a split's rows and samples.
 
     Attributes:
         rows: rows in the files.
         samples: rows that are trained on.
-        dropped: rows with nothing to learn: empty, or cut off before anything that is learnt.
-        truncated: samples that were cut at `max_length`; None where the Trainer class cuts them.
-        tokens: tokens in all samples; None where the Trainer class makes them.
-        supervised_tokens: those of them that are learnt; of a classifier, the labels; None likewise.
-        packed_rows: rows that the samples are packed into; None where they are not.
+        dropped: rows with nothing to learn: empty, or truncated before the first supervised token.
+        truncated: samples that were truncated to `max_length`; None if the Trainer class truncates them.
+        tokens: tokens in all samples; None if the Trainer class tokenises them.
+        supervised_tokens: tokens that count in the loss, or a classifier's labels; None as `tokens`.
+        packed_rows: rows that the samples are packed into; None without packing.
     """
 
     rows: int
@@ -55,14 +56,14 @@ class Counts:
     packed_rows: int | None = None
 
     def plus(self, more: Counts) -> Counts:
-        """Of both; what only one of them knows is taken from that."""
+        """Return the sums of both; a count that only one of them has is taken from that one."""
         ours, theirs = attrs.asdict(self), attrs.asdict(more)
         known = {name: [n for n in (ours[name], theirs[name]) if n is not None] for name in ours}
         return Counts(**{name: sum(numbers) if numbers else None for name, numbers in known.items()})  # type: ignore[arg-type]
 
 
 def tokenise(rows: datasets.Dataset, encoder: AnyEncoder, max_length: int, cache_file: Path) -> datasets.Dataset:
-    """One sample for each row that leaves something to learn."""
+    """Return one sample for each row that leaves something to learn."""
     processes = min(len(os.sched_getaffinity(0)), len(rows) // _ROWS_PER_PROCESS)
     return rows.map(
         tokenise_batch,
@@ -71,7 +72,7 @@ def tokenise(rows: datasets.Dataset, encoder: AnyEncoder, max_length: int, cache
         remove_columns=rows.column_names,
         features=features_of(encoder),
         num_proc=processes if processes > 1 else None,
-        # The dataset's own folder is read-only, and hashing a tokenizer to find a cached result takes long.
+        # The dataset's own folder is read-only, and hashing a tokenizer for the cache takes long.
         cache_file_name=str(cache_file),
         new_fingerprint=cache_file.stem,
         load_from_cache_file=False,
@@ -79,24 +80,24 @@ def tokenise(rows: datasets.Dataset, encoder: AnyEncoder, max_length: int, cache
 
 
 def features_of(encoder: AnyEncoder) -> datasets.Features:
-    """The columns that `tokenise_batch` makes."""
+    """Return the types of the columns that `tokenise_batch` makes."""
     ids = datasets.List(datasets.Value("int32"))
-    numbers = dict.fromkeys(("length", "learnt"), datasets.Value("int64"))
+    numbers = dict.fromkeys(("length", "supervised"), datasets.Value("int64"))
     labels = encoder.classes.feature if isinstance(encoder, Classifier) else ids
     return datasets.Features({"input_ids": ids, "labels": labels, **numbers, "cut": datasets.Value("bool")})
 
 
 def tokenise_batch(batch: Mapping[str, list[object]], encoder: AnyEncoder, max_length: int) -> dict[str, list[object]]:
-    """The samples of some rows, as columns."""
-    columns: dict[str, list[object]] = {name: [] for name in ("input_ids", "labels", "length", "learnt", "cut")}
+    """Return the samples of some rows, as columns."""
+    columns: dict[str, list[object]] = {name: [] for name in ("input_ids", "labels", "length", "supervised", "cut")}
     for row in _rows(batch):
         whole = encoder(row)
         sample = whole and whole.cut(max_length)
-        if whole and sample and sample.learnt:
+        if whole and sample and sample.supervised:
             columns["input_ids"].append(sample.ids)
             columns["labels"].append(sample.labels)
             columns["length"].append(sample.tokens)
-            columns["learnt"].append(sample.learnt)
+            columns["supervised"].append(sample.supervised)
             columns["cut"].append(sample.tokens < whole.tokens)
     return columns
 
@@ -107,12 +108,12 @@ def _rows(batch: Mapping[str, list[object]]) -> Iterator[dict[str, object]]:
 
 
 def count(name: str, rows: int, samples: datasets.Dataset, max_length: int) -> Counts:
-    """What became of a split's rows; see `told`."""
-    return told(name, counts_of(rows, samples), f"nothing to learn within max_length={max_length}")
+    """Count a split's rows and samples; see `report`."""
+    return report(name, counts_of(rows, samples), f"nothing to learn within max_length={max_length}")
 
 
 def counts_of(rows: int, samples: datasets.Dataset) -> Counts:
-    """What became of rows, from the columns that `tokenise_batch` made of them."""
+    """Count samples by the columns that `tokenise_batch` made."""
 
     def total(column: str) -> int:
         return int(pyarrow.compute.sum(samples.data.column(column)).as_py() or 0)
@@ -123,26 +124,26 @@ def counts_of(rows: int, samples: datasets.Dataset) -> Counts:
         dropped=rows - len(samples),
         truncated=total("cut"),
         tokens=total("length"),
-        supervised_tokens=total("learnt"),
+        supervised_tokens=total("supervised"),
     )
 
 
 def count_pairs(name: str, rows: int, pairs: datasets.Dataset) -> Counts:
-    """What became of the rows of a split of preference pairs; see `told`."""
+    """Count a split's rows and preference pairs; see `report`."""
     counts = Counts(rows=rows, samples=len(pairs), dropped=rows - len(pairs))
-    return told(name, counts, "no two answers that differ, or no prompt")
+    return report(name, counts, "no two different answers, or no prompt")
 
 
-def told(name: str, counts: Counts, why: str) -> Counts:
-    """Log what became of a split's rows.
+def report(name: str, counts: Counts, why: str) -> Counts:
+    """Log a split's counts, and return them.
 
     Raises:
-        RequestError: none is left.
+        RequestError: no sample is left.
     """
     logger.info("%s: %s", name, counts)
     lost = counts.truncated or 0
     if counts.dropped or lost:
-        text = "%s: %d of %d rows dropped (%s), %d cut at their end"
+        text = "%s: %d of %d rows dropped (%s), %d truncated"
         logger.warning(text, name, counts.dropped, counts.rows, why, lost)
     if not counts.samples:
         field = "dataset" if name == "train" else "eval_dataset"
@@ -155,11 +156,11 @@ def told(name: str, counts: Counts, why: str) -> Counts:
 
 @attrs.frozen(kw_only=True)
 class Goal:
-    """What the samples are for.
+    """What samples are made for.
 
     Attributes:
-        task: what the model is trained to do.
-        num_labels: of a classifier, as the user says.
+        task: the task.
+        num_labels: a classifier's number of labels, if the user gave it.
         known: names of the labels that a classifier has already.
     """
 
@@ -172,7 +173,7 @@ LANGUAGE_MODELING = Goal()
 
 
 def columns_of(rows: datasets.Dataset | datasets.IterableDataset) -> list[str]:
-    """The names of the columns; of a stream that does not know them, those of its first row."""
+    """Return the names of the columns; for a stream without a schema, those of its first row."""
     return list(rows.column_names or next(iter(rows), {}))
 
 
@@ -183,17 +184,17 @@ def encoder_of(
     goal: Goal,
     train: datasets.Dataset | None = None,
 ) -> AnyEncoder:
-    """What makes samples for a goal.
+    """Return the encoder that makes samples for a goal.
 
     Args:
-        tokenizer: the model's.
-        form: the format, resolved.
-        data: the columns.
+        tokenizer: the model's tokenizer.
+        form: the resolved format.
+        data: the names of the columns.
         goal: what the samples are for.
-        train: the training split, of which a classifier's labels are.
+        train: the training split, which determines a classifier's labels.
 
     Raises:
-        RequestError: the training split has no labels to classify by.
+        RequestError: the training split has no usable labels.
     """
     if goal.task is CLASSIFICATION:
         classes = find_classes(train, data.label_column, goal.num_labels, goal.known)
@@ -203,21 +204,21 @@ def encoder_of(
 
 
 def check_tokens(samples: Sequence[Sample], vocabulary: int) -> None:
-    """Raise RequestError as `check_highest` if a sample has a token that the model does not have."""
-    check_highest(max((max(map(int, s[name]), default=0) for s in samples for name in _IDS), default=0), vocabulary)
+    """Raise RequestError if a sample has a token that the model does not have; see `check_highest`."""
+    check_highest(max((max(map(int, s[name]), default=0) for s in samples for name in IDS), default=0), vocabulary)
 
 
 def check_highest(token: int, vocabulary: int) -> None:
-    """A token that the model does not have would be an error deep in it; on a GPU one that tells nothing.
+    """Refuse a token that the model does not have: the embedding layer would fail, on a GPU without a useful message.
 
     Args:
-        token: the highest of some data.
-        vocabulary: how many the model has.
+        token: the highest token id in the data.
+        vocabulary: the size of the model's vocabulary.
 
     Raises:
-        RequestError: it has no such token.
+        RequestError: the token is not in the vocabulary.
     """
     if token >= vocabulary:
-        problem = f"has a tokenizer that makes token {token}, and embeddings for {vocabulary}"
+        problem = f"has a tokenizer that produces token {token}, but embeddings for only {vocabulary} tokens"
         remedy = "Give the tokenizer that belongs to the model, or resize the model with resize_token_embeddings()."
         raise RequestError(problem, field="model", remedy=remedy)

@@ -1,7 +1,7 @@
-"""From one row to token ids and labels: what is learnt in each format, and what is not.
+"""Encode a row as token ids and labels, for language models: which tokens are supervised in each format.
 
-A label is the token itself where it is learnt and -100 (torch's `ignore_index`) where it is not. Position i of the
-labels belongs to position i of the ids; the model shifts them. So the first position is never predicted.
+A label is the token itself if it is supervised, else -100 (torch's `ignore_index`). Position i of the labels belongs to
+position i of the ids, and the model shifts them. So the first position is never predicted.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, form: str) -> None:
-    """A chat needs a template, and every other text that is learnt a token that ends it.
+    """Check that the tokenizer has a chat template for chats, and an end-of-text token for other texts.
 
     Raises:
-        RequestError: the tokenizer has none.
+        RequestError: it does not.
     """
     if form == "chat":
         check_template(tokenizer)
@@ -52,7 +52,7 @@ class Encoder:
     data: DataParams
 
     def __call__(self, row: Mapping[str, object]) -> Sample | None:
-        """The whole sample, however long; None if the row has nothing to learn from.
+        """Return the whole sample, without truncation; None if the row leaves nothing to learn.
 
         Raises:
             RequestError: a column does not hold what the format needs.
@@ -68,7 +68,7 @@ class Encoder:
         return with_eos(self.tokenizer, encode(self.tokenizer, spans, special=True))
 
     def prompt(self, text: str) -> list[int]:
-        """The ids of a prompt as the model saw prompts in training, for it to go on from."""
+        """Return the ids of a prompt, in the same form as in training, for generation."""
         if self.format == "chat":
             text = Conversation(self.tokenizer, [{"role": "user", "content": text}]).render(
                 1, add_generation_prompt=True
@@ -82,7 +82,7 @@ class Encoder:
             return None
         try:
             return Conversation(self.tokenizer, messages, first, tools).sample()
-        except (TemplateError, TypeError) as error:  # the second of contents that the template does not expect
+        except (TemplateError, TypeError) as error:  # TypeError: a content of a type that the template does not expect
             roles = ", ".join(str(m["role"]) for m in messages)
             remedy = "Change these conversations, or leave them out."
             problem = f"the tokenizer's chat template refuses a conversation ({roles}): {error}"

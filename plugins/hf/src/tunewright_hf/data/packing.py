@@ -1,4 +1,4 @@
-"""Packing: short samples share a row of the longest sample's length. Done once, when the data is tokenised."""
+"""Packing: concatenate short samples into rows of `max_length`, once, after tokenisation."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ import pyarrow.compute
 logger = logging.getLogger(__name__)
 
 SEGMENTS = "segments"
-"""The column of packed rows that has the lengths of their samples, in tokens."""
+"""The column of packed rows with the lengths of their samples, in tokens."""
 
 _MEMBERS = "members"
-_AT_ONCE = 1 << 16  # samples as Python's numbers
+_CHUNK = 1 << 16  # samples whose lengths are Python integers at a time
 
 
 def plan(lengths: npt.NDArray[np.int64], size: int) -> pyarrow.ListArray:
-    """Which samples share a row: each, from the longest to the shortest, goes where it leaves the least room.
+    """Assign samples to rows by best-fit decreasing: from the longest on, each goes where it leaves the least room.
 
-    Best-fit decreasing needs at most 11/9 of the fewest rows that are possible (Johnson 1973, "Near-optimal bin packing
-    algorithms"). It holds some numbers for each sample in arrays: there may be more samples than lists of them have room.
+    This needs at most 11/9 of the smallest possible number of rows (Johnson 1973, "Near-optimal bin packing algorithms").
+    Numbers for each sample are in arrays, as Python lists may not fit into memory.
 
     Args:
-        lengths: of the samples, in tokens; none is longer than `size`.
+        lengths: lengths of the samples, in tokens; none is longer than `size`.
         size: tokens that fit into a row.
 
     Returns:
-        Rows as indices of samples, both in the order of the dataset: rows by their first sample.
+        Rows as lists of sample indices; both rows (by their first sample) and samples are in the dataset's order.
     """
     row_of = np.empty(len(lengths), np.int32)
-    below = np.empty(len(lengths), np.int32)  # of each row, the next one that has the same room
-    top: dict[int, int] = {}  # by room, in tokens, a row that has it
+    below = np.empty(len(lengths), np.int32)  # linked lists: for each row, the next one with the same room
+    top: dict[int, int] = {}  # heads of the lists: room in tokens → a row
     rooms: list[int] = []  # its keys, sorted
     count = 0
-    for part in np.array_split(np.argsort(-lengths, kind="stable"), len(lengths) // _AT_ONCE + 1):
+    for part in np.array_split(np.argsort(-lengths, kind="stable"), len(lengths) // _CHUNK + 1):
         for sample, length in zip(part.tolist(), lengths[part].tolist(), strict=True):
             at = bisect.bisect_left(rooms, length)
             if at < len(rooms):
@@ -60,10 +60,9 @@ def plan(lengths: npt.NDArray[np.int64], size: int) -> pyarrow.ListArray:
 
 
 def _grouped(row_of: npt.NDArray[np.int32]) -> pyarrow.ListArray:
-    """The samples of each row, from the row of each sample."""
+    """Return the samples of each row, given the row of each sample."""
     sizes = np.bincount(row_of)
-    first = np.empty(len(sizes), np.int32)
-    first[row_of[::-1]] = np.arange(len(row_of), dtype=np.int32)[::-1]  # the last that is written stays
+    first = np.unique(row_of, return_index=True)[1]
     order = np.argsort(first)
     place = np.empty(len(order), np.int32)
     place[order] = np.arange(len(order), dtype=np.int32)
@@ -72,12 +71,12 @@ def _grouped(row_of: npt.NDArray[np.int32]) -> pyarrow.ListArray:
 
 
 def pack(samples: datasets.Dataset, size: int, cache_file: Path) -> datasets.Dataset:
-    """Rows of at most `size` tokens, with the columns `input_ids`, `labels`, `length` and `segments`.
+    """Return rows of at most `size` tokens, with the columns `input_ids`, `labels`, `length` and `segments`.
 
     Args:
-        samples: with the columns `input_ids`, `labels` and `length`, of which none is longer than `size`.
+        samples: dataset with the columns `input_ids`, `labels` and `length`; none is longer than `size`.
         size: tokens that fit into a row.
-        cache_file: where to write the rows to.
+        cache_file: the file to write the rows to.
     """
     lengths = samples.data.column("length").to_numpy()
     rows = plan(lengths, size)
@@ -89,7 +88,7 @@ def pack(samples: datasets.Dataset, size: int, cache_file: Path) -> datasets.Dat
         datasets.Dataset(datasets.table.InMemoryTable(pyarrow.table({_MEMBERS: rows})))
         .with_format("arrow")
         .map(
-            _join,
+            _concatenate,
             batched=True,
             fn_kwargs={"samples": samples.with_format("arrow")},
             remove_columns=_MEMBERS,
@@ -98,19 +97,19 @@ def pack(samples: datasets.Dataset, size: int, cache_file: Path) -> datasets.Dat
             new_fingerprint=cache_file.stem,  # hashing the samples takes long
             load_from_cache_file=False,
         )
-        .with_format(None)  # it would be saved with the rows
+        .with_format(None)  # the format would be saved with the rows
     )
 
 
 def pack_at_once(samples: datasets.Dataset, size: int) -> list[dict[str, list[int]]]:
-    """As `pack`, of a few samples, in memory."""
+    """Pack a few samples in memory; see `pack`."""
     if not len(samples):
         return []
     rows = plan(samples.data.column("length").to_numpy(), size)
-    return list(_join(pyarrow.table({_MEMBERS: rows}), samples.with_format("arrow")).to_pylist())
+    return list(_concatenate(pyarrow.table({_MEMBERS: rows}), samples.with_format("arrow")).to_pylist())
 
 
-def _join(batch: pyarrow.Table, samples: datasets.Dataset) -> pyarrow.Table:
+def _concatenate(batch: pyarrow.Table, samples: datasets.Dataset) -> pyarrow.Table:
     members = batch[_MEMBERS].combine_chunks()
     found = samples[members.flatten().to_pylist()]
     ends = np.cumsum([0, *found["length"].to_pylist()], dtype=np.int32)

@@ -1,8 +1,8 @@
-"""Preference pairs: rows with a better and a worse answer, for Trainer classes that learn from such.
+"""Preference pairs: rows with a better and a worse answer, for Trainer classes such as those of TRL.
 
-Tunewright validates the pairs and hands them over as they are, as columns `chosen`, `rejected` and, unless both begin with it,
-`prompt` (and `tools`): all texts, or all lists of messages; of these, the parts of a content are padding_free to a text. The class
-tokenises them, and knows the loss; TRL's trainers do.
+Tunewright validates the pairs and passes them on, in columns `chosen`, `rejected` and, unless both begin with it, `prompt`
+(and `tools`). They are either all texts or all lists of messages; a message's content in parts is joined to one text. The
+Trainer class tokenises the pairs and computes the loss.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _TEXTS = ("prompt", "chosen", "rejected")
 
 
 def pairs_of(rows: datasets.Dataset, data: DataParams, cache: Path) -> datasets.Dataset:
-    """The rows that are pairs: without those that lack an answer, or whose answers are alike.
+    """Return the rows that are pairs, without those that lack an answer or have two equal answers.
 
     Args:
-        rows: of a split.
-        data: its columns.
-        cache: a folder of its own, for files that the result lies in; the dataset's is the user's, and may be read-only.
+        rows: the rows of a split.
+        data: the names of the columns.
+        cache: an empty folder for the files that back the result; the dataset's own folder may be read-only.
 
     Raises:
         RequestError: a column holds neither texts nor messages.
@@ -45,7 +45,7 @@ def pairs_of(rows: datasets.Dataset, data: DataParams, cache: Path) -> datasets.
 
 
 def pair_of(row: Mapping[str, object], data: DataParams) -> dict[str, object] | None:
-    """One row as `pairs_of` makes it; None if it is no pair.
+    """Return one row as a pair; None if it is not one.
 
     Raises:
         RequestError: as `pairs_of`.
@@ -56,7 +56,7 @@ def pair_of(row: Mapping[str, object], data: DataParams) -> dict[str, object] | 
 
 
 def _is_in_parts(rows: datasets.Dataset, name: str) -> bool:
-    """Whether messages of a column have lists of parts as their content; Arrow has one type for all of them."""
+    """Return whether the messages of a column have lists of parts as content; Arrow has one type for all rows."""
     messages = rows.features.arrow_schema.field(name).type
     of_one = getattr(messages, "value_type", None)
     if not isinstance(of_one, pa.StructType) or of_one.get_field_index("content") < 0:
@@ -65,7 +65,7 @@ def _is_in_parts(rows: datasets.Dataset, name: str) -> bool:
 
 
 def _with_texts(row: dict[str, object]) -> dict[str, object]:
-    """A row whose messages have texts as their content, as templates of language models want them."""
+    """Return a row whose messages have text as content, as chat templates expect."""
     found = {name: messages_of(row, name) for name in _TEXTS if isinstance(row.get(name), list)}
     return {**row, **found}
 
@@ -80,10 +80,10 @@ def _with_prompt(row: Mapping[str, object], data: DataParams) -> dict[str, objec
 
 
 def is_pair(row: Mapping[str, object]) -> bool:
-    """Whether a row has two answers that differ, and a prompt if there is such a column.
+    """Return whether a row has two different answers, and a prompt if there is such a column.
 
     Raises:
-        RequestError: a column holds neither a text nor messages, or not all hold the same.
+        RequestError: a column holds neither a text nor messages, or the columns hold different types.
     """
     parts = {name: row[name] for name in _TEXTS if name in row}
     if any(not value for value in parts.values()):
@@ -109,10 +109,10 @@ def _no_pair(problem: str) -> RequestError:
 
 
 def shown(value: object) -> str:
-    """A text, or messages, for people to read."""
+    """Return a text or messages in readable form."""
     return "".join(f"\n{m['role']}: {m.get('content')}" for m in value) if isinstance(value, list) else str(value)
 
 
 def is_conversation(pairs: datasets.Dataset) -> bool:
-    """Whether the answers are lists of messages."""
+    """Return whether the answers are lists of messages."""
     return not isinstance(pairs.features["chosen"], datasets.Value)

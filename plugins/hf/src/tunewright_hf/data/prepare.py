@@ -1,7 +1,8 @@
-"""From a dataset folder of any format to token ids on disk, which every rank maps into memory.
+"""Tokenise a dataset to disk, from where every rank memory-maps it.
 
-One process of each pod tokenises, into a folder that is renamed when it is complete; the others wait for that name. A
-restarted job finds it, and does not tokenise again. What is streamed to be trained on (`tunewright_hf.data.streaming`) is left out.
+One process of each pod tokenises, into a folder that is renamed when it is complete, and the others wait for that name. A
+restarted job finds the folder and does not tokenise again. A streamed training split (`tunewright_hf.data.streaming`) is
+left out.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ DEFAULT_MAX_LENGTH = 1024
 _FOLDER = "tokenised"
 _STATS = "stats.json"
 _BUILDING = "building-"
-_PATIENCE = 300.0  # seconds that the ranks of a pod may be apart before one of them tokenises
+_PATIENCE = 300.0  # seconds to wait for local rank 0 to start tokenising
 
 
 @attrs.frozen(kw_only=True)
@@ -59,14 +60,14 @@ class Prepared:
     """Tokenised data, as columns `input_ids`, `labels` and `length`.
 
     Attributes:
-        train: what to train on; packed rows have a column `segments`, too. Streamed: `input_ids` and so on of each sample.
-        evaluation: what to evaluate on, or None.
-        format: the format, resolved.
+        train: samples to train on; packed rows also have a column `segments`.
+        evaluation: samples to evaluate on, or None.
+        format: the resolved format.
         data: the user's DataParams, with the columns and templates that were recognised.
-        max_length: the longest sample, resolved, in tokens.
-        counts: by "train", unless that is streamed, and "evaluation".
-        digest: of the samples to train on; see `digest`, and `Streamed.digest`.
-        classes: what a classifier tells apart; None for other models.
+        max_length: tokens in the longest sample, resolved.
+        counts: counts by split: "evaluation", and "train" unless it is streamed.
+        digest: digest of the training samples; see `digest` and `Streamed.digest`.
+        classes: a classifier's classes; None for other models.
     """
 
     train: datasets.Dataset | Streamed | Stream
@@ -80,7 +81,7 @@ class Prepared:
 
     @property
     def known_samples(self) -> int:
-        """How many there are to train on; 0 where they are not known before they are read."""
+        """Number of training samples; 0 if it is unknown, as for a stream."""
         return 0 if isinstance(self.train, Streamed | Stream) else len(self.train)
 
 
@@ -92,7 +93,7 @@ def resolve_max_length(data: DataParams, context: int | None) -> int:
         context: the model's context in tokens, if it has a limit.
 
     Raises:
-        RequestError: more was asked for than the model can read.
+        RequestError: the requested length is more than the model supports.
     """
     if data.max_length is None:
         return min(DEFAULT_MAX_LENGTH, context or DEFAULT_MAX_LENGTH)
@@ -110,7 +111,7 @@ def prepare(
     max_length: int,
     goal: Goal = LANGUAGE_MODELING,
 ) -> Prepared:
-    """The tokenised data of a run: the same on all ranks.
+    """Return the tokenised data of a run, which is the same on all ranks.
 
     Raises:
         RequestError: the dataset is empty, cannot be read, lacks a column, or leaves nothing to learn.
@@ -150,7 +151,7 @@ def _await(folder: Path) -> None:
     """Wait for the process that tokenises; if it fails, torchrun ends this one.
 
     Raises:
-        RuntimeError: no process makes this folder.
+        RuntimeError: no process is building this folder.
     """
     until = time.monotonic() + _PATIENCE
     while not folder.is_dir():
@@ -158,15 +159,16 @@ def _await(folder: Path) -> None:
         if time.monotonic() < until:
             continue
         if not any(folder.parent.glob(f"{_BUILDING}*")) and not folder.is_dir():
-            problem = "Local rank 0 tokenised other data than this rank found"
-            cause = "the dataset's files or the tokenizer changed in between, or do not look the same to all processes"
-            raise RuntimeError(f"{problem}: {cause} ({folder} is missing). Start the job again, from files that stay.")
+            problem = "Local rank 0 tokenised different data than this rank sees"
+            cause = "the dataset's files or the tokenizer changed in between, or differ between processes"
+            remedy = "Restart the job with files that do not change."
+            raise RuntimeError(f"{problem}: {cause} ({folder} is missing). {remedy}")
         logger.info("still waiting for local rank 0, which tokenises the data")
         until = time.monotonic() + _PATIENCE
 
 
 def scratch(run: TrainRun) -> Path:
-    """A folder for what no longer matters once the result is saved."""
+    """Return the folder for files that are only needed until the result is saved."""
     return run.output / _FOLDER
 
 
@@ -192,7 +194,7 @@ def _read(folder: Path, max_length: int) -> Prepared:
 
 
 def digest(samples: datasets.Dataset) -> str:
-    """SHA-256 of samples, whatever files they came from: their tokens and labels, in the dataset's order."""
+    """Return the SHA-256 of the samples' tokens and labels in the dataset's order, regardless of the files' format."""
     found = hashlib.sha256()
     for name in sorted(samples.column_names):
         chunks, feature = samples.data.column(name).chunks, samples.features[name]
@@ -210,20 +212,20 @@ def digest(samples: datasets.Dataset) -> str:
 
 
 def _key(run: TrainRun, data: DataParams, tokenizer: PreTrainedTokenizerBase, max_length: int, goal: Goal) -> str:
-    """A name for all that the token ids depend on."""
+    """Return a name that depends on everything that determines the token ids."""
     paths = [
         f for folder in (run.dataset, run.eval_dataset) if folder for f in sorted(folder.rglob("*")) if f.is_file()
     ]
     files = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in paths]
-    about = [files, attrs.asdict(data), attrs.asdict(goal), max_length, _written(tokenizer)]
+    about = [files, attrs.asdict(data), attrs.asdict(goal), max_length, _fingerprint(tokenizer)]
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
 
 
-def _written(tokenizer: PreTrainedTokenizerBase) -> list[object]:
-    """All that a tokenizer makes ids by: with a fast one also how it normalises, parts and frames texts."""
+def _fingerprint(tokenizer: PreTrainedTokenizerBase) -> list[object]:
+    """Return everything that determines a tokenizer's ids: for a fast one also its normaliser, splitter and template."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     rules = backend.to_str() if backend else [type(tokenizer).__name__, sorted(tokenizer.get_vocab().items())]
-    # What frames a text may also be a setting beside them (add_bos_token).
+    # Special tokens around a text may also come from a setting such as add_bos_token.
     return [rules, tokenizer("a")["input_ids"], str(tokenizer.chat_template), tokenizer.eos_token_id]
 
 
@@ -277,12 +279,12 @@ def _build(
         try:
             stage.rename(target)
         except OSError:
-            if not target.is_dir():  # else another pod on the same volume was faster
+            if not target.is_dir():  # unless another pod on the same volume was faster
                 raise
 
 
 def _splits(run: TrainRun, data: DataParams) -> dict[str, tuple[str, Split]]:
-    """What to read: by name, the slot that it comes from and its files."""
+    """Return the splits to read: by name, the input slot and the files."""
     dataset = needed_dataset(run)
     splits = {"train": ("dataset", training_split(dataset, data))}
     if run.eval_dataset is not None:
@@ -293,11 +295,13 @@ def _splits(run: TrainRun, data: DataParams) -> dict[str, tuple[str, Split]]:
 
 
 def needed_dataset(run: TrainRun) -> Path:
-    """The dataset's folder.
+    """Return the dataset's folder.
 
     Raises:
-        RequestError: the job has none.
+        RequestError: the job has no dataset.
     """
     if run.dataset is None:
-        raise RequestError("is needed to train", field="dataset", remedy="Give dataset=…, for example file:///folder.")
+        raise RequestError(
+            "is required for training", field="dataset", remedy="Give dataset=…, for example file:///folder."
+        )
     return run.dataset

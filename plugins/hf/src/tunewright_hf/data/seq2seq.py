@@ -1,4 +1,4 @@
-"""Encoder-decoder models: a prompt for the encoder, and a completion that the decoder learns."""
+"""Samples and batches for encoder-decoder models: a prompt for the encoder, a completion for the decoder."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Pair:
     """A prompt and its completion.
 
     Attributes:
-        ids: the prompt's token ids, with the tokenizer's special tokens around them.
-        labels: the completion's, likewise; all are learnt.
-        tail: how many tokens at the prompt's end are special ones.
+        ids: the prompt's token ids, including the tokenizer's special tokens.
+        labels: the completion's token ids, likewise; all are supervised.
+        tail: number of special tokens at the prompt's end.
     """
 
     ids: list[int]
@@ -34,17 +34,17 @@ class Pair:
     tail: int = 0
 
     def cut(self, length: int) -> Pair:
-        """Both of at most `length` tokens; a prompt keeps the special tokens behind it, which say that it ends."""
+        """Truncate both to at most `length` tokens; the prompt keeps its trailing special tokens, which mark its end."""
         return Pair(truncate_keeping_tail(self.ids, length, self.tail), self.labels[:length], self.tail)
 
     @property
     def tokens(self) -> int:
-        """How many there are in both."""
+        """Number of tokens in both."""
         return len(self.ids) + len(self.labels)
 
     @property
-    def learnt(self) -> int:
-        """How many tokens are learnt."""
+    def supervised(self) -> int:
+        """Number of tokens that count in the loss."""
         return len(self.labels)
 
 
@@ -53,7 +53,7 @@ class PairEncoder:
     """Makes samples from rows, as `tunewright_hf.data.language_modeling.Encoder` does for causal language models.
 
     Attributes:
-        tokenizer: the model's own.
+        tokenizer: the model's tokenizer.
         data: the names of the columns.
     """
 
@@ -61,10 +61,10 @@ class PairEncoder:
     data: DataParams
 
     def __call__(self, row: Mapping[str, object]) -> Pair | None:
-        """The whole sample, however long; None if the row lacks a prompt or a completion.
+        """Return the whole sample, without truncation; None if the row lacks a prompt or a completion.
 
         Raises:
-            RequestError: a column does not hold a text.
+            RequestError: a column does not hold text.
         """
         texts = [text_of(row, name, self.data) for name in ("prompt", "completion")]
         if any(text is None or not text.strip() for text in texts):
@@ -76,31 +76,31 @@ class PairEncoder:
         return Pair(self.prompt(str(texts[0])), labels, trailing_specials(self.tokenizer))
 
     def prompt(self, text: str) -> list[int]:
-        """The ids of a prompt as the encoder saw prompts in training."""
+        """Return the ids of a prompt, in the same form as in training."""
         return list(self.tokenizer(text)["input_ids"])
 
 
 @attrs.frozen
 class Collator:
-    """Makes a batch: prompts and completions padded to the longest among them.
+    """Makes a batch of prompts and completions that are padded to the longest ones.
 
     Attributes:
-        pad_id: what to fill up with.
-        shift: from labels to what the decoder reads.
+        pad_id: the token to pad with.
+        shift: returns the decoder's inputs for labels.
     """
 
     pad_id: int
     shift: Callable[[torch.Tensor], torch.Tensor]
 
     def __call__(self, samples: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, torch.Tensor]:
-        """`input_ids` and `attention_mask` of (samples, longest prompt), `labels` and `decoder_input_ids` likewise."""
+        """Return `input_ids` and `attention_mask` of (samples, longest prompt), `labels` and `decoder_input_ids` likewise."""
         rows = [torch.tensor(s["labels"]) for s in samples]
         labels = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=IGNORED)
         return {**padded(samples, self.pad_id), "labels": labels, "decoder_input_ids": self.shift(labels)}
 
 
 def shift_of(model: transformers.PreTrainedModel) -> Callable[[torch.Tensor], torch.Tensor]:
-    """How a model makes of labels what its decoder reads: its own way, or behind the token that it starts with."""
+    """Return the function from labels to decoder inputs: the model's own, or a shift to the right after the start token."""
     own: Callable[[torch.Tensor], torch.Tensor] | None = getattr(model, "prepare_decoder_input_ids_from_labels", None)
     if own is not None:
         return own
@@ -109,5 +109,5 @@ def shift_of(model: transformers.PreTrainedModel) -> Callable[[torch.Tensor], to
 
 
 def _shift(labels: torch.Tensor, start: int, pad: int) -> torch.Tensor:
-    read = torch.nn.functional.pad(labels[:, :-1], (1, 0), value=start)
-    return read.masked_fill(read == IGNORED, pad)
+    inputs = torch.nn.functional.pad(labels[:, :-1], (1, 0), value=start)
+    return inputs.masked_fill(inputs == IGNORED, pad)

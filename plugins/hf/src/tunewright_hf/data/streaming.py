@@ -1,9 +1,9 @@
-"""Data that is read, tokenised and packed while it is trained on: training starts at once, and nothing of it lies on disk.
+"""Streaming: read, tokenise and pack data during training, so that training starts at once and writes nothing to disk.
 
-The stream begins again when the data ends, so a training has as many samples as its steps need, and all batches are full.
-Every rank makes the same stream, and accelerate gives each its part of a batch: no rank waits for another, or for data that
-another has. Rows are taken in blocks, whose rows are shuffled with each other, and a block in windows, which are tokenised
-and packed. Where a window begins is written down, so a resumed training reads on from there.
+The stream restarts when the data ends. So a training gets as many samples as its steps need, and all batches are full. Every
+rank computes the same stream, and accelerate gives each rank its part of a batch: no rank waits for another one. Rows are
+read in blocks that are shuffled, and a block is divided into windows that are tokenised and packed. The position of each
+window is saved, so that a resumed training continues there.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ from tunewright_hf.data.tokenize import IGNORED
 
 logger = logging.getLogger(__name__)
 
-_WINDOW = 1000  # rows; packing fills its rows to more than 98% with so many
+_WINDOW = 1000  # rows; with this many, packed rows are more than 98% full
 
 _COLUMNS = (*IDS, "length")
 _NONE = Counts(rows=0, samples=0, dropped=0)
 
-# What a resumed training passes over: transformers asks for the batches that are behind it, and drops them.
+# A placeholder when a training is resumed: transformers reads and drops the batches that were trained on before.
 _PASSED: Sample = {"input_ids": [0, 0], "labels": [IGNORED, IGNORED], "length": 2, SEGMENTS: [2]}
 
 
@@ -55,11 +55,11 @@ class Streamed:
     """A split, and how its rows become samples.
 
     Attributes:
-        split: its files.
-        encoder: makes samples of rows.
-        max_length: the longest sample, in tokens.
-        data: whether to pack, and how many rows to shuffle with each other.
-        cache: folder that `datasets` may use.
+        split: the split's files.
+        encoder: makes samples from rows.
+        max_length: tokens in the longest sample.
+        data: says whether to pack, and how many rows to shuffle at a time.
+        cache: folder for the cache of `datasets`.
     """
 
     split: Split
@@ -70,18 +70,18 @@ class Streamed:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the names and sizes of the files, and of how they are read."""
+        """SHA-256 of the files' names and sizes, and of how they are read."""
         return hashlib.sha256(
             json.dumps([self.split.sizes(), attrs.asdict(self.data), self.max_length]).encode()
         ).hexdigest()
 
     @property
     def column_names(self) -> list[str]:
-        """What each sample has."""
+        """The keys of each sample."""
         return [*_COLUMNS, *([SEGMENTS] if self.data.packing else [])]
 
     def open(self, order: Sequence[int], state: Mapping[str, object] | None = None) -> datasets.IterableDataset:
-        """The rows of the files in an order, from a state of `datasets` on."""
+        """Return the rows of the files in the given order, from a state of `datasets` on."""
         split = self.split
         if split.part.is_all:  # else other files would be first, and so other rows meant
             split = attrs.evolve(split, files=tuple(split.files[i] for i in order))
@@ -91,7 +91,7 @@ class Streamed:
         return rows
 
     def encode(self, rows: Mapping[str, list[object]]) -> tuple[list[Sample], Counts]:
-        """The samples, or packed rows of samples, of a window, and what became of its rows."""
+        """Return the samples, or the packed rows, of a window, and their counts."""
         columns = tokenise_batch(rows, self.encoder, self.max_length)
         found = datasets.Dataset.from_dict(columns, features_of(self.encoder))
         counts = counts_of(len(next(iter(rows.values()), [])), found)
@@ -104,16 +104,16 @@ class Streamed:
 
 @attrs.frozen(kw_only=True)
 class Window:
-    """Some rows of the stream, and where they are.
+    """The position of some rows in the stream.
 
     Attributes:
-        data_pass: how often the data was read to its end before.
-        block: blocks before it in this pass.
-        state: that `datasets` has at the beginning of the block; None at that of the data.
-        number: windows before it in the block.
-        first: samples before it in the whole training.
-        before: what became of the rows before it.
-        own: what became of its rows.
+        data_pass: number of complete passes over the data before this one.
+        block: number of blocks before this one in the pass.
+        state: the state of `datasets` at the start of the block; None at the start of the data.
+        number: number of windows before this one in the block.
+        first: number of samples before this window in the whole training.
+        before: counts of all rows before this window.
+        own: counts of this window's rows.
     """
 
     data_pass: int = 0
@@ -126,29 +126,29 @@ class Window:
 
     @classmethod
     def of(cls, found: Mapping[str, object]) -> Window:
-        """From what `attrs.asdict` made of one."""
+        """Rebuild a window from its `attrs.asdict`."""
         return cls(**{**found, **{name: Counts(**found[name]) for name in ("before", "own")}})  # type: ignore[arg-type]
 
     @property
     def counts(self) -> Counts:
-        """What became of the rows up to its end."""
+        """Counts of all rows up to the end of this window."""
         return self.before.plus(self.own)
 
 
 @attrs.frozen(kw_only=True)
 class StreamPlan:
-    """What of the stream a training takes.
+    """What a training reads from the stream.
 
     Attributes:
-        step: samples in a step: of the batches of all ranks, accumulated ones included.
-        steps: of the whole training.
-        seed: of the order; None leaves it as it is in the files.
-        vocabulary: tokens that the model has.
-        ahead: samples that may have been read, and not yet trained on.
-        notes: where to write down the windows that are being read.
-        passed: steps that are behind a training that is resumed.
-        window: where that was.
-        skipped: samples of this window that are behind it, too.
+        step: samples in a step: in the batches of all ranks, with gradient accumulation.
+        steps: steps of the whole training.
+        seed: seed of the shuffling; None keeps the order of the files.
+        vocabulary: size of the model's vocabulary.
+        ahead: largest number of samples that are read and not yet trained on.
+        notes: file for the positions of the windows that are read ahead.
+        passed: steps that a resumed training has made before.
+        window: the window in which the training is resumed.
+        skipped: samples of that window that have been trained on.
         logs: whether to log; one rank does.
     """
 
@@ -165,7 +165,7 @@ class StreamPlan:
 
 
 class Stream(torch.utils.data.IterableDataset[Sample]):  # type: ignore[misc]
-    """The samples of a training, as columns `input_ids`, `labels` and `length`, and `segments` of packed rows."""
+    """The samples of a training, with `input_ids`, `labels` and `length`, and `segments` for packed rows."""
 
     def __init__(self, source: Streamed, plan: StreamPlan) -> None:
         self.source = source
@@ -173,23 +173,23 @@ class Stream(torch.utils.data.IterableDataset[Sample]):  # type: ignore[misc]
         self.column_names = source.column_names
 
     def __len__(self) -> int:
-        """Samples of the whole training: one of transformers' epochs, however often the data is read."""
+        """Return the samples of the whole training, which is one epoch to transformers however often the data is read."""
         return self.plan.step * self.plan.steps
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest sample that may come."""
+        """Tokens in the longest possible sample."""
         return self.source.max_length
 
     def example(self) -> Sample:
-        """A sample, to try things out with."""
+        """Return a sample for measurements."""
         return next(self._samples(Window(), 0, few=True))
 
     def __iter__(self) -> Iterator[Sample]:
-        """All samples of the training, those that are behind it left blank.
+        """Yield all samples of the training, with placeholders for those that have been trained on.
 
         Raises:
-            RequestError: the files cannot be read, or leave nothing to learn, or the model lacks a token of theirs.
+            RequestError: the files cannot be read, leave nothing to learn, or have tokens that the model lacks.
         """
         passed = self.plan.passed * self.plan.step
         yield from itertools.repeat(_PASSED, passed)
@@ -210,7 +210,7 @@ class Stream(torch.utils.data.IterableDataset[Sample]):  # type: ignore[misc]
             skipped, first, before = 0, first + len(samples), now.counts
 
     def _windows(self, start: Window, *, few: bool = False) -> Iterator[tuple[Window, Mapping[str, list[object]]]]:
-        """Windows without end, and their rows; `few`: small ones, to be quick at the first."""
+        """Yield windows and their rows without end; with `few` the windows are small, so that the first comes quickly."""
         block, size = (100, 100) if few else (self.source.data.shuffle_buffer, _WINDOW)
         for data_pass in itertools.count(start.data_pass):
             rows = self.source.open(self._order(len(self.source.split.files), data_pass), start.state)
@@ -243,7 +243,7 @@ class Stream(torch.utils.data.IterableDataset[Sample]):  # type: ignore[misc]
             report("train", counts, f"nothing to learn within max_length={self.source.max_length}")
 
     def _note(self, notes: deque[Window], window: Window) -> None:
-        """Write down what is being read: this process may be another than the one that trains."""
+        """Save the positions of the windows that are being read, since the training process may be another one."""
         notes.append(window)
         while len(notes) > 1 and notes[1].first <= window.first - self.plan.ahead:
             notes.popleft()
@@ -252,7 +252,7 @@ class Stream(torch.utils.data.IterableDataset[Sample]):  # type: ignore[misc]
         written.replace(self.plan.notes)
 
     def window_at(self, step: int) -> tuple[Window, int]:
-        """Where the training is after a step: the window of the next sample, and the samples of it that are behind."""
+        """Return the position after a step: the window of the next sample, and the number of samples before it there."""
         plan = self.plan
         sample = plan.window.first + plan.skipped + (step - plan.passed) * plan.step
         found = [Window.of(w) for w in json.loads(plan.notes.read_text(encoding="utf-8"))]

@@ -1,4 +1,4 @@
-"""Texts to token ids, of which some are learnt."""
+"""Tokenise texts of which some parts are supervised."""
 
 from __future__ import annotations
 
@@ -20,37 +20,36 @@ class Sample:
 
     Attributes:
         ids: token ids.
-        labels: as long as `ids`.
+        labels: the label mask, as long as `ids`: the token itself if it is supervised, else -100.
     """
 
     ids: list[int]
     labels: list[int]
 
     def cut(self, length: int) -> Sample:
-        """Its first `length` tokens."""
+        """Return the first `length` tokens."""
         return Sample(self.ids[:length], self.labels[:length])
 
     @property
     def tokens(self) -> int:
-        """How many there are."""
+        """Number of tokens."""
         return len(self.ids)
 
     @property
-    def learnt(self) -> int:
-        """How many tokens are predicted and learnt."""
+    def supervised(self) -> int:
+        """Number of tokens that count in the loss; the first is never predicted."""
         return sum(label != IGNORED for label in self.labels[1:])
 
 
 Span = tuple[str, bool]
-"""A piece of text, and whether it is learnt."""
+"""A piece of text, and whether it is supervised."""
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, spans: Sequence[Span], *, special: bool) -> Sample:
-    """Tokenise pieces of one text so that each token belongs to one piece.
+    """Tokenise the pieces of one text so that each token belongs to one piece.
 
-    The text is tokenised as a whole where that keeps every piece's beginning at a token's beginning. Where a token would
-    reach over the seam, the pieces are tokenised one by one: a prompt must have the ids that it will have when the
-    model is asked.
+    The text is tokenised as a whole if every piece then begins with a new token. If a token would span two pieces, they are
+    tokenised one by one: a prompt must have the same ids as at inference.
     """
     whole = token_ids(tokenizer, "".join(text for text, _ in spans), special=special)
     ends, text = [], ""
@@ -61,24 +60,24 @@ def encode(tokenizer: PreTrainedTokenizerBase, spans: Sequence[Span], *, special
             return _encode_apart(tokenizer, spans, special=special)
         ends.append(len(head))
     labels: list[int] = []
-    for end, (_, learnt) in zip([*ends, len(whole)], spans, strict=True):
+    for end, (_, supervised) in zip([*ends, len(whole)], spans, strict=True):
         start = len(labels)
-        labels += whole[start:end] if learnt else [IGNORED] * (end - start)
+        labels += whole[start:end] if supervised else [IGNORED] * (end - start)
     return Sample(whole, labels)
 
 
 def _encode_apart(tokenizer: PreTrainedTokenizerBase, spans: Sequence[Span], *, special: bool) -> Sample:
     ids: list[int] = []
     labels: list[int] = []
-    for i, (text, learnt) in enumerate(spans):
+    for i, (text, supervised) in enumerate(spans):
         piece = token_ids(tokenizer, text, special=special) if i == 0 else _ids_mid_text(tokenizer, text)
         ids += piece
-        labels += piece if learnt else [IGNORED] * len(piece)
+        labels += piece if supervised else [IGNORED] * len(piece)
     return Sample(ids, labels)
 
 
 def _ids_mid_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """The ids of a text that others stand before: without the space that some tokenizers write before the first."""
+    """Return the ids of a text that follows another, without the space that some tokenizers add to the first."""
     return (
         _ids_after_newline(tokenizer, text)
         if _adds_leading_space(tokenizer)
@@ -88,28 +87,28 @@ def _ids_mid_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 @functools.lru_cache(maxsize=4)
 def _adds_leading_space(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the tokenizer writes a space before a text, as SentencePiece does."""
+    """Return whether the tokenizer adds a space before a text, as SentencePiece does."""
     return _ids_after_newline(tokenizer, "a") != token_ids(tokenizer, "a", special=False)
 
 
 def _ids_after_newline(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """The ids of a text behind a line break; of the text alone, if the two share a token."""
+    """Return the ids of a text after a line break, or of the text alone if it shares a token with the line break."""
     line, whole = (token_ids(tokenizer, t, special=False) for t in ("\n", f"\n{text}"))
-    # Of a line break that it does not know it cannot be told apart what else it does not know.
+    # An unknown line break could be merged with unknown text into one token.
     known = tokenizer.unk_token_id not in line
     return whole[len(line) :] if known and whole[: len(line)] == line else token_ids(tokenizer, text, special=False)
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, text: str, *, special: bool) -> list[int]:
-    """The ids of a text; with the tokenizer's special tokens in front of it (BOS), and none behind it."""
+    """Return the ids of a text, with the tokenizer's leading special tokens (BOS) if `special`, never with trailing ones."""
     ids = list(tokenizer(text, add_special_tokens=special)["input_ids"])
-    behind = trailing_specials(tokenizer) if special else 0
-    return ids[: len(ids) - behind]
+    trailing = trailing_specials(tokenizer) if special else 0
+    return ids[: len(ids) - trailing]
 
 
 @functools.lru_cache(maxsize=4)
 def trailing_specials(tokenizer: PreTrainedTokenizerBase) -> int:
-    """How many special tokens the tokenizer itself puts behind a text."""
+    """Return the number of special tokens that the tokenizer itself appends to a text."""
     bare = tokenizer("a", add_special_tokens=False)["input_ids"]
     full = tokenizer("a", add_special_tokens=True)["input_ids"]
     for behind in range(len(full) - len(bare) + 1):
@@ -120,7 +119,7 @@ def trailing_specials(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def with_eos(tokenizer: PreTrainedTokenizerBase, sample: Sample) -> Sample:
-    """A sample that ends with the end-of-text token, which is learnt."""
+    """Return the sample with a supervised end-of-text token at its end."""
     eos = tokenizer.eos_token_id
     if eos is None or sample.ids[-1:] == [eos]:
         return sample
@@ -128,7 +127,7 @@ def with_eos(tokenizer: PreTrainedTokenizerBase, sample: Sample) -> Sample:
 
 
 def truncate_keeping_tail(ids: list[int], length: int, tail: int) -> list[int]:
-    """At most `length` tokens: left out are those before the last `tail`, if these fit in."""
+    """Return at most `length` tokens, dropping those before the last `tail` ones, if these fit."""
     if len(ids) <= length or tail >= length:
         return ids[:length]
     return [*ids[: length - tail], *ids[len(ids) - tail :]]

@@ -1,4 +1,4 @@
-"""Which files of a repository are fetched, where the patterns leave a choice."""
+"""Choose the files of a repository to fetch: one format of the weights, one split of the data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tunewright.providers import Entry
 from tunewright_hf.config.data_params import DataParams
 from tunewright_hf.data.files import split_name
 
-# As transformers, diffusers and PEFT name them: `model.fp16.safetensors`, `pytorch_model-00001-of-00002.bin`,
+# Names of weights in transformers, diffusers and PEFT: `model.fp16.safetensors`, `pytorch_model-00001-of-00002.bin`,
 # `flax_model.msgpack.index.json`, `adapter_model.bin`.
 _WEIGHTS = re.compile(
     r"(?:pytorch_|tf_|flax_|rust_)?(?P<stem>(?:[a-z]+_)*model)(?P<variant>\.[a-z0-9_]+)?"
@@ -21,16 +21,16 @@ _WEIGHTS = re.compile(
 _ONNX = (".onnx", ".onnx_data")
 
 _Weights = tuple[str, str, str]
-"""Folder, stem and variant: what is there in several formats."""
+"""Folder, stem and variant: the key of weights that may exist in several formats."""
 
 
 def without_duplicates(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """Leave out weights that the same folder has as safetensors, too.
+    """Leave out weights that the same folder also has as safetensors.
 
-    Left out are files named as weights in another format (`pytorch_model*.bin`, `.pt` and `.pth`, `tf_model*.h5`,
-    `flax_model*.msgpack`, `rust_model.ot`, and the index files of their shards) whose folder has safetensors of the same
-    stem and variant, in all their shards; likewise `model.onnx` and what a folder `onnx` has, beside such a `model`.
-    Everything else stays: `training_args.bin`, `optimizer.pt`, weights of another variant.
+    This concerns files named as weights in another format (`pytorch_model*.bin`, `.pt` and `.pth`, `tf_model*.h5`,
+    `flax_model*.msgpack`, `rust_model.ot`, and the index files of their shards) if their folder has all shards of the
+    safetensors of the same stem and variant; and `model.onnx` and the contents of a folder `onnx` beside such a `model`.
+    Everything else is kept: `training_args.bin`, `optimizer.pt`, weights of another variant.
     """
     shards: dict[tuple[_Weights, int], set[str | None]] = {}
     doubtful: list[tuple[_Weights, Entry]] = []
@@ -49,7 +49,7 @@ def without_duplicates(entries: Iterable[Entry]) -> Iterator[Entry]:
 
 
 def _exported(folder: str, name: str) -> _Weights | None:
-    """The weights that an ONNX file was made from, if it is one."""
+    """Return the weights that an ONNX file was exported from; None if the file is not ONNX."""
     above, _, last = folder.rpartition("/")
     if not name.endswith(_ONNX):
         return None

@@ -1,4 +1,4 @@
-"""The providers of `hf://`: models and datasets of the Hugging Face Hub."""
+"""The providers behind `hf://`: models and datasets on the Hugging Face Hub."""
 
 # ruff: noqa: RUF009 - secret() makes an attrs field
 from __future__ import annotations
@@ -39,32 +39,32 @@ _SPLIT = re.compile(r"\w[\w.-]*")
 def _check_revision(instance: object, attribute: attrs.Attribute[str | None], value: str | None) -> None:
     if value is not None and (not isinstance(value, str) or ref_problem(value)):
         field, remedy = f"{type(instance).__name__}.{attribute.name}", "Give a branch, a tag or a commit."
-        raise RequestError("is not a name that the Hub takes", field=field, value=value, remedy=remedy)
+        raise RequestError("is not a valid revision on the Hub", field=field, value=value, remedy=remedy)
 
 
 def _check_trust(instance: object, attribute: attrs.Attribute[bool], value: object) -> None:
     check_flag(instance, attribute, value)
     if value:
-        remedy = "Give it to the trainer, which is what runs the code: TrainParams(trust_remote_code=True)."
+        remedy = "Give it to the trainer, which runs the code: HuggingFaceTrainParams(trust_remote_code=True)."
         field = f"{type(instance).__name__}.{attribute.name}"
         raise RequestError("does nothing for a download", field=field, value=value, remedy=remedy)
 
 
 def _check_split(instance: object, attribute: attrs.Attribute[str | None], value: str | None) -> None:
     if value is not None and not _SPLIT.fullmatch(value):
-        remedy = 'Files are fetched whole: give the name alone ("train"), and fewer steps with TrainingArguments(max_steps=…).'
+        remedy = 'Files are fetched whole: give only the name ("train"), and limit the training with TrainingArguments(max_steps=…).'
         field = f"{type(instance).__name__}.{attribute.name}"
         raise RequestError("is not the name of a split", field=field, value=value, remedy=remedy)
 
 
 @attrs.frozen(kw_only=True, slots=False)  # without slots it can be mixed into providers, which have theirs
 class HubSource(FilePatterns, SnapshotSource):
-    """What the model and the dataset provider share. Field names are those of huggingface_hub.
+    """Fields that the model and the dataset provider share, named as in huggingface_hub.
 
     Attributes:
-        revision: branch, tag or commit, as `@revision` in the URI; None is `main`.
-        access_token: for private and gated repositories.
-        endpoint: of a mirror or a hub of one's own: "https://hub.example".
+        revision: branch, tag or commit, as `@revision` in the URI; None means `main`.
+        access_token: token for private and gated repositories.
+        endpoint: URL of a mirror or a self-hosted hub: "https://hub.example".
     """
 
     extra: ClassVar[str | None] = "fetch"
@@ -75,12 +75,12 @@ class HubSource(FilePatterns, SnapshotSource):
     endpoint: str | None = attrs.field(default=None, validator=check_http_url)
 
     def __attrs_post_init__(self) -> None:
-        """Refuse URIs that name nothing on the Hub."""
+        """Refuse URIs that cannot name a repository on the Hub."""
         for field, uri in uris_of(self):
             self._repo(uri, field)
 
     def snapshot(self) -> Snapshot:
-        """The container half: the repository at the commit that its revision is now; see `tunewright_hf.hub.client`."""
+        """Return the repository at the commit that its revision now points to; runs in the container."""
         from tunewright_hf.hub.snapshot import HubSnapshot
 
         return HubSnapshot(self._hub(), self._choose)
@@ -92,12 +92,12 @@ class HubSource(FilePatterns, SnapshotSource):
         return Hub(self.repo, endpoint=self.endpoint, token=token)
 
     def _choose(self, entries: Iterator[Entry]) -> Iterator[Entry]:
-        """Which files are fetched."""
+        """Yield the files to fetch."""
         return (entry for entry in entries if self.selects(entry.path))
 
     @property
     def repo(self) -> HubRepo:
-        """What `uri` and `revision` name together."""
+        """The repository that `uri` and `revision` name together."""
         return self._repo(self.uri, f"{type(self).__name__}.uri")
 
     def _repo(self, uri: str, field: str) -> HubRepo:
@@ -109,21 +109,21 @@ class HubSource(FilePatterns, SnapshotSource):
 @accept_keywords(renamed(model="uri", model_uri="uri"))
 @attrs.frozen(kw_only=True)
 class HuggingFaceModelParams(HubSource, OutputTarget, ModelProvider):
-    """A model of the Hub. `model=` (KEP-2003) and `model_uri=` (kubeflow-training 1.9) are taken for `uri=`.
+    """A model on the Hub. `model=` (KEP-2003) and `model_uri=` (kubeflow-training 1.9) are aliases of `uri=`.
 
-    As `output=` it is committed to: on the branch that `revision` names, in a repository that is made private if there is
-    none.
+    As `output=`, the result is committed to the branch that `revision` names. A repository that does not exist is
+    created as a private one.
 
     Attributes:
-        transformer_type: the Auto class of transformers that the trainer hf loads it with, by name or, as 1.9 wants it, the
+        transformer_type: the Auto class of transformers that the trainer hf loads the model with, by name or, as in 1.9, the
             class itself; see `HuggingFaceTrainParams.transformer_type`.
-        num_labels: of a sequence classifier; see `HuggingFaceTrainParams.num_labels`.
-        trust_remote_code: refused where it is True: the trainer has the field that lets code from the repository run.
+        num_labels: number of labels of a sequence classifier; see `HuggingFaceTrainParams.num_labels`.
+        trust_remote_code: True is refused: the trainer has the field that lets code from the repository run.
     """
 
     repo_type: ClassVar[RepoType] = "model"
 
-    # The trainer has them from here; sent along, they would make another slot of the same files.
+    # The trainer reads them on the client. If they travelled to the container, a change of them would fetch the same files again.
     transformer_type: str | None = attrs.field(
         default=None, converter=class_name, validator=check_class_name, metadata={CLIENT_ONLY: True}
     )
@@ -131,7 +131,7 @@ class HuggingFaceModelParams(HubSource, OutputTarget, ModelProvider):
     trust_remote_code: bool = attrs.field(default=False, validator=_check_trust)
 
     def store(self) -> Store:
-        """The container half: the repository, to commit to."""
+        """Return the repository to commit to; runs in the container."""
         from tunewright_hf.hub.upload import HubStore
 
         return HubStore(self._hub())
@@ -157,7 +157,7 @@ def _dataset_spellings() -> Callable[[dict[str, object]], dict[str, object]]:
 @accept_keywords(_dataset_spellings())
 @attrs.frozen(kw_only=True)
 class HuggingFaceDatasetParams(HubSource, DatasetProvider):
-    """A dataset of the Hub. `dataset=` (KEP-2003) and `repo_id=` (kubeflow-training 1.9) are taken for `uri=`.
+    """A dataset on the Hub. `dataset=` (KEP-2003) and `repo_id=` (kubeflow-training 1.9) are aliases of `uri=`.
 
     Attributes:
         split: fetch the files that names say are of this split ("train"), and those that name none, and not the others;
@@ -169,12 +169,12 @@ class HuggingFaceDatasetParams(HubSource, DatasetProvider):
     split: str | None = attrs.field(default=None, validator=[check_text, _check_split])
 
     def __attrs_post_init__(self) -> None:
-        """Refuse a split that would be that of two datasets."""
+        """Refuse a split that would apply to two datasets."""
         super().__attrs_post_init__()
         if self.split is not None and self.eval_dataset is not None:
             remedy = "Give train() eval_dataset= with a HuggingFaceDatasetParams of its own."
             field = f"{type(self).__name__}.split"
-            raise RequestError("would hold for eval_dataset, too", field=field, value=self.split, remedy=remedy)
+            raise RequestError("would also apply to eval_dataset", field=field, value=self.split, remedy=remedy)
 
     def _choose(self, entries: Iterator[Entry]) -> Iterator[Entry]:
         from tunewright_hf.hub.file_selection import of_split

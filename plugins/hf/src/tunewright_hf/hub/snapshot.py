@@ -12,11 +12,13 @@ import attrs
 from tunewright import ExitCode, FetchError
 from tunewright.errors import SourceChanged
 from tunewright.providers import Entry, Reader
-from tunewright_hf.hub.client import _DENIED, _OFTEN, Hub
+from tunewright_hf.hub.client import DENIED, Hub
 from tunewright_launcher.http import Headers, HttpRequest, HttpSnapshot
 
+_MOST_ODD_ANSWERS = 3  # about one file, before they are final
+
 Choice = Callable[[Iterator[Entry]], Iterator[Entry]]
-"""Which of a repository's files are fetched."""
+"""Selects the files of a repository to fetch."""
 
 
 class HubSnapshot(HttpSnapshot):
@@ -24,8 +26,8 @@ class HubSnapshot(HttpSnapshot):
 
     Args:
         hub: the repository; its revision is resolved once.
-        choose: which files are fetched; None for all.
-        folder: only what is below it, with paths relative to it.
+        choose: selects the files to fetch; None for all.
+        folder: restricts the snapshot to this folder; paths are relative to it.
 
     Raises:
         FetchError: as `Hub.commit`.
@@ -54,9 +56,9 @@ class HubSnapshot(HttpSnapshot):
 
     def refusal(self, entry: Entry, status: int, headers: Headers, body: bytes) -> FetchError | None:
         """See `HttpSnapshot.refusal`."""
-        if status in _DENIED and not headers.get("X-Error-Code") and self._may_pass(entry):
-            cause = f"The store behind the Hub has answered {status} to {entry.path}: its address may have expired."
-            return FetchError(cause, remedy="The Hub is asked for another one.", code=ExitCode.TRY_AGAIN)
+        if status in DENIED and not headers.get("X-Error-Code") and self._may_pass(entry):
+            cause = f"The store behind the Hub answered {status} for {entry.path}: its URL may have expired."
+            return FetchError(cause, remedy="The Hub will be asked for a new one.", code=ExitCode.TRY_AGAIN)
         return self._hub.refused(status, headers, body, entry.path)
 
     def is_other(self, entry: Entry, headers: Headers) -> bool:
@@ -72,10 +74,10 @@ class HubSnapshot(HttpSnapshot):
                 yield reader
         except SourceChanged as error:
             code = ExitCode.TRY_AGAIN if self._may_pass(entry) else ExitCode.BAD_DATA
-            cause = f"The Hub has sent another file than {entry.path} of the commit {self.revision}: {error.cause}"
-            raise FetchError(cause, remedy="If it stays so, tell who runs the Hub.", code=code) from error
+            cause = f"The Hub sent a file other than {entry.path} of the commit {self.revision}: {error.cause}"
+            raise FetchError(cause, remedy="If this persists, tell the operator of the Hub.", code=code) from error
 
     def _may_pass(self, entry: Entry) -> bool:
-        """Whether an odd answer may come from what stands between: a commit cannot change. What stays so does not."""
+        """Return whether an odd answer may come from a proxy in between, as a commit cannot change. The third is final."""
         self._odd[entry.path] += 1
-        return self._odd[entry.path] < _OFTEN
+        return self._odd[entry.path] < _MOST_ODD_ANSWERS

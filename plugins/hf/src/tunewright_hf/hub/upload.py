@@ -1,4 +1,4 @@
-"""`output="hf://org/name"`: a repository of the Hub to commit to, by huggingface_hub."""
+"""`output="hf://org/name"`: commit results to a repository on the Hub, with huggingface_hub."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
-_TIMEOUT = 300.0  # seconds; the Hub thinks long about a large commit
+_TIMEOUT = 300.0  # seconds; the Hub takes its time for a large commit
 _MOVED = (HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class HubStore(Store):
-    """A repository that is committed to, on the branch that its revision names.
+    """A repository to commit to, on the branch that its revision names.
 
     Args:
-        hub: the repository. It is made, private, when there is none.
+        hub: the repository. It is created, as a private one, if it does not exist.
 
     Raises:
-        FetchError: NO_PERMISSION: there is no token. USAGE: the revision is a commit.
+        FetchError: NO_PERMISSION: no token is given. USAGE: the revision is a commit.
     """
 
     atomic: ClassVar[bool] = True
@@ -45,14 +45,14 @@ class HubStore(Store):
         self._hub = hub
         self._branch = hub.repo.revision or "main"
         if hub.token is None:
-            remedy = "Give access_token= a token that may write there."
+            remedy = "Give access_token= a token with write permission."
             raise FetchError(f"{hub.repo.uri} needs a token.", remedy=remedy, code=ExitCode.NO_PERMISSION)
         if _COMMIT.fullmatch(self._branch):
-            cause = f"{hub.repo.uri} names a commit, and none can be added to it."
-            raise FetchError(cause, remedy="Name a branch, or none for main.", code=ExitCode.USAGE)
+            cause = f"{hub.repo.uri} names a commit, and a result can only be added to a branch."
+            raise FetchError(cause, remedy="Name a branch, or leave the revision out for main.", code=ExitCode.USAGE)
 
     def check_writable(self) -> None:
-        """Make the repository if it is not there, and ask how a file would be uploaded, which takes the same permission."""
+        """Create the repository if needed, and ask how to upload a file, which needs the same permission as a commit."""
         from huggingface_hub import CommitOperationAdd
 
         self._make()
@@ -61,7 +61,7 @@ class HubStore(Store):
             self._api.preupload_lfs_files(self._hub.repo.repo_id, [probe], revision=self._branch)
 
     def entries(self, folder: str) -> Iterator[Entry]:
-        """See `Store.entries`; the branch may also not be there yet."""
+        """See `Store.entries`. A branch that does not exist yet has no entries."""
         try:
             yield from self._hub.tree(self._hub.commit(), folder)
         except FetchError as error:
@@ -74,7 +74,7 @@ class HubStore(Store):
 
         self._make()
         with contextlib.ExitStack() as opened:
-            # huggingface_hub sends what it has to open itself to Xet, whether the Hub has that or not.
+            # huggingface_hub uploads files that are given by path to Xet, even if the Hub does not support it.
             contents = files if self._has_xet else {p: opened.enter_context(f.open("rb")) for p, f in files.items()}
             with self._errors():
                 added = [CommitOperationAdd(path_in_repo=p, path_or_fileobj=contents[p]) for p in files]
@@ -82,8 +82,8 @@ class HubStore(Store):
         there = {entry.path: entry for entry in self._hub.tree(commit) if entry.path in files}
         for path, file in files.items():
             if not is_there(there.get(path), file):
-                cause = f"{self._hub.repo.uri} does not have the {path} that was uploaded, in the commit {commit}."
-                remedy = "Look whether a .gitignore of the repository leaves it out."
+                cause = f"{self._hub.repo.uri} lacks the uploaded {path} in the commit {commit}."
+                remedy = "Check whether a .gitignore in the repository excludes it."
                 raise FetchError(cause, remedy=remedy, code=ExitCode.BAD_DATA)
 
     def remove(self, folder: str) -> None:
@@ -102,7 +102,7 @@ class HubStore(Store):
     def _api(self) -> HfApi:
         from huggingface_hub import HfApi, get_session
 
-        # It has no timeout of its own: a server that stands still would stop the job for ever.
+        # It has no timeout of its own: a server that hangs would block the job forever.
         get_session().timeout = _TIMEOUT
         return HfApi(endpoint=self._hub.endpoint, token=self._hub.token, library_name="tunewright-hf")
 
@@ -133,26 +133,26 @@ class HubStore(Store):
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
-        """What huggingface_hub raises, as what it means here."""
+        """Translate the exceptions of huggingface_hub."""
         from huggingface_hub.errors import OfflineModeIsEnabled
 
         try:
             yield
         except OfflineModeIsEnabled as error:
-            cause = f"HF_HUB_OFFLINE is set, and {self._hub.repo.uri} is to be written to."
-            raise FetchError(cause, remedy="Leave it out of env.", code=ExitCode.USAGE) from error
+            cause = f"HF_HUB_OFFLINE is set, so nothing can be written to {self._hub.repo.uri}."
+            raise FetchError(cause, remedy="Remove it from env.", code=ExitCode.USAGE) from error
         except FileNotFoundError:
             raise
-        except Exception as error:  # of whichever transport it has
+        except Exception as error:  # of whichever transport it uses
             raise self._meaning(error) from error
 
     def _meaning(self, error: Exception) -> FetchError:
         if (refused := _http_error(error)) is not None:
             return self._refused(refused)
-        cause = f"Writing to {self._hub.repo.uri} has failed: {type(error).__name__}: {error}."
+        cause = f"Writing to {self._hub.repo.uri} failed: {type(error).__name__}: {error}."
         if isinstance(error, ValueError):
-            return FetchError(cause, remedy="Correct what is uploaded.", code=ExitCode.BAD_DATA)
-        remedy = "Look whether the Hub can be reached from where the job runs."
+            return FetchError(cause, remedy="Correct the files to upload.", code=ExitCode.BAD_DATA)
+        remedy = "Check that the job's nodes can reach the Hub."
         return FetchError(cause, remedy=remedy, code=ExitCode.UNAVAILABLE)
 
     def _refused(self, error: HfHubHTTPError) -> FetchError:
@@ -161,8 +161,8 @@ class HubStore(Store):
             headers[name] = value
         status, uri = response.status_code, self._hub.repo.uri
         if status in _MOVED:
-            cause = f"{uri} was written to by others meanwhile."
-            return FetchError(cause, remedy="It is tried again.", code=ExitCode.TRY_AGAIN)
+            cause = f"{uri} was changed by somebody else in the meantime."
+            return FetchError(cause, remedy="The upload will be retried.", code=ExitCode.TRY_AGAIN)
         return self._hub.refused(status, headers, response.content) or refusal(
             uri, _Answer(status, response.reason_phrase, headers)
         )
@@ -176,7 +176,7 @@ class _Answer:
 
 
 def _http_error(error: BaseException | None) -> HfHubHTTPError | None:
-    """The refusal that an error comes from, if it comes from one."""
+    """Return the HTTP error that caused an error, if any."""
     from huggingface_hub.errors import HfHubHTTPError
 
     while error is not None and not isinstance(error, HfHubHTTPError):

@@ -1,4 +1,4 @@
-"""How the C library keeps memory that tensors on the CPU have freed."""
+"""Keep memory that CPU tensors have freed, instead of returning it to the operating system."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ _LARGEST = 2**31 - 1
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep it for the tensors that come next, where it would give it back to the system and ask for it again.
+    """Let glibc keep freed memory for the next tensors.
 
-    A step frees and asks for the same sizes as the one before. Without this, thousands of pages are filled with zeros in
-    each step, while all threads wait: up to a tenth of the time. What the environment sets (`MALLOC_…_`) stays.
+    Each step allocates and frees the same sizes. By default glibc returns the memory, and the kernel zeroes thousands of
+    pages in each step while all threads wait: up to a tenth of the time. Settings in the environment (`MALLOC_…_`) take
+    precedence.
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if set_option is None or any(name.startswith("MALLOC_") for name in os.environ):

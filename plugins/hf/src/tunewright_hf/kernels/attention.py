@@ -1,8 +1,8 @@
-"""Attention for batches without padding: samples lie behind each other in one row, and each sees itself alone.
+"""Attention for padding-free batches: samples are concatenated in one row, and attention is block-diagonal.
 
-transformers' own ways to do that need flash-attn, or a mask of the row's length squared. This one computes causal
-attention for each sample: on GPUs with the variable-length kernels of core torch, elsewhere sample by sample, short ones
-of a CPU by `tunewright_hf.kernels.attention_cpu`.
+In transformers this needs flash-attn, or a mask of the row's length squared. Here causal attention is computed for each
+sample: on GPUs with the variable-length kernels of core torch, elsewhere sample by sample, and for short samples on CPUs
+with `tunewright_hf.kernels.attention_cpu`.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from transformers.masking_utils import sdpa_mask
 from tunewright_hf.kernels.attention_cpu import LONGEST, CausalFunction
 
 SEGMENTS = "segments"
-"""The name under which transformers knows it."""
+"""The attention's name in transformers."""
 
-_KERNEL_HEAD_DIM = 256  # the largest of torch's variable-length kernels
-_ONE_SAMPLE = 2  # where it begins, and where it ends
+_KERNEL_HEAD_DIM = 256  # the largest that torch's variable-length kernels support
+_ONE_SAMPLE = 2  # boundaries of one sample: its begin and its end
 
 
 def register() -> None:
-    """Make "segments" known to transformers."""
+    """Register "segments" with transformers."""
     transformers.AttentionInterface.register(SEGMENTS, attend)
     transformers.AttentionMaskInterface.register(SEGMENTS, mask)
 
@@ -36,25 +36,25 @@ def register() -> None:
 def mask(
     *, q_length: int, kv_length: int, attention_mask: torch.Tensor | None = None, **given: object
 ) -> torch.Tensor | None:
-    """For transformers' AttentionMaskInterface: none where samples lie behind each other, else that of "sdpa"."""
-    # transformers tells of samples behind each other only in that the mask may not be left out as a plain causal one.
-    joined = attention_mask is None and not given.get("allow_is_causal_skip", True) and not given.get("use_vmap")
-    if joined and q_length == kv_length > 1:
+    """Return no mask for padding-free batches, else the mask of "sdpa"; for transformers' AttentionMaskInterface."""
+    # The only sign of a padding-free batch is that the mask may not be skipped as a plain causal one.
+    padding_free = attention_mask is None and not given.get("allow_is_causal_skip", True) and not given.get("use_vmap")
+    if padding_free and q_length == kv_length > 1:
         return None
     return sdpa_mask(q_length=q_length, kv_length=kv_length, attention_mask=attention_mask, **given)
 
 
-class Given(TypedDict, total=False):
-    """What transformers' models tell their attention by keyword, as far as it matters here.
+class AttentionKeywords(TypedDict, total=False):
+    """Keywords that models of transformers pass to their attention, as far as they matter here.
 
     Attributes:
-        cu_seq_lens_q: where each sample begins, and the number of tokens: int32 of shape (samples + 1,).
+        cu_seq_lens_q: the first token of each sample, and the number of tokens: int32 of shape (samples + 1,).
         max_length_q: the longest sample, in tokens.
-        dropout: probability of each weight to be dropped.
-        scaling: factor of the scores; None: one over the root of the head size.
-        sliding_window: tokens that each token sees, itself included; None: all before it.
-        softcap: largest magnitude of a score (Gemma 2); None: no limit.
-        is_causal: whether a token sees only those before it; None: what the layer says.
+        dropout: dropout probability of attention weights.
+        scaling: factor of the scores; None means one over the square root of the head size.
+        sliding_window: number of tokens that each token attends to, itself included; None means no window.
+        softcap: largest magnitude of a score (Gemma 2); None means no limit.
+        is_causal: whether a token attends only to itself and earlier ones; None means the layer's own setting.
     """
 
     cu_seq_lens_q: torch.Tensor | None
@@ -72,22 +72,22 @@ def attend(
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
-    **given: Unpack[Given],
+    **given: Unpack[AttentionKeywords],
 ) -> tuple[torch.Tensor, None]:
-    """For transformers' AttentionInterface: causal attention within each sample.
+    """Compute causal attention within each sample; for transformers' AttentionInterface.
 
-    Without `cu_seq_lens_q`, and with a mask, it is transformers' "sdpa" (with soft-capping: "eager").
+    Without `cu_seq_lens_q`, or with a mask, it is the "sdpa" of transformers (with soft-capping: "eager").
 
     Args:
         module: the layer.
         query: (1, heads, tokens, head size).
         key: (1, key heads, tokens, head size); `heads` is a multiple of `key heads`.
         value: as `key`.
-        attention_mask: as `mask` makes it.
-        given: see `Given`.
+        attention_mask: the mask that `mask` returned.
+        given: see `AttentionKeywords`.
 
     Returns:
-        (1, tokens, heads, head size), and None where others return the weights.
+        (1, tokens, heads, head size), and None in place of the weights.
 
     Raises:
         ValueError: the layer's attention is not causal.
@@ -99,107 +99,109 @@ def attend(
         return _softcapped(query, key, value, attention_mask, given), None
     _check_causal(module, given)
     plain = not (given.get("softcap") or given.get("dropout"))
-    if plain and _is_alone(query, starts, given):
-        return _alone(query, key, value, given), None
+    if plain and _is_single_sample(query, starts, given):
+        return _attend_single_sample(query, key, value, given), None
     if plain and _has_kernel(query, value):
-        return _by_kernel(query, key, value, starts, given), None
+        return _attend_by_kernel(query, key, value, starts, given), None
     groups = query.shape[1] // key.shape[1]
     key, value = repeat_kv(key, groups), repeat_kv(value, groups)
     lengths = torch.diff(starts).tolist()
     if plain and _are_short(query, lengths, given):
         return CausalFunction.apply(lengths, _scale(query, given), query, key, value), None
-    # Splitting at once lets one gradient be put together, where a slice for each sample makes as many whole ones.
+    # One split has one gradient, where a slice for each sample would have a gradient of the whole row's size each.
     parts = [x.split(lengths, dim=2) for x in (query, key, value)]
     found = [_compute(q, k, v, _window(q, given), given) for q, k, v in zip(*parts, strict=True)]
     return torch.cat(found, dim=2).transpose(1, 2).contiguous(), None
 
 
-def _is_alone(query: torch.Tensor, starts: torch.Tensor, given: Given) -> bool:
-    """Whether one sample fills the row, of which a GPU has the better kernels."""
+def _is_single_sample(query: torch.Tensor, starts: torch.Tensor, given: AttentionKeywords) -> bool:
+    """Return whether one sample fills the row; for that a GPU has better kernels."""
     window = given.get("sliding_window")
     return query.is_cuda and len(starts) == _ONE_SAMPLE and (window is None or window >= query.shape[2])
 
 
-def _are_short(query: torch.Tensor, lengths: Sequence[int], given: Given) -> bool:
-    """Whether `tunewright_hf.kernels.attention_cpu` computes them: in what a CPU is accurate and fast in."""
+def _are_short(query: torch.Tensor, lengths: Sequence[int], given: AttentionKeywords) -> bool:
+    """Return whether `attention_cpu` supports the samples: short ones on a CPU, in fp32 or fp64."""
     window, longest = given.get("sliding_window"), max(lengths)
     accurate = query.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
     return query.device.type == "cpu" and accurate and longest <= (LONGEST if window is None else min(LONGEST, window))
 
 
-def _alone(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, given: Given) -> torch.Tensor:
+def _attend_single_sample(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, given: AttentionKeywords
+) -> torch.Tensor:
     scale, grouped = given.get("scaling"), query.shape[1] != key.shape[1]
     output = scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale, enable_gqa=grouped)
     return output.transpose(1, 2).contiguous()
 
 
 def _softcapped(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, seen: torch.Tensor | None, given: Given
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, seen: torch.Tensor | None, given: AttentionKeywords
 ) -> torch.Tensor:
-    if seen is None and query.shape[2] == 1:  # it goes on from cached ones, and sees them all
+    if seen is None and query.shape[2] == 1:  # generation with a cache: the token attends to all cached ones
         seen = torch.ones(1, 1, dtype=torch.bool, device=query.device)
     groups = query.shape[1] // key.shape[1]
     output = _compute(query, repeat_kv(key, groups), repeat_kv(value, groups), seen, given)
     return output.transpose(1, 2).contiguous()
 
 
-def _check_causal(module: torch.nn.Module, given: Given) -> None:
+def _check_causal(module: torch.nn.Module, given: AttentionKeywords) -> None:
     causal = given.get("is_causal")
     if not (getattr(module, "is_causal", True) if causal is None else causal):
-        raise ValueError(f"{type(module).__name__} attends to later tokens, too: give attn_implementation='sdpa'")
+        raise ValueError(f"{type(module).__name__} is not causal: give attn_implementation='sdpa'")
 
 
 def _compute(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, seen: torch.Tensor | None, given: Given
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, seen: torch.Tensor | None, given: AttentionKeywords
 ) -> torch.Tensor:
-    """Attention; None for `seen` is causal. Shapes in and out: (1, heads, tokens, head size)."""
+    """Return the attention; without a mask in `seen` it is causal. All shapes are (1, heads, tokens, head size)."""
     scale, dropout, softcap = _scale(query, given), given.get("dropout", 0.0), given.get("softcap")
     if softcap is None:
         return scaled_dot_product_attention(
             query, key, value, attn_mask=seen, dropout_p=dropout, is_causal=seen is None, scale=scale
         )
-    # As transformers' "eager" of Gemma 2.
+    # As "eager" for Gemma 2 in transformers.
     scores = query @ key.transpose(2, 3) * scale
     scores = softcap * torch.tanh(scores / softcap)
-    # Not minus infinity: a pad may see nothing, and would be no number.
+    # Not minus infinity: a pad token may attend to nothing, and would become NaN.
     scores = scores.masked_fill(~(_before(query) if seen is None else seen), torch.finfo(scores.dtype).min)
     weights = torch.nn.functional.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
     return torch.nn.functional.dropout(weights, dropout) @ value
 
 
-def _scale(query: torch.Tensor, given: Given) -> float:
-    """Of the scores."""
+def _scale(query: torch.Tensor, given: AttentionKeywords) -> float:
+    """Return the factor of the scores."""
     scaling = given.get("scaling")
     return query.shape[-1] ** -0.5 if scaling is None else scaling
 
 
 def _before(query: torch.Tensor) -> torch.Tensor:
-    """Which token (column) each token (row) sees in causal attention: bool of (tokens, tokens)."""
+    """Return the causal mask: bool of (queries, keys)."""
     length = query.shape[2]
     return torch.ones(length, length, dtype=torch.bool, device=query.device).tril()
 
 
-def _window(query: torch.Tensor, given: Given) -> torch.Tensor | None:
-    """The same with a sliding window; None if the sample is no longer than that."""
+def _window(query: torch.Tensor, given: AttentionKeywords) -> torch.Tensor | None:
+    """Return the causal mask with a sliding window; None if the sample fits into the window."""
     window = given.get("sliding_window")
     return _before(query).triu(1 - window) if window is not None and window < query.shape[2] else None
 
 
 def _has_kernel(query: torch.Tensor, value: torch.Tensor) -> bool:
-    if not (query.is_cuda and _varlen_is_there()):
+    if not (query.is_cuda and _has_varlen()):
         return False
     half = _kernel_dtype(value) in (torch.bfloat16, torch.float16)
     ampere = torch.cuda.get_device_capability(query.device) >= (8, 0)
     return half and ampere and max(query.shape[-1], value.shape[-1]) <= _KERNEL_HEAD_DIM
 
 
-def _varlen_is_there() -> bool:
-    """Whether torch has `varlen_attn` with windows; the first release of it had none."""
-    return "window_size" in _varlen_takes()
+def _has_varlen() -> bool:
+    """Return whether torch has `varlen_attn` with windows, which its first release lacked."""
+    return "window_size" in _varlen_parameters()
 
 
 @functools.cache
-def _varlen_takes() -> frozenset[str]:
+def _varlen_parameters() -> frozenset[str]:
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
@@ -208,22 +210,22 @@ def _varlen_takes() -> frozenset[str]:
 
 
 def _kernel_dtype(value: torch.Tensor) -> torch.dtype:
-    """What autocast would compute in: it does not know the kernels."""
+    """Return the dtype that autocast would choose, as it does not cover these kernels."""
     device = value.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else value.dtype
 
 
-def _by_kernel(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, starts: torch.Tensor, given: Given
+def _attend_by_kernel(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, starts: torch.Tensor, given: AttentionKeywords
 ) -> torch.Tensor:
-    """All samples at once, with the kernels of torch; the shape that `attend` returns."""
+    """Compute all samples at once with torch's kernels; returns the shape of `attend`."""
     from torch.nn.attention.varlen import varlen_attn
 
     dtype, longest, window = _kernel_dtype(value), given["max_length_q"], given.get("sliding_window")
     q, k, v = (x[0].transpose(0, 1).to(dtype) for x in (query, key, value))
-    before = -1 if window is None else window - 1  # a window of flash-attn does not count the token itself
+    before = -1 if window is None else window - 1  # flash-attn does not count the token itself
     options = {"scale": given.get("scaling"), "window_size": (before, 0)}
-    if "enable_gqa" in _varlen_takes():  # older ones take groups of heads without being told
+    if "enable_gqa" in _varlen_parameters():  # older versions need no flag for grouped heads
         options["enable_gqa"] = True
     output: torch.Tensor = varlen_attn(q, k, v, starts, starts, longest, longest, **options)
     return output[None]

@@ -1,8 +1,7 @@
-"""Causal attention of short samples that lie behind each other in one row, on CPUs, in matrix products of all heads.
+"""Causal attention on CPUs for short samples that are concatenated in one row, by matrix products over all heads.
 
-torch's kernel for CPUs multiplies small tiles, and computes the weights again for the gradient: up to a third longer for
-samples of some hundred tokens. All samples are one function here, so that outputs and gradients are written where they
-belong, and autograd has one step instead of one for each.
+torch's CPU kernel multiplies small tiles and recomputes the weights in the backward pass, which takes up to a third longer
+for samples of a few hundred tokens. Here all samples are one autograd function that writes outputs and gradients in place.
 """
 
 from __future__ import annotations
@@ -15,19 +14,19 @@ import torch
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 LONGEST = 512
-"""Tokens of a sample. Weights are kept for the gradient: of longer ones that would take more memory than all else does."""
+"""Tokens of the longest sample. Longer ones would need more memory for their weights than for everything else."""
 
-_ROWS = 128  # queries that are computed together: most of what lies above the diagonal is left out
+_ROWS = 128  # queries in a block: most of the scores above the diagonal are skipped
 
 
 class _Block(NamedTuple):
-    """Some queries of a sample, and the keys that they may see: all from its first token on.
+    """Some queries of a sample, and their keys: all from the sample's first token to the last query.
 
     Attributes:
-        start: the sample's first token.
-        first: the first query.
-        end: behind the last query, and behind the last key.
-        is_last: whether the sample ends there.
+        start: index of the sample's first token, and so of the first key.
+        first: index of the first query.
+        end: index after the last query and the last key.
+        is_last: whether this is the sample's last block.
     """
 
     start: int
@@ -37,7 +36,7 @@ class _Block(NamedTuple):
 
 
 def _blocks(lengths: Sequence[int]) -> Iterator[_Block]:
-    """Those of all samples, each sample's last one first: it has all keys, so that the others can add to their gradients."""
+    """Yield the blocks of all samples, each sample's last block first: it has all keys, and the others add to its gradients."""
     start = 0
     for length in lengths:
         end = start + length
@@ -47,7 +46,7 @@ def _blocks(lengths: Sequence[int]) -> Iterator[_Block]:
 
 
 class CausalFunction(torch.autograd.Function):  # type: ignore[misc]
-    """softmax(scale · q kᵀ + mask) v for each sample and head; the mask lets a token see itself and those before it."""
+    """softmax(scale · q kᵀ + mask) v for each sample and head, with a causal mask."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, lengths: Sequence[int], scale: float, *inputs: torch.Tensor) -> torch.Tensor:
@@ -55,8 +54,8 @@ class CausalFunction(torch.autograd.Function):  # type: ignore[misc]
 
         Args:
             ctx: autograd's.
-            lengths: of each sample, in tokens; together all of them, and none longer than `LONGEST`.
-            scale: of the scores.
+            lengths: tokens in each sample, none more than `LONGEST`; their sum is the number of tokens.
+            scale: factor of the scores.
             inputs: query and key of (1, heads, tokens, head size), value of (1, heads, tokens, size).
 
         Returns:
@@ -79,7 +78,7 @@ class CausalFunction(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: FunctionCtx, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """The gradients of query, key and value: with the weights p and d_p = dy vᵀ, d_scores = p · (d_p - Σ p · d_p)."""
+        """Return the gradients of query, key and value: with weights p and d_p = dy vᵀ, d_scores = p · (d_p - Σ p · d_p)."""
         query, key, value, *weights = ctx.saved_tensors
         grads = [_by_token(x) for x in (query, key, value)]
         q, k, v, d_y = query[0], key[0], value[0].transpose(1, 2), grad[0].transpose(0, 1)
@@ -99,11 +98,11 @@ class CausalFunction(torch.autograd.Function):  # type: ignore[misc]
 
 
 def _by_token(x: torch.Tensor) -> torch.Tensor:
-    """Memory for (1, tokens, heads, size), where x is (1, heads, tokens, size): as what lies before and behind has it."""
+    """Allocate (1, tokens, heads, size) for an x of (1, heads, tokens, size): the layout of the layers around attention."""
     return x.new_empty(1, x.shape[2], x.shape[1], x.shape[3])
 
 
 @functools.cache
 def _mask(dtype: torch.dtype) -> torch.Tensor:
-    """(queries, keys) that end with the same token: 0 where a query sees a key, else minus infinity."""
+    """Return the mask of (queries, keys) that end at the same token: 0 for attended keys, else minus infinity."""
     return torch.full((_ROWS, LONGEST), -torch.inf, dtype=dtype).triu(LONGEST - _ROWS + 1)

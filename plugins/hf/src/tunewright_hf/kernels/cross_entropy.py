@@ -1,4 +1,4 @@
-"""Cross entropy whose gradient is computed in the forward pass."""
+"""Fused cross entropy: skips unsupervised positions and never keeps the logits; computes the gradient in the forward pass."""
 
 from __future__ import annotations
 
@@ -17,44 +17,43 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from tunewright_hf.data.tokenize import IGNORED
 from tunewright_hf.kernels.recognise import base_of, is_same
 
-LEARNT = "learnt"
+SUPERVISED = "supervised"
+"""The key of a batch's supervised positions, and the keyword of the model's forward."""
 
-# Logits that are there at once: 128 MiB in fp32, or of so many positions that the products stay efficient. A GPU's are with
-# more of them, and its memory is read faster.
+# Logits in memory at once: 128 MiB in fp32, or enough positions for efficient matrix products. A GPU needs more of them.
 _LOGITS, _FEWEST_ROWS, _MORE_ON_GPUS = 2**25, 256, 4
 
 
-# --- The loss ---
 @attrs.frozen
 class Positions:
-    """A collator that adds to another one's batch which positions have a label to predict.
+    """A collator that adds the supervised positions to the batches of another collator.
 
-    Found here, on the CPU: on a GPU each step would wait for their number.
+    They are computed here on the CPU: on a GPU each step would have to wait for their number.
 
     Attributes:
-        collator: the other one.
+        collator: the other collator.
     """
 
     collator: Callable[[Sequence[Mapping[str, object]]], dict[str, torch.Tensor]]
 
     def __call__(self, samples: Sequence[Mapping[str, object]]) -> dict[str, torch.Tensor]:
-        """The batch with `learnt`: see `learnt_positions`."""
+        """Return the batch with `supervised`: see `supervised_positions`."""
         batch = self.collator(samples)
-        return {**batch, LEARNT: learnt_positions(batch["labels"])}
+        return {**batch, SUPERVISED: supervised_positions(batch["labels"])}
 
 
-def learnt_positions(labels: torch.Tensor) -> torch.Tensor:
-    """Indices, counted through all samples, of the positions that predict a label: those before a learnt one."""
+def supervised_positions(labels: torch.Tensor) -> torch.Tensor:
+    """Return the flat indices of positions that predict a label: those before a supervised token."""
     predicts = torch.nn.functional.pad(labels[:, 1:] != IGNORED, (0, 1))
     return predicts.flatten().nonzero().squeeze(1)
 
 
 def fuse_loss(model: torch.nn.Module) -> bool:
-    """Give a causal language model a forward that, in training, returns the loss without logits.
+    """Monkey-patch a causal language model so that its forward, in training, returns the loss without logits.
 
     Returns:
-        Whether it could be: only for models whose own forward is, instruction by instruction, Llama's (Mistral's, Qwen's,
-        … is): others scale or cap their logits, or add to the loss.
+        Whether the model was patched. Its own forward must be that of Llama, instruction by instruction, as for Mistral or
+        Qwen: others scale or cap their logits, or add to the loss.
     """
     causal = base_of(model)
     head = getattr(causal, "lm_head", None)
@@ -72,7 +71,7 @@ def _with_fused_loss(original: Callable[..., CausalLMOutputWithPast]) -> Callabl
         self: transformers.PreTrainedModel,
         *args: object,
         labels: torch.Tensor | None = None,
-        learnt: torch.Tensor | None = None,
+        supervised: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs: object,
     ) -> CausalLMOutputWithPast:
@@ -81,7 +80,7 @@ def _with_fused_loss(original: Callable[..., CausalLMOutputWithPast]) -> Callabl
             return original(self, *args, labels=labels, num_items_in_batch=num_items_in_batch, **kwargs)
         kwargs.pop("return_dict", None)
         hidden = self.model(*args, **kwargs).last_hidden_state
-        where = learnt_positions(labels) if learnt is None else learnt
+        where = supervised_positions(labels) if supervised is None else supervised
         loss = fused_loss(hidden.flatten(0, 1).index_select(0, where), self.lm_head.weight, labels.flatten()[where + 1])
         return CausalLMOutputWithPast(loss=loss / (len(where) if num_items_in_batch is None else num_items_in_batch))
 
@@ -89,7 +88,7 @@ def _with_fused_loss(original: Callable[..., CausalLMOutputWithPast]) -> Callabl
 
 
 def fused_loss(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """The summed cross-entropy of `hidden @ weightᵀ`, in at least fp32.
+    """Return the summed cross entropy of `hidden @ weightᵀ`, in at least fp32.
 
     Args:
         hidden: (positions, size).
@@ -103,11 +102,11 @@ def fused_loss(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor
 
 
 class LossFunction(torch.autograd.Function):  # type: ignore[misc]
-    """Cross-entropy, summed, whose gradient is computed with it."""
+    """Summed cross entropy that computes its gradient in the forward pass."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """As `fused_loss`, with both in one dtype."""
+        """Compute the loss as `fused_loss`, with hidden and weight of one dtype."""
         accurate = torch.promote_types(hidden.dtype, torch.float32)
         loss = torch.zeros((), dtype=accurate, device=hidden.device)
         d_hidden = torch.empty_like(hidden)
@@ -117,7 +116,7 @@ class LossFunction(torch.autograd.Function):  # type: ignore[misc]
             scores = torch.log_softmax(rows @ weight.t(), 1, dtype=accurate)
             likely = scores.gather(1, wanted[:, None])
             loss -= likely.sum()
-            # In one pass, rounded once; the wanted ones are rounded when 1 has been subtracted.
+            # In one pass and rounded once; the targets' entries are rounded after 1 has been subtracted.
             d_scores = scores if accurate == hidden.dtype else torch.empty_like(scores, dtype=hidden.dtype)
             torch.exp(scores, out=d_scores)
             d_scores.scatter_(1, wanted[:, None], likely.exp().sub_(1).to(hidden.dtype))
@@ -130,7 +129,7 @@ class LossFunction(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: FunctionCtx, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Scale what is there."""
+        """Scale the gradients from the forward pass."""
         d_hidden, d_weight = ctx.saved_tensors
         return (
             d_hidden * grad.to(d_hidden.dtype),

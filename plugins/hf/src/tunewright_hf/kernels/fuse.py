@@ -1,11 +1,11 @@
-"""Layers that compute what PEFT's and transformers' do, with less work. What is not recognised stays as it is.
+"""Fused layers: monkey-patch a model with faster layers of equal results. Layers that are not recognised stay as they are.
 
-LoRA: frozen linear layers that read the same input (q, k and v; gate and up) are one autograd function: their A's are one
-product, and adapters are added inside the matrix products that are made anyway. The loss: only positions with a label go
-through `lm_head`, in pieces, and each piece's gradient is computed at once; the logits are never kept. What is around the
-matrix products: see `tunewright_hf.kernels.recognise` and `tunewright_hf.kernels.swiglu`.
+LoRA: frozen linear layers with the same input (q, k and v; gate and up) become one autograd function: one product computes
+all their A's, and adapters are added inside the products of the frozen weights. Loss: only supervised positions go through
+`lm_head`, in chunks whose gradients are computed at once; the logits are never kept. RMSNorm, rotary embeddings and SwiGLU
+take fewer passes over memory.
 
-Weights stay in PEFT's modules under PEFT's names; saving, merging and evaluating are PEFT's own.
+Weights stay in PEFT's modules under PEFT's names, so saving, merging and evaluating are PEFT's own.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ logger = logging.getLogger(__name__)
 
 
 def fuse(trainer: transformers.Trainer) -> None:
-    """Replace layers of the trainer's model; called before training.
+    """Replace layers of the trainer's model, before training.
 
-    Sharded and compiled models are left alone: they replace weights and forwards themselves.
+    Sharded and compiled models are left as they are, since FSDP, DeepSpeed and torch.compile replace weights or forwards.
     """
     args = trainer.args
     if args.device.type == "cpu":
@@ -37,10 +37,10 @@ def fuse(trainer: transformers.Trainer) -> None:
         logger.info("fused_layers: not with FSDP, ZeRO's stage 3, other sharding, torch.compile or DataParallel")
         return
     layers = fuse_lora(trainer.model)
-    # fp16 has no room for gradients that are computed before the loss is scaled; Liger has a forward of its own.
+    # In fp16, gradients that are computed before the loss is scaled would underflow. Liger has a forward of its own.
     loss = not (args.fp16 or args.use_liger_kernel) and fuse_loss(trainer.model)
     if loss:
         trainer.data_collator = Positions(trainer.data_collator)
     counts = (fuse_norms(trainer.model), fuse_rotary(trainer.model), fuse_gates(trainer.model))
-    told = "loss" if loss else "not the loss"
-    logger.info("fused_layers: %d LoRA layers, %d norms, %d rotations, %d gates, %s", layers, *counts, told)
+    suffix = "loss" if loss else "not the loss"
+    logger.info("fused_layers: %d LoRA layers, %d norms, %d rotations, %d gates, %s", layers, *counts, suffix)

@@ -1,4 +1,4 @@
-"""LoRA layers that share an input, computed together."""
+"""Fused LoRA: layers with the same input are computed together."""
 
 from __future__ import annotations
 
@@ -12,36 +12,35 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 _SAME_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
 
-# --- LoRA ---
 class FusedLinear(lora.Linear):  # type: ignore[misc]
-    """A `peft.tuners.lora.Linear` that computes together with those that read the same input."""
+    """A `peft.tuners.lora.Linear` that is computed together with the layers that have the same input."""
 
     group: Group
 
     def forward(self, x: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
-        """As PEFT's; by PEFT's own where it is no plain training step."""
+        """Compute the output as PEFT does; outside of a plain training step by PEFT itself."""
         found = None if args or kwargs or not self.training else self.group.output(self, x)
         return super().forward(x, *args, **kwargs) if found is None else found
 
     @property
     def adapter(self) -> tuple[torch.Tensor, torch.Tensor, float]:
-        """A, B and s."""
+        """The adapter's A, B and scale."""
         (a,), (b,), (scale,) = self.lora_A.values(), self.lora_B.values(), self.scaling.values()
         return a.weight, b.weight, float(scale)
 
     @property
     def dtype(self) -> torch.dtype | None:
-        """What it is computed in; None if not by the frozen weight and the one adapter alone."""
+        """The dtype that the layer computes in; None unless it is the frozen weight plus its one adapter."""
         if self.disable_adapters or self.merged or self.active_adapters != list(self.lora_A):
             return None
         return cast("torch.dtype", self.base_layer.weight.dtype)
 
 
 class Group:
-    """Layers with the same input: the first that is called computes for all, and the others take what is theirs.
+    """Layers with the same input: the first one called computes all outputs, and the others take theirs.
 
     Args:
-        members: in any order. A member that is called with another input computes by itself.
+        members: the layers, in any order. A member that is called with another input computes on its own.
     """
 
     def __init__(self, members: Sequence[FusedLinear]) -> None:
@@ -50,7 +49,7 @@ class Group:
         self._waiting: dict[FusedLinear, torch.Tensor] = {}
 
     def output(self, member: FusedLinear, x: torch.Tensor) -> torch.Tensor | None:
-        """The member's output, or None if it must be computed by PEFT."""
+        """Return the member's output, or None if PEFT must compute it."""
         if (
             self._input is None
             or self._input[0] is not x
@@ -64,12 +63,12 @@ class Group:
             self._input = (x, x._version)
         found = self._waiting.pop(member)
         if not self._waiting:
-            self._input = None  # an activation that nobody needs any more
+            self._input = None  # free the activation
         return found
 
 
 def _lora(members: Sequence[FusedLinear], x: torch.Tensor) -> Sequence[torch.Tensor] | None:
-    """Each member's output; None if one does not compute in the dtype of x, or of autocast."""
+    """Return each member's output; None if one does not compute in the dtype of x, or of autocast."""
     device = x.device.type
     autocast = torch.is_autocast_enabled(device)
     dtype = torch.get_autocast_dtype(device) if autocast else x.dtype
@@ -100,10 +99,10 @@ class LoraFunction(torch.autograd.Function):  # type: ignore[misc]
             x: (…, in).
             frozen: W of (out, in) and bias of (out), or None.
             scales: s.
-            adapters: every A of (r, in), then every B of (out, r); r and out may differ. They are computed with in x's dtype.
+            adapters: every A of (r, in), then every B of (out, r); r and out may differ. They are cast to x's dtype.
         """
         half = len(adapters) // 2
-        # Cast here, and not before: there are many, and autograd would have two more functions for each.
+        # Cast here, because casting outside would add two autograd functions for each adapter.
         a, b = torch.cat(adapters[:half]).to(x.dtype), [up.to(x.dtype) for up in adapters[half:]]
         ranks = [up.shape[1] for up in b]
         rows = x.reshape(-1, x.shape[-1])
@@ -120,7 +119,7 @@ class LoraFunction(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: FunctionCtx, *grads: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
-        """The gradients of x, if wanted, and of the adapters. An output that was not used gives its adapter none."""
+        """Return the gradients of x, if needed, and of the adapters. The adapter of an unused output has none."""
         rows, inner, a, *rest = ctx.saved_tensors
         b, weights = rest[: len(grads)], rest[len(grads) :]
         flat = [None if g is None else g.reshape(-1, g.shape[-1]) for g in grads]
@@ -130,7 +129,7 @@ class LoraFunction(torch.autograd.Function):  # type: ignore[misc]
         for g, up, scale, part, d_part in zip(flat, b, ctx.scales, parts, d_parts, strict=True):
             if g is not None:
                 torch.mm(g, up * scale, out=d_part)
-            # (r, rows) by (rows, out) takes half the time of its transpose
+            # (r, rows) @ (rows, out) takes half the time of its transpose.
             d_b.append(None if g is None else (part.t() @ g).t() * scale)
         d_a = (d_inner.t() @ rows).split_with_sizes(ctx.ranks)
         d_x = None
@@ -145,7 +144,7 @@ class LoraFunction(torch.autograd.Function):  # type: ignore[misc]
 
 
 def fuse_lora(model: torch.nn.Module) -> int:
-    """Make every plain LoRA layer on a frozen `nn.Linear` a FusedLinear; returns how many there were."""
+    """Turn every plain LoRA layer on a frozen `nn.Linear` into a FusedLinear, and return their number."""
     fused = 0
     for parent in list(model.modules()):
         plain = {name: child for name, child in parent.named_children() if _is_plain(child)}
@@ -160,7 +159,7 @@ def fuse_lora(model: torch.nn.Module) -> int:
 
 
 def _is_plain(module: torch.nn.Module) -> bool:
-    """LoRA as in the paper: one adapter, without dropout, bias, DoRA or another variant, on weights that are not trained."""
+    """Return whether a module is LoRA as in the paper: one adapter on frozen weights, no dropout, bias, DoRA or variant."""
     return (
         type(module) is lora.Linear
         and type(module.base_layer) is torch.nn.Linear

@@ -1,8 +1,4 @@
-"""RMSNorm and rotary embeddings in fewer passes over memory, for models that compute them as Llama does.
-
-Both are bound by memory: transformers' RMSNorm reads and writes its input a dozen times for a step, its rotary embedding
-more often. Here they are autograd functions with half of that.
-"""
+"""Recognise models and layers: what is computed instruction by instruction as in Llama can be replaced."""
 
 from __future__ import annotations
 
@@ -13,11 +9,11 @@ import peft
 import torch
 
 HALVES = (torch.bfloat16, torch.float16)
-"""What a GPU computes in fast."""
+"""The dtypes of half precision."""
 
 
 def is_same(one: Callable[..., object], other: Callable[..., object]) -> bool:
-    """Whether two functions do the same, instruction by instruction; docstrings apart."""
+    """Return whether two functions have the same instructions, regardless of docstrings."""
     return _code(one) == _code(other)
 
 
@@ -28,5 +24,5 @@ def _code(function: Callable[..., object]) -> tuple[object, ...]:
 
 
 def base_of(model: torch.nn.Module) -> torch.nn.Module:
-    """The model itself, without its adapter."""
+    """Return the model without its adapter."""
     return model.get_base_model() if isinstance(model, peft.PeftModel) else model

@@ -1,4 +1,7 @@
-"""RMSNorm with a backward pass of its own."""
+"""RMSNorm as an autograd function, for models that compute it as Llama does.
+
+It is bound by memory: in transformers one step reads and writes its input a dozen times, here half as often.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,6 @@ from transformers.models.llama import modeling_llama
 from tunewright_hf.kernels.recognise import HALVES, is_same
 
 
-# --- RMSNorm ---
 class NormFunction(torch.autograd.Function):  # type: ignore[misc]
     """y = w · x / √(mean(x²) + ε), over the last dimension."""
 
@@ -24,7 +26,7 @@ class NormFunction(torch.autograd.Function):  # type: ignore[misc]
         Args:
             ctx: autograd's.
             x: (…, size).
-            weight: (size), of x's dtype.
+            weight: (size), in x's dtype.
             eps: ε.
         """
         factor = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
@@ -34,7 +36,7 @@ class NormFunction(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: FunctionCtx, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """The gradients of x and, if wanted, of the weight: with f = 1/√(…), dx = f·w·dy - x·f³·mean(x·w·dy)."""
+        """Return the gradients of x and, if needed, of the weight: with f = 1/√(…), dx = f·w·dy - x·f³·mean(x·w·dy)."""
         x, weight, factor = ctx.saved_tensors
         d_weight = (grad * x).mul_(factor).flatten(0, -2).sum(0) if ctx.needs_input_grad[1] else None
         d_x = grad * weight
@@ -43,7 +45,7 @@ class NormFunction(torch.autograd.Function):  # type: ignore[misc]
 
 
 def fuse_norms(model: torch.nn.Module) -> int:
-    """Give every RMSNorm that is Llama's a faster forward; returns how many there were."""
+    """Replace the forward of every RMSNorm that is computed as in Llama, and return their number."""
     fused = 0
     for module in model.modules():
         own = type(module).forward
@@ -54,18 +56,18 @@ def fuse_norms(model: torch.nn.Module) -> int:
 
 
 def _norm(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    as_it_is = torch.autocast("cuda", enabled=False)  # which would have it in fp32
+    no_autocast = torch.autocast("cuda", enabled=False)  # autocast would compute it in fp32
 
     @functools.wraps(original)
     def forward(self: modeling_llama.LlamaRMSNorm, hidden_states: torch.Tensor) -> torch.Tensor:
-        # The original computes in fp32, whatever it is given.
+        # The original computes in fp32 for every dtype.
         dtype = hidden_states.dtype
         if not self.training or dtype != self.weight.dtype:
             return original(self, hidden_states)
         if dtype == torch.float32:
             return NormFunction.apply(hidden_states, self.weight, self.variance_epsilon)
-        if hidden_states.is_cuda and dtype in HALVES:  # a kernel that does so, too
-            with as_it_is:
+        if hidden_states.is_cuda and dtype in HALVES:  # torch's kernel also computes in fp32
+            with no_autocast:
                 return torch.nn.functional.rms_norm(
                     hidden_states, self.weight.shape, self.weight, self.variance_epsilon
                 )

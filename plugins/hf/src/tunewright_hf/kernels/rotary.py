@@ -1,4 +1,4 @@
-"""Rotary position embeddings with a backward pass of their own."""
+"""Rotary position embeddings as an autograd function, for models that compute them as Llama does."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ Rotary = Callable[..., tuple[torch.Tensor, torch.Tensor]]
 _ROTARY = "apply_rotary_pos_emb"
 
 
-# --- Rotary embeddings ---
 class RotaryFunction(torch.autograd.Function):  # type: ignore[misc]
     """y = x·cos + (-x₂, x₁)·sin, where x₁ and x₂ are the halves of x's last dimension."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-        """Compute y; cos and sin are constants, of shapes that go with x's."""
+        """Compute y; cos and sin are constants whose shapes broadcast to x's."""
         ctx.save_for_backward(cos, sin)
         first, second = sin.chunk(2, -1)
         return _rotated(x, cos, first, second, sign=1)
@@ -31,7 +30,7 @@ class RotaryFunction(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: FunctionCtx, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """The gradient of x: turned back."""
+        """Return the gradient of x: the inverse rotation."""
         cos, sin = ctx.saved_tensors
         first, second = sin.chunk(2, -1)
         return _rotated(grad, cos, second, first, sign=-1), None, None
@@ -40,7 +39,7 @@ class RotaryFunction(torch.autograd.Function):  # type: ignore[misc]
 def _rotated(
     x: torch.Tensor, cos: torch.Tensor, first: torch.Tensor, second: torch.Tensor, *, sign: int
 ) -> torch.Tensor:
-    """(x₁·cos₁ - sign·x₂·first, x₂·cos₂ + sign·x₁·second)."""
+    """Return (x₁·cos₁ - sign·x₂·first, x₂·cos₂ + sign·x₁·second)."""
     half = x.shape[-1] // 2
     y = x * cos
     y[..., :half].addcmul_(x[..., half:], first, value=-sign)
@@ -49,10 +48,10 @@ def _rotated(
 
 
 def fuse_rotary(model: torch.nn.Module) -> int:
-    """Give every attention layer that rotates as Llama does a faster rotation; returns how many there were.
+    """Replace the rotation of every attention layer that rotates as Llama does, and return their number.
 
-    A layer finds the function among its module's globals. It gets a forward of its own with other globals, so that
-    transformers itself stays as it is.
+    A layer's forward looks the function up in its module's globals. Each layer gets a copy of its forward whose globals
+    contain the faster function, so that transformers itself is not patched.
     """
     fused = 0
     for module in model.modules():
@@ -72,7 +71,7 @@ def fuse_rotary(model: torch.nn.Module) -> int:
 
 
 def _undeprecated(function: object) -> types.FunctionType | None:
-    """The function without what renames arguments of old callers; None where something else is around it."""
+    """Return the function inside the deprecation decorators of transformers; None if another decorator wraps it."""
     while isinstance(function, types.FunctionType):
         inner = getattr(function, "__wrapped__", None)
         if inner is None:

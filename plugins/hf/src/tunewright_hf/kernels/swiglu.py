@@ -1,6 +1,6 @@
-"""SwiGLU on a GPU: one pass over memory each way, and nothing is kept for the backward pass but the two factors.
+"""SwiGLU on a GPU: one pass over memory in each direction, keeping only the two factors for the backward pass.
 
-torch compiles the kernels when they are first called, by NVRTC, which comes with it: no compiler is needed in the image.
+torch compiles the kernels on their first call with NVRTC, which it brings along: the image needs no compiler.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tunewright_hf.kernels.recognise import HALVES, is_same
 
 logger = logging.getLogger(__name__)
 
-# Computed in fp32 and rounded once, where transformers' two steps round twice.
+# Computed in fp32 and rounded once, where the two operations of transformers round twice.
 _FORWARD = """
 template <typename T> T swiglu(T gate, T up) {
     float x = static_cast<float>(gate);
@@ -48,15 +48,15 @@ class _Kernels:
 
 @functools.cache
 def _kernels() -> _Kernels | None:
-    """None where torch cannot make them."""
+    """Return the compiled kernels; None if torch cannot compile them."""
     try:
         from torch.cuda.jiterator import _create_jit_fn, _create_multi_output_jit_fn
 
         found = _Kernels(_create_jit_fn(_FORWARD), _create_multi_output_jit_fn(_BACKWARD, num_outputs=2))
         one = torch.ones(1, device="cuda", dtype=torch.bfloat16)
         found.backward(found.forward(one, one), one, one)
-    except (ImportError, AttributeError, AssertionError, RuntimeError) as error:  # an interface that torch calls beta
-        logger.info("fused_layers: no kernels for gates: %s", error)
+    except (ImportError, AttributeError, AssertionError, RuntimeError) as error:  # the interface is beta in torch
+        logger.info("fused_layers: no kernels for SwiGLU: %s", error)
         return None
     return found
 
@@ -66,19 +66,19 @@ class GateFunction(torch.autograd.Function):  # type: ignore[misc]
 
     @staticmethod
     def forward(ctx: FunctionCtx, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
-        """Compute y; both are of one shape."""
+        """Compute y; gate and up have the same shape."""
         ctx.save_for_backward(gate, up)
         return cast("_Kernels", _kernels()).forward(gate, up)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: FunctionCtx, grad: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """The gradients of both."""
+        """Return the gradients of gate and up."""
         return tuple(cast("_Kernels", _kernels()).backward(grad, *ctx.saved_tensors))
 
 
 def fuse_gates(model: transformers.PreTrainedModel) -> int:
-    """Give every feed-forward layer that is Llama's a faster forward, on a GPU; returns how many there were."""
+    """Replace the forward of every feed-forward layer that is computed as in Llama, on a GPU, and return their number."""
     if model.device.type != "cuda" or _kernels() is None:
         return 0
     fused = 0

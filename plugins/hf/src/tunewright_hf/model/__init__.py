@@ -1,1 +1,1 @@
-"""Loading a model: configuration, weights, adapters, attention."""
+"""Load a model: configuration, weights, adapter, attention."""

@@ -1,4 +1,4 @@
-"""LoRA adapters: PEFT's configuration, heads that are trained beside it, and merging."""
+"""LoRA adapters: PEFT's configuration, classification heads that are trained with them, and merging."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 
 from tunewright.errors import RequestError
 from tunewright_hf.config.library_arguments import LoraConfig, construct
-from tunewright_hf.errors import refused
+from tunewright_hf.errors import as_request_error
 
-# Modules that peft itself adds to those that are saved, for TaskType SEQ_CLS.
+# Modules that PEFT itself saves with the adapter, for TaskType SEQ_CLS.
 _KNOWN_HEADS = re.compile(r"(^|\.)(classifier|score)($|\.)")
 
 
 def with_head(
     lora: peft.LoraConfig, model: transformers.PreTrainedModel, loading: Mapping[str, Collection[str]] | None = None
 ) -> peft.LoraConfig:
-    """Train and save a classifier's whole head, and what its files did not have: else an adapter stands on random numbers.
+    """Train and save a classifier's whole head, and all weights that its files lacked, with the adapter.
+
+    Otherwise these weights would be random whenever somebody loads the adapter.
 
     Args:
-        lora: is changed, and returned.
+        lora: the configuration; it is changed and returned.
         model: the classifier.
-        loading: what `from_pretrained` tells of the files.
+        loading: the loading info of `from_pretrained`.
     """
     modules = {
         name for name, part in model.named_children() if name != model.base_model_prefix and [*part.parameters()]
@@ -40,22 +42,22 @@ def with_head(
 
 
 def build_lora(config: LoraConfig, task_type: str = "CAUSAL_LM") -> peft.LoraConfig:
-    """The real LoraConfig; on all linear layers unless it says which.
+    """Return the real LoraConfig, by default for all linear layers.
 
     Raises:
-        RequestError: peft refuses it.
+        RequestError: PEFT rejects it.
     """
     targets = {"target_modules", "target_parameters"} & set(config)
     ours: dict[str, object] = {} if targets else {"target_modules": "all-linear"}
-    with refused("lora_config", "Change the field that it names."):
+    with as_request_error("lora_config", "Change the field that it names."):
         return construct(peft.LoraConfig, {**ours, **config, "task_type": task_type})
 
 
 def check_merge(model: peft.PeftModel) -> None:
-    """Merged into a weight that two layers share, as tied embeddings do, an adapter of one would change both.
+    """Refuse to merge an adapter into a weight that two layers share, as with tied embeddings: both would change.
 
     Raises:
-        RequestError: there is such a layer.
+        RequestError: an adapted layer shares its weight.
     """
     owners = collections.Counter(id(w) for m in model.modules() for w in m.parameters(recurse=False))
     layers = [(n, m.get_base_layer()) for n, m in model.named_modules() if isinstance(m, BaseTunerLayer)]

@@ -1,4 +1,4 @@
-"""Which attention a model gets, and whether it takes batches without padding."""
+"""Choose a model's attention, and find out whether it supports padding-free batches."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from tunewright_hf.model import config
 
 logger = logging.getLogger(__name__)
 
-_NOT_COMPUTED = ("s_aux=", "position_bias=")  # what some models hand to their attention, and "segments" does not know
+_UNSUPPORTED = ("s_aux=", "position_bias=")  # arguments of some models' attention that "segments" does not implement
 _LAYERS_ATTENTION = ("attention", "attn", "self_attention", "self_attn")
 _ATTENTION = ("full_attention", "sliding_attention", "chunked_attention")
 
-# Of the logits' mean magnitude; expert layers round differently in other company. What a convolution lets through may be
-# little, in a model that has not learnt yet: more is allowed only where the model's code tells that nothing leaks.
+# Largest change relative to the logits' mean magnitude: expert layers round differently in another batch. What leaks through a
+# convolution may be small in an untrained model, so more is allowed only if the model's code shows that nothing leaks.
 _MOST_CHANGED, _MOST_CHANGED_IN_HALF = 1e-5, 1e-2
 
 
 def check_name(name: str) -> None:
-    """Refuse what is neither "auto" nor a name that transformers knows, nor one of a kernel on the Hub.
+    """Refuse a name that is not "auto", an attention of transformers, or a kernel on the Hub.
 
     Raises:
-        RequestError: naming what is near.
+        RequestError: suggests similar names.
     """
     register()
     names = ["auto", "eager", *transformers.AttentionInterface().valid_keys()]
@@ -50,18 +50,18 @@ def choose_attention(model: transformers.PreTrainedModel, wanted: str, *, half: 
 
     Args:
         model: the model.
-        wanted: a name that transformers knows, "segments", or "auto": flash-attn where it is installed, else "segments"
-            where the model works with it, else what transformers chose.
+        wanted: a name that transformers knows, "segments", or "auto": flash-attn if it is installed, else "segments" if
+            the model supports it, else the choice of transformers.
         half: whether the model computes in bf16 or fp16.
 
     Raises:
-        RequestError: the model cannot do what is wanted.
+        RequestError: the model does not support the attention.
     """
     register()
     name = _automatic(model, half=half) if wanted == "auto" else wanted
-    with errors.refused("attn_implementation", "Give another name, or leave it out."):
-        if name == SEGMENTS and not works_with_segments(model):
-            raise ValueError(f"{type(model).__name__} needs more of its attention than that computes")
+    with errors.as_request_error("attn_implementation", "Give another name, or leave it out."):
+        if name == SEGMENTS and not supports_segments(model):
+            raise ValueError(f"{type(model).__name__} needs an attention with features that segments lacks")
         if name is not None:
             model.set_attn_implementation(name)
     logger.info("attention: %s", model.config._attn_implementation)
@@ -70,79 +70,82 @@ def choose_attention(model: transformers.PreTrainedModel, wanted: str, *, half: 
 def _automatic(model: transformers.PreTrainedModel, *, half: bool) -> str | None:
     if torch.cuda.is_available() and half and model._supports_flash_attn and is_flash_attn_2_available():
         return "flash_attention_2"
-    return SEGMENTS if works_with_segments(model) else None
+    return SEGMENTS if supports_segments(model) else None
 
 
-def works_with_segments(model: transformers.PreTrainedModel) -> bool:
-    """Whether a model's attention can be computed by `tunewright_hf.kernels.attention`.
+def supports_segments(model: transformers.PreTrainedModel) -> bool:
+    """Return whether `tunewright_hf.kernels.attention` can compute a model's attention.
 
-    A model that may use flash-attn tells its attention all that it needs by arguments, since flash-attn knows no masks.
+    The answer comes from the source of the model's module. A model that supports flash-attn passes everything to its
+    attention by arguments, since flash-attn takes no masks; so an argument that "segments" does not implement, or a window
+    that is not passed on, shows in the text.
     """
     if not (model._supports_flash_attn and model._can_set_attn_implementation()):
         return False
     code = inspect.getsource(sys.modules[type(model).__module__])
     windowed = "sliding_attention" in (getattr(model.config, "layer_types", None) or [])
-    needs_more = any(word in code for word in _NOT_COMPUTED) or (windowed and "sliding_window=" not in code)
-    return not needs_more and _hands_on(code)
+    needs_more = any(word in code for word in _UNSUPPORTED) or (windowed and "sliding_window=" not in code)
+    return not needs_more and _forwards_keywords(code)
 
 
-def _hands_on(code: str) -> bool:
-    """Whether layers hand to their attention whatever the model is given, and with it where samples begin."""
+def _forwards_keywords(code: str) -> bool:
+    """Return whether layers pass all keywords of the model on to their attention, and so the boundaries of samples."""
     calls = [n for n in ast.walk(ast.parse(code)) if isinstance(n, ast.Call)]
     asking = [c for c in calls if isinstance(c.func, ast.Attribute) and c.func.attr in _LAYERS_ATTENTION]
     return all(any(keyword.arg is None for keyword in call.keywords) for call in asking)
 
 
-def is_by_sample(model: transformers.PreTrainedModel | peft.PeftModel) -> bool:
-    """Whether a model computes nothing between samples that lie behind each other, so that these cost no more."""
+def attends_per_sample(model: transformers.PreTrainedModel | peft.PeftModel) -> bool:
+    """Return whether a model's attention skips pairs of tokens from different samples, so that packing saves time."""
     name = model.config._attn_implementation
     return name == SEGMENTS or "flash" in name
 
 
-def keeps_apart(
+def isolates_samples(
     model: transformers.PreTrainedModel | peft.PeftModel, collate: Collator, *, sharded: bool = False
 ) -> bool:
-    """Whether one sample leaves alone the logits of another that lies behind it.
+    """Return whether a sample in a packed row does not change the logits of the sample after it.
 
-    Attention is not all that may leak: there are layers with a state, convolutions, and code that comes with a model.
+    Attention is not the only possible leak: there are recurrent layers, convolutions, and remote code. So the model is
+    tried out.
 
     Args:
-        model: on the device that it computes on.
-        collate: one that puts samples behind each other.
-        sharded: no rank has the whole model to compute with: its kind alone has to tell.
+        model: the model, on the device that it computes on.
+        collate: a padding-free collator.
+        sharded: no rank has the whole model to try out, so its class must decide.
     """
     if sharded:
-        return _is_known_to_keep_apart(model)
+        return _is_known_to_isolate(model)
     ids = list(range(min(16, model.config.get_text_config().vocab_size)))
-    if _has_mask(model):
+    if _has_context_mask(model):
         return False
     was_training = model.training
     model.eval()
     try:
         alike, other = (_second_logits(model, collate, first, ids) for first in (ids, ids[::-1]))
-    except (TypeError, ValueError, NotImplementedError, ImportError):  # no such arguments, or a layer that needs more
+    except (TypeError, ValueError, NotImplementedError, ImportError):  # an argument or a feature is not supported
         return False
     finally:
         model.train(was_training)
     rounded = any(p.dtype != torch.float32 for p in model.parameters())
-    most = _MOST_CHANGED_IN_HALF if rounded and _is_known_to_keep_apart(model) else _MOST_CHANGED
+    most = _MOST_CHANGED_IN_HALF if rounded and _is_known_to_isolate(model) else _MOST_CHANGED
     return bool((alike - other).abs().mean() <= most * alike.abs().mean())
 
 
-def _is_known_to_keep_apart(model: transformers.PreTrainedModel | peft.PeftModel) -> bool:
+def _is_known_to_isolate(model: transformers.PreTrainedModel | peft.PeftModel) -> bool:
     base = recognise.base_of(model)
     own = type(base).__module__.startswith("transformers.")
-    return own and works_with_segments(base) and not (_has_state(base) or _has_mask(base))
+    return own and supports_segments(base) and not (_has_state(base) or _has_context_mask(base))
 
 
 def _has_state(model: transformers.PreTrainedModel | peft.PeftModel) -> bool:
-    """Whether layers of transformers' own carry something on from token to token besides what is attended to."""
+    """Return whether the model has layers that carry a state from token to token, outside of attention."""
     kinds = getattr(model.config.get_text_config(), "layer_types", None) or []
     return model._is_stateful or any(kind not in _ATTENTION for kind in kinds)
 
 
-def _has_mask(model: transformers.PreTrainedModel | peft.PeftModel) -> bool:
-    """Whether it keeps a mask of its context squared, which a row of several samples may exceed (GPT-Neo's, GPT's)."""
+def _has_context_mask(model: transformers.PreTrainedModel | peft.PeftModel) -> bool:
+    """Return whether the model has a mask of its context's size, which a packed row may exceed (GPT-Neo, GPT)."""
     context = config.context_length(model.config)
     return any(b.dim() > 1 and b.shape[-1] == b.shape[-2] == context for b in model.buffers())
 

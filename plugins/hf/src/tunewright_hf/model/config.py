@@ -1,4 +1,4 @@
-"""What a model's configuration tells of it, before it is loaded."""
+"""Facts about a model that its configuration tells before the weights are loaded."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ USES_ALL_WEIGHTS = frozenset(
         "starcoder2",
     ]
 )
-"""Causal language models, by `model_type`, each step of which was seen to have a gradient for all weights."""
+"""The `model_type` of causal language models that were tested to have a gradient for every weight in every step."""
 
 
 def is_known(config: transformers.PreTrainedConfig, task: Task) -> bool:
-    """Whether transformers itself has a model of a task for a configuration."""
-    return type(config) in getattr(transformers, task.auto_class)._model_mapping  # no public name holds them all
+    """Return whether transformers itself has a model for this configuration and task."""
+    return type(config) in getattr(transformers, task.auto_class)._model_mapping  # there is no public mapping
 
 
 def known_labels(config: transformers.PreTrainedConfig, task: Task) -> tuple[str, ...]:
-    """The names of a classifier's labels, if it has learnt some already."""
+    """Return the names of a classifier's labels, if it was trained on some already."""
     classifies = any("ForSequenceClassification" in name for name in config.architectures or [])
     names = tuple((config.id2label or {}).values()) if task is CLASSIFICATION and classifies else ()
     return () if any(name == f"LABEL_{i}" for i, name in enumerate(names)) else names
@@ -51,7 +51,7 @@ def known_labels(config: transformers.PreTrainedConfig, task: Task) -> tuple[str
 def longest_input(
     config: transformers.PreTrainedConfig, tokenizer: transformers.PreTrainedTokenizerBase, task: Task
 ) -> int | None:
-    """The most tokens that a model reads, if there is a limit: some have fewer positions than embeddings of them."""
+    """Return the largest number of input tokens, or None without a limit. Some models cannot use all position embeddings."""
     limit = context_length(config)
     if task is CAUSAL or limit is None:
         return limit
@@ -59,7 +59,7 @@ def longest_input(
 
 
 def _skipped_positions(config: transformers.PreTrainedConfig, task: Task) -> int:
-    """How many positions come before a text's first: RoBERTa and its kind count from behind the pad token's number on."""
+    """Return the number of positions before a text's first: RoBERTa and its kind start after the pad token's id."""
     if not is_known(config, task):
         return 0
     with torch.device("meta"):
@@ -68,10 +68,10 @@ def _skipped_positions(config: transformers.PreTrainedConfig, task: Task) -> int
     return max((pad + 1 for pad in pads if pad is not None), default=0)
 
 
-def may_pass_over_weights(config: transformers.PreTrainedConfig, task: Task) -> bool:
-    """Whether a step may leave weights out: those of experts, of layers that are dropped, of a part that reads images.
+def needs_unused_parameter_search(config: transformers.PreTrainedConfig, task: Task) -> bool:
+    """Return whether DDP must look for unused parameters in each step.
 
-    Where none can, DDP need not look for them in each step's graph.
+    A step may not use all experts, layers with LayerDrop, or the vision tower of a multimodal model.
     """
     drops = any("layerdrop" in name and value for name, value in config.to_dict().items())
     known = task is CAUSAL and config.model_type in USES_ALL_WEIGHTS and not hasattr(config, "auto_map")
@@ -79,7 +79,7 @@ def may_pass_over_weights(config: transformers.PreTrainedConfig, task: Task) -> 
 
 
 def context_length(config: transformers.PreTrainedConfig) -> int | None:
-    """The model's context in tokens, if it has a limit."""
+    """Return the length of the model's context in tokens, or None without a limit."""
     text = config.get_text_config()
-    limit = getattr(text, "max_position_embeddings", None) or getattr(text, "max_seq_len", None)  # MPT's name for it
+    limit = getattr(text, "max_position_embeddings", None) or getattr(text, "max_seq_len", None)  # the latter is MPT's
     return limit if limit and limit > 0 else None  # XLNet has -1

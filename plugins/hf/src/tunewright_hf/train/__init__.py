@@ -1,1 +1,1 @@
-"""A training from its inputs to its result."""
+"""The training run: arguments, Trainer, checkpoints, events and result."""

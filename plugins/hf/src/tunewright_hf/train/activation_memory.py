@@ -1,4 +1,4 @@
-"""Whether activations are kept or computed again: by the memory that there is, and what the model itself keeps of a token."""
+"""Activation checkpointing: enable it if a step would not fit into memory, by the bytes that the model keeps per token."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from tunewright_hf.kernels import attention_cpu
 
 logger = logging.getLogger(__name__)
 
-_USABLE = 0.85  # the rest is for what lives within one operation, and for gaps between allocations
+_USABLE = 0.85  # the rest is for temporary tensors within one operation, and for fragmentation
 _ADAM = 8  # bytes of fp32 moments for each trained weight
-_MEASURED_TOKENS = attention_cpu.LONGEST  # of longer samples nothing more is kept of each token
+_MEASURED_TOKENS = attention_cpu.LONGEST  # longer samples keep no more per token
 _NAMES = ("activation_checkpointing", "gradient_checkpointing")
 
 
 @attrs.frozen(kw_only=True)
 class Need:
-    """What a training step holds, in bytes.
+    """Memory that a training step needs, in bytes.
 
     Attributes:
-        fixed: weights, gradients and optimizer.
-        per_token: activations that are kept for the backward pass.
-        tokens: of the largest batch that is computed at once.
+        fixed: bytes of weights, gradients and optimizer state.
+        per_token: bytes of activations that are kept for the backward pass, for each token.
+        tokens: tokens in the largest batch on one device.
     """
 
     fixed: int
@@ -44,20 +44,20 @@ class Need:
 
     @property
     def whole(self) -> int:
-        """Without checkpointing."""
+        """Bytes of a step without activation checkpointing."""
         return self.fixed + self.per_token * self.tokens
 
 
 def needs_checkpointing(need: Need, available: int) -> bool:
-    """Whether a step has no room without computing activations again, which costs about a quarter of the speed."""
+    """Return whether a step does not fit without activation checkpointing, which costs about a quarter of the speed."""
     return need.whole > _USABLE * available
 
 
 def decide(trainer: transformers.Trainer, given: Mapping[str, object]) -> None:
-    """Set `activation_checkpointing`, where the user left it open; called before training.
+    """Set `activation_checkpointing` before training, unless the user did.
 
-    Not for sharded models, of which no rank knows what the others hold, nor with DeepSpeed, which keeps gradients and
-    optimizer where it is told to.
+    Sharded models are left as they are, since no rank knows what the others hold, and so is DeepSpeed, which may offload
+    gradients and optimizer state.
     """
     args = trainer.args
     if is_sharded(trainer) or trainer.is_deepspeed_enabled or any(given.get(name) is not None for name in _NAMES):
@@ -67,43 +67,43 @@ def decide(trainer: transformers.Trainer, given: Mapping[str, object]) -> None:
     available = memory_of(args.device)
     try:
         need = need_of(trainer)
-    except torch.OutOfMemoryError:  # for some tokens, even
+    except torch.OutOfMemoryError:  # even with few tokens
         need = Need(fixed=available, per_token=0, tokens=0)
     args.activation_checkpointing = args.gradient_checkpointing = needs_checkpointing(need, available)
     if args.activation_checkpointing:
-        trainer.model.enable_input_require_grads()  # as for who asks for it
+        trainer.model.enable_input_require_grads()  # as if the user had asked for it
     state = "on" if args.activation_checkpointing else "off"
     gib = [f"{n / 2**30:.1f}" for n in (need.whole, available)]
-    logger.info("activation_checkpointing: %s; without it a step holds about %s GiB of %s GiB", state, *gib)
+    logger.info("activation_checkpointing: %s; without it a step needs about %s GiB of %s GiB", state, *gib)
 
 
 def need_of(trainer: transformers.Trainer) -> Need:
-    """What the trainer's model holds in a step, measured on the model itself with some tokens of the data."""
+    """Return what a step needs, measured by a forward pass of the trainer's model with one sample of the data."""
     args, parameters = trainer.args, list(trainer.model.parameters())
     trained = [p for p in parameters if p.requires_grad]
-    gradients = sum(p.nbytes for p in trained) * (2 if are_several() else 1)  # DDP has a copy to send
+    gradients = sum(p.nbytes for p in trained) * (2 if are_several() else 1)  # DDP keeps a copy in its buckets
     fixed = sum(p.nbytes for p in parameters) + gradients + _ADAM * sum(p.numel() for p in trained)
     batch = trainer.data_collator([_measured(trainer.train_dataset)])
     size = batch["input_ids"].numel()
-    joined = "cu_seq_lens_q" in batch
+    padding_free = "cu_seq_lens_q" in batch
     data = trainer.train_dataset
     if isinstance(data, Stream):
         tokens = data.longest * args.train_batch_size
     else:
-        tokens = largest_batch(data, args.train_batch_size, joined=joined)
+        tokens = largest_batch(data, args.train_batch_size, padding_free=padding_free)
     return Need(fixed=fixed, per_token=saved_bytes(trainer, batch) // size, tokens=tokens)
 
 
-def largest_batch(data: datasets.Dataset, size: int, *, joined: bool) -> int:
-    """Tokens of the largest batch that may come: of its longest samples, with the pads if they are not joined."""
+def largest_batch(data: datasets.Dataset, size: int, *, padding_free: bool) -> int:
+    """Return the tokens in the largest possible batch: that of the longest samples, with padding unless `padding_free`."""
     lengths = data.data.column("length").to_numpy()
     longest = np.partition(lengths, -size)[-size:] if size < len(lengths) else lengths
-    return int(longest.sum() if joined else longest.max() * len(longest))
+    return int(longest.sum() if padding_free else longest.max() * len(longest))
 
 
 def _measured(data: datasets.Dataset | Stream) -> dict[str, Sequence[int] | int]:
-    """A sample as long as the longest one: attention may keep the more of a token, the longer its sample is."""
-    row = data.beginning() if isinstance(data, Stream) else data[0]
+    """Return a sample as long as the longest one: attention may keep more per token in longer samples."""
+    row = data.example() if isinstance(data, Stream) else data[0]
     size = min(_longest(data), _MEASURED_TOKENS)
     ids, labels = ([*itertools.islice(itertools.cycle(row[name]), size)] for name in ("input_ids", "labels"))
     found: dict[str, Sequence[int] | int] = {"input_ids": ids, "labels": labels, "length": size}
@@ -119,7 +119,7 @@ def _longest(data: datasets.Dataset | Stream) -> int:
 
 
 def saved_bytes(trainer: transformers.Trainer, batch: Mapping[str, torch.Tensor]) -> int:
-    """Bytes that the forward pass of a batch keeps for its backward pass, weights left out."""
+    """Return the bytes that a batch's forward pass saves for its backward pass, without weights."""
     model = trainer.model
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
     kept: dict[int, int] = {}
@@ -133,21 +133,21 @@ def saved_bytes(trainer: transformers.Trainer, batch: Mapping[str, torch.Tensor]
     was_training = model.training
     model.train()
     try:
-        # A training is to be the same with it as without: dropout draws numbers.
+        # The measurement must not change the training: dropout draws random numbers.
         with (
             torch.random.fork_rng(),
             torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
             trainer.compute_loss_context_manager(),
         ):
             loss = trainer.compute_loss(model, trainer._prepare_inputs(dict(batch)))
-        del loss  # what it kept was not to be counted twice under an address that is free again
+        del loss  # only now, as a freed address could be reused and counted once for two tensors
     finally:
         model.train(was_training)
     return sum(kept.values())
 
 
 def memory_of(device: torch.device) -> int:
-    """Bytes that this rank may use: of its GPU, or its share of what the container has."""
+    """Return the bytes that this rank may use: of its GPU, or its share of the container's memory."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(free + torch.cuda.memory_reserved(device))
@@ -159,6 +159,6 @@ def _cgroup_limit(folder: Path = Path("/sys/fs/cgroup")) -> int:
     for file in ("memory.max", "memory/memory.limit_in_bytes"):  # versions 2 and 1
         try:
             return int((folder / file).read_text("utf-8"))
-        except (OSError, ValueError):  # not there, or "max"
+        except (OSError, ValueError):  # absent, or "max"
             continue
     return 1 << 62

@@ -1,4 +1,4 @@
-"""From stand-ins to the real classes of transformers and peft, with what "automatic" comes to on this machine."""
+"""Build the real TrainingArguments, with defaults resolved for this machine."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import transformers
 from tunewright.errors import RequestError, did_you_mean
 from tunewright_hf.config.library_arguments import construct
 from tunewright_hf.config.train_params import TrainParams
-from tunewright_hf.errors import refused
+from tunewright_hf.errors import as_request_error
 from tunewright_hf.train import deepspeed
 from tunewright_hf.train.extensions import arguments_class
 
 logger = logging.getLogger(__name__)
 
-# A restart loses at most a tenth of the run, or 500 steps; a log has about a hundred lines, and one each 50 steps at least.
+# A restart loses at most a tenth of the run, or 500 steps. A run logs about a hundred times, and at least every 50 steps.
 _SAVES, _MOST_STEPS_TO_SAVE = 10, 500
 _LOGS, _MOST_STEPS_TO_LOG = 100, 50
 
@@ -29,88 +29,90 @@ _LOGS, _MOST_STEPS_TO_LOG = 100, 50
 def build_arguments(
     params: TrainParams, output: Path, *, evaluates: bool, defaults: Mapping[str, object] | None = None
 ) -> transformers.TrainingArguments:
-    """The real TrainingArguments: what was given, over our defaults, over transformers'.
+    """Return the real TrainingArguments: the user's fields, then our defaults, then those of transformers.
 
     Args:
-        params: the user's.
+        params: the user's parameters.
         output: folder for the checkpoints.
-        evaluates: whether there is something to evaluate on.
+        evaluates: whether there is data to evaluate on.
         defaults: further defaults.
 
     Raises:
-        RequestError: transformers refuses them, or asks for an evaluation without data for it.
+        RequestError: transformers rejects them, or they ask for an evaluation without data.
     """
     given = dict(params.training_parameters)
     if not evaluates and given.get("eval_strategy", "no") != "no":
         remedy = "Give eval_dataset=…, or a dataset with a validation or test split, or leave eval_strategy out."
         value = given["eval_strategy"]
-        raise RequestError("has nothing to evaluate on", field="eval_strategy", value=value, remedy=remedy)
+        raise RequestError("needs evaluation data", field="eval_strategy", value=value, remedy=remedy)
     if given.get("push_to_hub") and not given.get("hub_model_id"):
         remedy = "Give hub_model_id='org/name', or leave push_to_hub out."
-        raise RequestError("does not say where to", field="push_to_hub", value=True, remedy=remedy)
+        raise RequestError("needs a repository", field="push_to_hub", value=True, remedy=remedy)
     if given.get("deepspeed"):
         given["deepspeed"] = deepspeed.configuration(given)
     if params.early_stopping_patience is not None:
         _check_early_stopping(given, evaluates=evaluates)
-        # A resumed training goes on counting where it was.
+        # A resumed training continues to count evaluations.
         given = {"load_best_model_at_end": True, "restore_callback_states_from_checkpoint": True, **given}
     if given.get("neftune_noise_alpha") is not None and params.data.packing:
-        problem = "is scaled by a sample's length, which packed samples do not have"
+        problem = "is scaled by the length of a sample, which packed rows do not have"
         value = given["neftune_noise_alpha"]
-        raise RequestError(problem, field="neftune_noise_alpha", value=value, remedy="Leave it or packing out.")
+        raise RequestError(problem, field="neftune_noise_alpha", value=value, remedy="Leave out either it or packing.")
     ours = {
         "report_to": "none",
         "disable_tqdm": True,
         "logging_first_step": True,
-        "logging_nan_inf_filter": False,  # transformers would show the last good loss instead of nan
+        "logging_nan_inf_filter": False,  # transformers would log the last finite loss instead of NaN
         "save_total_limit": 2,
         "eval_strategy": "epoch" if evaluates else "no",
-        **_device(given),
+        **_precision(given),
         **(defaults or {}),
     }
-    ours |= _best(given, ours)
+    ours |= _checkpoint_each_evaluation(given, ours)
     cls = arguments_class(params.transformer_class)
     own = dict(params.transformer_class_arguments)
     names = {f.name for f in dataclasses.fields(cls)}
     for name in own:
         if name not in names:
             field = f"transformer_class_arguments.{name}"
-            raise RequestError(f"is no field of {cls.__name__}", field=field, remedy=did_you_mean(name, sorted(names)))
+            raise RequestError(
+                f"is not a field of {cls.__name__}", field=field, remedy=did_you_mean(name, sorted(names))
+            )
     if "max_length" in names and params.data.max_length is not None:
         own.setdefault("max_length", params.data.max_length)
-    with refused("training_parameters", "Change the argument that it names."):
+    with as_request_error("training_parameters", "Change the argument that it names."):
         return construct(cls, {**ours, **own, **given, "output_dir": str(output), "batch_eval_metrics": True})
 
 
 def _check_early_stopping(given: Mapping[str, object], *, evaluates: bool) -> None:
     if not evaluates or given.get("eval_strategy") == "no" or given.get("load_best_model_at_end") is False:
         remedy = (
-            "Give data to evaluate on, and leave eval_strategy and load_best_model_at_end as they are; or leave it out."
+            "Give evaluation data, and leave eval_strategy and load_best_model_at_end out; or leave early stopping out."
         )
-        raise RequestError("needs evaluations, and the best checkpoint", field="early_stopping_patience", remedy=remedy)
+        raise RequestError("needs evaluations and the best checkpoint", field="early_stopping_patience", remedy=remedy)
 
 
-def _best(given: Mapping[str, object], ours: Mapping[str, object]) -> dict[str, object]:
-    """The best checkpoint can be loaded only if there is one for each evaluation: so it is, unless `save_steps` is given."""
+def _checkpoint_each_evaluation(given: Mapping[str, object], ours: Mapping[str, object]) -> dict[str, object]:
+    """Return defaults by which each evaluation has a checkpoint, so that the best one can be loaded at the end."""
     if not given.get("load_best_model_at_end"):
         return {}
-    names = ("eval_steps", "logging_steps", "save_steps")  # transformers itself takes the second for the first
+    names = ("eval_steps", "logging_steps", "save_steps")  # transformers itself falls back from the first to the second
     steps = next((given[name] for name in names if given.get(name)), ours.get("logging_steps"))
     every = {"eval_steps": steps, "save_steps": steps} if steps else {}
     return {"save_strategy": given.get("eval_strategy", "epoch"), **every}
 
 
-def _device(given: Mapping[str, object]) -> dict[str, object]:
-    """Precision and device where the user left them open: bf16 on GPUs that have it, else fp32."""
+def _precision(given: Mapping[str, object]) -> dict[str, object]:
+    """Return defaults for precision and device: bf16 on GPUs that support it, else fp32."""
     if not torch.cuda.is_available():
-        return {"use_cpu": True, "bf16": False}  # there are classes of arguments that would set it
+        return {"use_cpu": True, "bf16": False}  # some classes of arguments default to bf16
     chosen = any(given.get(name) is not None for name in ("bf16", "fp16"))
     supported = torch.cuda.is_bf16_supported(including_emulation=False)
     return {} if chosen or given.get("use_cpu") else {"bf16": supported}
 
 
-def pace(params: TrainParams, samples: int, world_size: int) -> dict[str, object]:
-    """`logging_steps` and `save_steps` by the length of the run, as defaults."""
+def default_intervals(params: TrainParams, samples: int, world_size: int) -> dict[str, object]:
+    """Return defaults for `logging_steps` and `save_steps`, by the length of the run."""
     given = params.training_parameters
     steps = total_steps(given, samples, world_size)
     logs = max(1, min(_MOST_STEPS_TO_LOG, steps // _LOGS))
@@ -119,16 +121,16 @@ def pace(params: TrainParams, samples: int, world_size: int) -> dict[str, object
 
 
 def check_drop_last(args: transformers.TrainingArguments, samples: int) -> None:
-    """Raise RequestError if no batch would be full, and only full ones are trained on; `samples` is 0 where not known."""
+    """Raise RequestError if incomplete batches are dropped and no batch is complete. `samples` is 0 if unknown."""
     batch = args.train_batch_size * args.world_size
     if args.dataloader_drop_last and 0 < samples < batch:
-        problem = f"leaves nothing to train on: there are {samples} samples, and a batch of all processes has {batch}"
+        problem = f"leaves nothing to train on: there are {samples} samples, and a batch of all processes takes {batch}"
         remedy = "Leave it out, or lower per_device_train_batch_size."
         raise RequestError(problem, field="dataloader_drop_last", value=True, remedy=remedy)
 
 
 def total_steps(given: Mapping[str, object], samples: int, world_size: int) -> int:
-    """How many optimizer steps a run will make."""
+    """Return the number of optimizer steps in a run."""
 
     def number(name: str) -> float:
         default = transformers.TrainingArguments.__dataclass_fields__[name].default

@@ -1,4 +1,4 @@
-"""Build the Trainer: its arguments, callbacks, collator and data."""
+"""Build the Trainer: its callbacks, collator and data."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from tunewright_hf.config.library_arguments import LoraConfig
 from tunewright_hf.config.tasks import CAUSAL, Task
 from tunewright_hf.data import collators
 from tunewright_hf.data import prepare as data_
-from tunewright_hf.data.collators import Collator, level
+from tunewright_hf.data.collators import Collator, fill_up
 from tunewright_hf.data.packing import SEGMENTS
 from tunewright_hf.data.preference import PREFERENCE
 from tunewright_hf.data.streaming import Stream
 from tunewright_hf.distributed import check_sharding, is_sharded
 from tunewright_hf.kernels import recognise
 from tunewright_hf.model import adapters, attention
-from tunewright_hf.train.checkpoints import Recorded, Unlogged
-from tunewright_hf.train.events import Events, Pauses, quiet
+from tunewright_hf.train.checkpoints import ProvenanceCallback, UnloggedLoss
+from tunewright_hf.train.events import EventCallback, TrainingClock, remove_printer
 from tunewright_hf.train.objective import objective_of
 from tunewright_hf.train.provenance import record
-from tunewright_hf.train.stream_state import Position
-from tunewright_hf.train.trainer import with_speed
+from tunewright_hf.train.stream_state import StreamStateCallback
+from tunewright_hf.train.trainer import instrumented
 
 
-def takes_adapter(cls: type[transformers.Trainer]) -> bool:
-    """Whether a class makes the adapter itself, so that it can do without it where it compares with the base model."""
+def creates_adapter(cls: type[transformers.Trainer]) -> bool:
+    """Return whether a Trainer class creates the adapter itself, to use the bare model as its reference."""
     return "peft_config" in inspect.signature(cls.__init__).parameters
 
 
-def build(
+def build_preference_trainer(
     cls: type[transformers.Trainer],
     args: transformers.TrainingArguments,
     *,
@@ -45,16 +45,16 @@ def build(
     evaluation: datasets.Dataset | None,
     adapter: peft.LoraConfig | None,
 ) -> transformers.Trainer:
-    """A Trainer that is given pairs.
+    """Return a Trainer for preference pairs.
 
     Args:
-        cls: its class; its constructor takes `model`, `args`, `train_dataset`, `eval_dataset` and `processing_class`.
-        args: its arguments.
+        cls: a class whose constructor takes `model`, `args`, `train_dataset`, `eval_dataset` and `processing_class`.
+        args: the Trainer's arguments.
         model: the model.
-        tokenizer: the model's own.
-        train: pairs.
-        evaluation: pairs, or None.
-        adapter: for classes that make it themselves, as `peft_config`.
+        tokenizer: the model's tokenizer.
+        train: pairs to train on.
+        evaluation: pairs to evaluate on, or None.
+        adapter: passed as `peft_config` to classes that create the adapter themselves.
     """
     more = {} if adapter is None else {"peft_config": adapter}
     return cls(model=model, args=args, train_dataset=train, eval_dataset=evaluation, processing_class=tokenizer, **more)
@@ -71,15 +71,15 @@ def build_trainer(
     data: data_.Prepared,
     lora: LoraConfig | None = None,
 ) -> transformers.Trainer:
-    """A Trainer of a class, with events, exact counting, and checkpoints that are whole."""
+    """Return a Trainer that emits events, measures throughput, and writes complete checkpoints."""
     keep = args.save_total_limit
-    args.save_total_limit = None  # `Events` removes older ones, but only once the new one is complete
-    args.remove_unused_columns = False  # all columns are ours
+    args.save_total_limit = None  # `EventCallback` removes older ones, but only once the new one is complete
+    args.remove_unused_columns = False  # the collator needs all of them
     if data.format == PREFERENCE:
         adapter = None if lora is None else adapters.build_lora(lora, task.lora)
-        with errors.refused("transformer_class", "Change the argument that it names, or name another class."):
-            trainer = build(
-                with_speed(cls),
+        with errors.as_request_error("transformer_class", "Change the argument that it names, or name another class."):
+            trainer = build_preference_trainer(
+                instrumented(cls),
                 args,
                 model=model,
                 tokenizer=tokenizer,
@@ -88,18 +88,18 @@ def build_trainer(
                 adapter=adapter,
             )
     else:
-        trainer = _build_our_own(cls, args, task=task, model=model, tokenizer=tokenizer, data=data)
+        trainer = _build_tokenised_trainer(cls, args, task=task, model=model, tokenizer=tokenizer, data=data)
     check_sharding(trainer)
-    quiet(trainer)
-    recorded = Recorded(run, record(args, data, run))
-    # Events declares the checkpoint complete
-    position = [Position(data.train, run)] if isinstance(data.train, Stream) else []
-    for callback in (Pauses(), Unlogged(trainer, run), recorded, *position, Events(run, keep)):
+    remove_printer(trainer)
+    recorded = ProvenanceCallback(run, record(args, data, run))
+    # EventCallback comes last: it marks the checkpoint complete.
+    stream_state = [StreamStateCallback(data.train, run)] if isinstance(data.train, Stream) else []
+    for callback in (TrainingClock(), UnloggedLoss(trainer, run), recorded, *stream_state, EventCallback(run, keep)):
         trainer.add_callback(callback)
     return trainer
 
 
-def _build_our_own(
+def _build_tokenised_trainer(
     cls: type[transformers.Trainer],
     args: transformers.TrainingArguments,
     *,
@@ -108,13 +108,13 @@ def _build_our_own(
     tokenizer: transformers.PreTrainedTokenizerBase,
     data: data_.Prepared,
 ) -> transformers.Trainer:
-    """A Trainer of samples that were tokenised here."""
+    """Return a Trainer for samples that Tunewright tokenised."""
     pad_id = collators.pad_id(tokenizer)
     if task is not CAUSAL:
-        pad_id = pad_with_known(tokenizer, model.config)
+        pad_id = set_pad_token(tokenizer, model.config)
     objective = objective_of(task, model, data.classes, pad_id=pad_id, smoothing=args.label_smoothing_factor)
-    with errors.refused("training_parameters", "Change the argument that it names."):
-        trainer = with_speed(cls)(
+    with errors.as_request_error("training_parameters", "Change the argument that it names."):
+        trainer = instrumented(cls)(
             model=model,
             args=args,
             data_collator=objective.collator,
@@ -126,45 +126,46 @@ def _build_our_own(
             preprocess_logits_for_metrics=objective.scores,
         )
     if task is CAUSAL:
-        trainer.data_collator = collator(trainer, data, pad_id)
-    if data.evaluation is not None:  # else the last batch's losses of some ranks would be taken for repeated samples
-        trainer.eval_dataset = level(data.evaluation, args.eval_batch_size * args.world_size, pad_id, objective.blank)
-    # Only a loss that is divided by the learnt tokens of all ranks can take samples without any.
+        trainer.data_collator = choose_collator(trainer, data, pad_id)
+    if data.evaluation is not None:  # else accelerate would cut losses of the last batch as those of repeated samples
+        trainer.eval_dataset = fill_up(data.evaluation, args.eval_batch_size * args.world_size, pad_id, objective.blank)
+    # Samples without labels are harmless only if the loss is divided by the supervised tokens of all ranks.
     divided = trainer.model_accepts_loss_kwargs or objective.loss is not None
     if (
         divided
-        and cls.compute_loss is transformers.Trainer.compute_loss  # others may divide by those of a batch
+        and cls.compute_loss is transformers.Trainer.compute_loss  # others may divide by the tokens of a batch
         and isinstance(data.train, datasets.Dataset)
         and args.average_tokens_across_devices
         and not args.dataloader_drop_last
     ):
         step = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
-        trainer.train_dataset = level(data.train, step, pad_id, objective.blank)
+        trainer.train_dataset = fill_up(data.train, step, pad_id, objective.blank)
     return trainer
 
 
-def pad_with_known(tokenizer: transformers.PreTrainedTokenizerBase, config: transformers.PreTrainedConfig) -> int:
-    """The tokenizer's pad, which the model is told: classifiers look for the last token that is none."""
+def set_pad_token(tokenizer: transformers.PreTrainedTokenizerBase, config: transformers.PreTrainedConfig) -> int:
+    """Give the tokenizer and the model the same pad token, and return it: classifiers look for the last other token."""
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
     config.pad_token_id = config.get_text_config().pad_token_id = tokenizer.pad_token_id
     return int(tokenizer.pad_token_id)
 
 
-def collator(trainer: transformers.Trainer, data: data_.Prepared, pad_id: int) -> Collator:
-    """Batches without padding where the model allows them.
+def choose_collator(trainer: transformers.Trainer, data: data_.Prepared, pad_id: int) -> Collator:
+    """Return a padding-free collator if the model supports it, else one that pads.
 
     Raises:
-        RequestError: the data is packed, and the model does not.
+        RequestError: the data is packed, and the model does not support padding-free batches.
     """
     model = trainer.model
-    joined = Collator(pad_id, joined=True)
+    padding_free = Collator(pad_id, padding_free=True)
     packed = SEGMENTS in data.train.column_names
-    # The noise of NEFTune is scaled by the length of a batch's rows.
-    wanted = packed or (attention.is_by_sample(model) and trainer.args.neftune_noise_alpha is None)
-    if wanted and attention.keeps_apart(model, joined, sharded=is_sharded(trainer)):
-        return joined
+    # NEFTune scales its noise by the length of a batch's rows.
+    wanted = packed or (attention.attends_per_sample(model) and trainer.args.neftune_noise_alpha is None)
+    if wanted and attention.isolates_samples(model, padding_free, sharded=is_sharded(trainer)):
+        return padding_free
     if packed:
-        problem = f"does not work with this {type(recognise.base_of(model)).__name__}, which does not keep the samples of a row apart"
+        name = type(recognise.base_of(model)).__name__
+        problem = f"does not work with this {name}, which does not isolate the samples of a row from each other"
         raise RequestError(problem, field="DataParams.packing", value=True, remedy="Leave packing out.")
     return Collator(pad_id)

@@ -1,4 +1,4 @@
-"""Checkpoints: complete ones only, and what each records."""
+"""Checkpoints: what each contains beside the Trainer's own files, and removing incomplete ones."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 FILE = "record.json"
 
 
-class Unlogged(transformers.TrainerCallback):  # type: ignore[misc]
-    """Keeps the loss of the steps since the last log in the checkpoint: the next log is the mean over these, too."""
+class UnloggedLoss(transformers.TrainerCallback):  # type: ignore[misc]
+    """Saves the loss of the steps since the last log, so that a resumed training logs the same mean."""
 
     def __init__(self, trainer: transformers.Trainer, run: TrainRun) -> None:
         self._trainer = trainer
@@ -31,7 +31,7 @@ class Unlogged(transformers.TrainerCallback):  # type: ignore[misc]
         self._file = f"unlogged_{run.rank}.json"
 
     def on_train_begin(self, *_: object, **__: object) -> None:
-        """Take up what the checkpoint has for this rank."""
+        """Restore what the checkpoint has for this rank."""
         if self._resume_from and (file := self._resume_from / self._file).is_file():
             record = json.loads(file.read_text(encoding="utf-8"))
             self._trainer._tr_loss += record["loss"]
@@ -40,9 +40,9 @@ class Unlogged(transformers.TrainerCallback):  # type: ignore[misc]
     def on_save(
         self, args: transformers.TrainingArguments, state: transformers.TrainerState, *_: object, **__: object
     ) -> None:
-        """Write it beside the weights; of weights that no number came from, no checkpoint is made.
+        """Write it beside the weights.
 
-        It would be one of the last, and good ones would be removed for it.
+        A loss of NaN ends the job before the checkpoint is complete: good ones would be removed in its favour.
         """
         record = {"loss": self._trainer._tr_loss.item(), "logged": self._trainer._globalstep_last_logged}
         check_loss(record["loss"], args, state)
@@ -51,11 +51,7 @@ class Unlogged(transformers.TrainerCallback):  # type: ignore[misc]
 
 
 def check_loss(loss: float, args: transformers.TrainingArguments, state: transformers.TrainerState) -> None:
-    """End the job if the loss is no number any more.
-
-    Raises:
-        RequestError: it is not.
-    """
+    """Raise RequestError, which ends the job, if the loss is NaN or infinite."""
     if not math.isfinite(loss):
         problem = f"the loss became {loss} by step {state.global_step}"
         remedy = "Lower learning_rate, add warmup_steps or max_grad_norm, or use bf16 instead of fp16."
@@ -64,16 +60,16 @@ def check_loss(loss: float, args: transformers.TrainingArguments, state: transfo
 
 
 def checkpoint_folder(args: transformers.TrainingArguments, state: transformers.TrainerState) -> Path:
-    """The folder of the checkpoint that is being saved."""
+    """Return the folder of the checkpoint that is being saved."""
     return Path(args.output_dir, f"checkpoint-{state.global_step}")
 
 
-def collect(folder: Path, run: TrainRun) -> None:
-    """Bring a checkpoint's files that other workers have on volumes of their own to rank 0's; called on every rank.
+def gather_files(folder: Path, run: TrainRun) -> None:
+    """Copy files of a checkpoint from other workers' volumes to rank 0's. Call it on every rank, after all have written.
 
-    What is there is marked, uploaded and resumed from. They are small states, such as those of the random numbers: plans
-    for shards are refused (`tunewright_hf.config.sharding`). All ranks must have written theirs. Nothing is lacking in a folder
-    that all share.
+    Rank 0's folder is the one that is marked, uploaded and resumed from. The files are small, such as states of random
+    number generators: shards on volumes of their own are refused (`tunewright_hf.config.sharding`). Nothing is copied if
+    all workers share the folder.
     """
     mine = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
     everybodys: list[set[str]] = [set()] * run.world_size
@@ -90,42 +86,42 @@ def collect(folder: Path, run: TrainRun) -> None:
             (folder / name).write_bytes(content)
 
 
-class Recorded(transformers.TrainerCallback):  # type: ignore[misc]
-    """Writes the record into each checkpoint, and tells what is another than in the one that is resumed from."""
+class ProvenanceCallback(transformers.TrainerCallback):  # type: ignore[misc]
+    """Writes the provenance record into each checkpoint, and warns of differences when a training is resumed."""
 
     def __init__(self, run: TrainRun, now: Mapping[str, Json]) -> None:
         self._run = run
         self._now = now
 
     def on_train_begin(self, *_: object, **__: object) -> None:
-        """Warn of what makes other bits than without the interruption."""
+        """Warn of differences by which the resumed training cannot reproduce the same bits."""
         if self._run.rank == 0 and self._run.resume_from and (file := self._run.resume_from / FILE).is_file():
             before = json.loads(file.read_text(encoding="utf-8"))
             for name in sorted(name for name in self._now if before.get(name) != self._now[name]):
-                came = self._run.resume_from.name
-                logger.warning("%s was made with %s %s, now %s", came, name, before.get(name), self._now[name])
+                checkpoint = self._run.resume_from.name
+                logger.warning("%s was made with %s %s, now %s", checkpoint, name, before.get(name), self._now[name])
 
     def on_save(
         self, args: transformers.TrainingArguments, state: transformers.TrainerState, *_: object, **__: object
     ) -> None:
-        """Write it beside the weights."""
+        """Write the record beside the weights."""
         if self._run.rank == 0:
             file = checkpoint_folder(args, state) / FILE
             file.write_text(json.dumps(self._now, indent=2), encoding="utf-8")
 
 
 def clear_incomplete(run: TrainRun) -> None:
-    """Remove checkpoints that were cut off, so that their numbers are free, and rotation counts complete ones only."""
+    """Remove incomplete checkpoints, so that their numbers are free and rotation only counts complete ones."""
     if run.rank == 0:
         for folder in run.checkpoints.glob("checkpoint-*"):
             if not is_complete(folder):
-                logger.warning("removing the incomplete %s", folder)
+                logger.warning("removing the incomplete checkpoint %s", folder)
                 shutil.rmtree(folder)
     barrier()
 
 
 def owes_evaluation(args: transformers.TrainingArguments, resume_from: Path | None) -> bool:
-    """Whether a training was cut off between an epoch's last checkpoint and the evaluation that is due behind it."""
+    """Return whether a training was interrupted after an epoch's last checkpoint, before its evaluation."""
     if resume_from is None or args.eval_strategy != "epoch":
         return False
     state = transformers.TrainerState.load_from_json(str(resume_from / "trainer_state.json"))

@@ -9,10 +9,11 @@ import transformers
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import rotate_checkpoints
 
+from tunewright import providers
 from tunewright.events import Checkpoint, Eval, Event, Start, Step
 from tunewright.providers import TrainRun
 from tunewright_hf.distributed import are_several, barrier
-from tunewright_hf.train.checkpoints import check_loss, checkpoint_folder, collect
+from tunewright_hf.train.checkpoints import check_loss, checkpoint_folder, gather_files
 from tunewright_hf.train.throughput import MEASURED
 
 # Numbers with a field of their own; all others go along as extra keys.
@@ -20,15 +21,15 @@ _OF_A_STEP = ("loss", "epoch", "learning_rate", "tokens_per_second")
 _OF_AN_EVAL = ("eval_loss", "eval_accuracy")
 
 
-class Pauses(transformers.TrainerCallback):  # type: ignore[misc]
-    """Measures the time between logs, without evaluation and saving, which come between a step and the next."""
+class TrainingClock(transformers.TrainerCallback):  # type: ignore[misc]
+    """Measures the training time between logs, without the time for evaluations and checkpoints."""
 
     def __init__(self) -> None:
         self._since = self._mark = time.monotonic()
         self._paused = 0.0
 
     def lap(self) -> float:
-        """Seconds of training since the last call; starts the next lap."""
+        """Return the seconds of training since the last call, and start the next lap."""
         now = time.monotonic()
         seconds = now - self._since - self._paused
         self._since, self._mark, self._paused = now, now, 0.0
@@ -44,29 +45,29 @@ class Pauses(transformers.TrainerCallback):  # type: ignore[misc]
         self.lap()
 
     def on_step_end(self, *_: object, **__: object) -> None:
-        """A pause may begin here."""
+        """Note that a pause may begin here."""
         self._mark = time.monotonic()
 
     def on_evaluate(self, *_: object, **__: object) -> None:
-        """An evaluation has ended."""
+        """End the pause for an evaluation."""
         self._pause_ended()
 
     def on_save(self, *_: object, **__: object) -> None:
-        """A checkpoint has been saved."""
+        """End the pause for a checkpoint."""
         self._pause_ended()
 
 
-def pauses_of(trainer: transformers.Trainer) -> Pauses:
-    """The trainer's own Pauses."""
-    return next(c for c in trainer.callback_handler.callbacks if isinstance(c, Pauses))
+def clock_of(trainer: transformers.Trainer) -> TrainingClock:
+    """Return the trainer's TrainingClock."""
+    return next(c for c in trainer.callback_handler.callbacks if isinstance(c, TrainingClock))
 
 
-class Events(transformers.TrainerCallback):  # type: ignore[misc]
-    """Tells the client what happens, and makes checkpoints count.
+class EventCallback(transformers.TrainerCallback):  # type: ignore[misc]
+    """Emits events, and marks checkpoints complete.
 
     Args:
-        run: where checkpoints go, and where events are sent; rank 0 sends them.
-        keep: how many checkpoints to keep; None keeps all.
+        run: the run that checkpoints and events belong to; rank 0 emits them.
+        keep: number of checkpoints to keep; None keeps all.
     """
 
     def __init__(self, run: TrainRun, keep: int | None) -> None:
@@ -80,7 +81,7 @@ class Events(transformers.TrainerCallback):  # type: ignore[misc]
     def on_train_begin(
         self, args: transformers.TrainingArguments, state: transformers.TrainerState, *_: object, **__: object
     ) -> None:
-        """Send `start`."""
+        """Emit `start`."""
         resumed = state.global_step if self._run.resume_from else None
         self._emit(
             Start(
@@ -99,7 +100,7 @@ class Events(transformers.TrainerCallback):  # type: ignore[misc]
         logs: Mapping[str, float],
         **_: object,
     ) -> None:
-        """Send `step`; on every rank, end the job if the loss is no number any more."""
+        """Emit `step`; on every rank, end the job if the loss is NaN or infinite."""
         if "loss" not in logs:
             return
         found = {k: float(logs[k]) for k in ("loss", "epoch", "learning_rate", "grad_norm", *MEASURED) if k in logs}
@@ -115,7 +116,7 @@ class Events(transformers.TrainerCallback):  # type: ignore[misc]
         metrics: Mapping[str, float],
         **_: object,
     ) -> None:
-        """Send `eval`."""
+        """Emit `eval`."""
         found = {k: float(v) for k, v in metrics.items() if k.startswith("eval_")}
         known = {k: found.pop(k) for k in _OF_AN_EVAL if k in found}
         self._emit(Eval(step=state.global_step, extra=found, **known))
@@ -123,19 +124,17 @@ class Events(transformers.TrainerCallback):  # type: ignore[misc]
     def on_save(
         self, args: transformers.TrainingArguments, state: transformers.TrainerState, *_: object, **__: object
     ) -> None:
-        """Mark the checkpoint complete, once all ranks have written their part, and only then remove older ones."""
+        """Mark the checkpoint complete once all ranks have written their files, and only then remove older ones."""
         barrier()
         folder = checkpoint_folder(args, state)
         if are_several():
-            collect(folder, self._run)
+            gather_files(folder, self._run)
         if self._run.rank == 0:
-            from tunewright.providers import mark_checkpoint
-
-            mark_checkpoint(folder)
+            providers.mark_checkpoint(folder)
             rotate_checkpoints(args.output_dir, self._keep, state.best_model_checkpoint)
         self._emit(Checkpoint(step=state.global_step, path=str(folder)))
 
 
-def quiet(trainer: transformers.Trainer) -> None:
-    """Without transformers' own printing of logs: the events say the same."""
+def remove_printer(trainer: transformers.Trainer) -> None:
+    """Stop transformers from printing its logs, since events report the same."""
     trainer.remove_callback(PrinterCallback)

@@ -1,4 +1,4 @@
-"""Classes of the user: Trainer classes and callbacks, loaded by name."""
+"""Trainer classes and callbacks that the user names: load and check them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tunewright_hf.config.train_params import TrainParams
 _T = typing.TypeVar("_T")
 
 CALLBACKS = "tunewright.hf.callbacks"
-"""The entry-point group of callbacks."""
+"""Entry-point group of callbacks."""
 
 
 def trainer_class(name: str) -> type[transformers.Trainer]:
-    """The Trainer class of a name: one of transformers, or "module:Class".
+    """Return the Trainer class with a name: one of transformers', or "module:Class".
 
     Raises:
-        RequestError: there is none.
+        RequestError: there is no such class.
     """
     if ":" in name:
         return _load(importlib.metadata.EntryPoint(name, name, ""), transformers.Trainer, "transformer_class")
@@ -28,28 +28,29 @@ def trainer_class(name: str) -> type[transformers.Trainer]:
     if not (isinstance(cls, type) and issubclass(cls, transformers.Trainer)):
         names = [n for n in dir(transformers) if n.endswith("Trainer")]
         remedy = did_you_mean(name, names)
-        raise RequestError("is no Trainer class of transformers", field="transformer_class", value=name, remedy=remedy)
+        problem = "is not a Trainer class of transformers"
+        raise RequestError(problem, field="transformer_class", value=name, remedy=remedy)
     return cls
 
 
 def arguments_class(name: str) -> type[transformers.TrainingArguments]:
-    """The arguments that a Trainer class takes: of transformers', by its name; of others, as its constructor says."""
+    """Return the class of a Trainer's arguments: by name for those of transformers, else by the constructor's annotation."""
     default: type[transformers.TrainingArguments] = transformers.TrainingArguments
     if ":" not in name:
         return getattr(transformers, f"{name.removesuffix('Trainer')}TrainingArguments", default)
     try:
         hint = typing.get_type_hints(trainer_class(name).__init__).get("args")
-    except NameError:  # of something that is imported for type checkers alone
+    except NameError:  # a name that is only imported for type checkers
         return default
     found = [c for c in typing.get_args(hint) or (hint,) if isinstance(c, type) and issubclass(c, default)]
     return found[0] if found else default
 
 
 def build_callbacks(params: TrainParams) -> list[transformers.TrainerCallback]:
-    """The callbacks that the user asks for.
+    """Return the callbacks that the user configured.
 
     Raises:
-        RequestError: one is not installed here, or is no callback.
+        RequestError: one is not installed here, or is not a callback.
     """
     patience = params.early_stopping_patience
     built = [] if patience is None else [transformers.EarlyStoppingCallback(early_stopping_patience=patience)]
@@ -65,25 +66,25 @@ def _load_callback(name: str) -> type[transformers.TrainerCallback]:
     )
     if point is None:
         remedy = (
-            f"{did_you_mean(name, sorted(group.names))} Or install the package that brings it, or write module:Class."
+            f"{did_you_mean(name, sorted(group.names))} Or install the package that provides it, or write module:Class."
         )
         raise RequestError("is not installed where the training runs", field="callbacks", value=name, remedy=remedy)
     return _load(point, transformers.TrainerCallback, "callbacks")
 
 
 def _load(point: importlib.metadata.EntryPoint, base: type[_T], field: str) -> type[_T]:
-    """The class of an entry point.
+    """Return the class of an entry point.
 
     Raises:
-        RequestError: it is not there, or not derived from `base`.
+        RequestError: it does not exist, or is not a subclass of `base`.
     """
     try:
         found = point.load()
     except (ImportError, AttributeError) as error:
-        remedy = "Use an image that has it, as a class in a module that can be imported."
+        remedy = "Use an image that contains it, as a class in an importable module."
         raise RequestError(f"cannot be loaded: {error}", field=field, value=point.name, remedy=remedy) from error
     if not (isinstance(found, type) and issubclass(found, base)):
         remedy = f"Derive it from transformers.{base.__name__}."
         kind = base.__name__.removeprefix("Trainer").lower() or "Trainer class"
-        raise RequestError(f"is no {kind}", field=field, value=point.name, remedy=remedy)
+        raise RequestError(f"is not a {kind}", field=field, value=point.name, remedy=remedy)
     return found

@@ -1,4 +1,4 @@
-"""How a training ends before its end: by a signal with a checkpoint, or with the cause that the machine had."""
+"""Failures of the machine during training: out of memory, a full volume, a lost rank. Explain each with its remedy."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from tunewright.errors import RequestError
 from tunewright.providers import TrainRun, newest_checkpoint
 from tunewright_hf.distributed import are_several
 
-# Only where torch's own allocator for GPUs gives up is it an OutOfMemoryError.
+# torch raises OutOfMemoryError only from its own allocator for GPUs.
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 _NO_SPACE = ("No space left on device", "Disk quota exceeded")
 _TORCH_SAVE = ("inline_container.cc", "PytorchStreamWriter")  # torch.save does not say why it could not write
-_FULL = 64 << 20  # bytes that are left where it was for lack of space
+_FULL = 64 << 20  # with fewer free bytes than this, a failed write is for lack of space
 _LOST = ("closed by peer", "reset by peer", "broken pipe", "connection refused", "remote process exited")
 _LATE = ("timed out", "timeout")
 _COLLECTIVE = ("gloo", "nccl", "pair closure")  # in gloo's messages, not all of which name it, and in NCCL's
 
 
 @contextlib.contextmanager
-def telling_of_the_machine(args: transformers.TrainingArguments, run: TrainRun) -> Iterator[None]:
-    """In here, what the machine lacks is told as such, and not as the library that noticed it says it.
+def explain_machine_errors(args: transformers.TrainingArguments, run: TrainRun) -> Iterator[None]:
+    """Replace a library's error by one that says what the machine lacks.
 
     Raises:
-        RequestError: memory is too small.
+        RequestError: out of memory.
         OSError: the volume is full.
-        RuntimeError: another rank has ended, or does not go on.
+        RuntimeError: another rank died or hangs.
     """
-    with telling_of_memory(args), telling_of_space(run), telling_of_ranks(args, run):
+    with explain_out_of_memory(args), explain_full_volume(run), explain_lost_ranks(args, run):
         yield
 
 
 @contextlib.contextmanager
-def telling_of_ranks(args: transformers.TrainingArguments, run: TrainRun) -> Iterator[None]:
-    """In here, a collective operation that fails for another rank's sake says so: that rank may be unable to.
+def explain_lost_ranks(args: transformers.TrainingArguments, run: TrainRun) -> Iterator[None]:
+    """Explain a collective operation that failed because of another rank, which may be unable to report it.
 
     Raises:
-        RuntimeError: with what happened to the other rank, as far as it can be known here.
+        RuntimeError: with what happened to the other rank, as far as this rank can know.
     """
     try:
         yield
@@ -52,32 +52,32 @@ def telling_of_ranks(args: transformers.TrainingArguments, run: TrainRun) -> Ite
         if not (are_several() and collective):
             raise
         if any(word in text for word in _LOST):
-            found = "lost another rank: that has ended by an error of its own, which the log has, or was killed"
+            found = "lost another rank, which was killed or failed with an error of its own (see the log)"
         elif any(word in text for word in _LATE):
-            found = f"waited ddp_timeout={args.ddp_timeout} s for another rank, which is busy elsewhere or hangs"
+            found = f"waited ddp_timeout={args.ddp_timeout} s for another rank, which is busy or hangs"
         else:
             raise
         raise RuntimeError(f"Rank {run.rank} {found} ({' '.join(str(error).split())[:200]})") from error
 
 
 @contextlib.contextmanager
-def telling_of_space(run: TrainRun) -> Iterator[None]:
-    """In here, a volume that is full is an OSError, whoever wrote; started again, the training would fill it again.
+def explain_full_volume(run: TrainRun) -> Iterator[None]:
+    """Raise OSError for a full volume, whichever library was writing. It is final: a restart would fill the volume again.
 
     Raises:
-        OSError: ENOSPC, with what is left to resume from.
+        OSError: ENOSPC, with the checkpoint that is left to resume from.
     """
     try:
         yield
     except Exception as error:
-        if not _is_of_space(error, run):
+        if not _is_full_volume(error, run):
             raise
         newest = newest_checkpoint(run.checkpoints)
-        kept = f"{newest.name} is complete and stays" if newest else "there is no checkpoint yet"
-        raise OSError(errno.ENOSPC, f"No space left on device in saving; {kept}", str(run.output)) from error
+        kept = f"{newest.name} is complete and is kept" if newest else "there is no checkpoint yet"
+        raise OSError(errno.ENOSPC, f"No space left on device while saving; {kept}", str(run.output)) from error
 
 
-def _is_of_space(error: Exception, run: TrainRun) -> bool:
+def _is_full_volume(error: Exception, run: TrainRun) -> bool:
     text = str(error)
     if any(word in text for word in _NO_SPACE):
         return True
@@ -85,11 +85,11 @@ def _is_of_space(error: Exception, run: TrainRun) -> bool:
 
 
 @contextlib.contextmanager
-def telling_of_memory(args: transformers.TrainingArguments) -> Iterator[None]:
-    """In here, running out of memory is a bad request: started again, the training would end at the same batch.
+def explain_out_of_memory(args: transformers.TrainingArguments) -> Iterator[None]:
+    """Raise RequestError for running out of memory. It is final: a restart would fail at the same batch.
 
     Raises:
-        RequestError: with what to do.
+        RequestError: with the remedy.
     """
     try:
         yield
@@ -97,23 +97,23 @@ def telling_of_memory(args: transformers.TrainingArguments) -> Iterator[None]:
         known = isinstance(error, torch.OutOfMemoryError | MemoryError)
         if not known and not any(w in str(error) for w in _NO_MEMORY):
             raise
-        problem = f"is too much for the memory of {args.device}: {str(error).partition('. ')[0]}"
+        problem = f"is too large for the memory of {args.device}: {str(error).partition('. ')[0]}"
         checkpointing = "" if args.activation_checkpointing else " or set activation_checkpointing=True;"
-        remedy = f"Lower it, and raise gradient_accumulation_steps by as much;{checkpointing} or lower DataParams.max_length."
+        remedy = f"Lower it, and raise gradient_accumulation_steps in proportion;{checkpointing} or lower DataParams.max_length."
         size = args.per_device_train_batch_size
         raise RequestError(problem, field="per_device_train_batch_size", value=size, remedy=remedy) from error
 
 
 @contextlib.contextmanager
-def telling_of_reading() -> Iterator[None]:
-    """In here, bad data that a reading process finds is a bad request, as where the training process finds it.
+def unwrap_reader_errors() -> Iterator[None]:
+    """Raise a RequestError of a data loader's process as a RequestError here, as if it had been raised in this process.
 
     Raises:
-        RequestError: with what the reading process said.
+        RequestError: with the text from that process.
     """
     try:
         yield
-    except RuntimeError as error:  # torch makes it of exceptions whose constructor takes more than a text
+    except RuntimeError as error:  # torch wraps exceptions whose constructor takes more than a message
         _, found, text = str(error).rpartition(f"{RequestError.__module__}.{RequestError.__name__}: ")
         if not found:
             raise

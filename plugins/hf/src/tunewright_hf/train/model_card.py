@@ -1,4 +1,4 @@
-"""The model card of a result."""
+"""The model card of a result: how to load it, and how it was trained."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from tunewright_hf.train.provenance import record
 _MEANS = ("eval_loss", "eval_accuracy", "eval_mae")
 
 
-def card(trainer: transformers.Trainer, params: TrainParams, run: TrainRun, data: Prepared) -> str:
-    """The model card: how to load the model, and how it came to be."""
+def render(trainer: transformers.Trainer, params: TrainParams, run: TrainRun, data: Prepared) -> str:
+    """Return the text of the model card."""
     adapter = params.lora_config is not None and not params.merge
     lora = _lora(params.lora_config, params.task) if params.lora_config is not None else None
     labels = data.classes.names if data.classes else ()
@@ -51,7 +51,7 @@ def card(trainer: transformers.Trainer, params: TrainParams, run: TrainRun, data
 
 
 def _lora(given: LoraConfig, task: Task) -> dict[str, object]:
-    # As it was built: peft puts every single layer's name in the place of "all-linear" when it takes it into use.
+    # Built anew, because PEFT replaces "all-linear" by the names of all layers when it applies a configuration.
     config = build_lora(given, task.lora)
     return differing_fields(config, type(config), LoraConfig.derived)
 
@@ -67,7 +67,7 @@ def _how_to_load(adapter: bool, run: TrainRun, task: Task, labels: Sequence[str]
     if not adapter:
         code = f"from transformers import {name}\n\nmodel = {name}.from_pretrained(FOLDER)"
         return f"`FOLDER` is the folder of this file.\n\n```python\n{code}\n```\n"
-    # The adapter's folder has no configuration of the model, which would say how many labels there are.
+    # The adapter's folder has no model configuration, which would contain the labels.
     head = "" if task is not CLASSIFICATION else f", num_labels={len(labels) or 1}"
     head += f", id2label={dict(enumerate(labels))}" if labels else ""
     code = (
@@ -75,7 +75,7 @@ def _how_to_load(adapter: bool, run: TrainRun, task: Task, labels: Sequence[str]
         f"base = {name}.from_pretrained(BASE{head})\nmodel = PeftModel.from_pretrained(base, FOLDER)"
     )
     by_itself = (
-        f"Where the base model still lies there,\n`peft.{name.replace('AutoModel', 'AutoPeftModel')}.from_pretrained(FOLDER{head})` "
+        f"If the base model still exists there,\n`peft.{name.replace('AutoModel', 'AutoPeftModel')}.from_pretrained(FOLDER{head})` "
         f"finds it by itself. "
     )
     return (
@@ -86,7 +86,7 @@ def _how_to_load(adapter: bool, run: TrainRun, task: Task, labels: Sequence[str]
 
 
 def _losses(history: list[dict[str, float]]) -> dict[str, float]:
-    """First and last training loss, and the last evaluation's means, of all attempts together."""
+    """Return the first and last training loss and the last evaluation's metrics, over all attempts."""
     losses = [entry["loss"] for entry in history if "loss" in entry]
     found = {"first_loss": losses[:1], "last_loss": losses[-1:]}
     for name in _MEANS:
@@ -95,7 +95,7 @@ def _losses(history: list[dict[str, float]]) -> dict[str, float]:
 
 
 def resolved_arguments(args: transformers.TrainingArguments) -> dict[str, object]:
-    """The arguments that differ from their class's defaults, "automatic" ones resolved; no tokens, no paths."""
+    """Return the arguments that differ from their class's defaults, as resolved, without tokens and paths."""
     hidden = frozenset({"output_dir", "local_rank", "logging_dir"})
     found = differing_fields(args, type(args), hidden)
     return {name: value for name, value in found.items() if not name.endswith("_token")}

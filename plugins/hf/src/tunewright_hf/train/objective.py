@@ -1,4 +1,4 @@
-"""What a task has a Trainer compute: batches, the loss, and the means of an evaluation."""
+"""Objectives by task: the batches, the loss, and an evaluation's metrics."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from tunewright_hf.data.tokenize import IGNORED
 
 @attrs.frozen(kw_only=True)
 class Objective:
-    """One task's.
+    """What a Trainer computes for one task.
 
     Attributes:
         collator: makes batches.
-        means: of an evaluation.
-        scores: what `means` adds up, of each sample.
-        loss: of a batch; None: the model's own. Those of other tasks than causal language modelling are means of a batch,
-            whatever the batches that are accumulated, or on other ranks, hold.
-        blank: the labels of a sample that is not learnt.
+        means: computes the metrics of an evaluation.
+        scores: computes what `means` adds up, for each sample.
+        loss: computes the loss; None for the model's own. For tasks other than causal language modelling the model's own
+            loss is the mean of one batch, regardless of gradient accumulation and of other ranks.
+        blank: the labels of a sample that does not count in the loss.
     """
 
     collator: Callable[[Sequence[Mapping[str, Sequence[int]]]], Mapping[str, object]]
@@ -40,13 +40,13 @@ class Objective:
 def objective_of(
     task: Task, model: transformers.PreTrainedModel, classes: Classes | None, *, pad_id: int, smoothing: float
 ) -> Objective:
-    """The objective of a task.
+    """Return the objective of a task.
 
     Args:
-        task: what the model is trained to do.
-        model: the model, which says what its decoder reads.
-        classes: of a classifier.
-        pad_id: what to pad batches with.
+        task: the task.
+        model: the model, which determines its decoder's inputs.
+        classes: a classifier's classes.
+        pad_id: the token to pad batches with.
         smoothing: label_smoothing_factor.
     """
     if task is CLASSIFICATION:
@@ -69,10 +69,10 @@ def objective_of(
 
 
 def mean_of(summed: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """For Trainer's `compute_loss_func`: the mean over all that is learnt in a step, of all ranks and accumulated batches.
+    """Return a `compute_loss_func` for Trainer: the mean over all labels of a step, on all ranks and accumulated batches.
 
     Args:
-        summed: from logits and labels to the sum of a batch.
+        summed: returns the sum of a batch's losses, from logits and labels.
     """
 
     def loss(
@@ -85,13 +85,13 @@ def mean_of(summed: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Cal
 
 
 class Means:
-    """An evaluation's means over all samples or tokens; transformers' own are means of batches' means.
+    """An evaluation's means over all samples or tokens, where transformers averages the means of batches.
 
-    For `compute_metrics` with `batch_eval_metrics`, after a `preprocess_logits_for_metrics` that returns for each sample the
-    sums that the means are of, and last what they are divided by.
+    It is a `compute_metrics` for `batch_eval_metrics`. The `preprocess_logits_for_metrics` before it returns for each sample
+    the sums to average, and last their divisor.
 
     Args:
-        names: of the means.
+        names: names of the means.
     """
 
     def __init__(self, *names: str) -> None:
@@ -99,7 +99,7 @@ class Means:
         self._sums = [0.0] * (len(names) + 1)
 
     def __call__(self, predictions: transformers.EvalPrediction, compute_result: bool) -> dict[str, float]:
-        """Add a batch; at the last, return the means of all and start again."""
+        """Add a batch; after the last one, return the means of all batches and reset the sums."""
         batch = predictions.predictions.double().sum(0).tolist()
         self._sums = [a + b for a, b in zip(self._sums, batch, strict=True)]
         if not compute_result:
@@ -110,7 +110,7 @@ class Means:
 
 
 def token_losses(logits: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor) -> torch.Tensor:
-    """Summed loss and number of learnt tokens of each sample, in nats.
+    """Return the summed loss in nats and the number of supervised tokens, for each sample.
 
     Args:
         logits: (samples, length, vocabulary), or a tuple that begins with them.
@@ -123,7 +123,7 @@ def token_losses(logits: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.
 
 
 def summed_losses(scores: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """As `token_losses`, of scores of the very positions that have the labels."""
+    """As `token_losses`, for scores at the same positions as their labels."""
     losses = torch.nn.functional.cross_entropy(
         scores.float().transpose(1, 2), targets, ignore_index=IGNORED, reduction="none"
     )
@@ -131,27 +131,27 @@ def summed_losses(scores: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def losses(logits: torch.Tensor, labels: torch.Tensor, problem: str, smoothing: float = 0.0) -> torch.Tensor:
-    """The loss of each sample, 0 where it is not learnt; of several labels, of each.
+    """Return the loss of each sample, or of each label in multi-label classification; 0 without a label.
 
     Args:
         logits: (samples, labels).
-        labels: (samples), or (samples, labels) where there are several.
+        labels: (samples), or (samples, labels) in multi-label classification.
         problem: transformers' problem_type.
-        smoothing: label_smoothing_factor, of a single label.
+        smoothing: label_smoothing_factor, for single labels.
     """
     scores, function = logits.float(), torch.nn.functional
     if problem == SINGLE:
         return function.cross_entropy(scores, labels, reduction="none", label_smoothing=smoothing, ignore_index=IGNORED)
     compare = function.mse_loss if problem == REGRESSION else function.binary_cross_entropy_with_logits
-    learnt = labels != IGNORED
+    labelled = labels != IGNORED
     scores = scores.squeeze(-1) if problem == REGRESSION else scores
-    return compare(scores, labels.float().where(learnt, 0), reduction="none") * learnt
+    return compare(scores, labels.float().where(labelled, 0), reduction="none") * labelled
 
 
 def scores_of(problem: str) -> Callable[[torch.Tensor | tuple[torch.Tensor, ...], torch.Tensor], torch.Tensor]:
-    """For Trainer's `preprocess_logits_for_metrics`: of each sample its loss, whether it is right, and 1 if it counts.
+    """Return a `preprocess_logits_for_metrics` for Trainer: each sample's loss, whether it is right, and 1 if it counts.
 
-    Of a regression the second is the absolute error. Of several labels the loss is their mean, and all must be right.
+    For a regression the second is the absolute error. With several labels the loss is their mean, and all must be right.
     """
 
     def scores(logits: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor) -> torch.Tensor:
@@ -169,11 +169,11 @@ def scores_of(problem: str) -> Callable[[torch.Tensor | tuple[torch.Tensor, ...]
 
 
 def summed_loss(logits: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch.Tensor:
-    """The loss of a batch's learnt tokens, summed.
+    """Return the summed loss of a batch's supervised tokens.
 
     Args:
         logits: (samples, length, vocabulary).
-        labels: (samples, length), each of its own position.
+        labels: (samples, length), at the positions of their logits.
         smoothing: label_smoothing_factor.
     """
     return torch.nn.functional.cross_entropy(
@@ -186,5 +186,5 @@ def summed_loss(logits: torch.Tensor, labels: torch.Tensor, smoothing: float) ->
 
 
 def answer_losses(logits: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor) -> torch.Tensor:
-    """As `tunewright_hf.train.objective.token_losses`, for labels that belong to the logits of their own position."""
+    """As `token_losses`, for labels at the positions of their logits."""
     return summed_losses(logits[0] if isinstance(logits, tuple) else logits, labels)

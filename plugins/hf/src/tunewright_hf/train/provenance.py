@@ -1,9 +1,8 @@
-"""The record of a training: what somebody needs to repeat it. It is in each checkpoint, and in the result's card."""
+"""Record what is needed to repeat a training run. Each checkpoint and the model card contain it."""
 
 from __future__ import annotations
 
 import importlib.metadata
-import logging
 import platform
 
 import torch
@@ -14,17 +13,15 @@ from tunewright.providers import TrainRun
 from tunewright_hf.data.prepare import Prepared
 from tunewright_hf.data.streaming import Stream
 
-logger = logging.getLogger(__name__)
-
 _LIBRARIES = ("tunewright-hf", "transformers", "peft", "torch", "accelerate", "datasets", "tokenizers")
 
 
 def record(args: transformers.TrainingArguments, data: Prepared, run: TrainRun) -> dict[str, Json]:
-    """Seeds, the data and its order, the shape of a step, and versions.
+    """Return seeds, the data and its order, the size of a step, and versions.
 
-    With the order "random", that of an epoch is drawn from `data_seed` and the epoch's number, and is the same for any
-    number of processes. `data` is a digest of the samples, in the dataset's order; of a stream, of its files' names and sizes
-    and of how they are read.
+    With the order "random", an epoch's order depends on `data_seed` and the epoch's number, and not on the number of
+    processes. `data` is a digest of the samples in the dataset's order; for a stream, of the names and sizes of its files and
+    of how they are read.
     """
     return {
         "seed": args.seed,

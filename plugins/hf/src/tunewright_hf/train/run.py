@@ -23,12 +23,12 @@ from tunewright_hf.data.preference import PREFERENCE
 from tunewright_hf.data.streaming import Streamed
 from tunewright_hf.distributed import are_several, barrier, check_same_checkpoint, check_world
 from tunewright_hf.kernels import fuse
-from tunewright_hf.model.config import known_labels, longest_input, may_pass_over_weights
+from tunewright_hf.model.config import known_labels, longest_input, needs_unused_parameter_search
 from tunewright_hf.model.load import drop_unknown_pad, load_config, load_model, load_tokenizer, needed_model
 from tunewright_hf.train import activation_memory, arguments, build, deepspeed, export, extensions, sample_answers
 from tunewright_hf.train.build import build_trainer
 from tunewright_hf.train.checkpoints import clear_incomplete, owes_evaluation
-from tunewright_hf.train.failures import telling_of_reading, telling_of_the_machine
+from tunewright_hf.train.failures import explain_machine_errors, unwrap_reader_errors
 from tunewright_hf.train.stop import stopping_on_sigterm
 from tunewright_hf.train.stream_state import stream_of
 
@@ -36,12 +36,12 @@ logger = logging.getLogger(__name__)
 
 
 def train(params: TrainParams, run: TrainRun) -> None:
-    """Train `run.model` on `run.dataset` and leave the result in `run.result`.
+    """Train `run.model` on `run.dataset`, and write the result to `run.result`.
 
     Raises:
-        RequestError: the inputs or parameters cannot be trained with, or the loss is no number any more.
+        RequestError: the inputs or parameters do not allow a training, or the loss became NaN or infinite.
     """
-    transformers.utils.logging.disable_progress_bar()  # the log is no terminal; the events tell the progress
+    transformers.utils.logging.disable_progress_bar()  # the log is not a terminal, and events report the progress
     folder = needed_model(run)
     config = load_config(folder, params)
     tokenizer = load_tokenizer(folder, params)
@@ -52,8 +52,8 @@ def train(params: TrainParams, run: TrainRun) -> None:
     check_vocabulary(data, config)
     drop_unknown_pad(tokenizer, config)
 
-    pace = arguments.pace(params, data.known_samples, run.world_size)
-    defaults = {**pace, "ddp_find_unused_parameters": may_pass_over_weights(config, params.task)}
+    intervals = arguments.default_intervals(params, data.known_samples, run.world_size)
+    defaults = {**intervals, "ddp_find_unused_parameters": needs_unused_parameter_search(config, params.task)}
     distributed.join_ranks(params.training_parameters, run.world_size)
     args = arguments.build_arguments(params, run.checkpoints, evaluates=data.evaluation is not None, defaults=defaults)
     check_world(args, run)
@@ -65,23 +65,25 @@ def train(params: TrainParams, run: TrainRun) -> None:
         data = attrs.evolve(data, train=stream_of(data.train, args, run, config, data_.scratch(run)))
     cls = extensions.trainer_class(params.transformer_class)
     pairs = data.format == PREFERENCE
-    left = params.lora_config if pairs and build.takes_adapter(cls) else None  # for the class to make
-    model = load_model(folder, params, args, data.classes, adapts=left is None)
+    class_lora = params.lora_config if pairs and build.creates_adapter(cls) else None
+    model = load_model(folder, params, args, data.classes, adapts=class_lora is None)
     use_cache = getattr(model.config, "use_cache", None)
     args.eval_on_start |= owes_evaluation(args, run.resume_from)
-    trainer = build_trainer(cls, run, args, task=params.task, model=model, tokenizer=tokenizer, data=data, lora=left)
-    if params.fused_layers and not pairs:  # their classes replace forwards themselves
+    trainer = build_trainer(
+        cls, run, args, task=params.task, model=model, tokenizer=tokenizer, data=data, lora=class_lora
+    )
+    if params.fused_layers and not pairs:  # the Trainer classes of pairs monkey-patch models themselves
         fuse.fuse(trainer)
     for callback in extensions.build_callbacks(params):
         trainer.add_callback(callback)
     if params.task is CAUSAL and not pairs:
         activation_memory.decide(trainer, params.training_parameters)
 
-    with telling_of_the_machine(args, run), telling_of_reading():
+    with explain_machine_errors(args, run), unwrap_reader_errors():
         with stopping_on_sigterm(trainer):
             trainer.train(resume_from_checkpoint=str(run.resume_from) if run.resume_from else None)
         if use_cache is not None:
-            # Trainer switches it off, and it would stay off for who loads the result.
+            # Trainer disables the cache, and the saved configuration would disable it for everybody who loads the result.
             model.config.use_cache = use_cache
         export.save(trainer, params, run, data)
         if run.rank == 0:
@@ -94,8 +96,8 @@ def train(params: TrainParams, run: TrainRun) -> None:
 
 
 def check_vocabulary(data: data_.Prepared, config: transformers.PreTrainedConfig) -> None:
-    """Raise RequestError if data has tokens that the model does not have; a stream's are looked at as they come."""
-    if data.format == PREFERENCE:  # not tokenised yet
+    """Raise RequestError if the data has tokens that the model lacks; a stream is checked while it is read."""
+    if data.format == PREFERENCE:  # the Trainer class tokenises it
         return
     names = ["input_ids"] if data.classes else ["input_ids", "labels"]
     tokenised = [d for d in (data.train, data.evaluation) if isinstance(d, datasets.Dataset)]

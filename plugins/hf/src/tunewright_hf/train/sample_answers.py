@@ -1,4 +1,4 @@
-"""Sample answers of the trained model, generated from prompts of the data."""
+"""Sample answers: let the trained model answer the user's prompts."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _ANSWER_TOKENS = 128
 
 
 def answer_samples(trainer: transformers.Trainer, params: TrainParams, form: str, run: TrainRun) -> None:
-    """Answer the sample prompts with the trained model, greedily, and send each as a `sample` event. For rank 0.
+    """Answer the sample prompts by greedy decoding, and emit each as a `sample` event. Call it on rank 0.
 
-    The model is saved by now: an answer that fails is logged, and costs nothing else.
+    The model has been saved by now, so an answer that fails is only logged.
     """
     prompts = params.sample_prompts
     if prompts and is_sharded(trainer):
-        logger.warning("no samples: the model is sharded over the ranks; load the result to ask it")
+        logger.warning("no sample answers: the model is sharded over the ranks; load the result to generate some")
         return
     model = trainer.accelerator.unwrap_model(trainer.model).eval()
     for prompt in prompts:
@@ -53,10 +53,10 @@ def _encoder(trainer: transformers.Trainer, params: TrainParams, form: str) -> E
 
 
 def answer(model: transformers.PreTrainedModel, encoder: Encoder | PairEncoder, prompt: str) -> str:
-    """What the model says to a prompt: at most 128 tokens, and no more than it has room for."""
+    """Return the model's answer to a prompt: at most 128 tokens, or as many as its context has room for."""
     tokenizer = encoder.tokenizer
     ids = torch.tensor([encoder.prompt(prompt)], device=model.device)
-    asked = 0 if model.config.is_encoder_decoder else ids.shape[1]  # of the tokens that the answer begins with
+    asked = 0 if model.config.is_encoder_decoder else ids.shape[1]  # tokens of the prompt, which the output repeats
     room = (context_length(model.config) or math.inf) - ids.shape[1]
     if room < 1:
         logger.warning("no answer to %r: it fills the model's context", prompt)

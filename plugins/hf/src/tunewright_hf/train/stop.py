@@ -15,16 +15,16 @@ from tunewright_hf.distributed import are_several
 TERMINATED = 128 + signal.SIGTERM
 
 
-class Stop(transformers.TrainerCallback):  # type: ignore[misc]
-    """Once a rank is asked to, all ranks make a checkpoint after the same step, and end."""
+class StopCallback(transformers.TrainerCallback):  # type: ignore[misc]
+    """Once a rank is asked to stop, all ranks save a checkpoint after the same step and exit."""
 
     def __init__(self) -> None:
         self._asked = False
-        self._told: tuple[torch.Tensor, torch.distributed.Work] | None = None
+        self._sent: tuple[torch.Tensor, torch.distributed.Work] | None = None
         self._stops = False
 
     def ask(self, *_: object) -> None:
-        """Stop soon; for a signal handler."""
+        """Ask to stop soon; a signal handler calls it."""
         self._asked = True
 
     def on_step_end(
@@ -34,27 +34,27 @@ class Stop(transformers.TrainerCallback):  # type: ignore[misc]
         control: transformers.TrainerControl,
         **_: object,
     ) -> None:
-        """Have a checkpoint made if a rank was asked to stop."""
+        """Request a checkpoint if a rank was asked to stop."""
         if self._agreed(args.device):
             self._stops = control.should_save = True
 
     def on_save(self, *_: object, **__: object) -> None:
-        """End, now that the checkpoint is complete."""
+        """Exit, now that the checkpoint is complete."""
         if self._stops:
             raise SystemExit(TERMINATED)
 
     def on_train_end(self, *_: object, **__: object) -> None:
-        """Leave no message under way."""
-        if self._told:
-            self._told[1].wait()
+        """Wait for the last collective operation."""
+        if self._sent:
+            self._sent[1].wait()
 
     def _agreed(self, device: torch.device) -> bool:
-        """Whether a rank was asked: of several, by the step before, so that none waits for the others' answer."""
+        """Return whether a rank was asked. Several ranks agree on the state at the previous step, so that none has to wait."""
         if not are_several():
             return self._asked
-        before = self._told
+        before = self._sent
         flag = torch.tensor(int(self._asked), device=device)
-        self._told = flag, torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX, async_op=True)
+        self._sent = flag, torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX, async_op=True)
         if before is None:
             return False
         before[1].wait()
@@ -63,21 +63,21 @@ class Stop(transformers.TrainerCallback):  # type: ignore[misc]
 
 @contextlib.contextmanager
 def stopping_on_sigterm(trainer: transformers.Trainer) -> Iterator[None]:
-    """In here, SIGTERM ends the training with a checkpoint and SystemExit(143); the launcher's job is started again.
+    """On SIGTERM, save a checkpoint and raise SystemExit(143), upon which the job is restarted.
 
-    After an error it stays without effect until the launcher has told of the error: torchrun sends it to every rank once
-    one has ended, and would cut off the ranks that are about to say what happened to them.
+    After an error the signal is ignored until the launcher has reported the error: torchrun sends it to every rank once
+    one has exited, and would kill the ranks that are about to report what happened to them.
     """
-    stop = Stop()
-    trainer.add_callback(stop)  # after those that make a checkpoint complete
-    if threading.current_thread() is not threading.main_thread():  # signals come to that one only
+    stop = StopCallback()
+    trainer.add_callback(stop)  # after those that complete a checkpoint
+    if threading.current_thread() is not threading.main_thread():  # only that thread receives signals
         yield
         return
     before = signal.signal(signal.SIGTERM, stop.ask)
     try:
         yield
     except Exception:
-        raise  # and leave the handler as it is
+        raise  # and keep the handler
     except BaseException:
         signal.signal(signal.SIGTERM, before)
         raise

@@ -1,4 +1,4 @@
-"""What a training does with its time: tokens, floating-point operations, memory, waiting for data."""
+"""Throughput: tokens and FLOP per second, memory, and the time spent waiting for data."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tunewright_hf.data.tokenize import IGNORED
 from tunewright_hf.distributed import shape_of
 
 MEASURED = ("tokens_per_second", "total_tokens_per_second", "mfu", "peak_memory_bytes", "data_wait")
-"""What `Meter` logs."""
+"""The names of what `Meter` logs."""
 
 _T = TypeVar("_T")
 
-# FLOP/s in bf16 or fp16, dense, from the makers' data sheets; the first name that the device's contains.
+# Dense FLOP/s in bf16 or fp16, from the vendors' data sheets; the first name that occurs in the device's name counts.
 _PEAKS = {
     "B200": 2250e12,
     "H200": 989e12,
@@ -36,11 +36,11 @@ _PEAKS = {
 
 @attrs.frozen
 class Flops:
-    """Floating-point operations of a training step, without those of activations that are computed again.
+    """Floating-point operations of a training step, without recomputed activations.
 
     Attributes:
-        per_token: of the products with weights.
-        per_pair: of attention, for each pair of a token and one that it sees.
+        per_token: operations in products with weights, for each token.
+        per_pair: operations in attention, for each pair of a query and a key that it attends to.
     """
 
     per_token: float
@@ -48,12 +48,12 @@ class Flops:
 
     @classmethod
     def of(cls, model: transformers.PreTrainedModel | peft.PeftModel) -> Flops | None:
-        """Count a model's; None where that is not known: expert layers, quantised weights, other tasks.
+        """Count a model's operations; None if they are unknown: expert layers, quantised weights, other tasks.
 
-        Each weight that a token is multiplied with costs 2 operations forward, 2 for the input's gradient, and 2 for
-        its own gradient if it is trained. Each pair costs 2 · 2 · heads · head size forward in each layer, and twice
-        that backward. So with everything trained it is 6 N + 12 L H Q T of PaLM (Chowdhery et al. 2022, appendix B),
-        where T is the number of tokens that are seen, which causal attention halves.
+        Each weight that multiplies a token costs 2 operations in the forward pass, 2 for the input's gradient, and 2 for
+        its own gradient if it is trained. Each pair costs 2 · 2 · heads · head size in each layer's forward pass, and twice
+        that in the backward pass. With all weights trained this is 6 N + 12 L H Q T of PaLM (Chowdhery et al. 2022,
+        appendix B), where T is the number of keys that a query attends to, which causal attention halves.
         """
         if not model.can_generate() or model.config.is_encoder_decoder:
             return None
@@ -70,7 +70,7 @@ class Flops:
 
 
 def peak_flops(device: torch.device) -> float | None:
-    """What a device computes at most in half precision, in FLOP/s; None for one that is not known."""
+    """Return a device's peak FLOP/s in half precision; None for an unknown device."""
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
@@ -78,7 +78,7 @@ def peak_flops(device: torch.device) -> float | None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """The most memory that this process has held, in bytes: of the GPU, or of the machine."""
+    """Return the peak memory of this process in bytes, on the GPU or else in main memory."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     unit = 1 if sys.platform == "darwin" else 1024
@@ -86,36 +86,36 @@ def peak_memory(device: torch.device) -> int:
 
 
 def _count(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Learnt tokens, tokens that are no pads, and pairs of a token and one that it sees; on the batch's device.
+    """Count supervised tokens, tokens without padding, and pairs of a query and its keys, on the batch's device.
 
-    Of a classifier, the tokens of samples with a label are learnt; the pairs of others than causal language models are not
-    asked for.
+    For a classifier, the tokens of samples with a label count as supervised. The pairs are only used for causal language
+    models.
     """
-    joined = "cu_seq_lens_q" in batch
-    lengths = batch["cu_seq_lens_q"].diff().long() if joined else batch["attention_mask"].sum(1)
+    padding_free = "cu_seq_lens_q" in batch
+    lengths = batch["cu_seq_lens_q"].diff().long() if padding_free else batch["attention_mask"].sum(1)
     tokens = lengths.sum()
     if "labels" not in batch:  # of preference pairs
-        learnt = batch.get("completion_mask", batch["attention_mask"]).sum()
-        return torch.stack([learnt, tokens, torch.zeros_like(tokens)])
+        supervised = batch.get("completion_mask", batch["attention_mask"]).sum()
+        return torch.stack([supervised, tokens, torch.zeros_like(tokens)])
     known = batch["labels"] != IGNORED
     if "decoder_input_ids" in batch:
-        learnt = known.sum()
-        tokens = tokens + learnt
+        supervised = known.sum()
+        tokens = tokens + supervised
     elif known.dim() == 1 or batch["labels"].is_floating_point():
-        learnt = lengths[known.reshape(len(lengths), -1)[:, 0]].sum()
+        supervised = lengths[known.reshape(len(lengths), -1)[:, 0]].sum()
     else:
-        learnt = known[:, 1:].sum()
-    return torch.stack([learnt, tokens, (lengths * (lengths + 1) // 2).sum()])
+        supervised = known[:, 1:].sum()
+    return torch.stack([supervised, tokens, (lengths * (lengths + 1) // 2).sum()])
 
 
 @attrs.define
 class Meter:
-    """Adds up what this rank does between two logs.
+    """Adds up tokens and waiting time of this rank between two logs.
 
     Attributes:
-        flops: the model's, or None.
-        device: of the rank.
-        half: whether it computes in half precision.
+        flops: the model's operations, or None if unknown.
+        device: the rank's device.
+        half: whether the model computes in half precision.
     """
 
     flops: Flops | None
@@ -125,7 +125,7 @@ class Meter:
     _waited: float = 0.0
 
     def timed(self, batches: Iterator[_T]) -> Iterator[_T]:
-        """The same, and the time that each is waited for is measured."""
+        """Yield the batches, and measure the time spent waiting for each."""
         while True:
             began = time.monotonic()
             batch = next(batches, None)
@@ -135,30 +135,30 @@ class Meter:
             yield batch
 
     def add(self, batches: Sequence[Mapping[str, torch.Tensor]]) -> None:
-        """Add the batches of one step, without waiting for the device that they are on."""
+        """Add the batches of one step, without synchronising with their device."""
         for batch in batches:
-            if "cu_seq_lens_q" not in batch and "attention_mask" not in batch:  # a Trainer class's own
+            if "cu_seq_lens_q" not in batch and "attention_mask" not in batch:  # a format of the Trainer class
                 continue
             counts = _count(batch)
             self._counts = self._counts.to(counts.device) + counts
 
     def counts(self) -> torch.Tensor:
-        """This rank's counts, for all ranks' to be summed, on the rank's device."""
-        # fp32 holds them well enough, and not every device has fp64.
+        """Return this rank's counts on its device, for a sum over all ranks."""
+        # fp32 is precise enough, and not every device has fp64.
         return self._counts.to(self.device, torch.float32)
 
     def lap(self, counts: Sequence[float], seconds: float, world_size: int) -> dict[str, float]:
-        """What to log, from all ranks' counts and the seconds of training; starts anew.
+        """Return what to log, from all ranks' counts and the seconds of training, and reset this rank's counts.
 
         Returns:
-            `tokens_per_second`: learnt ones; `total_tokens_per_second`: all but pads; `data_wait`: share of the time
-            that this rank waited for its next batch; `peak_memory_bytes`: of this rank; `mfu`: model FLOP/s
-            utilisation, the operations of `Flops` over time, ranks and what the device computes at most; where that is
-            known.
+            `tokens_per_second`: supervised tokens; `total_tokens_per_second`: all tokens without padding; `data_wait`:
+            share of the time in which this rank waited for a batch; `peak_memory_bytes`: of this rank; and, where the
+            operations and the device's peak are known, `mfu`: model FLOP/s utilisation, the operations of `Flops` per
+            second, divided by the peak of all ranks' devices.
         """
-        learnt, tokens, pairs = (c / seconds for c in counts)
+        supervised, tokens, pairs = (c / seconds for c in counts)
         found = {
-            "tokens_per_second": learnt,
+            "tokens_per_second": supervised,
             "total_tokens_per_second": tokens,
             "data_wait": self._waited / seconds,
             "peak_memory_bytes": peak_memory(self.device),

@@ -1,4 +1,4 @@
-"""What Tunewright adds to transformers' Trainer: events, a loss and a speed that count tokens, complete checkpoints."""
+"""A subclass of transformers' Trainer that logs throughput and resumes exactly."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import torch
 import transformers
 from torch.utils.data import DataLoader
 
-from tunewright_hf.train.events import pauses_of
+from tunewright_hf.train.events import clock_of
 from tunewright_hf.train.throughput import Flops, Meter
 
 
-def with_speed(base: type[transformers.Trainer]) -> type[transformers.Trainer]:
-    """A subclass of a Trainer class that logs what `Meter` measures, for all ranks, over training time.
+def instrumented(base: type[transformers.Trainer]) -> type[transformers.Trainer]:
+    """Return a subclass of a Trainer class that logs what `Meter` measures on all ranks, and that resumes exactly.
 
-    Time spent in evaluation and in saving is not counted; see `Pauses`. A training is the same with evaluations as
-    without, and one that is resumed when it has made its last step makes no further one.
+    The time for evaluations and checkpoints does not count; see `TrainingClock`. Evaluations do not change the training,
+    and a training that is resumed after its last step makes no further step.
     """
-    return cast("type[transformers.Trainer]", type(base.__name__, (_Exact, base), {}))
+    return cast("type[transformers.Trainer]", type(f"Instrumented{base.__name__}", (_Instrumented, base), {}))
 
 
-class _Exact(transformers.Trainer):  # type: ignore[misc]
+class _Instrumented(transformers.Trainer):  # type: ignore[misc]
     def __init__(self, *args: object, **keywords: object) -> None:
         super().__init__(*args, **keywords)
         self._meter = Meter(Flops.of(self.model), self.args.device, self.args.bf16 or self.args.fp16)
@@ -32,36 +32,37 @@ class _Exact(transformers.Trainer):  # type: ignore[misc]
     def get_batch_samples(
         self, epoch_iterator: Iterator[dict[str, torch.Tensor]], num_batches: int, device: torch.device
     ) -> tuple[list[dict[str, torch.Tensor]], torch.Tensor | int | None]:
-        if self.state.global_step >= self.state.max_steps:  # transformers looks only after a step
+        if self.state.global_step >= self.state.max_steps:  # transformers only checks after a step
             return [], None
         batches, items = super().get_batch_samples(self._meter.timed(epoch_iterator), num_batches, device)
         self._meter.add(batches)
         return batches, items
 
     def get_train_dataloader(self) -> DataLoader:
-        return _steadfast(super().get_train_dataloader())
+        return _outliving_sigterm(super().get_train_dataloader())
 
     def get_eval_dataloader(self, *args: object, **keywords: object) -> DataLoader:
-        return _steadfast(super().get_eval_dataloader(*args, **keywords))
+        return _outliving_sigterm(super().get_eval_dataloader(*args, **keywords))
 
     def evaluate(self, *args: object, **keywords: object) -> dict[str, float]:
-        # Its data loader draws a seed. A checkpoint may lie before that, and a resumed training would draw other numbers.
+        # The data loader of an evaluation draws a seed. After a checkpoint that was saved before it, the resumed training would
+        # draw other random numbers.
         with torch.random.fork_rng(devices=[]):
             return cast("dict[str, float]", super().evaluate(*args, **keywords))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
             counts = self.accelerator.reduce(self._meter.counts(), "sum").tolist()
-            logs |= self._meter.lap(counts, max(pauses_of(self).lap(), 1e-9), self.args.world_size)
+            logs |= self._meter.lap(counts, max(clock_of(self).lap(), 1e-9), self.args.world_size)
         super().log(logs, start_time)
 
 
-def _steadfast(loader: DataLoader) -> DataLoader:
-    """A loader whose reading processes are no part of the process group that torchrun sends SIGTERM to.
+def _outliving_sigterm(loader: DataLoader) -> DataLoader:
+    """Move a loader's worker processes out of the process group that torchrun sends SIGTERM to, and return the loader.
 
-    They are needed until there is a checkpoint. The process that trains ends them, and they end when it is gone.
+    They are needed until the checkpoint is saved. The training process ends them, and they exit when it is gone.
     """
-    inner = getattr(loader, "base_dataloader", loader)  # accelerate's have another inside, which starts them
+    inner = getattr(loader, "base_dataloader", loader)  # accelerate wraps the loader that starts the workers
     inner.worker_init_fn = functools.partial(_leave_group, inner.worker_init_fn)
     return loader
 
