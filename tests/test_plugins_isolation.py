@@ -140,7 +140,7 @@ def test_the_list_of_plugins_shows_it_and_what_is_wrong_with_the_others(site: Pa
     rows = {row["name"]: row for row in map(json.loads, out.splitlines())}
     assert (rows["weather"]["gives"], rows["weather"]["version"]) == ("model, dataset, trainer", "0.3")
     assert "nothing_like_it" in rows["broken"]["problem"]
-    assert "plugin api v9" in rows["future"]["problem"]
+    assert "plugin API v9" in rows["future"]["problem"]
     assert rows["file"]["gives"] == "model, dataset"
 
 

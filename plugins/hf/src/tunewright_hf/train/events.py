@@ -9,9 +9,8 @@ import transformers
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import rotate_checkpoints
 
-from tunewright import providers
 from tunewright.events import Checkpoint, Eval, Event, Start, Step
-from tunewright.providers import TrainRun
+from tunewright.providers import TrainRun, mark_checkpoint
 from tunewright_hf.distributed import are_several, barrier
 from tunewright_hf.train.checkpoints import check_loss, checkpoint_folder, gather_files
 from tunewright_hf.train.throughput import MEASURED
@@ -130,7 +129,7 @@ class EventCallback(transformers.TrainerCallback):  # type: ignore[misc]
         if are_several():
             gather_files(folder, self._run)
         if self._run.rank == 0:
-            providers.mark_checkpoint(folder)
+            mark_checkpoint(folder)
             rotate_checkpoints(args.output_dir, self._keep, state.best_model_checkpoint)
         self._emit(Checkpoint(step=state.global_step, path=str(folder)))
 

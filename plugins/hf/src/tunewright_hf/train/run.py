@@ -89,6 +89,11 @@ def train(params: TrainParams, run: TrainRun) -> None:
         if run.rank == 0:
             sample_answers.answer_samples(trainer, params, data.format, run)
         barrier()
+    _clean_up(run)
+
+
+def _clean_up(run: TrainRun) -> None:
+    """Remove the tokenised data, and leave the process group."""
     if run.local_rank == 0:
         data_.discard(run)
     if are_several():
