@@ -21,7 +21,7 @@ name = "tunewright-$name"
 version = "0.1.0"
 description = "$name:// datasets for Tunewright"
 requires-python = ">=3.11"
-dependencies = ["tunewright"]
+dependencies = ["tunewright>=0.1,<0.2"]
 
 [project.optional-dependencies]
 # The libraries that download_dataset() imports. Submitting a job does not need them.

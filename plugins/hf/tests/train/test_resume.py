@@ -158,16 +158,16 @@ def test_older_checkpoints_are_removed(limit: int | None, kept: list[int], train
 
 
 def test_an_older_checkpoint_stays_until_the_new_one_is_complete(train, qa: Path, tmp_path: Path, monkeypatch) -> None:
-    from tunewright import providers
+    from tunewright_hf.train import events
 
-    complete = providers.mark_checkpoint
+    complete = events.mark_checkpoint
     seen: list[list[str]] = []
 
     def watched(folder: Path) -> None:
         seen.append(sorted(p.name for p in folder.parent.iterdir() if (p / "complete.json").exists()))
         complete(folder)
 
-    monkeypatch.setattr(providers, "mark_checkpoint", watched)
+    monkeypatch.setattr(events, "mark_checkpoint", watched)
     train(tmp_path / "out", qa, **PACE, **LORA, save_steps=4, save_total_limit=1)
     assert seen == [[], ["checkpoint-4"], ["checkpoint-8"]]
 
