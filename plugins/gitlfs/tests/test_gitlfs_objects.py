@@ -154,7 +154,7 @@ def test_batches_that_are_refused_together_go_on_with_the_next_way_to_show_a_tok
     with ThreadPoolExecutor(3) as pool:
         assert all(WEIGHTS.oid in found for found in pool.map(lambda _: lfs.ask([pointer]), range(3)))
     server.accepts = {"nothing"}
-    with pytest.raises(FetchError, match="does not let its objects be read") as caught:
+    with pytest.raises(FetchError, match="refuses to serve objects") as caught:
         lfs.ask([pointer])
     assert caught.value.code is ExitCode.NO_PERMISSION
 

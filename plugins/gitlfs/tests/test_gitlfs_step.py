@@ -230,7 +230,7 @@ def test_ssh_with_a_key_and_a_known_host(ssh, tmp_path):
         ({"key": "other"}, 77, "credential"),
         ({"key": "broken"}, 77, "ssh_private_key="),
         pytest.param({"access": False}, 69, "/info/lfs", marks=pytest.mark.slow),
-        ({"port": True}, 69, "reached"),
+        ({"port": True}, 69, "reachable"),
     ],
     ids=["unknown host", "no repository", "another key", "no key", "no LFS over ssh", "nobody there"],
 )

@@ -106,7 +106,7 @@ def test_links_in_a_tar_are_refused(tmp_path: Path, kind: bytes, target: str) ->
 def test_devices_in_a_tar_are_refused(tmp_path: Path, kind: bytes) -> None:
     device = tarfile.TarInfo("device")
     device.type = kind
-    refuse(tmp_path, make_tar(FILES, device), "'device' is a link, or something else that is no file")
+    refuse(tmp_path, make_tar(FILES, device), "'device' is a link, or something else that is not a regular file")
 
 
 def test_a_symbolic_link_in_a_zip_is_refused(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_members_of_a_zip_that_share_their_bytes_are_refused(tmp_path: Path) -> 
 @pytest.mark.parametrize("kind", MAKERS)
 def test_a_file_that_is_not_listed_is_refused_and_said_how_to_leave_out(tmp_path: Path, kind: str) -> None:
     body = MAKERS[kind]({**FILES, "unlisted": b"x"})
-    refuse(tmp_path, body, "'unlisted' is in the archive, and is not listed", "ignore_patterns")
+    refuse(tmp_path, body, "'unlisted' is in the archive, but not listed", "ignore_patterns")
 
 
 @pytest.mark.parametrize("kind", MAKERS)

@@ -116,7 +116,7 @@ def test_patterns_that_match_nothing_are_not_found_before_anything_is_downloaded
     kaggle: FakeKaggle, fetch, uri: str
 ) -> None:
     put(kaggle, uri)
-    fetch.fails(ExitCode.NOT_FOUND, "has 4 files, and none of them is selected", uri=uri, allow_patterns=["*.xml"])
+    fetch.fails(ExitCode.NOT_FOUND, "has 4 files, but none of them is selected", uri=uri, allow_patterns=["*.xml"])
     assert kaggle.store.log == []
 
 
@@ -277,7 +277,7 @@ def test_an_address_that_expires_half_way_is_asked_for_again(kaggle: FakeKaggle,
 def test_an_address_that_has_expired_at_once_is_no_matter_of_permissions(kaggle: FakeKaggle, fetch) -> None:
     put(kaggle, DATASET)
     kaggle.store.lifetime = 0
-    fetch.fails(ExitCode.TRY_AGAIN, "new address", uri=DATASET)
+    fetch.fails(ExitCode.TRY_AGAIN, "new URL", uri=DATASET)
 
 
 @pytest.mark.parametrize("hashed", [True, False], ids=["md5", "no digest"])

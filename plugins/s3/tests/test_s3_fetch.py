@@ -192,7 +192,7 @@ def test_a_file_that_the_sums_name_must_be_there(gateway: Gateway, source: Sourc
     gateway.put(f"{key}/a", b"one")
     gateway.put(f"{key}/SHA256SUMS", sums({"a": b"one", "b": b"two"}))
     error = refused(source(key), folder)
-    assert (error.code, "names 1 files that are not there, among them 'b'" in error.cause) == (ExitCode.BAD_DATA, True)
+    assert (error.code, "lists 1 files that do not exist, among them 'b'" in error.cause) == (ExitCode.BAD_DATA, True)
     fetch(source(key, ignore_patterns=["b"]), folder)
 
 
@@ -251,7 +251,7 @@ def test_a_file_that_lies_where_a_folder_must_be_is_refused(
 def test_what_names_nothing_is_not_found(source: Source, folder: Path, gateway: Gateway) -> None:
     gateway.put("there", b"x")
     error = refused(source("not-there"), folder)
-    assert (error.code, "names nothing" in error.cause) == (ExitCode.NOT_FOUND, True)
+    assert (error.code, "does not exist" in error.cause) == (ExitCode.NOT_FOUND, True)
     error = refused(source("", uri="s3://no-such-bucket/x"), folder)
     assert (error.code, "there is no such bucket" in error.cause) == (ExitCode.NOT_FOUND, True)
 

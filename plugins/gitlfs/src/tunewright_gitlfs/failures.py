@@ -1,7 +1,6 @@
-"""From what git and ssh say to an error with an exit code and a remedy.
+"""Translate the messages of git and ssh into errors with an exit code and a remedy.
 
-git has one exit code for everything that goes wrong between two machines, so its words are all there is. It is made to say
-them in English.
+git has one exit code for all network errors, so only its messages tell them apart. It is run so that they are in English.
 """
 
 from __future__ import annotations
@@ -26,17 +25,17 @@ def _means(said: str, code: ExitCode, remedy: str) -> _Meaning:
     return _Meaning(re.compile(said, re.IGNORECASE), code, remedy)
 
 
-# The first that is found counts: what is special comes before what git adds to every failure.
+# The first match counts: specific messages come before those that git adds to every failure.
 _MEANINGS = (
     _means(
         r"no space left on device|disk quota exceeded",
         ExitCode.NO_SPACE,
-        "Give the step's scratch folder, /tmp in a pod, more room: plain files pass through it.",
+        "Give the step's scratch folder, /tmp in a pod, more space: plain files pass through it.",
     ),
     _means(
         r"host key verification failed|no .* host key is known",
         ExitCode.NO_PERMISSION,
-        "Give known_hosts= the server's keys: the output of `ssh-keyscan host`, after a check.",
+        "Give known_hosts= the server's keys: the output of `ssh-keyscan host`, after verifying it.",
     ),
     _means(
         r"invalid format|error in libcrypto|load key .*: ",
@@ -46,7 +45,7 @@ _MEANINGS = (
     _means(
         r"permission denied|access denied|could not read (username|password)|authentication failed|error: 40[13]",
         ExitCode.NO_PERMISSION,
-        "Give a credential that may read the repository: token=, username= and password=, or ssh_private_key=.",
+        "Give a credential that can read the repository: token=, username= and password=, or ssh_private_key=.",
     ),
     _means(
         r"no user exists for uid",
@@ -56,7 +55,7 @@ _MEANINGS = (
     _means(
         r"certificate",
         ExitCode.USAGE,
-        "Mount your authority's certificates and name the file in init_env: SSL_CERT_FILE.",
+        "Mount your CA's certificates, and name the file in init_env: SSL_CERT_FILE.",
     ),
     _means(
         r"couldn't find remote ref|not our ref|unadvertised object|no such remote ref",
@@ -66,44 +65,44 @@ _MEANINGS = (
     _means(
         r"not found|does not exist|does not appear to be a git repository|not valid: is this a git repository|error: 404",
         ExitCode.NOT_FOUND,
-        "Check the URI. A private repository looks like this to who may not read it.",
+        "Check the URI. Without read access, a private repository looks like a missing one.",
     ),
     _means(
         r"invalid path|malformed|unable to create file|file name too long|protected",
         ExitCode.BAD_DATA,
-        "Leave it out with exclude=, or have it renamed at its source.",
+        "Leave the file out with exclude=, or have it renamed at its source.",
     ),
     _means(
         r"error: 3\d\d",
         ExitCode.BAD_DATA,
-        "Only the repository's own address may redirect: give the URI that it has now.",
+        "Only the repository's own URL may redirect: give its current URI.",
     ),
     _means(
         r"could not resolve|couldn't resolve|connection refused|failed to connect|couldn't connect|no route to host"
         r"|network is unreachable|timed out|error: (429|5\d\d)|operation too slow|too slow|less than \d+ bytes/sec",
         ExitCode.UNAVAILABLE,
-        "Look whether the server can be reached from where the step runs.",
+        "Check that the server is reachable from where the step runs.",
     ),
     _means(
         r"early eof|rpc failed|unexpected disconnect|remote end hung up|connection (reset|closed)|transfer closed"
         r"|recv failure|invalid index-pack|unpack failed|inflate|bad object|index-pack failed|fetch-pack",
         ExitCode.TRY_AGAIN,
-        "It is tried again.",
+        "The fetch will be retried.",
     ),
 )
 
 
 def failure(what: str, said: str) -> FetchError:
-    """The error for a command that has failed.
+    """Return the error for a failed command.
 
     Args:
-        what: what was to be done, to what: "Fetching main of https://…".
-        said: all that the command wrote to its standard error.
+        what: the action and its object: "Fetching main of https://…".
+        said: what the command wrote to its standard error.
     """
     lines = [line.strip() for line in said.splitlines() if line.strip() and "warning:" not in line]
-    shown = " / ".join(lines)[-_LONGEST:] or "it says nothing"
+    shown = " / ".join(lines)[-_LONGEST:] or "without a message"
     for meaning in _MEANINGS:
         if meaning.said.search(said):
-            return FetchError(f"{what} has failed: {shown}.", remedy=meaning.remedy, code=meaning.code)
-    remedy = "Try it with git itself, with the same URL and ref."
-    return FetchError(f"{what} has failed: {shown}.", remedy=remedy, code=ExitCode.BAD_DATA)
+            return FetchError(f"{what} failed: {shown}.", remedy=meaning.remedy, code=meaning.code)
+    remedy = "Try the same URL and ref with git itself."
+    return FetchError(f"{what} failed: {shown}.", remedy=remedy, code=ExitCode.BAD_DATA)

@@ -1,7 +1,7 @@
-"""The LFS batch API: where the contents of pointers are to be had.
+"""The LFS batch API: where to download the contents of pointers.
 
-See git-lfs' docs/api/batch.md. Objects are asked for a hundred at a time, when the first of them is wanted; what is said
-holds for a while, and is then asked for anew.
+See git-lfs' docs/api/batch.md. Objects are requested in batches of a hundred, when the first of them is needed. The answers
+expire, and are then requested again.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from tunewright_gitlfs.pointers import Pointer
 from tunewright_launcher.http import Headers, Http, HttpRequest, refusal, retry_after, shown
 
 BATCH = 100
-_FRESH = 5.0  # seconds for which an action that is refused is not too old
-_KEPT = 64  # batches whose actions are kept: hundreds of bytes for each object
+_FRESH = 5.0  # seconds for which a refused action cannot have expired
+_KEPT = 64  # batches whose actions are kept: each takes hundreds of bytes
 _JSON = "application/vnd.git-lfs+json"
 _LONGEST_ANSWER = 16 << 20
 _QUOTA = (507, 509)  # insufficient storage; bandwidth limit exceeded, which no RFC has
@@ -35,11 +35,11 @@ _DENIED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 @attrs.frozen(kw_only=True)
 class Action:
-    """How an object is to be had.
+    """How to download an object.
 
     Attributes:
-        request: the GET.
-        expires_at: time on the monotonic clock after which it is asked for anew.
+        request: the GET request.
+        expires_at: time on the monotonic clock after which the action is requested again.
     """
 
     request: HttpRequest
@@ -62,10 +62,10 @@ class Batch:
         self._asked_at = float("-inf")
 
     def action(self, oid: str) -> Action:
-        """How this object is to be had.
+        """Return how to download this object.
 
         Raises:
-            FetchError: the server does not give it.
+            FetchError: the server refuses it.
         """
         with self._lock:  # one thread asks for all
             action = self._actions.get(oid)
@@ -77,11 +77,11 @@ class Batch:
             return action
 
     def forget(self) -> None:
-        """Ask anew when one is wanted again."""
+        """Drop the actions; the next call requests them again."""
         self._actions = {}
 
     def renew(self, oid: str, refused: Action) -> bool:
-        """An action was refused: whether it may only have been too old, and another one is worth a try."""
+        """Return whether a refused action may have expired, so that a new one is worth a try."""
         with self._lock:
             if self._actions.get(oid) is not refused:
                 return True  # another thread has been here
@@ -92,10 +92,10 @@ class Batch:
 
 
 class Lfs:
-    """The LFS of an origin.
+    """The LFS server of an origin.
 
     Args:
-        origin: whose LFS it is.
+        origin: the origin.
         http: sends requests.
     """
 
@@ -106,17 +106,17 @@ class Lfs:
         self._lock = threading.Lock()
 
     def keep(self, batch: Batch) -> None:
-        """A batch has its actions; one that has had them for long must ask again."""
+        """Note that a batch has its actions, and let the oldest batch drop its own."""
         with self._lock:
             self._recent.append(batch)
             if len(self._recent) > _KEPT:
                 self._recent.popleft().forget()
 
     def ask(self, pointers: Iterable[Pointer]) -> Mapping[str, Action]:
-        """How these objects are to be had, by oid.
+        """Return how to download these objects, by oid.
 
         Raises:
-            FetchError: NOT_FOUND, NO_PERMISSION, BAD_DATA: it does not have, or give, one of them.
+            FetchError: NOT_FOUND, NO_PERMISSION, BAD_DATA: the server lacks one of them, or refuses it.
         """
         wanted = {pointer.oid: pointer for pointer in pointers}
         api, answer = self._post({"oid": p.oid, "size": p.size} for p in wanted.values())
@@ -126,7 +126,7 @@ class Lfs:
                 raise _malformed(api, f"the transfer {answer['transfer']!r}, which was not offered")
             found = {str(o["oid"]): _action(api, o, now) for o in answer["objects"]}
         except (TypeError, KeyError, AttributeError, ValueError) as error:
-            raise _malformed(api, f"what cannot be read ({type(error).__name__})") from error
+            raise _malformed(api, f"an unreadable document ({type(error).__name__})") from error
         if missing := wanted.keys() - found.keys():
             raise _malformed(api, f"nothing about the object {min(missing)}")
         return found
@@ -148,7 +148,7 @@ class Lfs:
         try:
             return api, dict(json.loads(text))
         except (TypeError, ValueError) as error:
-            raise _malformed(api, "what is no JSON") from error
+            raise _malformed(api, "something that is not JSON") from error
 
 
 def _action(api: LfsApi, answer: Mapping[str, Any], now: float) -> Action:
@@ -158,10 +158,10 @@ def _action(api: LfsApi, answer: Mapping[str, Any], now: float) -> Action:
     url, headers = str(download["href"]), {str(k): str(v) for k, v in (download.get("header") or {}).items()}
     own, other = urlsplit(api.url), urlsplit(url)
     if other.scheme not in ("http", "https") or (own.scheme == "https" and other.scheme == "http"):
-        raise _malformed(api, f"the address {shown(url)}, which is not encrypted")
+        raise _malformed(api, f"the URL {shown(url)}, which is not encrypted")
     if not all(f"{name}{value}".isprintable() for name, value in headers.items()):
         raise _malformed(api, "headers that cannot be sent")
-    # Our credential is for the LFS server itself, where it does not give another one.
+    # Our credential is for the LFS server itself, unless the server provides another one.
     is_own = (own.scheme, own.netloc) == (other.scheme, other.netloc)
     if is_own and not answer.get("authenticated") and "authorization" not in map(str.lower, headers):
         headers = {**api.headers, **headers}
@@ -169,7 +169,7 @@ def _action(api: LfsApi, answer: Mapping[str, Any], now: float) -> Action:
 
 
 def _life(download: Mapping[str, Any]) -> float:
-    """Seconds for which an action is used: somewhat less than it lasts."""
+    """Return the seconds for which to use an action: somewhat less than its lifetime."""
     life = float(download.get("expires_in") or 0)
     if life <= 0 and (until := download.get("expires_at")):
         moment = dt.datetime.fromisoformat(str(until))
@@ -178,26 +178,26 @@ def _life(download: Mapping[str, Any]) -> float:
 
 
 def _object_error(api: LfsApi, oid: str, code: int, message: str) -> FetchError:
-    cause = f"LFS at {shown(api.url)} does not give the object {oid}: {code} {_short(message)}."
+    cause = f"LFS at {shown(api.url)} does not provide the object {oid}: {code} {_short(message)}."
     if code in _DENIED or code in _QUOTA:
-        remedy = "Give a credential that may read it; if a quota is used up, have it raised."
+        remedy = "Give a credential that can read it. If a quota is used up, have it raised."
         return FetchError(cause, remedy=remedy, code=ExitCode.NO_PERMISSION)
     if code in _MISSING:
-        remedy = "Have it pushed with `git lfs push --all`, or leave its file out with exclude=."
+        remedy = "Have it pushed with `git lfs push --all`, or leave the file out with exclude=."
         return FetchError(cause, remedy=remedy, code=ExitCode.NOT_FOUND)
     if code == HTTPStatus.TOO_MANY_REQUESTS or code >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return FetchError(cause, remedy="It is tried again.", code=ExitCode.UNAVAILABLE)
-    return FetchError(cause, remedy="Ask who runs the server.", code=ExitCode.BAD_DATA)
+        return FetchError(cause, remedy="The request will be retried.", code=ExitCode.UNAVAILABLE)
+    return FetchError(cause, remedy="Ask the server's operator.", code=ExitCode.BAD_DATA)
 
 
 def _refused(api: LfsApi, status: int, headers: Headers, body: bytes) -> FetchError | None:
-    """What a refused batch means; None for what such a status means everywhere."""
-    cause = f"LFS at {shown(api.url)} has refused with {status}: {_message(body)}."
+    """Return the error for a refused batch; None if the status has no special meaning for LFS."""
+    cause = f"LFS at {shown(api.url)} refused the request with {status}: {_message(body)}."
     if status in _DENIED or status in _QUOTA:
-        remedy = "Give a credential that may read it; if a quota is used up, have it raised."
+        remedy = "Give a credential that can read it. If a quota is used up, have it raised."
         return FetchError(cause, remedy=remedy, code=ExitCode.NO_PERMISSION, retry_after=retry_after(headers))
     if status in _MISSING:
-        remedy = "The repository has LFS files, and its server no LFS: look whether LFS is enabled there."
+        remedy = "The repository has LFS files, but its server has no LFS: check whether LFS is enabled there."
         return FetchError(cause, remedy=remedy, code=ExitCode.NOT_FOUND)
     return None
 
@@ -214,5 +214,5 @@ def _short(text: str) -> str:
 
 
 def _malformed(api: LfsApi, what: str) -> FetchError:
-    cause = f"LFS at {shown(api.url)} has answered with {what}."
-    return FetchError(cause, remedy="Ask who runs the server, or what stands between.", code=ExitCode.BAD_DATA)
+    cause = f"LFS at {shown(api.url)} answered with {what}."
+    return FetchError(cause, remedy="Ask the operator of the server, or of a proxy in between.", code=ExitCode.BAD_DATA)

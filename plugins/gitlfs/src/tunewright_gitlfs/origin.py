@@ -1,8 +1,8 @@
-"""The origin of a repository: how git and LFS reach it, and what they may show it.
+"""The origin of a repository: how git and LFS reach it, and with which credential.
 
-A credential goes to the origin alone: to git in variables of its environment, bound to the origin's address, and to LFS in
-headers of requests to that address. It is never in an argument, a URL or a file, but for an ssh key, which ssh takes from
-nowhere else.
+A credential is only sent to the origin: git gets it in environment variables that bind it to the origin's URL, and LFS in
+headers of requests to that URL. It is never in an argument, a URL or a file, except for an ssh key, which ssh only reads from
+a file.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ _LONGEST_WAIT = 60.0  # seconds for `git-lfs-authenticate`
 
 @attrs.frozen(kw_only=True)
 class LfsApi:
-    """Where LFS is asked for objects.
+    """The endpoint of an LFS server.
 
     Attributes:
-        url: of the API, without a slash at its end.
-        headers: what it is shown: credentials.
-        expires_at: time on the monotonic clock after which the headers are worth nothing.
+        url: the API's URL, without a trailing slash.
+        headers: headers with credentials.
+        expires_at: time on the monotonic clock at which the headers expire.
     """
 
     url: str
@@ -58,7 +58,7 @@ class Origin(Protocol):
     """One repository on one server.
 
     Attributes:
-        url: as git takes it.
+        url: the URL for git.
     """
 
     @property
@@ -66,37 +66,37 @@ class Origin(Protocol):
         """The remote's URL."""
 
     def git_environment(self) -> AbstractContextManager[Mapping[str, str]]:
-        """Variables for git, while it speaks to the origin."""
+        """Environment variables for git, while it talks to the origin."""
 
     def git_config(self) -> Mapping[str, str]:
-        """Settings for git, while it speaks to the origin."""
+        """Settings for git, while it talks to the origin."""
 
     def lfs(self, refused: LfsApi | None = None) -> LfsApi:
-        """Where its LFS is. Called from many threads.
+        """Return the origin's LFS endpoint. Called from many threads.
 
         Args:
-            refused: what was given before, and was not accepted.
+            refused: an endpoint that this method returned before, and that was refused.
 
         Raises:
-            FetchError: there is nothing else to give.
+            FetchError: there is no other credential to try.
         """
 
 
 class HttpOrigin:
     """An origin that is reached over http or https.
 
-    It is asked for its refs once, as git would ask, before git is: that tells a missing repository from a refused
-    credential, and follows redirects by the rule that a credential stays with its host.
+    Its refs are requested once, as git would do, before git runs. That tells a missing repository from a refused credential,
+    and follows redirects without sending a credential to another host.
 
     Args:
-        source: what the URI names.
+        source: the repository that the URI names.
         http: sends requests.
         token: an access token.
-        username: with `password`.
-        password: see `username`.
+        username: user name; needs `password`.
+        password: password; needs `username`.
 
     Raises:
-        FetchError: NO_PERMISSION, NOT_FOUND, UNAVAILABLE, …: the origin does not let it be read.
+        FetchError: NO_PERMISSION, NOT_FOUND, UNAVAILABLE, …: the repository cannot be read.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class HttpOrigin:
         return contextlib.nullcontext({})
 
     def git_config(self) -> Mapping[str, str]:
-        """See `Origin.git_config`. The header is for URLs of the origin's host and port, and for no others."""
+        """See `Origin.git_config`. The header is only sent to URLs with the origin's host and port."""
         headers = self._headers()
         return {
             f"http.{self._source.transport}://{self._source.host}/.extraHeader": f"{name}: {value}"
@@ -121,11 +121,11 @@ class HttpOrigin:
         }
 
     def lfs(self, refused: LfsApi | None = None) -> LfsApi:
-        """See `Origin.lfs`. No file of the repository has a say in it: a `.lfsconfig` could name any host."""
+        """See `Origin.lfs`. A `.lfsconfig` in the repository is ignored, since it could name any host."""
         with self._lock:
-            # Batches may be refused together: only the first one takes the offer back.
+            # Several batches may be refused at once: only the first one moves on to the next credential.
             if refused is not None and refused.headers == self._headers() and not self._next_offer():
-                raise self._denied(f"The LFS of {self._source.url} does not let its objects be read.")
+                raise self._denied(f"The LFS server of {self._source.url} refuses to serve objects.")
             own = _host_of(self.url) == _host_of(self._source.url)
             return LfsApi(url=_lfs_url(self.url), headers=self._headers() if own else {})
 
@@ -133,14 +133,14 @@ class HttpOrigin:
         return {"Authorization": self._offers[0]} if self._offers else {}
 
     def _next_offer(self) -> bool:
-        """Some servers take a token as a password, and others as what it is. Whether there is another way to show it."""
+        """Move on to the next form of the credential, if any: some servers take a token as password, others as Bearer."""
         if not self._offers[1:]:
             return False
         self._offers.pop(0)
         return True
 
     def _find(self) -> str:
-        """The repository's URL, after redirects."""
+        """Return the repository's URL, after redirects."""
         while True:
             headers = {**self._headers(), "Git-Protocol": "version=2", "Accept": "*/*"}
             response, url = self._http.send(HttpRequest(url=f"{self._source.url}{_REFS}", headers=headers))
@@ -156,26 +156,26 @@ class HttpOrigin:
         if general.code is ExitCode.NO_PERMISSION:
             return self._denied(general.cause)
         if general.code is ExitCode.NOT_FOUND:
-            remedy = "Check the URI. A private repository looks like this to who may not read it: give token=."
+            remedy = "Check the URI. Without read access, a private repository looks like a missing one: give token=."
             return FetchError(general.cause, remedy=remedy, code=ExitCode.NOT_FOUND)
         return general
 
     def _denied(self, cause: str) -> FetchError:
         remedy = (
-            "The credential is wrong, has expired, or may not read this repository: give another one."
+            "The credential is wrong, has expired, or cannot read this repository: give another one."
             if self._offers
-            else "Give token=, or username= and password=; or the repository does not exist."
+            else "Give token=, or username= and password=. The repository may also not exist."
         )
         return FetchError(cause, remedy=remedy, code=ExitCode.NO_PERMISSION)
 
 
 class SshOrigin:
-    """An origin that is reached over ssh; its LFS over HTTP, with what `git-lfs-authenticate` on the server says.
+    """An origin that is reached over ssh; `git-lfs-authenticate` on the server tells how to reach its LFS over HTTP.
 
     Args:
-        source: what the URI names.
-        key: the text of a private key; None for those that ssh finds by itself.
-        known_hosts: the text of a known_hosts file; None for ssh's own.
+        source: the repository that the URI names.
+        key: the text of a private key; None for the keys that ssh finds by itself.
+        known_hosts: the text of a known_hosts file; None for the default files of ssh.
     """
 
     def __init__(self, source: GitSource, *, key: str | None, known_hosts: str | None) -> None:
@@ -216,7 +216,7 @@ class SshOrigin:
                     argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=_LONGEST_WAIT
                 )
             except subprocess.TimeoutExpired:
-                raise failure(what, "ssh: the answer has timed out") from None
+                raise failure(what, "ssh: the answer timed out") from None
         if done.returncode == _NO_SUCH_COMMAND:
             return LfsApi(url=_lfs_url(f"https://{parts.hostname}{quote(unquote(parts.path))}"))
         if done.returncode != 0:
@@ -225,8 +225,8 @@ class SshOrigin:
 
     @contextlib.contextmanager
     def _ssh(self) -> Iterator[list[str]]:
-        """The beginning of ssh's arguments, while its key is in a file that nobody else can read."""
-        with tempfile.TemporaryDirectory(prefix="tunewright-ssh-") as folder:  # made with mode 0700
+        """Yield the first arguments of ssh, while its key is in a file that nobody else can read."""
+        with tempfile.TemporaryDirectory(prefix="tunewright-ssh-") as folder:  # created with mode 0700
             argv = [*_SSH, *_SSH_ALIVE]
             if self._known_hosts is not None:
                 _write(hosts := Path(folder, "known_hosts"), self._known_hosts)
@@ -238,7 +238,7 @@ class SshOrigin:
 
 
 def _offers(token: str | None, username: str | None, password: str | None) -> list[str]:
-    """Values of an Authorization header, the most usual first."""
+    """Return values of an Authorization header, the most common form first."""
     if token is not None:
         return [_basic("x-access-token", token), f"Bearer {token}"]
     if username is not None and password is not None:
@@ -267,7 +267,7 @@ def _read_access(what: str, output: bytes) -> LfsApi:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise failure(what, f"malformed answer of git-lfs-authenticate: {type(error).__name__}") from error
     if re.match(r"https?://", href) is None:
-        raise failure(what, "malformed answer of git-lfs-authenticate: no URL of LFS in it")
+        raise failure(what, "malformed answer of git-lfs-authenticate: it contains no LFS URL")
     expires_at = time.monotonic() + 0.8 * float(life) if life else float("inf")
     return LfsApi(url=href.rstrip("/"), headers=headers, expires_at=expires_at)
 

@@ -1,4 +1,4 @@
-"""LFS pointers: the short texts that stand in a repository for large files.
+"""LFS pointers: short texts that represent large files in a repository.
 
 See https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md.
 """
@@ -10,9 +10,9 @@ import re
 import attrs
 
 LARGEST = 1023
-"""Bytes; a longer blob is no pointer."""
+"""Bytes; a longer blob is not a pointer."""
 
-# The second and third are its names before it was published; git-lfs still takes them.
+# The second and third are names from before the specification was published; git-lfs still accepts them.
 _VERSIONS = (
     "https://git-lfs.github.com/spec/v1",
     "https://hawser.github.com/spec/v1",
@@ -23,11 +23,11 @@ _POINTER = re.compile(r"version (?P<version>\S+)\noid sha256:(?P<oid>[0-9a-f]{64
 
 @attrs.frozen
 class Pointer:
-    """What stands in place of a file.
+    """The pointer to a file.
 
     Attributes:
-        oid: SHA-256 of the file, in hexadecimal digits.
-        size: bytes of the file.
+        oid: SHA-256 of the file, in hexadecimal.
+        size: size of the file in bytes.
     """
 
     oid: str
@@ -35,12 +35,12 @@ class Pointer:
 
 
 def looks_like_pointer(blob: bytes) -> bool:
-    """Whether a blob is meant as a pointer, even if it cannot be read as one."""
+    """Return whether a blob is meant as a pointer, even if it is malformed."""
     return blob.lstrip().startswith(tuple(f"version {v}".encode() for v in _VERSIONS))
 
 
 def read_pointer(blob: bytes) -> Pointer | None:
-    """The pointer that a blob is; None for a blob that is none, is damaged, or needs a program of its own (`ext-0-…`)."""
+    """Parse a pointer; None for a blob that is not a pointer, is damaged, or needs an extension (`ext-0-…`)."""
     text = blob.decode(errors="replace").replace("\r\n", "\n").strip()
     match = _POINTER.fullmatch(text)
     if match is None or match["version"] not in _VERSIONS:

@@ -1,7 +1,7 @@
-"""A scratch repository: git fetches one commit of an origin into it, and writes its files beside it.
+"""A scratch repository: git fetches one commit of an origin into it, and checks out the files beside it.
 
-git gets its settings from its environment alone: nothing of the user's, of the machine's or of the repository's own is
-read, and nothing is written down that was not meant to be.
+git only gets its settings from its environment: no configuration of the user, the machine or the repository is read, and no
+credential is written to a file.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from tunewright_gitlfs.origin import Origin
 if TYPE_CHECKING:
     from git import Git
 
-_NEEDS = (2, 31)  # the first that reads GIT_CONFIG_COUNT
+_NEEDS = (2, 31)  # the first version that reads GIT_CONFIG_COUNT
 _COMMIT = re.compile(r"[0-9a-f]{7,40}")
 _UNSERVED = re.compile(r"couldn't find remote ref|unadvertised object|not our ref")
 _SYMLINK, _SUBMODULE = "120000", "160000"
 _SETTINGS = {
-    "core.fsync": "none",  # nobody looks for the repository after a crash
+    "core.fsync": "none",  # the repository is not needed after a crash
     "core.hooksPath": "/dev/null",
     "core.sparseCheckout": "true",
     "core.sparseCheckoutCone": "false",
@@ -53,7 +53,7 @@ _ENVIRONMENT = {
     "GIT_TRACE_CURL": "",
     "SSH_ASKPASS": "",
 }
-# Above every .gitattributes: a file has the bytes that git has of it.
+# Takes precedence over every .gitattributes, so that files keep the bytes that git stores.
 _ATTRIBUTES = "* -text -ident -filter -working-tree-encoding\n"
 
 
@@ -62,8 +62,8 @@ class Blob:
     """A file of the commit.
 
     Attributes:
-        path: relative to the folder that is checked out.
-        oid: git's name of its contents.
+        path: path relative to the folder that is checked out.
+        oid: the blob's SHA-1.
     """
 
     path: str
@@ -74,11 +74,11 @@ class Repository:
     """One commit of an origin, without its history.
 
     Args:
-        origin: where it comes from.
-        scratch: an empty folder of its own.
+        origin: the origin.
+        scratch: an empty folder.
 
     Raises:
-        FetchError: USAGE: there is no git, or it is too old.
+        FetchError: USAGE: git is not installed, or too old.
     """
 
     def __init__(self, origin: Origin, scratch: Path) -> None:
@@ -87,7 +87,7 @@ class Repository:
         self.files.mkdir()
         self._git = _find_git(self.files)
         self._git.check_unsafe_protocols(origin.url)
-        self._run("Making a repository", "init", "--quiet", "--template=")
+        self._run("Creating a repository", "init", "--quiet", "--template=")
         (self._metadata / "info").mkdir(exist_ok=True)
         (self._metadata / "info" / "attributes").write_text(_ATTRIBUTES, "utf-8")
 
@@ -95,10 +95,10 @@ class Repository:
         """Fetch a commit and its trees, without the files.
 
         Args:
-            ref: a branch, a tag or a commit, which may be abbreviated; None for the origin's default branch.
+            ref: a branch, a tag, or a commit (may be abbreviated); None for the origin's default branch.
 
         Returns:
-            The commit's name, 40 hexadecimal digits.
+            The commit's SHA-1, 40 hexadecimal digits.
 
         Raises:
             FetchError: NOT_FOUND, NO_PERMISSION, UNAVAILABLE, …
@@ -110,20 +110,20 @@ class Repository:
         except FetchError as error:
             if not (_COMMIT.fullmatch(wanted) and _UNSERVED.search(error.cause)):
                 raise
-            # Not every server gives a commit by its name: look for it among all branches and tags.
+            # Not every server serves a commit by its SHA-1: look for it in all branches and tags.
             self._fetch(what, "+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")
         else:
             wanted = "FETCH_HEAD"
         found = self._run(what, "rev-parse", "--verify", "--quiet", f"{wanted}^{{commit}}", check=False)
         if not found:
-            raise failure(what, "no such remote ref, or it is no commit")
+            raise failure(what, "no such remote ref, or it is not a commit")
         return found.strip()
 
     def check_out(self, commit: str, folder: str | None, exclude: Iterable[str]) -> Iterator[Blob]:
-        """Fetch the files of a folder and write them to `self.files`, but for those that the patterns exclude.
+        """Check out the files of a folder to `self.files`, except those that the patterns exclude.
 
         Raises:
-            FetchError: NOT_FOUND: there is no such folder. BAD_DATA: it holds links, or names that no file may have.
+            FetchError: NOT_FOUND: there is no such folder. BAD_DATA: it contains links or invalid file names.
         """
         tree = self._tree(commit, folder)
         patterns = "".join(f"!{pattern}\n" for pattern in exclude)
@@ -136,13 +136,13 @@ class Repository:
             if state != "H" or mode == _SUBMODULE:
                 continue
             if mode == _SYMLINK:
-                cause = f"{path!r} in the repository is a symbolic link, which could lead out of the slot."
+                cause = f"{path!r} in the repository is a symbolic link, which could lead out of the input folder."
                 remedy = "Leave it out with exclude=, or have the file itself committed in its place."
                 raise FetchError(cause, remedy=remedy, code=ExitCode.BAD_DATA)
             yield Blob(path, oid)
 
     def matching(self, patterns: Iterable[str]) -> frozenset[str]:
-        """The paths of all files that a pattern matches, as gitignore(5) has it."""
+        """Return the paths of all files that a pattern matches, by the rules of gitignore(5)."""
         given = [f"--exclude={pattern}" for pattern in patterns]
         return frozenset(_split(self._run("Reading patterns", "ls-files", "--cached", "--ignored", "-z", *given)))
 
@@ -165,7 +165,7 @@ class Repository:
         self._run(what, "fetch", *options, "--filter=blob:none", "--no-tags", "--", "origin", *refs, remote=True)
 
     def _run(self, what: str, *arguments: str, remote: bool = False, check: bool = True) -> str:
-        """Run git; returns what it writes to its standard output."""
+        """Run git, and return its standard output."""
         with self._origin.git_environment() if remote else contextlib.nullcontext({}) as variables:
             status, output, said = self._git.execute(
                 [self._git.GIT_PYTHON_GIT_EXECUTABLE or "git", *arguments],
@@ -182,7 +182,7 @@ class Repository:
         settings = {**_SETTINGS, "remote.origin.url": self._origin.url}
         if remote:
             settings |= self._origin.git_config()
-        if trusted := ssl.get_default_verify_paths().cafile:  # as Python's own requests have it
+        if trusted := ssl.get_default_verify_paths().cafile:  # the same as for Python's requests
             settings["http.sslCAInfo"] = trusted
         return {
             **_ENVIRONMENT,
@@ -206,7 +206,7 @@ def _split(output: str) -> list[str]:
 
 
 def _find_git(folder: Path) -> Git:
-    remedy = "Use an image that has git and tunewright-gitlfs[fetch]; by hand, install both."
+    remedy = "Use an image with git and tunewright-gitlfs[fetch], or install both."
     try:
         from git import Git
     except ImportError as error:
@@ -215,5 +215,5 @@ def _find_git(folder: Path) -> Git:
     git = Git(folder)
     if git.version_info < _NEEDS:
         version = ".".join(map(str, git.version_info))
-        raise FetchError(f"git {version} is too old: 2.31 is needed.", remedy=remedy, code=ExitCode.USAGE)
+        raise FetchError(f"git {version} is too old: 2.31 or later is required.", remedy=remedy, code=ExitCode.USAGE)
     return git

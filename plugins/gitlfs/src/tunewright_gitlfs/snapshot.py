@@ -1,4 +1,4 @@
-"""The container half: a commit's files as a snapshot, LFS objects through the batch API and the others from git."""
+"""A commit's files as a snapshot: LFS objects through the batch API, all others from git."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class GitSnapshot(HttpSnapshot):
     """One commit of a repository, or a folder of it.
 
     Args:
-        origin: where it comes from.
+        origin: the origin.
         http: sends requests.
         ref: a branch, a tag or a commit; None for the default branch.
-        folder: what is fetched of the commit; None for all of it.
-        include: patterns of the LFS files that are fetched; none: all.
-        exclude: patterns of what is left out.
+        folder: the folder to fetch; None for the whole commit.
+        include: patterns of the LFS files to fetch; none for all.
+        exclude: patterns of the files to leave out.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class GitSnapshot(HttpSnapshot):
         self.revision: str = self._repository.fetch(ref)
 
     def entries(self) -> Iterator[Entry]:
-        """See `Snapshot.entries`. Plain files are on this machine once it begins; LFS objects are only looked up."""
+        """See `Snapshot.entries`. Plain files are checked out first; LFS objects are only looked up."""
         pointers: list[tuple[str, Pointer]] = []
         blobs = list(self._repository.check_out(self.revision, self._folder, self._exclude))
         wanted = self._repository.matching(self._include) if self._include else None
@@ -71,8 +71,8 @@ class GitSnapshot(HttpSnapshot):
                 pointers.append((blob.path, self._follow(blob, text)))
         if wanted is not None and not pointers:
             cause = f"include= selects no LFS file of {self.revision}."
-            raise FetchError(cause, remedy="Check its patterns; plain files need none.", code=ExitCode.NOT_FOUND)
-        # As the engine takes them, the largest first: what is asked for together is wanted at the same time.
+            raise FetchError(cause, remedy="Check its patterns. Plain files need none.", code=ExitCode.NOT_FOUND)
+        # Largest first, as the engine fetches them: so the objects of a batch are needed at the same time.
         pointers.sort(key=lambda item: -item[1].size)
         for start in range(0, len(pointers), BATCH):
             group = pointers[start : start + BATCH]
@@ -87,11 +87,11 @@ class GitSnapshot(HttpSnapshot):
         return self._action.request
 
     def refusal(self, entry: Entry, status: int, headers: Headers, body: bytes) -> FetchError | None:
-        """See `HttpSnapshot.refusal`: what an action led to may be over, and the next one is good."""
+        """See `HttpSnapshot.refusal`: an action's URL may have expired, and the next one works."""
         del headers, body
         if status in _REFUSED and self._batch(entry).renew(_oid(entry), self._action):
-            cause = f"{entry.path} was answered with {status}: its address may have expired."
-            return FetchError(cause, remedy="LFS is asked for another one.", code=ExitCode.TRY_AGAIN)
+            cause = f"{entry.path} was answered with {status}: its URL may have expired."
+            return FetchError(cause, remedy="LFS will be asked for a new one.", code=ExitCode.TRY_AGAIN)
         return None
 
     @contextlib.contextmanager
@@ -105,12 +105,12 @@ class GitSnapshot(HttpSnapshot):
         try:
             with super().open(entry, start, stop) as reader:
                 yield _NoPointer(reader, entry.path) if entry.size <= LARGEST else reader
-        except SourceChanged as error:  # its name is its digest: it cannot change, it can only be wrong
-            remedy = "It was damaged at its source: have it pushed anew."
+        except SourceChanged as error:  # an object is named by its digest: it cannot change, only be damaged
+            remedy = "It was damaged at its source: have it pushed again."
             raise FetchError(error.cause, remedy=remedy, code=ExitCode.BAD_DATA) from error
 
     def _look_at(self, blob: Blob) -> tuple[int, bytes]:
-        """A file's size, and its contents if it may be a pointer."""
+        """Return a file's size, and its contents if it may be a pointer."""
         with (self._repository.files / blob.path).open("rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
             return size, file.read() if size <= LARGEST else b""
@@ -126,7 +126,7 @@ class GitSnapshot(HttpSnapshot):
 
     @property
     def _action(self) -> Action:
-        """What this thread was given last."""
+        """The action that this thread used last."""
         action: Action = self._thread.action
         return action
 
@@ -147,7 +147,7 @@ class _Part:
 
 
 class _NoPointer:
-    """A `Reader` of a short LFS file: one that was committed through LFS twice has a pointer as its contents."""
+    """A `Reader` of a short LFS file that refuses a pointer: a file that was committed through LFS twice contains one."""
 
     def __init__(self, reader: Reader, path: str) -> None:
         self.digests = reader.digests
@@ -169,13 +169,13 @@ def _oid(entry: Entry) -> str:
 
 
 def _one_by_one(patterns: Iterable[str]) -> tuple[str, ...]:
-    """As git-lfs has it, a pattern may be several with commas between them."""
+    """Split patterns at commas, as git-lfs does."""
     return tuple(part for pattern in patterns for part in pattern.split(",") if part)
 
 
 def _left_over(path: str) -> FetchError:
     cause = (
-        f"{path} is an LFS pointer whose file cannot be had: it is damaged, of another kind, or was committed twice."
+        f"{path} is an LFS pointer without an available file: it is damaged, of another kind, or was committed twice."
     )
-    remedy = "Have the file itself committed anew through git-lfs, or leave it out with exclude=."
+    remedy = "Have the file itself committed again through git-lfs, or leave it out with exclude=."
     return FetchError(cause, remedy=remedy, code=ExitCode.BAD_DATA)

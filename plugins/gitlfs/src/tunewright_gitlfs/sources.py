@@ -1,4 +1,4 @@
-"""The providers of `gitlfs+https://` and `gitlfs+ssh://`."""
+"""The providers behind `gitlfs+https://` and `gitlfs+ssh://`."""
 # ruff: noqa: RUF009 - secret() makes an attrs field
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _other_spellings(slot: str) -> Callable[[dict[str, object]], dict[str, objec
     def rewrite(keywords: dict[str, object]) -> dict[str, object]:
         given = rename(keywords)
         key = given.get("ssh_private_key")
-        # A key file ends with a line break, which a secret does not; the container half puts it back.
+        # A key file ends with a line break, which a secret must not have; it is added again in the container.
         return {**given, "ssh_private_key": key.strip()} if isinstance(key, str) else given
 
     return rewrite
@@ -42,7 +42,7 @@ def _other_spellings(slot: str) -> Callable[[dict[str, object]], dict[str, objec
 def _check_ref(instance: object, attribute: attrs.Attribute[str | None], value: str | None) -> None:
     if value is not None and (not isinstance(value, str) or ref_problem(value)):
         field, remedy = f"{type(instance).__name__}.{attribute.name}", "Give a branch, a tag or a commit."
-        raise RequestError("is not a name that git takes", field=field, value=value, remedy=remedy)
+        raise RequestError("is not a valid git ref", field=field, value=value, remedy=remedy)
 
 
 def _check_folder(instance: object, attribute: attrs.Attribute[str | None], value: str | None) -> None:
@@ -56,7 +56,7 @@ def _check_known_hosts(instance: object, attribute: attrs.Attribute[str | None],
         return
     field, remedy = (
         f"{type(instance).__name__}.{attribute.name}",
-        "Give the output of `ssh-keyscan host`, after a check.",
+        "Give the output of `ssh-keyscan host`, after verifying it.",
     )
     if not isinstance(value, str) or not value.strip() or "\0" in value:
         raise RequestError("is not the text of a known_hosts file", field=field, remedy=remedy)
@@ -65,21 +65,21 @@ def _check_known_hosts(instance: object, attribute: attrs.Attribute[str | None],
 
 @attrs.frozen(kw_only=True, slots=False)  # without slots it can be mixed into providers, which have theirs
 class GitLFSSource(SnapshotSource):
-    """What the model and the dataset provider share. Field names are git's and git-lfs'.
+    """Fields that the model and the dataset provider share, named as in git and git-lfs.
 
     For https give `token`, or `username` and `password`; for ssh give `ssh_private_key` and `known_hosts`.
 
     Attributes:
-        ref: branch, tag or commit, as `@ref` in the URI; None is the remote's default branch.
-        path: folder within the repository, as `#folder` in the URI; None is all of it.
-        include: patterns of the LFS files that are fetched, as gitignore(5) has them, relative to `path`; none: all.
-            Files that are not in LFS are fetched in any case.
-        exclude: patterns of the files that are left out, in LFS or not.
+        ref: branch, tag or commit, as `@ref` in the URI; None means the remote's default branch.
+        path: folder in the repository, as `#folder` in the URI; None means all of it.
+        include: patterns of the LFS files to fetch, as in gitignore(5), relative to `path`; none for all. Files that are
+            not in LFS are always fetched.
+        exclude: patterns of the files to leave out, in LFS or not.
         token: an access token of the server.
-        username: with `password`, for servers without tokens.
-        password: see `username`.
+        username: user name, for servers without tokens; needs `password`.
+        password: password, for servers without tokens; needs `username`.
         ssh_private_key: the text of an OpenSSH private key without a passphrase.
-        known_hosts: the text of a known_hosts file: the servers that are trusted. It is no secret.
+        known_hosts: the text of a known_hosts file with the servers to trust. It is not a secret.
     """
 
     extra: ClassVar[str | None] = "fetch"
@@ -95,7 +95,7 @@ class GitLFSSource(SnapshotSource):
     known_hosts: str | None = attrs.field(default=None, validator=_check_known_hosts)
 
     def __attrs_post_init__(self) -> None:
-        """Refuse URIs that git must not see, and credentials that do not fit them."""
+        """Refuse URIs that are unsafe for git, and credentials that do not fit the URI."""
         check_together(self, "username", "password")
         check_exclusive(self, "token", "password", "ssh_private_key")
         for field, uri in uris_of(self):
@@ -103,11 +103,11 @@ class GitLFSSource(SnapshotSource):
 
     @property
     def source(self) -> GitSource:
-        """What `uri`, `ref` and `path` name together."""
+        """The commit and folder that `uri`, `ref` and `path` name together."""
         return self._source(self.uri, f"{type(self).__name__}.uri")
 
     def snapshot(self) -> Snapshot:
-        """The container half: fetch the commit without its files."""
+        """Fetch the commit without its files, and return its snapshot; runs in the container."""
         from tunewright_gitlfs.origin import HttpOrigin, Origin, SshOrigin
         from tunewright_gitlfs.snapshot import GitSnapshot
         from tunewright_launcher.http import Http
@@ -133,22 +133,22 @@ class GitLFSSource(SnapshotSource):
         for name in unfit:
             if getattr(self, name) is not None:
                 fit = "ssh_private_key=" if source.transport == "ssh" else "token=, or username= and password="
-                problem = f"has no use for {source.transport}, which {field} names"
+                problem = f"does not apply to {source.transport}, which {field} names"
                 raise RequestError(problem, field=f"{type(self).__name__}.{name}", remedy=f"Give {fit}.")
 
 
 def _literal(value: str | SecretRef | None) -> str | None:
-    """A secret as the container has it: there it is no reference any more."""
+    """Return a secret in the container, where it is a plain string and no longer a reference."""
     return value if isinstance(value, str) else None
 
 
 @accept_keywords(_other_spellings("model"))
 @attrs.frozen(kw_only=True)
 class GitLFSModelParams(GitLFSSource, ModelProvider):
-    """A model in a git repository. `model=` is taken for `uri=`."""
+    """A model in a git repository. `model=` is an alias of `uri=`."""
 
 
 @accept_keywords(_other_spellings("dataset"))
 @attrs.frozen(kw_only=True)
 class GitLFSDatasetParams(GitLFSSource, DatasetProvider):
-    """A dataset in a git repository. `dataset=` is taken for `uri=`."""
+    """A dataset in a git repository. `dataset=` is an alias of `uri=`."""

@@ -1,7 +1,7 @@
-"""`gitlfs+https://host/org/repo[@ref][#folder]`, read and written.
+"""Parse and format `gitlfs+https://host/org/repo[@ref][#folder]`.
 
-What comes out is handed to git, which runs commands for some URLs and takes what begins with `-` for an option: nothing
-of the kind gets through.
+The parts are passed to git, which runs commands for some URLs and takes what begins with `-` as an option: such parts are
+refused.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _REPOSITORY = re.compile(r"[A-Za-z0-9_.~%+,=-]+(?:/[A-Za-z0-9_.~%+,=-]+)*")
 
 @attrs.frozen(kw_only=True)
 class GitSource:
-    """What a URI names.
+    """The repository, ref and folder that a URI names.
 
     Attributes:
         transport: "https", "http" or "ssh".
-        host: with its port, and for ssh with its user: "git@host".
-        repository: its path on the host, percent-encoded where it needs to be.
-        ref: a branch, tag or commit; None is the remote's default branch.
-        folder: within the repository; None is all of it.
+        host: host with its port, and for ssh with its user: "git@host".
+        repository: the repository's path on the host, percent-encoded where necessary.
+        ref: a branch, tag or commit; None means the remote's default branch.
+        folder: a folder in the repository; None means all of it.
     """
 
     transport: Transport
@@ -43,25 +43,25 @@ class GitSource:
 
     @property
     def url(self) -> str:
-        """The remote's URL, as git takes it."""
+        """The remote's URL for git."""
         return f"{self.transport}://{self.host}/{self.repository}"
 
     @property
     def uri(self) -> str:
-        """As the user writes it: the inverse of `parse_uri`."""
+        """The URI as the user writes it: the inverse of `parse_uri`."""
         ref = f"@{quote(self.ref)}" if self.ref else ""
         folder = f"#{quote(self.folder)}" if self.folder else ""
         return f"gitlfs+{self.url}{ref}{folder}"
 
 
 def parse_uri(uri: str, field: str = "uri") -> GitSource:
-    """What the URI names; its ref and folder are percent-decoded.
+    """Return what a URI names; its ref and folder are percent-decoded.
 
     Raises:
-        RequestError: it is not of the form, or holds anything that git might run, send or follow elsewhere.
+        RequestError: it does not have the form, or contains something that git might run, send or follow elsewhere.
     """
     if isinstance(uri, str) and "::" in uri:
-        raise bad_uri("has '::', with which git runs other programs", uri, field=field, form=FORM)
+        raise bad_uri("contains '::', by which git runs other programs", uri, field=field, form=FORM)
     parts = split_uri(uri, scheme="gitlfs", form=FORM, field=field, transports=("https", "http", "ssh"))
     path, hash_sign, folder = parts.path.partition("#")
     repository, at_sign, ref = path.partition("@")
@@ -80,17 +80,17 @@ def parse_uri(uri: str, field: str = "uri") -> GitSource:
 def _host(parts: UriParts, field: str) -> str:
     user, at_sign, host = parts.authority.rpartition("@")
     if at_sign and (parts.transport != "ssh" or not _USER.fullmatch(user)):
-        # The value stays unsaid: a token alone is a user name for many servers.
+        # The value is not shown: many servers take a token as the user name.
         remedy = "Give token=, or username= and password=; for ssh, a plain user name such as git@host is fine."
-        raise RequestError("has a user name or password in it", field=field, remedy=remedy)
+        raise RequestError("contains a user name or password", field=field, remedy=remedy)
     if not _HOST.fullmatch(host):
-        raise RequestError("has no host name that can be reached", field=field, remedy=f"Write it as {FORM}.")
+        raise RequestError("has no valid host name", field=field, remedy=f"Write it as {FORM}.")
     return parts.authority
 
 
 def _problem(source: GitSource) -> str | None:
     if not _REPOSITORY.fullmatch(source.repository) or path_problem(unquote(source.repository)):
-        return "names no repository"
+        return "does not name a repository"
     if source.ref is not None and (problem := ref_problem(source.ref)):
         return problem
     if source.folder is not None:
@@ -99,9 +99,9 @@ def _problem(source: GitSource) -> str | None:
 
 
 def folder_problem(folder: str) -> str | None:
-    """Why a folder of a repository is refused, as a clause, or None."""
+    """Return why a folder of a repository is refused, as a clause, or None."""
     if not folder or folder.startswith("-") or "::" in folder:
-        return "names a folder that is empty, begins with '-' or has '::'"
+        return "names a folder that is empty, begins with '-' or contains '::'"
     if ".git" in folder.lower().split("/"):
         return "names git's own folder"
     return path_problem(folder)

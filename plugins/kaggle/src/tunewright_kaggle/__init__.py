@@ -1,4 +1,4 @@
-"""Kaggle for Tunewright: `kaggle://` datasets, models and competitions."""
+"""Tunewright plugin for Kaggle: `kaggle://` datasets, models and competitions."""
 
 from __future__ import annotations
 

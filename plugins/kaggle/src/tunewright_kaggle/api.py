@@ -1,8 +1,8 @@
-"""Kaggle's API, for the container half: which requests list and download something, and what their answers mean.
+"""Kaggle's API in the container: requests that list and download files, and the meaning of their answers.
 
 Requests and answers are those of kagglesdk, the library under Kaggle's own client. Its transport is not used: it has no
-timeouts, takes credentials from the home folder unasked, and reads whole archives without a way to go on. What Kaggle's
-client itself does at import (it signs in, and ends the process where it cannot) never happens here.
+timeouts, silently reads credentials from the home folder, and cannot resume the download of an archive. Kaggle's client
+itself is never imported, as it signs in on import and exits the process if it cannot.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _LONGEST_MESSAGE = 200
 
 
 class _Page(Protocol):
-    """What the answers to a listing have in common, besides their files."""
+    """The common fields of all answers to a listing, besides their files."""
 
     next_page_token: str | None
 
 
 @attrs.frozen(kw_only=True)
 class Account:
-    """Who asks: a token, or a user with a key; neither for what everybody may read."""
+    """A credential: a token, or a user name with a key; neither for public data."""
 
     api_token: str | None = attrs.field(default=None, repr=False)
     username: str | None = attrs.field(default=None, repr=False)
@@ -44,7 +44,7 @@ class Account:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The header that says so."""
+        """The Authorization header."""
         if self.api_token is not None:
             return {"Authorization": f"Bearer {self.api_token}"}
         if self.username is None:
@@ -54,7 +54,7 @@ class Account:
 
 @attrs.frozen(kw_only=True)
 class File:
-    """One file, as it is listed: relative path and bytes."""
+    """One file in a listing: relative path and size in bytes."""
 
     path: str
     size: int
@@ -62,10 +62,10 @@ class File:
 
 @attrs.frozen
 class Api:
-    """Asks Kaggle.
+    """A client of Kaggle's API.
 
     Attributes:
-        account: who asks.
+        account: the credential.
         http: sends the requests.
     """
 
@@ -73,7 +73,7 @@ class Api:
     http: Http = attrs.field(factory=Http)
 
     def pin(self, handle: KaggleHandle) -> KaggleHandle:
-        """The handle with the number of its newest version, if it has none and Kaggle tells; competitions have no versions.
+        """Return the handle with its newest version, if it has none and Kaggle reports one. Competitions have no versions.
 
         Raises:
             FetchError: NO_PERMISSION, UNAVAILABLE, TRY_AGAIN.
@@ -85,7 +85,7 @@ class Api:
         except FetchError as error:
             if error.code is not ExitCode.NOT_FOUND:
                 raise
-            return handle  # whether there is such a thing is said by the listing
+            return handle  # the listing reports whether it exists
         return attrs.evolve(handle, version=version or None)
 
     def _newest(self, handle: KaggleDataset | KaggleModel) -> int | None:
@@ -104,7 +104,7 @@ class Api:
         return cast("int | None", instance.version_number)
 
     def files(self, handle: KaggleHandle) -> Iterator[File]:
-        """What is listed; page by page.
+        """Yield all listed files, page by page.
 
         Raises:
             FetchError: NOT_FOUND, NO_PERMISSION, UNAVAILABLE.
@@ -118,7 +118,7 @@ class Api:
             token = page.next_page_token or ""
             if not token:
                 return
-        raise _unreadable(handle, "its pages have no end")
+        raise _unreadable(handle, "its listing repeats a page")
 
     def _page(self, handle: KaggleHandle, token: str | None) -> tuple[_Page, list[File]]:
         if isinstance(handle, KaggleDataset):
@@ -152,7 +152,7 @@ class Api:
         return answer, [_file(handle, f.name, f.total_bytes) for f in answer.files]
 
     def archive(self, handle: KaggleHandle) -> HttpRequest:
-        """The request for everything in one archive: a zip, or for models a tar."""
+        """Return the request for one archive of all files: a zip, or a tar for models."""
         if isinstance(handle, KaggleDataset):
             from kagglesdk.datasets.types.dataset_api_service import ApiDownloadDatasetRequest
 
@@ -185,7 +185,7 @@ class Api:
             raise refused(handle, response, body)
         try:
             fields = json.loads(body)
-            if fields.get("code", 0) >= HTTPStatus.BAD_REQUEST:  # kagglesdk takes such an answer for an error, too
+            if fields.get("code", 0) >= HTTPStatus.BAD_REQUEST:  # kagglesdk also treats such an answer as an error
                 raise refused(handle, _Answered(int(fields["code"]), "in its body", response.headers), body)
             return answer.from_dict(fields)
         except (ValueError, TypeError, AttributeError, KeyError) as error:
@@ -202,27 +202,29 @@ class _Answered:
 
 
 def refused(handle: KaggleHandle, response: Answered, body: bytes) -> FetchError:
-    """What it means that Kaggle refuses to list or to download.
+    """Return the error for a listing or download that Kaggle refused.
 
     Args:
-        handle: what was asked for.
+        handle: what was requested.
         response: the answer.
-        body: its body, or the beginning.
+        body: the answer's body, or its beginning.
     """
     said = f"{handle.uri} was answered with {response.status} {response.reason}{_message(body)}."
     if response.status == HTTPStatus.UNAUTHORIZED:
         remedy = "Give api_token=, or username= and key=, from Kaggle's settings page."
         return FetchError(said, remedy=remedy, code=ExitCode.NO_PERMISSION)
     if response.status == HTTPStatus.FORBIDDEN:
-        # Kaggle answers so to what does not exist, too: it does not tell strangers of what is private.
+        # Kaggle also answers so for what does not exist, in order not to reveal what is private.
         what = "the competition's rules" if isinstance(handle, KaggleCompetition) else "its licence"
-        remedy = f"Check the URI; accept {what} on its page at Kaggle; give a credential of who may read it."
+        remedy = (
+            f"Check the URI, accept {what} on its page at Kaggle, and give the credential of an account with access."
+        )
         return FetchError(said, remedy=remedy, code=ExitCode.NO_PERMISSION)
     return refusal(handle.uri, response)
 
 
 def _message(body: bytes) -> str:
-    """What Kaggle says itself, for the end of a sentence."""
+    """Return Kaggle's own message, as the end of a sentence."""
     try:
         text = json.loads(body)["message"]
     except (ValueError, TypeError, KeyError):
@@ -237,7 +239,7 @@ def _short(text: object) -> str:
 
 def _unreadable(handle: KaggleHandle, why: str) -> FetchError:
     cause = f"Kaggle's answer about {handle.uri} cannot be used: {why}."
-    return FetchError(cause, remedy="It is tried again.", code=ExitCode.TRY_AGAIN)
+    return FetchError(cause, remedy="The request will be retried.", code=ExitCode.TRY_AGAIN)
 
 
 def _file(handle: KaggleHandle, name: object, size: object) -> File:
@@ -247,14 +249,14 @@ def _file(handle: KaggleHandle, name: object, size: object) -> File:
 
 
 def _base() -> str:
-    """Where the API is: Kaggle's own client can be told another place with KAGGLE_API_ENVIRONMENT, so this can be, too."""
+    """Return the API's base URL, which KAGGLE_API_ENVIRONMENT can change, as for Kaggle's own client."""
     from kagglesdk.kaggle_env import KaggleEnv, get_endpoint, get_env
 
     try:
         environment = get_env()
     except Exception as error:  # it raises no other class
         raise FetchError(str(error), remedy="Correct it in init_env.", code=ExitCode.USAGE) from error
-    # As kagglesdk's KaggleHttpClient has it: only the real service's name stands for its API alone.
+    # As in kagglesdk's KaggleHttpClient: only the production host serves the API at its root.
     return f"{get_endpoint(environment)}{'' if environment is KaggleEnv.PROD else '/api'}"
 
 
@@ -270,6 +272,6 @@ def _framework(handle: KaggleModel) -> ModelFramework:
     found = names.get(handle.framework.replace("-", "").replace("_", "").lower())
     if found is None:
         remedy = f"Write one of {', '.join(sorted(set(names) - {'unspecified'}))}."
-        cause = f"{handle.uri} names the framework {handle.framework!r}, which Kaggle does not have."
+        cause = f"{handle.uri} names the framework {handle.framework!r}, which Kaggle does not know."
         raise FetchError(cause, remedy=remedy, code=ExitCode.USAGE)
     return found

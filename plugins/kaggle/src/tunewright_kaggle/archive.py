@@ -1,6 +1,6 @@
-"""Unpacking what a stranger has packed: no name leaves the folder, no link is made, and nothing is larger than listed.
+"""Unpack untrusted archives: no path leaves the folder, no link is created, and no file is larger than listed.
 
-Intel's ISA-L decompresses in half the time of zlib, on other makers' processors too.
+Intel's ISA-L decompresses in half the time of zlib, also on other vendors' processors.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ class Member:
     """A file of an archive.
 
     Attributes:
-        path: as it is named there.
-        problem: what it is, if it is not a file.
-        open: gives its contents.
+        path: the member's path in the archive.
+        problem: why it is refused, unless it is a regular file.
+        open: opens its contents.
     """
 
     path: str
@@ -70,16 +70,16 @@ def unpack(archive: Path, folder: Path, listed: Mapping[str, int], selects: Call
 
     Args:
         archive: the archive.
-        folder: where to.
-        listed: path → bytes, of every file that the source lists.
-        selects: whether a path is wanted; what is not is passed over, whatever it is.
+        folder: the folder to unpack into.
+        listed: path → size in bytes of every file that the source lists.
+        selects: returns whether to unpack a path; other members are skipped, whatever they are.
 
     Returns:
-        SHA-256 of each file that was unpacked, by path.
+        SHA-256 of each unpacked file, by path.
 
     Raises:
-        FetchError: BAD_DATA: it is no archive, is damaged, has a hostile name, a link, a file that was not listed, is
-            larger than listed or comes twice, or lacks one. NO_SPACE: it does not fit.
+        FetchError: BAD_DATA: it is not an archive, is damaged, has an unsafe path or a link, or a file in it is not listed,
+            larger than listed, duplicate or missing. NO_SPACE: it does not fit.
     """
     wanted = {path: size for path, size in listed.items() if selects(path)}
     with Files(folder) as files, _damaged():
@@ -98,11 +98,11 @@ def unpack(archive: Path, folder: Path, listed: Mapping[str, int], selects: Call
 
 
 class _Unpacking:
-    """Writes members.
+    """Writes the members of an archive.
 
     Args:
-        files: where to.
-        wanted: path → bytes.
+        files: creates the files.
+        wanted: path → size in bytes.
     """
 
     def __init__(self, files: Files, wanted: Mapping[str, int]) -> None:
@@ -113,14 +113,14 @@ class _Unpacking:
         self._lock = threading.Lock()
 
     def run(self, members: Iterator[Member], *, threads: int) -> None:
-        """Write them all; with one thread, each before the next one is looked for."""
+        """Write all members; with one thread, each one before the next is read from the archive."""
         with ThreadPoolExecutor(threads) as pool:
             for future in [pool.submit(self._work, members) for _ in range(threads)]:
                 future.result()
 
     def _work(self, members: Iterator[Member]) -> None:
         while True:
-            with self._lock:  # not one future a member: a dataset may have a million
+            with self._lock:  # instead of a future for each member, as a dataset may have a million
                 member = next(members, None)
                 if member is None:
                     return
@@ -133,15 +133,15 @@ class _Unpacking:
         if member.problem is not None:
             raise hostile(path, member.problem)
         if path not in self._wanted:
-            # Passed over, it might be most of the data: Kaggle's listings have been incomplete before. And nothing says
-            # what it should be.
-            raise hostile(path, "is in the archive, and is not listed")
+            # Skipped, it might be most of the data: Kaggle's listings have been incomplete before. And nothing says which
+            # size it should have.
+            raise hostile(path, "is in the archive, but not listed")
         if path in self._begun:
             raise hostile(path, "is in the archive twice")
         self._begun.add(path)
 
     def _write(self, member: Member) -> str:
-        """Write a member; returns its SHA-256."""
+        """Write a member, and return its SHA-256."""
         size, position, digest = self._wanted[member.path], 0, hashlib.sha256()
         with member.open() as source, self._files.create(member.path) as handle:
             while data := source.read(_BLOCK):
@@ -152,7 +152,7 @@ class _Unpacking:
                 position += len(data)
             begin_to_flush(handle, 0, position)
         if position != size:
-            raise _bad(f"{member.path} has {position} bytes in the archive, and {size} are listed.")
+            raise _bad(f"{member.path} has {position} bytes in the archive, but {size} bytes are listed.")
         return digest.hexdigest()
 
 
@@ -160,7 +160,7 @@ def _of_zip(archive: zipfile.ZipFile) -> Iterator[Member]:
     for info in archive.infolist():
         if info.is_dir():
             continue
-        # zipfile cuts a name at a NUL; what it was before counts.
+        # zipfile truncates a name at a NUL; the original name counts.
         path = info.orig_filename if "\0" in info.orig_filename else info.filename
         is_file = stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG)
         yield Member(path, None if is_file else _NO_FILE, lambda info=info: _inflated(archive, info))  # type: ignore[misc]
@@ -169,25 +169,25 @@ def _of_zip(archive: zipfile.ZipFile) -> Iterator[Member]:
 def _inflated(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
     member = archive.open(info)
     if info.compress_type == zipfile.ZIP_DEFLATED:
-        # zipfile has no door for it. Were it to call it otherwise one day, its own would do the work as before.
+        # zipfile has no public hook for it. If a release renames the attribute, zipfile's own decompressor is used.
         member._decompressor = isal_zlib.decompressobj(-zlib.MAX_WBITS)  # type: ignore[attr-defined]
     return member
 
 
 def _of_tar(stream: _Source) -> Iterator[Member]:
-    # As a stream: to go back one byte, as tarfile does with a file, would mean to decompress from the beginning.
+    # As a stream: seeking back one byte, as tarfile does in a file, would decompress everything again.
     with tarfile.open(fileobj=stream, mode="r|", bufsize=_BLOCK) as tar:  # type: ignore[call-overload]
         for info in tar:
             if info.isdir():
                 continue
             path, problem = info.name.removeprefix("./"), None if info.isreg() else _NO_FILE
             yield Member(path, problem, lambda info=info: tar.extractfile(info))  # type: ignore[misc]
-            tar.members.clear()  # or it keeps them all
-    while stream.read(_BLOCK):  # gzip's checksum comes at the very end
+            tar.members.clear()  # otherwise tarfile keeps them all
+    while stream.read(_BLOCK):  # gzip's checksum is at the very end
         pass
 
 
-_NO_FILE = "is a link, or something else that is no file"
+_NO_FILE = "is a link, or something else that is not a regular file"
 
 
 @contextlib.contextmanager
@@ -203,20 +203,20 @@ def _opened(archive: Path) -> Iterator[_Source]:
 
 
 class _Inflated:
-    """What a gzip file holds. Python's own module decompresses 8 KB at a time, and slowly."""
+    """The contents of a gzip file. Python's own module decompresses slowly, 8 KB at a time."""
 
     def __init__(self, raw: _Source) -> None:
         self._raw = raw
         self._zlib = isal_zlib.decompressobj(_GZIP_WITH_CHECKSUM)
 
     def read(self, size: int, /) -> bytes:
-        """At most so many bytes; none at the end."""
+        """Return at most `size` bytes; none at the end."""
         while True:
             data = self._zlib.unconsumed_tail or self._zlib.unused_data or self._raw.read(_BLOCK // 4)
             if self._zlib.eof:
-                if not data.lstrip(b"\0"):  # nothing, or what fills up a tape's block
+                if not data.lstrip(b"\0"):  # nothing, or the padding of a tape's block
                     return b""
-                self._zlib = isal_zlib.decompressobj(_GZIP_WITH_CHECKSUM)  # another one follows
+                self._zlib = isal_zlib.decompressobj(_GZIP_WITH_CHECKSUM)  # another gzip member follows
             elif not data:
                 raise EOFError("it ends too early")
             if found := self._zlib.decompress(data, size):
@@ -224,7 +224,7 @@ class _Inflated:
 
 
 class _Ahead:
-    """A stream of which one block is read ahead: decompressed, while the one before is hashed and written."""
+    """A stream that reads one block ahead: it is decompressed while the previous one is hashed and written."""
 
     def __init__(self, stream: _Source, pool: ThreadPoolExecutor) -> None:
         self._stream = stream
@@ -232,7 +232,7 @@ class _Ahead:
         self._next = pool.submit(stream.read, _BLOCK)
 
     def read(self, _: int, /) -> bytes:
-        """The next block, however long it is; tarfile asks until it has enough."""
+        """Return the next block, whatever its length; tarfile reads until it has enough."""
         data = self._next.result()
         if data:
             self._next = self._pool.submit(self._stream.read, _BLOCK)
@@ -240,18 +240,18 @@ class _Ahead:
 
 
 class _Bounded:
-    """A stream that ends with an error where it becomes much longer than all that is listed."""
+    """A stream that raises an error once it is much longer than everything listed."""
 
     def __init__(self, stream: _Source, limit: int) -> None:
         self._stream = stream
         self._left = limit
 
     def read(self, size: int, /) -> bytes:
-        """The next bytes."""
+        """Return the next bytes."""
         data = self._stream.read(size)
         self._left -= len(data)
         if self._left < 0:
-            raise _bad("The archive unpacks to more than twice of what is listed.")
+            raise _bad("The archive unpacks to more than twice the listed size.")
         return data
 
 
@@ -260,7 +260,7 @@ def _damaged() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        # The disk's own errors have a number; those of gzip and bz2 have none, and a place outside of the file is EINVAL.
+        # The disk's errors have a number; those of gzip and bz2 have none, and a position outside of the file is EINVAL.
         if error.errno not in (None, errno.EINVAL):
             raise
         raise _bad(f"The archive is damaged: {error}.") from error
@@ -271,4 +271,4 @@ def _damaged() -> Iterator[None]:
 
 
 def _bad(cause: str) -> FetchError:
-    return FetchError(cause, remedy="Fetch it again; if it stays so, tell its author.", code=ExitCode.BAD_DATA)
+    return FetchError(cause, remedy="Fetch it again. If this persists, tell its author.", code=ExitCode.BAD_DATA)

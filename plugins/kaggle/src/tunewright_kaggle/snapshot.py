@@ -1,4 +1,4 @@
-"""What Kaggle has: one archive, fetched by the engine in ranges, and then unpacked and compared with the listing."""
+"""A snapshot on Kaggle: one archive, which the engine fetches in ranges; then it is unpacked and checked by the listing."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class KaggleSnapshot(HttpSnapshot):
 
     Args:
         handle: what to fetch.
-        account: who asks.
-        selects: whether a file is wanted.
+        account: the credential.
+        selects: returns whether to fetch a file.
 
     Raises:
         FetchError: NOT_FOUND, NO_PERMISSION, UNAVAILABLE.
@@ -44,25 +44,25 @@ class KaggleSnapshot(HttpSnapshot):
         self.revision = None if version is None else str(version)
 
     def entries(self) -> Iterator[Entry]:
-        """The archive, once all that is in it has been listed."""
+        """Yield the archive, after listing everything in it."""
         self._listed = {}
         for file in self._api.files(self._handle):
             if self._listed.setdefault(file.path, file.size) != file.size:
                 raise hostile(file.path, "is listed twice")
         wanted = [path for path in self._listed if self._selects(path)]
         if not wanted:
-            cause = f"{self._handle.uri} has {len(self._listed)} files, and none of them is selected."
+            cause = f"{self._handle.uri} has {len(self._listed)} files, but none of them is selected."
             raise FetchError(cause, remedy="Check the URI and the patterns.", code=ExitCode.NOT_FOUND)
         for path in wanted:
             check_path(path)
             if path == ARCHIVE:
-                raise hostile(path, "has the name that the archive has while it is unpacked")
+                raise hostile(path, "has the temporary name of the archive itself")
         self.extra_space = sum(self._listed[path] for path in wanted)
         yield self._archive()
 
     def _archive(self) -> Entry:
         asked = self._api.archive(self._handle)
-        # One byte: the headers tell the rest, and the connection can be used again.
+        # One byte is enough: the headers contain the rest, and the connection can be reused.
         response, url = self.http.send(attrs.evolve(asked, headers={**asked.headers, "Range": "bytes=0-0"}))
         try:
             body = response.read(1 << 16) if response.status >= HTTPStatus.BAD_REQUEST else response.read(1)
@@ -75,29 +75,29 @@ class KaggleSnapshot(HttpSnapshot):
             raise self._store_refuses(response.status) if own else refused(self._handle, response, body)
         size = size_of(response)
         if size is None:
-            cause = f"The store does not say how large the archive of {self._handle.uri} is."
-            raise FetchError(cause, remedy="It is tried again.", code=ExitCode.TRY_AGAIN)
+            cause = f"The store does not report the size of the archive of {self._handle.uri}."
+            raise FetchError(cause, remedy="The request will be retried.", code=ExitCode.TRY_AGAIN)
         tag = response.getheader("ETag")
         return Entry(path=ARCHIVE, size=size, validator=tag, digests=_digests(response.headers))
 
     def request(self, entry: Entry) -> HttpRequest:
-        """Kaggle redirects to a store, with a signed URL that is asked for again when it expires."""
+        """See `HttpSnapshot.request`. Kaggle redirects to a store with a signed URL, which is renewed when it expires."""
         del entry
         return self._api.archive(self._handle)
 
     def refusal(self, entry: Entry, status: int, headers: Headers, body: bytes) -> FetchError | None:
-        """A signed URL that has expired in the middle of the archive: the next try gets a new one."""
+        """See `HttpSnapshot.refusal`. If a signed URL has expired in the middle of the archive, a retry gets a new one."""
         del entry, headers, body
         return self._store_refuses(status) if status in _DENIED else None
 
     def is_other(self, entry: Entry, headers: Headers) -> bool:
-        """A competition's data may change while it is fetched."""
+        """See `HttpSnapshot.is_other`. A competition's data may change while it is fetched."""
         tag = headers.get("ETag")
         return entry.validator is not None and tag is not None and tag != entry.validator
 
     def _store_refuses(self, status: int) -> FetchError:
         cause = f"The store answered {status} to a request for a part of {self._handle.uri}."
-        return FetchError(cause, remedy="It is tried again with a new address.", code=ExitCode.TRY_AGAIN)
+        return FetchError(cause, remedy="The request will be retried with a new URL.", code=ExitCode.TRY_AGAIN)
 
     def finish(self, folder: Path) -> Mapping[str, str]:
         """Unpack the archive, and remove it."""
@@ -108,7 +108,7 @@ class KaggleSnapshot(HttpSnapshot):
 
 
 def _digests(headers: Headers) -> tuple[Digest, ...]:
-    """Google's store tells the MD5 of an object: `x-goog-hash: crc32c=…,md5=…`, in base64."""
+    """Return the MD5 from the header of Google's store: `x-goog-hash: crc32c=…,md5=…`, in base64."""
     found = []
     for header in headers.get_all("x-goog-hash") or ():
         for part in header.split(","):

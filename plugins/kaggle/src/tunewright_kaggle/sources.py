@@ -1,4 +1,4 @@
-"""The providers of `kaggle://`."""
+"""The providers behind `kaggle://`."""
 
 # ruff: noqa: RUF009 - secret() makes an attrs field
 from __future__ import annotations
@@ -24,12 +24,12 @@ from tunewright_kaggle.uri import KaggleHandle, parse_dataset, parse_model
 
 @attrs.frozen(kw_only=True, slots=False)  # without slots it can be mixed into providers, which have theirs
 class KaggleSource(FilePatterns, SnapshotSource):
-    """What the model and the dataset provider share. Give `api_token`, or `username` and `key` of a kaggle.json.
+    """Fields that the model and the dataset provider share. Give `api_token`, or `username` and `key` from a kaggle.json.
 
     Attributes:
-        api_token: Kaggle's newer credential, a token by itself.
-        username: with `key`, the older one.
-        key: see `username`.
+        api_token: API token, Kaggle's newer kind of credential.
+        username: user name of the older kind of credential; needs `key`.
+        key: API key of the older kind; needs `username`.
     """
 
     extra: ClassVar[str | None] = "fetch"
@@ -39,14 +39,14 @@ class KaggleSource(FilePatterns, SnapshotSource):
     key: str | SecretRef | None = secret(env="KAGGLE_KEY")
 
     def __attrs_post_init__(self) -> None:
-        """Refuse URIs of the other kind, and half a credential or two."""
+        """Refuse URIs of the other kind, incomplete credentials, and two credentials."""
         for field, uri in uris_of(self):
             self._parse(uri, field)
         check_together(self, "username", "key")
         check_exclusive(self, "api_token", "key")
 
     def snapshot(self) -> Snapshot:
-        """See `tunewright_kaggle.snapshot`."""
+        """Return the files that `uri` names; runs in the container. See `tunewright_kaggle.snapshot`."""
         from tunewright_kaggle.api import Account
         from tunewright_kaggle.snapshot import KaggleSnapshot
 
@@ -60,7 +60,7 @@ class KaggleSource(FilePatterns, SnapshotSource):
 @accept_keywords(renamed(model="uri"))
 @attrs.frozen(kw_only=True)
 class KaggleModelParams(KaggleSource, ModelProvider):
-    """A variation of a model. `model=` is taken for `uri=`."""
+    """A variation of a model. `model=` is an alias of `uri=`."""
 
     def _parse(self, uri: str, field: str) -> KaggleHandle:
         return parse_model(uri, field)
@@ -69,12 +69,12 @@ class KaggleModelParams(KaggleSource, ModelProvider):
 @accept_keywords(renamed(dataset="uri"))
 @attrs.frozen(kw_only=True)
 class KaggleDatasetParams(KaggleSource, DatasetProvider):
-    """A dataset, or the data of a competition. `dataset=` is taken for `uri=`."""
+    """A dataset, or the data of a competition. `dataset=` is an alias of `uri=`."""
 
     def _parse(self, uri: str, field: str) -> KaggleHandle:
         return parse_dataset(uri, field)
 
 
 def _text(secret: str | SecretRef | None) -> str | None:
-    """A secret in the container, where each has become text."""
+    """Return a secret in the container, where secrets are plain strings."""
     return secret if isinstance(secret, str) else None

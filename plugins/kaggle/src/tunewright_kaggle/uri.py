@@ -1,4 +1,4 @@
-"""`kaggle://…`, read and written. The parts are Kaggle's own handles, as its web addresses and kagglehub have them."""
+"""Parse and format `kaggle://…`. The parts are Kaggle's own handles, as in its web URLs and in kagglehub."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _COMPETITION = re.compile(rf"competitions/(?P<name>{_SLUG})/?")
 
 @attrs.frozen(kw_only=True)
 class KaggleDataset:
-    """A dataset; version None is the newest."""
+    """A dataset; version None means the newest."""
 
     owner: str
     name: str
@@ -39,7 +39,7 @@ class KaggleDataset:
 
 @attrs.frozen(kw_only=True)
 class KaggleModel:
-    """A variation of a model for a framework; version None is the newest."""
+    """A variation of a model for a framework; version None means the newest."""
 
     owner: str
     name: str
@@ -70,10 +70,10 @@ KaggleHandle = KaggleDataset | KaggleModel | KaggleCompetition
 
 
 def parse_uri(uri: str, field: str = "uri") -> KaggleHandle:
-    """What the URI names.
+    """Return what a URI names.
 
     Raises:
-        RequestError: it is of none of the three forms.
+        RequestError: it has none of the three forms.
     """
     rest = split_uri(uri, scheme="kaggle", form=_FORM, field=field).rest
     if match := _DATASET.fullmatch(rest):
@@ -83,31 +83,31 @@ def parse_uri(uri: str, field: str = "uri") -> KaggleHandle:
         return KaggleModel(**names, version=_number(match["version"]))
     if match := _COMPETITION.fullmatch(rest):
         return KaggleCompetition(name=match["name"])
-    raise bad_uri("names nothing on Kaggle", uri, field=field, form=_FORM)
+    raise bad_uri("cannot name anything on Kaggle", uri, field=field, form=_FORM)
 
 
 def parse_model(uri: str, field: str = "uri") -> KaggleModel:
-    """What the URI of a model names.
+    """Return the model that a URI names.
 
     Raises:
-        RequestError: it is not of a model's form.
+        RequestError: it does not have a model's form.
     """
     handle = parse_uri(uri, field)
     if not isinstance(handle, KaggleModel):
-        raise bad_uri("names data, and a model is asked for", uri, field=field, form=MODEL_FORM)
+        raise bad_uri("names data, but a model is needed", uri, field=field, form=MODEL_FORM)
     return handle
 
 
 def parse_dataset(uri: str, field: str = "uri") -> KaggleDataset | KaggleCompetition:
-    """What the URI of a dataset names.
+    """Return the dataset or competition that a URI names.
 
     Raises:
-        RequestError: it is not of a dataset's or a competition's form.
+        RequestError: it does not have the form of a dataset or a competition.
     """
     handle = parse_uri(uri, field)
     if isinstance(handle, KaggleModel):
         form = f"{DATASET_FORM} or {COMPETITION_FORM}"
-        raise bad_uri("names a model, and a dataset is asked for", uri, field=field, form=form)
+        raise bad_uri("names a model, but a dataset is needed", uri, field=field, form=form)
     return handle
 
 

@@ -1,4 +1,4 @@
-"""S3 and stores that speak its protocol, for Tunewright: `s3://` models and datasets."""
+"""Tunewright plugin for S3 and compatible stores: `s3://` models and datasets."""
 
 from __future__ import annotations
 

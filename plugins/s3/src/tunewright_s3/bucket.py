@@ -1,4 +1,4 @@
-"""A bucket in the container: botocore lists it and knows its server; the engine's plain GETs are signed here."""
+"""A bucket, as seen in the container: botocore lists it and finds its server; the engine's plain GETs are signed here."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tunewright_s3.signing import Signer
 from tunewright_s3.uri import format_uri
 
 _TIMEOUT = 30.0
-# Seconds for which a page of a listing that was begun is asked for again: the pages before it should not be lost.
+# Seconds for which a page after the first is retried, so that the pages before it are not lost.
 _PATIENCE = 20.0
 
 Item = Mapping[str, Any]
@@ -60,25 +60,25 @@ class Bucket:
         access: the credential, and where the bucket is.
 
     Attributes:
-        client: botocore's client; it asks once, and whoever calls it tries again.
+        client: botocore's client. It sends each request once; callers retry.
         http: sends the requests that `request` makes.
 
     Raises:
-        FetchError: botocore cannot work with the settings.
+        FetchError: botocore rejects the settings.
     """
 
     def __init__(self, name: str, access: Access) -> None:
         self.name = name
         session = botocore.session.Session()
-        # Nobody asks when an object was written, and to understand dates is half of what a listing costs.
+        # Nobody needs the dates, and parsing them is half the cost of a listing.
         session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
         if access.access_key_id is not None:
             session.set_credentials(access.access_key_id, access.secret_access_key, access.session_token)
         with translated(format_uri(name)):
-            if session.get_config_variable("ca_bundle") is None:  # AWS_CA_BUNDLE is all that botocore itself knows
+            if session.get_config_variable("ca_bundle") is None:  # botocore itself only reads AWS_CA_BUNDLE
                 session.set_config_variable("ca_bundle", user_variable("SSL_CERT_FILE"))
             make_quick(session.get_component("data_loader"))
-            # botocore itself knows AWS_DEFAULT_REGION only; EKS sets both.
+            # botocore itself only reads AWS_DEFAULT_REGION; EKS sets both.
             region = access.region or session.get_config_variable("region") or user_variable("AWS_REGION")
             self.client = session.create_client(
                 "s3", region_name=region, endpoint_url=access.endpoint_url, config=_config(access)
@@ -93,10 +93,10 @@ class Bucket:
         self.client.meta.events.register(LISTED, take_objects)
 
     def pages(self, prefix: str) -> Iterator[Mapping[str, Any]]:
-        """Pages of the objects whose keys begin with a prefix: "Contents", if there are some, and "IsTruncated".
+        """Yield pages of the objects whose keys begin with a prefix: "Contents", unless empty, and "IsTruncated".
 
         Raises:
-            FetchError: they cannot be listed.
+            FetchError: the objects cannot be listed.
         """
         asked: dict[str, str] = {"Bucket": self.name, "Prefix": prefix}
         page = self._page(asked)
@@ -115,13 +115,13 @@ class Bucket:
             return self.client.list_objects_v2(**asked)  # type: ignore[no-any-return]
 
     def request(self, key: str, headers: Mapping[str, str], *, method: str = "GET", query: str = "") -> HttpRequest:
-        """A signed request for an object.
+        """Return a signed request for an object.
 
         Args:
-            key: the object's.
-            headers: to send and to sign; names in lower case.
+            key: the object's key.
+            headers: headers to send and to sign; names in lower case.
             method: GET or HEAD.
-            query: percent-encoded, its names in order.
+            query: percent-encoded query, sorted by name.
 
         Raises:
             FetchError: there is no credential, or it cannot be refreshed.
@@ -137,14 +137,14 @@ class Bucket:
         return HttpRequest(url=url, headers=signed, method=method)
 
     def _learn_region(self, request: AWSRequest, region_name: str, **_: object) -> None:
-        """What botocore signs for is right at last: it follows a bucket to its region."""
+        """Remember the region that botocore signs for: it follows redirects to the bucket's own region."""
         self._region = request.context.get("signing", {}).get("region") or region_name
 
     def _located(self) -> tuple[str, str, str]:
-        """Where the objects are: the beginning of their URLs, its host, and the path before the key.
+        """Return where the objects are: the origin of their URLs, its host, and the path before the key.
 
-        Botocore's own rules say it, by a URL that they presign. Ask only after its first call: that one finds a bucket that
-        is in another region.
+        They are taken from a URL that botocore presigns. Call this only after botocore's first request, which discovers the
+        bucket's region.
         """
         with self._lock:
             if self._place is None:
@@ -158,13 +158,13 @@ class Bucket:
 
 def _config(access: Access) -> Config:
     return Config(
-        # Named, or URLs are presigned in a form that only Amazon knows.
+        # Explicit, because the default presigns URLs in a form that only Amazon supports.
         signature_version=UNSIGNED if access.anonymous else "s3v4",
         s3={"addressing_style": access.addressing_style},
         connect_timeout=_TIMEOUT,
         read_timeout=_TIMEOUT,
         retries={"total_max_attempts": 1},
-        # Checksums are given where they are meant; as trailers, which are the default, few other stores take them.
+        # Checksums are given explicitly. As trailers, the default, few other stores accept them.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )

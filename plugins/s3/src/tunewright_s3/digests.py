@@ -1,4 +1,4 @@
-"""The digests that S3 has of an object, from the headers of an answer; see "Checking object integrity" in its user guide."""
+"""Read an object's digests from the headers of an answer; see "Checking object integrity" in S3's user guide."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Final, cast
 
 from tunewright.providers import Algorithm, Digest
 
-# The cheapest first: SHA-256 is computed anyway.
+# In order of cost: SHA-256 is computed anyway.
 _CHECKSUMS: Final[tuple[Algorithm, ...]] = ("sha256", "crc64nvme", "crc32c", "crc32", "sha1")
 _ETAG = re.compile(r'"?([0-9a-f]{32})(?:-([0-9]+))?"?')
 
 
 def digests_in(headers: HTTPMessage, size: int, part_size: int | None = None) -> tuple[Digest, ...]:
-    """The best digest that an answer tells; none where there is no one that can be computed.
+    """Return the best digest in an answer's headers; none if it has none that can be recomputed.
 
     Args:
-        headers: of an answer to a GET or HEAD of the whole object.
-        size: bytes of the object.
-        part_size: bytes of each part but the last, of an object that was uploaded in parts.
+        headers: headers of an answer to a GET or HEAD of the whole object.
+        size: size of the object in bytes.
+        part_size: bytes of each part except the last, for an object that was uploaded in parts.
     """
     for algorithm in _CHECKSUMS:
         if value := headers.get(f"x-amz-checksum-{algorithm}"):
@@ -32,13 +32,13 @@ def digests_in(headers: HTTPMessage, size: int, part_size: int | None = None) ->
 
 
 def parts_of(etag: str | None) -> int:
-    """The number of parts that an object was uploaded in, as its entity tag says; 1 if it says nothing."""
+    """Return the number of parts that an object was uploaded in, by its ETag; 1 if the ETag does not say."""
     match = _ETAG.fullmatch(etag or "")
     return int(match[2] or 1) if match else 1
 
 
 def md5_of(etag: str, part_size: int | None = None) -> tuple[Digest, ...]:
-    """The digest in an entity tag, provided that the object is not encrypted with a key of KMS or of the customer."""
+    """Return the MD5 in an ETag; it is one unless the object is encrypted with a key of KMS or of the customer."""
     match = _ETAG.fullmatch(etag)
     if match is None or bool(match[2]) != (part_size is not None):
         return ()
@@ -69,7 +69,7 @@ def _of_etag(headers: HTTPMessage, size: int, part_size: int | None) -> tuple[Di
 
 
 def _fitting(size: int, part_size: int | None, count: int) -> int | None:
-    """The size of the parts, if so many of them make up the object."""
+    """Return the size of the parts if `count` of them make up the object."""
     if count == 1:
         return size
     return part_size if part_size and count and -(-size // part_size) == count else None

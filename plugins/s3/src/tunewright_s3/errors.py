@@ -1,4 +1,4 @@
-"""What the answers of a store, and botocore's own errors, mean: an exit code, and what to do."""
+"""Translate a store's answers and botocore's errors into exit codes and remedies."""
 
 from __future__ import annotations
 
@@ -31,56 +31,56 @@ _EXPIRED = "Give a new session_token, with the access_key_id and secret_access_k
 _UNKNOWN_KEY = (
     ExitCode.NO_PERMISSION,
     "the store does not know the access key",
-    "Check access_key_id, and endpoint_url: each store has keys of its own.",
+    "Check access_key_id and endpoint_url: each store has its own keys.",
 )
 _REGION = "Give the bucket's region: region=…"
 
-# "Error responses" in Amazon S3's API reference, as far as the status alone does not say it.
+# From "Error responses" in Amazon S3's API reference: codes that say more than the status.
 _MEANINGS: Mapping[str, tuple[ExitCode, str, str]] = {
     "NoSuchBucket": (ExitCode.NOT_FOUND, "there is no such bucket", "Check the bucket's name, and endpoint_url."),
     "NoSuchKey": (ExitCode.NOT_FOUND, "there is no such object", "Check the URI."),
     "NoSuchVersion": (ExitCode.NOT_FOUND, "there is no such version", "Check version_id."),
-    "InvalidBucketName": (ExitCode.NOT_FOUND, "the store takes no such name", "Check the bucket's name."),
+    "InvalidBucketName": (ExitCode.NOT_FOUND, "the store does not allow such a name", "Check the bucket's name."),
     "InvalidObjectState": (ExitCode.NOT_FOUND, "the object is archived", "Restore it from its storage class first."),
     "AccessDenied": (
         ExitCode.NO_PERMISSION,
-        "the credential may not do this",
-        "Allow it s3:ListBucket on the bucket and s3:GetObject on its objects; for an output, s3:PutObject and "
-        "s3:DeleteObject too. Without a credential only public buckets can be read.",
+        "the credential lacks the permission",
+        "Allow s3:ListBucket on the bucket and s3:GetObject on its objects; for an output, also s3:PutObject and "
+        "s3:DeleteObject. Without a credential only public buckets can be read.",
     ),
     "InvalidAccessKeyId": _UNKNOWN_KEY,
     "XAdminUserNotFound": _UNKNOWN_KEY,  # versitygw's word for it
     "SignatureDoesNotMatch": (
         ExitCode.NO_PERMISSION,
         "the secret key does not belong to the access key",
-        "Check secret_access_key: it must be whole, without a space or a line break.",
+        "Check secret_access_key: it must be complete, without spaces or line breaks.",
     ),
     "ExpiredToken": (ExitCode.NO_PERMISSION, "the credential has expired", _EXPIRED),
     "TokenRefreshRequired": (ExitCode.NO_PERMISSION, "the credential has expired", _EXPIRED),
     "InvalidToken": (ExitCode.NO_PERMISSION, "the session token is not valid", _EXPIRED),
     "RequestTimeTooSkewed": (
         ExitCode.NO_PERMISSION,
-        "the clock here and the store's clock differ too much",
+        "this machine's clock differs too much from the store's",
         "Set the clock of the node, for example with NTP.",
     ),
     "AuthorizationHeaderMalformed": (ExitCode.USAGE, "the bucket is in another region", _REGION),
     "PermanentRedirect": (ExitCode.USAGE, "the bucket is in another region", _REGION),
     "IllegalLocationConstraintException": (ExitCode.USAGE, "the bucket is in another region", _REGION),
-    "RequestTimeout": (ExitCode.TRY_AGAIN, "the store waited too long", "It is tried again."),
-    "SlowDown": (ExitCode.UNAVAILABLE, "the store asks to slow down", "If this stays, use fewer workers at once."),
-    "NoSuchUpload": (ExitCode.TRY_AGAIN, "the upload was ended by somebody else", "It is begun anew."),
-    "BadDigest": (ExitCode.TRY_AGAIN, "the data was damaged on its way", "It is sent again."),
+    "RequestTimeout": (ExitCode.TRY_AGAIN, "the store timed out", "The request will be retried."),
+    "SlowDown": (ExitCode.UNAVAILABLE, "the store asks to slow down", "If this persists, use fewer workers at once."),
+    "NoSuchUpload": (ExitCode.TRY_AGAIN, "somebody else ended the upload", "The upload will be restarted."),
+    "BadDigest": (ExitCode.TRY_AGAIN, "the data was corrupted in transit", "The upload will be retried."),
 }  # fmt: skip
 
 
 def refused(what: str, status: int, headers: http.client.HTTPMessage, code: str) -> FetchError:
-    """The error for an answer that is no success.
+    """Return the error for an unsuccessful answer.
 
     Args:
-        what: what was asked for, without secrets.
-        status: of the answer.
-        headers: of the answer.
-        code: S3's own word for it; "" where the answer has none.
+        what: what was requested, without secrets.
+        status: the answer's status code.
+        headers: the answer's headers.
+        code: S3's error code; "" if the answer has none.
     """
     if code not in _MEANINGS:
         reason = code or http.client.responses.get(status, "")
@@ -93,19 +93,19 @@ def refused(what: str, status: int, headers: http.client.HTTPMessage, code: str)
 
 
 def code_in(body: bytes) -> str:
-    """S3's word for an error, in the body of an answer; "" if there is none."""
+    """Return S3's error code in the body of an answer; "" if there is none."""
     match = _CODE.search(body)
     return match[1].decode() if match else ""
 
 
 def gone(what: str) -> FetchError:
-    """An object was removed since it was listed: the source is listed again, and if it is listed still, that is final."""
-    return SourceChanged(f"{what} was listed, and is gone.", remedy="Check the URI.", code=ExitCode.NOT_FOUND)
+    """Return the error for an object that vanished after it was listed: the engine lists again once, then it is final."""
+    return SourceChanged(f"{what} was listed, but no longer exists.", remedy="Check the URI.", code=ExitCode.NOT_FOUND)
 
 
 @contextlib.contextmanager
 def translated(what: str) -> Iterator[None]:
-    """Botocore's errors become the errors of a fetch.
+    """Translate botocore's errors.
 
     Raises:
         FetchError: in place of a botocore error.
@@ -128,7 +128,7 @@ def _of_answer(what: str, error: ClientError) -> FetchError:
     headers = http.client.HTTPMessage()
     for name, value in about.get("HTTPHeaders", {}).items():
         headers[name] = value
-    # A HEAD's answer has no body: its code is the status.
+    # The answer to a HEAD has no body, so botocore uses the status as its code.
     status = int(about.get("HTTPStatusCode", HTTPStatus.INTERNAL_SERVER_ERROR))
     return refused(what, status, headers, "" if code.isdecimal() else code)
 
@@ -136,16 +136,18 @@ def _of_answer(what: str, error: ClientError) -> FetchError:
 def _of_botocore(what: str, error: BotoCoreError) -> FetchError:
     kind = type(error).__name__
     if isinstance(error, NoCredentialsError):
-        remedy = "Give access_key_id= and secret_access_key=, or the pod's service account a role; or anonymous=True for a public bucket."
+        remedy = "Give access_key_id= and secret_access_key=, or give the pod's service account a role, or anonymous=True for a public bucket."
         return FetchError(f"There is no credential for {what}.", remedy=remedy, code=ExitCode.NO_PERMISSION)
     if isinstance(error, SSLError):
-        remedy = "Mount your authority's certificates and name the file in init_env: SSL_CERT_FILE."
-        return FetchError(f"The certificate of the store of {what} is not trusted.", remedy=remedy, code=ExitCode.USAGE)
+        remedy = "Mount your CA's certificates, and name the file in init_env: SSL_CERT_FILE."
+        return FetchError(
+            f"The TLS certificate of the store of {what} is not trusted.", remedy=remedy, code=ExitCode.USAGE
+        )
     if isinstance(error, (NoConnection, HTTPClientError, CredentialRetrievalError)):
-        # Their text has the whole URL, query included.
-        remedy = "Look whether it can be reached from where the step runs."
-        return FetchError(f"{what} gives no answer: {kind}.", remedy=remedy, code=ExitCode.UNAVAILABLE)
-    cause = f"{what} cannot be asked: {kind}: {_QUERY.sub('', str(error))}."
+        # The text of these errors contains the whole URL, including the query.
+        remedy = "Check that the store is reachable from where the step runs."
+        return FetchError(f"{what} does not answer: {kind}.", remedy=remedy, code=ExitCode.UNAVAILABLE)
+    cause = f"{what} cannot be requested: {kind}: {_QUERY.sub('', str(error))}."
     return FetchError(cause, remedy="Check the provider's fields, and AWS_… in init_env.", code=ExitCode.USAGE)
 
 

@@ -1,4 +1,4 @@
-"""What lies below an `s3://` URI, for the fetch engine."""
+"""The objects below an `s3://` URI, as a snapshot for the fetch engine."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from tunewright_s3.errors import code_in, gone, refused, translated
 from tunewright_s3.sums import LONGEST, NAME, Sums
 from tunewright_s3.uri import format_uri
 
-# A HEAD that is refused does not say why: the GET that follows it does.
+# A refused HEAD does not say why, but the GET that follows it does.
 _MUTE = (400, 401, 403, 404, 405, 501)
 
 
 class S3Snapshot(HttpSnapshot):
-    """The object of a key, or the objects below it as a folder.
+    """The object with a key, or the objects below it as a folder.
 
     Args:
-        bucket: where they are.
+        bucket: the bucket.
         prefix: the key; "" for the whole bucket.
-        selects: whether a relative path is wanted.
-        version_id: of the one object that `prefix` is then the key of.
+        selects: returns whether to fetch a relative path.
+        version_id: the version of the one object whose key is `prefix`.
     """
 
     forkable: ClassVar[bool] = True
@@ -53,10 +53,10 @@ class S3Snapshot(HttpSnapshot):
         self.revision = version_id
 
     def entries(self) -> Iterator[Entry]:
-        """The objects, as they are listed; with their digests, where a file among them names those.
+        """Yield the objects as they are listed, with digests if a file among them lists those.
 
-        Whether there is such a file is known after the first page: what is on that page is looked at before anything is
-        yielded, and only a longer listing costs questions of its own.
+        The first page is searched for such a file before anything is yielded. Only if the listing has more pages, the file is
+        requested by its name.
         """
         if self.revision is not None:
             yield self._version(self.revision)
@@ -76,19 +76,19 @@ class S3Snapshot(HttpSnapshot):
         cast("Sums", sums).check_complete(self._uri, self._selects)
 
     def _files(self, page: Iterable[Item]) -> Iterator[tuple[str, Item]]:
-        """Those of a page, by relative path: S3's prefixes know no folders, and `data` is one of `data-old/x`, too."""
+        """Yield a page's files by relative path, without those of sibling folders: `data` is also a prefix of `data-old/x`."""
         for item in page:
             key = str(item["Key"])
             path = key.removeprefix(self._folder)
             if key == self._folder or (path.endswith("/") and item["Size"] == 0):
-                continue  # stands for a folder, as consoles make them
+                continue  # a placeholder for a folder, as created by consoles
             if key.startswith(self._folder):
                 yield path, item
             elif key == self._prefix:
                 yield key.rpartition("/")[2], item
 
     def _sums(self, first: Mapping[str, Any]) -> Sums:
-        """What a file names that is on the first page, or may be on a later one."""
+        """Return the digests in a file that is on the first page, or may be on a later one."""
         marker = self._beside(MARKER, first)
         if marker is not None and (sums := Sums.of_marker(MARKER, marker)):
             return sums
@@ -108,7 +108,7 @@ class S3Snapshot(HttpSnapshot):
         raise refused(what, response.status, response.headers, code_in(body))
 
     def _version(self, version_id: str) -> Entry:
-        # Not a HEAD: its errors do not say what is wrong.
+        # A HEAD would not say what is wrong.
         what = f"Version {version_id} of {self._uri}"
         try:
             with translated(what):
@@ -123,27 +123,27 @@ class S3Snapshot(HttpSnapshot):
 
     def _nothing(self, listed: int) -> FetchError:
         if listed:
-            cause = f"{self._uri} has {listed} objects, and the patterns select none of them."
+            cause = f"{self._uri} has {listed} objects, but the patterns select none of them."
             return FetchError(cause, remedy="Check the patterns.", code=ExitCode.NOT_FOUND)
-        cause = f"{self._uri} names nothing: there is no object of that key, and none below it."
+        cause = f"{self._uri} does not exist: there is no object with that key, and none below it."
         return FetchError(cause, remedy="Check the URI.", code=ExitCode.NOT_FOUND)
 
     def request(self, entry: Entry) -> HttpRequest:
-        """A signed GET of the version that was listed."""
+        """Return a signed GET for the version that was listed."""
         return self._bucket.request(entry.source, _headers(entry), query=self._query)
 
     def digests_in(self, headers: HTTPMessage) -> tuple[Digest, ...]:
-        """See `tunewright_s3.digests`."""
+        """See `HttpSnapshot.digests_in`."""
         return digests_in(headers, int(headers.get("Content-Length", 0)))
 
     def refusal(self, entry: Entry, status: int, headers: HTTPMessage, body: bytes) -> FetchError | None:
-        """S3's codes say more than the status."""
+        """See `HttpSnapshot.refusal`; S3's error codes say more than the status."""
         what, code = format_uri(self._bucket.name, entry.source), code_in(body)
         return gone(what) if status == HTTPStatus.NOT_FOUND else refused(what, status, headers, code)
 
     @contextlib.contextmanager
     def open(self, entry: Entry, start: int, stop: int) -> Iterator[Reader]:
-        """As the base; a small object of several parts is looked at first, or its digest could not be computed."""
+        """See `Snapshot.open`; an object in parts that is read at once needs its part size first, to compute the digest."""
         if start == 0 and stop == entry.size and parts_of(entry.validator) > 1:
             entry = self.describe(entry)
         with super().open(entry, start, stop) as reader:
@@ -151,7 +151,7 @@ class S3Snapshot(HttpSnapshot):
             yield reader
 
     def describe(self, entry: Entry) -> Entry:
-        """With a digest of the whole object, if the store has one; asked for before the object is read in ranges."""
+        """Return the entry with a digest of the whole object, if the store has one; called before reading in ranges."""
         headers = self._head(entry)
         found = digests_in(headers, entry.size)
         count = parts_of(entry.validator)
@@ -160,7 +160,7 @@ class S3Snapshot(HttpSnapshot):
         return attrs.evolve(entry, digests=(*entry.digests, *found))
 
     def _part_size(self, entry: Entry, count: int) -> int | None:
-        """Bytes of each part but the last; None where they differ, which S3 allows. A sample must do: there may be 10,000."""
+        """Return the bytes of each part except the last; None if a sample of the up to 10,000 parts differs in size."""
 
         def length(number: int) -> int:
             return int(self._head(entry, f"partNumber={number}").get("Content-Length", 0))
@@ -171,7 +171,7 @@ class S3Snapshot(HttpSnapshot):
         return first if even else None
 
     def _head(self, entry: Entry, query: str = "") -> HTTPMessage:
-        query = "&".join(filter(None, (query, self._query)))  # in the order that a signature wants
+        query = "&".join(filter(None, (query, self._query)))  # sorted, as the signature requires
         request = self._bucket.request(entry.source, _headers(entry), method="HEAD", query=query)
         response, _ = self.http.send(request)
         response.read()

@@ -1,4 +1,4 @@
-"""The providers of `s3://`: what a user can say of a bucket, checked before anything is created."""
+"""The providers behind `s3://`: their fields, validated before anything is created."""
 
 # ruff: noqa: RUF009 - secret() makes an attrs field
 from __future__ import annotations
@@ -36,7 +36,7 @@ _REGION_IN_HOST = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d+")
 
 
 def _other_spellings(slot: str) -> Callable[[dict[str, object]], dict[str, object]]:
-    """KEP-2003's keywords and those of kubeflow-training 1.9."""
+    """Return a rewrite for the keywords of KEP-2003 and of kubeflow-training 1.9."""
     rename = renamed(
         **{slot: "uri"},
         region_name="region",
@@ -51,26 +51,26 @@ def _other_spellings(slot: str) -> Callable[[dict[str, object]], dict[str, objec
 
 
 def _join_bucket(keywords: dict[str, object]) -> dict[str, object]:
-    """1.9 has `bucket_name` and `file_key` for the URI."""
+    """Join `bucket_name` and `file_key`, as in 1.9, to the URI."""
     others = {k: v for k, v in keywords.items() if k not in ("bucket_name", "file_key")}
     if len(others) == len(keywords):
         return keywords
     if "uri" in others or "bucket_name" not in keywords:
         problem = "means the same as uri, and both are given" if "uri" in others else "is missing"
-        raise RequestError(problem, field="bucket_name", remedy='Give uri="s3://bucket/prefix" alone.')
+        raise RequestError(problem, field="bucket_name", remedy='Give only uri="s3://bucket/prefix".')
     uri = format_uri(str(keywords["bucket_name"]), str(keywords.get("file_key") or "").lstrip("/"))
     return {"uri": uri, **others}
 
 
 def _split_access_token(keywords: dict[str, object]) -> dict[str, object]:
-    """The KEP has one `access_token` for all of a credential: "KEY_ID:SECRET[:SESSION]"."""
+    """Split the KEP's `access_token`, which is a whole credential: "KEY_ID:SECRET[:SESSION]"."""
     others = dict(keywords)
     token = others.pop("access_token", None)
     if token is None:
         return others
     parts = _token_parts(token)
     if clash := [name for name in parts if others.get(name) is not None]:
-        raise RequestError(f"is given together with {clash[0]}", field="access_token", remedy="Give one of them.")
+        raise RequestError(f"is given together with {clash[0]}", field="access_token", remedy="Give only one of them.")
     return {**others, **parts}
 
 
@@ -78,13 +78,13 @@ def _token_parts(token: object) -> dict[str, str]:
     names = ("access_key_id", "secret_access_key", "session_token")
     if isinstance(token, SecretRef):
         raise RequestError(
-            "is one key of a Secret, and S3 needs the parts apart",
+            "is one key of a Secret, but S3 needs the parts of the credential separately",
             field="access_token",
             remedy="Give access_key_id=SecretRef(…) and secret_access_key=SecretRef(…), with session_token=SecretRef(…) if there is one.",
         )
     parts = token.split(":") if isinstance(token, str) else []
     if len(parts) not in (2, 3) or not all(parts) or any(part != part.strip() for part in parts):
-        # The value stays unsaid: it is somebody's key, only misspelt.
+        # The value is not shown: it may be a real key with a typo.
         raise RequestError(
             "is not of the form KEY_ID:SECRET or KEY_ID:SECRET:SESSION",
             field="access_token",
@@ -95,19 +95,19 @@ def _token_parts(token: object) -> dict[str, str]:
 
 @attrs.frozen(kw_only=True, slots=False)  # without slots it can be mixed into providers, which have theirs
 class S3Source(FilePatterns, SnapshotSource):
-    """What the model and the dataset provider share. Field names are those of boto3 and the AWS CLI.
+    """Fields that the model and the dataset provider share, named as in boto3 and the AWS CLI.
 
-    Without keys, and unless `anonymous`, the container uses what its cluster gives it: IRSA or Pod Identity.
+    Without keys, and unless `anonymous`, the container uses the credential of its cluster: IRSA or Pod Identity.
 
     Attributes:
-        access_key_id: with `secret_access_key`, the credential.
-        secret_access_key: see `access_key_id`.
-        session_token: of a temporary credential.
+        access_key_id: access key ID; needs `secret_access_key`.
+        secret_access_key: secret access key; needs `access_key_id`.
+        session_token: session token of a temporary credential.
         region: the bucket's region.
-        endpoint_url: of a store other than Amazon's: "https://minio.example:9000".
-        addressing_style: where the bucket's name goes: "path", "virtual" (the host's name), or "auto".
-        anonymous: send no credential: for public buckets.
-        version_id: of the one object that `uri` names, in a bucket that keeps versions.
+        endpoint_url: URL of a store other than Amazon's: "https://minio.example:9000".
+        addressing_style: where the bucket's name goes in URLs: "path", "virtual" (in the host name), or "auto".
+        anonymous: send no credential; for public buckets.
+        version_id: version of the one object that `uri` names, in a bucket with versioning.
     """
 
     extra: ClassVar[str | None] = "fetch"
@@ -122,7 +122,7 @@ class S3Source(FilePatterns, SnapshotSource):
     version_id: str | None = attrs.field(default=None, validator=check_text)
 
     def __attrs_post_init__(self) -> None:
-        """Refuse what no store would take."""
+        """Refuse what no store would accept."""
         for field, uri in uris_of(self):
             parse_uri(uri, field)
         check_together(self, "access_key_id", "secret_access_key")
@@ -133,45 +133,45 @@ class S3Source(FilePatterns, SnapshotSource):
         self._check_version()
 
     def snapshot(self) -> Snapshot:
-        """The container half; see `tunewright_s3.snapshot`."""
+        """Return the objects below `uri`; runs in the container. See `tunewright_s3.snapshot`."""
         from tunewright_s3.snapshot import S3Snapshot
 
         bucket, prefix = self._open_bucket()
         return S3Snapshot(bucket, prefix, self.selects, self.version_id)
 
     def _open_bucket(self) -> tuple[Bucket, str]:
-        """Return the bucket that `uri` names, and the prefix in it. For the container: by now secrets are texts."""
+        """Return the bucket that `uri` names, and the prefix in it. In the container, secrets are plain strings."""
         from tunewright_s3.bucket import Access, Bucket
 
         bucket, prefix = parse_uri(self.uri)
         return Bucket(bucket, Access(**{f.name: getattr(self, f.name) for f in attrs.fields(Access)})), prefix
 
     def _check_region(self) -> None:
-        """A request that is signed for one region and sent to another's server comes back as a riddle."""
+        """Refuse a region that contradicts endpoint_url: a request signed for another region fails with a misleading error."""
         host = urlsplit(self.endpoint_url or "").hostname or ""
         regions = _REGION_IN_HOST.findall(host) if ".amazonaws.com" in host else []
         if self.region is not None and regions and self.region not in regions:
             remedy = f"Give region={regions[0]!r}, or leave endpoint_url out: the region selects Amazon's server."
             field = f"{type(self).__name__}.region"
             raise RequestError(
-                f"differs from that of endpoint_url, {host}", field=field, value=self.region, remedy=remedy
+                f"differs from the region in endpoint_url, {host}", field=field, value=self.region, remedy=remedy
             )
 
     def _check_version(self) -> None:
         _, key = parse_uri(self.uri)
         if self.version_id is not None and (not key or key.endswith("/") or len(uris_of(self)) > 1):
-            problem = "belongs to one object, and the URIs name more"
-            remedy = "Name the object by its whole key, and give eval_dataset= to train() with a provider of its own."
+            problem = "belongs to one object, but the URIs name more"
+            remedy = "Give the object's whole key, and pass eval_dataset= to train() as a provider of its own."
             raise RequestError(problem, field=f"{type(self).__name__}.version_id", value=self.version_id, remedy=remedy)
 
 
 @accept_keywords(_other_spellings("model"))
 @attrs.frozen(kw_only=True)
 class S3ModelParams(S3Source, OutputTarget, ModelProvider):
-    """A model's files below a prefix. `model=` is taken for `uri=`, and `access_token="KEY_ID:SECRET[:SESSION]"`."""
+    """A model's files below a prefix. `model=` is an alias of `uri=`; `access_token="KEY_ID:SECRET[:SESSION]"` works, too."""
 
     def store(self) -> Store:
-        """The container half, for `output=`; see `tunewright_s3.store`."""
+        """Return the store to write an `output=` to; runs in the container. See `tunewright_s3.store`."""
         from tunewright_s3.store import S3Store
 
         return S3Store(*self._open_bucket())
@@ -180,4 +180,4 @@ class S3ModelParams(S3Source, OutputTarget, ModelProvider):
 @accept_keywords(_other_spellings("dataset"))
 @attrs.frozen(kw_only=True)
 class S3DatasetParams(S3Source, DatasetProvider):
-    """A dataset's files below a prefix. `dataset=` is taken for `uri=`, and `access_token="KEY_ID:SECRET[:SESSION]"`."""
+    """A dataset's files below a prefix. `dataset=` is an alias of `uri=`; `access_token="KEY_ID:SECRET[:SESSION]"` works, too."""

@@ -1,4 +1,4 @@
-"""Writing below an `s3://` URI: outputs and checkpoints."""
+"""Write outputs and checkpoints below an `s3://` URI."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from tunewright_s3.uri import format_uri
 MIB = 1 << 20
 PART = 16 * MIB
 _MOST_PARTS = 10_000  # S3's limit
-_PARTS_AT_ONCE = 8  # of all files together: each is in memory while it is sent
+_PARTS_AT_ONCE = 8  # of all files together; each is in memory while it is sent
 _OF_ONE_FILE = 4
 _REMOVED_AT_ONCE = 1000  # S3's limit
 
 
 class S3Store(Store):
-    """What lies below a prefix, to be written.
+    """The objects below a prefix, for writing.
 
-    Every request has the MD5 and the CRC-32 of what it sends, and a store compares at least one of them: MD5 is what all
-    know, and the CRC-32 is kept with the object, so that whoever fetches it can compare.
+    Every request has the MD5 and the CRC-32 of its data, and a store compares at least one of them. All stores support MD5;
+    the CRC-32 is stored with the object, so that a later fetch can verify it.
 
     Args:
-        bucket: where it is.
-        prefix: "" for the whole bucket.
+        bucket: the bucket.
+        prefix: the prefix; "" for the whole bucket.
     """
 
     def __init__(self, bucket: Bucket, prefix: str) -> None:
@@ -49,7 +49,7 @@ class S3Store(Store):
         self._room = threading.BoundedSemaphore(_PARTS_AT_ONCE)
 
     def entries(self, folder: str) -> Iterator[Entry]:
-        """See `Store.entries`; with digests."""
+        """See `Store.entries`; the entries have digests."""
         for page in self._bucket.pages(self._prefix(folder)):
             for item in page.get("Contents", ()):
                 path = item["Key"].removeprefix(self._folder)
@@ -60,7 +60,7 @@ class S3Store(Store):
                     yield attrs.evolve(entry, digests=md5_of(item["ETag"]))
 
     def upload(self, files: Mapping[str, Path]) -> None:
-        """See `Store.upload`. A large file goes on where an earlier try ended."""
+        """See `Store.upload`. A large file is resumed where an earlier attempt ended."""
         for path, file in files.items():
             key = f"{self._folder}{path}"
             with translated(format_uri(self._bucket.name, key)):
@@ -72,7 +72,7 @@ class S3Store(Store):
                     _Upload(self._bucket, key, file, self._room).run()
 
     def remove(self, folder: str) -> None:
-        """See `Store.remove`; uploads that were never ended go, too."""
+        """See `Store.remove`; unfinished uploads are removed, too."""
         with translated(format_uri(self._bucket.name, self._prefix(folder))):
             for page in self._bucket.pages(self._prefix(folder)):
                 keys = [{"Key": item["Key"]} for item in page.get("Contents", ())]
@@ -88,7 +88,7 @@ class S3Store(Store):
             what, code = format_uri(self._bucket.name, errors[0].get("Key", "")), errors[0].get("Code", "")
             cause = f"{len(errors)} objects could not be removed, among them {what}: {code}."
             denied = code == "AccessDenied"
-            remedy = "Allow the credential s3:DeleteObject." if denied else "It is tried again."
+            remedy = "Allow s3:DeleteObject for the credential." if denied else "The removal will be retried."
             raise FetchError(cause, remedy=remedy, code=ExitCode.NO_PERMISSION if denied else ExitCode.TRY_AGAIN)
 
     def snapshot(self, folder: str) -> Snapshot:
@@ -100,7 +100,7 @@ class S3Store(Store):
 
 
 class _Upload:
-    """A file that is uploaded in parts; those of an earlier try that are the same are not sent again."""
+    """A multipart upload that does not send equal parts of an earlier attempt again."""
 
     def __init__(self, bucket: Bucket, key: str, file: Path, room: threading.BoundedSemaphore) -> None:
         self._bucket = bucket
@@ -112,7 +112,7 @@ class _Upload:
         self._sent: dict[int, Mapping[str, Any]] = {}
 
     def run(self) -> None:
-        """Upload what is missing, and end it."""
+        """Upload the missing parts, and complete the upload."""
         client, key = self._bucket.client, self._about["Key"]
         upload = self._resume() or client.create_multipart_upload(ChecksumAlgorithm="CRC32", **self._about)["UploadId"]
         numbers = range(1, -(-self._size // self._length) + 1)
@@ -123,7 +123,7 @@ class _Upload:
             _abort(self._bucket, key, left)
 
     def _resume(self) -> str | None:
-        """The newest upload that was begun and not ended, if there is one."""
+        """Return the newest unfinished upload, if there is one."""
         for upload in self._unfinished():
             pages = self._bucket.client.get_paginator("list_parts").paginate(UploadId=upload, **self._about)
             self._sent = {part["PartNumber"]: part for page in pages for part in page.get("Parts", ())}
@@ -147,7 +147,7 @@ class _Upload:
 
 
 def part_size(size: int) -> int:
-    """Bytes of each part but the last of a file of that size: whole MiB, and no more parts than S3 takes."""
+    """Return the bytes of each part except the last, for a file of that size: whole MiB, at most S3's number of parts."""
     return max(PART, -(-size // (_MOST_PARTS * MIB)) * MIB)
 
 
@@ -158,7 +158,7 @@ def _checks(data: bytes) -> dict[str, str]:
 
 
 def _uploads(bucket: Bucket, prefix: str) -> list[Mapping[str, Any]]:
-    """The uploads in parts that were begun below a prefix; none where the credential may not list them."""
+    """Return the unfinished multipart uploads below a prefix; none if the credential may not list them."""
     pages = bucket.client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket.name, Prefix=prefix)
     try:
         return [upload for page in pages for upload in page.get("Uploads", ())]
@@ -169,5 +169,5 @@ def _uploads(bucket: Bucket, prefix: str) -> list[Mapping[str, Any]]:
 
 
 def _abort(bucket: Bucket, key: str, upload: str) -> None:
-    with contextlib.suppress(ClientError):  # it is ended already, or is left to the bucket's own rules
+    with contextlib.suppress(ClientError):  # it has ended already, or is left to the bucket's lifecycle rules
         bucket.client.abort_multipart_upload(Bucket=bucket.name, Key=key, UploadId=upload)

@@ -1,4 +1,4 @@
-"""Files that name the digests of the objects beside them: SHA256SUMS, as `sha256sum` writes it, and the marker of an output."""
+"""Files that list the digests of the objects beside them: SHA256SUMS, as `sha256sum` writes it, and an output's marker."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _CONTROL = {b"\\": b"\\", b"n": b"\n", b"r": b"\r"}
 
 @attrs.frozen(eq=False)
 class Sums:
-    """The digests that such a file names, and which of its files have been seen.
+    """The digests in such a file, and which of the files in it have been seen.
 
     Attributes:
-        name: of the file that says so.
+        name: name of the file with the digests.
         known: path → SHA-256.
-        all: whether there are no other files than those.
+        all: whether the file lists all files.
     """
 
     name: str = NAME
@@ -36,12 +36,12 @@ class Sums:
 
     @classmethod
     def read(cls, text: bytes) -> Sums:
-        """From a SHA256SUMS file. Other lines than digests are ignored."""
+        """Read a SHA256SUMS file; lines that are not digests are ignored."""
         return cls(NAME, dict(_pairs(text.splitlines())))
 
     @classmethod
     def of_marker(cls, name: str, text: bytes) -> Sums | None:
-        """From the marker that an upload ends with; None for another file of that name."""
+        """Read the marker that completes an upload; None for another file with that name."""
         try:
             marker = json.loads(text)
             files = {str(path): bytes.fromhex(record["sha256"]) for path, record in marker["files"].items()}
@@ -50,22 +50,22 @@ class Sums:
         return cls(name, files, all=True) if marker.get("api") == 1 else None
 
     def see(self, path: str) -> tuple[Digest, ...] | None:
-        """The digest of a file that is there, if it is named; None for a file that does not belong to the others."""
+        """Note that a file exists, and return its digest if it is listed; None for a file that does not belong here."""
         if (value := self.known.get(path)) is None:
             return None if self.all else ()
         self._seen.add(path)
         return (Digest(algorithm="sha256", value=value.hex()),)
 
     def check_complete(self, uri: str, selects: Callable[[str], bool]) -> None:
-        """Raise if a file is named that is not there.
+        """Raise an error if a listed file does not exist.
 
         Raises:
             FetchError: BAD_DATA.
         """
         lacking = [path for path in self.known if path not in self._seen and selects(path)]
         if lacking:
-            cause = f"{self.name} of {uri} names {len(lacking)} files that are not there, among them {min(lacking)!r}."
-            remedy = f"Upload what is missing, or write {self.name} anew."
+            cause = f"{self.name} of {uri} lists {len(lacking)} files that do not exist, among them {min(lacking)!r}."
+            remedy = f"Upload the missing files, or write {self.name} again."
             raise FetchError(cause, remedy=remedy, code=ExitCode.BAD_DATA)
 
 

@@ -1,4 +1,4 @@
-"""`s3://bucket/prefix`, read and written. Nothing is percent-decoded: a key is taken as it stands, as the AWS CLI does."""
+"""Parse and format `s3://bucket/prefix`. Keys are used as written, without percent-decoding, as in the AWS CLI."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _IP_ADDRESS = re.compile(r"\d+(?:\.\d+){3}")
 
 
 def parse_uri(uri: str, field: str = "uri") -> tuple[str, str]:
-    """The bucket and the prefix; the prefix "" is the whole bucket.
+    """Return the bucket and the prefix; the prefix "" means the whole bucket.
 
-    The prefix names the object of that key, or all objects below it as a folder; with a `/` at its end, only those.
+    A prefix names the object with that key, or all objects below it as a folder; with a trailing `/`, only the latter.
 
     Raises:
         RequestError: the bucket's name breaks S3's rules, or the keys could not become files below one folder.
     """
     parts = split_uri(uri, scheme="s3", form=FORM, field=field)
     if not _BUCKET.fullmatch(parts.authority) or _IP_ADDRESS.fullmatch(parts.authority):
-        rules = "has no bucket name: 3 to 63 lower-case letters, digits, hyphens and single dots"
+        rules = "has no valid bucket name: 3 to 63 lower-case letters, digits, hyphens and single dots"
         raise bad_uri(rules, uri, field=field, form=FORM)
     if problem := path_problem(parts.path):
         raise bad_uri(problem, uri, field=field, form=FORM)
@@ -31,5 +31,5 @@ def parse_uri(uri: str, field: str = "uri") -> tuple[str, str]:
 
 
 def format_uri(bucket: str, prefix: str = "") -> str:
-    """The inverse of `parse_uri`."""
+    """Return the URI of a prefix: the inverse of `parse_uri`."""
     return f"s3://{bucket}/{prefix}" if prefix else f"s3://{bucket}"

@@ -152,7 +152,7 @@ class HubStore(Store):
         cause = f"Writing to {self._hub.repo.uri} failed: {type(error).__name__}: {error}."
         if isinstance(error, ValueError):
             return FetchError(cause, remedy="Correct the files to upload.", code=ExitCode.BAD_DATA)
-        remedy = "Check that the job's nodes can reach the Hub."
+        remedy = "Check that the Hub is reachable from where the job runs."
         return FetchError(cause, remedy=remedy, code=ExitCode.UNAVAILABLE)
 
     def _refused(self, error: HfHubHTTPError) -> FetchError:
