@@ -33,7 +33,7 @@ def preview(job_file: Path, *options: str) -> str:
     return done.output
 
 
-def test_what_is_learnt_is_marked(job_file: Path) -> None:
+def test_what_is_supervised_is_marked(job_file: Path) -> None:
     text = preview(job_file)
     assert "What is 1?⟦ One.</s>⟧" in text
     assert "What is 2?⟦ Two.</s>⟧" in text
@@ -44,7 +44,7 @@ def test_as_json_one_sample_a_line(job_file: Path) -> None:
     (line,) = preview(job_file, "--json", "--count", "1").splitlines()
     sample = json.loads(line)
     assert sample["pieces"] == [["What is 1?", False], [" One.</s>", True]]
-    assert 0 < sample["learnt"] < sample["tokens"]
+    assert 0 < sample["supervised"] < sample["tokens"]
 
 
 def test_what_is_cut_off_is_told(job_file: Path) -> None:

@@ -35,12 +35,12 @@ def show_samples(request: TrainRequest, count: int, *, as_json: bool) -> None:
         if sample.about:
             click.echo(sample.about)
         cut = f", {sample.cut} cut off" if sample.cut else ""
-        click.secho(f"sample {number}: {sample.tokens} tokens, {sample.learnt} supervised{cut}", bold=True)
-        click.echo("".join(_piece(text, learnt=learnt) for text, learnt in sample.pieces))
+        click.secho(f"sample {number}: {sample.tokens} tokens, {sample.supervised} supervised{cut}", bold=True)
+        click.echo("".join(_piece(text, supervised=supervised) for text, supervised in sample.pieces))
 
 
-def _piece(text: str, *, learnt: bool) -> str:
-    if not learnt:
+def _piece(text: str, *, supervised: bool) -> str:
+    if not supervised:
         return text
     return click.style(text, fg="green") if sys.stdout.isatty() else f"⟦{text}⟧"
 

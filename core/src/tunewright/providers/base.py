@@ -235,14 +235,14 @@ class Preview:
     Attributes:
         pieces: the text of the sample in pieces, each with whether it is supervised (counts in the loss).
         tokens: number of tokens in the sample.
-        learnt: number of supervised tokens.
+        supervised: number of supervised tokens.
         cut: number of tokens that were cut off because the sample was too long.
         about: how the dataset is read (format, columns used and ignored); in the first sample only.
     """
 
     pieces: tuple[tuple[str, bool], ...]
     tokens: int
-    learnt: int
+    supervised: int
     cut: int = 0
     about: str = ""
 

@@ -87,10 +87,10 @@ def _answers(row: Mapping[str, object], data: DataParams, tokenizer: PreTrainedT
         texts = {name: shown(value) for name, value in pair.items() if name != "tools"}
         better, worse = texts["chosen"], f" [rejected:{texts['rejected']}]"
         pieces = ((texts.get("prompt", ""), False), (better, True), (worse, False))
-        tokens, learnt = (
+        tokens, supervised = (
             len(tokenizer(t, add_special_tokens=False)["input_ids"]) for t in ("".join(texts.values()), better)
         )
-        yield Preview(pieces=pieces, tokens=tokens, learnt=learnt)
+        yield Preview(pieces=pieces, tokens=tokens, supervised=supervised)
 
 
 def _classified(
@@ -106,7 +106,7 @@ def _classified(
         sample = whole.cut(max_length)
         shown = names.get(label, str(label)) if not isinstance(label, list) else ", ".join(map(str, label))
         pieces = ((str(tokenizer.decode(sample.ids)), False), (f" {shown}", True))
-        yield Preview(pieces=pieces, tokens=sample.tokens, learnt=1, cut=whole.tokens - sample.tokens)
+        yield Preview(pieces=pieces, tokens=sample.tokens, supervised=1, cut=whole.tokens - sample.tokens)
 
 
 def _pair(whole: Pair | None, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Iterator[Preview]:
@@ -114,7 +114,7 @@ def _pair(whole: Pair | None, tokenizer: PreTrainedTokenizerBase, max_length: in
         sample = whole.cut(max_length)
         pieces = ((str(tokenizer.decode(sample.ids)), False), (str(tokenizer.decode(sample.labels)), True))
         cut = whole.tokens - sample.tokens
-        yield Preview(pieces=pieces, tokens=sample.tokens, learnt=sample.supervised, cut=cut)
+        yield Preview(pieces=pieces, tokens=sample.tokens, supervised=sample.supervised, cut=cut)
 
 
 def _shown(whole: Sample | None, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Iterator[Preview]:
@@ -125,4 +125,4 @@ def _shown(whole: Sample | None, tokenizer: PreTrainedTokenizerBase, max_length:
         spans = itertools.groupby(zip(sample.ids, supervised, strict=True), key=lambda token: token[1])
         pieces = tuple((str(tokenizer.decode([i for i, _ in tokens])), yes) for yes, tokens in spans)
         cut = whole.tokens - sample.tokens
-        yield Preview(pieces=pieces, tokens=sample.tokens, learnt=sample.supervised, cut=cut)
+        yield Preview(pieces=pieces, tokens=sample.tokens, supervised=sample.supervised, cut=cut)

@@ -166,7 +166,7 @@ class LocalBackend(Backend):
                 raise JobError(f"Job {name!r} has already {state.lower()}: there is nothing to suspend.", name=name)
             _stop(job)
             status = job.read()
-            if not JobState(status.state).at_rest:  # its supervisor could not say so
+            if not JobState(status.state).at_rest:  # its supervisor died before it could write the end
                 job.write(attrs.evolve(status, state=JobState.SUSPENDED, detail=""))
 
     def resume(self, name: str) -> None:  # noqa: D102 - the base's

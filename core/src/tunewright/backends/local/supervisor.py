@@ -89,7 +89,7 @@ class Supervisor:
             signal.signal(signum, self._on_signal)
 
     def run(self) -> None:
-        """Do everything, and say how it ended."""
+        """Run all steps and the training, and write how the job ended."""
         self._say(JobState.CREATED)
         detail, failure = "", None
         try:

@@ -44,7 +44,7 @@ class FileStore(Store):
                 shutil.copyfile(file, temporary)
                 sync(temporary)
                 if _sha256(temporary) != _sha256(file):
-                    cause = f"{target} differs from {file}, of which it is a copy."
+                    cause = f"{target} differs from {file} after it was copied."
                     raise FetchError(cause, remedy="Check the disk.", code=ExitCode.TRY_AGAIN)
                 temporary.replace(target)
             finally:
