@@ -188,7 +188,7 @@ def test_arguments_that_the_class_does_not_have_are_refused(trainer_class: str, 
         build(learning_rate=0.3)
     with pytest.raises(RequestError, match="transformer_class='nowhere:Trainer': cannot be loaded"):
         extensions.trainer_class("nowhere:Trainer")
-    with pytest.raises(RequestError, match="is no Trainer class"):
+    with pytest.raises(RequestError, match="is not a Trainer class"):
         extensions.trainer_class("their_pairs:PairConfig")
 
 

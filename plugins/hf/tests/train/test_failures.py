@@ -187,7 +187,7 @@ def test_a_volume_that_is_full_in_saving_keeps_the_checkpoint_before(small_volum
     steps = [e.step for line in told.splitlines() if isinstance(e := parse_event(line), Checkpoint)]
     assert (run.returncode, steps) == (73, [4])
     assert "The volume is full" in full.message
-    assert "checkpoint-4 is complete and stays" in full.message
+    assert "checkpoint-4 is complete and is kept" in full.message
     assert "larger volume" in full.message
     assert newest_checkpoint(output / "checkpoints").name == "checkpoint-4"
     state = json.loads((output / "checkpoints" / "checkpoint-4" / "trainer_state.json").read_text())

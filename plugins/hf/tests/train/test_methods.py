@@ -124,7 +124,7 @@ def test_a_callback_is_found_by_its_name(name: str, train, qa: Path, tmp_path: P
         ("count", r"callbacks='count': is not installed.*Did you mean 'counts'"),
         ("their_callbacks:Nothing", "cannot be loaded: .*Nothing"),
         ("not_there:Counts", "cannot be loaded: No module named 'not_there'"),
-        ("their_callbacks:nothing", "is no callback"),
+        ("their_callbacks:nothing", "is not a callback"),
     ],
 )
 def test_a_callback_that_is_none_is_refused(name: str, expected: str) -> None:

@@ -361,18 +361,18 @@ def test_a_loss_that_is_no_number_is_final(train, qa: Path, tmp_path: Path) -> N
 
 
 def test_only_full_batches_of_too_few_samples_are_refused(train, dataset_of, sums, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=r"dataloader_drop_last=True: .*5 samples.*has 8.*Leave it out"):
+    with pytest.raises(RequestError, match=r"dataloader_drop_last=True: .*5 samples.*takes 8.*Leave it out"):
         train(tmp_path / "out", dataset_of(sums(5)), dataloader_drop_last=True)
 
 
 def test_without_evaluation_data_an_evaluation_is_refused(train, dataset_of, sums, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=r"eval_strategy='steps'.*nothing to evaluate on"):
+    with pytest.raises(RequestError, match=r"eval_strategy='steps'.*needs evaluation data"):
         train(tmp_path / "out", dataset_of(sums(8)), eval_strategy="steps", max_steps=1)
 
 
 def test_a_model_or_dataset_that_is_missing_is_refused(train, qa: Path, model_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="dataset: is needed to train"):
+    with pytest.raises(RequestError, match="dataset: is required for training"):
         train(tmp_path, None)
     run = TrainRun(dataset=qa, output=tmp_path, emit=lambda _: None)
-    with pytest.raises(RequestError, match="model: is needed to train"):
+    with pytest.raises(RequestError, match="model: is required for training"):
         HuggingFaceTrainParams().train(run)

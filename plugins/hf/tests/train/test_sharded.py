@@ -57,4 +57,4 @@ def test_fsdp2_trains_as_one_rank_does_and_goes_on_after_a_kill(
 def test_fsdp_is_refused_where_it_would_be_ddp_without_a_word(job) -> None:
     sharded = job("sharded", 2, **LORA, fsdp=True, fsdp_config={"version": 2}, per_device_train_batch_size=4)
     assert sharded.start().wait(300) == 64
-    assert "fsdp=True: is left off by accelerate on cpu" in sharded.message
+    assert "fsdp=True: is disabled by accelerate on cpu" in sharded.message

@@ -134,69 +134,6 @@ def test_a_text_is_cut_before_the_token_that_ends_it(base_of: Callable[[str], Pa
         encode({"text": "What is 1?", "label": "c"})
 
 
-SINGLE, MULTI = "single_label_classification", "multi_label_classification"
-
-
-@pytest.mark.parametrize(
-    ("labels", "feature", "num_labels", "known", "expected"),
-    [
-        (["no", "yes", None, " "], None, None, (), (SINGLE, ["no", "yes"], {"yes": 1, " ": None})),
-        (["10", "9"], None, None, (), (SINGLE, ["9", "10"], {"9": 0})),
-        ([2, 0, 1], None, None, (), (SINGLE, ["0", "1", "2"], {2: 2})),
-        ([0, 1], None, 3, (), (SINGLE, ["0", "1", "2"], {1: 1})),
-        ([1, 5], None, None, (), (SINGLE, ["1", "5"], {5: 1})),
-        ([True, False], None, None, (), (SINGLE, ["False", "True"], {True: 1})),
-        ([1, -1], "names", None, (), (SINGLE, ["neg", "pos"], {1: 1, -1: None})),
-        ([1], "names", None, ("pos", "neg"), (SINGLE, ["pos", "neg"], {1: 0})),
-        (["pos"], None, None, ("pos", "mid", "neg"), (SINGLE, ["pos", "mid", "neg"], {"pos": 0})),
-        ([0, 1], None, None, ("pos", "neg"), (SINGLE, ["pos", "neg"], {0: 0})),
-        ([0.5, 2.0, math.nan], None, None, (), ("regression", [], {0.5: 0.5, math.nan: None})),
-        (["0.5", "2"], None, 1, (), ("regression", [], {"0.5": 0.5})),
-        ([1, 2], None, 1, (), ("regression", [], {2: 2.0})),
-        ([["a", "b"], ["c"], []], None, None, (), (MULTI, ["a", "b", "c"], {("a", "c"): [1.0, 0.0, 1.0]})),
-    ],
-)
-def test_the_labels_of_a_column(labels, feature, num_labels, known, expected) -> None:
-    from tunewright_hf.data.classification import find_classes
-
-    features = datasets.Features({"label": datasets.ClassLabel(names=["neg", "pos"])}) if feature else None
-    rows = datasets.Dataset.from_dict({"label": labels}, features=features)
-    classes = find_classes(rows, "label", num_labels, known)
-    problem, names, targets = expected
-    assert (classes.problem, list(classes.names)) == (problem, names)
-    for value, target in targets.items():
-        assert classes.target(list(value) if isinstance(value, tuple) else value) == target
-
-
-def test_splits_that_number_their_labels_differently_are_refused(
-    base_of: Callable[[str], Path], train, tmp_path: Path
-) -> None:
-    for name, names in (("train", ["a", "b"]), ("validation", ["b", "a"])):
-        features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)})
-        rows = datasets.Dataset.from_dict({"text": ["What", "is"], "label": [0, 1]}, features=features)
-        rows.to_parquet(tmp_path / "data" / f"{name}.parquet")
-    with pytest.raises(RequestError, match=r"\['b', 'a'\] and \['a', 'b'\]"):
-        train(tmp_path / "out", tmp_path / "data", model=base_of("bert"), transformer_type=CLASSIFIER, max_steps=1)
-
-
-@pytest.mark.parametrize(
-    ("labels", "num_labels", "expected"),
-    [
-        (["a", "a"], None, "one label alone, 'a'"),
-        ([None, None], None, "holds no labels"),
-        (["a", "b", "c"], 2, "holds 3 labels, and num_labels is 2"),
-        ([0, 1, 2], 2, "holds 3 labels, and num_labels is 2"),
-        ([0.5, 1.5], 3, "a fraction"),
-        ([{"x": 1}], None, "holds objects"),
-    ],
-)
-def test_a_column_without_usable_labels_is_refused(labels, num_labels, expected: str) -> None:
-    from tunewright_hf.data.classification import find_classes
-
-    with pytest.raises(RequestError, match=f"column 'label'.*{expected}"):
-        find_classes(datasets.Dataset.from_dict({"label": labels}), "label", num_labels)
-
-
 @pytest.mark.parametrize(
     ("rows", "given", "measure"),
     [
@@ -292,7 +229,7 @@ def test_a_head_that_is_there_keeps_its_labels(
         ({"transformer_type": CLASSIFIER, "data": {"packing": True}}, r"DataParams\.packing"),
         ({"transformer_type": SEQ2SEQ, "data": {"packing": True}}, r"DataParams\.packing"),
         ({"transformer_type": SEQ2SEQ, "data": {"format": "text"}}, r"DataParams\.format='text'"),
-        ({"transformer_type": CLASSIFIER, "sample_prompts": ["x"]}, "writes no answers"),
+        ({"transformer_type": CLASSIFIER, "sample_prompts": ["x"]}, "does not generate text"),
         ({"transformer_type": CLASSIFIER, "lora_config": {"task_type": "CAUSAL_LM"}}, r"LoraConfig\.task_type='CAUSAL_LM'"),
         ({"transformer_type": SEQ2SEQ, "attn_implementation": "segments"}, "attn_implementation='segments'"),
         ({"num_labels": 3}, "num_labels=3"),
@@ -311,7 +248,7 @@ def test_the_models_provider_says_what_the_trainer_trains() -> None:
     assert trainer == HuggingFaceTrainParams(learning_rate=1e-4, transformer_type=CLASSIFIER, num_labels=3)
     assert trainer.data.format == "classification"
     assert trainer.for_model(HuggingFaceModelParams(uri="hf://org/name")) == trainer
-    with pytest.raises(RequestError, match=r"num_labels=2: differs from that of the model's provider, 3"):
+    with pytest.raises(RequestError, match=r"num_labels=2: differs from the model provider's, 3"):
         HuggingFaceTrainParams(transformer_type=CLASSIFIER, num_labels=2).for_model(model)
 
 
