@@ -1,6 +1,8 @@
 """What the tests of several packages need."""
 
 import gc
+import os
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +13,25 @@ from tests.servers.tools import Missing
 # How long an example takes, Hypothesis's own limit being 0.2 s, depends on what else the machine is doing.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+
+# Tests start some thousand Pythons, and each would compile every module that it imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+WORKERS = 2  # each worker that trains takes 1 GB
+LARGE = 10  # files of tests
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Share out large runs; a few files pass before other processes have started."""
+    option = config.option
+    if option.capture == "no" or option.markexpr != "not slow":
+        return 0  # `-s` wants to see what tests print, and slow tests keep all cores busy by themselves
+    folders = [config.invocation_params.dir / argument for argument in config.args]
+    files = [file for folder in folders for file in folder.rglob("test_*.py")]
+    return WORKERS if len(files) >= LARGE else 0
 
 
 def pytest_collection_finish() -> None:

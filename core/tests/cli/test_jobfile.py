@@ -56,7 +56,8 @@ def test_secrets_come_from_where_the_file_says(job) -> None:
 def test_a_variable_that_is_not_set_is_named_with_the_remedy(job, monkeypatch) -> None:
     monkeypatch.delenv("SESSION")
     with pytest.raises(
-        RequestError, match=r"session_token: refers to the environment variable SESSION, which is not set\. Run: export SESSION=…"
+        RequestError,
+        match=r"session_token: refers to the environment variable SESSION, which is not set\. Run: export SESSION=…",
     ):
         job()
 
