@@ -101,7 +101,10 @@ def test_a_secret_gives_way_to_a_value_when_it_is_removed() -> None:
         ({"spec": {"containers": [{"env": []}]}}, r"containers\[0\]=.*has no 'name'"),
         ({"spec": {"containers": ["pytorch"]}}, "has no 'name'"),
         ({"spec": {"containers": [{"name": "train", "command": ["x"]}]}}, "The main container is 'pytorch'"),
-        ({"spec": {"initContainers": [{"name": "chekc"}]}}, r"\[chekc\]: is not a container of the job.*There are: check, pytorch"),
+        (
+            {"spec": {"initContainers": [{"name": "chekc"}]}},
+            r"\[chekc\]: is not a container of the job.*There are: check, pytorch",
+        ),
         ({"spec": {"containers": [{"name": "pytorch", "$patch": "delete"}]}}, "removes the container 'pytorch'"),
         ({"spec": {"containers": None}}, "removes the container 'pytorch'"),
         ({"spec": None}, "not a part of a pod template"),

@@ -220,7 +220,9 @@ def _log(path, *lines):
 def test_the_detail_of_a_running_job_comes_from_its_newest_event(tmp_path):
     step = Step(step=12, total_steps=100)
     fetch = Progress(slot="model", done=43, total=100)
-    files = _log(tmp_path / "log", format_event(attrs.evolve(step, step=11)), f"[default0]:{format_event(step)}", "noise")
+    files = _log(
+        tmp_path / "log", format_event(attrs.evolve(step, step=11)), f"[default0]:{format_event(step)}", "noise"
+    )
     assert logs.detail(JobState.RUNNING, files) == "step 12/100"
     files = _log(tmp_path / "log", "x" * 200_000, format_event(fetch))
     assert logs.detail(JobState.DOWNLOADING, files) == "model, 43%"

@@ -175,7 +175,9 @@ def test_a_job_whose_supervisor_was_killed_is_shown_as_interrupted_and_goes_on_w
     status = machine.rest(job)
     assert status.state is JobState.SUSPENDED
     assert "interrupted" in status.detail
-    assert ending(status, Summary(), job.command_for)[0].endswith("Continue from its newest checkpoint: tunewright resume job")
+    assert ending(status, Summary(), job.command_for)[0].endswith(
+        "Continue from its newest checkpoint: tunewright resume job"
+    )
     machine.until(lambda: not machine.processes())  # nobody had to tell them
     scratch = JobFolder(machine.folder()).read().scratch
     assert Path(scratch).exists()

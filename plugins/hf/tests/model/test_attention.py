@@ -234,7 +234,8 @@ def test_packing_is_refused_where_samples_would_see_each_other(
     monkeypatch.setattr(kernel, "mask", lambda **_: None)
     monkeypatch.setattr(kernel, "attend", kernel.sdpa_attention_forward)
     with pytest.raises(
-        RequestError, match=r"DataParams\.packing=True: .*LlamaForCausalLM.*does not isolate the samples of a row from each other"
+        RequestError,
+        match=r"DataParams\.packing=True: .*LlamaForCausalLM.*does not isolate the samples of a row from each other",
     ):
         train(tmp_path / "packed", qa, **PACE, **PACKED)
     assert train(tmp_path / "unpacked", qa, max_steps=1).losses, "it falls back to padding"
@@ -251,7 +252,9 @@ def test_a_model_that_keeps_a_mask_of_its_context_is_refused_before_it_trains(
     ids = {"vocab_size": 400, "bos_token_id": 0, "eos_token_id": 1, "max_position_embeddings": 64, "window_size": 8}
     config = transformers.AutoConfig.for_model("gpt_neo", **sizes, **ids)
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "model")
-    with pytest.raises(RequestError, match=r"does not isolate the samples of a row from each other\. Leave packing out"):
+    with pytest.raises(
+        RequestError, match=r"does not isolate the samples of a row from each other\. Leave packing out"
+    ):
         train(tmp_path / "packed", qa, model=tmp_path / "model", **PACKED, max_steps=1, **given)
     assert train(tmp_path / "padded", qa, model=tmp_path / "model", max_steps=1).losses
 

@@ -31,7 +31,9 @@ def test_it_is_switched_on_where_a_step_has_no_room(need: dict[str, int], availa
     assert activation_memory.needs_checkpointing(activation_memory.Need(**need), available) is expected
 
 
-@pytest.mark.parametrize(("size", "padding_free", "tokens"), [(2, True, 16), (2, False, 18), (9, True, 22), (9, False, 36)])
+@pytest.mark.parametrize(
+    ("size", "padding_free", "tokens"), [(2, True, 16), (2, False, 18), (9, True, 22), (9, False, 36)]
+)
 def test_the_largest_batch_is_of_the_longest_samples(size: int, padding_free: bool, tokens: int) -> None:
     data = datasets.Dataset.from_dict({"length": [1, 9, 5, 7]})
     assert activation_memory.largest_batch(data, size, padding_free=padding_free) == tokens

@@ -151,7 +151,10 @@ def test_what_could_not_be_resumed_or_saved_is_refused(
 
 @pytest.mark.parametrize(
     ("path", "before", "expected"),
-    [("", None, r"is not installed.*or give fsdp=True"), (None, 4, r"checkpoint-6 with 2 processes, as 4 processes wrote it")],
+    [
+        ("", None, r"is not installed.*or give fsdp=True"),
+        (None, 4, r"checkpoint-6 with 2 processes, as 4 processes wrote it"),
+    ],
     ids=["compiler", "processes"],
 )
 def test_what_deepspeed_would_fail_at_later_is_refused_at_the_start(
