@@ -134,7 +134,7 @@ def test_a_rank_that_finds_other_files_than_the_first_does_not_wait_for_ever(pre
     folder = dataset_of([{"text": "one"}])
     prepare(folder)
     dataset_of([{"text": "one more"}])
-    with pytest.raises(RuntimeError, match="Local rank 0 tokenised other data than this rank found"):
+    with pytest.raises(RuntimeError, match="Local rank 0 tokenised different data than this rank sees"):
         prepare(folder, local_rank=1)
 
 
