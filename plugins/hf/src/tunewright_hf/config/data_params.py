@@ -31,7 +31,7 @@ TEMPLATES = {
 
 
 def is_a(*types: type) -> Callable[[object, attrs.Attribute[_T], _T], None]:
-    """A validator: the value has one of the types; a bool is no int."""
+    """Return a validator for values of one of the types; a bool is not accepted as an int."""
 
     def validate(instance: object, attribute: attrs.Attribute[_T], value: _T) -> None:
         if (isinstance(value, bool) and bool not in types) or not isinstance(value, types):
@@ -132,20 +132,20 @@ def _spread_columns(keywords: dict[str, object]) -> dict[str, object]:
 class DataParams:
     """How the rows of the dataset become samples.
 
-    A template writes a text of several columns: `prompt_template="{instruction}: {input}"`. Of a list of templates a row
-    takes the first whose columns all hold something, or else the last.
+    A template makes a text from several columns: `prompt_template="{instruction}: {input}"`. From a list of templates each
+    row uses the first one whose columns are all filled, or else the last.
 
     Attributes:
-        format: "text": all tokens are learnt; "prompt_completion": the completion alone; "chat": the assistant's turns
-            alone; "classification": a label for a text; "preference": two answers of which one is better, for Trainer
-            classes that learn from such; "auto": by the columns that there are (messages, then prompt and completion,
-            then text, then chosen and rejected), by the templates, and by what the model is trained to do.
+        format: which tokens are supervised. "text": all tokens; "prompt_completion": the completion; "chat": the assistant's
+            turns; "classification": a label for a text; "preference": a better and a worse answer, for Trainer classes
+            that train on such pairs; "auto": chosen by the columns (messages, then prompt and completion, then text, then
+            chosen and rejected), by the templates and by the task.
         text_column: column with the text, for "text" and "classification".
         prompt_column: column with the prompt, for "prompt_completion" and "preference".
         completion_column: column with the completion, for "prompt_completion".
         messages_column: column with lists of {"role", "content"}, for "chat".
-        tools_column: column with the tools that the assistant may call, for "chat", as JSON schemas of functions; it
-            need not be there, and None is for a column of that name that holds something else.
+        tools_column: column with the tools that the assistant may call, for "chat", as JSON schemas of functions. The
+            column is optional; give None if it contains something else.
         label_column: column with the label, for "classification": a text or number, or a list of labels.
         chosen_column: column with the better answer, for "preference".
         rejected_column: column with the worse answer, for "preference".
@@ -156,18 +156,18 @@ class DataParams:
             meaning (an id, a source, a date), or be named here.
         roles: role names of the data → "system", "developer", "user", "assistant" or "tool", where they are not the usual
             ones: {"Kunde": "user", "Agent": "assistant"}.
-        text_template: writes the text, in place of `text_column`.
-        prompt_template: writes the prompt, in place of `prompt_column`; for "chat", the user's message.
-        completion_template: writes the completion, in place of `completion_column`; for "chat", the assistant's message.
-        max_length: longest sample, in tokens; a longer one is cut at its end. None: 1024, or the model's context where
-            that is shorter. Memory grows with the longest sample of a batch, so a model's whole context (often 128k)
-            would end in an out-of-memory error far into a run.
-        packing: put short samples behind each other, into rows of `max_length`, so that nothing is padded. Samples do
-            not see each other. A row then counts as one sample of a batch. The samples of evaluation are not packed.
-        streaming: read, tokenise and pack the data while training, instead of beforehand into files. For data that is larger
-            than memory and disk. Needs TrainingArguments(max_steps=…): how many samples there are is not known. Data that
-            ends before begins again.
-        shuffle_buffer: how many rows of a stream are in memory at once, shuffled with each other. The files are shuffled, too.
+        text_template: makes the text, instead of `text_column`.
+        prompt_template: makes the prompt, instead of `prompt_column`; for "chat", the user's message.
+        completion_template: makes the completion, instead of `completion_column`; for "chat", the assistant's message.
+        max_length: largest number of tokens in a sample; longer samples are truncated. None: 1024, or the model's context
+            if that is shorter. Memory grows with the longest sample of a batch, so a default of the whole context (often
+            128k) would run out of memory far into a run.
+        packing: concatenate short samples into rows of `max_length`, without padding. Samples do not attend to each other. A
+            row then counts as one sample of a batch. Evaluation samples are not packed.
+        streaming: read, tokenise and pack the data during training, instead of writing it to disk first. For data that does
+            not fit into memory and disk. Needs TrainingArguments(max_steps=…), as the number of samples is unknown. At its
+            end the data is read again.
+        shuffle_buffer: number of rows of a stream that are shuffled in memory at a time. The files are shuffled, too.
         train_split: which split of the dataset to train on, or a slice of it as `datasets` writes them: "train[:3000]",
             "train[10%:]", "train[-500:]".
         eval_split: which split, or slice of one, to evaluate on. None: all of `eval_dataset` (its validation or test

@@ -1,9 +1,9 @@
-"""Stand-ins for `transformers.TrainingArguments` and `peft.LoraConfig`: they record what was given, and nothing else.
+"""Stand-ins for the arguments of transformers and PEFT that only record the given fields.
 
-The real classes need torch, look at the machine that they are made on (`bf16=True` raises on a client without a GPU)
-and fill in their defaults. A stand-in has the same fields, checks names and types against `fields.json`, and travels as
-a JSON object; the container builds the real one from it. Real objects are taken too, and reduced to what differs from
-their class's defaults.
+The real classes need torch, inspect the machine that they are created on (`bf16=True` raises on a client without a GPU), and
+fill in defaults. A stand-in has the same fields, validates names and types against `fields.json`, and is sent as a JSON object,
+from which the container builds the real one. Real objects are accepted, too: their fields that differ from the defaults are
+recorded.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class StandIn(Mapping[str, Json]):
     home: ClassVar[str]
     managed: ClassVar[Mapping[str, str]]
     derived: ClassVar[frozenset[str]]
-    # Numbers that the real class takes as they are, and fails with far into a run.
+    # Numbers that the real class does not validate, and that fail far into a run.
     positive: ClassVar[frozenset[str]] = frozenset()
     not_negative: ClassVar[frozenset[str]] = frozenset()
 
@@ -57,10 +57,10 @@ class StandIn(Mapping[str, Json]):
 
     @classmethod
     def of(cls, value: object) -> Self:
-        """From a stand-in, a dict, or an object of the real class; none of them is changed.
+        """Return a stand-in for a stand-in, a dict or an object of the real class, without changing it.
 
         Raises:
-            RequestError: it is something else, a field is unknown, managed by Tunewright, or of the wrong type.
+            RequestError: it is something else, or a field is unknown, managed by Tunewright or of the wrong type.
         """
         if isinstance(value, cls):
             return value
@@ -73,7 +73,7 @@ class StandIn(Mapping[str, Json]):
 
     @classmethod
     def _real_class(cls, given: type) -> type | None:
-        # By name: if the user has such an object, its library is imported already, and we need not import it.
+        # By name, without importing the library: if the user has such an object, it is imported already.
         named = [c for c in given.__mro__ if c.__name__ == cls.schema and c.__module__.split(".")[0] == cls.home]
         return named[0] if named and dataclasses.is_dataclass(named[0]) else None
 
@@ -83,7 +83,7 @@ class StandIn(Mapping[str, Json]):
         known = known_fields(cls.schema)
         if name.endswith("_token"):
             remedy = "Give it as HuggingFaceTrainParams(hub_token=…), which keeps it in a Secret."
-            raise RequestError("is a secret, and these arguments are written into files", field=field, remedy=remedy)
+            raise RequestError("is a secret, but these arguments are written to files", field=field, remedy=remedy)
         if name not in known:
             problem, remedy = f"is not a field in {library(cls.schema)}", did_you_mean(name, list(known))
             raise RequestError(problem, field=field, remedy=remedy)
@@ -135,8 +135,8 @@ class TrainingArguments(StandIn):
         "resume_from_checkpoint": "Leave it out: a restarted job resumes from its newest complete checkpoint.",
         "local_rank": "Leave it out: torchrun sets each process's rank.",
         "enable_jit_checkpoint": "Leave it out, and set save_steps: a training that it stops would look finished.",
-        "batch_eval_metrics": "Leave it out: an evaluation reports eval_loss, the mean over all learnt tokens.",
-        "prediction_loss_only": "Leave it out: an evaluation reports eval_loss, the mean over all learnt tokens.",
+        "batch_eval_metrics": "Leave it out: an evaluation reports eval_loss, the mean over all supervised tokens.",
+        "prediction_loss_only": "Leave it out: an evaluation reports eval_loss, the mean over all supervised tokens.",
     }
     positive = frozenset(
         {
@@ -148,7 +148,7 @@ class TrainingArguments(StandIn):
         }
     )
     not_negative = frozenset({"data_seed", "learning_rate", "max_grad_norm", "seed", "warmup_steps", "weight_decay"})
-    # What the real class works out, or what has no meaning in the job.
+    # Computed by the real class, or without meaning in the job.
     derived = frozenset({"output_dir", "logging_dir", "disable_tqdm", "local_rank", "do_eval"})
 
 
@@ -173,7 +173,7 @@ class LoraConfig(StandIn):
 
 
 def _plain(value: object, field: str) -> Json:
-    """A copy of a value as JSON has it: enumerations by their value, tuples and sets as lists."""
+    """Return a value as JSON: enumerations by their value, tuples and sets as lists."""
     if isinstance(value, enum.Enum):
         return _plain(value.value, field)
     if isinstance(value, float) and not math.isfinite(value):
@@ -186,7 +186,7 @@ def _plain(value: object, field: str) -> Json:
         return [_plain(item, field) for item in sorted(value, key=repr)]
     if isinstance(value, Mapping):
         return {str(k): _plain(v, field) for k, v in value.items()}
-    problem = f"holds a {type(value).__name__}, which cannot travel as JSON"
+    problem = f"contains a {type(value).__name__}, which is not JSON-serializable"
     raise RequestError(problem, field=field, remedy="Use plain values: text, numbers, true or false, lists and dicts.")
 
 
@@ -217,13 +217,13 @@ def _remedy(value: Json, expected: str) -> str:
 
 
 def differing_fields(value: object, real: type, derived: frozenset[str]) -> dict[str, object]:
-    """What was given to an object of a real class, as far as it shows: its fields that differ from the defaults.
+    """Return the fields of a real object that differ from the defaults, which is all that shows of what was given.
 
-    The fields are read one by one, because `to_dict()` hides tokens behind a placeholder that looks like a value.
+    The fields are read one by one, because `to_dict()` replaces tokens by a placeholder that looks like a value.
 
     Args:
         value: the object.
-        real: the class whose defaults count: the object's own, or a base of it.
+        real: the class with the defaults: the object's own, or a base of it.
         derived: fields to leave out.
     """
     base = {f.name: f for f in dataclasses.fields(real)}
@@ -240,7 +240,7 @@ def _default(field: dataclasses.Field[object]) -> object:
 
 
 def _simplified(value: object) -> object:
-    """Enumerations by their value; a nested configuration by its own fields that differ from their defaults."""
+    """Replace enumerations by their values, and nested configurations by their fields that differ from the defaults."""
     if isinstance(value, enum.Enum):
         return value.value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -252,13 +252,13 @@ def _simplified(value: object) -> object:
 
 
 def _same(value: object, default: object) -> bool:
-    # The real class turns "none" and "" into empty lists, and an absent configuration into one of defaults.
+    # The real class turns "none" and "" into empty lists, and a missing configuration into one with defaults.
     empty: tuple[object, ...] = (None, "", "none", [], {})
     return value == default or (value in ([], {}, "") and default in empty)
 
 
 def _without_mirrors(given: dict[str, object]) -> dict[str, object]:
-    """Without the old names that the real class keeps equal to the new ones."""
+    """Remove the old names that the real class keeps equal to the new ones."""
     kept = dict(given)
     for suffix in ("", "_kwargs"):
         old, new = f"gradient_checkpointing{suffix}", f"activation_checkpointing{suffix}"
@@ -283,12 +283,12 @@ class BitsAndBytesConfig(StandIn):
     derived: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, **fields: object) -> None:
-        # torch's dtypes go by their names, as the real class takes them, too.
+        # The real class also accepts the names of dtypes.
         super().__init__(**{k: str(v).removeprefix("torch.") if _is_dtype(v) else v for k, v in fields.items()})
 
     @classmethod
     def of(cls, value: object) -> Self:
-        """As `StandIn.of`; the real class has no dataclass's fields, and tells itself what differs from its defaults."""
+        """See `StandIn.of`. The real class is not a dataclass, but has a method that returns what differs from its defaults."""
         if type(value).__name__ == cls.schema and hasattr(value, "to_diff_dict"):
             return cls(**{k: v for k, v in value.to_diff_dict().items() if not k.startswith("_")})
         return super().of(value)
@@ -299,7 +299,7 @@ def _is_dtype(value: object) -> bool:
 
 
 def construct(cls: type[T], given: Mapping[str, object]) -> T:
-    """A dataclass from JSON values; fields that are dataclasses themselves are made from dicts."""
+    """Build a dataclass from JSON values; fields that are dataclasses are built from dicts."""
     hints = typing.get_type_hints(cls)
     return cls(**{name: _nested(hints.get(name), value) for name, value in given.items()})
 

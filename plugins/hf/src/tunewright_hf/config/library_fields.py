@@ -1,7 +1,7 @@
-"""The fields of classes of transformers and peft, as data: names and types without the libraries.
+"""Names and types of the fields of classes in transformers and PEFT, available without these libraries.
 
-`python -m tunewright_hf.config.library_fields` reads them from the installed libraries and writes `fields.json`. A type is written as
-alternatives: `"float | None"`; the values of an enumeration stand in quotes: `"'no' | 'steps' | 'epoch'"`.
+`python -m tunewright_hf.config.library_fields` reads them from the installed libraries and writes `fields.json`. A type is
+a list of alternatives, `"float | None"`; the values of an enumeration are quoted, `"'no' | 'steps' | 'epoch'"`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from pathlib import Path
 
 FILE = "fields.json"
 
-# Where a library's annotation is narrower than what its documentation and code take.
+# Annotations that are narrower than what the library documents and accepts.
 _WIDER = {"TrainingArguments": {"fsdp": "bool | str | None"}}
 
-# Where there is no annotation, and the default is None or one of several values.
+# Types of parameters without annotation whose default does not tell the type.
 _UNTYPED = {
     "bnb_4bit_compute_dtype": "str | None",
     "bnb_4bit_quant_storage": "str | None",
@@ -33,12 +33,12 @@ _UNTYPED = {
 
 @functools.cache
 def known_fields(schema: str) -> Mapping[str, str]:
-    """Field name → type of "TrainingArguments", "LoraConfig" or "BitsAndBytesConfig"."""
+    """Return field name → type for "TrainingArguments", "LoraConfig" or "BitsAndBytesConfig"."""
     return types.MappingProxyType(_document()[schema]["fields"])
 
 
 def library(schema: str) -> str:
-    """The library and version that a schema was read from: "transformers 5.24.0"."""
+    """Return the library and version that a schema was read from: "transformers 5.24.0"."""
     return str(_document()[schema]["library"])
 
 
@@ -48,7 +48,7 @@ def _document() -> dict[str, typing.Any]:
 
 
 def read_installed() -> dict[str, object]:
-    """What `fields.json` should hold, from the installed libraries."""
+    """Return what `fields.json` should contain, from the installed libraries."""
     import peft
     import transformers
 
@@ -62,14 +62,14 @@ def read_installed() -> dict[str, object]:
 
 
 def describe_constructor(cls: type) -> dict[str, str]:
-    """Field name → type, for a class whose constructor has no annotations, by its defaults."""
+    """Return field name → type by the defaults, for a class whose constructor has no annotations."""
     parameters = inspect.signature(cls).parameters.values()
     named = [p for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD]
     return {p.name: _UNTYPED.get(p.name) or type(p.default).__name__ for p in named}
 
 
 def describe_class(cls: type) -> dict[str, str]:
-    """Field name → type, for the fields that a dataclass's constructor takes."""
+    """Return field name → type for the parameters of a dataclass's constructor."""
     hints = typing.get_type_hints(cls)
     wider = _WIDER.get(cls.__name__, {})
     fields = [f.name for f in dataclasses.fields(cls) if f.init]
@@ -77,7 +77,7 @@ def describe_class(cls: type) -> dict[str, str]:
 
 
 def describe_type(annotation: object) -> str:
-    """One type as alternatives; an enumeration stands for itself although its string is accepted too."""
+    """Return a type as alternatives; an enumeration is listed by its values although other strings are accepted by type."""
     alternatives = list(dict.fromkeys(_alternatives(annotation)))
     if any(a.startswith("'") for a in alternatives):
         alternatives = [a for a in alternatives if a != "str"]

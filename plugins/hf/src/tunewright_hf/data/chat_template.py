@@ -26,10 +26,10 @@ class Conversation:
     """One conversation.
 
     Attributes:
-        tokenizer: the model's own.
-        messages: its messages, from the first.
-        first: index of the first message that may be learnt.
-        tools: what the assistant may call, or None.
+        tokenizer: the model's tokenizer.
+        messages: the messages.
+        first: index of the first message that may be supervised.
+        tools: the tools that the assistant may call, or None.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -38,7 +38,7 @@ class Conversation:
     tools: Sequence[object] | None = None
 
     def sample(self) -> Sample:
-        """Its tokens; learnt are the assistant's turns.
+        """Return the conversation's tokens, of which the assistant's turns are supervised.
 
         Raises:
             RequestError: the template rewrites earlier turns, or knows no tools.
