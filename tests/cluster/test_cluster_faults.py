@@ -13,7 +13,7 @@ from tests.servers.hub import Hub
 
 from tunewright import JobError, JobState, TrainingClient
 from tunewright._planning.assemble import assemble
-from tunewright.backends.kubernetes import api, submit
+from tunewright.backends.kubernetes import submit
 from tunewright.backends.kubernetes.failures import (
     Forbidden,
     NotInstalled,
@@ -185,7 +185,7 @@ def test_an_operator_that_is_not_installed_is_said(
 ) -> None:
     client = TrainingClient("kubernetes", namespace=namespace, config_file=str(cluster.kubeconfig))
     # The real server's answer for a group that it does not know; the operator itself stays for the other tests.
-    monkeypatch.setitem(api._PATHS, "PyTorchJob", "/apis/not-installed.example/v1/namespaces/{}/pytorchjobs")
+    monkeypatch.setattr("tunewright.backends.pytorchjob.kind.PyTorchJob.api_version", "not-installed.example/v1")
     for call in (lambda: client.create_job("none", base_image=image, command=["true"]), client.list_jobs):
         with pytest.raises(NotInstalled, match="training-operator is not installed"):
             call()
