@@ -318,7 +318,11 @@ def test_saved_and_merged_as_ever(tmp_path: Path) -> None:
     torch.testing.assert_close(merged(input_ids=ids).logits, plain.eval()(input_ids=ids).logits)
     merged.save_pretrained(tmp_path / "merged")
     again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float64).eval()
-    assert torch.equal(again(input_ids=ids).logits, merged(input_ids=ids).logits)
+    written, kept = again.state_dict(), merged.state_dict()
+    assert written.keys() == kept.keys()
+    assert all(torch.equal(written[name], kept[name]) for name in kept)
+    # The same weights; products of the same numbers may differ in their last bit by where they lie in memory.
+    torch.testing.assert_close(again(input_ids=ids).logits, merged(input_ids=ids).logits, rtol=1e-12, atol=1e-12)
 
 
 _FAULTS = """
