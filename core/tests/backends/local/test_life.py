@@ -243,7 +243,7 @@ def test_other_processes_list_suspend_resume_and_delete_a_job(machine):
     assert not machine.processes()
     assert "Suspended" in cli("status", "job")
     (machine.output() / "ready").unlink()
-    assert "submitted" in cli("resume", "job", "--detach")
+    assert "Submitted job" in cli("resume", "job", "--detach")
     machine.until((machine.output() / "ready").exists)
     assert job.state is JobState.RUNNING
     cli("delete", "job")
