@@ -40,6 +40,8 @@ BREAKS = [
     ("core", "core/src/tunewright/drawer.py", "import {}\n", "os"),
     ("backends", "core/src/tunewright/backends/local/env.py", IN_A_FUNCTION, "tunewright.backends.kubernetes.api"),
     ("backends", "core/src/tunewright/backends/kubernetes/pod.py", FOR_TYPES, "tunewright.backends.pytorchjob.kind"),
+    ("hf", "plugins/hf/src/tunewright_hf/data/load.py", IN_A_FUNCTION, "tunewright_hf.train.run"),
+    ("hf", "plugins/hf/src/tunewright_hf/hub/client.py", FOR_TYPES, "tunewright_hf.provider"),
     ("circles", "plugins/s3/src/tunewright_s3/uri.py", FOR_TYPES, "tunewright_s3.sources"),
     ("circles", "core/src/tunewright/plan/secrets.py", IN_A_FUNCTION, "tunewright.plan.plan"),
 ]
