@@ -82,7 +82,7 @@ def faulty(job) -> Callable[..., object]:
     [
         ("Killed", {}, 1, ["rank 1 ended with signal SIGKILL", "Rank 0 lost another rank"]),
         ("Stalled", {"ddp_timeout": 10}, 1, ["Rank 0 waited ddp_timeout=10 s for another rank"]),
-        ("NoMemory", {}, 64, ["per_device_train_batch_size=4: is too much for the memory of cpu", "Lower it"]),
+        ("NoMemory", {}, 64, ["per_device_train_batch_size=4: is too large for the memory of cpu", "Lower it"]),
         ("NoNumber", {"logging_steps": 50}, 64, ["the loss became nan by step 8", "Lower learning_rate"]),
     ],
     ids=["killed", "stalled", "memory", "nan"],
