@@ -1,9 +1,12 @@
 """What the tests of several packages need."""
 
 import gc
+import importlib.metadata
 import os
 import sys
-from collections.abc import Iterator
+import sysconfig
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -21,6 +24,28 @@ sys.dont_write_bytecode = False
 
 WORKERS = 2  # each worker that trains takes 1 GB
 LARGE = 10  # files of tests
+
+
+def remembered(name: str) -> property:
+    """A property of distributions that is read once for those of this environment, which no test changes."""
+    read: Callable[[importlib.metadata.Distribution], object] = getattr(importlib.metadata.Distribution, name).fget
+    known: dict[Path, object] = {}
+
+    def get(distribution: importlib.metadata.PathDistribution) -> object:
+        path = distribution._path
+        if path.parent != SITE_PACKAGES:
+            return read(distribution)
+        if path not in known:
+            known[path] = read(distribution)
+        return known[path]
+
+    return property(get)
+
+
+# Every new client looks for plugins among all distributions, and the environment with torch has two hundred.
+SITE_PACKAGES = Path(sysconfig.get_path("purelib"))
+for name in ("entry_points", "metadata"):
+    setattr(importlib.metadata.PathDistribution, name, remembered(name))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -1,4 +1,4 @@
-"""Other spellings: KEP-2003's arguments by position and by name, kubeflow-training 1.9's names, and real objects."""
+"""Other spellings: KEP-2003's arguments by position and by name, and kubeflow-training 1.9's names."""
 
 import copy
 from types import SimpleNamespace
@@ -167,30 +167,6 @@ def test_variables_of_1_9_reach_the_request(client) -> None:
     )  # fmt: skip
     assert (request.scheduling.queue, request.env) == ("team", {"A": "1"})
     assert request.init_env == {"B": SecretValue("x"), "C": SecretRef(name="s", key="k")}
-
-
-def test_real_objects_of_transformers_and_peft_go_through_and_stay_as_they_are(client, tmp_path) -> None:
-    import peft
-    import transformers
-
-    from tunewright_hf import HuggingFaceTrainParams
-
-    arguments = transformers.TrainingArguments(
-        output_dir=str(tmp_path), learning_rate=3e-4, max_steps=7, save_strategy="no"
-    )
-    lora = peft.LoraConfig(r=16, lora_alpha=32, target_modules=["q_proj"])
-    before = copy.deepcopy((arguments.to_dict(), lora.to_dict()))
-    request = client.train_request(
-        name="real", model="acme://m", dataset="acme://d",
-        trainer_parameters=HuggingFaceTrainParams(training_parameters=arguments, lora_config=lora),
-    )  # fmt: skip
-    provider = request.trainer.provider
-    assert dict(provider.training_parameters) == {"learning_rate": 3e-4, "max_steps": 7, "save_strategy": "no"}
-    assert dict(provider.lora_config) == {"r": 16, "lora_alpha": 32, "target_modules": ["q_proj"]}
-    assert (arguments.to_dict(), lora.to_dict()) == before
-    plain = {"training_parameters": {"learning_rate": 3e-4, "max_steps": 7, "save_strategy": "no"}}
-    same = HuggingFaceTrainParams(**plain, lora_config={"r": 16, "lora_alpha": 32, "target_modules": ["q_proj"]})
-    assert provider == same
 
 
 @pytest.mark.parametrize(
