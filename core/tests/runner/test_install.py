@@ -112,6 +112,7 @@ def step(tmp_path: Path, pip: Path) -> Step:
     return Step(tmp_path, pip)
 
 
+@pytest.mark.slow
 def test_what_the_index_has_is_installed(index: Index, step: Step) -> None:
     assert step.pip(index.url, "demo==1.0") == 0
     assert (step.packages / "demo.py").read_text() == "ANSWER = 42\n"

@@ -104,6 +104,7 @@ def test_of_many_ranks_the_first_error_is_told_first_and_torchruns_own_is_not() 
     assert runner.errors_in(TORCHRUN) == ["ValueError: no rows", "RuntimeError: Connection closed by peer"]
 
 
+@pytest.mark.slow
 def test_under_the_real_torchrun(pod: Pod) -> None:
     script = pod.folder / "train.py"
     script.write_text("import os\nif os.environ['RANK'] == '1':\n    raise ValueError('no rows')\n")

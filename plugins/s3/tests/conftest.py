@@ -1,11 +1,13 @@
 """A real store for all tests, a proxy before it for each, and the init container's step that fetches from there."""
 
+import functools
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -16,8 +18,25 @@ from tunewright.providers import wire
 from tunewright_s3 import S3ModelParams
 
 
+@pytest.fixture(scope="session")
+def services_read_once() -> Iterator[None]:
+    """Each client of boto3 reads a megabyte of JSON, and most tests make one."""
+    pytest.importorskip("botocore")
+    from tunewright_s3 import bucket, quick
+
+    read = functools.cache(quick._Files().load_file)
+
+    def make_quick(loader: Any) -> None:
+        quick.make_quick(loader)
+        loader.file_loader.load_file = read
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bucket, "make_quick", make_quick)
+        yield
+
+
 @pytest.fixture
-def proxy(gateway: Gateway) -> Iterator[S3Proxy]:
+def proxy(gateway: Gateway, services_read_once: None) -> Iterator[S3Proxy]:
     with S3Proxy(gateway) as server:
         yield server
 

@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from tunewright._client.job import Job
 from tunewright.plan.secrets import SecretValue
 
@@ -30,6 +32,7 @@ def test_a_job_leaves_a_report_in_its_folder(machine):
     assert "s3cret" not in file.read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_a_job_that_failed_leaves_one_too_and_it_may_be_asked_for(machine, tmp_path):
     machine.run(machine.plan("raise ValueError('no rows')", max_restarts=0))
     machine.until((machine.folder() / "report.json").exists)

@@ -76,6 +76,7 @@ def trainer_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "their_pairs:PairTrainer"
 
 
+@pytest.mark.slow
 def test_a_trainer_of_pairs_learns_them_and_resumes(
     trainer_class: str, train, dataset_of: Callable[..., Path], tmp_path: Path, model_folder: Path
 ) -> None:

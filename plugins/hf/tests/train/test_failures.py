@@ -100,6 +100,7 @@ def test_what_one_rank_suffers_ends_both_and_is_the_cause(
     assert not (bad.workspace / "output" / "model").exists()
 
 
+@pytest.mark.slow
 def test_an_error_is_told_although_sigterm_comes_as_torchrun_sends_it_to_the_other_ranks(faulty) -> None:
     bad = faulty("Failed", processes=1)
     run = bad.start()

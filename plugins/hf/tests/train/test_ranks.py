@@ -32,16 +32,10 @@ def evaluations(events: list[dict[str, object]]) -> list[float]:
     return [float(e["eval_loss"]) for e in events if e["event"] == "eval"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "processes"),
-    [
-        (LORA, 2),  # the one that is fast
-        pytest.param(LORA, 4, marks=pytest.mark.slow),
-        pytest.param({}, 2, marks=pytest.mark.slow),
-        pytest.param({}, 4, marks=pytest.mark.slow),
-        pytest.param({**LORA, **PACKED}, 2, marks=pytest.mark.slow),
-        pytest.param(PACKED, 4, marks=pytest.mark.slow),
-    ],
+    [(LORA, 2), (LORA, 4), ({}, 2), ({}, 4), ({**LORA, **PACKED}, 2), (PACKED, 4)],
     ids=["lora-2", "lora-4", "full-2", "full-4", "lora_packed-2", "packed-4"],
 )
 def test_any_number_of_ranks_makes_the_same_training(
