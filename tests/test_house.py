@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,22 +28,31 @@ PUBLIC = {
 }
 IN_A_FUNCTION = "\n\ndef _late() -> None:\n    import {}\n"
 FOR_TYPES = "\n\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import {}\n"
-# contract, where it is broken, how, and what it must not import
-BREAKS = [
-    ("distributions", "core/src/tunewright/environment.py", IN_A_FUNCTION, "tunewright_launcher.http"),
-    ("distributions", "core/src/tunewright/cli/show.py", FOR_TYPES, "tunewright_hf.errors"),
-    ("distributions", "launcher/src/tunewright_launcher/retry.py", IN_A_FUNCTION, "tunewright_s3.uri"),
-    ("distributions", "plugins/kaggle/src/tunewright_kaggle/uri.py", FOR_TYPES, "tunewright_s3.uri"),
-    ("core", "core/src/tunewright/plan/plan.py", FOR_TYPES, "tunewright.request.request"),
-    ("core", "core/src/tunewright/providers/base.py", IN_A_FUNCTION, "tunewright.backends.base"),
-    ("core", "core/src/tunewright/runner/files.py", IN_A_FUNCTION, "tunewright.errors"),
-    ("core", "core/src/tunewright/drawer.py", "import {}\n", "os"),
-    ("backends", "core/src/tunewright/backends/local/env.py", IN_A_FUNCTION, "tunewright.backends.kubernetes.api"),
-    ("backends", "core/src/tunewright/backends/kubernetes/pod.py", FOR_TYPES, "tunewright.backends.pytorchjob.kind"),
-    ("hf", "plugins/hf/src/tunewright_hf/data/load.py", IN_A_FUNCTION, "tunewright_hf.train.run"),
-    ("hf", "plugins/hf/src/tunewright_hf/hub/client.py", FOR_TYPES, "tunewright_hf.provider"),
-    ("circles", "plugins/s3/src/tunewright_s3/uri.py", FOR_TYPES, "tunewright_s3.sources"),
-    ("circles", "core/src/tunewright/plan/secrets.py", IN_A_FUNCTION, "tunewright.plan.plan"),
+# contract → where it is broken, how, and what must not be imported there
+FORBIDDEN = {
+    "distributions": [
+        ("core/src/tunewright/environment.py", IN_A_FUNCTION, "tunewright_launcher.http"),
+        ("core/src/tunewright/cli/show.py", FOR_TYPES, "tunewright_hf.errors"),
+        ("launcher/src/tunewright_launcher/retry.py", IN_A_FUNCTION, "tunewright_s3.uri"),
+        ("plugins/kaggle/src/tunewright_kaggle/uri.py", FOR_TYPES, "tunewright_s3.uri"),
+    ],
+    "core": [
+        ("core/src/tunewright/plan/plan.py", FOR_TYPES, "tunewright.request.request"),
+        ("core/src/tunewright/providers/base.py", IN_A_FUNCTION, "tunewright.backends.base"),
+        ("core/src/tunewright/runner/files.py", IN_A_FUNCTION, "tunewright.errors"),
+    ],
+    "backends": [
+        ("core/src/tunewright/backends/local/env.py", IN_A_FUNCTION, "tunewright.backends.kubernetes.api"),
+        ("core/src/tunewright/backends/kubernetes/pod.py", FOR_TYPES, "tunewright.backends.pytorchjob.kind"),
+    ],
+    "hf": [
+        ("plugins/hf/src/tunewright_hf/data/load.py", IN_A_FUNCTION, "tunewright_hf.train.run"),
+        ("plugins/hf/src/tunewright_hf/hub/client.py", FOR_TYPES, "tunewright_hf.provider"),
+    ],
+}
+CIRCLES = [
+    ("plugins/s3/src/tunewright_s3/uri.py", FOR_TYPES, "tunewright_s3.sources"),
+    ("core/src/tunewright/plan/secrets.py", IN_A_FUNCTION, "tunewright.plan.plan"),
 ]
 
 
@@ -78,21 +87,46 @@ def test_the_contracts_are_kept() -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize(
-    ("contract", "file", "code", "imported"), BREAKS, ids=[f"{b[0]}-{Path(b[1]).stem}" for b in BREAKS]
-)
-def test_a_broken_contract_is_found(tree: Path, contract: str, file: str, code: str, imported: str) -> None:
-    path = tree / file
-    before = path.read_text("utf-8") if path.exists() else None
-    path.write_text((before or "") + code.format(imported), "utf-8")
-    try:
-        done = lint(contract, folder=tree)
-    finally:
-        path.unlink() if before is None else path.write_text(before, "utf-8")
+@pytest.fixture
+def add(tree: Path) -> Iterator[Callable[[str, str], None]]:
+    """Adds code to a module of the copy, until the end of the test."""
+    before: dict[Path, str | None] = {}
+
+    def append(file: str, code: str) -> None:
+        path = tree / file
+        before[path] = path.read_text("utf-8") if path.exists() else None
+        path.write_text((before[path] or "") + code, "utf-8")
+
+    yield append
+    for path, text in before.items():
+        path.unlink() if text is None else path.write_text(text, "utf-8")
+
+
+@pytest.mark.parametrize("contract", FORBIDDEN)
+def test_an_import_that_a_contract_forbids_is_found(contract: str, tree: Path, add: Callable[[str, str], None]) -> None:
+    for file, code, imported in FORBIDDEN[contract]:
+        add(file, code.format(imported))
+    done = lint(contract, folder=tree)
     assert done.returncode == 1, done.stderr
-    culprit = path.stem if before is None or contract == "circles" else imported
-    assert "1 broken" in done.stdout
-    assert culprit in done.stdout
+    for file, _, imported in FORBIDDEN[contract]:
+        importer = ".".join(Path(file.partition("/src/")[2]).with_suffix("").parts)
+        assert f"{importer} -> {imported}" in done.stdout
+
+
+def test_circles_are_found(tree: Path, add: Callable[[str, str], None]) -> None:
+    for file, code, imported in CIRCLES:
+        add(file, code.format(imported))
+    done = lint("circles", folder=tree)
+    assert done.returncode == 1, done.stderr
+    assert "No cycles are allowed in tunewright_s3." in done.stdout
+    assert "No cycles are allowed in tunewright.plan." in done.stdout
+
+
+def test_a_new_room_has_to_be_placed(tree: Path, add: Callable[[str, str], None]) -> None:
+    add("core/src/tunewright/drawer.py", "import os\n")
+    done = lint("core", folder=tree)
+    assert done.returncode == 1, done.stderr
+    assert "tunewright.drawer" in done.stdout
 
 
 def private_imports(source: str) -> Iterator[str]:

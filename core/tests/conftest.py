@@ -4,6 +4,7 @@ import importlib
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -61,6 +62,7 @@ class Site:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.modules: dict[str, ModuleType] = {}
 
     def install(
         self,
@@ -101,10 +103,25 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
             del sys.modules[name]
 
 
-@pytest.fixture
-def client(site: Site) -> TrainingClient:
-    """A client on the backend `memory`, with the plugin `acme`: `acme://` models and datasets, and a trainer."""
+@pytest.fixture(scope="session")
+def plugins(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """The plugins of `client`, installed once for hundreds of tests: the backend `memory`, and `acme`."""
+    site = Site(tmp_path_factory.mktemp("plugins"))
     text = Path(__file__).with_name("memory_backend.py").read_text("utf-8")
     site.install("tunewright-memory", {"memory": "memory_backend"}, memory_backend=text)
     site.providers("acme")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(site.folder))
+        site.modules = {name: importlib.import_module(name) for name in ("memory_backend", "tw_acme")}
+    for name in site.modules:
+        del sys.modules[name]
+    return site
+
+
+@pytest.fixture
+def client(site: Site, plugins: Site, monkeypatch: pytest.MonkeyPatch) -> TrainingClient:
+    """A client on the backend `memory`, with the plugin `acme`: `acme://` models and datasets, and a trainer."""
+    monkeypatch.syspath_prepend(str(plugins.folder))
+    for name, module in plugins.modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
     return TrainingClient("memory")

@@ -255,11 +255,11 @@ def test_an_object_of_no_plugin_is_refused(client) -> None:
         client.train(**GOOD | {"trainer": Mine()})
 
 
-def test_inputs_on_this_machine_are_looked_at_before_submit(client, tmp_path) -> None:
+def test_inputs_on_this_machine_are_looked_at_before_submit(client, tmp_path, monkeypatch) -> None:
     with pytest.raises(RequestError, match=r"model='.*/missing': does not exist\. Give the path of a file or folder"):
         client.train(model=tmp_path / "missing", dataset="acme://d", trainer="acme")
     assert client.backend.plans == {}
-    type(client.backend).shares_client_filesystem = False
+    monkeypatch.setattr(type(client.backend), "shares_client_filesystem", False)
     client.train("sft", model=tmp_path / "missing", dataset="acme://d", trainer="acme")
     assert list(client.backend.plans) == ["sft"]
 
