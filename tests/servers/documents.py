@@ -4,6 +4,7 @@ import importlib
 import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -29,6 +30,8 @@ def install_plugins(
             (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: tunewright-{name}\nVersion: 0.1.0\n")
             lines = "".join(f"{point} = tunewright_{name}\n" for point in names or [name])
             (info / "entry_points.txt").write_text(f"[tunewright.v1]\n{lines}")
-        monkeypatch.delitem(sys.modules, file.removesuffix(".py"), raising=False)
+        module = file.removesuffix(".py")
+        monkeypatch.setitem(sys.modules, module, ModuleType(module))  # so that what is imported is taken out at the end
+        del sys.modules[module]
     monkeypatch.syspath_prepend(str(site))
     importlib.invalidate_caches()
