@@ -11,7 +11,6 @@ import io
 import itertools
 import logging
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -25,6 +24,7 @@ logger = logging.getLogger(__name__)
 DELIMITERS = (",", ";", "\t", "|")
 _SAMPLE = 1 << 16  # characters
 _FIRST = 100  # rows
+_LONGEST = 1 << 26  # characters of a value
 _UNNAMED = re.compile(r"(?:Unnamed: \d+(?:[._]\d+)*)?")  # as pandas writes or reads the column of its index
 _NUMBER = re.compile(r"\s*-?\d*\s*")
 
@@ -57,6 +57,11 @@ class CsvTable:
         """The names of the other columns that have one."""
         return [name or "without a name" for i, name in enumerate(self.header) if i not in self.kept]
 
+    @property
+    def nameless(self) -> list[int]:
+        """The numbers of the columns without a name, which must be empty; the first may number the rows."""
+        return [i for i, name in enumerate(self.header) if not name and i not in (0, *self.kept)]
+
     def rows(self) -> Iterator[Sequence[str]]:
         """Read the values of the columns that hold data, row by row.
 
@@ -65,7 +70,7 @@ class CsvTable:
         """
         width, select = len(self.header), self.kept
         whole = len(select) == width
-        nameless = [i for i, name in enumerate(self.header) if not name and i not in (0, *self.kept)]
+        nameless = self.nameless
         lines = _records(self.file, self.encoding, self.delimiter)
         next(lines, None)
         for line, row in lines:
@@ -129,8 +134,10 @@ def _nameless(file: Path, line: int, number: int) -> BadFileError:
 
 def _records(file: Path, encoding: str | None, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Read the records of a file, without blank lines, and the line in which each begins."""
-    csv.field_size_limit(sys.maxsize)  # the limit is the process's; a text of 200,000 characters is no error
-    with _decoded(file, encoding), open_text(file, encoding) as stream:
+    csv.field_size_limit(
+        _LONGEST
+    )  # the limit is the process's; the rest behind a quote without an end may be gigabytes
+    with decoded(file, encoding), open_text(file, encoding) as stream:
         reader, line = csv.reader(stream, delimiter=delimiter, strict=True), 1
         try:
             for row in reader:
@@ -143,7 +150,9 @@ def _records(file: Path, encoding: str | None, delimiter: str) -> Iterator[tuple
 
 def _unquoted(file: Path, line: int, error: csv.Error, delimiter: str) -> BadFileError:
     problem, remedy = str(error), 'Write a quote within a quoted value twice: "He said ""yes""".'
-    if "unexpected end of data" in problem:
+    if problem.startswith("field larger than field limit"):
+        problem = f"a value has more than {_LONGEST:,} characters: the quote that opens it may never be closed"
+    elif "unexpected end of data" in problem:
         problem = "the quote that opens in this row is never closed"
     elif "expected after" in problem:
         problem = f"a quoted value goes on after its closing quote, where {delimiter!r} is expected"
@@ -151,7 +160,12 @@ def _unquoted(file: Path, line: int, error: csv.Error, delimiter: str) -> BadFil
 
 
 @contextlib.contextmanager
-def _decoded(file: Path, encoding: str | None) -> Iterator[None]:
+def decoded(file: Path, encoding: str | None) -> Iterator[None]:
+    """In here, the text of a file is read.
+
+    Raises:
+        BadFileError: it has bytes that its encoding has no character for.
+    """
     try:
         yield
     except UnicodeError as error:
@@ -162,7 +176,7 @@ def _delimiter(file: Path, encoding: str | None) -> str:
     """Return what separates the columns: what gives the header several, and the first rows as many."""
     if plain_name(file).endswith(".tsv"):
         return "\t"
-    with _decoded(file, encoding), open_text(file, encoding) as stream:
+    with decoded(file, encoding), open_text(file, encoding) as stream:
         sample = stream.read(_SAMPLE)
     lines = list(io.StringIO(sample, newline=""))
     if len(sample) == _SAMPLE:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,15 +12,15 @@ import datasets
 import pyarrow as pa
 from datasets.builder import Key
 
-from tunewright_hf.data import csv_rows, text_rows
+from tunewright_hf.data import csv_rows, csv_tables, text_rows
 from tunewright_hf.data.bad_data import BadFileError
 from tunewright_hf.data.compression import stamp
 from tunewright_hf.data.files import Reading
 
 logger = logging.getLogger(__name__)
 
-_ROWS = 5000  # of a table; few enough that those of long texts fit into memory
-_CHARACTERS = 16 << 20  # of a table of texts
+_ROWS = 5000  # of a table of texts
+_CHARACTERS = 16 << 20  # of such a table, at most, but for its last row
 _NO_READING = Reading()
 
 
@@ -78,14 +77,8 @@ class CsvRows(_Builder):
             if set(table.columns) != set(expected):
                 problem = f"has the columns {', '.join(table.columns)}, and others have {', '.join(expected)}"
                 raise BadFileError(Path(file), problem, remedy="Give all files of a split the same columns.", line=1)
-            rows = table.rows()
-            for batch in itertools.count():
-                values = list(itertools.islice(rows, _ROWS))
-                if not values:
-                    break
-                columns = dict(zip(table.columns, zip(*values, strict=True), strict=True))
-                arrays = [pa.array(columns[name], pa.string()) for name in expected]
-                yield Key(number, batch), pa.Table.from_arrays(arrays, names=expected)
+            for batch, rows in enumerate(csv_tables.tables(table, expected)):
+                yield Key(number, batch), rows
 
 
 class TextRows(_Builder):
