@@ -8,19 +8,21 @@ import sysconfig
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pytest
-from hypothesis import HealthCheck, settings
-from tests.servers.s3 import Gateway
-from tests.servers.tools import Missing
-
-# How long an example takes, Hypothesis's own limit being 0.2 s, depends on what else the machine is doing.
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("untimed")
-
-
-# Tests start some thousand Pythons, and each would compile every module that it imports.
+# Before what follows is imported: tests start some thousand Pythons, and each would compile every module that it imports.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+import pytest  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
+from tests.servers.s3 import Gateway  # noqa: E402
+from tests.servers.tools import Missing  # noqa: E402
+
+# How long an example takes, Hypothesis's own limit being 0.2 s, depends on what else the machine is doing.
+UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("whole", UNTIMED)
+settings.register_profile("quick", UNTIMED, max_examples=25)
+settings.load_profile("whole")
+
 
 WORKERS = 2  # each worker that trains takes 1 GB
 LARGE = 10  # files of tests
@@ -57,6 +59,12 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     folders = [config.invocation_params.dir / argument for argument in config.args]
     files = [file for folder in folders for file in folder.rglob("test_*.py")]
     return WORKERS if len(files) >= LARGE else 0
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Leave most examples of property-based tests to the run of the slow tests, which takes `slow or hypothesis`."""
+    if config.option.markexpr == "not slow" and not getattr(config.option, "hypothesis_profile", None):
+        settings.load_profile("quick")
 
 
 def pytest_collection_finish() -> None:

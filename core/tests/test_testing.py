@@ -85,6 +85,7 @@ def test_a_good_plugin_passes(tmp_path: Path) -> None:
     assert failures(tmp_path, GOOD) == []
 
 
+@pytest.mark.slow
 def test_a_plugin_that_is_not_installed_is_not_found(tmp_path: Path) -> None:
     found = failures(tmp_path, GOOD, name="other")
     for kind in ("Data", "Model", "Trainer"):
@@ -95,6 +96,7 @@ def test_a_plugin_that_is_not_installed_is_not_found(tmp_path: Path) -> None:
 VERSION = "    version: int = 1\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("faults", "found"),
     [
@@ -155,6 +157,7 @@ def test_each_fault_is_found_by_the_test_for_it(tmp_path: Path, faults: dict[str
     assert failures(tmp_path, plugin) == found
 
 
+@pytest.mark.slow
 def test_faults_of_the_authors_own_tests_are_found(tmp_path: Path) -> None:
     tests = TESTS.replace(', token="a-literal"', "").replace("acme://tiny", "other://tiny")
     assert failures(tmp_path, GOOD, tests) == [

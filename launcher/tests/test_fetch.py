@@ -92,6 +92,7 @@ def test_a_file_that_lost_bytes_is_fetched_again(server: IndexedServer, fetch_st
     assert step.holds_everything()
 
 
+@pytest.mark.slow
 def test_verify_full_finds_other_contents_of_the_same_size(server: IndexedServer, fetch_step: Step) -> None:
     step = fetch_step(server)
     step.run()
@@ -103,6 +104,7 @@ def test_verify_full_finds_other_contents_of_the_same_size(server: IndexedServer
     assert step.holds_everything()
 
 
+@pytest.mark.slow
 def test_policy_always_asks_and_fetches_only_what_has_changed_there(server: IndexedServer, fetch_step: Step) -> None:
     step = fetch_step(server)
     step.run()
@@ -154,6 +156,7 @@ def test_what_passes_is_overcome(server: IndexedServer, fetch_step: Step, fault:
     assert fault.times == 0
 
 
+@pytest.mark.slow
 def test_a_server_that_asks_for_a_pause_gets_it(server: IndexedServer, fetch_step: Step) -> None:
     server.faults.append(Fault(path="part-3", status=429, headers={"Retry-After": "2"}))
     step = fetch_step(server)
@@ -238,6 +241,7 @@ def test_a_volume_that_is_too_small_is_refused_before_it_is_full(small_volume: P
         assert server.sent < 5 << 20
 
 
+@pytest.mark.slow
 def test_a_volume_that_others_fill_up_fails_and_goes_on_once_there_is_room(
     small_volume: Path, fetch_step: Step
 ) -> None:
@@ -258,6 +262,7 @@ def test_a_volume_that_others_fill_up_fails_and_goes_on_once_there_is_room(
         assert server.sent - before < 18 << 20
 
 
+@pytest.mark.slow
 def test_a_read_only_volume_is_checked_and_never_written(small_volume: Path, fetch_step: Step) -> None:
     with IndexedServer(SMALL) as server:
         step = fetch_step(server, volume=small_volume)
@@ -273,6 +278,7 @@ def test_a_read_only_volume_is_checked_and_never_written(small_volume: Path, fet
         assert "read-only" in str(verdict["cause"])
 
 
+@pytest.mark.slow
 def test_what_was_prepared_on_a_read_only_volume_is_looked_for_where_the_plan_says(
     small_volume: Path, fetch_step: Step
 ) -> None:

@@ -83,6 +83,7 @@ def test_an_error_of_the_second_process_ends_the_fetch_with_its_code(server: Fil
     assert children() == before
 
 
+@pytest.mark.slow
 def test_an_error_of_the_first_process_does_not_wait_for_the_second(folder: Path) -> None:
     with FileServer({"/large": b"x" * MIB} | {f"/{path}": body for path, body in FILES.items()}) as server:
         server.faults += [Fault(path="large", status=403, delay=0.5), Fault(path="small", stall_after=1, times=-1)]
@@ -100,6 +101,7 @@ def test_an_error_of_the_first_process_does_not_wait_for_the_second(folder: Path
         assert children() == before
 
 
+@pytest.mark.slow
 def test_what_a_killed_second_process_had_is_done_by_the_first(server: FileServer, folder: Path) -> None:
     server.faults.append(Fault(path="small", delay=0.01, times=-1))
     before = {child.pid for child in children()}
@@ -121,6 +123,7 @@ def test_what_a_killed_second_process_had_is_done_by_the_first(server: FileServe
     assert is_whole(folder)
 
 
+@pytest.mark.slow
 def test_an_answer_that_is_cut_off_counts_as_the_helpers_death(server: FileServer, folder: Path) -> None:
     server.faults.append(Fault(path="small", delay=0.01, times=-1))
 

@@ -95,6 +95,7 @@ def test_an_upload_that_fails_for_a_while_comes_to_its_end(store: Counting, mode
     assert store.sent[-1] == MARKER
 
 
+@pytest.mark.slow
 def test_a_listing_that_fails_for_a_while_ends_neither_the_check_nor_an_upload(
     store: Counting, model: Path, tmp_path: Path
 ) -> None:

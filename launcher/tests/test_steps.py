@@ -122,6 +122,7 @@ def test_a_check_that_finds_nothing_says_nothing_and_makes_the_output_folder(pod
     assert (pod.folder / "workspace" / "output").is_dir()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("result", ["model", "checkpoints"])
 def test_a_check_refuses_the_output_folder_of_another_job(pod: Pod, result: str) -> None:
     (pod.folder / "workspace" / "output" / result / "files").mkdir(parents=True)
@@ -134,6 +135,7 @@ def test_a_check_refuses_the_output_folder_of_another_job(pod: Pod, result: str)
     assert f"output/{result} belongs to a job that trains something else" in str(verdict["cause"])
 
 
+@pytest.mark.slow
 def test_an_output_folder_without_results_is_anybodys(pod: Pod) -> None:
     for does in ("train", "something else"):
         pod.prepare(does=does)

@@ -51,6 +51,7 @@ def test_a_near_source_whose_threads_leave_the_processor_idle_gets_all_of_them()
     assert counted(*[0.001] * 5, seconds=1.5) == MOST
 
 
+@pytest.mark.slow
 def test_a_near_source_that_keeps_the_processor_busy_gets_few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_IDLE", 0.03)  # whatever else runs on this machine
     assert counted(*[0.001] * 5, busy=True, seconds=1.5) == 4

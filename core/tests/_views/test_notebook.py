@@ -5,6 +5,7 @@ import textwrap
 
 import nbclient
 import nbformat
+import pytest
 
 CELL = """
 from tunewright.status.status import JobStatus, LogLine
@@ -35,6 +36,7 @@ follow(JobLike()).state
 """
 
 
+@pytest.mark.slow
 def test_follow_draws_one_table_and_prints_lines_without_any_widget() -> None:
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(textwrap.dedent(CELL))])
     nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()

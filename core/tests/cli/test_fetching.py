@@ -116,6 +116,7 @@ def test_it_retries_as_long_as_the_environment_says(start, retry_for: str, retri
     assert err.rstrip().endswith("The source is away. Wait.")
 
 
+@pytest.mark.slow
 def test_it_downloads_no_faster_than_the_environment_says(start, server: IndexedServer) -> None:
     began = time.monotonic()
     process = start(server.url.replace("http://", "served://"), "--json", TUNEWRIGHT_FETCH_RATE="500000")
@@ -125,6 +126,7 @@ def test_it_downloads_no_faster_than_the_environment_says(start, server: Indexed
     assert time.monotonic() - began > 1.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("uri", "says"), [("odd://exit", "SystemExit: 0"), ("odd://x", "ValueError: a library's own error")]
 )
@@ -138,6 +140,7 @@ def test_whatever_a_provider_does_a_failure_is_one(start, tmp_path: Path, uri: s
     assert not (tmp_path / "volume" / "model").exists()
 
 
+@pytest.mark.slow
 def test_a_limit_that_is_no_number_is_refused(start, server: IndexedServer) -> None:
     process = start(server.url.replace("http://", "served://"), TUNEWRIGHT_FETCH_STALL="long")
     err = process.communicate(timeout=60)[1]
@@ -145,6 +148,7 @@ def test_a_limit_that_is_no_number_is_refused(start, server: IndexedServer) -> N
     assert "TUNEWRIGHT_FETCH_STALL='long'" in err
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_step_too_and_the_next_fetch_resumes(start, server: IndexedServer, tmp_path: Path) -> None:
     server.faults.append(Fault(path="weights", rate=100_000))
     process = start(server.url.replace("http://", "served://"), "--json", TUNEWRIGHT_FETCH_STALL="30")

@@ -202,6 +202,7 @@ def test_without_restarts_the_first_crash_is_final(pod: Pod) -> None:
     assert pod.end("raise SystemExit(7)", TUNEWRIGHT_MAX_RESTARTS="0") == 1
 
 
+@pytest.mark.slow
 def test_three_restarts_are_the_default(pod: Pod) -> None:
     assert [pod.end("raise SystemExit(7)") for _ in range(4)] == [129, 129, 129, 1]
 
@@ -247,6 +248,7 @@ def test_a_new_complete_checkpoint_resets_the_count(pod: Pod) -> None:
     assert pod.end(crash, TUNEWRIGHT_MAX_RESTARTS="1") == 1
 
 
+@pytest.mark.slow
 def test_an_attempt_that_got_to_a_checkpoint_is_not_the_last(pod: Pod) -> None:
     mark = (
         f"import sys; sys.path.insert(0, {str(SOURCES)!r}); from pathlib import Path; from tunewright import runner;"
@@ -322,6 +324,7 @@ def test_the_deadline_ends_the_job(pod: Pod) -> None:
     assert list(pod.output.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_deadline_counts_the_seconds_that_the_job_ran_and_none_between_two_starts(pod: Pod) -> None:
     used = pod.output / ".used"
     for _ in range(2):
@@ -439,6 +442,7 @@ def test_the_command_does_not_see_what_is_meant_for_run_alone(pod: Pod) -> None:
     assert pod.end("import os; assert 'TUNEWRIGHT_PARENT' not in os.environ", TUNEWRIGHT_PARENT=str(os.getpid())) == 0
 
 
+@pytest.mark.slow
 def test_the_ranks_get_their_share_of_the_threads_unless_the_user_says_otherwise(pod: Pod) -> None:
     show = "import os; print('threads', os.environ['OMP_NUM_THREADS'])"
     cpus = runner.usable_cpus()

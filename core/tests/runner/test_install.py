@@ -120,6 +120,7 @@ def test_what_the_index_has_is_installed(index: Index, step: Step) -> None:
     assert not step.log.exists()
 
 
+@pytest.mark.slow
 def test_what_the_index_lacks_is_a_verdict_and_no_failure_of_the_container(index: Index, step: Step) -> None:
     assert step.pip(index.url, "demo==2.0") == 0
     assert step.verdict is not None
@@ -151,6 +152,7 @@ def test_an_index_that_comes_back_is_asked_again(index: Index, step: Step) -> No
     assert (step.packages / "demo.py").exists()
 
 
+@pytest.mark.slow
 def test_an_index_that_stays_away_is_a_verdict_that_names_it(index: Index, step: Step) -> None:
     url = index.url
     index.shutdown()

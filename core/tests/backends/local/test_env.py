@@ -52,6 +52,7 @@ def test_a_text_whose_dollars_are_doubled_is_left_as_it_is(text, env):
     assert expand(text.replace("$", "$$"), env) == text
 
 
+@pytest.mark.slow
 def test_a_step_sees_of_the_users_credentials_those_alone_that_it_was_given(machine, monkeypatch):
     for name in ("ACME_TOKEN", "ACME_KEY", "WANDB_API_KEY"):
         monkeypatch.setenv(name, "the-users-own")
@@ -68,6 +69,7 @@ def _environment(machine, worker=0):
     return json.loads((machine.output() / f"env-{worker}.json").read_text("utf-8"))
 
 
+@pytest.mark.slow
 def test_workers_get_what_the_operator_sets_for_elastic_workers(machine, monkeypatch):
     monkeypatch.setenv("RANK", "7")
     monkeypatch.setenv("PET_NNODES", "9")
@@ -99,11 +101,13 @@ def test_workers_get_what_the_operator_sets_for_elastic_workers(machine, monkeyp
     assert not Path(first["TMPDIR"]).exists()
 
 
+@pytest.mark.slow
 def test_an_elastic_job_says_least_and_most(machine):
     machine.run(machine.plan(SHOW, elastic=(1, 3)))
     assert _environment(machine)["PET_NNODES"] == "1:3"
 
 
+@pytest.mark.slow
 def test_an_image_that_starts_itself_gets_what_the_operator_gives_master_and_workers(machine):
     machine.run(machine.plan(SHOW, num_workers=2, num_procs_per_worker=3, self_starting=True))
     first, second = _environment(machine, 0), _environment(machine, 1)
@@ -113,6 +117,7 @@ def test_an_image_that_starts_itself_gets_what_the_operator_gives_master_and_wor
     assert "PET_RDZV_ENDPOINT" not in first
 
 
+@pytest.mark.slow
 def test_a_command_in_place_of_an_image_runs_on_this_machine(machine):
     client = TrainingClient("local")
     code = "import os; print(os.environ['RANK'], os.environ['WORLD_SIZE'])"

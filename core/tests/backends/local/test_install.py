@@ -17,6 +17,7 @@ def with_step(plan, *command):
     return attrs.evolve(plan, init_containers=[step])
 
 
+@pytest.mark.slow
 def test_what_pip_says_is_the_cause(machine):
     code = "import sys; sys.exit('ERROR: No matching distribution found for nope')"
     plan = with_step(machine.plan("(out / 'trained').touch()"), "python", "-c", code, "--", "nope")

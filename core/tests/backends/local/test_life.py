@@ -55,6 +55,7 @@ def test_a_job_succeeds_and_leaves_its_log_and_no_process(machine):
     machine.until(lambda: not machine.processes())
 
 
+@pytest.mark.slow
 def test_a_job_without_a_model_has_no_result(machine):
     assert machine.run(machine.plan()).result is None
 
@@ -90,6 +91,7 @@ def test_a_step_that_ends_with_an_error_fails_the_job_and_says_where_its_log_is(
     assert (status.failure.code, status.failure.container, status.failure.worker) == (2, "install-packages", 0)
 
 
+@pytest.mark.slow
 def test_a_step_that_was_killed_is_started_again(machine):
     job = machine.submit(machine.plan(steps=[("fetch-model", ONCE_KILLED)]))
     machine.until((machine.output() / "begun0").exists)
@@ -106,12 +108,14 @@ def test_a_program_that_is_not_there_fails_the_job_and_names_it(machine):
     assert "'no-such-program' could not be started" in status.detail
 
 
+@pytest.mark.slow
 def test_a_crashed_worker_is_started_again_until_it_succeeds(machine):
     job = machine.submit(machine.plan("sys.exit(1 if first_time() else 0)"))
     assert machine.rest(job).state is JobState.SUCCEEDED
     assert [event["attempt"] for event in events(job, "attempt")] == [1, 2]
 
 
+@pytest.mark.slow
 def test_a_worker_that_always_crashes_fails_the_job_with_its_attempts(machine):
     job = machine.submit(machine.plan("sys.exit(3)", env={"TUNEWRIGHT_MAX_RESTARTS": "1"}))
     status = machine.rest(job)
@@ -145,6 +149,7 @@ def test_all_workers_start_again_with_one_of_them(machine):
     assert len(list(machine.output().glob("started-*-1"))) == 2
 
 
+@pytest.mark.slow
 def test_a_final_failure_of_one_worker_ends_the_others(machine):
     script = "sys.exit(5) if me == '1' else time.sleep(60)"
     status = machine.run(machine.plan(script, num_workers=2, env={"TUNEWRIGHT_MAX_RESTARTS": "0"}))
@@ -153,12 +158,14 @@ def test_a_final_failure_of_one_worker_ends_the_others(machine):
     machine.until(lambda: not machine.processes())
 
 
+@pytest.mark.slow
 def test_an_elastic_job_succeeds_with_any_worker(machine):
     status = machine.run(machine.plan("me == '0' or time.sleep(60)", num_workers=2, elastic=(1, 2)))
     assert status.state is JobState.SUCCEEDED
     machine.until(lambda: not machine.processes())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["step", "worker"])
 def test_what_a_process_left_running_ends_with_it(machine, where):
     script = "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True)"
@@ -196,6 +203,7 @@ def test_a_step_does_not_outlive_a_killed_supervisor(machine):
     assert job.state is JobState.SUSPENDED
 
 
+@pytest.mark.slow
 def test_another_process_with_the_number_of_a_dead_supervisor_is_not_taken_for_it(machine):
     job = machine.submit(machine.plan(suspend=True))
     folder = JobFolder(machine.folder())
@@ -205,6 +213,7 @@ def test_another_process_with_the_number_of_a_dead_supervisor_is_not_taken_for_i
     assert machine.rest(job).state is JobState.SUCCEEDED
 
 
+@pytest.mark.slow
 def test_everything_killed_at_once_goes_on_with_the_same_plan(machine):
     plan = machine.plan(ONCE_KILLED)
     job = machine.submit(plan)
@@ -293,6 +302,7 @@ def test_ctrl_c_while_the_supervisor_starts_leaves_nothing(machine, monkeypatch)
     machine.until(lambda: not machine.processes())
 
 
+@pytest.mark.slow
 def test_suspending_and_resuming_twice_does_nothing_more(machine):
     job = machine.submit(machine.plan(UNTIL_GO))
     job.suspend()
@@ -319,6 +329,7 @@ def test_a_job_that_is_created_suspended_waits_for_resume(machine):
     assert machine.rest(job).state is JobState.SUCCEEDED
 
 
+@pytest.mark.slow
 def test_a_failed_job_goes_on_with_the_same_plan(machine):
     plan = machine.plan("sys.exit(1 if first_time() else 0)", env={"TUNEWRIGHT_MAX_RESTARTS": "0"})
     assert machine.run(plan).state is JobState.FAILED
@@ -361,6 +372,7 @@ def test_a_step_has_to_end_within_the_deadline_too(machine):
     machine.until(lambda: not machine.processes())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", [JobState.FAILED, JobState.SUSPENDED])
 def test_a_job_that_was_at_rest_for_longer_than_its_deadline_goes_on(machine, state):
     plan = machine.plan(
@@ -447,6 +459,7 @@ def _files_with(text, folder):
     return [path.name for path in files if text.encode() in path.read_bytes()]
 
 
+@pytest.mark.slow
 def test_a_secret_lies_in_a_file_of_its_owner_alone_until_the_job_has_succeeded(machine):
     literal = "s3cr3t-value"
     plan = machine.plan("(out / 'ready').touch(); wait(os.environ['TOKEN'][:2])", env={"TOKEN": SecretValue(literal)})
@@ -463,6 +476,7 @@ def test_a_secret_lies_in_a_file_of_its_owner_alone_until_the_job_has_succeeded(
     assert _files_with(literal, machine.home) == []
 
 
+@pytest.mark.slow
 def test_a_renewed_secret_is_the_same_plan(machine):
     script = "sys.exit(0 if os.environ['TOKEN'] == 'new' else 1)"
     once = {"TUNEWRIGHT_MAX_RESTARTS": "0"}
@@ -472,6 +486,7 @@ def test_a_renewed_secret_is_the_same_plan(machine):
     assert new.state is JobState.SUCCEEDED
 
 
+@pytest.mark.slow
 def test_of_two_clients_that_submit_at_once_one_is_refused(machine):
     plan, refused = machine.plan(UNTIL_GO), []
 
@@ -492,6 +507,7 @@ def test_of_two_clients_that_submit_at_once_one_is_refused(machine):
     machine.until(lambda: len(machine.supervisors()) == 1)
 
 
+@pytest.mark.slow
 def test_a_log_is_followed_to_its_last_line_across_a_restart(machine):
     script = """
 if first_time():
@@ -510,6 +526,7 @@ sys.stdout.write("without a line break")
     assert lines == ["first", "second", "without a line break"]
 
 
+@pytest.mark.slow
 def test_following_ends_when_the_job_is_suspended_or_deleted(machine):
     job = machine.submit(machine.plan("print('x', flush=True); time.sleep(60)"))
     lines = (line for line in job.logs(follow=True) if line == "x")

@@ -16,6 +16,7 @@ sys.exit(7)
 """
 
 
+@pytest.mark.slow
 def test_labels_change_while_it_runs_and_jobs_are_listed_by_them(machine):
     job = machine.submit(machine.plan("wait('go')", labels={"team": "a", "old": "x"}))
     subprocess.run((*CLI, "update", "job", "--label", "team=b", "--label", "old-"), check=True)

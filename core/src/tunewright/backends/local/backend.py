@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 import attrs
 
+from tunewright._markers import hookimpl
 from tunewright.backends.base import Backend, BackendOptions, Finding
 from tunewright.backends.local import logs
 from tunewright.backends.local.folder import DamagedJob, JobFolder, Status
@@ -304,3 +305,9 @@ def _has_expired(job: JobFolder) -> bool:
             ttl = job.spec().run_policy.ttl
             return ttl is not None and time.time() > finished + ttl
     return False
+
+
+@hookimpl
+def tunewright_backend() -> type[Backend]:
+    """Return the backend that the name `local` stands for."""
+    return LocalBackend

@@ -29,7 +29,7 @@ from tunewright.runner.failure import SOFTWARE
 from tunewright.runner.verdicts import FAILURE, NOT_FOUND, read_verdict
 from tunewright.status.state import JobState
 
-_TICK = 0.1
+_TICK = 0.05
 _LAST_FINAL_CODE = 127
 # Seconds for the other workers to end by themselves, and report why, once one of them has to restart.
 _SETTLE = 5.0
@@ -262,7 +262,7 @@ class Supervisor:
         return running
 
     def _ticks(self) -> Iterator[None]:
-        """Yield ten times a second, for a check of the processes.
+        """Yield twenty times a second, for a check of the processes.
 
         Raises:
             _Stop: the supervisor was asked to stop.
