@@ -136,11 +136,11 @@ def texts(value: object, field: str, example: str) -> tuple[str, ...]:
 
 
 def check_text(example: str) -> Validator:
-    """Return a validator: text without leading or trailing white space."""
+    """Return a validator: text without leading or trailing whitespace."""
 
     def check(_: object, attribute: Attribute, value: object) -> None:
         if not isinstance(value, str) or not value or value != value.strip():
-            problem = "must be text without leading or trailing white space"
+            problem = "must be text without leading or trailing whitespace"
             refuse(problem, attribute, value, f"Write {example!r}.")
 
     return check

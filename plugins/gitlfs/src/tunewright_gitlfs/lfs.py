@@ -183,7 +183,7 @@ def _object_error(api: LfsApi, oid: str, code: int, message: str) -> FetchError:
         remedy = "Give a credential that can read it. If a quota is used up, have it raised."
         return FetchError(cause, remedy=remedy, code=ExitCode.NO_PERMISSION)
     if code in _MISSING:
-        remedy = "Have it pushed with `git lfs push --all`, or leave the file out with exclude=."
+        remedy = "Push it with `git lfs push --all`, or leave the file out with exclude=."
         return FetchError(cause, remedy=remedy, code=ExitCode.NOT_FOUND)
     if code == HTTPStatus.TOO_MANY_REQUESTS or code >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return FetchError(cause, remedy="The request will be retried.", code=ExitCode.UNAVAILABLE)

@@ -137,7 +137,7 @@ class Repository:
                 continue
             if mode == _SYMLINK:
                 cause = f"{path!r} in the repository is a symbolic link, which could lead out of the input folder."
-                remedy = "Leave it out with exclude=, or have the file itself committed in its place."
+                remedy = "Leave it out with exclude=, or commit the file itself in its place."
                 raise FetchError(cause, remedy=remedy, code=ExitCode.BAD_DATA)
             yield Blob(path, oid)
 

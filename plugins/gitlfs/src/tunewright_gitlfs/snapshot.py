@@ -106,7 +106,7 @@ class GitSnapshot(HttpSnapshot):
             with super().open(entry, start, stop) as reader:
                 yield _NoPointer(reader, entry.path) if entry.size <= LARGEST else reader
         except SourceChanged as error:  # an object is named by its digest: it cannot change, only be damaged
-            remedy = "It was damaged at its source: have it pushed again."
+            remedy = "It was damaged at its source: push it again."
             raise FetchError(error.cause, remedy=remedy, code=ExitCode.BAD_DATA) from error
 
     def _look_at(self, blob: Blob) -> tuple[int, bytes]:
@@ -177,5 +177,5 @@ def _left_over(path: str) -> FetchError:
     cause = (
         f"{path} is an LFS pointer without an available file: it is damaged, of another kind, or was committed twice."
     )
-    remedy = "Have the file itself committed again through git-lfs, or leave it out with exclude=."
+    remedy = "Commit the file itself again through git-lfs, or leave it out with exclude=."
     return FetchError(cause, remedy=remedy, code=ExitCode.BAD_DATA)

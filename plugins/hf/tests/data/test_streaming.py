@@ -227,8 +227,11 @@ def test_what_a_reading_process_refuses_is_a_bad_request(train, dataset_of, tmp_
     folder = dataset_of([{"text": f"What is {n}?"} for n in range(150)])
     (folder / "later.jsonl").write_text('{"text": "tw')
     given = {**GIVEN, "max_steps": 99, "per_device_train_batch_size": 2, "train_sampling_strategy": "sequential"}
-    with pytest.raises(RequestError, match=r"^dataset=.*: cannot be read as json"):
+    with pytest.raises(RequestError, match=r"^dataset=.*: cannot be read as json") as refused:
         train(tmp_path / "out", folder, **given, dataloader_num_workers=1, data=STREAMING)
+    assert refused.value.field == "dataset"
+    assert "later.jsonl" in str(refused.value)
+    assert refused.value.remedy
 
 
 @pytest.mark.slow

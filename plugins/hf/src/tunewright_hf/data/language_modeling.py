@@ -63,8 +63,8 @@ class Encoder:
         texts = [text_of(row, name, self.data) for name in names]
         if any(t is None for t in texts) or not (texts[-1] or "").strip():
             return None
-        learnt_from = len(texts) - 1
-        spans = [(t or "", i == learnt_from) for i, t in enumerate(texts)]
+        last = len(texts) - 1
+        spans = [(t or "", i == last) for i, t in enumerate(texts)]
         return with_eos(self.tokenizer, encode(self.tokenizer, spans, special=True))
 
     def prompt(self, text: str) -> list[int]:

@@ -36,6 +36,7 @@ from tunewright_hf.data.encode import (
 )
 from tunewright_hf.data.files import Split
 from tunewright_hf.data.load import load_rows, readable
+from tunewright_hf.data.loader_process import carry_errors
 from tunewright_hf.data.packing import SEGMENTS, pack_at_once
 from tunewright_hf.data.tokenize import IGNORED
 
@@ -193,7 +194,8 @@ class Stream(torch.utils.data.IterableDataset[Sample]):  # type: ignore[misc]
         """
         passed = self.plan.passed * self.plan.step
         yield from itertools.repeat(_PASSED, passed)
-        yield from itertools.islice(self._samples(self.plan.window, self.plan.skipped), len(self) - passed)
+        with carry_errors():
+            yield from itertools.islice(self._samples(self.plan.window, self.plan.skipped), len(self) - passed)
 
     def _samples(self, start: Window, skipped: int, *, few: bool = False) -> Iterator[Sample]:
         notes: deque[Window] = deque()

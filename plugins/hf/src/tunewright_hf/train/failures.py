@@ -102,20 +102,3 @@ def explain_out_of_memory(args: transformers.TrainingArguments) -> Iterator[None
         remedy = f"Lower it, and raise gradient_accumulation_steps in proportion;{checkpointing} or lower DataParams.max_length."
         size = args.per_device_train_batch_size
         raise RequestError(problem, field="per_device_train_batch_size", value=size, remedy=remedy) from error
-
-
-@contextlib.contextmanager
-def unwrap_reader_errors() -> Iterator[None]:
-    """Raise a RequestError of a data loader's process as a RequestError here, as if it had been raised in this process.
-
-    Raises:
-        RequestError: with the text from that process.
-    """
-    try:
-        yield
-    except RuntimeError as error:  # torch wraps exceptions whose constructor takes more than a message
-        _, found, text = str(error).rpartition(f"{RequestError.__module__}.{RequestError.__name__}: ")
-        if not found:
-            raise
-        field, _, problem = text.strip().partition(": ")
-        raise RequestError(problem.rstrip("."), field=field, remedy="") from error

@@ -19,6 +19,7 @@ from tunewright_hf.config.tasks import CAUSAL
 from tunewright_hf.config.train_params import TrainParams
 from tunewright_hf.data import prepare as data_
 from tunewright_hf.data.encode import Goal, check_highest
+from tunewright_hf.data.loader_process import unwrap_carried_errors
 from tunewright_hf.data.preference import PREFERENCE
 from tunewright_hf.data.streaming import Streamed
 from tunewright_hf.distributed import are_several, barrier, check_same_checkpoint, check_world
@@ -28,7 +29,7 @@ from tunewright_hf.model.load import drop_unknown_pad, load_config, load_model, 
 from tunewright_hf.train import activation_memory, arguments, build, deepspeed, export, extensions, sample_answers
 from tunewright_hf.train.build import build_trainer
 from tunewright_hf.train.checkpoints import clear_incomplete, owes_evaluation
-from tunewright_hf.train.failures import explain_machine_errors, unwrap_reader_errors
+from tunewright_hf.train.failures import explain_machine_errors
 from tunewright_hf.train.stop import stopping_on_sigterm
 from tunewright_hf.train.stream_state import stream_of
 
@@ -79,7 +80,7 @@ def train(params: TrainParams, run: TrainRun) -> None:
     if params.task is CAUSAL and not pairs:
         activation_memory.decide(trainer, params.training_parameters)
 
-    with explain_machine_errors(args, run), unwrap_reader_errors():
+    with explain_machine_errors(args, run), unwrap_carried_errors():
         with stopping_on_sigterm(trainer):
             trainer.train(resume_from_checkpoint=str(run.resume_from) if run.resume_from else None)
         if use_cache is not None:
