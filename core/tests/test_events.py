@@ -93,6 +93,7 @@ COMPLETE = {
     "fetched": {"slot": "model", "files": 1, "bytes": 2, "revision": None, "cached": False, "seconds": 0.5},
     "attempt": {"attempt": 1, "limit": 4},
     "start": {"total_steps": 2, "epochs": 1, "world_size": 2, "resumed_from": None},
+    "data": {"split": "train", "rows": 3, "samples": 2, "dropped": 1, "reasons": {"odd": 1}, "tokens": 5},
     "step": {"step": 1, "total_steps": 2, "loss": 1.5, "epoch": 0.5, "learning_rate": 1e-3, "tokens_per_second": 3.0, "grad_norm": 2.0},
     "eval": {"step": 1, "eval_loss": 1.5, "eval_accuracy": 0.5, "eval_runtime": 2.0},
     "checkpoint": {"step": 1, "path": "/x"},

@@ -21,6 +21,7 @@ EVENTS = [
     (0, {"event": "fetched", "slot": "model", "files": 3, "bytes": 2_000_000, "revision": "abc", "cached": False, "seconds": 4.0}),
     (1, {"event": "fetched", "slot": "model", "files": 3, "bytes": 2_000_000, "revision": "abc", "cached": True}),
     (0, {"event": "attempt", "attempt": 1, "limit": 4}),
+    (0, {"event": "data", "split": "train", "rows": 1200, "samples": 1100, "dropped": 100, "reasons": {"odd": 100}, "tokens": 9}),
     (0, {"event": "step", "step": 1, "total_steps": 3, "loss": 4.0, "learning_rate": 1e-3, "tokens_per_second": 100.0}),
     (0, {"event": "checkpoint", "step": 1, "path": "/x"}),
     (0, {"event": "step", "step": 2, "total_steps": 3, "loss": 9.0}),
@@ -63,6 +64,8 @@ def test_a_report_has_what_was_asked_for_what_happened_and_what_came_of_it(repor
     assert found["images"] == {"train": "registry/trainer:1"}
     assert found["states"] == [{"state": "Running", "since": "2026-11-24T12:00:00+00:00", "detail": "it runs"}]
     assert found["samples"] == {"<b>?": "A & B"}
+    counts = {"rows": 1200, "samples": 1100, "dropped": 100, "reasons": {"odd": 100}, "tokens": 9}
+    assert found["data"] == {"train": counts}
     assert found["uploads"] == [{"item": "model", "uri": "s3://b/p", "files": 2, "bytes": 10}]
 
 
@@ -82,6 +85,7 @@ def test_the_facts_say_the_most_important_first(report: PageReport) -> None:
     found = facts(report)
     assert next(iter(found)) == "state"
     assert (found["took"], found["loss"], found["speed"]) == ("90 s", "4.0000 → 2.0000", "110 tokens/s (median)")
+    assert found["data"] == "train: 100 of 1,200 rows dropped (100 odd)"
     assert found["downloads"] == "model: 2.0 MB, 500.0 kB/s, model (worker 1): 2.0 MB, was there already"
 
 

@@ -217,6 +217,6 @@ def test_a_bad_row_is_found_before_ranks_start_with_its_file_and_number(
     odd = {"messages": [{"role": "Kunde", "content": "a"}, {"role": "assistant", "content": "b"}]}
     dataset = dataset_of([*rows, odd], file="more.jsonl")
     run = TrainRun(model=model_folder, dataset=dataset, output=tmp_path, emit=lambda _: None)
-    with pytest.raises(RequestError, match=r"the role 'Kunde', which is unknown \(row 5 of more\.jsonl\)"):
+    with pytest.raises(RequestError, match=r"an unknown role: 'Kunde' \(line 5 of .*/more\.jsonl\)"):
         HuggingFaceTrainParams().check(run)
     HuggingFaceTrainParams(data={"roles": {"Kunde": "user"}}).check(run)

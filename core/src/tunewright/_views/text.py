@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tunewright.events import Attempt, Checkpoint, Eval, Event, Fetched, Json, Start, Step, Uploaded
+from tunewright.events import Attempt, Checkpoint, Data, Eval, Event, Fetched, Json, Start, Step, Uploaded
 from tunewright.status.state import JobState
 from tunewright.status.status import JobStatus
 from tunewright.status.summary import Summary
@@ -31,6 +31,8 @@ def describe(event: Event, summary: Summary) -> str | None:  # noqa: PLR0911 - a
         case Start():
             resumed = f", resumed from step {summary.resumed_from}" if summary.resumed_from else ""
             return f"training: {_known(summary.total_steps)} steps on {event.world_size} processes{resumed}"
+        case Data() if event.dropped:
+            return f"{event.split}: {_rows_text(event.to_dict())}"
         case Step():
             return f"step {summary.step}/{_known(summary.total_steps)}: {step_note(summary)}"
         case Eval(eval_loss=float(loss)):
@@ -84,6 +86,16 @@ def _success(status: JobStatus, summary: Summary) -> list[str]:
     return lines
 
 
+def _rows_text(counts: Mapping[str, Json]) -> str:
+    """Describe how many rows of a split are used, and why the others are not."""
+    rows, dropped, reasons = (counts.get(key) for key in ("rows", "dropped", "reasons"))
+    if not dropped:
+        return f"{rows:,} rows"
+    ordered = sorted(reasons.items(), key=lambda item: -int(str(item[1]))) if isinstance(reasons, dict) else []
+    why = "; ".join(f"{count} {reason}" for reason, count in ordered)
+    return f"{dropped:,} of {rows:,} rows dropped{f' ({why})' if why else ''}"
+
+
 def _known(number: int | None) -> str:
     return "?" if number is None else str(number)
 
@@ -121,6 +133,7 @@ def facts(report: JobReport) -> dict[str, str]:
         "result": status.result,
         "workers": f"{record.workers}, with {record.processes} processes each",
         "attempts": report.attempts or None,
+        "data": "; ".join(f"{split}: {_rows_text(counts)}" for split, counts in report.data.items()) or None,
         "steps": f"{last['step']:,.0f}" if last else None,
         "loss": f"{report.steps[0]['loss']:.4f} → {last['loss']:.4f}" if _has_loss(report.steps) else None,
         "evaluation loss": f"{evaluation['eval_loss']:.4f}" if "eval_loss" in evaluation else None,

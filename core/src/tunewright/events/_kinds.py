@@ -90,6 +90,29 @@ class Start(Event):
 
 
 @attrs.frozen(kw_only=True)
+class Data(Event):
+    """A split of the data is read. Sent by the trainer before the first step, and for streamed data at the end.
+
+    Further counts are in `extra`.
+
+    Attributes:
+        split: "train" or "evaluation".
+        rows: number of rows that were read.
+        samples: number of rows that are trained, or evaluated, on.
+        dropped: number of the other rows.
+        reasons: why rows were dropped → how many.
+    """
+
+    wire_name: ClassVar[str] = "data"
+
+    split: str
+    rows: int
+    samples: int
+    dropped: int = 0
+    reasons: Mapping[str, int] = attrs.field(factory=dict, converter=to_dict)
+
+
+@attrs.frozen(kw_only=True)
 class Step(Event):
     """Measurements at an optimizer step. Sent by the trainer; further numbers are in `extra`.
 
@@ -307,7 +330,7 @@ class End(Event):
 EVENTS: Mapping[str, type[Event]] = {
     cls.wire_name: cls
     for cls in (
-        *(Progress, Fetched, Attempt, Start, Step, Eval, Checkpoint, Sample, Saved, Uploaded, Failed),
+        *(Progress, Fetched, Attempt, Start, Data, Step, Eval, Checkpoint, Sample, Saved, Uploaded, Failed),
         *(ClusterEvent, Log, End),
     )
 }

@@ -10,7 +10,7 @@ from typing import TypeVar
 import attrs
 
 from tunewright._convert import to_dict, to_tuple
-from tunewright.events import Attempt, Checkpoint, Eval, Event, Fetched, Json, Sample, Step, Uploaded, parse_event
+from tunewright.events import Attempt, Checkpoint, Data, Eval, Event, Fetched, Json, Sample, Step, Uploaded, parse_event
 from tunewright.status.status import JobCondition, JobRecord, JobStatus, LogLine
 
 _DOCUMENT = ".json"
@@ -53,6 +53,8 @@ class JobReport:
         versions: distribution → version of the plugins that the job was submitted with.
         attempts: how often worker 0 was started, as far as its logs are kept.
         downloads: one for each slot and worker.
+        data: what became of the rows of each split: "train" or "evaluation" → its numbers ("rows", "samples", "dropped", …),
+            and the reasons for which rows were dropped ("reasons").
         steps: the numbers of each logged step ("step", "loss", "learning_rate", "tokens_per_second", …), in order; of a
             step that was repeated after a restart, the last ones.
         evaluations: likewise ("step", "eval_loss", …).
@@ -67,6 +69,7 @@ class JobReport:
     versions: Mapping[str, str] = attrs.field(factory=dict, converter=to_dict)
     attempts: int = 0
     downloads: tuple[Download, ...] = attrs.field(default=(), converter=to_tuple)
+    data: Mapping[str, Mapping[str, Json]] = attrs.field(factory=dict, converter=to_dict)
     steps: tuple[Mapping[str, float], ...] = attrs.field(default=(), converter=to_tuple)
     evaluations: tuple[Mapping[str, float], ...] = attrs.field(default=(), converter=to_tuple)
     checkpoints: tuple[int, ...] = attrs.field(default=(), converter=to_tuple)
@@ -102,6 +105,7 @@ class JobReport:
             "states": [_condition(condition) for condition in record.conditions],
             "attempts": self.attempts,
             "downloads": [{**attrs.asdict(d), "bytes_per_second": d.rate} for d in self.downloads],
+            "data": {split: dict(counts) for split, counts in self.data.items()},
             "steps": [dict(step) for step in self.steps],
             "evaluations": [dict(evaluation) for evaluation in self.evaluations],
             "checkpoints": list(self.checkpoints),
@@ -138,6 +142,7 @@ def make_report(cls: type[_R], status: JobStatus, record: JobRecord, lines: Iter
         versions=dict(pair for document in documents.values() for pair in _versions(document)),
         attempts=max(seen.starts, seen.attempt),
         downloads=seen.downloads.values(),
+        data=seen.data,
         steps=[seen.steps[step] for step in sorted(seen.steps)],
         evaluations=[seen.evaluations[step] for step in sorted(seen.evaluations)],
         checkpoints=sorted(seen.checkpoints),
@@ -153,6 +158,7 @@ class _Seen:
     starts: int = 0
     attempt: int = 0
     downloads: dict[tuple[str, int], Download] = attrs.field(factory=dict)
+    data: dict[str, dict[str, Json]] = attrs.field(factory=dict)
     steps: dict[int, dict[str, float]] = attrs.field(factory=dict)
     evaluations: dict[int, dict[str, float]] = attrs.field(factory=dict)
     checkpoints: set[int] = attrs.field(factory=set)
@@ -166,6 +172,8 @@ class _Seen:
                 self.attempt = max(self.attempt, event.attempt)
             case Fetched():
                 self._fetched(worker, event)
+            case Data():
+                self.data[event.split] = {key: v for key, v in _without_name(event).items() if key != "split"}
             case Step():
                 self.steps[event.step] = event.numbers
             case Eval(step=int(step)):

@@ -17,11 +17,11 @@ from tunewright_hf.config.library_arguments import LoraConfig, TrainingArguments
 from tunewright_hf.config.tasks import CAUSAL, CLASSIFICATION, Task
 from tunewright_hf.config.train_params import TrainParams
 from tunewright_hf.data.encode import Goal
-from tunewright_hf.data.files import evaluation_split, held_out_split, training_split
+from tunewright_hf.data.files import evaluation_split, held_out_split
 from tunewright_hf.data.first_rows import check_first_rows
 from tunewright_hf.data.formats import check_dataset
 from tunewright_hf.data.language_modeling import check_tokenizer
-from tunewright_hf.data.prepare import resolve_max_length
+from tunewright_hf.data.prepare import resolve_max_length, splits_of
 from tunewright_hf.model import adapters, attention, load
 from tunewright_hf.model.adapters import check_merge, with_head
 from tunewright_hf.model.config import is_known, longest_input
@@ -51,7 +51,8 @@ def check(params: TrainParams, run: TrainRun) -> None:
     if run.dataset is not None and (form := check_dataset(run.dataset, params.data, "dataset")):
         check_tokenizer(tokenizer, form)
     if run.dataset is not None and params.task is not CLASSIFICATION:
-        check_first_rows(training_split(run.dataset, params.data), params.data, tokenizer, Goal(task=params.task))
+        for name, (_, split) in splits_of(run, params.data).items():
+            check_first_rows(split, params.data, tokenizer, Goal(task=params.task), name)
 
 
 def check_weights(folder: Path) -> None:

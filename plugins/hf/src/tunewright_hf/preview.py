@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import attrs
 import datasets
 from transformers import PreTrainedTokenizerBase
 
+from tunewright.errors import RequestError
 from tunewright.providers import Preview, TrainRun
 from tunewright_hf.config.data_params import DataParams
 from tunewright_hf.config.tasks import CLASSIFICATION, SEQ2SEQ
 from tunewright_hf.config.train_params import TrainParams
+from tunewright_hf.data.bad_rows import (
+    EMPTY,
+    Dropped,
+    counted,
+    described,
+    drop,
+    examples,
+    located,
+    no_sample,
+    refuse_or_drop,
+)
 from tunewright_hf.data.classification import Classified
 from tunewright_hf.data.columns import text_of
 from tunewright_hf.data.encode import Goal
@@ -31,10 +44,10 @@ from tunewright_hf.model.load import load_config, load_tokenizer, needed_model
 
 
 def preview(params: TrainParams, run: TrainRun) -> Iterator[Preview]:
-    """Yield the samples of the training split in file order, without rows that leave nothing to learn.
+    """Yield the samples of the training split in file order, without rows that are dropped.
 
     Raises:
-        RequestError: the model or the dataset cannot be used.
+        RequestError: the model, the dataset or a row cannot be used, or no row leaves anything to learn.
     """
     folder = needed_model(run)
     config, tokenizer = load_config(folder, params), load_tokenizer(folder, params)
@@ -47,13 +60,43 @@ def preview(params: TrainParams, run: TrainRun) -> Iterator[Preview]:
         first: dict[str, object] = next(numbered, {})
         reading = reading_of(first, params.data, tokenizer, Goal(task=params.task))
         check_tokenizer(tokenizer, reading.format)
-        about = str(reading)
-        for row in itertools.chain([first], numbered):
-            for sample in _samples(
-                row, params=params, reading=reading, tokenizer=tokenizer, max_length=max_length, names=names
-            ):
-                yield attrs.evolve(sample, about=about)
-                about = ""
+        made = functools.partial(
+            _samples, params=params, reading=reading, tokenizer=tokenizer, max_length=max_length, names=names
+        )
+        about, dropped, told, number = str(reading), Dropped(), Dropped(), -1
+        for number, row in enumerate(itertools.chain([first], numbered)):
+            with located(split, Path(cache), streaming=True):
+                sample = _sample_or_drop(row, number, made, params.data, dropped)
+            if sample is None:
+                continue
+            if dropped != told:
+                new = {reason: rows for reason, rows in dropped.items() if reason not in told}
+                lost = [
+                    f"dropped so far: {described(counted(dropped))}",
+                    *examples(split, new, Path(cache), streaming=True),
+                ]
+                about, told = "\n".join([*filter(None, [about]), *lost]), Dropped(dropped)
+            yield attrs.evolve(sample, about=about)
+            about = ""
+        if about:  # nothing was shown
+            raise no_sample("train", number + 1, counted(dropped))
+
+
+def _sample_or_drop(
+    row: Mapping[str, object],
+    number: int,
+    made: Callable[[Mapping[str, object]], Iterator[Preview]],
+    data: DataParams,
+    dropped: Dropped,
+) -> Preview | None:
+    try:
+        sample = next(made(row), None)
+    except RequestError as error:
+        refuse_or_drop(error, number, data, dropped)
+        return None
+    if sample is None:
+        drop(dropped, EMPTY, number)
+    return sample
 
 
 def _samples(

@@ -145,7 +145,7 @@ CONVERSATIONS = [
     Shape(
         name="own role names",
         row={"messages": [{"role": "Q", "content": "Name a prime."}, {"role": "A", "content": "Seven."}]},
-        refused="role 'Q'.*trainer.data.roles",
+        refused="role: 'Q'.*trainer.data.roles",
     ),
     Shape(
         name="own role names, told",
@@ -174,7 +174,7 @@ CONVERSATIONS = [
         row={
             "messages": [{"role": "user", "content": ["Name ", "a prime."]}, {"role": "assistant", "content": "Seven."}]
         },
-        refused="type 'str'",
+        refused="type: 'str'",
     ),
     Shape(
         name="OpenAI responses",
@@ -291,7 +291,7 @@ CONVERSATIONS = [
                 {"role": "assistant", "content": "A cat."},
             ]
         },
-        refused="type 'odd'",
+        refused="type: 'odd'",
     ),
     Shape(name="a list of texts", row={"messages": ["Name a prime.", "Seven."]}, refused="not a list of messages"),
     Shape(

@@ -219,6 +219,6 @@ def test_contents_in_parts_become_texts_before_a_class_sees_them(tmp_path: Path)
         "chosen": [{"role": "assistant", "content": "It is 2."}],
         "rejected": [{"role": "assistant", "content": "3"}],
     }
-    found = pairs_of(datasets.Dataset.from_list([row, row]), DataParams(), tmp_path / "cache")
-    assert list(found) == [expected, expected]
+    found, dropped = pairs_of(datasets.Dataset.from_list([row, row]), DataParams(), tmp_path / "cache")
+    assert (list(found), dropped) == ([expected, expected], {})
     assert pair_of(row, DataParams()) == expected

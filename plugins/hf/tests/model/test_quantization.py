@@ -71,7 +71,7 @@ def test_it_learns_resumes_to_the_same_bits_and_plain_peft_loads_it(
     train(tmp_path / "cut", qa, **given, cut_at=("step", 7))
     resumed = train(tmp_path / "cut", qa, **given)
     assert list(whole.losses.values())[-1] < whole.losses[1] - 0.3
-    assert resumed.events[0]["resumed_from"] == 5
+    assert resumed.of("start")[0]["resumed_from"] == 5
     assert resumed.losses.items() <= whole.losses.items()
     config = transformers.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
     base = transformers.AutoModelForCausalLM.from_pretrained(

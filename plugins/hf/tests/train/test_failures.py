@@ -156,7 +156,7 @@ def test_a_checkpoint_whose_file_is_not_whole_any_more_is_passed_over(
     else:
         os.truncate(file, 0 if harm == "emptied" else file.stat().st_size - 1)
     resumed = train(tmp_path / "out", qa, **given)
-    assert resumed.events[0]["resumed_from"] == 4
+    assert resumed.of("start")[0]["resumed_from"] == 4
 
 
 @pytest.fixture

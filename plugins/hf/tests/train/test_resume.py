@@ -97,7 +97,7 @@ def test_it_resumes_to_the_same_bits(given, cut_at, step: int, train, uninterrup
     assert newest_checkpoint(tmp_path / "cut" / "checkpoints").name == f"checkpoint-{step}"
     assert not before.result.exists()
     resumed = train(tmp_path / "cut", qa, **given)
-    assert resumed.events[0]["resumed_from"] == step
+    assert resumed.of("start")[0]["resumed_from"] == step
     assert min(resumed.losses) > step
     assert_same(resumed, whole)
     evaluations = {e["step"]: e["eval_loss"] for e in [*before.of("eval"), *resumed.of("eval")]}
@@ -149,7 +149,7 @@ def test_an_incomplete_checkpoint_is_passed_over_and_removed(train, uninterrupte
     (checkpoints / "checkpoint-6" / "optimizer.pt").write_bytes(b"cut off")
     (checkpoints / "checkpoint-7").mkdir()
     resumed = train(tmp_path / "cut", qa, **given)
-    assert resumed.events[0]["resumed_from"] == 4
+    assert resumed.of("start")[0]["resumed_from"] == 4
     assert not (checkpoints / "checkpoint-7").exists()
     assert_same(resumed, whole)
 

@@ -59,9 +59,13 @@ def base(folder: Path):
 @pytest.mark.parametrize("kind", ["lora", "full"])
 def test_the_client_is_told_what_happens(kind: str, request: pytest.FixtureRequest) -> None:
     training = request.getfixturevalue(kind)
-    assert training.events[0] == {
+    assert training.of("start")[0] == {
         "event": "start", "total_steps": 18, "epochs": 3, "world_size": 1, "resumed_from": None
     }  # fmt: skip
+    assert [(e["split"], e["rows"], e["dropped"]) for e in training.of("data")] == [
+        ("train", 41, 0),
+        ("evaluation", 11, 0),
+    ]
     steps = training.of("step")
     assert [e["step"] for e in steps] == list(range(1, 19))
     assert all(e["total_steps"] == 18 and e["tokens_per_second"] > 0 and e["learning_rate"] > 0 for e in steps)

@@ -20,6 +20,9 @@ ROLE_NAMES = ("system", "developer", "user", "assistant", "tool", "function_call
 
 FORMATS = ("auto", "text", "prompt_completion", "chat", "classification", "preference")
 
+REFUSE, DROP = "refuse", "drop"
+"""What becomes of rows that cannot be used."""
+
 TEMPLATES = {
     "text": ("text",),
     "classification": ("text",),
@@ -181,6 +184,10 @@ class DataParams:
         encoding: of JSON, CSV and text files. None: as their byte order mark says, or else UTF-8.
         delimiter: what separates the columns of CSV files. None: a comma, semicolon, tab or vertical bar, whichever
             the header and the first rows agree on.
+        on_bad_row: what becomes of a row that cannot be used: an unknown role, a value of another type than a text, a
+            conversation that the chat template refuses. "refuse": the training is refused, with the row's file and number.
+            "drop": the row is left out, and counted by reason in the log, the report and the model card. Files that are
+            broken (JSON that ends in the middle, a CSV row of another width) are always refused.
     """
 
     format: str = attrs.field(default="auto")
@@ -211,6 +218,7 @@ class DataParams:
     text_unit: str | None = attrs.field(default=None, validator=is_a(str, type(None)))
     encoding: str | None = attrs.field(default=None, validator=is_a(str, type(None)))
     delimiter: str | None = attrs.field(default=None, validator=is_a(str, type(None)))
+    on_bad_row: str = attrs.field(default=REFUSE, validator=is_a(str))
 
     @format.validator  # noqa: A003 - it is the field above
     def _check_format(self, attribute: attrs.Attribute[str], value: object) -> None:
@@ -261,6 +269,12 @@ class DataParams:
             remedy = "Give a name that Python knows: utf-8, utf-16, cp1252, latin-1, shift_jis, gb18030, …"
             field = f"DataParams.{attribute.name}"
             raise RequestError("is not an encoding", field=field, value=value, remedy=remedy) from error
+
+    @on_bad_row.validator
+    def _check_on_bad_row(self, attribute: attrs.Attribute[str], value: object) -> None:
+        if value not in (REFUSE, DROP):
+            field, remedy = f"DataParams.{attribute.name}", f"Give {REFUSE} or {DROP}."
+            raise RequestError("is not one of the two choices", field=field, value=value, remedy=remedy)
 
     @delimiter.validator
     def _check_delimiter(self, attribute: attrs.Attribute[str | None], value: str | None) -> None:

@@ -37,14 +37,14 @@ def _parsed(data: DataParams, name: str) -> tuple[Template, ...]:
 
 def _written(row: Mapping[str, object], column: str) -> str:
     """A column's value in a template: numbers as Python writes them."""
-    value = row[column]
+    value = row.get(column)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     return _text(row, column) or ""
 
 
 def _text(row: Mapping[str, object], column: str) -> str | None:
-    value = row[column]
+    value = row.get(column)  # a row of a stream may lack what others have
     if value is None or isinstance(value, str):
         return value
     remedy = f"Make column {column!r} a column of texts, or name another one in DataParams."
@@ -116,7 +116,7 @@ def _two_parts(row: Mapping[str, object], data: DataParams) -> tuple[list[Messag
     if data.prompt_template or data.completion_template:
         return None
     columns = [data.prompt_column, data.completion_column]
-    given = [row[column] for column in columns if row[column] is not None]
+    given = [row[column] for column in columns if row.get(column) is not None]
     if not given or not isinstance(given[0], list):
         return None
     if len(given) < len(columns):
@@ -131,7 +131,7 @@ def messages_of(row: Mapping[str, object], column: str, roles: Mapping[str, str]
     Raises:
         RequestError: it holds something else.
     """
-    found = messages_in(without_nones(row[column]), column, roles or {})
+    found = messages_in(without_nones(row.get(column)), column, roles or {})
     return [_with_read_arguments(message) for message in found]
 
 

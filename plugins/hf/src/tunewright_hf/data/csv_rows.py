@@ -80,6 +80,12 @@ class CsvTable:
                 raise _nameless(self.file, line, next(i for i in nameless if row[i].strip()))
             yield row if whole else [row[i] for i in select]
 
+    def lines(self) -> Iterator[int]:
+        """Yield the line in which each row begins, from 1."""
+        lines = _records(self.file, self.encoding, self.delimiter)
+        next(lines, None)
+        yield from (line for line, _ in lines)
+
     def _other_width(self, line: int, row: Sequence[str]) -> BadFileError:
         problem = f"has {len(row)} values, and the header has {len(self.header)} columns"
         remedy = (

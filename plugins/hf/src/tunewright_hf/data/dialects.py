@@ -108,7 +108,7 @@ def _key(message: Mapping[str, object], names: tuple[str, ...]) -> str | None:
 def _role(given: str, column: str, roles: Mapping[str, str]) -> str:
     role = roles.get(given) or ROLES.get(given.strip().lower())
     if role is None:
-        problem = f"column {column!r} holds a message of the role {given!r}, which is unknown"
+        problem = f"column {column!r} holds a message of an unknown role: {given!r}"
         remedy = f"Say what it stands for: trainer.data.roles: {{{given}: user}} (or assistant, system, tool)."
         raise RequestError(problem, field="dataset", remedy=remedy)
     return role
@@ -210,7 +210,7 @@ def _unreadable(part: object, column: str) -> RequestError:
     kind = str(part.get("type")) if isinstance(part, Mapping) else type(part).__name__
     if kind in _MEDIA or (isinstance(part, Mapping) and _MEDIA & set(part)):
         return _media(column, kind)
-    problem = f"column {column!r} holds a message with a part of the type {kind!r}, which is unknown: {str(part)[:80]}"
+    problem = f"column {column!r} holds a message with a part of an unknown type: {kind!r} in {str(part)[:80]}"
     remedy = 'Make it a text, or a list of parts such as {"type": "text", "text": "…"}.'
     return RequestError(problem, field="dataset", remedy=remedy)
 

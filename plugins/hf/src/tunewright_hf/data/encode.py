@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import collections
+import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,17 @@ import pyarrow.compute
 from tunewright.errors import RequestError
 from tunewright_hf.config.data_params import DataParams
 from tunewright_hf.config.tasks import CAUSAL, CLASSIFICATION, SEQ2SEQ, Task
+from tunewright_hf.data.bad_rows import (
+    EMPTY,
+    NOTHING,
+    Dropped,
+    counted,
+    described,
+    drop,
+    merged,
+    no_sample,
+    refuse_or_drop,
+)
 from tunewright_hf.data.classification import Classifier, find_classes
 from tunewright_hf.data.language_modeling import Encoder
 from tunewright_hf.data.seq2seq import PairEncoder
@@ -40,7 +53,9 @@ class Counts:
     Attributes:
         rows: rows in the files.
         samples: rows that are trained on.
-        dropped: rows with nothing to learn: empty, or truncated before the first supervised token.
+        dropped: rows that are not: with nothing to learn (empty, or truncated before the first supervised token), or that
+            cannot be used, if `on_bad_row` is "drop".
+        reasons: why rows were dropped → how many.
         truncated: samples that were truncated to `max_length`; None if the Trainer class truncates them.
         tokens: tokens in all samples; None if the Trainer class tokenises them.
         supervised_tokens: tokens that count in the loss, or a classifier's labels; None as `tokens`.
@@ -54,21 +69,35 @@ class Counts:
     tokens: int | None = None
     supervised_tokens: int | None = None
     packed_rows: int | None = None
+    reasons: Mapping[str, int] = attrs.field(factory=dict, hash=False)
 
     def plus(self, more: Counts) -> Counts:
         """Return the sums of both; a count that only one of them has is taken from that one."""
-        ours, theirs = attrs.asdict(self), attrs.asdict(more)
+        ours, theirs = (attrs.asdict(counts, filter=_is_number) for counts in (self, more))
+        reasons = collections.Counter(self.reasons) + collections.Counter(more.reasons)
         known = {name: [n for n in (ours[name], theirs[name]) if n is not None] for name in ours}
-        return Counts(**{name: sum(numbers) if numbers else None for name, numbers in known.items()})  # type: ignore[arg-type]
+        sums = {name: sum(numbers) if numbers else None for name, numbers in known.items()}
+        return Counts(**sums, reasons=dict(reasons))  # type: ignore[arg-type]
 
 
-def tokenise(rows: datasets.Dataset, encoder: AnyEncoder, max_length: int, cache_file: Path) -> datasets.Dataset:
-    """Return one sample for each row that leaves something to learn."""
+def _is_number(field: attrs.Attribute[object], _: object) -> bool:
+    return field.name != "reasons"
+
+
+def tokenise(
+    rows: datasets.Dataset, encoder: AnyEncoder, max_length: int, cache_file: Path
+) -> tuple[datasets.Dataset, Dropped]:
+    """Return one sample for each row that leaves something to learn, and the rows that were dropped.
+
+    Raises:
+        BadRowError: a row cannot be used, and such rows are not to be dropped.
+    """
     processes = min(len(os.sched_getaffinity(0)), len(rows) // _ROWS_PER_PROCESS)
-    return rows.map(
-        tokenise_batch,
+    samples = rows.map(
+        _tokenise_and_note,
         batched=True,
-        fn_kwargs={"encoder": encoder, "max_length": max_length},
+        with_indices=True,
+        fn_kwargs={"encoder": encoder, "max_length": max_length, "notes": cache_file},
         remove_columns=rows.column_names,
         features=features_of(encoder),
         num_proc=processes if processes > 1 else None,
@@ -77,6 +106,23 @@ def tokenise(rows: datasets.Dataset, encoder: AnyEncoder, max_length: int, cache
         new_fingerprint=cache_file.stem,
         load_from_cache_file=False,
     )
+    return samples, _noted(cache_file)
+
+
+def _tokenise_and_note(
+    batch: Mapping[str, list[object]], numbers: Sequence[int], encoder: AnyEncoder, max_length: int, notes: Path
+) -> dict[str, list[object]]:
+    """As `tokenise_batch`; what was dropped is noted in a file of this process, as there may be several."""
+    columns, dropped = tokenise_batch(batch, encoder, max_length, numbers)
+    if dropped:
+        with notes.with_name(f"{notes.name}-dropped-{os.getpid()}").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(dropped) + "\n")
+    return columns
+
+
+def _noted(notes: Path) -> Dropped:
+    lines = (line for file in notes.parent.glob(f"{notes.name}-dropped-*") for line in file.open(encoding="utf-8"))
+    return merged(json.loads(line) for line in lines)
 
 
 def features_of(encoder: AnyEncoder) -> datasets.Features:
@@ -87,19 +133,38 @@ def features_of(encoder: AnyEncoder) -> datasets.Features:
     return datasets.Features({"input_ids": ids, "labels": labels, **numbers, "cut": datasets.Value("bool")})
 
 
-def tokenise_batch(batch: Mapping[str, list[object]], encoder: AnyEncoder, max_length: int) -> dict[str, list[object]]:
-    """Return the samples of some rows, as columns."""
+def tokenise_batch(
+    batch: Mapping[str, list[object]], encoder: AnyEncoder, max_length: int, numbers: Sequence[int]
+) -> tuple[dict[str, list[object]], Dropped]:
+    """Return the samples of some rows, as columns, and the rows that were dropped.
+
+    Args:
+        batch: the rows, as columns.
+        encoder: makes samples from rows.
+        max_length: tokens in the longest sample.
+        numbers: the rows' numbers in the split, from 0.
+
+    Raises:
+        BadRowError: a row cannot be used, and such rows are not to be dropped.
+    """
     columns: dict[str, list[object]] = {name: [] for name in ("input_ids", "labels", "length", "supervised", "cut")}
-    for row in _rows(batch):
-        whole = encoder(row)
+    dropped: Dropped = {}
+    for number, row in zip(numbers, _rows(batch), strict=True):
+        try:
+            whole = encoder(row)
+        except RequestError as error:
+            refuse_or_drop(error, number, encoder.data, dropped)
+            continue
         sample = whole and whole.cut(max_length)
-        if whole and sample and sample.supervised:
-            columns["input_ids"].append(sample.ids)
-            columns["labels"].append(sample.labels)
-            columns["length"].append(sample.tokens)
-            columns["supervised"].append(sample.supervised)
-            columns["cut"].append(sample.tokens < whole.tokens)
-    return columns
+        if not (whole and sample and sample.supervised):
+            drop(dropped, f"{NOTHING} within max_length={max_length}" if whole else EMPTY, number)
+            continue
+        columns["input_ids"].append(sample.ids)
+        columns["labels"].append(sample.labels)
+        columns["length"].append(sample.tokens)
+        columns["supervised"].append(sample.supervised)
+        columns["cut"].append(sample.tokens < whole.tokens)
+    return columns, dropped
 
 
 def _rows(batch: Mapping[str, list[object]]) -> Iterator[dict[str, object]]:
@@ -107,12 +172,7 @@ def _rows(batch: Mapping[str, list[object]]) -> Iterator[dict[str, object]]:
         yield dict(zip(batch, values, strict=True))
 
 
-def count(name: str, rows: int, samples: datasets.Dataset, max_length: int) -> Counts:
-    """Count a split's rows and samples; see `report`."""
-    return report(name, counts_of(rows, samples), f"nothing to learn within max_length={max_length}")
-
-
-def counts_of(rows: int, samples: datasets.Dataset) -> Counts:
+def counts_of(rows: int, samples: datasets.Dataset, dropped: Dropped) -> Counts:
     """Count samples by the columns that `tokenise_batch` made."""
 
     def total(column: str) -> int:
@@ -125,32 +185,35 @@ def counts_of(rows: int, samples: datasets.Dataset) -> Counts:
         truncated=total("cut"),
         tokens=total("length"),
         supervised_tokens=total("supervised"),
+        reasons=counted(dropped),
     )
 
 
-def count_pairs(name: str, rows: int, pairs: datasets.Dataset) -> Counts:
-    """Count a split's rows and preference pairs; see `report`."""
-    counts = Counts(rows=rows, samples=len(pairs), dropped=rows - len(pairs))
-    return report(name, counts, "no two different answers, or no prompt")
+def counts_of_pairs(rows: int, pairs: datasets.Dataset, dropped: Dropped) -> Counts:
+    """Count preference pairs, which their Trainer class tokenises."""
+    return Counts(rows=rows, samples=len(pairs), dropped=rows - len(pairs), reasons=counted(dropped))
 
 
-def report(name: str, counts: Counts, why: str) -> Counts:
+def report(name: str, counts: Counts, examples: Iterable[str] = ()) -> Counts:
     """Log a split's counts, and return them.
+
+    Args:
+        name: the split.
+        counts: its counts.
+        examples: rows that were dropped, for the log.
 
     Raises:
         RequestError: no sample is left.
     """
     logger.info("%s: %s", name, counts)
-    lost = counts.truncated or 0
+    lost, why = counts.truncated or 0, described(counts.reasons)
     if counts.dropped or lost:
-        text = "%s: %d of %d rows dropped (%s), %d truncated"
-        logger.warning(text, name, counts.dropped, counts.rows, why, lost)
+        reasons = f" ({why})" if why else ""
+        logger.warning("%s: %d of %d rows dropped%s, %d truncated", name, counts.dropped, counts.rows, reasons, lost)
+    for example in examples:
+        logger.warning("%s: dropped, for example: %s", name, example)
     if not counts.samples:
-        field = "dataset" if name == "train" else "eval_dataset"
-        problem = f"none of its {counts.rows} rows leaves anything to learn: {why}"
-        raise RequestError(
-            problem, field=field, remedy="Give rows with something to learn, or a longer DataParams.max_length."
-        )
+        raise no_sample(name, counts.rows, counts.reasons)
     return counts
 
 

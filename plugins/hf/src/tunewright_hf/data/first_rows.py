@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,43 +11,98 @@ from typing import TYPE_CHECKING
 import attrs
 
 from tunewright.errors import RequestError
-from tunewright_hf.config.data_params import DataParams
+from tunewright_hf.config.data_params import DROP, DataParams
+from tunewright_hf.data.bad_rows import (
+    EMPTY,
+    NOTHING,
+    Dropped,
+    counted,
+    described,
+    drop,
+    examples,
+    located,
+    merged,
+    no_sample,
+    refuse_or_drop,
+)
 from tunewright_hf.data.encode import Goal, encoder_of
 from tunewright_hf.data.files import Part, Split
 from tunewright_hf.data.load import iterate, load_rows
-from tunewright_hf.data.preference import PREFERENCE
+from tunewright_hf.data.preference import NO_PAIR, PREFERENCE, pair_of
 from tunewright_hf.data.prepare import reading_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+logger = logging.getLogger(__name__)
+
 _ROWS = 100
 _FILES = 20  # opening very many files would take longer than it is worth
 
 
-def check_first_rows(split: Split, data: DataParams, tokenizer: PreTrainedTokenizerBase, goal: Goal) -> None:
-    """Encode the first rows of each file of a split.
+def check_first_rows(
+    split: Split, data: DataParams, tokenizer: PreTrainedTokenizerBase, goal: Goal, name: str = "train"
+) -> None:
+    """Encode the first rows of each file of a split; of a slice of it, the first rows of that.
+
+    Args:
+        split: the split.
+        data: the names of the columns.
+        tokenizer: the model's tokenizer.
+        goal: what samples are made for; not for classification, whose labels only the whole split tells.
+        name: "train" or "evaluation".
 
     Raises:
-        RequestError: a row cannot be encoded; the message names its file and its number.
+        RequestError: a row cannot be used, and the message names its file and number; or, where such rows are dropped, none
+            of these rows can be used.
     """
-    for file in split.files[:_FILES]:
-        with tempfile.TemporaryDirectory() as cache:
-            _check_file(attrs.evolve(split, files=(file,), part=Part()), data, tokenizer, goal, Path(cache))
+    rows, dropped = 0, Dropped()
+    uncertain = split.part.slice is not None and split.part.slice.needs_total
+    kept = (
+        attrs.evolve(data, on_bad_row=DROP) if uncertain else data
+    )  # the slice may leave out the rows that are read here
+    for part in _parts(split):
+        with tempfile.TemporaryDirectory() as folder:
+            cache, found = Path(folder), Dropped()
+            with located(part, cache, streaming=True):
+                rows += _encode_first(part, kept, tokenizer, goal, cache=cache, dropped=found)
+            for example in examples(part, found, cache, streaming=True):
+                logger.warning("%s: would be dropped, for example: %s", name, example)
+        dropped = merged([dropped, found])
+    reasons = counted(dropped)
+    if rows and sum(reasons.values()) == rows and not uncertain and not all(r.startswith(NOTHING) for r in reasons):
+        raise no_sample(name, rows, reasons)
+    if reasons:
+        text = "%s: %d of the first %d rows would be dropped (%s)"
+        logger.warning(text, name, sum(reasons.values()), rows, described(reasons))
 
 
-def _check_file(split: Split, data: DataParams, tokenizer: PreTrainedTokenizerBase, goal: Goal, cache: Path) -> None:
+def _parts(split: Split) -> list[Split]:
+    """Return the splits whose first rows are encoded."""
+    part = split.part
+    if (part.slice or part.limit) and not (part.slice and part.slice.needs_total):
+        return [attrs.evolve(split, part=attrs.evolve(part, held_out=None))]
+    return [attrs.evolve(split, files=(file,), part=Part()) for file in split.files[:_FILES]]
+
+
+def _encode_first(
+    split: Split, data: DataParams, tokenizer: PreTrainedTokenizerBase, goal: Goal, *, cache: Path, dropped: Dropped
+) -> int:
+    """Encode the first rows of a split, and return how many there are."""
     rows = iterate(load_rows(split, "dataset", cache, streaming=True), split, "dataset")
     first = next(rows, None)
     if first is None:
-        return
+        return 0
     reading = reading_of(first, data, tokenizer, goal)
-    if reading.format == PREFERENCE:
-        return  # its Trainer class tokenises
-    encode = encoder_of(tokenizer, reading.format, reading.data, goal)
-    for number, row in enumerate(itertools.islice(itertools.chain([first], rows), _ROWS), start=1):
+    is_pair = reading.format == PREFERENCE  # its Trainer class tokenises
+    encoder = None if is_pair else encoder_of(tokenizer, reading.format, reading.data, goal)
+    count = 0
+    for row in itertools.islice(itertools.chain([first], rows), _ROWS):
         try:
-            encode(row)
+            found = pair_of(row, reading.data) if encoder is None else encoder(row)
+            if found is None:
+                drop(dropped, EMPTY if encoder else NO_PAIR, count)
         except RequestError as error:
-            problem = f"{error.problem} (row {number} of {split.files[0].name})"
-            raise RequestError(problem, field=error.field, remedy=error.remedy) from error
+            refuse_or_drop(error, count, data, dropped)
+        count += 1
+    return count

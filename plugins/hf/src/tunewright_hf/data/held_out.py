@@ -27,6 +27,11 @@ def divide(rows: datasets.Dataset, fraction: float, cache: Path, *, held_out: bo
     Raises:
         RequestError: one of the sides would be empty.
     """
+    return rows.select(side(rows, fraction, cache, held_out=held_out))
+
+
+def side(rows: datasets.Dataset, fraction: float, cache: Path, *, held_out: bool) -> np.ndarray:
+    """Return the indices of the rows that `divide` returns."""
     noted = cache / f"held-out-{rows._fingerprint}-{fraction}.npy"
     if noted.is_file():
         chosen = np.load(noted)
@@ -38,7 +43,7 @@ def divide(rows: datasets.Dataset, fraction: float, cache: Path, *, held_out: bo
         problem = f"leaves no row to {'evaluate' if not chosen.any() else 'train'} on, of {len(rows)}"
         remedy = "Rows that are equal are never on both sides. Give an eval_dataset, or leave it out."
         raise RequestError(problem, field="DataParams.eval_fraction", value=fraction, remedy=remedy)
-    return rows.select(np.flatnonzero(chosen == held_out))
+    return np.flatnonzero(chosen == held_out)
 
 
 def digests(rows: datasets.Dataset) -> np.ndarray:

@@ -37,6 +37,10 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, form: str) -> None:
         )
 
 
+_UNEXPECTED = (TypeError, ValueError, LookupError, AttributeError)
+"""What templates raise for a content of a type, or with keys, that they do not expect."""
+
+
 @attrs.frozen
 class Encoder:
     """Makes samples from rows.
@@ -82,8 +86,10 @@ class Encoder:
             return None
         try:
             return Conversation(self.tokenizer, messages, first, tools).sample()
-        except (TemplateError, TypeError) as error:  # TypeError: a content of a type that the template does not expect
+        except (TemplateError, *_UNEXPECTED) as error:
             roles = ", ".join(str(m["role"]) for m in messages)
             remedy = "Change these conversations, or leave them out."
-            problem = f"the tokenizer's chat template refuses a conversation ({roles}): {error}"
+            problem = (
+                f"the tokenizer's chat template refuses a conversation: {str(error).rstrip('.')} (its roles: {roles})"
+            )
             raise RequestError(problem, field="dataset", remedy=remedy) from error

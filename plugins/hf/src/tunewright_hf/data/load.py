@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import datasets
@@ -25,7 +25,7 @@ from tunewright_hf.data.compression import (
     undecodable,
 )
 from tunewright_hf.data.files import Part, Reading, Split
-from tunewright_hf.data.held_out import divide
+from tunewright_hf.data.held_out import divide, side
 from tunewright_hf.data.kinds import stem_of
 from tunewright_hf.data.row_builders import build
 
@@ -167,9 +167,13 @@ def _first(rows: datasets.IterableDataset, part: Part) -> datasets.IterableDatas
     return rows if count is None else rows.take(count)
 
 
+def _bounds(part: Part, total: int) -> tuple[int, int]:
+    start, stop = part.slice.bounds(total) if part.slice else (0, total)
+    return start, stop if part.limit is None else min(stop, start + part.limit)
+
+
 def _part(rows: datasets.Dataset, part: Part, cache: Path, field: str) -> datasets.Dataset:
-    start, stop = part.slice.bounds(len(rows)) if part.slice else (0, len(rows))
-    stop = stop if part.limit is None else min(stop, start + part.limit)
+    start, stop = _bounds(part, len(rows))
     if (start, stop) != (0, len(rows)):
         if start >= stop:
             problem = f"has no rows in the slice: it has {len(rows)}"
@@ -179,6 +183,22 @@ def _part(rows: datasets.Dataset, part: Part, cache: Path, field: str) -> datase
     if part.held_out is None:
         return rows
     return divide(rows, part.held_out, cache, held_out=part.is_held_out)
+
+
+def positions(split: Split, numbers: Sequence[int], cache: Path, *, streaming: bool = False) -> list[int]:
+    """Return the numbers that rows of a split have among all rows of its files, both from 0; see `load_rows`."""
+    part = split.part
+    if streaming and not (part.slice and part.slice.needs_total):
+        start = part.slice.start or 0 if part.slice else 0
+        return [start + number for number in numbers]
+    if part.is_all:
+        return list(numbers)
+    rows = _open(split, cache, streaming=False)
+    start, stop = _bounds(part, len(rows))
+    if part.held_out is None:
+        return [start + number for number in numbers]
+    kept = side(rows.select(range(start, stop)), part.held_out, cache, held_out=part.is_held_out)
+    return [start + int(kept[number]) for number in numbers]
 
 
 @contextlib.contextmanager

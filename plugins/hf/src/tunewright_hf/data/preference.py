@@ -15,15 +15,17 @@ import pyarrow as pa
 
 from tunewright.errors import RequestError
 from tunewright_hf.config.data_params import DataParams
+from tunewright_hf.data.bad_rows import NOTHING, Dropped, drop, refuse_or_drop
 from tunewright_hf.data.columns import messages_of, text_of, tools_of
 from tunewright_hf.data.dialects import Message
 
 PREFERENCE = "preference"
+NO_PAIR = f"{NOTHING}, because there are no two different answers, or no prompt"
 _TEXTS = ("prompt", "chosen", "rejected")
 
 
-def pairs_of(rows: datasets.Dataset, data: DataParams, cache: Path) -> datasets.Dataset:
-    """Return the rows that are pairs, without those that lack an answer or have two equal answers.
+def pairs_of(rows: datasets.Dataset, data: DataParams, cache: Path) -> tuple[datasets.Dataset, Dropped]:
+    """Return the rows that are pairs, and the rows that were dropped: they lack an answer, or have two equal answers.
 
     Args:
         rows: the rows of a split.
@@ -31,9 +33,20 @@ def pairs_of(rows: datasets.Dataset, data: DataParams, cache: Path) -> datasets.
         cache: an empty folder for the files that back the result; the dataset's own folder may be read-only.
 
     Raises:
-        RequestError: a column holds neither texts nor messages.
+        BadRowError: a column holds neither texts nor messages, and such rows are not to be dropped.
     """
     cache.mkdir(parents=True, exist_ok=True)
+    dropped: Dropped = {}
+    keep = {"data": data, "dropped": dropped}
+    file = str(cache / "pairs.arrow")
+    rows = rows.filter(
+        _is_kept,
+        with_indices=True,
+        fn_kwargs=keep,
+        cache_file_name=file,
+        new_fingerprint="pairs",
+        load_from_cache_file=False,
+    )
     if data.prompt_template:
         file = str(cache / "prompts.arrow")
         rows = rows.map(_with_prompt, fn_kwargs={"data": data}, cache_file_name=file, load_from_cache_file=False)
@@ -41,7 +54,17 @@ def pairs_of(rows: datasets.Dataset, data: DataParams, cache: Path) -> datasets.
     rows = rows.select_columns(list(there.values())).rename_columns({c: name for name, c in there.items() if c != name})
     if any(_is_in_parts(rows, name) for name in _TEXTS if name in there):
         rows = rows.map(_with_texts, cache_file_name=str(cache / "texts.arrow"), load_from_cache_file=False)
-    return rows.filter(is_pair, cache_file_name=str(cache / "pairs.arrow"), load_from_cache_file=False)
+    return rows, dropped
+
+
+def _is_kept(row: Mapping[str, object], number: int, data: DataParams, dropped: Dropped) -> bool:
+    try:
+        if pair_of(row, data) is not None:
+            return True
+        drop(dropped, NO_PAIR, number)
+    except RequestError as error:
+        refuse_or_drop(error, number, data, dropped)
+    return False
 
 
 def pair_of(row: Mapping[str, object], data: DataParams) -> dict[str, object] | None:

@@ -21,18 +21,22 @@ import attrs
 import datasets
 
 from tunewright.errors import RequestError
+from tunewright.events import Data
 from tunewright.providers import TrainRun
 from tunewright_hf.config.data_params import DataParams
 from tunewright_hf.config.tasks import CAUSAL, CLASSIFICATION
+from tunewright_hf.data.bad_rows import examples, located
 from tunewright_hf.data.classification import Classes, Classifier, check_same_names
 from tunewright_hf.data.encode import (
     LANGUAGE_MODELING,
+    AnyEncoder,
     Counts,
     Goal,
     columns_of,
-    count,
-    count_pairs,
+    counts_of,
+    counts_of_pairs,
     encoder_of,
+    report,
     tokenise,
 )
 from tunewright_hf.data.files import Split, evaluation_split, held_out_split, training_split
@@ -123,6 +127,7 @@ def prepare(
     else:
         _await(folder)
     prepared = _read(folder, max_length)
+    report_counts(prepared.counts, run)
     if not data.streaming:
         return prepared
     streamed = Streamed(
@@ -133,6 +138,15 @@ def prepare(
         cache=folder,
     )
     return attrs.evolve(prepared, train=streamed, digest=streamed.digest)
+
+
+def report_counts(counts: Mapping[str, Counts], run: TrainRun) -> None:
+    """Emit what became of the rows of each split."""
+    if run.rank == 0:
+        for split, found in counts.items():
+            numbers = {name: value for name, value in attrs.asdict(found).items() if value is not None}
+            known = {name: numbers.pop(name) for name in ("rows", "samples", "dropped", "reasons")}
+            run.emit(Data(split=split, **known, extra=numbers))
 
 
 def reading_of(
@@ -242,9 +256,10 @@ def _build(
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=_BUILDING, ignore_cleanup_errors=True) as scratch:
         stage, cache = Path(scratch, "stage"), Path(scratch, "cache")
+        splits = splits_of(run, data)
         loaded = {
             name: load_rows(split, field, cache, streaming=data.streaming and name == "train")
-            for name, (field, split) in _splits(run, data).items()
+            for name, (field, split) in splits.items()
         }
         reading = reading_of(columns_of(loaded["train"]), data, tokenizer, goal)
         form, data = reading.format, reading.data
@@ -258,14 +273,15 @@ def _build(
             read_columns(rows.column_names, attrs.evolve(data, format=form), f"the {name} split")
             if goal.task is CLASSIFICATION:
                 check_same_names(rows, loaded["train"], data.label_column)
-            if form == PREFERENCE:
-                samples = pairs_of(rows, data, cache / name)
-                counts[name] = count_pairs(name, len(rows), samples)
-                samples.save_to_disk(str(stage / name))
-                continue
-            samples = tokenise(rows, encoder, max_length, cache / f"{name}.arrow")
-            counts[name] = count(name, len(rows), samples, max_length)
-            samples = samples.select_columns(["input_ids", "labels", "length"])
+            samples, counts[name] = _encoded(
+                name,
+                splits[name][1],
+                rows,
+                None if form == PREFERENCE else encoder,
+                data=data,
+                max_length=max_length,
+                cache=cache,
+            )
             if data.packing and name == "train":
                 samples = pack(samples, max_length, cache / "packed.arrow")
                 counts[name] = attrs.evolve(counts[name], packed_rows=len(samples))
@@ -283,7 +299,42 @@ def _build(
                 raise
 
 
-def _splits(run: TrainRun, data: DataParams) -> dict[str, tuple[str, Split]]:
+def _encoded(
+    name: str,
+    split: Split,
+    rows: datasets.Dataset,
+    encoder: AnyEncoder | None,
+    *,
+    data: DataParams,
+    max_length: int,
+    cache: Path,
+) -> tuple[datasets.Dataset, Counts]:
+    """Return the samples, or the preference pairs, of a split, and their counts.
+
+    Args:
+        name: the split's name.
+        split: its files.
+        rows: its rows.
+        encoder: makes samples from rows; None for preference pairs, which their Trainer class tokenises.
+        data: the names of the columns.
+        max_length: tokens in the longest sample.
+        cache: folder for what is made of the rows.
+
+    Raises:
+        RequestError: a row cannot be used, or none is left.
+    """
+    with located(split, cache):
+        if encoder is None:
+            samples, dropped = pairs_of(rows, data, cache / name)
+            counts = counts_of_pairs(len(rows), samples, dropped)
+        else:
+            samples, dropped = tokenise(rows, encoder, max_length, cache / f"{name}.arrow")
+            counts = counts_of(len(rows), samples, dropped)
+            samples = samples.select_columns(["input_ids", "labels", "length"])
+    return samples, report(name, counts, examples(split, dropped, cache))
+
+
+def splits_of(run: TrainRun, data: DataParams) -> dict[str, tuple[str, Split]]:
     """Return the splits to read: by name, the input slot and the files."""
     dataset = needed_dataset(run)
     splits = {"train": ("dataset", training_split(dataset, data))}

@@ -23,6 +23,7 @@ import torch
 
 from tunewright.errors import RequestError
 from tunewright_hf.config.data_params import DataParams
+from tunewright_hf.data.bad_rows import Dropped, examples, located
 from tunewright_hf.data.encode import (
     IDS,
     AnyEncoder,
@@ -83,24 +84,39 @@ class Streamed:
 
     def open(self, order: Sequence[int], state: Mapping[str, object] | None = None) -> datasets.IterableDataset:
         """Return the rows of the files in the given order, from a state of `datasets` on."""
-        split = self.split
-        if split.part.is_all:  # else other files would be first, and so other rows meant
-            split = attrs.evolve(split, files=tuple(split.files[i] for i in order))
-        rows = load_rows(split, "dataset", self.cache, streaming=True).with_format("arrow")
+        rows = load_rows(self.ordered(order), "dataset", self.cache, streaming=True).with_format("arrow")
         if state is not None:
             rows.load_state_dict(state)
         return rows
 
-    def encode(self, rows: Mapping[str, list[object]]) -> tuple[list[Sample], Counts]:
-        """Return the samples, or the packed rows, of a window, and their counts."""
-        columns = tokenise_batch(rows, self.encoder, self.max_length)
+    def ordered(self, order: Sequence[int]) -> Split:
+        """Return the split with its files in the given order."""
+        if not self.split.part.is_all:  # other files would be first, and so other rows meant
+            return self.split
+        return attrs.evolve(self.split, files=tuple(self.split.files[i] for i in order))
+
+    def encode(
+        self, rows: Mapping[str, list[object]], numbers: Sequence[int], order: Sequence[int]
+    ) -> tuple[list[Sample], Counts, Dropped]:
+        """Return the samples, or the packed rows, of a window, their counts, and the rows that were dropped.
+
+        Args:
+            rows: the window's rows.
+            numbers: their numbers in the split, from 0.
+            order: the order of the files.
+
+        Raises:
+            RequestError: a row cannot be used, and such rows are not to be dropped.
+        """
+        with located(self.ordered(order), self.cache, streaming=True):
+            columns, dropped = tokenise_batch(rows, self.encoder, self.max_length, numbers)
         found = datasets.Dataset.from_dict(columns, features_of(self.encoder))
-        counts = counts_of(len(next(iter(rows.values()), [])), found)
+        counts = counts_of(len(numbers), found, dropped)
         found = found.select_columns(list(_COLUMNS))
         if not self.data.packing:
-            return found.to_list(), counts
+            return found.to_list(), counts, dropped
         packed = pack_at_once(found, self.max_length)
-        return list(packed), attrs.evolve(counts, packed_rows=len(packed))
+        return list(packed), attrs.evolve(counts, packed_rows=len(packed)), dropped
 
 
 @attrs.frozen(kw_only=True)
@@ -165,6 +181,10 @@ class StreamPlan:
     logs: bool = True
 
 
+_Read = tuple[Window, list[int], Mapping[str, list[object]]]
+"""A window, the numbers of its rows in the split, from 0, and the rows."""
+
+
 class Stream(torch.utils.data.IterableDataset[Sample]):  # type: ignore[misc]
     """The samples of a training, with `input_ids`, `labels` and `length`, and `segments` for packed rows."""
 
@@ -200,10 +220,13 @@ class Stream(torch.utils.data.IterableDataset[Sample]):  # type: ignore[misc]
     def _samples(self, start: Window, skipped: int, *, few: bool = False) -> Iterator[Sample]:
         notes: deque[Window] = deque()
         first, before = start.first, start.before
-        for window, rows in self._windows(start, few=few):
+        for window, numbers, rows in self._windows(start, few=few):
             if window.data_pass > start.data_pass and not window.block + window.number:
                 self._tell(window.data_pass, before)
-            samples, own = self.source.encode(rows)
+            order = self._order(len(self.source.split.files), window.data_pass)
+            samples, own, dropped = self.source.encode(rows, numbers, order)
+            if self.plan.logs and not few and not dropped.keys() <= before.reasons.keys():
+                self._tell_dropped({r: d for r, d in dropped.items() if r not in before.reasons}, order)
             check_tokens(samples, self.plan.vocabulary)
             now = attrs.evolve(window, first=first, before=before, own=own)
             if not few:
@@ -211,7 +234,7 @@ class Stream(torch.utils.data.IterableDataset[Sample]):  # type: ignore[misc]
             yield from samples[skipped:]
             skipped, first, before = 0, first + len(samples), now.counts
 
-    def _windows(self, start: Window, *, few: bool = False) -> Iterator[tuple[Window, Mapping[str, list[object]]]]:
+    def _windows(self, start: Window, *, few: bool = False) -> Iterator[_Read]:
         """Yield windows and their rows without end; with `few` the windows are small, so that the first comes quickly."""
         block, size = (100, 100) if few else (self.source.data.shuffle_buffer, _WINDOW)
         for data_pass in itertools.count(start.data_pass):
@@ -228,9 +251,10 @@ class Stream(torch.utils.data.IterableDataset[Sample]):  # type: ignore[misc]
                 order = self._order(len(shuffled), data_pass, number)
                 for at in range(start.number * size, len(order), size):
                     window = Window(data_pass=data_pass, block=number, state=state, number=at // size)
+                    chosen = order[at : at + size]
                     with readable(self.source.split, "dataset"):  # bytes that are not text are found here only
-                        found = shuffled[order[at : at + size]]
-                    yield window, found
+                        found = shuffled[chosen]
+                    yield window, [number * block + i for i in chosen], found
                 state, start = rows.state_dict(), Window()
             start = Window()
 
@@ -242,7 +266,12 @@ class Stream(torch.utils.data.IterableDataset[Sample]):  # type: ignore[misc]
     def _tell(self, data_pass: int, counts: Counts) -> None:
         if self.plan.logs or not counts.samples:
             logger.info("train: the data has been read %d time(s)", data_pass)
-            report("train", counts, f"nothing to learn within max_length={self.source.max_length}")
+            report("train", counts)
+
+    def _tell_dropped(self, dropped: Dropped, order: Sequence[int]) -> None:
+        """Log the first rows that are dropped for a reason: all of them are counted at the end of the data only."""
+        for example in examples(self.source.ordered(order), dropped, self.source.cache, streaming=True):
+            logger.warning("train: dropped, for example: %s", example)
 
     def _note(self, notes: deque[Window], window: Window) -> None:
         """Save the positions of the windows that are being read, since the training process may be another one."""
@@ -260,3 +289,7 @@ class Stream(torch.utils.data.IterableDataset[Sample]):  # type: ignore[misc]
         found = [Window.of(w) for w in json.loads(plan.notes.read_text(encoding="utf-8"))]
         window = next(w for w in reversed(found) if w.first <= sample)
         return window, sample - window.first
+
+    def counts_at(self, step: int) -> Counts:
+        """Return the counts of the rows that were read for the samples up to a step."""
+        return self.window_at(step)[0].counts

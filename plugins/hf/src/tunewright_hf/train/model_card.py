@@ -27,7 +27,7 @@ def render(trainer: transformers.Trainer, params: TrainParams, run: TrainRun, da
     labels = data.classes.names if data.classes else ()
     counts, train = data.counts, trainer.train_dataset
     if isinstance(train, Stream):
-        counts = {"train": train.window_at(trainer.state.global_step)[0].counts, **counts}
+        counts = {"train": train.counts_at(trainer.state.global_step), **counts}
     sections = {
         "Result": _losses(trainer.state.log_history) | {"steps": trainer.state.global_step},
         "Data": {

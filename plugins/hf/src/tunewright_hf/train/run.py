@@ -21,7 +21,7 @@ from tunewright_hf.data import prepare as data_
 from tunewright_hf.data.encode import Goal, check_highest
 from tunewright_hf.data.loader_process import unwrap_carried_errors
 from tunewright_hf.data.preference import PREFERENCE
-from tunewright_hf.data.streaming import Streamed
+from tunewright_hf.data.streaming import Stream, Streamed
 from tunewright_hf.distributed import are_several, barrier, check_same_checkpoint, check_world
 from tunewright_hf.kernels import fuse
 from tunewright_hf.model.config import known_labels, longest_input, needs_unused_parameter_search
@@ -86,11 +86,18 @@ def train(params: TrainParams, run: TrainRun) -> None:
         if use_cache is not None:
             # Trainer disables the cache, and the saved configuration would disable it for everybody who loads the result.
             model.config.use_cache = use_cache
+        report_stream(trainer, run)
         export.save(trainer, params, run, data)
         if run.rank == 0:
             sample_answers.answer_samples(trainer, params, data.format, run)
         barrier()
     _clean_up(run)
+
+
+def report_stream(trainer: transformers.Trainer, run: TrainRun) -> None:
+    """Emit what became of the rows of streamed data."""
+    if isinstance(trainer.train_dataset, Stream):
+        data_.report_counts({"train": trainer.train_dataset.counts_at(trainer.state.global_step)}, run)
 
 
 def _clean_up(run: TrainRun) -> None:
