@@ -45,6 +45,10 @@ class Configuration:
         """Whether a path is in its folder."""
         return not self.data_dir or PurePosixPath(self.data_dir) in path.parents
 
+    def has_any(self, relatives: Sequence[PurePosixPath]) -> bool:
+        """Whether one of the paths is among its files."""
+        return any(map(self.holds, relatives)) if self.patterns is None else any(self.files(relatives).values())
+
     def _within(self, pattern: str) -> str:
         return str(PurePosixPath(self.data_dir, pattern))
 
@@ -56,9 +60,12 @@ def read_card(folder: Path) -> list[Configuration]:
         BadFileError: they are not written as `datasets` reads them.
     """
     file = folder / NAME
-    if not file.is_file():
-        return []
-    front = _FRONT_MATTER.match(file.read_text(encoding="utf-8", errors="replace"))
+    return parse_card(file.read_text(encoding="utf-8", errors="replace"), file) if file.is_file() else []
+
+
+def parse_card(text: str, file: Path) -> list[Configuration]:
+    """Return the configurations that the text of a card names; errors as `read_card`, about that file."""
+    front = _FRONT_MATTER.match(text)
     if front is None or not re.search(r"^configs\s*:", front[1], re.MULTILINE):
         return []
     try:
