@@ -152,14 +152,15 @@ class TrainingClient:
             raise RequestError(problem, field="eval_dataset", remedy="Give one of them.")
         target = selection.select_output(self.registry, given.pop("output", None), base)
         source = selection.select_model(self.registry, model, base)
+        if evaluation is not None:
+            own = selection.select_dataset(self.registry, evaluation, base, "eval_dataset")
+        told = trainer.provider.for_model(source.provider).for_datasets(chosen.provider, own.provider if own else None)
         return _train_request(
             name=generated_name("train") if name is None else name,
             model=source,
             dataset=attrs.evolve(chosen, provider=attrs.evolve(chosen.provider, eval_dataset=None)),
-            eval_dataset=own
-            if evaluation is None
-            else selection.select_dataset(self.registry, evaluation, base, "eval_dataset"),
-            trainer=attrs.evolve(trainer, provider=trainer.provider.for_model(source.provider)),
+            eval_dataset=own,
+            trainer=attrs.evolve(trainer, provider=told),
             output=None if target is None else target.provider.uri,
             output_target=target,
             upload_checkpoints=given.pop("upload_checkpoints", None),

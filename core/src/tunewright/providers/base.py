@@ -281,6 +281,28 @@ class TrainerProvider(Provider):
         """
         return self
 
+    def for_datasets(
+        self,
+        dataset: DatasetProvider | None,  # noqa: ARG002 - for subclasses
+        eval_dataset: DatasetProvider | None,  # noqa: ARG002
+    ) -> Self:
+        """Return this trainer with settings taken from the datasets' providers, such as the part of a dataset that is meant.
+
+        Called once, on the client, after `for_model` and before any other method of the trainer. Take over the fields of the
+        provider classes that the trainer knows, and ignore all others.
+
+        Args:
+            dataset: provider of the dataset; None if the job has no single one.
+            eval_dataset: provider of the dataset to evaluate on; None if there is none.
+
+        Returns:
+            `self`, or a changed copy.
+
+        Raises:
+            RequestError: a setting of a dataset's provider contradicts one of the trainer.
+        """
+        return self
+
     def check_inputs(self, *, model: Path | None, dataset: Path | None, eval_dataset: Path | None) -> None:
         """Refuse inputs that the trainer cannot train on.
 

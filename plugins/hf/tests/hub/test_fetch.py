@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -103,6 +104,53 @@ def test_a_model_is_fetched_at_a_commit_and_every_file_verified(hub, repo, fetch
 def test_a_dataset_is_fetched(hub, fetch):
     repo = hub.repo("org/data", {"train.parquet": Lfs(b"p" * 5000), "README.md": b"#"}, kind="datasets")
     assert fetch.run(slot="dataset") == repo.contents
+
+
+CARD = b"""---
+configs:
+- {config_name: main, default: true, data_files: [{split: train, path: main/train*}, {split: test, path: main/test*}]}
+- {config_name: socratic, data_files: {train: socratic/*}}
+---
+"""
+PARTS = {
+    path: Lfs(path.encode() * 1000)
+    for path in ("main/train-0.parquet", "main/test-0.parquet", "socratic/train-0.parquet")
+}
+
+
+def requested(hub: Hub) -> set[str]:
+    """The files that were asked for."""
+    found = (re.search(r"/resolve(?:-cache/datasets/org/data)?/[0-9a-f]{40}/(.+)", r.path) for r in hub.log)
+    return {match[1] for match in found if match}
+
+
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize(
+    ("part", "fetched"),
+    [
+        ({"config": "socratic"}, ["README.md", "socratic/train-0.parquet"]),
+        ({"config": "main", "split": "train[:3]"}, ["README.md", "main/train-0.parquet"]),
+        ({"uri": "hf://datasets/org/data?config=main&split=test"}, ["README.md", "main/test-0.parquet"]),
+        ({"split": "train"}, ["README.md", "main/train-0.parquet"]),  # of the default
+        ({"split": "test", "allow_patterns": ["*.parquet"]}, ["main/test-0.parquet"]),
+    ],
+)
+def test_only_the_files_of_a_part_are_requested(part, fetched, cached, hub, fetch):
+    hub.cached = cached
+    hub.repo("org/data", {"README.md": CARD, **PARTS}, kind="datasets")
+    hub.page = 2
+    assert sorted(fetch.run(slot="dataset", **part)) == fetched
+    assert requested(hub) == {"README.md", *fetched}
+    assert len([r for r in hub.store.log if r.method == "GET"]) == len([p for p in fetched if p.endswith(".parquet")])
+
+
+def test_several_configurations_are_refused_before_anything_is_fetched(hub, fetch):
+    hub.repo("org/data", {"README.md": CARD.replace(b"default: true, ", b""), **PARTS}, kind="datasets")
+    fetch.fails(
+        ExitCode.NOT_FOUND, "holds 2 datasets: main, socratic", "dataset.config: main", slot="dataset", split="train"
+    )
+    fetch.fails(ExitCode.NOT_FOUND, "has no configuration 'fr'", "main, socratic", slot="dataset", config="fr")
+    assert requested(hub) == {"README.md"}
 
 
 @pytest.mark.parametrize("name", ["a branch", "refs/pr/1"])

@@ -2,9 +2,10 @@
 
 import pytest
 
-from tunewright import FetchError
+from tunewright import ExitCode, FetchError
 from tunewright.providers.snapshots import Entry
-from tunewright_hf.hub.file_selection import of_split, without_duplicates
+from tunewright_hf.config.dataset_part import DatasetPart
+from tunewright_hf.hub.file_selection import of_part, without_duplicates
 
 
 def entries(paths):
@@ -66,20 +67,92 @@ def test_what_is_no_weights_comes_before_the_listing_has_ended():
     assert next(iter(without_duplicates(listing()))).path == "config.json"
 
 
+def part_of(there: str, *, config: str | None = None, split: str | None = None, card: str = "") -> str:
+    part = DatasetPart(config=config, split=split)
+    return " ".join(entry.path for entry in of_part(entries(there), part, card, "hf://datasets/org/name"))
+
+
 @pytest.mark.parametrize(
     ("there", "split", "kept"),
     [
         ("train.jsonl test.jsonl README.md", "train", "train.jsonl README.md"),
         ("train/a.csv validation/a.csv", "validation", "validation/a.csv"),
         ("data/train-00000-of-00002.parquet data/dev-00000-of-00001.parquet", "validation", "data/dev-00000-of-00001.parquet"),
+        ("data/train-00000-of-00002.parquet data/dev-00000-of-00001.parquet", "dev", "data/dev-00000-of-00001.parquet"),
         ("data.jsonl README.md", "train", "data.jsonl README.md"),
+        ("train.jsonl test.jsonl extra.jsonl", "train", "train.jsonl"),
+        ("train_sft-00000-of-00001.parquet train_gen-00000-of-00001.parquet", "train_sft", "train_sft-00000-of-00001.parquet"),
+        # What holds no rows that can be read from here.
+        ("train-0.zip test-0.zip all.zip", "train", "train-0.zip"),
+        ("train/1.tar test/1.tar", "test", "test/1.tar"),
+        ("train/metadata.csv train/cats/1.jpg test/metadata.csv test/cats/1.jpg", "train", "train/metadata.csv train/cats/1.jpg"),
+        ("train.json images/1.jpg test.json", "train", "train.json images/1.jpg"),
+        ("README.md train/cats/1.jpg test/cats/1.jpg", "test", "README.md test/cats/1.jpg"),
+        # As save_to_disk() writes it.
+        (
+            "dataset_dict.json train/data-00000-of-00001.arrow train/state.json test/data-00000-of-00001.arrow test/state.json",
+            "test",
+            "dataset_dict.json test/data-00000-of-00001.arrow test/state.json",
+        ),
     ],
 )  # fmt: skip
 def test_a_split(there, split, kept):
-    assert [e.path for e in of_split(entries(there), split)] == kept.split()
+    assert part_of(there, split=split) == kept
 
 
-@pytest.mark.parametrize(("there", "others"), [("train.csv test.csv", "test, train"), ("data.csv", "none")])
+@pytest.mark.parametrize(
+    ("there", "others"),
+    [("train.csv test.csv", "It has: test, train"), ("data.csv", "It has: train"), ("README.md", "Leave split out")],
+)
 def test_a_split_that_no_file_is_named_by(there, others):
-    with pytest.raises(FetchError, match=others):
-        list(of_split(entries(there), "validation"))
+    with pytest.raises(FetchError, match=rf"hf://datasets/org/name has no split 'validation'\. {others}") as error:
+        part_of(there, split="validation")
+    assert error.value.code is ExitCode.NOT_FOUND
+
+
+CARD = """---
+configs:
+- config_name: main
+  data_files: [{split: train, path: main/train*}, {split: test, path: main/test*}]
+- {config_name: socratic, data_dir: socratic}
+---
+"""
+FOLDERS = (
+    "README.md main/train-0.parquet main/test-0.parquet socratic/train-0.parquet socratic/test-0.parquet other.bin"
+)
+
+
+@pytest.mark.parametrize("card", [CARD, ""], ids=["card", "folders"])
+def test_a_configuration(card):
+    main = "README.md main/train-0.parquet main/test-0.parquet other.bin"
+    assert part_of(FOLDERS, config="main", card=card) == main
+    assert part_of(FOLDERS, config="socratic", split="test", card=card) == "README.md socratic/test-0.parquet other.bin"
+
+
+def test_a_configuration_has_the_files_of_its_folders_that_hold_no_rows():
+    there = "LICENSE en/LICENSE en/pictures/1.png en/a.csv fr/LICENSE fr/pictures/1.png fr/a.csv pictures/2.png"
+    assert part_of(there, config="en") == "LICENSE en/LICENSE en/pictures/1.png en/a.csv"
+
+
+def test_the_card_names_files_that_say_something_else():
+    card = "---\nconfigs: [{config_name: x, data_files: {train: sft.jsonl, test: train_exam.jsonl}}]\n---\n"
+    assert part_of("README.md sft.jsonl train_exam.jsonl", split="train", card=card) == "README.md sft.jsonl"
+    assert (
+        part_of("README.md sft.jsonl train_exam.jsonl", config="x", card=card) == "README.md sft.jsonl train_exam.jsonl"
+    )
+
+
+@pytest.mark.parametrize(
+    ("card", "given", "words"),
+    [
+        (CARD, {"config": "maim"}, r"has no configuration 'maim'\. Did you mean 'main'\? It has: main, socratic"),
+        ("", {"config": "maim"}, r"has no configuration 'maim'\. Did you mean 'main'\? It has: main, socratic"),
+        (CARD, {"split": "train"}, r"holds 2 datasets: main, socratic\. Choose one of them: dataset\.config: main in a job file"),
+        ("", {"split": "train"}, r"holds 2 datasets: main, socratic\. .*HuggingFaceDatasetParams\(config='main'\)"),
+        (CARD, {"config": "main", "split": "dev"}, r"has no split 'dev'\. It has: test, train\."),
+        ("---\nconfigs: 3\n---\n", {"split": "train"}, "configs is not a list"),
+    ],
+)  # fmt: skip
+def test_a_part_that_is_not_there_is_refused_with_what_is(card, given, words):
+    with pytest.raises(FetchError, match=words):
+        part_of(FOLDERS, card=card, **given)

@@ -1,13 +1,17 @@
 """The client half of `hf://`: repositories, fields and other spellings."""
 
+import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunewright import RequestError, SecretRef
+from tunewright._planning.assemble import document_of
+from tunewright.plugins.registry import Registry
 from tunewright.providers.outputs import OutputTarget
 from tunewright.providers.uris import ref_problem
 from tunewright.testing import DatasetProviderTests, ModelProviderTests
+from tunewright_hf.config.dataset_part import DatasetPart
 from tunewright_hf.hub.providers import HuggingFaceDatasetParams, HuggingFaceModelParams
 from tunewright_hf.hub.uri import HubRepo, parse_uri
 
@@ -19,11 +23,16 @@ TOKEN = "a-token-for-the-test"
 NAMES = st.from_regex(r"[A-Za-z0-9]([_.-]?[A-Za-z0-9]){0,20}", fullmatch=True).filter(
     lambda s: not s.endswith(".git") and s not in ("datasets", "models", "spaces", "buckets", "kernels")
 )
-REPOS = st.builds(
+IDS = NAMES | st.tuples(NAMES, NAMES).map("/".join)
+REVISIONS = st.none() | st.text(min_size=1).filter(lambda s: not ref_problem(s))
+CONFIGS = st.none() | st.text(min_size=1).filter(lambda s: s.isprintable() and s.strip())
+REPOS = st.builds(HubRepo, repo_type=st.just("model"), repo_id=IDS, revision=REVISIONS) | st.builds(
     HubRepo,
-    repo_type=st.sampled_from(["model", "dataset"]),
-    repo_id=NAMES | st.tuples(NAMES, NAMES).map("/".join),
-    revision=st.none() | st.text(min_size=1).filter(lambda s: not ref_problem(s)),
+    repo_type=st.just("dataset"),
+    repo_id=IDS,
+    revision=REVISIONS,
+    config=CONFIGS,
+    split=st.sampled_from([None, "train", "train_sft[:10%]", "test[5:]"]),
 )
 
 
@@ -47,6 +56,13 @@ class TestHuggingFaceDataset(DatasetProviderTests):
 
     def provider(self) -> HuggingFaceDatasetParams:
         return HuggingFaceDatasetParams(uri=DATASET, eval_dataset="hf://org/eval@v2", access_token=TOKEN)
+
+
+class TestPartOfHuggingFaceDataset(DatasetProviderTests):
+    name = "hf"
+
+    def provider(self) -> HuggingFaceDatasetParams:
+        return HuggingFaceDatasetParams(uri=f"{DATASET}@v1", config="en", split="train[:10%]", access_token=TOKEN)
 
 
 @given(REPOS)
@@ -153,16 +169,72 @@ def test_what_a_download_cannot_do_is_refused_with_what_can(fields: dict[str, ob
         HuggingFaceModelParams(uri=MODEL, **fields)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("split", ["train[:1000]", "train[:10%]", "train+test", "", " ", "../x", "-x", "a b"])
-def test_a_split_is_a_name(split: str) -> None:
+@pytest.mark.parametrize(
+    "split", ["train+test", "", " ", "../x", "-x", "a b", "train[:1", "train[1:2][3:4]", "train[5]", 3]
+)
+def test_what_is_no_split_is_refused(split: object) -> None:
     with pytest.raises(RequestError, match=r"HuggingFaceDatasetParams\.split"):
-        HuggingFaceDatasetParams(uri=DATASET, split=split)
+        HuggingFaceDatasetParams(uri=DATASET, split=split)  # type: ignore[arg-type]
     assert HuggingFaceDatasetParams(uri=DATASET, split="train_sft").split == "train_sft"
 
 
-def test_a_split_of_two_datasets_is_refused() -> None:
-    with pytest.raises(RequestError, match="split='train': would also apply to eval_dataset"):
-        HuggingFaceDatasetParams(uri=DATASET, split="train", eval_dataset="hf://org/eval")
+@pytest.mark.parametrize("rows", ["[:1000]", "[10%:]", "[-500:]", "[:10%](pct1_dropremainder)"])
+def test_rows_of_a_split_stay_on_the_client(rows: str) -> None:
+    given = HuggingFaceDatasetParams(repo_id="org/name", split=f"train{rows}")  # type: ignore[call-arg] # as in 1.9
+    assert (given.split, given.rows) == ("train", rows)
+    assert given.part == DatasetPart(split="train", rows=rows)
+    assert attrs.evolve(given, access_token=None).rows == rows
+    document = document_of("dataset", Registry().get("hf"), given)
+    assert document == document_of("dataset", Registry().get("hf"), attrs.evolve(given, rows=None)), "the same download"
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"rows": "[:3]"}, r"rows='\[:3\]': are those of no split"),
+        ({"split": "train", "rows": ":3"}, "rows=':3': is not a slice"),
+        ({"split": "train[:3]", "rows": "[:4]"}, r"rows='\[:4\]': differs"),
+        ({"config": ""}, "config"),
+        ({"config": "a\n"}, "config"),
+        ({"config": 3}, "config"),
+    ],
+)
+def test_parts_that_cannot_be_told_are_refused(fields: dict[str, object], words: str) -> None:
+    with pytest.raises(RequestError, match=words):
+        HuggingFaceDatasetParams(uri=DATASET, **fields)  # type: ignore[arg-type]
+
+
+def test_the_part_may_stand_in_the_uri_or_in_its_fields() -> None:
+    part = DatasetPart(config="en", split="train", rows="[:3]")
+    uri = f"{DATASET}@v1?config=en&split=train[:3]"
+    for provider in (
+        HuggingFaceDatasetParams(uri=uri),
+        HuggingFaceDatasetParams(uri=uri, split="train[:3]"),
+        HuggingFaceDatasetParams(uri=f"{DATASET}@v1", config="en", split="train[:3]"),
+    ):
+        assert provider.part == part
+        assert provider.repo.revision == "v1"
+    for fields in ({"config": "fr"}, {"split": "test"}, {"split": "train[:4]"}):
+        with pytest.raises(RequestError, match=f"{next(iter(fields))}=.*differs"):
+            HuggingFaceDatasetParams(uri=uri, **fields)
+    evaluated = HuggingFaceDatasetParams(uri=uri, eval_dataset=f"{DATASET}?config=en&split=test")
+    assert attrs.evolve(evaluated, uri=evaluated.eval_dataset, eval_dataset=None).part.split == "test"
+
+
+@pytest.mark.parametrize(
+    "query", ["", "x=1", "config=a&config=b", "config=", "split=a b", "split=train[:", "config", "revision=v1"]
+)
+def test_queries_that_name_no_part_are_refused(query: str) -> None:
+    with pytest.raises(RequestError, match=r"HuggingFaceDatasetParams\.uri"):
+        HuggingFaceDatasetParams(uri=f"{DATASET}?{query}")
+    with pytest.raises(RequestError, match=r"HuggingFaceModelParams\.uri"):
+        HuggingFaceModelParams(uri=f"{MODEL}?{query}")
+
+
+@pytest.mark.parametrize("fields", [{"split": "train"}, {"config": "en"}])
+def test_a_part_of_two_datasets_is_refused(fields: dict[str, str]) -> None:
+    with pytest.raises(RequestError, match="would also apply to eval_dataset"):
+        HuggingFaceDatasetParams(uri=DATASET, eval_dataset="hf://org/eval", **fields)
 
 
 def test_the_revision_may_stand_in_the_uri_or_in_its_field() -> None:

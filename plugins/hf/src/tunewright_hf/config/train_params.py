@@ -9,8 +9,9 @@ from typing import Any, Self
 import attrs
 
 from tunewright.errors import RequestError, did_you_mean
-from tunewright.providers import ModelProvider, SecretRef, TrainerProvider, secret
+from tunewright.providers import DatasetProvider, ModelProvider, SecretRef, TrainerProvider, secret
 from tunewright_hf.config.data_params import DataParams, is_a
+from tunewright_hf.config.dataset_part import DatasetPart, with_eval_part, with_part
 from tunewright_hf.config.library_arguments import BitsAndBytesConfig, LoraConfig, TrainingArguments
 from tunewright_hf.config.library_fields import known_fields
 from tunewright_hf.config.tasks import (
@@ -293,6 +294,16 @@ class TrainParams(TrainerProvider):
                 raise RequestError(problem, field=f"HuggingFaceTrainParams.{name}", value=own, remedy=remedy)
             changed[name] = theirs if own is None else own
         return attrs.evolve(self, **changed)
+
+    def for_datasets(self, dataset: DatasetProvider | None, eval_dataset: DatasetProvider | None) -> Self:
+        """Return this trainer with the configuration, the splits and the rows that the datasets' providers name."""
+        data = self.data
+        part, evaluated = (getattr(provider, "part", None) for provider in (dataset, eval_dataset))
+        if isinstance(part, DatasetPart):
+            data = with_part(data, part, has_eval_dataset=eval_dataset is not None)
+        if isinstance(evaluated, DatasetPart):
+            data = with_eval_part(data, evaluated)
+        return attrs.evolve(self, data=data)
 
     def check_format(self, form: str | None) -> None:
         """Refuse preference pairs if the data is streamed, or if the Trainer class cannot train on them.

@@ -10,14 +10,14 @@ import json
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import attrs
 
 from tunewright.errors import RequestError
 from tunewright_hf.config.data_params import DataParams
 from tunewright_hf.config.slices import RowSlice
-from tunewright_hf.data import csv_rows, json_rows, split_files, text_rows
+from tunewright_hf.data import csv_rows, json_rows, text_rows
 from tunewright_hf.data.bad_data import BadFileError
 from tunewright_hf.data.compression import DAMAGED, can_open, on_disk
 from tunewright_hf.data.split_files import files_by_split, has_configuration, usual_name
@@ -149,7 +149,7 @@ def find_splits(folder: Path, data: DataParams, field: str = "dataset") -> dict[
     """
     if (folder / "dataset_dict.json").is_file():
         names = json.loads((folder / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
-        return {name: Split("saved", (folder / name,)) for name in names}
+        return {name: Split("saved", (folder / name,)) for name in names if (folder / name).is_dir()}
     if (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file():
         return {"train": Split("saved", (folder,))}
     reading = Reading(encoding=data.encoding, delimiter=data.delimiter, text_unit=data.text_unit)
@@ -158,12 +158,6 @@ def find_splits(folder: Path, data: DataParams, field: str = "dataset") -> dict[
     except BadFileError as error:
         raise RequestError(error.problem, field=field, value=str(error.file), remedy=error.remedy) from error
     return {name: Split(files[0].reader, tuple(f.path for f in files), reading) for name, files in found.items()}
-
-
-def split_name(relative: PurePath, data: DataParams) -> str | None:
-    """The split that a file's name tells, or else its folders', from the innermost: `data/test/part-0.jsonl`."""
-    wanted = {name for name in (data.train_part[0], data.eval_part and data.eval_part[0]) if name}
-    return split_files.split_name(relative, wanted)
 
 
 def _peek(split: Split, field: str) -> tuple[list[str] | None, bool | None]:

@@ -30,6 +30,7 @@ _SUFFIXES = {
     ".markdown": "text",
 }
 _ORDER = tuple(dict.fromkeys(_SUFFIXES.values()))
+OTHER = "other"
 _UNCOMPRESSED = ("parquet", "arrow")  # which compress their columns themselves
 
 _NOT_DATA = {MARKER, "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json"}
@@ -61,7 +62,7 @@ class DataFile:
     Attributes:
         path: the file; below an archive for a member of one.
         relative: its path within the dataset.
-        kind: "parquet", "arrow", "jsonl", "json", "csv" or "text".
+        kind: "parquet", "arrow", "jsonl", "json", "csv" or "text"; see also `listed_file`.
     """
 
     path: Path
@@ -93,18 +94,31 @@ def data_files(folder: Path, paths: Iterable[Path]) -> list[DataFile]:
             inside = [m for m in members(path) if not any(p.startswith(".") for p in m.relative_to(path).parts)]
             found += data_files(folder, inside)
             continue
-        kind = kind_of(path)
-        if (
-            kind is not None
-            and path.name not in _NOT_DATA
-            and not (kind == "text" and _ABOUT_DATA.fullmatch(plain_name(path)))
-        ):
+        if (kind := kind_of_data(path)) is not None:
             relative = path.relative_to(folder) if path != folder else Path(path.name)
             found.append(DataFile(path, PurePosixPath(relative.as_posix()), kind))
     return found
 
 
-def kind_of(file: Path) -> str | None:
+def kind_of_data(file: PurePath) -> str | None:
+    """Return the kind of a file by its name; None if it holds no rows that can be read, or is about the data."""
+    kind = kind_of(file)
+    about = file.name in _NOT_DATA or (kind == "text" and _ABOUT_DATA.fullmatch(plain_name(file)))
+    return None if about else kind
+
+
+def listed_file(relative: PurePosixPath) -> DataFile | None:
+    """Return a file of which only the path is known, with the kind "other" if its rows cannot be read from here.
+
+    None is for a file that holds no rows.
+    """
+    kind = kind_of_data(relative)
+    if kind is None and (relative.suffix.lower() == ARCHIVE or unreadable(Path(relative))):
+        kind = OTHER
+    return None if kind is None else DataFile(Path(relative), relative, kind)
+
+
+def kind_of(file: PurePath) -> str | None:
     """Return the kind of a file by its name; None if it holds no rows that can be read."""
     kind = _SUFFIXES.get(Path(plain_name(file)).suffix)
     return None if kind in _UNCOMPRESSED and file.suffix.lower() in COMPRESSED else kind
@@ -116,8 +130,8 @@ def stem_of(file: PurePath) -> str:
 
 
 def first_kind(files: Iterable[DataFile]) -> str | None:
-    """Return the kind of which a folder is, if it has files of several; None without files."""
-    return min((file.kind for file in files), key=_ORDER.index, default=None)
+    """Return the kind of which a folder is, if it has files of several; None without files of a known kind."""
+    return min((file.kind for file in files if file.kind != OTHER), key=_ORDER.index, default=None)
 
 
 def unreadable(file: Path) -> BadFileError | None:

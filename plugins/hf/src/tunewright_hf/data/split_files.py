@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -13,7 +14,17 @@ from tunewright.errors import RequestError, did_you_mean
 from tunewright_hf.config.data_params import DataParams
 from tunewright_hf.data.bad_data import BadFileError, field_hint
 from tunewright_hf.data.card import NAME, Configuration, read_card
-from tunewright_hf.data.kinds import DataFile, data_files, first_kind, kind_of, stem_of, unreadable, visible_files
+from tunewright_hf.data.kinds import (
+    OTHER,
+    DataFile,
+    data_files,
+    first_kind,
+    kind_of,
+    listed_file,
+    stem_of,
+    unreadable,
+    visible_files,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +37,37 @@ _SHARD = re.compile(r"(.+?)-\d{5}-of-\d{5}(?:-[0-9a-f]{16})?")  # the hub's name
 _BESIDE = ("text", "json")  # kinds that often are about the data, where a folder has another
 
 Files = dict[str, list[DataFile]]
+
+
+@attrs.frozen
+class _Origin:
+    """Where files are, for errors.
+
+    Attributes:
+        place: the folder, or the repository.
+        field: the slot that it was given by.
+        is_fetched: whether a provider chooses among its files, and not the trainer.
+    """
+
+    place: str
+    field: str = "dataset"
+    is_fetched: bool = False
+
+    def refusal(self, problem: str, remedy: str) -> RequestError:
+        return RequestError(problem, field=self.field, value=self.place, remedy=remedy)
+
+    def several(self, names: Sequence[str]) -> RequestError:
+        fetched = f"dataset.config: {names[0]} in a job file, HuggingFaceDatasetParams(config={names[0]!r}) in Python"
+        write = fetched if self.is_fetched else field_hint("config", names[0])
+        return self.refusal(f"holds {len(names)} datasets: {', '.join(names)}", f"Choose one of them: {write}.")
+
+    def unknown(self, name: str, names: Sequence[str]) -> RequestError:
+        known = f"It has: {', '.join(names)}." if names else "Leave it out: the dataset has no configurations."
+        remedy = f"{did_you_mean(name, list(names))} {known}" if names else known
+        if self.is_fetched:
+            return self.refusal(f"has no configuration {name!r}", remedy)
+        problem = "is not a configuration of the dataset"
+        return RequestError(problem, field="DataParams.config", value=name, remedy=remedy)
 
 
 @attrs.frozen
@@ -50,12 +92,12 @@ def usual_name(split: str) -> str:
     return _WORDS.get(split.lower(), split)
 
 
-def split_name(relative: PurePath, wanted: Collection[str]) -> str | None:
-    """Return the split that a file's name says, or else its folders', from the innermost: `data/test/part-0.jsonl`."""
-    return _read_name(relative, wanted)[0]
-
-
 def _read_name(relative: PurePath, wanted: Collection[str]) -> tuple[str | None, tuple[str, ...], bool]:
+    """Return the split that a file's name says, or else its folders', from the innermost: `data/test/part-0.jsonl`.
+
+    Returns:
+        The split, or None; the folders above the part that says it; whether that part says nothing else.
+    """
     folders, stem = relative.parts[:-1], stem_of(relative)
     if shard := _SHARD.fullmatch(stem):
         return usual_name(shard[1]), folders, True
@@ -82,7 +124,7 @@ def files_by_split(folder: Path, data: DataParams, field: str) -> Files:
     if not configurations:
         return _by_name(folder, paths, data, field)
     relatives = {PurePosixPath(path.relative_to(folder).as_posix()): path for path in paths}
-    chosen = _chosen(configurations, list(relatives), data, folder, field)
+    chosen = _chosen(configurations, list(relatives), data.config, _Origin(str(folder), field))
     if chosen.patterns is None:
         inside = [path for relative, path in relatives.items() if chosen.holds(relative)]
         return _by_name(folder, inside, attrs.evolve(data, config=None), field)
@@ -104,39 +146,95 @@ def files_by_split(folder: Path, data: DataParams, field: str) -> Files:
 
 
 def has_configuration(folder: Path, name: str) -> bool:
-    """Whether a folder has a configuration of a name: by its card, or as a folder of its own."""
+    """Whether a folder has files of a configuration of a name: by its card, or in a folder of its own."""
+    paths = [PurePosixPath(path.relative_to(folder).as_posix()) for path in visible_files(folder)]
     if configurations := read_card(folder) if folder.is_dir() else []:
-        return any(configuration.name == name for configuration in configurations)
-    return any(f"/{name}/" in f"/{path.relative_to(folder).as_posix()}" for path in visible_files(folder))
+        return any(c.name == name and c.has_any(paths) for c in configurations)
+    return any(f"/{name}/" in f"/{path}" for path in paths)
+
+
+def choose_files(
+    relatives: Sequence[PurePosixPath],
+    configurations: Sequence[Configuration],
+    *,
+    config: str | None,
+    split: str | None,
+    where: str,
+) -> set[PurePosixPath]:
+    """Return the files of a repository that one configuration and one split of it need.
+
+    These are the files with its rows, by the rules of `files_by_split`, and files that hold no rows (the card, licences,
+    pictures): all of them but those of other splits; with a configuration only those in its folders and the ones above.
+    Formats are not judged, as another trainer may read them.
+
+    Args:
+        relatives: the paths of all files.
+        configurations: those that the card names.
+        config: the configuration wanted; None: the only one, or the default.
+        split: the split wanted; None: all.
+        where: the repository, for errors.
+
+    Raises:
+        RequestError: the configuration or the split is not there, or several configurations are, and none is named.
+    """
+    there, origin = set(relatives), _Origin(where, is_fetched=True)
+    wanted = {split} if split else set()
+    listed = [file for relative in relatives if (file := listed_file(relative))]
+    if not listed:  # pictures in folders, for another trainer
+        listed = [DataFile(Path(r), r, OTHER) for r in relatives if _read_name(r, wanted)[0]]
+    chosen = _chosen(configurations, relatives, config, origin) if configurations else None
+    if chosen is not None and chosen.patterns is not None:
+        found = chosen.files(relatives)
+    else:
+        named = [
+            _Named(file, *_read_name(_saying(file.relative, there), wanted))
+            for file in listed
+            if chosen is None or chosen.holds(file.relative)
+        ]
+        groups = _grouped(named, None if chosen else config, origin)
+        found = {name: [file.relative for file in files] for name, files in groups.items()}
+    rows = set(_of_split(found, split, origin) if split else itertools.chain(*found.values()))
+    rest = there - {file.relative for file in listed} - rows
+    if split:
+        rest = {r for r in rest if _read_name(r, wanted)[0] in (None, split, usual_name(split))}
+    if config is not None:
+        folders = {parent for row in rows for parent in row.parents}
+        own = {row.parent for row in rows} - {PurePosixPath()}
+        rest = {r for r in rest if r.parent in folders or own & set(r.parents)}
+    return rows | rest
+
+
+def _saying(relative: PurePosixPath, relatives: Collection[PurePosixPath]) -> PurePosixPath:
+    """Return the path that says the split of a file: its folder's, if `save_to_disk` wrote it."""
+    is_saved = relative.suffix == ".arrow" and relative.with_name("state.json") in relatives
+    return relative.parent if is_saved else relative
+
+
+def _of_split(found: Mapping[str, Sequence[PurePosixPath]], split: str, origin: _Origin) -> Sequence[PurePosixPath]:
+    usual = {usual_name(name): files for name, files in found.items()}
+    files = found.get(split) or usual.get(usual_name(split))
+    if not files:
+        remedy = f"It has: {', '.join(sorted(found))}. Give one of them, or leave split out."
+        remedy = remedy if found else "Leave split out: the names of its files say none."
+        raise origin.refusal(f"has no split {split!r}", remedy)
+    return files
 
 
 def _chosen(
-    configurations: Sequence[Configuration], paths: Sequence[PurePosixPath], data: DataParams, folder: Path, field: str
+    configurations: Sequence[Configuration], paths: Sequence[PurePosixPath], config: str | None, origin: _Origin
 ) -> Configuration:
     names = [configuration.name for configuration in configurations]
-    if data.config is not None:
-        if data.config not in names:
-            raise _unknown(data.config, names)
-        return configurations[names.index(data.config)]
+    if config is not None:
+        if config not in names:
+            raise origin.unknown(config, names)
+        return configurations[names.index(config)]
+    there = [c for c in configurations if c.has_any(paths)]
     defaults = [c for c in configurations if c.is_default]
-    there = [c for c in configurations if c.patterns is None or any(c.files(paths).values())]
-    for candidates in (configurations, defaults, there):
+    for candidates in (configurations, there, [c for c in defaults if c in there], defaults):
         if len(candidates) == 1:
-            logger.info("%s: the configuration %r of %s", field, candidates[0].name, NAME)
+            logger.info("%s: the configuration %r of %s", origin.field, candidates[0].name, NAME)
             return candidates[0]
-    raise _several(names, folder, field)
-
-
-def _several(names: Sequence[str], folder: Path, field: str) -> RequestError:
-    problem = f"holds {len(names)} datasets: {', '.join(names)}"
-    remedy = f"Choose one of them: {field_hint('config', names[0])}."
-    return RequestError(problem, field=field, value=str(folder), remedy=remedy)
-
-
-def _unknown(name: str, names: Sequence[str]) -> RequestError:
-    known = f"It has: {', '.join(names)}." if names else "Leave it out: the dataset has no configurations."
-    remedy = f"{did_you_mean(name, list(names))} {known}" if names else known
-    return RequestError("is not a configuration of the dataset", field="DataParams.config", value=name, remedy=remedy)
+    raise origin.several(names)
 
 
 def _listed(folder: Path, paths: Sequence[Path]) -> list[DataFile]:
@@ -153,7 +251,15 @@ def _by_name(folder: Path, paths: Sequence[Path], data: DataParams, field: str) 
     files = data_files(folder, paths)
     named = [_Named(file, *_read_name(file.relative, wanted)) for file in files]
     _refuse_unreadable(paths, wanted, has_data=bool(files))
-    named = _of_configuration(_of_kinds(named), data.config, folder, field)
+    groups = _grouped(named, data.config, _Origin(str(folder), field))
+    for split, members in groups.items():
+        _check_one_kind(split, members)
+    return groups
+
+
+def _grouped(named: Sequence[_Named], config: str | None, origin: _Origin) -> Files:
+    """Return the files of a configuration by the splits that their names say; the others are "train" if none says so."""
+    named = _of_configuration(_of_kinds(named), config, origin)
     groups: dict[str | None, list[DataFile]] = {}
     for entry in named:
         groups.setdefault(entry.split, []).append(entry.file)
@@ -162,8 +268,6 @@ def _by_name(folder: Path, paths: Sequence[Path], data: DataParams, field: str) 
         logger.warning("ignored, because other files name their split: %s", _names(loose))
     elif loose:
         groups["train"] = loose
-    for split, members in groups.items():
-        _check_one_kind(str(split), members)
     return {str(split): members for split, members in groups.items()}
 
 
@@ -191,7 +295,7 @@ def _of_kinds(named: Sequence[_Named]) -> list[_Named]:
     return kept
 
 
-def _of_configuration(named: Sequence[_Named], config: str | None, folder: Path, field: str) -> list[_Named]:
+def _of_configuration(named: Sequence[_Named], config: str | None, origin: _Origin) -> list[_Named]:
     """Return the files of the configuration that was chosen.
 
     Raises:
@@ -201,7 +305,7 @@ def _of_configuration(named: Sequence[_Named], config: str | None, folder: Path,
     if config is not None:
         own = [entry for entry in named if f"/{config}/" in f"/{'/'.join(entry.prefix)}/"]
         if not own:
-            raise _unknown(config, sorted({"/".join(prefix) for prefix in prefixes if prefix}))
+            raise origin.unknown(config, sorted({"/".join(prefix) for prefix in prefixes if prefix}))
         return own
     by_split: dict[str, set[tuple[str, ...]]] = {}
     for entry in named:
@@ -209,7 +313,7 @@ def _of_configuration(named: Sequence[_Named], config: str | None, folder: Path,
             by_split.setdefault(entry.split, set()).add(entry.prefix)
     several: set[tuple[str, ...]] = max(by_split.values(), key=len, default=set())
     if len(several) > 1:
-        raise _several(_distinct(several), folder, field)
+        raise origin.several(_distinct(several))
     return list(named)
 
 

@@ -1,15 +1,18 @@
-"""Choose the files of a repository to fetch: one format of the weights, one split of the data."""
+"""Choose the files of a repository to fetch: one format of the weights, one configuration and split of the data."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from tunewright import ExitCode, FetchError
+from tunewright import ExitCode, FetchError, RequestError
 from tunewright.providers import Entry
-from tunewright_hf.config.data_params import DataParams
-from tunewright_hf.data.files import split_name
+from tunewright_hf.config.dataset_part import DatasetPart
+from tunewright_hf.data.bad_data import BadFileError
+from tunewright_hf.data.card import NAME as CARD
+from tunewright_hf.data.card import parse_card
+from tunewright_hf.data.split_files import choose_files
 
 # Names of weights in transformers, diffusers and PEFT: `model.fp16.safetensors`, `pytorch_model-00001-of-00002.bin`,
 # `flax_model.msgpack.index.json`, `adapter_model.bin`.
@@ -58,21 +61,25 @@ def _exported(folder: str, name: str) -> _Weights | None:
     return (folder, "model", "") if name.removesuffix("_data") == "model.onnx" else None
 
 
-def of_split(entries: Iterable[Entry], split: str) -> Iterator[Entry]:
-    """Leave out files of other splits, as the names of files and folders tell them; what names none stays.
+def of_part(entries: Iterable[Entry], part: DatasetPart, card: str, repository: str) -> Iterator[Entry]:
+    """Yield the files that a part of a dataset needs; see `choose_files`.
+
+    Args:
+        entries: the files that may be fetched.
+        part: the configuration and the split.
+        card: the text of the repository's card; "" without one.
+        repository: its URI, for errors.
 
     Raises:
-        FetchError: NOT_FOUND: no file names the split; data that names none is "train".
+        FetchError: NOT_FOUND: there is no such configuration or split, or several configurations and none is named.
+            BAD_DATA: the card is not written as `datasets` reads it.
     """
-    params, others, found = DataParams(train_split=split), set(), split == "train"
-    for entry in entries:
-        name = split_name(Path(entry.path), params)
-        if name in (None, split):
-            found = found or name == split
-            yield entry
-        else:
-            others.add(name)
-    if not found:
-        there = ", ".join(sorted(map(str, others))) or "none"
-        cause = f"No file is named by the split {split!r}; the splits that files are named by: {there}."
-        raise FetchError(cause, remedy="Give split= one of them, or leave it out.", code=ExitCode.NOT_FOUND)
+    given = {PurePosixPath(entry.path): entry for entry in entries}
+    try:
+        found = parse_card(card, Path(CARD))
+        chosen = choose_files(list(given), found, config=part.config, split=part.split, where=repository)
+    except BadFileError as error:
+        raise FetchError(f"{repository}: {error}.", remedy=error.remedy, code=ExitCode.BAD_DATA) from error
+    except RequestError as error:
+        raise FetchError(f"{repository} {error.problem}.", remedy=error.remedy, code=ExitCode.NOT_FOUND) from error
+    return (entry for path, entry in given.items() if path in chosen)

@@ -3,7 +3,6 @@
 # ruff: noqa: RUF009 - secret() makes an attrs field
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, ClassVar
 
@@ -27,13 +26,12 @@ from tunewright.providers import (
     renamed,
     uris_of,
 )
+from tunewright_hf.config.dataset_part import DatasetPart, split_and_rows
 from tunewright_hf.config.tasks import check_class_name, check_num_labels, class_name
 from tunewright_hf.hub.uri import HubRepo, RepoType, parse_uri
 
 if TYPE_CHECKING:
     from tunewright_hf.hub.client import Hub
-
-_SPLIT = re.compile(r"\w[\w.-]*")
 
 
 def _check_revision(instance: object, attribute: attrs.Attribute[str | None], value: str | None) -> None:
@@ -50,11 +48,16 @@ def _check_trust(instance: object, attribute: attrs.Attribute[bool], value: obje
         raise RequestError("does nothing for a download", field=field, value=value, remedy=remedy)
 
 
-def _check_split(instance: object, attribute: attrs.Attribute[str | None], value: str | None) -> None:
-    if value is not None and not _SPLIT.fullmatch(value):
-        remedy = 'Files are fetched whole: give only the name ("train"), and limit the training with TrainingArguments(max_steps=…).'
+def _check_config(instance: object, attribute: attrs.Attribute[str | None], value: str | None) -> None:
+    if value is not None and not (isinstance(value, str) and value.strip() and value.isprintable()):
+        remedy = "Give one of the names that the dataset's page shows as subsets."
         field = f"{type(instance).__name__}.{attribute.name}"
-        raise RequestError("is not the name of a split", field=field, value=value, remedy=remedy)
+        raise RequestError("is not the name of a configuration", field=field, value=value, remedy=remedy)
+
+
+def _check_split(instance: object, attribute: attrs.Attribute[str | None], value: str | None) -> None:
+    if value is not None:
+        split_and_rows(value, f"{type(instance).__name__}.{attribute.name}")
 
 
 @attrs.frozen(kw_only=True, slots=False)  # without slots it can be mixed into providers, which have theirs
@@ -147,11 +150,23 @@ def _dataset_spellings() -> Callable[[dict[str, object]], dict[str, object]]:
     rename = renamed(dataset="uri", repo_id="uri")
 
     def rewrite(keywords: dict[str, object]) -> dict[str, object]:
-        repo_id = keywords.get("repo_id")
-        bare = isinstance(repo_id, str) and "://" not in repo_id
-        return rename({**keywords, "repo_id": f"hf://datasets/{repo_id}"} if bare else keywords)
+        repo_id, split = keywords.get("repo_id"), keywords.get("split")
+        if isinstance(repo_id, str) and "://" not in repo_id:
+            keywords = {**keywords, "repo_id": f"hf://datasets/{repo_id}"}
+        if isinstance(split, str) and "[" in split:
+            field = "HuggingFaceDatasetParams.split"
+            name, rows = split_and_rows(split, field)
+            rows = from_uri_or_field(
+                rows, _text(keywords.get("rows")), field="HuggingFaceDatasetParams.rows", uri=field
+            )
+            keywords = {**keywords, "split": name, "rows": rows}
+        return rename(keywords)
 
     return rewrite
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 @accept_keywords(_dataset_spellings())
@@ -159,25 +174,58 @@ def _dataset_spellings() -> Callable[[dict[str, object]], dict[str, object]]:
 class HuggingFaceDatasetParams(HubSource, DatasetProvider):
     """A dataset on the Hub. `dataset=` (KEP-2003) and `repo_id=` (kubeflow-training 1.9) are aliases of `uri=`.
 
+    Only the files of the configuration and the split are fetched: those that the card names for them, or else those in
+    folders and with names that say so. The URI may name both: `hf://datasets/org/name?config=main&split=train`. The trainer
+    hf reads what is named here, without being told again.
+
     Attributes:
-        split: fetch the files that names say are of this split ("train"), and those that name none, and not the others;
-            None: all. Which split is trained on is the trainer's to say: `DataParams(train_split=…)`.
+        config: a configuration of a dataset that has several: a `config_name` of its card, or a folder.
+        split: a split ("train"), or a slice of one ("train[:3000]", "train[10%:]"), whose `rows` are then set; None: all.
+        rows: the rows of the split that the trainer hf takes: "[:3000]". Files are fetched whole.
     """
 
     repo_type: ClassVar[RepoType] = "dataset"
 
+    config: str | None = attrs.field(default=None, validator=[check_text, _check_config])
     split: str | None = attrs.field(default=None, validator=[check_text, _check_split])
+    # The trainer gets them on the client. If they travelled, other rows of the same files would be another download.
+    rows: str | None = attrs.field(default=None, validator=check_text, metadata={CLIENT_ONLY: True})
 
     def __attrs_post_init__(self) -> None:
-        """Refuse a split that would apply to two datasets."""
+        """Refuse a part that would apply to two datasets, or that is not named completely."""
         super().__attrs_post_init__()
-        if self.split is not None and self.eval_dataset is not None:
-            remedy = "Give train() eval_dataset= with a HuggingFaceDatasetParams of its own."
-            field = f"{type(self).__name__}.split"
-            raise RequestError("would also apply to eval_dataset", field=field, value=self.split, remedy=remedy)
+        for name in ("config", "split"):
+            if getattr(self, name) is not None and self.eval_dataset is not None:
+                remedy = "Give train() eval_dataset= with a HuggingFaceDatasetParams of its own."
+                field = f"{type(self).__name__}.{name}"
+                raise RequestError(
+                    "would also apply to eval_dataset", field=field, value=getattr(self, name), remedy=remedy
+                )
+        if self.rows is not None:
+            field = f"{type(self).__name__}.rows"
+            if self.split is None:
+                raise RequestError("are those of no split", field=field, value=self.rows, remedy="Give split=, too.")
+            if not self.rows.startswith("["):
+                remedy = "Write [:3000], [-500:], [10%:] or [:90%]."
+                raise RequestError("is not a slice", field=field, value=self.rows, remedy=remedy)
+            split_and_rows(f"{self.split}{self.rows}", field)
 
-    def _choose(self, entries: Iterator[Entry]) -> Iterator[Entry]:
-        from tunewright_hf.hub.file_selection import of_split
+    @property
+    def part(self) -> DatasetPart:
+        """The part of the dataset that the URI and the fields name together."""
+        repo = self.repo
+        split, rows = split_and_rows(repo.split, f"{type(self).__name__}.split") if repo.split else (None, None)
+        return DatasetPart(config=repo.config, split=split, rows=rows)
 
-        selected = super()._choose(entries)
-        return selected if self.split is None else of_split(selected, self.split)
+    def snapshot(self) -> Snapshot:
+        """Return the part of the repository at the commit that its revision now points to; runs in the container."""
+        from tunewright_hf.hub.snapshot import DatasetSnapshot
+
+        return DatasetSnapshot(self._hub(), self._choose, part=self.part)
+
+    def _repo(self, uri: str, field: str) -> HubRepo:
+        named, cls = super()._repo(uri, field), type(self).__name__
+        config = from_uri_or_field(named.config, self.config, field=f"{cls}.config", uri=uri)
+        written = None if self.split is None else f"{self.split}{self.rows or ''}"
+        split = from_uri_or_field(named.split, written, field=f"{cls}.split", uri=uri)
+        return attrs.evolve(named, config=config, split=split)

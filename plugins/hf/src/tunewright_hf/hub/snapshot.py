@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from typing import ClassVar
 
 import attrs
@@ -12,9 +13,13 @@ import attrs
 from tunewright import ExitCode, FetchError
 from tunewright.errors import SourceChanged
 from tunewright.providers import Entry, Reader
+from tunewright_hf.config.dataset_part import DatasetPart
+from tunewright_hf.data.card import NAME as CARD
 from tunewright_hf.hub.client import DENIED, Hub
-from tunewright_launcher.http import Headers, HttpRequest, HttpSnapshot
+from tunewright_hf.hub.file_selection import of_part
+from tunewright_launcher.http import Headers, HttpRequest, HttpSnapshot, refusal
 
+_LONGEST_CARD = 8 << 20  # bytes
 _MOST_ODD_ANSWERS = 3  # about one file, before they are final
 
 Choice = Callable[[Iterator[Entry]], Iterator[Entry]]
@@ -66,6 +71,17 @@ class HubSnapshot(HttpSnapshot):
         del entry
         return headers.get("X-Repo-Commit") not in (None, self.revision)
 
+    def read(self, path: str, longest: int) -> bytes:
+        """Return the contents of a short file of the commit.
+
+        Raises:
+            FetchError: as `Hub.commit`; BAD_DATA: it is longer.
+        """
+        response, body = self._hub.http.ask(self._hub.file(self.revision, path), longest)
+        if response.status >= HTTPStatus.MULTIPLE_CHOICES:
+            raise self._hub.refused(response.status, response.headers, body, path) or refusal(path, response)
+        return body
+
     @contextlib.contextmanager
     def open(self, entry: Entry, start: int, stop: int) -> Iterator[Reader]:
         """See `Snapshot.open`."""
@@ -81,3 +97,30 @@ class HubSnapshot(HttpSnapshot):
         """Return whether an odd answer may come from a proxy in between, as a commit cannot change. The third is final."""
         self._odd[entry.path] += 1
         return self._odd[entry.path] < _MOST_ODD_ANSWERS
+
+
+class DatasetSnapshot(HubSnapshot):
+    """The files of a dataset at one commit, or of a part of it.
+
+    Args:
+        hub: the repository.
+        choose: selects the files that may be fetched.
+        part: which configuration and split of the dataset.
+
+    Raises:
+        FetchError: as `Hub.commit`; NOT_FOUND: there is no such configuration or split, or several and none is named.
+    """
+
+    def __init__(self, hub: Hub, choose: Choice, *, part: DatasetPart) -> None:
+        super().__init__(hub)
+        self._allowed = choose
+        self._part = part
+
+    def entries(self) -> Iterator[Entry]:
+        """See `Snapshot.entries`. The card is read first if it says what belongs to the part."""
+        if self._part.config is None and self._part.split is None:
+            return self._allowed(super().entries())
+        there = list(super().entries())
+        has_card = any(entry.path == CARD for entry in there)
+        card = self.read(CARD, _LONGEST_CARD).decode(errors="replace") if has_card else ""
+        return of_part(self._allowed(iter(there)), self._part, card, self._hub.repo.uri)
