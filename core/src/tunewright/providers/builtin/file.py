@@ -177,7 +177,8 @@ def _os_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         code, remedy = _verdict(error)
-        where = _shown(error.filename or path)
+        found = Path(error.filename or path)  # with Python 3.14 it may be a parent of what was asked for
+        where = _shown(path if path.is_relative_to(found) else found)
         raise FetchError(f"{where}: {error.strerror or error}.", remedy=remedy, code=code) from error
     except RuntimeError as error:  # as in _inside
         raise _bad(f"{_shown(path)} is a circular link.") from error
