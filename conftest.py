@@ -24,7 +24,7 @@ settings.register_profile("quick", UNTIMED, max_examples=25)
 settings.load_profile("whole")
 
 
-WORKERS = 2  # each worker that trains takes 1 GB
+WORKERS = 3  # of which some wait at any time; each that trains takes 1 GB
 LARGE = 10  # files of tests
 
 

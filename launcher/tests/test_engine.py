@@ -199,6 +199,7 @@ class Breaking(FileServer):
         return first or super().answer(request)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "first",
     [

@@ -181,6 +181,7 @@ def test_a_large_file_that_stays_damaged_is_refused(fetch_step: Step) -> None:
         assert_failed(step, 65, "large.bin", "sha256")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [Fault(end_after=1 << 20, times=30), Fault(cut_after=1 << 20, times=6)])
 def test_connections_that_are_cut_after_each_megabyte_still_bring_the_file(fetch_step: Step, fault: Fault) -> None:
     with IndexedServer(LARGE) as server:

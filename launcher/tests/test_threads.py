@@ -47,6 +47,7 @@ def test_it_is_not_far_away_as_long_as_nothing_shows_it(answers: list[float]) ->
     assert counted(*answers, seconds=0.2) == 4
 
 
+@pytest.mark.slow
 def test_a_near_source_whose_threads_leave_the_processor_idle_gets_all_of_them() -> None:
     assert counted(*[0.001] * 5, seconds=1.5) == MOST
 

@@ -108,6 +108,7 @@ def test_without_the_launcher_the_message_says_what_to_install(tmp_path, monkeyp
     assert not (tmp_path / "target").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("retry_for", "retries"), [("0", False), ("3", True)])
 def test_it_retries_as_long_as_the_environment_says(start, retry_for: str, retries: bool) -> None:
     out, err = start("odd://away", "--json", TUNEWRIGHT_RETRY_FOR=retry_for).communicate(timeout=60)

@@ -600,6 +600,7 @@ def pythons() -> list[str]:
     return [str(p) for p in found.values()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("python", pythons(), ids=lambda path: re.sub(r".*/", "", path))
 def test_the_file_runs_alone_under_other_pythons(pod: Pod, python: str) -> None:
     if subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode:

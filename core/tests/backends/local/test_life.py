@@ -78,7 +78,9 @@ def test_a_verdict_of_a_step_ends_the_job_before_the_next_one_starts(machine):
     status = machine.run(machine.plan("(out / 'trained').touch()", steps=steps))
     assert (status.state, status.detail) == (JobState.FAILED, "The token is wrong. Give another.")
     assert status.failure == Failure(77, "The token is wrong.", "Give another.", "fetch-model", 0)
-    assert json.loads((machine.folder() / "report.json").read_text())["failure"]["container"] == "fetch-model"
+    report = machine.folder() / "report.json"
+    machine.until(report.exists)  # it is written after the state
+    assert json.loads(report.read_text())["failure"]["container"] == "fetch-model"
     assert not (machine.output() / "checked").exists()
     assert not (machine.output() / "trained").exists()
 
