@@ -149,6 +149,32 @@ def test_chats_need_a_template(
         train(tmp_path / "out", dataset, model=copied_model, **given)
 
 
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (
+            {"chat_template": "chatml"},
+            r"DataParams.chat_template='chatml': writes <\|im_start\|>, <\|im_end\|>.*alpaca",
+        ),
+        ({"chat_template": "{{ messages }}", "format": "auto"}, "concatenated as they are"),
+        ({"chat_template": "{{ messages }}", "text_template": "{prompt}"}, "rows are read as text"),
+        ({"eos_token": "</ss>"}, r"DataParams.eos_token='</ss>': is not a token.*Did you mean '</s>'"),
+    ],
+)
+def test_a_template_or_an_end_that_does_not_fit_is_refused(data, expected: str, check: Callable[..., None]) -> None:
+    with pytest.raises(RequestError, match=expected):
+        check(data=data)
+
+
+def test_the_end_of_turns_that_the_tokenizer_cuts_into_pieces_is_refused(
+    check: Callable[..., None], dataset_of
+) -> None:
+    messages = [{"role": "user", "content": "1?"}, {"role": "assistant", "content": "1."}]
+    text = "{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}"
+    with pytest.raises(RequestError, match=r"ends turns with <\|im_end\|>"):
+        check(dataset=dataset_of([{"messages": messages}]), data={"chat_template": text})
+
+
 def test_what_is_no_chat_needs_an_end(check: Callable[..., None], copied_model: Path) -> None:
     change(copied_model / "tokenizer_config.json", eos_token=None)
     with pytest.raises(RequestError, match=r"without an end-of-text token.*learn to stop"):

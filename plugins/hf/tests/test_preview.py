@@ -65,3 +65,27 @@ def test_chats_show_their_template(dataset_of: Callable[..., Path], model_folder
     run = TrainRun(model=model_folder, dataset=dataset_of([{"messages": messages}]), output=tmp_path, emit=print)
     (sample,) = HuggingFaceTrainParams().preview(run)
     assert sample.pieces == (("<|user|>1?</s><|assistant|>", False), ("One.</s>", True))
+
+
+def test_what_a_sample_says_and_is_not_learnt_is_told(job_file: Path, dataset_of: Callable[..., Path]) -> None:
+    ask, answer = {"role": "user", "content": "1?"}, {"role": "assistant", "content": "1."}
+    dataset_of([{"messages": [ask, {**answer, "weight": 0}, ask, {**answer, "weight": 1}]}])
+    assert "said and not learnt: unsupervised answers: 1" in preview(job_file)
+    dataset_of([{"messages": [ask, answer]}])
+    assert "not learnt" not in preview(job_file)
+
+
+def test_the_given_template_writes_the_samples(job_file: Path, dataset_of: Callable[..., Path], tmp_path: Path) -> None:
+    dataset_of([{"messages": [{"role": "user", "content": "1?"}, {"role": "assistant", "content": "1."}]}])
+    file = tmp_path / "chat.jinja"
+    asks = "{% if add_generation_prompt %}assistant: {% endif %}"
+    file.write_text("{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}" + asks)
+    assert "user: 1?</s>assistant: ⟦1.</s>⟧" in preview(job_file, "--set", f"trainer.data.chat_template={file}")
+
+
+def test_a_question_and_its_answer_become_a_conversation_with_a_named_template(
+    job_file: Path, dataset_of: Callable[..., Path]
+) -> None:
+    dataset_of([{"question": "1?", "answer": "1."}])
+    text = preview(job_file, "--set", "trainer.data.chat_template=alpaca")
+    assert "### Instruction:\n1?\n\n### Response:\n⟦1.</s>" in text

@@ -16,7 +16,6 @@ from tunewright_hf import errors
 from tunewright_hf.config.library_arguments import LoraConfig, TrainingArguments
 from tunewright_hf.config.tasks import CAUSAL, CLASSIFICATION, Task
 from tunewright_hf.config.train_params import TrainParams
-from tunewright_hf.data.encode import Goal
 from tunewright_hf.data.files import evaluation_split, held_out_split
 from tunewright_hf.data.first_rows import check_first_rows
 from tunewright_hf.data.formats import check_dataset
@@ -25,6 +24,7 @@ from tunewright_hf.data.prepare import resolve_max_length, splits_of
 from tunewright_hf.model import adapters, attention, load
 from tunewright_hf.model.adapters import check_merge, with_head
 from tunewright_hf.model.config import is_known, longest_input
+from tunewright_hf.model.generation import goal_of
 from tunewright_hf.model.load import load_config, load_tokenizer, needed_model
 from tunewright_hf.train import arguments, extensions
 
@@ -50,9 +50,10 @@ def check(params: TrainParams, run: TrainRun) -> None:
         check_lora(params.lora_config, config, params.task, merge=params.merge)
     if run.dataset is not None and (form := check_dataset(run.dataset, params.data, "dataset")):
         check_tokenizer(tokenizer, form)
+    goal = goal_of(params, folder, config, tokenizer)
     if run.dataset is not None and params.task is not CLASSIFICATION:
         for name, (_, split) in splits_of(run, params.data).items():
-            check_first_rows(split, params.data, tokenizer, Goal(task=params.task), name)
+            check_first_rows(split, params.data, tokenizer, goal, name)
 
 
 def check_weights(folder: Path) -> None:

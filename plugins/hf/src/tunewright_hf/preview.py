@@ -30,7 +30,7 @@ from tunewright_hf.data.bad_rows import (
 )
 from tunewright_hf.data.classification import Classified
 from tunewright_hf.data.columns import text_of
-from tunewright_hf.data.encode import Goal
+from tunewright_hf.data.encode import Goal, said_and_not_learnt
 from tunewright_hf.data.files import training_split
 from tunewright_hf.data.formats import ColumnReading
 from tunewright_hf.data.language_modeling import Encoder, check_tokenizer
@@ -40,6 +40,7 @@ from tunewright_hf.data.prepare import needed_dataset, reading_of, resolve_max_l
 from tunewright_hf.data.seq2seq import Pair, PairEncoder
 from tunewright_hf.data.tokenize import IGNORED, Sample, trailing_specials
 from tunewright_hf.model.config import longest_input
+from tunewright_hf.model.generation import goal_of
 from tunewright_hf.model.load import load_config, load_tokenizer, needed_model
 
 
@@ -58,10 +59,17 @@ def preview(params: TrainParams, run: TrainRun) -> Iterator[Preview]:
         names = label_names(rows, params.data.label_column)
         numbered = iterate(rows, split, "dataset")
         first: dict[str, object] = next(numbered, {})
-        reading = reading_of(first, params.data, tokenizer, Goal(task=params.task))
+        goal = goal_of(params, folder, config, tokenizer)
+        reading = reading_of(first, params.data, tokenizer, goal)
         check_tokenizer(tokenizer, reading.format)
         made = functools.partial(
-            _samples, params=params, reading=reading, tokenizer=tokenizer, max_length=max_length, names=names
+            _samples,
+            params=params,
+            reading=reading,
+            tokenizer=tokenizer,
+            max_length=max_length,
+            names=names,
+            goal=goal,
         )
         about, dropped, told, number = str(reading), Dropped(), Dropped(), -1
         for number, row in enumerate(itertools.chain([first], numbered)):
@@ -107,6 +115,7 @@ def _samples(
     tokenizer: PreTrainedTokenizerBase,
     max_length: int,
     names: Mapping[object, str],
+    goal: Goal,
 ) -> Iterator[Preview]:
     form, data = reading.format, reading.data
     if form == PREFERENCE:
@@ -115,7 +124,7 @@ def _samples(
         return _classified(row, params, tokenizer, max_length, names)
     if params.task is SEQ2SEQ:
         return _pair(PairEncoder(tokenizer, data)(row), tokenizer, max_length)
-    return _shown(Encoder(tokenizer, form, data)(row), tokenizer, max_length)
+    return _shown(Encoder(tokenizer, form, data, goal.stops)(row), tokenizer, max_length)
 
 
 def label_names(rows: datasets.Dataset | datasets.IterableDataset, column: str) -> Mapping[object, str]:
@@ -164,8 +173,17 @@ def _shown(whole: Sample | None, tokenizer: PreTrainedTokenizerBase, max_length:
     sample = whole and whole.cut(max_length)
     if whole and sample and sample.supervised:
         # The first token is never predicted, whatever its label.
-        supervised = [False, *(label != IGNORED for label in sample.labels[1:])]
-        spans = itertools.groupby(zip(sample.ids, supervised, strict=True), key=lambda token: token[1])
+        labels = [IGNORED, *sample.labels[1:]]
+        # At the end of a turn another token than the next input may be learnt.
+        shown = [
+            (i if label == IGNORED else label, label != IGNORED) for i, label in zip(sample.ids, labels, strict=True)
+        ]
+        spans = itertools.groupby(shown, key=lambda token: token[1])
         pieces = tuple((str(tokenizer.decode([i for i, _ in tokens])), yes) for yes, tokens in spans)
-        cut = whole.tokens - sample.tokens
-        yield Preview(pieces=pieces, tokens=sample.tokens, supervised=sample.supervised, cut=cut)
+        yield Preview(
+            pieces=pieces,
+            tokens=sample.tokens,
+            supervised=sample.supervised,
+            cut=whole.tokens - sample.tokens,
+            not_learnt=said_and_not_learnt(whole),
+        )

@@ -226,7 +226,7 @@ def test_a_message_of_any_role_that_the_template_drops_is_refused(tokenizer, rol
         Encoder(tokenizer, "chat", DataParams())({"messages": chat})
 
 
-def test_a_token_behind_the_whole_conversation_is_learnt_once(tokenizer) -> None:
+def test_a_token_behind_the_whole_conversation_is_learnt_behind_each_turn(tokenizer) -> None:
     tokenizer.chat_template = ENDED
     sample = Encoder(tokenizer, "chat", DataParams())({"messages": CHAT[1:]})
     pieces = [
@@ -236,7 +236,9 @@ def test_a_token_behind_the_whole_conversation_is_learnt_once(tokenizer) -> None
         ([*ids(tokenizer, "4.\n"), EOS], True),
     ]
     assert sample.ids == [t for piece, _ in pieces for t in piece]
-    assert sample.labels == [t for piece, learnt in pieces for t in (piece if learnt else ignored(piece))]
+    labels = [t for piece, learnt in pieces for t in (piece if learnt else ignored(piece))]
+    labels[len(pieces[0][0]) + len(pieces[1][0])] = EOS  # where the input is the next question's first token
+    assert sample.labels == labels
 
 
 # As Qwen 2.5's: a system prompt of its own, tool calls, and a line break behind what ends a turn.

@@ -196,3 +196,40 @@ def test_levelling_adds_samples_without_labels_and_no_others(prepare, dataset_of
     assert full.to_list()[:5] == found.to_list()
     assert all(label == -100 for s in full.to_list()[5:] for label in s["labels"])
     assert fill_up(found, 5, pad_id=1) is found
+
+
+def test_what_rows_say_and_is_not_learnt_is_counted_and_logged(
+    prepare, dataset_of, tokenizer, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|{{ m.role }}|>{{ m.content if loop.last else m.content.split('</think>')[-1] }}</s>{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
+    ask, thinks = {"role": "user", "content": "a"}, {"role": "assistant", "content": "<think>hm</think>b"}
+    rows = [
+        {"messages": [ask, thinks, ask, thinks]},
+        {"messages": [ask, thinks, ask, thinks, ask, thinks]},
+        {"messages": [ask, {**thinks, "weight": 0}, ask, {**thinks, "weight": 1}]},
+    ]
+    with caplog.at_level("INFO"):
+        counts = prepare(dataset_of(rows)).counts["train"]
+    assert (counts.thoughts_left_out, counts.answers_left_out) == (3, 1)
+    said = "train: said and not learnt: answers whose thoughts the template drops: 3, unsupervised answers: 1"
+    assert said in caplog.text
+    caplog.clear()
+    counts = prepare(dataset_of([{"messages": [ask, thinks]}])).counts["train"]
+    assert (counts.thoughts_left_out, counts.answers_left_out) == (None, None)
+    assert "not learnt" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("row", "turns"),
+    [
+        ({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}, True),
+        ({"prompt": [{"role": "user", "content": "a"}], "completion": [{"role": "assistant", "content": "b"}]}, True),
+        ({"prompt": "a", "completion": "b"}, False),
+        ({"text": "a"}, False),
+    ],
+)
+def test_it_is_known_whether_rows_are_conversations(prepare, dataset_of, row: dict[str, object], turns: bool) -> None:
+    assert prepare(dataset_of([row])).turns is turns

@@ -11,6 +11,7 @@ import attrs
 from tunewright.errors import RequestError, did_you_mean
 from tunewright.providers import accept_keywords
 from tunewright_hf.config.slices import RowSlice, parse_split
+from tunewright_hf.config.template_text import read_template
 
 _T = TypeVar("_T")
 
@@ -188,6 +189,11 @@ class DataParams:
             conversation that the chat template refuses. "refuse": the training is refused, with the row's file and number.
             "drop": the row is left out, and counted by reason in the log, the report and the model card. Files that are
             broken (JSON that ends in the middle, a CSV row of another width) are always refused.
+        chat_template: renders conversations instead of the tokenizer's own template, and is saved with the result: a
+            template in Jinja, the path of a file with one, or the name of a well-known one ("chatml", "llama3", "gemma",
+            "mistral", "alpaca", "deepseek-r1"), for models that come without. A path is relative to the working directory.
+        eos_token: the end-of-text token instead of the tokenizer's own, which is saved with the result; generation stops
+            at it. It must be one token of the tokenizer.
     """
 
     format: str = attrs.field(default="auto")
@@ -219,6 +225,8 @@ class DataParams:
     encoding: str | None = attrs.field(default=None, validator=is_a(str, type(None)))
     delimiter: str | None = attrs.field(default=None, validator=is_a(str, type(None)))
     on_bad_row: str = attrs.field(default=REFUSE, validator=is_a(str))
+    chat_template: str | None = attrs.field(default=None, converter=read_template)
+    eos_token: str | None = attrs.field(default=None, validator=is_a(str, type(None)))
 
     @format.validator  # noqa: A003 - it is the field above
     def _check_format(self, attribute: attrs.Attribute[str], value: object) -> None:
@@ -313,9 +321,19 @@ class DataParams:
             )
             raise RequestError(problem, field="DataParams.eval_fraction", value=self.eval_fraction, remedy=remedy)
 
+    def _check_template(self) -> None:
+        """Refuse a chat template for rows that are read as texts."""
+        if self.chat_template is not None and self.format in ("text", "classification"):
+            problem, remedy = (
+                f"renders conversations, and the format is {self.format}",
+                "Leave it out, or name another format.",
+            )
+            raise RequestError(problem, field="DataParams.chat_template", remedy=remedy)
+
     def __attrs_post_init__(self) -> None:
         """Refuse templates that nothing would be written with, or that stand beside a column, and impossible splits."""
         self._check_parts()
+        self._check_template()
         fields = attrs.fields_dict(DataParams)
         given = [name for name in ("text", "prompt", "completion") if getattr(self, f"{name}_template")]
         for name in given:

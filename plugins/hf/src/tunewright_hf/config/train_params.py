@@ -123,6 +123,8 @@ def _check_task(params: TrainParams) -> None:
     params.check_format(data.format)
     if data.packing and (task is not CAUSAL or data.format == "preference"):
         refuse("DataParams.packing", True, "Leave packing out: each of its samples is a row of its own.")
+    if data.chat_template is not None and task is not CAUSAL:
+        refuse("DataParams.chat_template", data.chat_template[:80], "Leave it out: it renders conversations.")
     if params.attn_implementation == "segments" and task is not CAUSAL:
         refuse("attn_implementation", "segments", "Leave it out: it only computes causal attention.")
     if params.num_labels is not None and task is not CLASSIFICATION:

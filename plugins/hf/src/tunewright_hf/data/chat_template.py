@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, cast
 import attrs
 
 from tunewright.errors import RequestError
-from tunewright_hf.data.dialects import Message, is_supervised
-from tunewright_hf.data.tokenize import IGNORED, Sample, Span, encode, with_eos
+from tunewright_hf.data import thoughts
+from tunewright_hf.data.dialects import RESULTS, Message, is_supervised
+from tunewright_hf.data.probes import TurnEnds, turn_ends
+from tunewright_hf.data.tokenize import IGNORED, Sample, Span, encode
+from tunewright_hf.data.turn_ends import Stops, with_ends
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,51 +33,71 @@ class Conversation:
         messages: the messages.
         first: index of the first message that may be supervised.
         tools: the tools that the assistant may call, or None.
+        stops: where generation stops.
     """
 
     tokenizer: PreTrainedTokenizerBase
     messages: list[Message]
     first: int = 0
     tools: Sequence[object] | None = None
+    stops: Stops = attrs.field(factory=Stops)
 
     def sample(self) -> Sample:
         """Return the conversation's tokens, of which the assistant's turns are supervised.
 
         Raises:
-            RequestError: the template rewrites earlier turns, or knows no tools.
+            RequestError: the template rewrites earlier turns, leaves something out, or knows no tools.
             jinja2.exceptions.TemplateError: the template refuses the conversation.
         """
         check_template(self.tokenizer)
-        template = self.tokenizer.get_chat_template(tools=self.tools)
-        if self.tools and not _TOOLS.search(template):
+        if self.tools and not _TOOLS.search(self._template):
             remedy = "Give a model whose template writes tools, or DataParams(tools_column=None) to train without them."
             problem = "has a chat template that knows no tools, and the dataset has some"
             raise RequestError(problem, field="model", value=self.tokenizer.name_or_path, remedy=remedy)
+        messages = thoughts.fitted(self.messages, self.tokenizer, self._template)
+        said = attrs.evolve(self, messages=messages)
+        unwritten = said._unwritten_thoughts()
+        unlearnt = [m for i, m in enumerate(messages) if m["role"] == "assistant" and not self._learns(i)]
+        return attrs.evolve(
+            said._without_thoughts(unwritten)._sample(),
+            thoughts_left_out=len(unwritten),
+            answers_left_out=sum(map(has_content, unlearnt)),
+        )
+
+    @property
+    def _template(self) -> str:
+        return str(self.tokenizer.get_chat_template(tools=self.tools))
+
+    def _sample(self) -> Sample:
         whole = self.render(len(self.messages))
-        sample = self._masked_by_template(whole) if _GENERATION.search(template) else self._masked_by_turns(whole)
+        marked = bool(_GENERATION.search(self._template))
+        found = self._masked_by_template() if marked else encode(self.tokenizer, self._turns(whole), special=False)
         self._check_written(whole)
-        return sample
+        ends = turn_ends(self.tokenizer, self._template)
+        last = self._last_call(ends, whole)
+        return with_ends(self.tokenizer, found, ends, self.stops, calls=last, whole_turns=not marked)
 
-    def _masked_by_turns(self, whole: str) -> Sample:
-        """An assistant's turn is what it adds to the prompt before it."""
-        sample = encode(self.tokenizer, self._turns(whole), special=False)
-        # Without an end marker the model would never learn to stop.
-        return with_eos(self.tokenizer, sample) if self._lacks_end_marker(whole) else sample
+    def _without_thoughts(self, turns: Sequence[int]) -> Conversation:
+        """Leave out thoughts that the template does not write: it may write them in the first part of a conversation."""
+        bare = attrs.evolve(self, messages=thoughts.without(self.messages, turns))
+        same = not turns or bare.render(len(self.messages)) == self.render(len(self.messages))
+        return bare if same else self
 
-    def _lacks_end_marker(self, whole: str) -> bool:
-        """Return whether the template ends with an answer and adds no end marker after it."""
+    def _learns(self, turn: int) -> bool:
+        message = self.messages[turn]
+        return turn >= self.first and message["role"] == "assistant" and is_supervised(message)
+
+    def _last_call(self, ends: TurnEnds, whole: str) -> bool | None:
+        """Return whether the last message is a call; None if it needs no end, or none that is known."""
         last = self.messages[-1]
-        if last["role"] != "assistant":
-            return False
-        if said := _text_of(last):
-            return whole.rstrip().endswith(said)
-        # Of a call, or of nothing said, it is not known where it ends: the template ends it as it does an answer.
-        answer: Message = {"role": "assistant", "content": "a"}
-        text = attrs.evolve(self, messages=[*self.messages[:-1], answer]).render(len(self.messages))
-        return text.rstrip().endswith("a")
+        if not self._learns(len(self.messages) - 1):
+            return None
+        if not ends.known and not (_text_of(last) and whole.rstrip().endswith(_text_of(last))):
+            return None
+        return bool(last.get("tool_calls"))
 
     def _check_written(self, whole: str) -> None:
-        """Refuse a conversation of which the template leaves a message out, or the thoughts of the last turn.
+        """Refuse a conversation of which the template leaves a message out.
 
         Raises:
             RequestError: naming what is left out.
@@ -82,34 +105,41 @@ class Conversation:
         for message in self.messages:
             if not _appears_in(message, whole):
                 raise _omitted_message(message)
-        last = self.messages[-1]
-        thought = _thought_of(last) if last["role"] == "assistant" and is_supervised(last) else ""
-        if thought.rpartition("\n")[2].strip() not in whole:
-            problem = f"the tokenizer's chat template leaves the thoughts of an answer out: {thought[:80]!r}"
-            remedy = "Remove the thoughts from the data, or give a model whose template writes them."
-            raise RequestError(problem, field="model", remedy=remedy)
 
-    def _masked_by_template(self, whole: str) -> Sample:
+    def _unwritten_thoughts(self) -> list[int]:
+        """Return the indices of supervised answers whose thoughts the template leaves out, as most do of earlier answers.
+
+        Raises:
+            RequestError: it leaves those of the last message out.
+        """
+        messages, marks = thoughts.marked(self.messages, self.first)
+        if not marks:
+            return []
+        text = attrs.evolve(self, messages=messages).render(len(messages))
+        unwritten = [i for i, mark in marks.items() if mark not in text and self._learns(i)]
+        last = len(self.messages) - 1
+        if last in unwritten:
+            raise thoughts.left_out(self.messages[last], self.tokenizer, self._template)
+        return unwritten
+
+    def _masked_by_template(self) -> Sample:
         """Use the mask of templates with {% generation %}, which mark the assistant's tokens."""
-        for message in self.messages[self.first :]:
-            if _called_functions(message) and not _appears_in(message, whole):
-                raise _omitted_message(message)
         found = self.tokenizer.apply_chat_template(
             self.messages, tools=self.tools, return_dict=True, return_assistant_tokens_mask=True
         )
         ids, mask = list(found["input_ids"]), list(found["assistant_masks"])
-        # Many of these blocks end before the token that ends the turn, which must be supervised all the same.
-        eos = self.tokenizer.eos_token_id
-        supervised = [bool(m or (i and mask[i - 1] and ids[i] == eos)) for i, m in enumerate(mask)]
-        before = self._tokens_before(ids)
-        labels = [t if yes and i >= before else IGNORED for i, (t, yes) in enumerate(zip(ids, supervised, strict=True))]
-        return Sample(ids, labels)
+        mask[: self._tokens_before(self.first, ids)] = [0] * self._tokens_before(self.first, ids)
+        for i in range(self.first, len(self.messages)):
+            if self.messages[i]["role"] == "assistant" and not self._learns(i):
+                begin, end = self._tokens_before(i, ids), self._tokens_before(i + 1, ids)
+                mask[begin:end] = [0] * (end - begin)
+        return Sample(ids, [t if yes else IGNORED for t, yes in zip(ids, mask, strict=True)])
 
-    def _tokens_before(self, ids: list[int]) -> int:
-        """Return the number of tokens in messages that are not supervised."""
-        if not self.first:
-            return 0
-        head = self.tokenizer(self.render(self.first), add_special_tokens=False)["input_ids"]
+    def _tokens_before(self, count: int, ids: list[int]) -> int:
+        """Return the number of tokens in the first messages."""
+        if count in (0, len(self.messages)):
+            return len(ids) if count else 0
+        head = self.tokenizer(self.render(count), add_special_tokens=False)["input_ids"]
         if ids[: len(head)] != head:
             raise _inseparable_turns()
         return len(head)
@@ -199,7 +229,10 @@ class Conversation:
 
 def _text_of(message: Message) -> str:
     """Return a message's text, without surrounding whitespace, which templates may strip."""
-    return str(message.get("content") or "").strip()
+    content = message.get("content") or ""
+    if isinstance(content, list):  # parts; or an object that a call returned
+        content = "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
+    return str(content).strip()
 
 
 def has_content(message: Message) -> bool:
@@ -209,20 +242,11 @@ def has_content(message: Message) -> bool:
 
 def _appears_in(message: Message, turn: str) -> bool:
     """Whether the last line of a message stands in a turn, and what it calls: templates may leave thoughts out, and strip texts."""
-    if not isinstance(message.get("content") or "", str):
+    if message["role"] in RESULTS and not isinstance(message.get("content") or "", str):
         return True  # an object that a call returned: each template writes those in its own way
     last = _text_of(message).rpartition("\n")[2].rpartition("</think>")[2].strip()
     written = last in turn or json.dumps(last, ensure_ascii=False)[1:-1] in turn or json.dumps(last)[1:-1] in turn
     return written and all(name in turn for name in _called_functions(message))
-
-
-def _thought_of(message: Message) -> str:
-    """Return the thoughts before an answer: `reasoning_content`, or what stands between think tags in the content."""
-    given = message.get("reasoning_content") or message.get("reasoning") or message.get("thinking")
-    if isinstance(given, str):
-        return given.strip()
-    before, tag, _ = _text_of(message).rpartition("</think>")
-    return before.rpartition("<think>")[2].strip() if tag else ""
 
 
 def _called_functions(message: Message) -> list[str]:

@@ -31,6 +31,7 @@ from tunewright_hf.data.bad_rows import (
 from tunewright_hf.data.classification import Classifier, find_classes
 from tunewright_hf.data.language_modeling import Encoder
 from tunewright_hf.data.seq2seq import PairEncoder
+from tunewright_hf.data.turn_ends import Stops
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -44,6 +45,12 @@ Sample = Mapping[str, Any]
 
 IDS = ("input_ids", "labels")
 """The columns of a sample that hold token ids."""
+
+LEFT_OUT = {
+    "thoughts_left_out": "answers whose thoughts the template drops",
+    "answers_left_out": "unsupervised answers",
+}
+"""What a sample may say that is not learnt: the name of its count, and what to call it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -60,6 +67,9 @@ class Counts:
         tokens: tokens in all samples; None if the Trainer class tokenises them.
         supervised_tokens: tokens that count in the loss, or a classifier's labels; None as `tokens`.
         packed_rows: rows that the samples are packed into; None without packing.
+        thoughts_left_out: supervised answers whose thoughts the chat template leaves out; None if there are none.
+        answers_left_out: the assistant's messages that are not supervised: by their weight, or as part of a prompt or history;
+            None if there are none.
     """
 
     rows: int
@@ -70,6 +80,8 @@ class Counts:
     supervised_tokens: int | None = None
     packed_rows: int | None = None
     reasons: Mapping[str, int] = attrs.field(factory=dict, hash=False)
+    thoughts_left_out: int | None = None
+    answers_left_out: int | None = None
 
     def plus(self, more: Counts) -> Counts:
         """Return the sums of both; a count that only one of them has is taken from that one."""
@@ -128,7 +140,7 @@ def _noted(notes: Path) -> Dropped:
 def features_of(encoder: AnyEncoder) -> datasets.Features:
     """Return the types of the columns that `tokenise_batch` makes."""
     ids = datasets.List(datasets.Value("int32"))
-    numbers = dict.fromkeys(("length", "supervised"), datasets.Value("int64"))
+    numbers = dict.fromkeys(("length", "supervised", *LEFT_OUT), datasets.Value("int64"))
     labels = encoder.classes.feature if isinstance(encoder, Classifier) else ids
     return datasets.Features({"input_ids": ids, "labels": labels, **numbers, "cut": datasets.Value("bool")})
 
@@ -147,7 +159,8 @@ def tokenise_batch(
     Raises:
         BadRowError: a row cannot be used, and such rows are not to be dropped.
     """
-    columns: dict[str, list[object]] = {name: [] for name in ("input_ids", "labels", "length", "supervised", "cut")}
+    names = ("input_ids", "labels", "length", "supervised", "cut", *LEFT_OUT)
+    columns: dict[str, list[object]] = {name: [] for name in names}
     dropped: Dropped = {}
     for number, row in zip(numbers, _rows(batch), strict=True):
         try:
@@ -164,6 +177,8 @@ def tokenise_batch(
         columns["length"].append(sample.tokens)
         columns["supervised"].append(sample.supervised)
         columns["cut"].append(sample.tokens < whole.tokens)
+        for name in LEFT_OUT:
+            columns[name].append(getattr(whole, name, 0))
     return columns, dropped
 
 
@@ -186,6 +201,7 @@ def counts_of(rows: int, samples: datasets.Dataset, dropped: Dropped) -> Counts:
         tokens=total("length"),
         supervised_tokens=total("supervised"),
         reasons=counted(dropped),
+        **{name: total(name) or None for name in LEFT_OUT},
     )
 
 
@@ -212,9 +228,17 @@ def report(name: str, counts: Counts, examples: Iterable[str] = ()) -> Counts:
         logger.warning("%s: %d of %d rows dropped%s, %d truncated", name, counts.dropped, counts.rows, reasons, lost)
     for example in examples:
         logger.warning("%s: dropped, for example: %s", name, example)
+    if left_out := said_and_not_learnt(counts):
+        logger.warning("%s: said and not learnt: %s", name, left_out)
     if not counts.samples:
         raise no_sample(name, counts.rows, counts.reasons)
     return counts
+
+
+def said_and_not_learnt(counts: object) -> str:
+    """Return what the samples say that is not learnt, in words; "" if there is nothing."""
+    found = {words: getattr(counts, name, None) for name, words in LEFT_OUT.items()}
+    return ", ".join(f"{words}: {number}" for words, number in found.items() if number)
 
 
 @attrs.frozen(kw_only=True)
@@ -225,11 +249,13 @@ class Goal:
         task: the task.
         num_labels: a classifier's number of labels, if the user gave it.
         known: names of the labels that a classifier has already.
+        stops: where generation stops.
     """
 
     task: Task = CAUSAL
     num_labels: int | None = None
     known: tuple[str, ...] = ()
+    stops: Stops = attrs.field(factory=Stops)
 
 
 LANGUAGE_MODELING = Goal()
@@ -263,7 +289,7 @@ def encoder_of(
         classes = find_classes(train, data.label_column, goal.num_labels, goal.known)
         logger.info("labels: %s, %s", classes.problem, ", ".join(classes.names))
         return Classifier(tokenizer, data, classes)
-    return PairEncoder(tokenizer, data) if goal.task is SEQ2SEQ else Encoder(tokenizer, form, data)
+    return PairEncoder(tokenizer, data) if goal.task is SEQ2SEQ else Encoder(tokenizer, form, data, goal.stops)
 
 
 def check_tokens(samples: Sequence[Sample], vocabulary: int) -> None:

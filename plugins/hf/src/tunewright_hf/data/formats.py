@@ -9,7 +9,7 @@ from pathlib import Path
 import attrs
 
 from tunewright.errors import RequestError
-from tunewright_hf.config.data_params import DataParams
+from tunewright_hf.config.data_params import TEMPLATES, DataParams
 from tunewright_hf.data.files import _empty, _peek, evaluation_split, training_split
 from tunewright_hf.data.vocabulary import (
     COMPLETIONS,
@@ -155,7 +155,8 @@ def _wanted(data: DataParams) -> list[str]:
 def _says_nothing(data: DataParams) -> bool:
     """Whether the user named no column and wrote no template."""
     defaults = attrs.fields_dict(DataParams)
-    said = [name for name in defaults if name.endswith(("_column", "_template"))]
+    of_texts = {f"{name}_template" for names in TEMPLATES.values() for name in names}  # chat_template is not one
+    said = [name for name in defaults if name.endswith("_column") or name in of_texts]
     return all(getattr(data, name) == defaults[name].default for name in said)
 
 

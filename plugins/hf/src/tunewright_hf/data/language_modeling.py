@@ -17,6 +17,7 @@ from tunewright_hf.data.chat_template import Conversation, check_template, has_c
 from tunewright_hf.data.columns import conversation_of, text_of, tools_of
 from tunewright_hf.data.dialects import Message, is_supervised
 from tunewright_hf.data.tokenize import Sample, encode, token_ids, with_eos
+from tunewright_hf.data.turn_ends import Stops, closed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -49,11 +50,13 @@ class Encoder:
         tokenizer: the model's own.
         format: "text", "prompt_completion" or "chat".
         data: the names of the columns.
+        stops: where generation stops.
     """
 
     tokenizer: PreTrainedTokenizerBase
     format: str
     data: DataParams
+    stops: Stops = attrs.field(factory=Stops)
 
     def __call__(self, row: Mapping[str, object]) -> Sample | None:
         """Return the whole sample, without truncation; None if the row leaves nothing to learn.
@@ -63,13 +66,16 @@ class Encoder:
         """
         if self.format != "text" and (found := conversation_of(row, self.format, self.data)):
             return self._chat(*found, tools_of(row, self.data))
+        if self.data.chat_template is not None:
+            raise _unused_template()
         names = ["text"] if self.format == "text" else ["prompt", "completion"]
         texts = [text_of(row, name, self.data) for name in names]
         if any(t is None for t in texts) or not (texts[-1] or "").strip():
             return None
         last = len(texts) - 1
         spans = [(t or "", i == last) for i, t in enumerate(texts)]
-        return with_eos(self.tokenizer, encode(self.tokenizer, spans, special=True))
+        ended = with_eos(self.tokenizer, encode(self.tokenizer, spans, special=True))
+        return closed(self.tokenizer, ended, self.stops)
 
     def prompt(self, text: str) -> list[int]:
         """Return the ids of a prompt, in the same form as in training, for generation."""
@@ -85,7 +91,7 @@ class Encoder:
         if not any(m["role"] == "assistant" and is_supervised(m) and has_content(m) for m in messages[first:]):
             return None
         try:
-            return Conversation(self.tokenizer, messages, first, tools).sample()
+            return Conversation(self.tokenizer, messages, first, tools, self.stops).sample()
         except (TemplateError, *_UNEXPECTED) as error:
             roles = ", ".join(str(m["role"]) for m in messages)
             remedy = "Change these conversations, or leave them out."
@@ -93,3 +99,12 @@ class Encoder:
                 f"the tokenizer's chat template refuses a conversation: {str(error).rstrip('.')} (its roles: {roles})"
             )
             raise RequestError(problem, field="dataset", remedy=remedy) from error
+
+
+def _unused_template() -> RequestError:
+    problem = "renders conversations, and the rows hold prompts and completions, which are concatenated as they are"
+    remedy = (
+        'Leave it out, or make conversations of the rows: trainer.data.format: chat, with prompt_template: "{prompt}" and '
+        'completion_template: "{completion}".'
+    )
+    return RequestError(problem, field="DataParams.chat_template", remedy=remedy)

@@ -43,6 +43,7 @@ from tunewright_hf.data.files import Split, evaluation_split, held_out_split, tr
 from tunewright_hf.data.formats import ColumnReading, read_columns
 from tunewright_hf.data.language_modeling import check_tokenizer
 from tunewright_hf.data.load import load_rows
+from tunewright_hf.data.overrides import check_ends
 from tunewright_hf.data.packing import pack
 from tunewright_hf.data.preference import PREFERENCE, pairs_of
 from tunewright_hf.data.streaming import Stream, Streamed
@@ -72,6 +73,7 @@ class Prepared:
         counts: counts by split: "evaluation", and "train" unless it is streamed.
         digest: digest of the training samples; see `digest` and `Streamed.digest`.
         classes: a classifier's classes; None for other models.
+        turns: whether the samples are conversations, whose turns end as the chat template says.
     """
 
     train: datasets.Dataset | Streamed | Stream
@@ -82,6 +84,7 @@ class Prepared:
     counts: Mapping[str, Counts]
     digest: str
     classes: Classes | None = None
+    turns: bool = False
 
     @property
     def known_samples(self) -> int:
@@ -158,7 +161,15 @@ def reading_of(
         RequestError: a column is missing, or is not accounted for.
     """
     found = read_columns(columns, data)
-    return found.for_tokenizer(tokenizer.chat_template) if goal.task is CAUSAL else found
+    if goal.task is CAUSAL:
+        found = found.for_tokenizer(tokenizer.chat_template)
+    if data.chat_template is not None and found.format in ("text", "classification"):
+        problem = f"renders conversations, and the rows are read as {found.format}"
+        remedy = "Leave it out, or name the columns that ask and answer: trainer.data.prompt_template and completion_template."
+        raise RequestError(problem, field="DataParams.chat_template", remedy=remedy)
+    if data.chat_template is not None:
+        check_ends(tokenizer)
+    return found
 
 
 def _await(folder: Path) -> None:
@@ -204,6 +215,7 @@ def _read(folder: Path, max_length: int) -> Prepared:
         counts=counts,
         classes=Classes(**stats["classes"]) if stats["classes"] else None,
         digest=stats["digest"],
+        turns=stats["turns"],
     )
 
 
@@ -266,6 +278,7 @@ def _build(
         logger.info("dataset: %s", reading)
         check_tokenizer(tokenizer, form)
         encoder = encoder_of(tokenizer, form, data, goal, loaded["train"])
+        turns = _has_turns(form, loaded["train"], data)
         if data.streaming:
             del loaded["train"]
         counts = {}
@@ -287,8 +300,8 @@ def _build(
                 counts[name] = attrs.evolve(counts[name], packed_rows=len(samples))
             samples.save_to_disk(str(stage / name))
         classes = attrs.asdict(encoder.classes) if isinstance(encoder, Classifier) else None
-        stats = {"format": form, "counts": {name: attrs.asdict(c) for name, c in counts.items()}, "classes": classes}
-        stats["data"] = attrs.asdict(data)
+        numbers = {name: attrs.asdict(c) for name, c in counts.items()}
+        stats = {"format": form, "turns": turns, "counts": numbers, "classes": classes, "data": attrs.asdict(data)}
         stats["digest"] = "" if data.streaming else digest(datasets.load_from_disk(str(stage / "train")))
         stage.mkdir(exist_ok=True)
         (stage / _STATS).write_text(json.dumps(stats), encoding="utf-8")
@@ -297,6 +310,15 @@ def _build(
         except OSError:
             if not target.is_dir():  # unless another pod on the same volume was faster
                 raise
+
+
+def _has_turns(form: str, rows: datasets.Dataset | datasets.IterableDataset, data: DataParams) -> bool:
+    """Return whether the rows are conversations, which may stand in any column of a prompt and completion, or of pairs."""
+    if form in ("prompt_completion", PREFERENCE):
+        first: Mapping[str, object] = next(iter(rows), {})
+        columns = (data.prompt_column, data.completion_column, data.chosen_column)
+        return any(isinstance(first.get(column), list) for column in columns)
+    return form == "chat"
 
 
 def _encoded(

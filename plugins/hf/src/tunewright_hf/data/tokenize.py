@@ -20,15 +20,20 @@ class Sample:
 
     Attributes:
         ids: token ids.
-        labels: the label mask, as long as `ids`: the token itself if it is supervised, else -100.
+        labels: the label mask, as long as `ids`: the token itself if it is supervised, else -100. At the end of a turn it may be
+            another token: the one that generation stops at.
+        thoughts_left_out: number of supervised answers whose thoughts the chat template left out.
+        answers_left_out: number of the assistant's messages that are not supervised.
     """
 
     ids: list[int]
     labels: list[int]
+    thoughts_left_out: int = 0
+    answers_left_out: int = 0
 
     def cut(self, length: int) -> Sample:
         """Return the first `length` tokens."""
-        return Sample(self.ids[:length], self.labels[:length])
+        return attrs.evolve(self, ids=self.ids[:length], labels=self.labels[:length])
 
     @property
     def tokens(self) -> int:

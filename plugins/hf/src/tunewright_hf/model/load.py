@@ -16,6 +16,7 @@ from tunewright_hf.config.library_arguments import BitsAndBytesConfig
 from tunewright_hf.config.tasks import CAUSAL, TASKS
 from tunewright_hf.config.train_params import TrainParams
 from tunewright_hf.data.classification import Classes
+from tunewright_hf.data.overrides import override
 from tunewright_hf.distributed import shape_of
 from tunewright_hf.errors import as_request_error
 from tunewright_hf.model import adapters, attention
@@ -83,13 +84,14 @@ def load_config(folder: Path, params: TrainParams) -> transformers.PreTrainedCon
 
 
 def load_tokenizer(folder: Path, params: TrainParams) -> transformers.PreTrainedTokenizerBase:
-    """Return the model's tokenizer.
+    """Return the model's tokenizer, with the chat template and the end-of-text token that the user gave.
 
     Raises:
-        RequestError: the folder has none.
+        RequestError: the folder has none, or it lacks a token that the user named.
     """
     with errors.as_request_error("model", "Save the tokenizer into the model's folder with save_pretrained()."):
-        return transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=params.trust_remote_code)
+        found = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=params.trust_remote_code)
+    return override(found, params.data)
 
 
 def drop_unknown_pad(tokenizer: transformers.PreTrainedTokenizerBase, config: transformers.PreTrainedConfig) -> None:

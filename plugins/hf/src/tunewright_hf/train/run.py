@@ -18,13 +18,14 @@ from tunewright_hf import distributed
 from tunewright_hf.config.tasks import CAUSAL
 from tunewright_hf.config.train_params import TrainParams
 from tunewright_hf.data import prepare as data_
-from tunewright_hf.data.encode import Goal, check_highest
+from tunewright_hf.data.encode import check_highest
 from tunewright_hf.data.loader_process import unwrap_carried_errors
 from tunewright_hf.data.preference import PREFERENCE
 from tunewright_hf.data.streaming import Stream, Streamed
 from tunewright_hf.distributed import are_several, barrier, check_same_checkpoint, check_world
 from tunewright_hf.kernels import fuse
-from tunewright_hf.model.config import known_labels, longest_input, needs_unused_parameter_search
+from tunewright_hf.model.config import longest_input, needs_unused_parameter_search
+from tunewright_hf.model.generation import goal_of, stop_at_turn_ends
 from tunewright_hf.model.load import drop_unknown_pad, load_config, load_model, load_tokenizer, needed_model
 from tunewright_hf.train import activation_memory, arguments, build, deepspeed, export, extensions, sample_answers
 from tunewright_hf.train.build import build_trainer
@@ -44,10 +45,9 @@ def train(params: TrainParams, run: TrainRun) -> None:
     """
     transformers.utils.logging.disable_progress_bar()  # the log is not a terminal, and events report the progress
     folder = needed_model(run)
-    config = load_config(folder, params)
-    tokenizer = load_tokenizer(folder, params)
+    config, tokenizer = load_config(folder, params), load_tokenizer(folder, params)
     max_length = data_.resolve_max_length(params.data, longest_input(config, tokenizer, params.task))
-    goal = Goal(task=params.task, num_labels=params.num_labels, known=known_labels(config, params.task))
+    goal = goal_of(params, folder, config, tokenizer)
     data = data_.prepare(run, params.data, tokenizer, max_length, goal)
     params.check_format(data.format)
     check_vocabulary(data, config)
@@ -68,6 +68,7 @@ def train(params: TrainParams, run: TrainRun) -> None:
     pairs = data.format == PREFERENCE
     class_lora = params.lora_config if pairs and build.creates_adapter(cls) else None
     model = load_model(folder, params, args, data.classes, adapts=class_lora is None)
+    stop_at_turn_ends(model, tokenizer, goal.stops, turns=data.turns)
     use_cache = getattr(model.config, "use_cache", None)
     args.eval_on_start |= owes_evaluation(args, run.resume_from)
     trainer = build_trainer(

@@ -1,0 +1,97 @@
+"""Where generation stops: the tokens that the model's folder names, and those that the turns of its chat template end with."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+import transformers
+
+from tunewright_hf.config.train_params import TrainParams
+from tunewright_hf.data.encode import Goal, check_highest
+from tunewright_hf.data.overrides import warn_of_prompt
+from tunewright_hf.data.probes import turn_ends
+from tunewright_hf.data.turn_ends import Stops, unstopped
+from tunewright_hf.errors import as_request_error
+from tunewright_hf.model.config import known_labels
+
+logger = logging.getLogger(__name__)
+
+
+def goal_of(
+    params: TrainParams,
+    folder: Path,
+    config: transformers.PreTrainedConfig,
+    tokenizer: transformers.PreTrainedTokenizerBase,
+) -> Goal:
+    """Return what samples are made for.
+
+    Raises:
+        RequestError: the model has no embedding for the end-of-text token.
+    """
+    if params.data.eos_token is not None:
+        check_highest(tokenizer.eos_token_id, config.get_text_config().vocab_size)
+    known = known_labels(config, params.task)
+    tokens = stop_tokens(folder, config) if params.task.writes else ()
+    stops = Stops(tokens=tokens, fixed=params.lora_config is not None and not params.merge)
+    return Goal(task=params.task, num_labels=params.num_labels, known=known, stops=stops)
+
+
+def stop_tokens(folder: Path, config: transformers.PreTrainedConfig) -> tuple[int, ...]:
+    """Return the ids of the tokens that generation stops at, by the model's folder: generation_config.json, or config.json.
+
+    Raises:
+        RequestError: generation_config.json cannot be read.
+    """
+    found = getattr(config.get_text_config(), "eos_token_id", None)
+    if (folder / transformers.utils.GENERATION_CONFIG_NAME).is_file():
+        with as_request_error("model", "Correct its generation_config.json, or remove it."):
+            found = transformers.GenerationConfig.from_pretrained(folder).eos_token_id
+    return tuple(sorted(_as_set(found)))
+
+
+def stop_at_turn_ends(
+    model: transformers.PreTrainedModel, tokenizer: transformers.PreTrainedTokenizerBase, stops: Stops, *, turns: bool
+) -> None:
+    """Let the result's generation stop at the end of the chat template's turns, where it would not.
+
+    Models without instruction tuning often stop at <|endoftext|> alone, and their template ends turns with another token.
+
+    Args:
+        model: the model, whose `generation_config` is saved with the result.
+        tokenizer: its tokenizer.
+        stops: where generation stops by the model's folder.
+        turns: whether conversations are trained on.
+    """
+    settings = getattr(model, "generation_config", None)
+    if settings is None or not tokenizer.chat_template or not turns:
+        return
+    warn_of_prompt(tokenizer)
+    ends = turn_ends(tokenizer, str(tokenizer.get_chat_template()))
+    before = stops.with_eos(tokenizer)
+    more = unstopped(ends, before)
+    if not more:
+        return
+    settings.eos_token_id = sorted({*before, *more})
+    names = ", ".join(str(tokenizer.convert_ids_to_tokens(token)) for token in more)
+    logger.warning(
+        "the chat template ends turns with %s, where the model's generation does not stop: it is added to eos_token_id in "
+        "the result's generation_config.json",
+        names,
+    )
+    if (token := stops.closing(tokenizer, more[0])) is not None:
+        logger.warning(
+            "the result is an adapter, and what loads it stops where its base model does: so the samples also end with %s; "
+            "train with merge: true for a result that stops at %s",
+            tokenizer.convert_ids_to_tokens(token),
+            names,
+        )
+    if tokenizer.eos_token is None:
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(more[0])
+
+
+def _as_set(tokens: int | Iterable[int] | None) -> set[int]:
+    if tokens is None:
+        return set()
+    return {tokens} if isinstance(tokens, int) else set(tokens)
