@@ -263,7 +263,7 @@ def test_job_files_and_parts_of_them_dry_run(block: Block, desk: Path, monkeypat
         done = CliRunner().invoke(cli, ["train", str(file), "--dry-run"])
         assert done.exception is None, done.exception
         assert yaml.safe_load_all(done.stdout)
-        _, keywords = jobfile.split(jobfile.load(file))
+        _, keywords = jobfile.split(jobfile.read(file).keywords)
         assert jobfile.is_code(keywords) == bool(code)
 
 

@@ -104,7 +104,7 @@ def test_the_job_file_dry_runs_on_both_backends(
 ) -> None:
     monkeypatch.setenv("TUNEWRIGHT_HOME", str(tmp_path))
     on_a_claim = ["model=pvc://quickstart/model", "dataset=pvc://quickstart/data"] if backend == "kubernetes" else []
-    _, keywords = jobfile.split(jobfile.load(examples / "quickstart.yaml", on_a_claim))
+    _, keywords = jobfile.split(jobfile.read(examples / "quickstart.yaml", on_a_claim).keywords)
     manifests = TrainingClient(backend).train(dry_run=True, base_folder=examples, **keywords)
     assert [document["metadata"]["name"] for document in manifests if document["kind"] == kind] == ["quickstart"]
     assert list(tmp_path.iterdir()) == []

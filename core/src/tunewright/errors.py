@@ -50,9 +50,19 @@ class ExitCode(enum.IntEnum):
 
 
 class TunewrightError(Exception):
-    """The base class of all errors that Tunewright raises on purpose."""
+    """The base class of all errors that Tunewright raises on purpose.
+
+    Attributes:
+        argument: the argument of `train()` whose value was refused: "trainer"; "" if that is not known.
+        place: where in a job file it was written: "job.yaml:3:14"; "" if nowhere. The message begins with it.
+    """
 
     exit_code: ClassVar[ExitCode] = ExitCode.FAILURE
+    argument: str = ""
+    place: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.place}: {super().__str__()}" if self.place else super().__str__()
 
     def to_failure(self) -> Failure:
         """Return the error as a value: exit code, cause and remedy."""
@@ -123,11 +133,32 @@ class RequestError(TunewrightError):
 
     def renamed(self, field: str) -> RequestError:
         """Return the same error about another field: the keyword as the user wrote it."""
-        return type(self)(self.problem, field=field, value=self._value, remedy=self.remedy)
+        same = type(self)(self.problem, field=field, value=self._value, remedy=self.remedy)
+        same.argument, same.place = self.argument, self.place
+        return same
+
+    def located(self, place: str, field: str, *, hint: str = "") -> RequestError:
+        """Return the same error about a field of a job file.
+
+        Args:
+            place: where the field is written, as in `TunewrightError.place`.
+            field: the field, by the keys of the job file: "trainer.lora_config.r".
+            hint: a sentence to add to the remedy.
+        """
+        remedy = f"{self.remedy} {hint}".strip()
+        same = type(self)(self.problem, field=field, value=self._value, remedy=remedy)
+        same.argument, same.place = self.argument, place
+        return same
+
+    @property
+    def shown_value(self) -> str | None:
+        """The repr of the refused value; None if the message leaves it out."""
+        return None if self._value is ... else repr(self._value)
 
     def to_failure(self) -> Failure:
         """Return the error as a value: exit code, cause and remedy."""
-        return Failure(int(self.exit_code), self.cause, self.remedy)
+        cause = f"{self.place}: {self.cause}" if self.place else self.cause
+        return Failure(int(self.exit_code), cause, self.remedy)
 
 
 class JobError(TunewrightError):

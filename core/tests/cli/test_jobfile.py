@@ -29,7 +29,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
     def load(*assignments: str, text: str = TEXT) -> dict[str, object]:
         file.write_text(text, "utf-8")
-        return jobfile.load(file, assignments)
+        return jobfile.read(file, assignments).keywords
 
     return load
 
@@ -136,8 +136,7 @@ def test_what_cannot_be_assigned_is_refused(job, assignment: str, says: str) -> 
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("", "is not a mapping. Write one `keyword: value` per line"), ("- a\n- b", "is not a mapping"), ("just text", "is not a mapping"),
-     ("a: [", "cannot be read"), ("a: b: c", "cannot be read"), ("a: !!python/object:os.system x", "cannot be read")],
+    [("", "is not a mapping. Write one `keyword: value` per line"), ("- a\n- b", "is not a mapping"), ("just text", "is not a mapping")],
 )  # fmt: skip
 def test_what_is_no_job_file_is_refused_with_its_name(job, text: str, says: str) -> None:
     with pytest.raises(RequestError, match=rf"(?s)job file='.*job\.yaml': {says}"):
@@ -147,8 +146,8 @@ def test_what_is_no_job_file_is_refused_with_its_name(job, text: str, says: str)
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     for path in (tmp_path / "missing.yaml", tmp_path, tmp_path / "binary.yaml"):
-        with pytest.raises(RequestError, match=r"job file=.*cannot be read.*Pass a YAML file"):
-            jobfile.load(path)
+        with pytest.raises(RequestError, match=r"job file.*cannot be read.*(Pass a YAML file|Save it as a text file)"):
+            jobfile.read(path)
 
 
 def test_the_clients_keywords_are_split_off(job) -> None:

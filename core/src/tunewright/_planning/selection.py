@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 import attrs
 
-from tunewright.errors import RequestError, did_you_mean
+from tunewright.errors import RequestError, TunewrightError, did_you_mean
 from tunewright.plugins.registry import Kind, Plugin, Registry
 from tunewright.providers.base import DatasetProvider, ModelProvider, Provider, SourceProvider, TrainerProvider
 from tunewright.providers.outputs import OutputTarget
@@ -71,6 +72,21 @@ def select_eval_dataset(dataset: ResolvedProvider[DatasetProvider]) -> ResolvedP
 
 def select_trainer(registry: Registry, value: object) -> ResolvedProvider[TrainerProvider]:
     """Resolve `trainer=`."""
+    with _argument("trainer"):
+        return _trainer(registry, value)
+
+
+@contextlib.contextmanager
+def _argument(name: str) -> Iterator[None]:
+    """Make errors say which argument's value they refuse: a field of a class may be one of several arguments."""
+    try:
+        yield
+    except TunewrightError as error:
+        error.argument = error.argument or name
+        raise
+
+
+def _trainer(registry: Registry, value: object) -> ResolvedProvider[TrainerProvider]:
     if isinstance(value, str):
         plugin = registry.get(value)
         return ResolvedProvider(plugin=plugin, provider=build(plugin.provider("trainer"), {}, "trainer"))
@@ -113,8 +129,15 @@ def _wrong_keywords(
 def _source(
     registry: Registry, value: object, field: str, base: Path | None, class_of: Callable[[Plugin], type[_S]]
 ) -> ResolvedProvider[_S]:
-    if isinstance(value, SourceProvider):
-        return _given_source(registry, value, field, class_of)
+    with _argument(field):
+        if isinstance(value, SourceProvider):
+            return _given_source(registry, value, field, class_of)
+        return _named_source(registry, value, field, base, class_of)
+
+
+def _named_source(
+    registry: Registry, value: object, field: str, base: Path | None, class_of: Callable[[Plugin], type[_S]]
+) -> ResolvedProvider[_S]:
     parameters = dict(value) if isinstance(value, Mapping) else {"uri": value}
     name = parameters.pop("provider", None)
     uri = next((parameters[k] for k in ("uri", field, "model", "dataset") if k in parameters), None)

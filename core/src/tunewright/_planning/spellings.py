@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from tunewright.errors import RequestError
+from tunewright.errors import RequestError, TunewrightError
 
 # KEP-2003's order. Its example puts positional arguments after keywords, which Python refuses; this is the same order.
 _KEP_ORDER = ("num_workers", "num_procs_per_worker", "resources_per_worker", "model", "dataset", "trainer")
@@ -71,8 +71,9 @@ def as_written(keywords: Mapping[str, object], spellings: Mapping[str, str]) -> 
     written = {ours: name for name, ours in spellings.items() if keywords.get(name) is not None}
     try:
         yield
-    except RequestError as error:
-        for ours, name in written.items():
+    except TunewrightError as error:
+        error.argument = written.get(error.argument, error.argument)
+        for ours, name in written.items() if isinstance(error, RequestError) else ():
             if error.field == ours or error.field.startswith((f"{ours}.", f"{ours}[")):
                 raise error.renamed(name + error.field.removeprefix(ours)) from error.__cause__
         raise

@@ -14,7 +14,7 @@ import click
 if TYPE_CHECKING:
     from tunewright._client.client import TrainingClient
     from tunewright._client.job import Job
-    from tunewright.cli.jobfile import Keywords
+    from tunewright.cli.jobfile import JobFile
     from tunewright.plan.manifests import Manifests
     from tunewright.request.request import Request, TrainRequest
 
@@ -86,10 +86,11 @@ def train(
     from tunewright.cli import jobfile
     from tunewright.errors import AlreadySucceeded
 
-    client, keywords = _read(job_file, assignments, connection)
-    start: Callable[..., Job | Manifests] = client.create_job if jobfile.is_code(keywords) else client.train
+    client, job = _read(job_file, assignments, connection)
+    start: Callable[..., Job | Manifests] = client.create_job if jobfile.is_code(job.keywords) else client.train
     try:
-        created = start(dry_run=dry_run, **keywords)
+        with job.located():
+            created = start(dry_run=dry_run, **job.keywords)
     except AlreadySucceeded as done:
         click.echo(str(done), err=True)
         created = client.get_job(done.name)
@@ -306,9 +307,9 @@ def doctor(*, job_file: Path | None, assignments: tuple[str, ...], connection: C
     if job_file is None:
         found = diagnose(connection.client("kubernetes"))
     else:
-        client, keywords = _read(job_file, assignments, connection)
-        request: Callable[..., Request] = client.code_request if jobfile.is_code(keywords) else client.train_request
-        found = diagnose(client, functools.partial(request, **keywords))
+        client, job = _read(job_file, assignments, connection)
+        request: Callable[..., Request] = client.code_request if jobfile.is_code(job.keywords) else client.train_request
+        found = diagnose(client, job.located()(functools.partial(request, **job.keywords)))
     sys.exit(findings(found, as_json=as_json))
 
 
@@ -323,9 +324,10 @@ def preview(*, job_file: Path, assignments: tuple[str, ...], count: int, as_json
     """Show the first samples that the job in JOB_FILE trains on, and which tokens are supervised. Creates nothing."""
     from tunewright.cli.preview import show_samples
 
-    client, keywords = _read(job_file, assignments, Connection(backend="local", namespace=None, context=None))
+    client, job = _read(job_file, assignments, Connection(backend="local", namespace=None, context=None))
     request: Callable[..., TrainRequest] = client.train_request
-    show_samples(request(**keywords), count, as_json=as_json)
+    with job.located():
+        show_samples(request(**job.keywords), count, as_json=as_json)
 
 
 @cli.command("new-plugin")
@@ -350,20 +352,22 @@ def fetch(*, uri: str, folder: Path, kind: Literal["model", "dataset"], as_json:
     fetch_by_hand(uri, folder, kind, as_json=as_json)
 
 
-def _read(job_file: Path, assignments: tuple[str, ...], connection: Connection) -> tuple[TrainingClient, Keywords]:
-    """Return the client and the job's keywords, with paths resolved against the file's folder."""
+def _read(job_file: Path, assignments: tuple[str, ...], connection: Connection) -> tuple[TrainingClient, JobFile]:
+    """Return the client and the job, with paths resolved against the file's folder."""
     from tunewright.cli import jobfile
 
-    written, keywords = jobfile.split(jobfile.load(job_file, assignments))
-    given = attrs.asdict(connection)
-    client = Connection(**{k: given[k] or written[k] for k in given}).client("kubernetes")
+    job = jobfile.read(job_file, assignments)
+    with job.located("backend"):
+        written, keywords = jobfile.split(job.keywords)
+        given = attrs.asdict(connection)
+        client = Connection(**{k: given[k] or written[k] for k in given}).client("kubernetes")
     folder = job_file.absolute().parent
     if not jobfile.is_code(keywords):
         keywords["base_folder"] = folder
     for key in ("script", "script_folder", "manifest", "job"):
         if isinstance(path := keywords.get(key), str):
             keywords[key] = folder / path
-    return client, keywords
+    return client, attrs.evolve(job, keywords=keywords)
 
 
 def _follow(created: Job | Manifests, *, detach: bool, as_json: bool) -> None:

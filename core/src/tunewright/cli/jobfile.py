@@ -2,48 +2,95 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+import attrs
+
+from tunewright.cli import places, yaml_text
 from tunewright.environment import INPUT_SLOTS, OUTPUT_SLOT, user_variable
-from tunewright.errors import RequestError
+from tunewright.errors import RequestError, TunewrightError
 from tunewright.plan.secrets import SecretRef, SecretValue
 
 Keywords = dict[str, object]
 
+CLIENT_KEYS = ("backend", "namespace", "context")
 
-def load(path: Path, assignments: Iterable[str] = ()) -> Keywords:
+_KEYWORDS = "Write one `keyword: value` per line, with the keywords of train(): model, dataset, trainer, …"
+
+
+@attrs.frozen(kw_only=True)
+class JobFile:
+    """A job file with the changes of `--set`.
+
+    Attributes:
+        keywords: the keywords, with references to secrets resolved.
+        written: the same with the references, as in the file.
+        places: where each of them is written.
+    """
+
+    keywords: Keywords
+    written: Keywords
+    places: places.Places
+
+    @contextlib.contextmanager
+    def located(self, argument: str = "") -> Iterator[None]:
+        """Make errors about a field say where it is written.
+
+        Args:
+            argument: the argument that an error is about if it does not say so.
+
+        Raises:
+            TunewrightError: as inside, with its `place`.
+        """
+        try:
+            yield
+        except RequestError as error:
+            error.argument = error.argument or argument
+            raise self.places.locate(error) from error.__cause__
+        except TunewrightError as error:
+            error.place = error.place or self.places.of(error.argument or argument)
+            raise
+
+
+def read(path: Path, assignments: Iterable[str] = ()) -> JobFile:
     """Read a job file.
 
     Args:
         path: path of the job file.
         assignments: values of `--set`, each of the form `a.b=c`. The part after `=` is parsed as YAML.
 
-    Returns:
-        The keywords, with references to secrets resolved.
-
     Raises:
         RequestError: the file cannot be read or is not a mapping, or an assignment cannot be applied.
     """
-    import yaml
-
     try:
-        document = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RequestError(
-            f"cannot be read: {error}", field="job file", value=str(path), remedy="Pass a YAML file."
-        ) from error
-    if not isinstance(document, dict):
-        remedy = "Write one `keyword: value` per line, with the keywords of train(): model, dataset, trainer, …"
-        raise RequestError("is not a mapping", field="job file", value=str(path), remedy=remedy)
+        text = path.read_bytes()
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror or error}"
+        raise RequestError(problem, field="job file", value=str(path), remedy="Pass a YAML file.") from error
+    parsed = yaml_text.parse(text, str(path))
+    if not isinstance(parsed.value, dict):
+        raise RequestError("is not a mapping", field="job file", value=str(path), remedy=_KEYWORDS)
+    return _made(parsed.value, places.Places.of_file(str(path), parsed), assignments)
+
+
+def of_assignments(keywords: Mapping[str, object], assignments: Iterable[str]) -> JobFile:
+    """Return what a job file with these keywords would be; raises as `read`."""
+    return _made(dict(keywords), places.Places(), assignments)
+
+
+def _made(document: Keywords, where: places.Places, assignments: Iterable[str]) -> JobFile:
     for assignment in assignments:
-        _assign(document, assignment)
-    return {key: _resolve(value, as_env=key in ("env", "init_env")) for key, value in document.items()}
+        where.forget(_assign(document, assignment))
+    found = JobFile(keywords={}, written=document, places=where)
+    with found.located():
+        resolved = {k: _resolve(v, k, as_env=k in ("env", "init_env")) for k, v in document.items()}
+    return attrs.evolve(found, keywords=resolved)
 
 
-def _assign(document: Keywords, assignment: str) -> None:
-    import yaml
-
+def _assign(document: Keywords, assignment: str) -> tuple[str, ...]:
+    """Change a value of a document, and return its path."""
     path, equals, text = assignment.partition("=")
     *parents, last = path.split(".")
     if not equals or not all((*parents, last)):
@@ -63,25 +110,29 @@ def _assign(document: Keywords, assignment: str) -> None:
             raise RequestError("cannot be applied", field="--set", value=assignment, remedy=remedy)
         target[key] = inner
         target = inner
+    target[last] = _assigned_value(path, text, assignment)
+    return (*parents, last)
+
+
+def _assigned_value(path: str, text: str, assignment: str) -> object:
     try:
-        target[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        return yaml_text.parse(text, "--set").value
+    except RequestError as error:
         remedy = f"Quote the value for YAML: --set '{path}=\"…\"'."
-        raise RequestError(
-            f"has a value that is not YAML: {error}", field="--set", value=assignment, remedy=remedy
-        ) from error
+        problem = f"has a value that is not YAML: it {error.problem}"
+        raise RequestError(problem, field="--set", value=assignment, remedy=remedy) from error.__cause__
 
 
-def _resolve(value: object, *, as_env: bool) -> object:
+def _resolve(value: object, field: str, *, as_env: bool) -> object:
     """Resolve references to secrets.
 
     `{env: NAME}` takes a secret from the user's environment; `{secret: NAME, key: KEY}` refers to a Kubernetes Secret.
     """
     if isinstance(value, list):
-        return [_resolve(item, as_env=as_env) for item in value]
+        return [_resolve(item, f"{field}[{i}]", as_env=as_env) for i, item in enumerate(value)]
     if not isinstance(value, dict):
         return value
-    return {key: _secret(item, f"{key}", as_env=as_env) for key, item in value.items()}
+    return {key: _secret(item, f"{field}.{key}", as_env=as_env) for key, item in value.items()}
 
 
 def _secret(value: object, field: str, *, as_env: bool) -> object:
@@ -89,15 +140,12 @@ def _secret(value: object, field: str, *, as_env: bool) -> object:
         case {"env": str(name), **rest} if not rest:
             literal = user_variable(name)
             if not literal:
-                raise RequestError(
-                    f"refers to the environment variable {name}, which is not set",
-                    field=field,
-                    remedy=f"Run: export {name}=…",
-                )
+                problem = f"refers to the environment variable {name}, which is not set"
+                raise RequestError(problem, field=field, remedy=f"Run: export {name}=…")
             return SecretValue(literal) if as_env else literal
         case {"secret": str(name), "key": str(key), **rest} if not rest:
             return SecretRef(name=name, key=key)
-    return _resolve(value, as_env=as_env)
+    return _resolve(value, field, as_env=as_env)
 
 
 def is_code(keywords: Mapping[str, object]) -> bool:
@@ -111,7 +159,7 @@ def split(document: Mapping[str, object]) -> tuple[dict[str, str | None], Keywor
     Raises:
         RequestError: a keyword of the client is not a string.
     """
-    client = {key: document.get(key) for key in ("backend", "namespace", "context")}
+    client = {key: document.get(key) for key in CLIENT_KEYS}
     for key, value in client.items():
         if value is not None and not isinstance(value, str):
             raise RequestError("must be a string", field=key, value=value, remedy="Write its name as a string.")
