@@ -145,12 +145,12 @@ def arguments_of(
     hints = typing.get_type_hints(options, localns=_RECURSIVE)
     written = {name: _text(hint) for name, hint in options.__annotations__.items()}
     fields = {a.name: a for cls in reversed(classes) for a in attrs.fields(cls)}
-    meanings = {k: v for cls in reversed((options, *classes)) for k, v in _meanings(cls).items()}
+    said = {k: v for cls in reversed((options, *classes)) for k, v in meanings(cls).items()}
     last, found = set(shared.__annotations__ if shared else ()), []
     for name in sorted(written, key=last.__contains__):
         default = Parameter.empty if name in required else _default(fields.get(name))
         annotation = hints[name] | None if default is None else hints[name]
-        meaning = meanings.get(name, "")
+        meaning = said.get(name, "")
         found.append(Argument(name=name, type=written[name], annotation=annotation, default=default, meaning=meaning))
     return found
 
@@ -180,7 +180,7 @@ def _default(field: attrs.Attribute[Any] | None) -> object:
     return field.default
 
 
-def _meanings(cls: type) -> dict[str, str]:
+def meanings(cls: type) -> dict[str, str]:
     """Return what the "Attributes:" sections of a class and its bases say: name → text."""
     found: dict[str, str] = {}
     for base in reversed(cls.__mro__):

@@ -59,7 +59,9 @@ def place(tmp_path: Path, field: str, *assignments: str, **error: object) -> str
         ("merge", {"value": True}, "merge=True: is wrong"),
     ],
 )  # fmt: skip
-def test_an_error_says_where_its_field_is_written(tmp_path: Path, field: str, error: dict[str, object], says: str) -> None:
+def test_an_error_says_where_its_field_is_written(
+    tmp_path: Path, field: str, error: dict[str, object], says: str
+) -> None:
     assert place(tmp_path, field, **error).startswith(says)
 
 
@@ -70,5 +72,7 @@ def test_what_set_gives_is_not_said_to_be_in_the_file(tmp_path: Path) -> None:
 
 def test_a_secret_that_is_not_set_has_its_place(tmp_path: Path) -> None:
     (tmp_path / "job.yaml").write_text("model: x\ndataset:\n  token: {env: NOT_SET_HERE}\n")
-    with pytest.raises(RequestError, match=re.escape("job.yaml:3:3: dataset.token: refers to the environment variable")):
+    with pytest.raises(
+        RequestError, match=re.escape("job.yaml:3:3: dataset.token: refers to the environment variable")
+    ):
         jobfile.read(tmp_path / "job.yaml")

@@ -97,8 +97,36 @@ def test_files_of_windows_are_read(encoding: str) -> None:
     assert found.positions["b",].key == (2, 1)
 
 
-WORDS = st.sampled_from(["off", "2e-4", "1_000", "12", "", " x ", "a: b", "null", "~", "- a", "#", "1:30", "0o7", "y", "<<", "=", "é\nü\n", "x\n y"])
-SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(alphabet=st.characters(exclude_categories=["C", "Z"])), WORDS)
+WORDS = st.sampled_from(
+    [
+        "off",
+        "2e-4",
+        "1_000",
+        "12",
+        "",
+        " x ",
+        "a: b",
+        "null",
+        "~",
+        "- a",
+        "#",
+        "1:30",
+        "0o7",
+        "y",
+        "<<",
+        "=",
+        "é\nü\n",
+        "x\n y",
+    ]
+)
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(allow_nan=False),
+    st.text(alphabet=st.characters(exclude_categories=["C", "Z"])),
+    WORDS,
+)
 DOCUMENTS = st.dictionaries(st.one_of(WORDS, st.text("abc:# ", min_size=1)),
                             st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(WORDS, inner), max_leaves=8))  # fmt: skip
 

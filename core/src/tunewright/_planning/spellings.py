@@ -73,7 +73,9 @@ def as_written(keywords: Mapping[str, object], spellings: Mapping[str, str]) -> 
         yield
     except TunewrightError as error:
         error.argument = written.get(error.argument, error.argument)
-        for ours, name in written.items() if isinstance(error, RequestError) else ():
+        if not isinstance(error, RequestError):
+            raise
+        for ours, name in written.items():
             if error.field == ours or error.field.startswith((f"{ours}.", f"{ours}[")):
                 raise error.renamed(name + error.field.removeprefix(ours)) from error.__cause__
         raise

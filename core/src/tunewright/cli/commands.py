@@ -330,6 +330,17 @@ def preview(*, job_file: Path, assignments: tuple[str, ...], count: int, as_json
         show_samples(request(**job.keywords), count, as_json=as_json)
 
 
+@cli.command()
+def schema() -> None:
+    """Print the JSON schema of job files, with the fields of the installed plugins, for editors."""
+    import json
+
+    from tunewright.cli.schema import job_schema
+    from tunewright.plugins.registry import Registry
+
+    click.echo(json.dumps(job_schema(Registry()), indent=1, ensure_ascii=False))
+
+
 @cli.command("new-plugin")
 @click.argument("name")
 def new_plugin(name: str) -> None:

@@ -173,11 +173,13 @@ class _Builder:
             self._open.discard(id(node))
 
     def _mapping(self, node: yaml.Node, path: Path) -> dict[str, object]:
+        import yaml
+
         first: dict[str, yaml.Node] = {}
         merged: list[yaml.Node] = []
         for key, value in node.value:
             if key.tag == f"{_TAG}merge":
-                merged += value.value if isinstance(value.value, list) and value.id == "sequence" else [value]
+                merged += value.value if isinstance(value, yaml.SequenceNode) else [value]
                 continue
             name = self._key(key, path)
             if name in first:
@@ -186,31 +188,36 @@ class _Builder:
             first[name] = key
         inherited: dict[str, object] = {}
         for source in merged:
-            if source.id != "mapping":
-                raise self._refuse(source, _dotted(path), "merges something that is not a mapping", "Write <<: *anchor.")
+            if not isinstance(source, yaml.MappingNode):
+                raise self._refuse(
+                    source, _dotted(path), "merges something that is not a mapping", "Write <<: *anchor."
+                )
             found = self.build(source, path, None)
             inherited = {**found, **inherited} if isinstance(found, dict) else inherited
         own = {k.value: self.build(v, (*path, k.value), k) for k, v in node.value if k.tag != f"{_TAG}merge"}
         return {**inherited, **own}
 
     def _key(self, key: yaml.Node, path: Path) -> str:
-        if key.id == "scalar" and key.tag == f"{_TAG}str":
-            return str(key.value)
-        shown = f'"{key.value}"' if key.id == "scalar" else "a word"
-        field = _dotted((*path, str(key.value))) if key.id == "scalar" else _dotted(path)
+        if isinstance(key.value, str) and key.tag == f"{_TAG}str":
+            return key.value
+        word = key.value if isinstance(key.value, str) else None
+        field = _dotted(path if word is None else (*path, word))
+        shown = "a word" if word is None else f'"{word}"'
         raise self._refuse(key, field, "is a key, but not text", f"Write {shown}, in quotes, as the key.")
 
     def _scalar(self, node: yaml.Node, path: Path) -> object:
         text, tag = str(node.value), node.tag.removeprefix(_TAG)
         if tag == "str":
-            if node.style is None:
+            if getattr(node, "style", None) is None:
                 self.words[path] = text
             return text
-        if tag in ("null", "bool", "int", "float") and re.fullmatch(dict((t, p) for t, p, _ in _CORE)[tag], text):
+        if tag in ("null", "bool", "int", "float") and re.fullmatch({t: p for t, p, _ in _CORE}[tag], text):
             return _plain_value(tag, text)
         if tag == "float" and re.fullmatch(_CORE[2][1], text):  # !!float 1
             return float(text)
-        raise self._refuse(node, _dotted(path), f"has the tag {node.tag}, which a job file does not use", "Leave it out.")
+        raise self._refuse(
+            node, _dotted(path), f"has the tag {node.tag}, which a job file does not use", "Leave it out."
+        )
 
     def _check_tag(self, node: yaml.Node, path: Path, expected: str) -> None:
         if node.tag not in (f"{_TAG}{expected}", "!"):

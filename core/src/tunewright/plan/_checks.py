@@ -26,14 +26,21 @@ def refuse(problem: str, attribute: Attribute, value: object, remedy: str) -> No
 
 def at_least(least: int, remedy: str) -> Validator:
     """Return a validator: an integer, `least` or more."""
+    return _AtLeast(least, remedy)
 
-    def check(_: object, attribute: Attribute, value: object) -> None:
+
+@attrs.frozen
+class _AtLeast:
+    """A validator whose limit the JSON schema of the class can name."""
+
+    least: int
+    remedy: str
+
+    def __call__(self, _: object, attribute: Attribute, value: object) -> None:
         if isinstance(value, bool) or not isinstance(value, int):
-            refuse("must be a whole number", attribute, value, remedy)
-        elif value < least:
-            refuse(f"must be at least {least}", attribute, value, remedy)
-
-    return check
+            refuse("must be a whole number", attribute, value, self.remedy)
+        elif value < self.least:
+            refuse(f"must be at least {self.least}", attribute, value, self.remedy)
 
 
 def check_flag(_: object, attribute: Attribute, value: object) -> None:

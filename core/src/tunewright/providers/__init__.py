@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     )
     from tunewright.providers.limits import FetchLimits
     from tunewright.providers.outputs import OutputTarget, Store
+    from tunewright.providers.schema import schema_of_class, schema_of_type
     from tunewright.providers.snapshots import Algorithm, Digest, Entry, Reader, Snapshot, SnapshotSource
     from tunewright.providers.uris import (
         UriParts,
@@ -100,6 +101,8 @@ __all__ = [
     "ref_problem",
     "refuse_literal_tokens",
     "renamed",
+    "schema_of_class",
+    "schema_of_type",
     "secret",
     "secret_env",
     "secret_fields",
@@ -144,6 +147,7 @@ __getattr__ = lazy_names(
         ],
         "tunewright.providers.limits": ["FetchLimits"],
         "tunewright.providers.outputs": ["OutputTarget", "Store"],
+        "tunewright.providers.schema": ["schema_of_class", "schema_of_type"],
         "tunewright.providers.snapshots": ["Algorithm", "Digest", "Entry", "Reader", "Snapshot", "SnapshotSource"],
         "tunewright.providers.uris": [
             "UriParts",

@@ -24,19 +24,24 @@ _T = TypeVar("_T")
 
 def one_of(*choices: str) -> Callable[[object, Attribute, object], None]:
     """Return a validator of an attrs field that accepts only these values."""
+    return _OneOf(choices)
 
-    def check(instance: object, attribute: Attribute, value: object) -> None:
-        if value not in choices:
-            field, remedy = (
-                f"{type(instance).__name__}.{attribute.name}",
-                f"Write one of {', '.join(map(repr, choices))}.",
-            )
+
+@attrs.frozen
+class _OneOf:
+    """A validator whose choices the JSON schema of the class can list."""
+
+    choices: tuple[str, ...]
+
+    def __call__(self, instance: object, attribute: Attribute, value: object) -> None:
+        if value not in self.choices:
+            field, remedy = _name(instance, attribute), f"Write one of {', '.join(map(repr, self.choices))}."
             raise RequestError("is not a valid choice", field=field, value=value, remedy=remedy)
 
-    return check
 
-
-def accept_keywords(rewrite: Callable[[dict[str, object]], dict[str, object]]) -> Callable[[_Class], _Class]:
+def accept_keywords(
+    rewrite: Callable[[dict[str, object]], dict[str, object]], *, spellings: Iterable[str] = ()
+) -> Callable[[_Class], _Class]:
     """Return a class decorator that lets a provider accept other spellings of its keywords.
 
     Apply it above `@attrs.frozen`:
@@ -47,7 +52,10 @@ def accept_keywords(rewrite: Callable[[dict[str, object]], dict[str, object]]) -
 
     Args:
         rewrite: receives the keywords that the user passed, and returns those of the class.
+        spellings: the keywords that it accepts besides those of the class, for the JSON schema of job files. Those of
+            `renamed` are known.
     """
+    others = (*spellings, *getattr(rewrite, "spellings", ()))
 
     def decorate(cls: _Class) -> _Class:
         original = cls.__init__  # type: ignore[misc]
@@ -57,6 +65,7 @@ def accept_keywords(rewrite: Callable[[dict[str, object]], dict[str, object]]) -
             original(self, **rewrite(keywords))
 
         cls.__init__ = __init__  # type: ignore[misc]
+        cls.__other_spellings__ = others  # type: ignore[attr-defined]
         return cls
 
     return decorate
@@ -76,6 +85,7 @@ def renamed(**names: str) -> Callable[[dict[str, object]], dict[str, object]]:
                 )
         return {names.get(k, k): v for k, v in keywords.items()}
 
+    vars(rewrite)["spellings"] = tuple(names)
     return rewrite
 
 

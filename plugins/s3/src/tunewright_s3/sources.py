@@ -32,6 +32,9 @@ from tunewright_s3.uri import format_uri, parse_uri
 if TYPE_CHECKING:
     from tunewright_s3.bucket import Bucket
 
+# Of KEP-2003 and of kubeflow-training 1.9.
+_SPELLINGS = ("region_name", "access_key", "secret_key", "bucket_name", "file_key", "access_token")
+
 _REGION_IN_HOST = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d+")
 
 
@@ -165,7 +168,7 @@ class S3Source(FilePatterns, SnapshotSource):
             raise RequestError(problem, field=f"{type(self).__name__}.version_id", value=self.version_id, remedy=remedy)
 
 
-@accept_keywords(_other_spellings("model"))
+@accept_keywords(_other_spellings("model"), spellings=("model", *_SPELLINGS))
 @attrs.frozen(kw_only=True)
 class S3ModelParams(S3Source, OutputTarget, ModelProvider):
     """A model's files below a prefix. `model=` is an alias of `uri=`; `access_token="KEY_ID:SECRET[:SESSION]"` works, too."""
@@ -177,7 +180,7 @@ class S3ModelParams(S3Source, OutputTarget, ModelProvider):
         return S3Store(*self._open_bucket())
 
 
-@accept_keywords(_other_spellings("dataset"))
+@accept_keywords(_other_spellings("dataset"), spellings=("dataset", *_SPELLINGS))
 @attrs.frozen(kw_only=True)
 class S3DatasetParams(S3Source, DatasetProvider):
     """A dataset's files below a prefix. `dataset=` is an alias of `uri=`; `access_token="KEY_ID:SECRET[:SESSION]"` works, too."""

@@ -131,7 +131,7 @@ def _spread_columns(keywords: dict[str, object]) -> dict[str, object]:
     return {**keywords, **{f"{name}_column": column for name, column in given.items()}}
 
 
-@accept_keywords(_spread_columns)
+@accept_keywords(_spread_columns, spellings=["columns"])
 @attrs.frozen(kw_only=True)
 class DataParams:
     """How the rows of the dataset become samples.

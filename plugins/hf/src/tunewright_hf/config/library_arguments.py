@@ -20,7 +20,7 @@ import attrs
 
 from tunewright.errors import RequestError, did_you_mean
 from tunewright.events import Json
-from tunewright.providers import Argument, document_class
+from tunewright.providers import Argument, document_class, schema_of_type
 from tunewright_hf.config.library_fields import known_fields, library
 
 _PYTHON = {"bool": bool, "int": int, "float": (int, float), "str": str, "list": list, "dict": dict, "None": type(None)}
@@ -43,6 +43,13 @@ class StandIn(Mapping[str, Json]):
         """Let `help()` and `inspect.signature()` list the fields of the real class."""
         super().__init_subclass__()
         document_class(cls, cls._arguments)
+
+    @classmethod
+    def json_schema(cls) -> dict[str, Json]:
+        """Return the JSON schema of the fields that the user may give, for editors of job files."""
+        fields = [a for a in cls._arguments() if a.name not in cls.managed and not a.name.endswith("_token")]
+        properties: dict[str, Json] = {a.name: _field_schema(a) for a in fields}
+        return {"type": "object", "properties": properties, "additionalProperties": False}
 
     @classmethod
     def _arguments(cls) -> Iterator[Argument]:
@@ -119,6 +126,15 @@ class StandIn(Mapping[str, Json]):
 
     def __repr__(self) -> str:
         return f"{self.schema}({', '.join(f'{k}={v!r}' for k, v in self._fields.items())})"
+
+
+def _field_schema(argument: Argument) -> dict[str, Json]:
+    schema = schema_of_type(argument.annotation)
+    if argument.meaning:
+        schema["description"] = argument.meaning
+    if isinstance(argument.default, bool | int | float | str):
+        schema["default"] = argument.default
+    return schema
 
 
 class TrainingArguments(StandIn):
@@ -211,8 +227,7 @@ def _is(value: Json, alternative: str) -> bool:
 
 def _remedy(value: Json, expected: str) -> str:
     if isinstance(value, str) and any(t in expected for t in ("int", "float", "bool")):
-        hint = " YAML reads 1e-4 as text: write 1.0e-4." if "e" in value.lower() and "float" in expected else ""
-        return f"Write it without quotes.{hint}"
+        return "Write it without quotes."
     return f"Give a value of type {expected}."
 
 

@@ -4,13 +4,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import attrs
 
 from tunewright.errors import RequestError, did_you_mean
-from tunewright.providers import DatasetProvider, ModelProvider, SecretRef, TrainerProvider, secret
-from tunewright_hf.config.data_params import DataParams, is_a
+from tunewright.events import Json
+from tunewright.providers import (
+    DatasetProvider,
+    ModelProvider,
+    SecretRef,
+    TrainerProvider,
+    schema_of_class,
+    secret,
+)
+from tunewright_hf.config.data_params import DROP, FORMATS, REFUSE, TEXT_UNITS, DataParams, is_a
 from tunewright_hf.config.dataset_part import DatasetPart, with_eval_part, with_part
 from tunewright_hf.config.library_arguments import BitsAndBytesConfig, LoraConfig, TrainingArguments
 from tunewright_hf.config.library_fields import known_fields
@@ -72,9 +80,12 @@ def _callbacks(value: object) -> tuple[str, ...]:
     return _texts(value, "callbacks", "my_package:MyCallback")
 
 
+_ALIASES = {"peft_config": "lora_config", "transformerClass": "transformer_class"}
+
+
 def rewrite_keywords(keywords: dict[str, object]) -> dict[str, object]:
     """Translate the KEP's flat spelling: any field of TrainingArguments, `peft_config`, `transformerClass`."""
-    aliases = {"peft_config": "lora_config", "transformerClass": "transformer_class"}
+    aliases = _ALIASES
     own = [a.name for a in attrs.fields(TrainParams)]
     flat = known_fields("TrainingArguments")
     result: dict[str, object] = {}
@@ -280,6 +291,20 @@ class TrainParams(TrainerProvider):
         if self.data.streaming:
             _check_streaming(self)
         _check_arguments(self)
+
+    @classmethod
+    def json_schema(cls) -> dict[str, Json]:
+        """Return the JSON schema of what a job file says under `trainer`, for editors."""
+        flat = cast("dict[str, dict[str, Json]]", TrainingArguments.json_schema()["properties"])
+        loose = {name: {k: v for k, v in schema.items() if k != "description"} for name, schema in flat.items()}
+        schema = schema_of_class(cls, also={"transformerClass": {"type": "string"}, **loose})
+        properties = cast("dict[str, dict[str, Json]]", schema["properties"])
+        properties["peft_config"] = properties["lora_config"]
+        data = cast("dict[str, dict[str, Json]]", properties["data"]["properties"])
+        choices = {"format": FORMATS, "text_unit": (*TEXT_UNITS, None), "on_bad_row": (REFUSE, DROP)}
+        for name, values in choices.items():
+            data[name] = {**{k: v for k, v in data[name].items() if k != "type"}, "enum": [*values]}
+        return schema
 
     @property
     def task(self) -> Task:

@@ -169,7 +169,7 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-@accept_keywords(_dataset_spellings())
+@accept_keywords(_dataset_spellings(), spellings=("dataset", "repo_id"))
 @attrs.frozen(kw_only=True)
 class HuggingFaceDatasetParams(HubSource, DatasetProvider):
     """A dataset on the Hub. `dataset=` (KEP-2003) and `repo_id=` (kubeflow-training 1.9) are aliases of `uri=`.
