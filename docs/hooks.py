@@ -10,6 +10,7 @@ built, so that the pages read well in the repository, too:
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
+SCHEMA = "job.schema.json"
 
 _GENERATED = re.compile(r"^<!-- generated: ([\w-]+) -->$", re.MULTILINE)
 _INCLUDE = re.compile(r"^<!-- include: (\S+) -->$", re.MULTILINE)
@@ -38,6 +40,19 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
         if isinstance(page, dict) and "Decisions" in page:
             page["Decisions"] += records
     return config
+
+
+def on_post_build(*, config: MkDocsConfig) -> None:
+    """Write the JSON schema of job files into the site, for editors."""
+    Path(config.site_dir, SCHEMA).write_text(job_schema(), "utf-8")
+
+
+def job_schema() -> str:
+    """Return the JSON schema of job files, with the plugins that are installed: ours, where CI builds the site."""
+    from tunewright.cli.schema import job_schema as of_plugins
+    from tunewright.plugins.registry import Registry
+
+    return json.dumps(of_plugins(Registry()), indent=1, ensure_ascii=False)
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:

@@ -41,14 +41,14 @@ GOOD = [
     TRAIN,
     f"{TRAIN}namespace:\nttl: 60\n",
     f"{JOB}trainer: {{provider: hf, lora_config: {{r: 8, target_modules: all-linear}}, training_parameters: {{learning_rate: 2e-4, eval_strategy: steps}}}}\n",
-    f"{JOB}trainer: {{learning_rate: 1e-4, peft_config: {{}}, data: {{format: chat, columns: {{prompt: q}}, prompt_template: '{{q}}'}}}}\n",
-    "model: {provider: s3, uri: s3://b/p, region: eu, secret_access_key: {secret: a, key: b}, access_key_id: {env: A}}\ndataset: ~/x\ntrainer: hf\n",
+    f"{JOB}trainer: {{learning_rate: 1e-4, peft_config: {{}}, data: {{format: chat, columns: {{messages: m}}, ignore_columns: id}}}}\n",
+    "model: {provider: s3, uri: s3://bucket/p, region: eu, secret_access_key: {secret: a, key: b}, access_key_id: {secret: a, key: id}}\ndataset: ~/x\ntrainer: hf\n",
     "model: {uri: hf://org/name, revision: v1, allow_patterns: '*.json'}\ndataset: {uri: ./data}\ntrainer: hf\noutput: pvc://claim/x\n",
     "model: gitlfs+https://host/a/b\ndataset: kaggle://datasets/a/b\ntrainer: hf\nqueue_name: q\n",
-    f"{TRAIN}resources_per_worker: {{gpu: 1, cpu: 8, memory: 16Gi, rdma/hca: 1}}\nnum_procs_per_worker: auto\nelastic: [1, 3]\n",
+    f"{TRAIN}resources_per_worker: {{gpu: 1, cpu: 8, memory: 16Gi, rdma/hca: 1}}\nnum_procs_per_worker: auto\nelastic: [1, 3]\noutput: s3://bucket/o\n",
     f"{TRAIN}storage: {{size: 5Gi, access_modes: ReadWriteMany}}\nenv: {{A: b, C: {{env: D}}, E: {{secret: s, key: k}}}}\n",
     f"{TRAIN}tolerations: [{{key: gpu, operator: Exists}}]\nimage_pull_secrets: [login]\npod_overrides: {{spec: {{}}}}\n",
-    "script: train.py\nargs: [--lr, 1e-3]\nnum_workers: 2\n",
+    "script: train.py\nargs: [--lr, 1e-3]\nnum_procs_per_worker: 2\n",
     "base_image: busybox:1\ncommand: [sh]\n",
     "manifest: job.yaml\n",
 ]  # fmt: skip
@@ -85,7 +85,6 @@ BAD = [
 def test_a_job_that_dry_runs_is_valid(
     schema: Draft7Validator, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("A", "key-id")
     monkeypatch.setenv("D", "secret")
     assert problems(schema, text) == []
     (tmp_path / "train.py").write_text("print()\n")
@@ -114,11 +113,7 @@ def test_fields_are_described_and_have_their_defaults(schema: Draft7Validator) -
         key for key in ("model", "trainer", "num_workers", "storage", "ttl") if not keys[key].get("description")
     ] == []
     assert keys["num_workers"]["default"] == 1
-    hf = (
-        next(s for s in keys["trainer"]["anyOf"][0]["anyOf"] if "properties" in s)
-        if "anyOf" in keys["trainer"]["anyOf"][0]
-        else next(s for s in keys["trainer"]["anyOf"] if "properties" in s)
-    )
+    hf = next(s for s in keys["trainer"]["anyOf"] if "lora_config" in s.get("properties", {}))
     arguments = hf["properties"]["training_parameters"]["properties"]
     assert arguments["learning_rate"]["default"] == 5e-5
     assert "learning rate" in arguments["learning_rate"]["description"].lower()

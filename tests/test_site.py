@@ -4,11 +4,12 @@ CI builds the site with `mkdocs build --strict`, which refuses links and anchors
 """
 
 import importlib.util
+import json
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import attrs
 import click
@@ -116,3 +117,9 @@ def test_the_site_loads_nothing_from_other_hosts() -> None:
     assert settings["theme"]["font"] is False
     assert [name for name in ("extra_javascript", "analytics") if name in settings] == []
     assert "://" not in "".join(settings["extra_css"])
+
+
+def test_the_site_has_the_schema_of_job_files(hooks: ModuleType, tmp_path: Path) -> None:
+    hooks.on_post_build(config=SimpleNamespace(site_dir=tmp_path))
+    schema = json.loads((tmp_path / "job.schema.json").read_text("utf-8"))
+    assert {"model", "dataset", "trainer"} <= set(schema["properties"])

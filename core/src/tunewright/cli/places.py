@@ -52,7 +52,9 @@ class Places:
         if path is None or path not in self.positions:
             return error
         names = _steps(error.field)
-        searched = names[: len(path)] != path and path[-1:] == names[-1:]
+        # A provider names the field of its class, which is not a key of the file where only the URI is given.
+        same = repr(self.values.get(path)) == error.shown_value
+        searched = names[: len(path)] != path and (same or path[-1:] == names[-1:])
         hint = scalar_problem_hint(self.words.get(path, ""))
         place = self._place(path, of_key=error.shown_value is None)
         return error.located(place, _dotted(path) if searched else error.field, hint=hint)

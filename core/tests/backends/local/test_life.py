@@ -348,7 +348,7 @@ def test_a_name_is_taken_by_a_running_job_and_by_another_plan(machine):
     with pytest.raises(AlreadySucceeded, match="tunewright delete job") as caught:
         machine.submit(plan)
     assert caught.value.name == "job"
-    with pytest.raises(JobError, match=r"differs from it in data\.train\.py, spec\.num_workers\.") as caught:
+    with pytest.raises(JobError, match=r"differs from it in the text of train\.py, num_workers \(1 → 2\)\.") as caught:
         machine.submit(machine.plan("pass", num_workers=2))
     assert not isinstance(caught.value, AlreadySucceeded)
 

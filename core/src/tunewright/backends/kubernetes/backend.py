@@ -12,6 +12,7 @@ from typing import ClassVar, Self, TypeVar
 from tunewright.backends.base import Backend, BackendOptions, Finding, problem
 from tunewright.backends.kubernetes import doctor, names
 from tunewright.backends.kubernetes.api import Api
+from tunewright.backends.kubernetes.difference import difference
 from tunewright.backends.kubernetes.events import events_about, time_of
 from tunewright.backends.kubernetes.failures import ApiFailure, ClusterError, NameTaken, explained
 from tunewright.backends.kubernetes.informer import Informer, JobCache
@@ -250,7 +251,9 @@ class KubernetesBackend(Backend):
         """Remove an existing job for the new one and return True; return False where it is the same job, which continues."""
         name = job.name
         if not job.ours or job.annotations.get(names.PLAN) != plan_digest(documents):
-            owner = "its plan differs" if job.ours else "Tunewright did not create it"
+            differs = job.ours and difference(self._api, documents)
+            owner = f"this request differs from it in {differs}" if differs else "its plan differs"
+            owner = owner if job.ours else "Tunewright did not create it"
             remedy = f"Choose another name, or delete it: {self.command_for('delete', name)}"
             raise NameTaken(f"A job named {name!r} already exists, and {owner}. {remedy}", name=name)
         if "Succeeded" in job.conditions:

@@ -224,7 +224,7 @@ class LocalBackend(Backend):
         name, state = job.name, JobState(job.status().state)
         if differences := job.differences(documents):
             raise JobError(
-                f"Job {name!r} already exists ({state.lower()}), and this request differs from it in {', '.join(differences)}. "
+                f"Job {name!r} already exists ({state.lower()}), and this request differs from it in {differences}. "
                 f"Choose another name, or delete the job and its result: tunewright delete {name}",
                 name=name,
             )

@@ -36,7 +36,9 @@ from tunewright._convert import to_tuple
 from tunewright.backends.local.spec import FILES, JOB, Spec
 from tunewright.errors import Failure, JobError
 from tunewright.events import Json
+from tunewright.plan.changes import file_changes, listed, spec_changes
 from tunewright.plan.manifests import Manifests
+from tunewright.plan.plan import RUNNER_FILE
 from tunewright.runner.files import write_atomically
 from tunewright.status.state import JobState
 
@@ -47,6 +49,8 @@ _MAY_CHANGE = re.compile(
     r"metadata\.(labels|annotations)\b.*|spec\.run_policy\..*|spec\.environment\..*|data\.run\.py"
     r"|spec\..*\.env\.TUNEWRIGHT_(DEADLINE|MAX_RESTARTS)"
 )
+# The parts of a spec that say what may change, or that follow from the others.
+_NO_REQUEST = ("run_policy", "environment", "secret_variables", "self_starting")
 _MODULE = "tunewright.backends.local"
 _START_TIMEOUT = 60.0
 _TICK = 0.02
@@ -174,14 +178,18 @@ class JobFolder:
         problem = f"The state of job {self.name!r} cannot be read: {self.path / name} is damaged."
         raise DamagedJob(f"{problem} Delete the job: tunewright delete {self.name}", name=self.name)
 
-    def differences(self, documents: Manifests) -> list[str]:
-        """Return the fields in which other documents describe a different job, at most three: "spec.worker.command".
+    def differences(self, documents: Manifests) -> str:
+        """Return in what other documents describe a different job, for people; "" if they describe the same one.
 
         The time limit, the number of restarts and the labels may differ, as they may change between two starts.
         """
         ours, theirs = ({str(d["kind"]): d for d in given} for given in (self.documents(), documents))
         found = [*_differences(ours[JOB], theirs[JOB]), *_differences(ours[FILES], theirs[FILES])]
-        return sorted(path for path in found if not _MAY_CHANGE.fullmatch(path))[:3]
+        if not any(not _MAY_CHANGE.fullmatch(path) for path in found):
+            return ""
+        files: Any = [{k: v for k, v in d[FILES]["data"].items() if k != RUNNER_FILE} for d in (ours, theirs)]  # type: ignore[union-attr]
+        specs: Any = [{k: v for k, v in d[JOB]["spec"].items() if k not in _NO_REQUEST} for d in (ours, theirs)]  # type: ignore[union-attr]
+        return listed([*file_changes(*files), *spec_changes(*specs)])
 
     def renew(self, documents: Manifests, secrets: Mapping[str, Mapping[str, str]]) -> None:
         """Take over the fields that may change between two starts, and the secrets."""

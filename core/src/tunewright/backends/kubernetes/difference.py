@@ -1,0 +1,55 @@
+"""In what a request differs from the job of its name that exists already, for people."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from tunewright.backends.kubernetes.api import Api
+from tunewright.backends.kubernetes.failures import ApiFailure
+from tunewright.backends.kubernetes.kind import Object
+from tunewright.plan.changes import Change, file_changes, listed, spec_changes
+from tunewright.plan.plan import RUNNER_FILE
+
+_CLAIM = "PersistentVolumeClaim"
+
+
+def difference(api: Api, documents: Sequence[Object]) -> str:
+    """Return what differs, by the keys of a job file: "num_workers (1 → 2)"; "" if that cannot be told.
+
+    Args:
+        api: the cluster, which has the job.
+        documents: the manifests of the request, the job first.
+    """
+    return listed(_changes(api, documents))
+
+
+def _changes(api: Api, documents: Sequence[Object]) -> Iterator[Change]:
+    job, *owned = documents
+    pairs = [(document, _existing(api, document)) for document in (job, *(d for d in owned if d["kind"] == _CLAIM))]
+    old, new = {}, {}
+    for document, existing in pairs:
+        if existing is not None:
+            old |= _spec(existing)
+            new |= _spec(document)
+    for config in (d for d in owned if d["kind"] == "ConfigMap"):
+        if (existing := _existing(api, config)) is not None:
+            yield from file_changes(_files(existing), _files(config))
+    yield from spec_changes(old, new, only_given=True)
+
+
+def _existing(api: Api, document: Object) -> Object | None:
+    with contextlib.suppress(ApiFailure):  # the difference is only a help: the request is refused either way
+        return api.find(document["kind"], document["metadata"]["name"])
+    return None
+
+
+def _spec(document: Object) -> dict[str, Any]:
+    if document["kind"] == _CLAIM:
+        return {"claim": document["spec"]}
+    return {k: v for k, v in document["spec"].items() if k != "runPolicy"}
+
+
+def _files(config: Object) -> Mapping[str, str]:
+    return {name: text for name, text in (config.get("data") or {}).items() if name != RUNNER_FILE}
