@@ -20,12 +20,15 @@ import click
 import pytest
 import yaml
 from click.testing import CliRunner
+from jsonschema import Draft7Validator
 from tests.servers.documents import install_plugins
 
 from tunewright import Job, TrainingClient
-from tunewright.cli import jobfile
+from tunewright.cli import jobfile, yaml_text
 from tunewright.cli.commands import cli
+from tunewright.cli.schema import job_schema
 from tunewright.errors import ExitCode
+from tunewright.plugins.registry import Registry
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
@@ -89,7 +92,7 @@ def commands() -> Iterator[tuple[str, Path, list[str]]]:
     for block in blocks("sh"):
         for line in block.text.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
-            for part in _between(words, {"&&", ";", "|"}):
+            for part in _between(words, {"&&", ";", "|", ">"}):
                 if "tunewright" in part:
                     yield f"{block}: {line}", block.page, part[part.index("tunewright") + 1 :]
 
@@ -247,7 +250,7 @@ def test_python_runs(page: Path, desk: Path, dry: list[object], monkeypatch: pyt
 
 @pytest.mark.parametrize("block", blocks("yaml"), ids=name_of)
 def test_job_files_and_parts_of_them_dry_run(block: Block, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    document = yaml.safe_load(block.text)
+    document = yaml_text.parse(block.text, str(block)).value
     if "apiVersion" in document:
         _assert_part_of(document, _quickstart_manifests())
         return
@@ -255,9 +258,10 @@ def test_job_files_and_parts_of_them_dry_run(block: Block, desk: Path, monkeypat
         install_plugins({other.title: other.text for other in plugins}, desk / "site", monkeypatch)
     code = {"script", "base_image", "manifest"} & set(document)
     whole = document if code else {"model": "hf://org/a", "dataset": "hf://datasets/org/b", "trainer": "hf", **document}
+    assert [*Draft7Validator(job_schema(Registry())).iter_errors(whole)] == []
     for backend in {document.get("backend", "kubernetes"), "kubernetes"}:
         # A cluster does not see the reader's own folders: there they would be the image's.
-        text = yaml.safe_dump({**whole, "backend": backend})
+        text = yaml_text.dump({**whole, "backend": backend})
         file = desk / "job.yaml"
         file.write_text(text if backend == "local" else text.replace(": ./", ": /in-the-image/"), "utf-8")
         done = CliRunner().invoke(cli, ["train", str(file), "--dry-run"])

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tunewright import TrainingClient
-from tunewright.plan.changes import file_changes, listed, spec_changes
+from tunewright.plan.changes import file_changes, job_changes, listed, spec_changes
 
 BASE: dict[str, Any] = {
     "model": "acme://m", "dataset": "acme://d", "trainer": {"provider": "acme", "options": {"steps": 1}},
@@ -42,8 +42,8 @@ def test_a_difference_is_named_by_its_key_with_both_values(
     client, backend: str, change: dict[str, Any], says: str
 ) -> None:
     base = {k: v for k, v in BASE.items() if k != "output"}
-    (old, old_files), (new, new_files) = (rendered(client, backend, {**base, **more}) for more in ({}, change))
-    found = listed([*spec_changes(old, new, only_given=backend == "kubernetes"), *file_changes(old_files, new_files)])
+    old, new = (rendered(client, backend, {**base, **more}) for more in ({}, change))
+    found = listed(job_changes(old, new, only_given=backend == "kubernetes"))
     assert says in found.replace("not given → 2", "1 → 2")  # a default is not in every manifest
 
 

@@ -23,12 +23,14 @@ class Places:
         values: path of each value → the value.
         positions: path of each value → its position; those that `--set` gives have none.
         words: path of each text without quotes → the text.
+        assigned: paths of the values that `--set` gives.
     """
 
     file: str = ""
     values: Mapping[Path, object] = attrs.field(factory=dict)
     positions: dict[Path, Position] = attrs.field(factory=dict)
     words: Mapping[Path, str] = attrs.field(factory=dict)
+    assigned: list[Path] = attrs.field(factory=list)
 
     @classmethod
     def of_file(cls, file: str, parsed: Parsed) -> Places:
@@ -38,6 +40,7 @@ class Places:
 
     def forget(self, path: Path) -> None:
         """Note that `--set` gives this value, so that it is not the file's any more."""
+        self.assigned.append(path)
         self.positions = {p: at for p, at in self.positions.items() if p[: len(path)] != path}
 
     def of(self, argument: str) -> str:
@@ -68,6 +71,8 @@ class Places:
 
     def _find(self, error: RequestError) -> Path | None:
         names = _steps(error.field)
+        if any(path[-1] == names[-1] for path in self.assigned):
+            return None
         if names[:1] in self.positions:
             return next(names[:n] for n in range(len(names), 0, -1) if names[:n] in self.positions)
         of_class = isinstance(names[0], str) and names[0][:1].isupper()

@@ -57,10 +57,12 @@ class Change:
     Attributes:
         key: what differs, by the key of a job file, or else by its path in the manifest.
         values: the old value and the new one, for people; None for texts that are too long to show.
+        of_request: whether a job file has the key.
     """
 
     key: str
     values: tuple[str, str] | None
+    of_request: bool = True
 
     def __str__(self) -> str:
         return f"{self.key} ({self.values[0]} → {self.values[1]})" if self.values else self.key
@@ -71,6 +73,21 @@ def listed(changes: Iterable[Change]) -> str:
     found = list(dict.fromkeys(map(str, changes)))
     more = f", and {len(found) - _MOST} more" if len(found) > _MOST else ""
     return ", ".join(found[:_MOST]) + more
+
+
+def job_changes(
+    old: tuple[Json, Mapping[str, str]], new: tuple[Json, Mapping[str, str]], *, only_given: bool = False
+) -> list[Change]:
+    """Return what differs between two jobs.
+
+    Args:
+        old: the spec of the job that exists, and its configuration files.
+        new: those of the request.
+        only_given: as in `spec_changes`.
+    """
+    files = file_changes(old[1], new[1])
+    found = spec_changes(old[0], new[0], only_given=only_given)
+    return [*files, *(c for c in found if c.of_request or not files)]  # paths follow from the files
 
 
 def spec_changes(old: Json, new: Json, *, only_given: bool = False) -> list[Change]:
@@ -86,7 +103,8 @@ def spec_changes(old: Json, new: Json, *, only_given: bool = False) -> list[Chan
     steps = {step for step in map(_step, ours) if step in set(map(_step, theirs))}
     keys = {path: _key(path) for path in differing if _step(path) in steps}  # a step more follows from an input more
     if not any(keys.values()):
-        return [_change(p, theirs, ours, p) for p in sorted(differing) if p in ours or not only_given]
+        paths = [path for path in sorted(differing) if path in ours or not only_given]
+        return [attrs.evolve(_change(p, theirs, ours, p), of_request=False) for p in paths]
     return sorted((_change(p, theirs, ours, key) for p, key in keys.items() if key), key=str)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from tunewright.backends.kubernetes.api import Api
 from tunewright.backends.kubernetes.failures import ApiFailure
 from tunewright.backends.kubernetes.kind import Object
-from tunewright.plan.changes import Change, file_changes, listed, spec_changes
+from tunewright.plan.changes import Change, job_changes, listed
 from tunewright.plan.plan import RUNNER_FILE
 
 _CLAIM = "PersistentVolumeClaim"
@@ -25,18 +25,16 @@ def difference(api: Api, documents: Sequence[Object]) -> str:
     return listed(_changes(api, documents))
 
 
-def _changes(api: Api, documents: Sequence[Object]) -> Iterator[Change]:
-    job, *owned = documents
-    pairs = [(document, _existing(api, document)) for document in (job, *(d for d in owned if d["kind"] == _CLAIM))]
-    old, new = {}, {}
-    for document, existing in pairs:
-        if existing is not None:
-            old |= _spec(existing)
-            new |= _spec(document)
-    for config in (d for d in owned if d["kind"] == "ConfigMap"):
-        if (existing := _existing(api, config)) is not None:
-            yield from file_changes(_files(existing), _files(config))
-    yield from spec_changes(old, new, only_given=True)
+def _changes(api: Api, documents: Sequence[Object]) -> list[Change]:
+    old: tuple[dict[str, Any], dict[str, str]] = ({}, {})
+    new: tuple[dict[str, Any], dict[str, str]] = ({}, {})
+    for document in documents:
+        if document["kind"] == "Secret" or (existing := _existing(api, document)) is None:
+            continue
+        for (spec, files), found in ((old, existing), (new, document)):
+            files.update(_files(found))
+            spec.update(_spec(found))
+    return job_changes(old, new, only_given=True)
 
 
 def _existing(api: Api, document: Object) -> Object | None:
@@ -48,8 +46,12 @@ def _existing(api: Api, document: Object) -> Object | None:
 def _spec(document: Object) -> dict[str, Any]:
     if document["kind"] == _CLAIM:
         return {"claim": document["spec"]}
+    if "spec" not in document:
+        return {}
     return {k: v for k, v in document["spec"].items() if k != "runPolicy"}
 
 
-def _files(config: Object) -> Mapping[str, str]:
+def _files(config: Object) -> dict[str, str]:
+    if config["kind"] != "ConfigMap":
+        return {}
     return {name: text for name, text in (config.get("data") or {}).items() if name != RUNNER_FILE}

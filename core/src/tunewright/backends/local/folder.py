@@ -36,7 +36,7 @@ from tunewright._convert import to_tuple
 from tunewright.backends.local.spec import FILES, JOB, Spec
 from tunewright.errors import Failure, JobError
 from tunewright.events import Json
-from tunewright.plan.changes import file_changes, listed, spec_changes
+from tunewright.plan.changes import job_changes, listed
 from tunewright.plan.manifests import Manifests
 from tunewright.plan.plan import RUNNER_FILE
 from tunewright.runner.files import write_atomically
@@ -185,11 +185,12 @@ class JobFolder:
         """
         ours, theirs = ({str(d["kind"]): d for d in given} for given in (self.documents(), documents))
         found = [*_differences(ours[JOB], theirs[JOB]), *_differences(ours[FILES], theirs[FILES])]
-        if not any(not _MAY_CHANGE.fullmatch(path) for path in found):
+        paths = sorted(path for path in found if not _MAY_CHANGE.fullmatch(path))
+        if not paths:
             return ""
         files: Any = [{k: v for k, v in d[FILES]["data"].items() if k != RUNNER_FILE} for d in (ours, theirs)]  # type: ignore[union-attr]
         specs: Any = [{k: v for k, v in d[JOB]["spec"].items() if k not in _NO_REQUEST} for d in (ours, theirs)]  # type: ignore[union-attr]
-        return listed([*file_changes(*files), *spec_changes(*specs)])
+        return listed(job_changes((specs[0], files[0]), (specs[1], files[1]))) or ", ".join(paths[:3])
 
     def renew(self, documents: Manifests, secrets: Mapping[str, Mapping[str, str]]) -> None:
         """Take over the fields that may change between two starts, and the secrets."""
