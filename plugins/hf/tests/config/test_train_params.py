@@ -113,7 +113,7 @@ def test_the_callers_dicts_are_never_changed() -> None:
         ({"data": {"max_length": 1}}, ["DataParams.max_length=1", "at least 2"]),
         ({"data": {"max_length": "512"}}, ["DataParams.max_length='512'", "int"]),
         ({"learning_rate": "0.01"}, ["learning_rate='0.01'", "must be float, not str", "without quotes"]),
-        ({"learning_rate": "1e-4"}, ["learning_rate='1e-4'", "1.0e-4"]),
+        ({"learning_rate": "1e-4"}, ["learning_rate='1e-4'", "Write it without quotes"]),
         ({"learning_rate": float("nan")}, ["learning_rate=nan", "finite"]),
         ({"bf16": 3}, ["bf16=3", "must be bool, not int"]),
         ({"max_steps": 1.5}, ["max_steps=1.5", "must be int, not float"]),
