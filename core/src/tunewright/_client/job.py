@@ -15,7 +15,7 @@ from tunewright.status.state import JobState
 from tunewright.status.status import JobStatus, LogLine
 
 if TYPE_CHECKING:
-    from tunewright._views.page import PageReport
+    from tunewright._page.frozen import PageReport
     from tunewright.request.update import UpdateOptions
 
 __all__ = ["Job", "JobState"]
@@ -127,7 +127,7 @@ class Job:
         Raises:
             JobError: the job no longer exists.
         """
-        from tunewright._views.page import PageReport
+        from tunewright._page.frozen import PageReport
         from tunewright.status.report import make_report
 
         return make_report(PageReport, self.status(), self._backend.record(self.name), self.log_lines())

@@ -90,6 +90,23 @@ class Start(Event):
 
 
 @attrs.frozen(kw_only=True)
+class Environment(Event):
+    """What the training runs on. Sent by the trainer, before `start`.
+
+    Attributes:
+        device: the device of rank 0: "NVIDIA H100 80GB HBM3", or "cpu".
+        devices: number of devices, over all workers.
+        libraries: name → version of the libraries that compute the result, and of Python.
+    """
+
+    wire_name: ClassVar[str] = "environment"
+
+    device: str
+    devices: int = 1
+    libraries: Mapping[str, str] = attrs.field(factory=dict, converter=to_dict)
+
+
+@attrs.frozen(kw_only=True)
 class Data(Event):
     """A split of the data is read. Sent by the trainer before the first step, and for streamed data at the end.
 
@@ -179,17 +196,24 @@ class Checkpoint(Event):
 
 @attrs.frozen(kw_only=True)
 class Sample(Event):
-    """What the trained model generates. Sent by the trainer, at the end.
+    """What the model generates. Sent by the trainer, at the end, and by some trainers before the first step too.
 
     Attributes:
         prompt: what the model was given.
         text: what it generated.
+        step: the optimizer step after which it was generated: 0 before the training; None at the end.
     """
 
     wire_name: ClassVar[str] = "sample"
 
     prompt: str
     text: str
+    step: int | None = attrs.field(default=None, metadata=ONLY_IF_KNOWN)
+
+    @property
+    def before_training(self) -> bool:
+        """Whether the model had not been trained yet."""
+        return self.step == 0
 
 
 @attrs.frozen(kw_only=True)
@@ -330,7 +354,21 @@ class End(Event):
 EVENTS: Mapping[str, type[Event]] = {
     cls.wire_name: cls
     for cls in (
-        *(Progress, Fetched, Attempt, Start, Data, Step, Eval, Checkpoint, Sample, Saved, Uploaded, Failed),
+        *(
+            Progress,
+            Fetched,
+            Attempt,
+            Environment,
+            Start,
+            Data,
+            Step,
+            Eval,
+            Checkpoint,
+            Sample,
+            Saved,
+            Uploaded,
+            Failed,
+        ),
         *(ClusterEvent, Log, End),
     )
 }

@@ -10,10 +10,25 @@ from typing import TypeVar
 import attrs
 
 from tunewright._convert import to_dict, to_tuple
-from tunewright.events import Attempt, Checkpoint, Data, Eval, Event, Fetched, Json, Sample, Step, Uploaded, parse_event
+from tunewright.events import (
+    Attempt,
+    Checkpoint,
+    Data,
+    Environment,
+    Eval,
+    Event,
+    Fetched,
+    Json,
+    Sample,
+    Start,
+    Step,
+    Uploaded,
+    parse_event,
+)
 from tunewright.status.status import JobCondition, JobRecord, JobStatus, LogLine
 
 _DOCUMENT = ".json"
+_JOB_FILE = "job"
 
 
 @attrs.frozen(kw_only=True)
@@ -60,7 +75,11 @@ class JobReport:
         evaluations: likewise ("step", "eval_loss", …).
         checkpoints: the steps at which checkpoints were saved.
         uploads: what was uploaded.
-        samples: prompt → generated text.
+        samples: prompt → what the trained model generated.
+        samples_before: prompt → what the model generated before its training.
+        environment: what the training ran on: "device", "devices", and "libraries" with their versions; empty while unknown.
+        total_steps: optimizer steps in the whole run; None while unknown.
+        job_file: the job file that repeats the job, without secrets; None for jobs of an earlier release and raw manifests.
     """
 
     status: JobStatus
@@ -75,6 +94,10 @@ class JobReport:
     checkpoints: tuple[int, ...] = attrs.field(default=(), converter=to_tuple)
     uploads: tuple[Uploaded, ...] = attrs.field(default=(), converter=to_tuple)
     samples: Mapping[str, str] = attrs.field(factory=dict, converter=to_dict)
+    samples_before: Mapping[str, str] = attrs.field(factory=dict, converter=to_dict)
+    environment: Mapping[str, Json] = attrs.field(factory=dict, converter=to_dict)
+    total_steps: int | None = None
+    job_file: Mapping[str, Json] | None = None
 
     @property
     def seconds(self) -> float | None:
@@ -111,6 +134,10 @@ class JobReport:
             "checkpoints": list(self.checkpoints),
             "uploads": [_without_name(upload) for upload in self.uploads],
             "samples": dict(self.samples),
+            "samples_before": dict(self.samples_before),
+            "environment": dict(self.environment),
+            "total_steps": self.total_steps,
+            "job_file": dict(self.job_file) if self.job_file is not None else None,
         }
 
     def to_json(self) -> str:
@@ -130,25 +157,10 @@ def make_report(cls: type[_R], status: JobStatus, record: JobRecord, lines: Iter
         record: what its backend keeps of it.
         lines: its log.
     """
-    documents = {name.removesuffix(_DOCUMENT): document for name, document in record.documents.items()}
-    seen = _Seen()
+    fold = ReportFold()
     for line in lines:
-        if (event := parse_event(line.text)) is not None:
-            seen.add(line.worker, event)
-    return cls(
-        status=status,
-        record=record,
-        request={name: _requested(document) for name, document in documents.items()},
-        versions=dict(pair for document in documents.values() for pair in _versions(document)),
-        attempts=max(seen.starts, seen.attempt),
-        downloads=seen.downloads.values(),
-        data=seen.data,
-        steps=[seen.steps[step] for step in sorted(seen.steps)],
-        evaluations=[seen.evaluations[step] for step in sorted(seen.evaluations)],
-        checkpoints=sorted(seen.checkpoints),
-        uploads=seen.uploads,
-        samples=seen.samples,
-    )
+        fold.add(line)
+    return fold.report(cls, status, record)
 
 
 @attrs.define
@@ -164,6 +176,9 @@ class _Seen:
     checkpoints: set[int] = attrs.field(factory=set)
     uploads: list[Uploaded] = attrs.field(factory=list)
     samples: dict[str, str] = attrs.field(factory=dict)
+    samples_before: dict[str, str] = attrs.field(factory=dict)
+    environment: dict[str, Json] = attrs.field(factory=dict)
+    total_steps: int | None = None
 
     def add(self, worker: int, event: Event) -> None:
         match event:
@@ -176,14 +191,24 @@ class _Seen:
                 self.data[event.split] = {key: v for key, v in _without_name(event).items() if key != "split"}
             case Step():
                 self.steps[event.step] = event.numbers
+                self.total_steps = event.total_steps or self.total_steps
             case Eval(step=int(step)):
                 self.evaluations[step] = event.numbers
             case Checkpoint():
                 self.checkpoints.add(event.step)
             case Uploaded():
                 self.uploads.append(event)
+            case _:
+                self._add_more(event)
+
+    def _add_more(self, event: Event) -> None:
+        match event:
             case Sample():
-                self.samples[event.prompt] = event.text
+                (self.samples_before if event.before_training else self.samples)[event.prompt] = event.text
+            case Environment():
+                self.environment = _without_name(event)
+            case Start():
+                self.total_steps = event.total_steps
 
     def _fetched(self, worker: int, event: Fetched) -> None:
         if event.cached and (event.slot, worker) in self.downloads:
@@ -195,6 +220,43 @@ class _Seen:
             bytes=event.bytes,
             seconds=event.seconds,
             revision=event.revision,
+        )
+
+
+@attrs.define
+class ReportFold:
+    """A report in the making: it grows with each line of the log, and can be read at any time."""
+
+    _seen: _Seen = attrs.field(factory=_Seen, init=False)
+
+    def add(self, line: LogLine) -> Event | None:
+        """Add a line of the log, and return the event in it; None for a plain line."""
+        event = parse_event(line.text)
+        if event is not None:
+            self._seen.add(line.worker, event)
+        return event
+
+    def report(self, cls: type[_R], status: JobStatus, record: JobRecord) -> _R:
+        """Return the report so far; the arguments are those of `make_report`."""
+        documents = {name.removesuffix(_DOCUMENT): document for name, document in record.documents.items()}
+        job_file, seen = documents.pop(_JOB_FILE, None), self._seen
+        return cls(
+            status=status,
+            record=record,
+            request={name: _requested(document) for name, document in documents.items()},
+            versions=dict(pair for document in documents.values() for pair in _versions(document)),
+            attempts=max(seen.starts, seen.attempt),
+            downloads=seen.downloads.values(),
+            data=seen.data,
+            steps=[seen.steps[step] for step in sorted(seen.steps)],
+            evaluations=[seen.evaluations[step] for step in sorted(seen.evaluations)],
+            checkpoints=sorted(seen.checkpoints),
+            uploads=seen.uploads,
+            samples=seen.samples,
+            samples_before=seen.samples_before,
+            environment=seen.environment,
+            total_steps=seen.total_steps,
+            job_file=job_file if isinstance(job_file, dict) else None,
         )
 
 

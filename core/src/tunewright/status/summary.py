@@ -46,7 +46,7 @@ class Summary:
                 self._step(event)
             case Eval(eval_loss=float(loss)):
                 self.eval_loss = loss
-            case Sample():
+            case Sample(before_training=False):
                 self.samples[event.prompt] = event.text
             case Attempt():
                 self.attempt = event.attempt

@@ -1,0 +1,160 @@
+"""What the page shows of one job, as JSON values: made from its report, for the live page and for the frozen one alike."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+
+from tunewright._views.text import size_text
+from tunewright.events import Json
+from tunewright.status.report import Download, JobReport
+
+POINTS = 1000
+"""The most points of one curve; more cannot be told apart on a screen."""
+
+_NOT_CURVES = ("step", "total_steps", "epoch")
+_LONGEST_TEXT = 4000  # characters of one sample
+_SAMPLES = 50
+_DIGITS = 6  # significant ones of a point
+
+Point = tuple[float, float]
+
+
+def job_document(report: JobReport, backend: str = "") -> dict[str, Json]:
+    """Return what the page shows of a job.
+
+    Args:
+        report: the job's report.
+        backend: name of its backend; "" where that does not matter.
+    """
+    known = report.to_dict()
+    shown = ("name", "state", "detail", "failure", "created", "started", "finished", "seconds", "result", "labels")
+    ran = ("workers", "processes", "command", "images", "versions", "request", "states", "attempts", "data", "uploads")
+    return {
+        **{key: known[key] for key in (*shown, *ran, "checkpoints", "environment", "total_steps")},
+        "backend": backend,
+        "model": source_of(report.request, "model"),
+        "dataset": source_of(report.request, "dataset"),
+        "trainer": _provider_of(report.request, "trainer"),
+        "step": int(report.steps[-1]["step"]) if report.steps else 0,
+        "epoch": report.steps[-1].get("epoch") if report.steps else None,
+        "curves": curves(report),
+        "downloads": [_download(download) for download in report.downloads],
+        "samples": _samples(report),
+        "job_file": job_file_text(report),
+        "settings": settings(report),
+    }
+
+
+def source_of(request: Mapping[str, Json], slot: str) -> str:
+    """Return the URI of an input; "" if the job has none."""
+    match request.get(slot):
+        case {"params": {"uri": str(uri)}}:
+            return uri
+    return ""
+
+
+def _provider_of(request: Mapping[str, Json], slot: str) -> str:
+    match request.get(slot):
+        case {"provider": str(name)}:
+            return name
+    return ""
+
+
+def settings(report: JobReport) -> dict[str, Json]:
+    """Return the job's settings for a comparison: the job file, or else the request, flattened to dotted keys."""
+    chosen: Mapping[str, Json] = report.job_file if report.job_file is not None else report.request
+    return dict(_flat(chosen))
+
+
+def _flat(values: Mapping[str, Json], prefix: str = "") -> list[tuple[str, Json]]:
+    found: list[tuple[str, Json]] = []
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            found += _flat(value, f"{prefix}{key}.")
+        else:
+            found.append((f"{prefix}{key}", value))
+    return found
+
+
+def job_file_text(report: JobReport) -> str:
+    """Return the job file that repeats the job, as YAML; "" if it is unknown."""
+    if report.job_file is None:
+        return ""
+    import yaml
+
+    return yaml.safe_dump(dict(report.job_file), sort_keys=False, allow_unicode=True, width=100)
+
+
+def curves(report: JobReport) -> dict[str, Json]:
+    """Return the curves of a job: name of the number → the steps and the values, at most `POINTS` each."""
+    found: dict[str, list[Point]] = {}
+    for numbers in (*report.steps, *report.evaluations):
+        for key, value in numbers.items():
+            if key not in _NOT_CURVES and math.isfinite(value):
+                found.setdefault(key, []).append((numbers["step"], value))
+    return {key: _columns(thin(points, POINTS)) for key, points in found.items()}
+
+
+def thin(points: Sequence[Point], limit: int) -> list[Point]:
+    """Return at most `limit` points of a curve, with its ends, and the lowest and highest point of each stretch.
+
+    Args:
+        points: step and value, in the order of the steps.
+        limit: number of points, at least 4.
+    """
+    if len(points) <= limit:
+        return list(points)
+    inner, stretches = points[1:-1], (limit - 2) // 2
+    bounds = [len(inner) * i // stretches for i in range(stretches + 1)]
+    kept = [points[0]]
+    for begin, end in itertools.pairwise(bounds):
+        stretch = inner[begin:end]
+        ends = {min(stretch, key=_value), max(stretch, key=_value)}
+        kept += sorted(ends)
+    return [*kept, points[-1]]
+
+
+def _value(point: Point) -> float:
+    return point[1]
+
+
+def _columns(points: Sequence[Point]) -> Json:
+    return {"steps": [_short(step) for step, _ in points], "values": [_short(value) for _, value in points]}
+
+
+def _short(number: float) -> float:
+    if isinstance(number, int) or number.is_integer():
+        return number
+    return float(f"{number:.{_DIGITS}g}")
+
+
+def _download(download: Download) -> Json:
+    rate = f"{size_text(download.rate)}/s" if download.rate else "was there already"
+    return {
+        "slot": download.slot,
+        "worker": download.worker,
+        "files": download.files,
+        "size": size_text(download.bytes),
+        "rate": rate,
+        "revision": download.revision,
+    }
+
+
+def _samples(report: JobReport) -> list[Json]:
+    prompts = list(dict.fromkeys([*report.samples_before, *report.samples]))[:_SAMPLES]
+    return [
+        {
+            "prompt": _cut(prompt),
+            "before": _cut(report.samples_before.get(prompt)),
+            "after": _cut(report.samples.get(prompt)),
+        }
+        for prompt in prompts
+    ]
+
+
+def _cut(text: str | None) -> str | None:
+    if text is None or len(text) <= _LONGEST_TEXT:
+        return text
+    return f"{text[:_LONGEST_TEXT]} … ({len(text) - _LONGEST_TEXT:,} more characters)"
