@@ -23,7 +23,8 @@ import pytest
 import yaml
 
 from tunewright import Manifests, SecretRef, SecretValue, TrainingClient
-from tunewright.plan.plan import RUNNER_FILE
+from tunewright.cli import jobfile
+from tunewright.plan.plan import JOB_FILE, RUNNER_FILE
 from tunewright.runner.source import runner_source
 
 HERE = Path(__file__).parent
@@ -322,6 +323,7 @@ CASES: list[Callable[[TrainingClient], Manifests]] = [
     image_alone,
     whole_job,
 ]
+CODE_CASES = (function, script, script_with_its_folder, image_with_command, image_alone, whole_job)
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 
 
@@ -363,6 +365,19 @@ def test_manifests_are_as_recorded(client: TrainingClient, case) -> None:
 
 def test_every_golden_file_has_a_case() -> None:
     assert {path.stem for path in (HERE / "golden").glob("*.yaml")} == {case.__name__ for case in CASES}
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case not in CODE_CASES], ids=lambda case: case.__name__)
+def test_the_job_file_in_a_plan_makes_the_same_plan(client, case, tmp_path, monkeypatch) -> None:
+    secrets = {"HF_TOKEN": HF_TOKEN, "AWS_ACCESS_KEY_ID": S3_KEY_ID, "AWS_SECRET_ACCESS_KEY": S3_SECRET}
+    for name, value in {**secrets, "WANDB_API_KEY": WANDB_KEY, "ACME_TOKEN": ACME_TOKEN}.items():
+        monkeypatch.setenv(name, value)
+    manifests = case(client)
+    (config,) = (document for document in manifests if document["kind"] == "ConfigMap")
+    file = tmp_path / "job.yaml"
+    file.write_text(yaml.safe_dump(json.loads(config["data"][JOB_FILE]), sort_keys=False), "utf-8")
+    keywords = jobfile.load(file)
+    assert client.train(dry_run=True, **keywords).to_yaml() == manifests.to_yaml()
 
 
 @functools.cache

@@ -136,13 +136,26 @@ def test_a_reference_stays_one(plan_of) -> None:
 def test_the_files_are_the_wire_documents(plan_of) -> None:
     files = plan_of(eval_dataset="acme://e", trainer={"provider": "acme", "rate": 0.5}).files
     assert files["run.py"] == runner_source()
-    documents = {name: WireDocument.loads(text) for name, text in files.items() if name != "run.py"}
+    documents = {name: WireDocument.loads(text) for name, text in files.items() if name not in ("run.py", "job.json")}
     assert {name: (d.kind, d.provider, d.distribution, d.version, d.params) for name, d in documents.items()} == {
         "model.json": ("model", "acme", "tunewright-acme", "1.0", {"uri": "acme://m"}),
         "dataset.json": ("dataset", "acme", "tunewright-acme", "1.0", {"uri": "acme://d"}),
         "eval_dataset.json": ("dataset", "acme", "tunewright-acme", "1.0", {"uri": "acme://e"}),
         "trainer.json": ("trainer", "acme", "tunewright-acme", "1.0", {"rate": 0.5}),
     }
+
+
+def test_the_job_file_is_among_the_files_and_names_secrets_without_their_values(plan_of) -> None:
+    trainer = {"provider": "acme", "rate": 0.5, "key": "s3cret"}
+    plan = plan_of(
+        trainer=trainer, env={"A": SecretValue("s3cret"), "B": SecretRef(name="n", key="k"), "C": "c"}, ttl=60
+    )
+    document = json.loads(plan.files["job.json"])
+    assert list(document)[:4] == ["name", "model", "dataset", "trainer"]
+    assert document["trainer"] == {"provider": "acme", "rate": 0.5, "key": {"env": "ACME_KEY"}}
+    assert document["env"] == {"A": {"env": "A"}, "B": {"secret": "n", "key": "k"}, "C": "c"}
+    assert (document["model"]["uri"], document["ttl"], "num_workers" in document) == ("acme://m", 60, False)
+    assert "s3cret" not in str(plan.files)
 
 
 def test_fetchers_write_the_volume_and_the_trainer_reads_each_slot_and_writes_its_output(plan_of) -> None:
@@ -325,7 +338,9 @@ def test_a_thousand_workers_are_a_number(plan_of) -> None:
         plan_of(num_workers=4, output="file:///out"),
         plan_of(num_workers=1000, output="file:///out"),
     )
-    assert attrs.evolve(many, num_workers=4, main=few.main, init_containers=few.init_containers) == few
+    same = {"main": few.main, "init_containers": few.init_containers, "files": few.files}
+    assert attrs.evolve(many, num_workers=4, **same) == few
+    assert many.files["job.json"].replace('"num_workers":1000', '"num_workers":4') == few.files["job.json"]
     assert len(many.containers) == len(few.containers)
 
 
@@ -411,7 +426,11 @@ def test_a_script_runs_under_the_runner_and_torchrun_with_its_arguments_to_the_l
         "python3", "$(TUNEWRIGHT_CONFIG)/run.py", "--", "torchrun", "--max-restarts=0", "$(TUNEWRIGHT_CONFIG)/train.py",
         "--text", "$$HOME $$(A) $$$$ `x`", "3",
     )  # fmt: skip
-    assert plan.files == {"train.py": "print(1)", "run.py": runner_source()}
+    assert {name: text for name, text in plan.files.items() if name != "job.json"} == {
+        "train.py": "print(1)",
+        "run.py": runner_source(),
+    }
+    assert json.loads(plan.files["job.json"])["script"] == "train.py"
     assert not plan.self_starting
     assert plan.init_containers == ()
 

@@ -6,31 +6,50 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 
+import attrs
+
 from tunewright._views.text import size_text
 from tunewright.events import Json
 from tunewright.status.report import Download, JobReport
 
-POINTS = 1000
-"""The most points of one curve; more cannot be told apart on a screen."""
-
 _NOT_CURVES = ("step", "total_steps", "epoch")
-_LONGEST_TEXT = 4000  # characters of one sample
-_SAMPLES = 50
 _DIGITS = 6  # significant ones of a point
 
 Point = tuple[float, float]
 
 
-def job_document(report: JobReport, backend: str = "") -> dict[str, Json]:
+@attrs.frozen(kw_only=True)
+class Detail:
+    """How much of a job the page shows.
+
+    Attributes:
+        points: the most points of one curve; more than a thousand cannot be told apart on a screen.
+        curves: the most curves.
+        samples: the most samples.
+        characters: the most characters of a prompt or an answer.
+    """
+
+    points: int = 1000
+    curves: int = 60
+    samples: int = 50
+    characters: int = 4000
+
+
+FULL = Detail()
+
+
+def job_document(report: JobReport, backend: str = "", detail: Detail = FULL) -> dict[str, Json]:
     """Return what the page shows of a job.
 
     Args:
         report: the job's report.
         backend: name of its backend; "" where that does not matter.
+        detail: how much of it.
     """
     known = report.to_dict()
     shown = ("name", "state", "detail", "failure", "created", "started", "finished", "seconds", "result", "labels")
-    ran = ("workers", "processes", "command", "images", "versions", "request", "states", "attempts", "data", "uploads")
+    ran = ("workers", "processes", "command", "images", "versions", "states", "attempts", "data", "uploads")
+    file = job_file_text(report)
     return {
         **{key: known[key] for key in (*shown, *ran, "checkpoints", "environment", "total_steps")},
         "backend": backend,
@@ -39,10 +58,11 @@ def job_document(report: JobReport, backend: str = "") -> dict[str, Json]:
         "trainer": _provider_of(report.request, "trainer"),
         "step": int(report.steps[-1]["step"]) if report.steps else 0,
         "epoch": report.steps[-1].get("epoch") if report.steps else None,
-        "curves": curves(report),
+        "curves": curves(report, detail),
         "downloads": [_download(download) for download in report.downloads],
-        "samples": _samples(report),
-        "job_file": job_file_text(report),
+        "samples": _samples(report, detail),
+        "job_file": file,
+        "request": {} if file else known["request"],
         "settings": settings(report),
     }
 
@@ -87,14 +107,15 @@ def job_file_text(report: JobReport) -> str:
     return yaml.safe_dump(dict(report.job_file), sort_keys=False, allow_unicode=True, width=100)
 
 
-def curves(report: JobReport) -> dict[str, Json]:
-    """Return the curves of a job: name of the number → the steps and the values, at most `POINTS` each."""
+def curves(report: JobReport, detail: Detail = FULL) -> dict[str, Json]:
+    """Return the curves of a job: name of the number → the steps and the values."""
     found: dict[str, list[Point]] = {}
     for numbers in (*report.steps, *report.evaluations):
         for key, value in numbers.items():
             if key not in _NOT_CURVES and math.isfinite(value):
                 found.setdefault(key, []).append((numbers["step"], value))
-    return {key: _columns(thin(points, POINTS)) for key, points in found.items()}
+    chosen = list(found.items())[: detail.curves]
+    return {key: _columns(thin(points, detail.points)) for key, points in chosen}
 
 
 def thin(points: Sequence[Point], limit: int) -> list[Point]:
@@ -142,19 +163,18 @@ def _download(download: Download) -> Json:
     }
 
 
-def _samples(report: JobReport) -> list[Json]:
-    prompts = list(dict.fromkeys([*report.samples_before, *report.samples]))[:_SAMPLES]
+def _samples(report: JobReport, detail: Detail) -> list[Json]:
+    def cut(text: str | None) -> str | None:
+        if text is None or len(text) <= detail.characters:
+            return text
+        return f"{text[: detail.characters]} … ({len(text) - detail.characters:,} more characters)"
+
+    prompts = list(dict.fromkeys([*report.samples_before, *report.samples]))[: detail.samples]
     return [
         {
-            "prompt": _cut(prompt),
-            "before": _cut(report.samples_before.get(prompt)),
-            "after": _cut(report.samples.get(prompt)),
+            "prompt": cut(prompt),
+            "before": cut(report.samples_before.get(prompt)),
+            "after": cut(report.samples.get(prompt)),
         }
         for prompt in prompts
     ]
-
-
-def _cut(text: str | None) -> str | None:
-    if text is None or len(text) <= _LONGEST_TEXT:
-        return text
-    return f"{text[:_LONGEST_TEXT]} … ({len(text) - _LONGEST_TEXT:,} more characters)"

@@ -12,13 +12,23 @@ from collections.abc import Sequence
 import attrs
 
 from tunewright._page import assets
-from tunewright._page.document import job_document
+from tunewright._page.document import FULL, Detail, job_document
 from tunewright._page.snippets import report_snippet
 from tunewright.events import Json
 from tunewright.status.report import JobReport
 
 # In a script element, "</script" and "<!--" mean something to the parser of HTML, whatever the script's type is.
 _IN_SCRIPT = {ord("<"): "\\u003c", ord(">"): "\\u003e", ord("&"): "\\u0026"}
+
+LIMIT = 500_000
+"""The most bytes of a page, whatever the job logged; only a longer job file is shown as it is."""
+
+_DETAILS = (
+    FULL,
+    Detail(points=500, curves=30, samples=20, characters=1000),
+    Detail(points=200, curves=15, samples=10, characters=300),
+    Detail(points=50, curves=10, samples=5, characters=100),
+)
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -59,6 +69,11 @@ def frozen_page(reports: Sequence[JobReport]) -> str:
     A page holds nothing that its reader's browser would run or load besides its own script, whatever the texts of a job
     are: data is JSON that the script reads, and the script makes text nodes of it.
     """
+    pages = (_page(reports, detail) for detail in _DETAILS)
+    return next((page for page in pages if len(page.encode()) < LIMIT), _page(reports, _DETAILS[-1]))
+
+
+def _page(reports: Sequence[JobReport], detail: Detail) -> str:
     style, script = assets.style(), assets.script("frozen.js")
     policy = f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'"
     page = _PAGE.format(
@@ -66,7 +81,7 @@ def frozen_page(reports: Sequence[JobReport]) -> str:
         title=html.escape(", ".join(report.status.name for report in reports)),
         style=style,
         summary="".join(report_snippet(report) for report in reports),
-        data=embedded({"jobs": [job_document(report) for report in reports]}),
+        data=embedded({"jobs": [job_document(report, detail=detail) for report in reports]}),
         script=script,
     )
     return page.encode("utf-8", "replace").decode("utf-8")  # an event may hold half of a surrogate pair
@@ -78,8 +93,8 @@ def embedded(value: Json) -> str:
 
 
 def as_json(value: Json) -> str:
-    """Return a value as JSON that browsers parse: in ASCII, and with null for NaN and infinities."""
-    return json.dumps(_finite(value), separators=(",", ":"), allow_nan=False)
+    """Return a value as JSON that browsers parse: null stands for NaN and infinities."""
+    return json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def _finite(value: Json) -> Json:

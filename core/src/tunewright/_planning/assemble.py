@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 import attrs
 
 from tunewright import environment
+from tunewright._planning.job_document import job_document
 from tunewright._planning.layout import OUTPUT as OUTPUT_VOLUME
 from tunewright._planning.layout import VolumeLayout, lay_out
 from tunewright.environment import INPUT_SLOTS, KIND_OF_SLOT, OUTPUT_SLOT
@@ -14,6 +16,7 @@ from tunewright.errors import RequestError
 from tunewright.plan import images
 from tunewright.plan.plan import (
     CODE,
+    JOB_FILE,
     MAIN_STEP,
     PREPARED,
     RUNNER_FILE,
@@ -69,6 +72,7 @@ def _train_plan(request: TrainRequest) -> JobPlan:
         files={f"{slot}.json": document.dumps() for slot, document in documents.items()}
         | {"trainer.json": document_of("trainer", request.trainer.plugin, request.trainer.provider).dumps()}
         | _output_document(request)
+        | _job_document(request)
         | ({RUNNER_FILE: runner_source()} if bootstrap else {}),
         volumes=(*layout.volumes, *_claims(request)),
     )
@@ -92,7 +96,7 @@ def _code_plan(request: CodeRequest) -> JobPlan:
         init_containers=(_install(request, main.image),) if request.packages_to_install else (),
         labels={**request.labels, RUNS: CODE},
         self_starting=not request.code,
-        files={**request.code, RUNNER_FILE: runner_source()},
+        files={**_job_document(request), **request.code, RUNNER_FILE: runner_source()},
         volumes=(layout.output,),
     )
     return _naming_secrets(plan)
@@ -223,6 +227,11 @@ def _output_document(request: TrainRequest) -> dict[str, str]:
     if target is None or target.provider.mounted_claim() is not None:
         return {}
     return {f"{OUTPUT_SLOT}.json": document_of(OUTPUT_SLOT, target.plugin, target.provider).dumps()}
+
+
+def _job_document(request: Request) -> dict[str, str]:
+    # In the user's order, which decides the order of variables.
+    return {JOB_FILE: json.dumps(job_document(request), ensure_ascii=False, separators=(",", ":"))}
 
 
 def _check(request: TrainRequest, main: ContainerSpec) -> ContainerSpec:

@@ -138,11 +138,27 @@ def facts(report: JobReport) -> dict[str, str]:
         "loss": f"{report.steps[0]['loss']:.4f} → {last['loss']:.4f}" if _has_loss(report.steps) else None,
         "evaluation loss": f"{evaluation['eval_loss']:.4f}" if "eval_loss" in evaluation else None,
         "speed": _speed(report.steps),
+        **_measured(report.steps),
         "downloads": ", ".join(_download_text(row) for row in download_rows(report)) or None,
         "images": ", ".join(dict.fromkeys(record.images.values())) or None,
-        "versions": ", ".join(f"{dist} {version}" for dist, version in report.versions.items()) or None,
+        "device": _device(report.environment),
+        "versions": ", ".join(f"{name} {version}" for name, version in _versions(report).items()) or None,
     }
     return {title: str(value) for title, value in found.items() if value is not None}
+
+
+def _device(environment: Mapping[str, Json]) -> str | None:
+    match environment:
+        case {"device": str(device), "devices": int(devices)} if devices > 1:
+            return f"{devices} × {device}"  # noqa: RUF001 - the sign
+        case {"device": str(device)}:
+            return device
+    return None
+
+
+def _versions(report: JobReport) -> dict[str, object]:
+    libraries = report.environment.get("libraries")
+    return {**report.versions, **(libraries if isinstance(libraries, dict) else {})}
 
 
 def _has_loss(steps: Sequence[Mapping[str, float]]) -> bool:
@@ -152,6 +168,25 @@ def _has_loss(steps: Sequence[Mapping[str, float]]) -> bool:
 def _speed(steps: Sequence[Mapping[str, float]]) -> str | None:
     rates = sorted(step["tokens_per_second"] for step in steps if "tokens_per_second" in step)
     return f"{rates[len(rates) // 2]:,.0f} tokens/s (median)" if rates else None
+
+
+def _measured(steps: Sequence[Mapping[str, float]]) -> dict[str, str | None]:
+    """Return the memory, MFU, wait for data and gradient norm, as title → text; None where they were not measured."""
+
+    def sorted_(key: str) -> list[float]:
+        return sorted(step[key] for step in steps if key in step)
+
+    def median(key: str, form: str) -> str | None:
+        values = sorted_(key)
+        return f"{format(values[len(values) // 2], form)} (median)" if values else None
+
+    memory = sorted_("peak_memory_bytes")
+    return {
+        "peak memory": size_text(memory[-1]) if memory else None,
+        "MFU": median("mfu", ".1%"),
+        "data wait": median("data_wait", ".1%"),
+        "gradient norm": median("grad_norm", ".4g"),
+    }
 
 
 def download_rows(report: JobReport) -> list[tuple[str, str, str, str]]:

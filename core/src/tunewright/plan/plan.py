@@ -33,6 +33,9 @@ MAIN_STEP = "train"
 
 RUNNER_FILE = "run.py"
 
+JOB_FILE = "job.json"
+"""The configuration file with the job file that repeats the job. No container reads it."""
+
 
 @attrs.frozen(kw_only=True)
 class Mount:

@@ -6,7 +6,7 @@ import functools
 import re
 from importlib import resources
 
-MODULES = ("dom.js", "format.js", "chart.js", "parts.js", "job.js", "compare.js", "list.js")
+MODULES = ("dom.js", "format.js", "chart.js", "parts.js", "job.js", "compare.js", "list.js", "log.js")
 """The modules that both pages use, each after those that it imports."""
 
 ENTRIES = ("frozen.js", "live.js")

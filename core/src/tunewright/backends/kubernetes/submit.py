@@ -12,12 +12,13 @@ from tunewright.backends.kubernetes import names
 from tunewright.backends.kubernetes.api import Api
 from tunewright.backends.kubernetes.failures import ApiFailure, NameTaken
 from tunewright.backends.kubernetes.kind import Object
-from tunewright.plan.plan import RUNNER_FILE, JobPlan, NewClaim
+from tunewright.plan.plan import JOB_FILE, RUNNER_FILE, JobPlan, NewClaim
 
 # Seconds to wait for the pods of an earlier job of the same name to terminate: more than twice the usual grace period,
 # which the user can raise.
 _LEFTOVERS = 90.0
 _TICK = 0.25
+_NOT_THE_JOB = (RUNNER_FILE, JOB_FILE)  # files that may differ between two submissions of the same job
 _CLAIM = "PersistentVolumeClaim"
 
 # What may change between two submissions of the same job.
@@ -89,7 +90,7 @@ def plan_digest(documents: Sequence[Object]) -> str:
     spec = {k: v for k, v in job["spec"].items() if k != "runPolicy"}
     files = [d["data"] for d in owned if d["kind"] == "ConfigMap"]
     claims = [d["spec"] for d in owned if d["kind"] == _CLAIM]
-    data = [{name: text for name, text in texts.items() if name != RUNNER_FILE} for texts in files]
+    data = [{name: text for name, text in texts.items() if name not in _NOT_THE_JOB} for texts in files]
     return _canonical.digest(_pruned({"spec": spec, "files": data, "claims": claims}))
 
 

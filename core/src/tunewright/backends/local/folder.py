@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from tunewright.request.update import JobUpdate
 
 _MAY_CHANGE = re.compile(
-    r"metadata\.(labels|annotations)\b.*|spec\.run_policy\..*|spec\.environment\..*|data\.run\.py"
+    r"metadata\.(labels|annotations)\b.*|spec\.run_policy\..*|spec\.environment\..*|data\.(run\.py|job\.json)"
     r"|spec\..*\.env\.TUNEWRIGHT_(DEADLINE|MAX_RESTARTS)"
 )
 # The parts of a spec that say what may change, or that follow from the others.
