@@ -74,7 +74,9 @@ def test_the_client_is_told_what_happens(kind: str, request: pytest.FixtureReque
     assert [e["step"] for e in training.of("eval")] == [6, 12, 18]
     assert [e["step"] for e in training.of("checkpoint")] == [9, 18]
     assert training.of("saved") == [{"event": "saved", "path": str(training.result)}]
-    assert next(e["event"] for e in training.events if e["event"] in ("saved", "sample")) == "saved"
+    told = [e["event"] for e in training.events if e["event"] in ("environment", "start", "saved", "sample")]
+    asked = ["sample"] if "sample" in told else []
+    assert told == [*asked, "environment", "start", "saved", *asked]
     json.dumps(training.events, allow_nan=False)
 
 
@@ -88,7 +90,9 @@ def test_the_loss_falls(kind: str, request: pytest.FixtureRequest) -> None:
 
 
 def test_a_sample_prompt_is_answered_by_the_trained_model(full, lora, model_folder: Path) -> None:
-    (sample,) = lora.of("sample")
+    before, sample = lora.of("sample")
+    assert (before["prompt"], before["step"], "step" in sample) == (PROMPT, 0, False)
+    assert before["text"] != sample["text"]
     assert full.of("sample") == []
     assert sample["prompt"] == PROMPT
     tokenizer = transformers.AutoTokenizer.from_pretrained(lora.result)
@@ -113,7 +117,7 @@ def test_an_answer_that_fails_costs_nothing_else(train, qa: Path, tmp_path: Path
     monkeypatch.setattr(sample_answers, "answer", fails_once)
     training = train(tmp_path / "out", qa, max_steps=1, sample_prompts=["fails", PROMPT])
     base(training.result)
-    assert [e["prompt"] for e in training.of("sample")] == [PROMPT]
+    assert [e["prompt"] for e in training.of("sample")] == [PROMPT, PROMPT]
     assert "no answer to 'fails'" in caplog.text
 
 
@@ -244,7 +248,7 @@ def test_chat_and_text_are_trained_on(form: str, rows, train, dataset_of: Callab
     assert losses[-1] < losses[0]
     assert len(training.of("eval")) == 2
     assert f'"format": "{form}"' in (training.result / "README.md").read_text()
-    assert len(training.of("sample")) == 1
+    assert len(training.of("sample")) == 2
 
 
 def test_real_objects_train_like_ours(train, qa: Path, tmp_path: Path) -> None:

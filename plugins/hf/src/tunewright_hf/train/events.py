@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Mapping
+from importlib.metadata import version
 
 import transformers
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import rotate_checkpoints
 
-from tunewright.events import Checkpoint, Eval, Event, Start, Step
+from tunewright.events import Checkpoint, Environment, Eval, Event, Start, Step
 from tunewright.providers import TrainRun, mark_checkpoint
 from tunewright_hf.distributed import are_several, barrier
 from tunewright_hf.train.checkpoints import check_loss, checkpoint_folder, gather_files
-from tunewright_hf.train.throughput import MEASURED
+from tunewright_hf.train.throughput import MEASURED, device_name
 
 # Numbers with a field of their own; all others go along as extra keys.
 _OF_A_STEP = ("loss", "epoch", "learning_rate", "tokens_per_second")
+_LIBRARIES = ("torch", "transformers", "peft", "accelerate", "datasets", "tokenizers")
 _OF_AN_EVAL = ("eval_loss", "eval_accuracy")
 
 
@@ -80,8 +83,10 @@ class EventCallback(transformers.TrainerCallback):  # type: ignore[misc]
     def on_train_begin(
         self, args: transformers.TrainingArguments, state: transformers.TrainerState, *_: object, **__: object
     ) -> None:
-        """Emit `start`."""
+        """Emit `environment` and `start`."""
         resumed = state.global_step if self._run.resume_from else None
+        libraries = {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
+        self._emit(Environment(device=device_name(args.device), devices=args.world_size, libraries=libraries))
         self._emit(
             Start(
                 total_steps=state.max_steps,

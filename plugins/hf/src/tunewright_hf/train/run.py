@@ -82,6 +82,7 @@ def train(params: TrainParams, run: TrainRun) -> None:
         activation_memory.decide(trainer, params.training_parameters)
 
     with explain_machine_errors(args, run), unwrap_carried_errors():
+        sample_answers.answer_samples_before(trainer, params, data.format, run)
         with stopping_on_sigterm(trainer):
             trainer.train(resume_from_checkpoint=str(run.resume_from) if run.resume_from else None)
         if use_cache is not None:
@@ -89,8 +90,7 @@ def train(params: TrainParams, run: TrainRun) -> None:
             model.config.use_cache = use_cache
         report_stream(trainer, run)
         export.save(trainer, params, run, data)
-        if run.rank == 0:
-            sample_answers.answer_samples(trainer, params, data.format, run)
+        sample_answers.answer_samples(trainer, params, data.format, run)
         barrier()
     _clean_up(run)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 
 import torch
 import transformers
@@ -22,25 +23,48 @@ from tunewright_hf.model.config import context_length
 logger = logging.getLogger(__name__)
 
 _ANSWER_TOKENS = 128
+_SECONDS_BEFORE = 60
 
 
 def answer_samples(trainer: transformers.Trainer, params: TrainParams, form: str, run: TrainRun) -> None:
-    """Answer the sample prompts by greedy decoding, and emit each as a `sample` event. Call it on rank 0.
+    """Answer the sample prompts by greedy decoding, and emit each as a `sample` event. Only rank 0 does it.
 
     The model has been saved by now, so an answer that fails is only logged.
     """
-    prompts = params.sample_prompts
-    if prompts and is_sharded(trainer):
+    if run.rank or not params.sample_prompts:
+        return
+    if is_sharded(trainer):
         logger.warning("no sample answers: the model is sharded over the ranks; load the result to generate some")
         return
-    model = trainer.accelerator.unwrap_model(trainer.model).eval()
-    for prompt in prompts:
+    _answer_all(trainer, params, form, run, step=None)
+
+
+def answer_samples_before(trainer: transformers.Trainer, params: TrainParams, form: str, run: TrainRun) -> None:
+    """Answer the sample prompts with the model as it was given, for a comparison, unless it resumes. Only rank 0 does it.
+
+    A sharded model does not answer. Prompts that are left after a minute are left out, as the other ranks wait meanwhile.
+    """
+    if params.sample_prompts and run.rank == 0 and not run.resume_from and not is_sharded(trainer):
+        logger.info("answering the sample prompts before the training")
+        _answer_all(trainer, params, form, run, step=0)
+
+
+def _answer_all(
+    trainer: transformers.Trainer, params: TrainParams, form: str, run: TrainRun, *, step: int | None
+) -> None:
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    was_training, end = model.training, time.monotonic() + _SECONDS_BEFORE
+    model.eval()
+    for prompt in params.sample_prompts:
+        if step == 0 and time.monotonic() > end:
+            break
         try:
             text = answer(model, _encoder(trainer, params, form), prompt)
         except Exception as error:  # whatever a model's generate() raises
             logger.warning("no answer to %r: %s: %s", prompt, type(error).__name__, error)
         else:
-            run.emit(Sample(prompt=prompt, text=text))
+            run.emit(Sample(prompt=prompt, text=text, step=step))
+    model.train(was_training)
 
 
 def _encoder(trainer: transformers.Trainer, params: TrainParams, form: str) -> Encoder | PairEncoder:

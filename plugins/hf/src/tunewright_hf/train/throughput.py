@@ -69,11 +69,16 @@ class Flops:
         return cls(per_token, 12 * config.num_hidden_layers * config.num_attention_heads * head)
 
 
+def device_name(device: torch.device) -> str:
+    """Return a device's name for people: "NVIDIA H100 80GB HBM3" or "cpu"."""
+    return str(torch.cuda.get_device_name(device)) if device.type == "cuda" else device.type
+
+
 def peak_flops(device: torch.device) -> float | None:
     """Return a device's peak FLOP/s in half precision; None for an unknown device."""
     if device.type != "cuda":
         return None
-    name = torch.cuda.get_device_name(device)
+    name = device_name(device)
     return next((peak for known, peak in _PEAKS.items() if known in name), None)
 
 
