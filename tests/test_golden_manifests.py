@@ -376,7 +376,7 @@ def test_the_job_file_in_a_plan_makes_the_same_plan(client, case, tmp_path, monk
     (config,) = (document for document in manifests if document["kind"] == "ConfigMap")
     file = tmp_path / "job.yaml"
     file.write_text(yaml.safe_dump(json.loads(config["data"][JOB_FILE]), sort_keys=False), "utf-8")
-    keywords = jobfile.load(file)
+    keywords = jobfile.read(file).keywords
     assert client.train(dry_run=True, **keywords).to_yaml() == manifests.to_yaml()
 
 
