@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from tunewright.providers.outputs import OutputTarget, Store
     from tunewright.providers.schema import schema_of_class, schema_of_type
     from tunewright.providers.snapshots import Algorithm, Digest, Entry, Reader, Snapshot, SnapshotSource
+    from tunewright.providers.trained import Message, Sampling, TrainedModel
     from tunewright.providers.uris import (
         UriParts,
         bad_uri,
@@ -67,12 +68,14 @@ __all__ = [
     "Entry",
     "FetchLimits",
     "FilePatterns",
+    "Message",
     "ModelProvider",
     "OutputTarget",
     "Paths",
     "Preview",
     "Provider",
     "Reader",
+    "Sampling",
     "SecretRef",
     "SecretValue",
     "Snapshot",
@@ -80,6 +83,7 @@ __all__ = [
     "SourceProvider",
     "Store",
     "TrainRun",
+    "TrainedModel",
     "TrainerProvider",
     "UriParts",
     "accept_keywords",
@@ -149,6 +153,7 @@ __getattr__ = lazy_names(
         "tunewright.providers.outputs": ["OutputTarget", "Store"],
         "tunewright.providers.schema": ["schema_of_class", "schema_of_type"],
         "tunewright.providers.snapshots": ["Algorithm", "Digest", "Entry", "Reader", "Snapshot", "SnapshotSource"],
+        "tunewright.providers.trained": ["Message", "Sampling", "TrainedModel"],
         "tunewright.providers.uris": [
             "UriParts",
             "bad_uri",

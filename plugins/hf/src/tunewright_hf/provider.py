@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import attrs
 
-from tunewright.providers import Preview, TrainRun, accept_keywords
+from tunewright.providers import Preview, TrainedModel, TrainRun, accept_keywords
 from tunewright_hf.config.train_params import TrainParams, rewrite_keywords
 from tunewright_hf.startup import without_garbage_collection
 
@@ -50,6 +50,12 @@ class HuggingFaceTrainParams(TrainParams):
         from tunewright_hf.preview import preview
 
         return preview(self, run)
+
+    def load_result(self, folder: Path, model: Path | None) -> TrainedModel:
+        """Load a result to use it; see `tunewright_hf.trained`."""
+        from tunewright_hf.trained import load
+
+        return load(folder, model)
 
     def train(self, run: TrainRun) -> None:
         """Train, on every rank; see `tunewright_hf.train.run`."""

@@ -1,0 +1,160 @@
+"""Load a finished model and let it answer: the result of the trainer `hf`, with its template and its stop tokens."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import cast
+
+import peft
+import torch
+import transformers
+
+from tunewright.errors import RequestError
+from tunewright.providers import Message, Sampling, TrainedModel
+from tunewright_hf.config.tasks import CAUSAL, CLASSIFICATION, SEQ2SEQ, Task
+from tunewright_hf.data.collators import pad_id
+from tunewright_hf.data.turn_ends import Stops
+from tunewright_hf.errors import as_request_error
+from tunewright_hf.model.config import context_length
+from tunewright_hf.model.generation import stop_tokens
+
+_ADAPTER = "adapter_config.json"
+_STAGE = ".tunewright-merging-"
+
+
+class HuggingFaceModel(TrainedModel):
+    """A model and its tokenizer, on the first GPU if there is one."""
+
+    def __init__(self, model: transformers.PreTrainedModel, folder: Path) -> None:
+        self._model = model.eval()
+        self._folder = folder
+        self._tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        if (folder / "generation_config.json").is_file():  # of the result, where an adapter's model has the base's
+            self._model.generation_config = transformers.GenerationConfig.from_pretrained(folder)
+
+    def answer(self, messages: Sequence[Message], sampling: Sampling) -> Iterator[str]:
+        """Yield the answer piece by piece; see `TrainedModel.answer`."""
+        ids = torch.tensor([self._prompt(messages, sampling)], device=self._model.device)
+        left = (context_length(self._model.config) or ids.shape[1] + sampling.max_tokens) - ids.shape[1]
+        if left < 1 and not self._model.config.is_encoder_decoder:
+            problem = f"has {ids.shape[1]} tokens, which fill the model's context"
+            raise RequestError(problem, field="messages", remedy="Begin a new conversation, or shorten it.")
+        streamer = transformers.TextIteratorStreamer(
+            self._tokenizer, skip_prompt=not self._model.config.is_encoder_decoder, skip_special_tokens=True
+        )
+        yield from self._stream(ids, self._settings(sampling, left), streamer, sampling.seed)
+
+    def merge(self, folder: Path) -> None:
+        """Write the merged model and its tokenizer; see `TrainedModel.merge`."""
+        if not isinstance(self._model, peft.PeftModel):
+            problem = "is a whole model, without an adapter to merge"
+            raise RequestError(problem, field="result", value=str(self._folder), remedy="Use the folder as it is.")
+        if folder.exists():
+            remedy = "Give a folder that does not exist yet."
+            raise RequestError("exists already", field="folder", value=str(folder), remedy=remedy)
+        settings = self._model.generation_config
+        with as_request_error("result", "Load the adapter with peft instead: not every kind of adapter can be merged."):
+            merged = self._model.merge_and_unload()
+        merged.generation_config = settings
+        stage = folder.with_name(f"{_STAGE}{folder.name}")
+        shutil.rmtree(stage, ignore_errors=True)
+        merged.save_pretrained(stage)
+        self._tokenizer.save_pretrained(stage)
+        stage.rename(folder)
+
+    def _prompt(self, messages: Sequence[Message], sampling: Sampling) -> list[int]:
+        if sampling.as_text or not self._tokenizer.chat_template:
+            return cast("list[int]", self._tokenizer(messages[-1]["content"])["input_ids"])
+        with as_request_error("messages", "Give the messages that the model's chat template takes, or --text."):
+            rendered = self._tokenizer.apply_chat_template(
+                [dict(message) for message in messages], add_generation_prompt=True, return_dict=True
+            )
+        return list(rendered["input_ids"])
+
+    def _settings(self, sampling: Sampling, left: int) -> transformers.GenerationConfig:
+        own = self._model.generation_config
+        stops = Stops(tokens=stop_tokens(self._folder, self._model.config)).with_eos(self._tokenizer)
+        chosen = {"do_sample": True, "temperature": sampling.temperature} if sampling.temperature else {}
+        return transformers.GenerationConfig(
+            max_new_tokens=max(1, min(sampling.max_tokens, left)),
+            eos_token_id=sorted(stops) or None,
+            pad_token_id=pad_id(self._tokenizer),
+            decoder_start_token_id=own.decoder_start_token_id,
+            **{"do_sample": False, **chosen},
+        )
+
+    def _stream(
+        self,
+        ids: torch.Tensor,
+        settings: transformers.GenerationConfig,
+        streamer: transformers.TextIteratorStreamer,
+        seed: int | None,
+    ) -> Iterator[str]:
+        failed: list[BaseException] = []
+
+        def generate() -> None:
+            try:
+                if seed is not None:
+                    transformers.set_seed(seed)
+                with torch.inference_mode():
+                    self._model.generate(
+                        input_ids=ids,
+                        attention_mask=torch.ones_like(ids),
+                        generation_config=settings,
+                        streamer=streamer,
+                    )
+            except BaseException as error:  # raised again in the thread that reads
+                failed.append(error)
+                streamer.end()
+
+        thread = threading.Thread(target=generate, daemon=True)
+        thread.start()
+        yield from streamer
+        thread.join()
+        if failed:
+            raise failed[0]
+
+
+def load(folder: Path, model: Path | None) -> HuggingFaceModel:
+    """Load a result of the trainer `hf`; see `TrainerProvider.load_result`."""
+    transformers.utils.logging.disable_progress_bar()
+    is_adapter = (folder / _ADAPTER).is_file()
+    base = _base_of(folder, model) if is_adapter else folder
+    remedy = "Give the folder of a result: the model's files, or an adapter beside --model, the model that it was trained on."
+    with as_request_error("result", remedy):
+        config = transformers.AutoConfig.from_pretrained(base)
+        task = _task_of(folder, config)
+        loaded = getattr(transformers, task.auto_class).from_pretrained(base, dtype="auto")
+        if is_adapter:
+            loaded = peft.PeftModel.from_pretrained(loaded, folder)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return HuggingFaceModel(loaded.to(device), folder)
+
+
+def _task_of(folder: Path, config: transformers.PreTrainedConfig) -> Task:
+    named = json.loads((folder / _ADAPTER).read_text("utf-8")).get("task_type") if (folder / _ADAPTER).is_file() else ""
+    kinds = [*(getattr(config, "architectures", None) or []), str(named)]
+    if any("Classification" in kind or kind == "SEQ_CLS" for kind in kinds):
+        remedy = "Use transformers' pipeline('text-classification', model=…)."
+        problem = f"is a classifier ({CLASSIFICATION.auto_class}), which answers nothing"
+        raise RequestError(problem, field="result", value=str(folder), remedy=remedy)
+    return SEQ2SEQ if config.is_encoder_decoder else CAUSAL
+
+
+def _base_of(folder: Path, model: Path | None) -> Path:
+    """Return the folder of the model that an adapter belongs to.
+
+    Raises:
+        RequestError: it is not on this machine.
+    """
+    named = json.loads((folder / _ADAPTER).read_text("utf-8")).get("base_model_name_or_path") or ""
+    base = model or Path(named)
+    if not base.is_dir():
+        problem = f"is an adapter of the model {named!r}, which is not on this machine"
+        remedy = "Give --model the folder of that model; `tunewright fetch hf://org/name .` downloads one."
+        raise RequestError(problem, field="result", value=str(folder), remedy=remedy)
+    return base
