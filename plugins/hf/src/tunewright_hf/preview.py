@@ -17,6 +17,7 @@ from tunewright.providers import Preview, TrainRun
 from tunewright_hf.config.data_params import DataParams
 from tunewright_hf.config.tasks import CLASSIFICATION, SEQ2SEQ
 from tunewright_hf.config.train_params import TrainParams
+from tunewright_hf.data.accounting import SAMPLE, columns_in
 from tunewright_hf.data.bad_rows import (
     EMPTY,
     Dropped,
@@ -58,9 +59,9 @@ def preview(params: TrainParams, run: TrainRun) -> Iterator[Preview]:
         rows = load_rows(split, "dataset", Path(cache), streaming=True)
         names = label_names(rows, params.data.label_column)
         numbered = iterate(rows, split, "dataset")
-        first: dict[str, object] = next(numbered, {})
+        first = list(itertools.islice(numbered, SAMPLE))
         goal = goal_of(params, folder, config, tokenizer)
-        reading = reading_of(first, params.data, tokenizer, goal)
+        reading = reading_of(columns_in(first), params.data, tokenizer, goal)
         check_tokenizer(tokenizer, reading.format)
         made = functools.partial(
             _samples,
@@ -72,7 +73,7 @@ def preview(params: TrainParams, run: TrainRun) -> Iterator[Preview]:
             goal=goal,
         )
         about, dropped, told, number = str(reading), Dropped(), Dropped(), -1
-        for number, row in enumerate(itertools.chain([first], numbered)):
+        for number, row in enumerate(itertools.chain(first, numbered)):
             with located(split, Path(cache), streaming=True):
                 sample = _sample_or_drop(row, number, made, params.data, dropped)
             if sample is None:

@@ -71,12 +71,13 @@ CONVERSATIONS = [
     Shape(name="OpenAI with a system prompt", row={"messages": openai(SYSTEM, *ASK)}, turns=[SYSTEM, *ASK]),
     Shape(name="two rounds", row={"messages": openai(*TWICE)}, turns=TWICE),
     Shape(name="ultrachat_200k", row={"prompt_id": "1", "messages": openai(*TWICE)}, turns=TWICE),
-    Shape(name="smoltalk", row={"messages": openai(*ASK), "source": "x", "full_topic": "a"}, refused="'full_topic'"),
+    Shape(name="smoltalk", row={"messages": openai(*ASK), "source": "x", "full_topic": "a"}, turns=ASK),
+    Shape(name="a column of its own", row={"messages": openai(*ASK), "notes": "a b"}, refused="'notes'"),
     Shape(
-        name="smoltalk, told",
-        row={"messages": openai(*ASK), "full_topic": "a"},
+        name="a column of its own, told",
+        row={"messages": openai(*ASK), "notes": "a b"},
         turns=ASK,
-        data={"ignore_columns": ["full_topic"]},
+        data={"ignore_columns": ["notes"]},
     ),
     Shape(name="tulu-3", row={"id": "1", "messages": openai(*ASK), "source": "x"}, turns=ASK),
     Shape(name="no_robots", row={"prompt_id": "1", "messages": openai(*ASK), "category": "Chat"}, turns=ASK),
@@ -293,12 +294,8 @@ CONVERSATIONS = [
         },
         refused="type: 'odd'",
     ),
-    Shape(name="a list of texts", row={"messages": ["Name a prime.", "Seven."]}, refused="not a list of messages"),
-    Shape(
-        name="messages and preference",
-        row={"prompt": "x", "messages": openai(*ASK), "chosen": openai(*ASK), "rejected": openai(*ASK)},
-        refused="'(chosen|prompt)'",
-    ),
+    Shape(name="a list of texts", row={"messages": ["Name a prime.", "Seven."]}, turns=ASK),
+    Shape(name="one text", row={"messages": ["Name a prime."]}, refused="not a list of messages"),
 ]
 
 PAIRS = [
@@ -334,8 +331,13 @@ PAIRS = [
     ),
     Shape(
         name="alpaca with its rendered text",
-        row={"instruction": "Name a prime.", "input": "", "output": "Seven.", "text": "…"},
-        refused="'instruction'",
+        row={"instruction": "Name a prime.", "input": "", "output": "Seven.", "text": "Below: Name a prime.\nSeven."},
+        turns=ASK,
+    ),
+    Shape(
+        name="alpaca with another text",
+        row={"instruction": "Name a prime.", "input": "", "output": "Seven.", "text": "An essay."},
+        refused="'text'.*ignore_columns",
     ),
     Shape(
         name="alpaca with a system prompt",
@@ -372,7 +374,7 @@ PAIRS = [
     Shape(
         name="MetaMath",
         row={"query": "Name a prime.", "response": "Seven.", "type": "GSM", "original_question": "x"},
-        refused="'original_question'",
+        turns=ASK,
     ),
     Shape(name="query and answer", row={"query": "Name a prime.", "answer": "Seven."}, turns=ASK),
     Shape(
@@ -381,7 +383,12 @@ PAIRS = [
     Shape(
         name="NuminaMath",
         row={"source": "x", "problem": "Name a prime.", "solution": "Seven.", "messages": openai(*ASK)},
-        refused="'problem'",
+        turns=ASK,
+    ),
+    Shape(
+        name="messages beside another problem",
+        row={"problem": "Name a square.", "solution": "Four.", "messages": openai(*ASK)},
+        refused=r"ignore_columns: \[problem, solution\]",
     ),
     Shape(name="input and output", row={"input": "Name a prime.", "output": "Seven."}, turns=ASK),
     Shape(
@@ -447,7 +454,7 @@ TEXTS = [
             "language_score": 0.9,
             "token_count": 2,
         },
-        refused="'dump'",
+        text="Seven.",
     ),
     Shape(
         name="Wikipedia",

@@ -151,11 +151,11 @@ def test_a_missing_column_is_told_with_those_that_there_are(write: Callable[[Pat
 
 
 def test_without_a_known_column_all_that_are_looked_for_are_named(dataset_of: Callable[..., Path]) -> None:
-    folder = dataset_of([{"frage": "a", "antwort": "b"}])
+    folder = dataset_of([{"betreff": "a", "loesung": "b"}])
     with pytest.raises(RequestError, match=r"'messages' or 'prompt' and 'completion' or 'text'") as error:
         check(dataset=folder)
-    assert "frage, antwort" in error.value.remedy
-    check(dataset=folder, prompt_column="frage", completion_column="antwort")
+    assert "betreff, loesung" in error.value.remedy
+    check(dataset=folder, prompt_column="betreff", completion_column="loesung")
 
 
 @pytest.mark.parametrize("content", ["nonsense", '{"text": ', "[1, 2]", '"word"'])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 from tunewright.errors import RequestError
@@ -45,4 +47,5 @@ def _rebuilt(file: Path, problem: str, remedy: str, line: int | None) -> BadFile
 
 def field_hint(name: str, value: str) -> str:
     """Return how a field of `DataParams` is written, in a job file and in Python."""
-    return f"trainer.data.{name}: {value} in a job file, DataParams({name}={value!r}) in Python"
+    number = re.fullmatch(r"[\d._+\-]+", value) is not None  # which YAML would not read as a text
+    return f"trainer.data.{name}: {json.dumps(value) if number else value} in a job file, DataParams({name}={value!r}) in Python"

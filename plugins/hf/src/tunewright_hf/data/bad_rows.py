@@ -167,7 +167,10 @@ def no_sample(name: str, rows: int, reasons: Mapping[str, int]) -> RequestError:
     """Return the error for a split none of whose rows can be trained on."""
     field = "dataset" if name == "train" else "eval_dataset"
     problem = f"none of its {rows} rows leaves anything to learn: {described(reasons)}"
-    remedy = "Give rows with something to learn, or a longer DataParams.max_length."
+    remedy = (
+        "Give rows with a text, an answer, or a message of the assistant (trainer.data.roles says who that is, where it has "
+        "another name), or a longer DataParams.max_length."
+    )
     if any(not reason.startswith(NOTHING) for reason in reasons):
         remedy = "Write trainer.data.on_bad_row: refuse to read where the first of them stands, and what to change."
     return RequestError(problem, field=field, remedy=remedy)

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 
 from tunewright.errors import RequestError
 from tunewright_hf.config.data_params import DataParams, Template
-from tunewright_hf.data.dialects import Message, messages_in
+from tunewright_hf.data.dialects import Message, messages_in, system_text
+from tunewright_hf.data.suggestions import path_lines
 
 _ROLES = ("user", "assistant")
 _PAIR = len(_ROLES)
@@ -23,7 +24,7 @@ def text_of(row: Mapping[str, object], name: str, data: DataParams) -> str | Non
     templates = _parsed(data, name)
     if not templates:
         return _text(row, getattr(data, f"{name}_column"))
-    values = {column: _written(row, column) for column in data.columns_of(name)}
+    values = {column: _written(row, column, data) for column in data.columns_of(name)}
     if not any(value.strip() for value in values.values()):
         return None
     fitting = (t for t in templates if all(values[column].strip() for column in t.columns))
@@ -35,19 +36,59 @@ def _parsed(data: DataParams, name: str) -> tuple[Template, ...]:
     return data.templates(name)
 
 
-def _written(row: Mapping[str, object], column: str) -> str:
-    """A column's value in a template: numbers as Python writes them."""
-    value = row.get(column)
+def _written(row: Mapping[str, object], column: str, data: DataParams) -> str:
+    """A column's value in a template, or what a path leads to: numbers as Python writes them."""
+    value = value_at(row, column)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
-    return _text(row, column) or ""
+    text = _only_text(value)
+    return _checked(text if text is None or isinstance(text, str) else value, column, data) or ""
+
+
+def value_at(row: Mapping[str, object], path: str) -> object:
+    """Return the value of a column, or the one that a path leads to: `answers.text.0`; None if there is none."""
+    if path in row:
+        return row[path]
+    value: object = row
+    for part in path.split("."):
+        if isinstance(value, Mapping):
+            value = value.get(part)
+        elif isinstance(value, list) and part.isdecimal():
+            value = value[int(part)] if int(part) < len(value) else None
+        else:
+            return None
+    return value
+
+
+def _only_text(value: object) -> object:
+    """Return the one text of a list, or of an answer as SQuAD writes it; anything else as it is."""
+    if isinstance(value, Mapping) and isinstance(value.get("text"), str | list):
+        return _only_text(value["text"])
+    if isinstance(value, Mapping) and isinstance(value.get("value"), str):
+        return value["value"]
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        texts = list(dict.fromkeys(value))
+        return value if len(texts) > 1 else next(iter(texts), None)
+    return value
 
 
 def _text(row: Mapping[str, object], column: str) -> str | None:
-    value = row.get(column)  # a row of a stream may lack what others have
+    return _checked(row.get(column), column, None)  # a row of a stream may lack what others have
+
+
+def _checked(value: object, column: str, data: DataParams | None) -> str | None:
+    """Return a text, or None.
+
+    Raises:
+        RequestError: it is something else.
+    """
     if value is None or isinstance(value, str):
         return value
     remedy = f"Make column {column!r} a column of texts, or name another one in DataParams."
+    if lines := path_lines(column, value, data):
+        remedy = f"Say where the text is. Write, for example, in the job file:{lines}"
+    elif isinstance(value, bool):
+        remedy = f"Write into column {column!r} of the files what the model is to read or say."
     problem = f"column {column!r} holds a {type(value).__name__} where a text is needed: {str(value)[:80]}"
     raise RequestError(problem, field="dataset", remedy=remedy)
 
@@ -61,7 +102,10 @@ def conversation_of(row: Mapping[str, object], form: str, data: DataParams) -> t
     found = _messages_of_row(row, form, data)
     if found is None or not data.system_column:
         return found
-    said = _text(row, data.system_column)
+    value = row.get(data.system_column)
+    said = value if value is None else system_text(without_nones(value))
+    if said is None and value is not None:
+        _text(row, data.system_column)
     return found if not (said or "").strip() else ([{"role": "system", "content": said}, *found[0]], found[1] + 1)
 
 

@@ -6,7 +6,9 @@ Recognised are ShareGPT (`from`/`value`), OpenAI (content parts, tool calls, wei
 
 from __future__ import annotations
 
+import functools
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
@@ -14,8 +16,12 @@ from tunewright.errors import RequestError
 
 Message = dict[str, object]
 
-ROLE_KEYS = ("role", "from", "speaker", "author")
-CONTENT_KEYS = ("content", "value", "text", "parts", "message")
+ROLE_KEYS = ("role", "from", "speaker", "author", "sender")
+CONTENT_KEYS = ("content", "value", "text", "parts", "message", "utterance", "body")
+
+_ASKED = ("human", "user", "input", "question", "prompt", "instruction", "query", "q")
+_ANSWERED = ("assistant", "gpt", "bot", "output", "answer", "response", "completion", "model", "a")
+"""Keys of one round of a conversation, and of its two messages."""
 
 TOOL_CALL = "function_call"
 
@@ -42,6 +48,18 @@ ROLES = {
     "function_response": "tool",
     "function": "function",
     "ipython": "ipython",
+    "function response": "tool",
+    "tool response": "tool",
+    "instruction": "user",
+    "response": "assistant",
+    "patient": "user",
+    "doctor": "assistant",
+    "customer": "user",
+    "agent": "assistant",
+    "问": "user",
+    "答": "assistant",
+    "用户": "user",
+    "助手": "assistant",
 }
 """A role as people write it, in lower case → the role that chat templates know; `function_call` is a call to make."""
 
@@ -56,7 +74,28 @@ _PAIR = '[{"role": "user", "content": "…"}, {"role": "assistant", "content": "
 
 def is_conversation(value: object) -> bool:
     """Return whether a value is a list of messages in one of the forms that are recognised."""
-    return isinstance(value, list) and all(isinstance(m, Mapping) and _key(m, ROLE_KEYS) for m in value)
+    return isinstance(value, list) and all(isinstance(m, Mapping) and _speaker(m) for m in value)
+
+
+def has_roles(value: object) -> bool:
+    """Return whether a value is a list of messages, each with a role, or who says it, and a content."""
+    if not isinstance(value, list) or not value or not is_conversation(value):
+        return False
+    return all(_key(message, ("role", "from")) and _key(message, CONTENT_KEYS) for message in value)
+
+
+def _speaker(message: Mapping[str, object]) -> str | None:
+    """Return who says a message: its role, or a name; None if it does not say."""
+    said = message[key] if (key := _key(message, ROLE_KEYS)) else None
+    if isinstance(said, Mapping):
+        said = said.get("role") or said.get("name")
+    return said if isinstance(said, str) else None
+
+
+def looks_like_chat(value: object, roles: Mapping[str, str]) -> bool:
+    """Return whether a value can be read as a conversation."""
+    found = _as_list(value, roles)
+    return bool(found) and is_conversation(found)
 
 
 def messages_in(value: object, column: str, roles: Mapping[str, str]) -> list[Message]:
@@ -70,13 +109,104 @@ def messages_in(value: object, column: str, roles: Mapping[str, str]) -> list[Me
     Raises:
         RequestError: it is not a list of messages, a role is unknown, or a content cannot be read as text.
     """
-    if value is None:
+    if value is None or value in ("", []):
         return []
-    if not is_conversation(value):
+    read = _as_list(value, roles)
+    if not is_conversation(read):
         problem = f"column {column!r} holds something that is not a list of messages: {str(value)[:80]}"
         raise RequestError(problem, field="dataset", remedy=f"Make each row a list such as {_PAIR}.")
-    given = cast("list[Mapping[str, object]]", value)
+    given = cast("list[Mapping[str, object]]", read)
+    _check_roles(given, column, roles)
     return [message for one in given for message in _read(one, column, roles)]
+
+
+def _as_list(value: object, roles: Mapping[str, str]) -> object:
+    """Return the messages of a conversation that is written as JSON, as a text with names of roles, in rounds, or in turns."""
+    if isinstance(value, str):
+        if value.lstrip().startswith("["):
+            try:
+                value = json.loads(value)
+            except ValueError:
+                return value
+        else:
+            return _marked(value, roles) or value
+    if not isinstance(value, list) or not value:
+        return value
+    if all(isinstance(said, str) for said in value):
+        return _turns(cast("list[str]", value), roles)
+    rounds = [_round(one) for one in value]
+    return value if not all(rounds) else [message for one in rounds for message in one or ()]
+
+
+def _turns(said: Sequence[str], roles: Mapping[str, str]) -> object:
+    """Return the messages of texts that are said in turns, by the user first."""
+    marked = [_marked(text, roles) for text in said]
+    if all(found and len(found) == 1 for found in marked):
+        return [message for found in marked for message in found or ()]
+    if len(said) < 2:  # noqa: PLR2004 - a question and its answer
+        return said
+    return [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(said)]
+
+
+def _round(value: object) -> list[Message] | None:
+    """Return the two messages of an object with a question and its answer; None for another object."""
+    if not isinstance(value, Mapping) or _key(value, ROLE_KEYS):
+        return None
+    asked, answered = ([name for name in value if str(name).lower() in names] for names in (_ASKED, _ANSWERED))
+    if len(asked) != 1 or len(answered) != 1 or len(value) != 2:  # noqa: PLR2004 - and nothing else
+        return None
+    return [{"role": "user", "content": value[asked[0]]}, {"role": "assistant", "content": value[answered[0]]}]
+
+
+def _marked(text: str, roles: Mapping[str, str]) -> list[Message] | None:
+    """Return the messages of a text in which a name of a role and a colon begin each; None for another text."""
+    pieces = _marker(tuple(roles)).split(text.strip())
+    if len(pieces) < 3 or pieces[0].strip():  # noqa: PLR2004 - what stands before the first role, a role, and what it says
+        return None
+    said = zip(pieces[1::2], pieces[2::2], strict=True)
+    return [{"role": role, "content": _END.sub("", content).strip()} for role, content in said]
+
+
+_END = re.compile(r"\s*(?:<\|endoftext\|>|</s>|<\|im_end\|>)\s*\Z")
+
+
+@functools.lru_cache(maxsize=16)
+def _marker(own: tuple[str, ...]) -> re.Pattern[str]:
+    names = "|".join(re.escape(name) for name in sorted((*own, *ROLES), key=len, reverse=True))
+    return re.compile(rf"^[ \t]*(?:#{{1,3}}[ \t]*)?({names})[ \t]*[:\uff1a][ \t]*", re.IGNORECASE | re.MULTILINE)
+
+
+def system_text(value: object) -> str | None:
+    """Return a system prompt: a text, or a list of parts, or Gemini's object of parts; None for anything else."""
+    if isinstance(value, Mapping):
+        value = value.get("parts") or value.get("content") or value.get("text")
+    if isinstance(value, list):
+        parts = [_text_of(part) for part in value if isinstance(part, Mapping)]
+        return "".join(part or "" for part in parts) if len(parts) == len(value) else None
+    if not isinstance(value, str):
+        return None
+    marked = _marked(value, {})
+    return str(marked[0]["content"]) if marked and len(marked) == 1 and marked[0]["role"] == "SYSTEM" else value
+
+
+def _check_roles(given: Sequence[Mapping[str, object]], column: str, roles: Mapping[str, str]) -> None:
+    """Refuse roles that are unknown, all of them at once.
+
+    Raises:
+        RequestError: there are some.
+    """
+    names = list(dict.fromkeys(str(_speaker(one)) for one in given))
+    unknown = [name for name in names if _role(name, roles) is None]
+    if not unknown:
+        return
+    stand_for = ["user"] * len(unknown)
+    if not any(_role(name, roles) == "assistant" for name in names):
+        stand_for[-1] = "assistant"
+    mapping = json.dumps(dict(zip(unknown, stand_for, strict=True)), ensure_ascii=False)
+    shown = ", ".join(map(repr, unknown))
+    problem = f"column {column!r} holds a message of an unknown role: {shown}"
+    remedy = f"Say what it stands for, for example: trainer.data.roles: {mapping} (or system, tool)."
+    raise RequestError(problem, field="dataset", remedy=remedy)
 
 
 def is_supervised(message: Mapping[str, object]) -> bool:
@@ -92,7 +222,9 @@ def _read(given: Mapping[str, object], column: str, roles: Mapping[str, str]) ->
     for name in _MEDIA & set(rest):
         if rest[name]:
             raise _media(column, name)
-    role = _role(str(given[role_key]), column, roles)
+    role = cast("str", _role(str(_speaker(given)), roles))
+    if isinstance(call := rest.pop("function_call", None), Mapping):  # as OpenAI wrote it before `tool_calls`
+        rest["tool_calls"] = _calls(call, column)
     if role == TOOL_CALL:
         yield {**rest, "role": "assistant", "tool_calls": _calls(content, column)}
     elif isinstance(content, list) and not _is_result(role, content):
@@ -105,13 +237,8 @@ def _key(message: Mapping[str, object], names: tuple[str, ...]) -> str | None:
     return next((name for name in names if message.get(name) is not None), None)
 
 
-def _role(given: str, column: str, roles: Mapping[str, str]) -> str:
-    role = roles.get(given) or ROLES.get(given.strip().lower())
-    if role is None:
-        problem = f"column {column!r} holds a message of an unknown role: {given!r}"
-        remedy = f"Say what it stands for: trainer.data.roles: {{{given}: user}} (or assistant, system, tool)."
-        raise RequestError(problem, field="dataset", remedy=remedy)
-    return role
+def _role(given: str, roles: Mapping[str, str]) -> str | None:
+    return roles.get(given) or ROLES.get(given.strip().lower())
 
 
 def _is_result(role: str, content: Sequence[object]) -> bool:

@@ -17,6 +17,7 @@ import pyarrow.compute
 from tunewright.errors import RequestError
 from tunewright_hf.config.data_params import DataParams
 from tunewright_hf.config.tasks import CAUSAL, CLASSIFICATION, SEQ2SEQ, Task
+from tunewright_hf.data.accounting import SAMPLE, Columns, columns_in
 from tunewright_hf.data.bad_rows import (
     EMPTY,
     NOTHING,
@@ -261,9 +262,9 @@ class Goal:
 LANGUAGE_MODELING = Goal()
 
 
-def columns_of(rows: datasets.Dataset | datasets.IterableDataset) -> list[str]:
-    """Return the names of the columns; for a stream without a schema, those of its first row."""
-    return list(rows.column_names or next(iter(rows), {}))
+def columns_of(rows: datasets.Dataset | datasets.IterableDataset) -> Columns:
+    """Return the columns, and the first values of each."""
+    return columns_in(rows.take(SAMPLE), rows.column_names or ())
 
 
 def encoder_of(

@@ -6,9 +6,10 @@ The client looks at the first rows only, with the standard library; parquet, arr
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tunewright.errors import RequestError
 from tunewright_hf.config.data_params import DataParams
 from tunewright_hf.config.slices import RowSlice
 from tunewright_hf.data import csv_rows, json_rows, text_rows
+from tunewright_hf.data.accounting import SAMPLE
 from tunewright_hf.data.bad_data import BadFileError
 from tunewright_hf.data.compression import DAMAGED, can_open, on_disk
 from tunewright_hf.data.split_files import files_by_split, has_configuration, usual_name
@@ -127,7 +129,7 @@ def _pick(folder: Path, splits: dict[str, Split], wanted: tuple[str, ...], field
         if name in splits or name in usual:
             return splits.get(name) or usual[name]
     option = "train_split" if field == "dataset" else "eval_split"
-    names = sorted(splits)
+    names = sorted(splits, key=lambda name: (not name.startswith(wanted[0]), name))
     write = f"trainer.data.{option}: {names[0]} in a job file, DataParams({option}={names[0]!r}) in Python"
     remedy = f"It has: {', '.join(names)}. Name one of them: {write}."
     raise RequestError(f"has no split {wanted[0]!r}", field=field, value=str(folder), remedy=remedy)
@@ -179,6 +181,37 @@ def _peek(split: Split, field: str) -> tuple[list[str] | None, bool | None]:
         if found is not None and split.format not in ("json", "csv"):
             break
     return (None, None) if found is None and unknown else (found, found is not None)
+
+
+def first_rows(split: Split, count: int = SAMPLE) -> list[Mapping[str, object]]:
+    """The first rows of the first file of a split that has any, as far as they can be read here."""
+    readers: Mapping[str, Callable[[Path, Reading, int], list[Mapping[str, object]]]] = {
+        "json": _first_of_json,
+        "csv": _first_of_csv,
+        "parquet": _first_of_parquet,
+    }
+    read = readers.get(split.format)
+    if read is None or (split.format == "parquet" and not importlib.util.find_spec("pyarrow")):
+        return []
+    found = (read(file, split.reading, count) for file in split.files if can_open(file))
+    return next(filter(None, found), [])
+
+
+def _first_of_json(file: Path, reading: Reading, count: int) -> list[Mapping[str, object]]:
+    return [row for _, row in itertools.islice(json_rows.rows(file, reading.encoding), count)]
+
+
+def _first_of_csv(file: Path, reading: Reading, count: int) -> list[Mapping[str, object]]:
+    table = csv_rows.inspect(file, reading.encoding, reading.delimiter)
+    rows = itertools.islice(table.rows(), count) if table else ()
+    return [dict(zip(table.columns, row, strict=True)) for row in rows] if table else []
+
+
+def _first_of_parquet(file: Path, reading: Reading, count: int) -> list[Mapping[str, object]]:  # noqa: ARG001 - as the others
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(file) as opened:
+        return next((batch.to_pylist() for batch in opened.iter_batches(count)), [])
 
 
 def _first_columns(split: Split, file: Path) -> list[str] | None:

@@ -12,6 +12,7 @@ import attrs
 
 from tunewright.errors import RequestError
 from tunewright_hf.config.data_params import DROP, DataParams
+from tunewright_hf.data.accounting import SAMPLE, columns_in
 from tunewright_hf.data.bad_rows import (
     EMPTY,
     NOTHING,
@@ -90,14 +91,14 @@ def _encode_first(
 ) -> int:
     """Encode the first rows of a split, and return how many there are."""
     rows = iterate(load_rows(split, "dataset", cache, streaming=True), split, "dataset")
-    first = next(rows, None)
-    if first is None:
+    first = list(itertools.islice(rows, SAMPLE))
+    if not first:
         return 0
-    reading = reading_of(first, data, tokenizer, goal)
+    reading = reading_of(columns_in(first), data, tokenizer, goal)
     is_pair = reading.format == PREFERENCE  # its Trainer class tokenises
     encoder = None if is_pair else encoder_of(tokenizer, reading.format, reading.data, goal)
     count = 0
-    for row in itertools.islice(itertools.chain([first], rows), _ROWS):
+    for row in itertools.islice(itertools.chain(first, rows), _ROWS):
         try:
             found = pair_of(row, reading.data) if encoder is None else encoder(row)
             if found is None:

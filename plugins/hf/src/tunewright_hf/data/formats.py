@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -10,18 +12,24 @@ import attrs
 
 from tunewright.errors import RequestError
 from tunewright_hf.config.data_params import TEMPLATES, DataParams
-from tunewright_hf.data.files import _empty, _peek, evaluation_split, training_split
+from tunewright_hf.data.accounting import Beside, Columns, columns_in
+from tunewright_hf.data.columns import value_at
+from tunewright_hf.data.dialects import has_roles, looks_like_chat
+from tunewright_hf.data.files import _empty, _peek, evaluation_split, first_rows, training_split
+from tunewright_hf.data.suggestions import suggestion
 from tunewright_hf.data.vocabulary import (
     COMPLETIONS,
     CONTEXTS,
     HISTORY,
-    MEANINGFUL,
+    LABELS,
     MESSAGES,
     PROMPTS,
+    SURE_MESSAGES,
     SYSTEMS,
     TEXTS,
     TOOLS,
-    has_no_meaning,
+    WITH_CONTEXT,
+    plain,
 )
 
 
@@ -53,8 +61,8 @@ class ColumnReading:
             return self
         if chat_template:
             return attrs.evolve(self, format="chat", asked=False)
-        if self.data.system_column or self.data.history_column:
-            column = self.data.system_column or self.data.history_column
+        tools = self.data.tools_column if self.data.tools_column in self.used else None
+        if column := self.data.system_column or self.data.history_column or tools:
             problem = (
                 f"has a column {column!r}, which only a chat template can write, and the model's tokenizer has none"
             )
@@ -89,7 +97,7 @@ def check_dataset(folder: Path, data: DataParams, field: str) -> str | None:
     columns, has_rows = _peek(split, field)
     if has_rows is False:
         raise _empty(folder, field)
-    return None if columns is None else read_columns(columns, data, field).format
+    return None if columns is None else read_columns(columns_in(first_rows(split), columns), data, field).format
 
 
 def read_columns(columns: Iterable[str], data: DataParams, field: str = "dataset") -> ColumnReading:
@@ -98,31 +106,57 @@ def read_columns(columns: Iterable[str], data: DataParams, field: str = "dataset
     A format or column that the user names counts as said: other columns are ignored then. For "auto" every column must be
     used, be known to carry no meaning, or be named in `ignore_columns`.
 
+    Args:
+        columns: the names, or `Columns` with the first values of each.
+        data: what the user said.
+        field: the slot, for errors.
+
     Raises:
         RequestError: a column is missing, is not accounted for, or several readings are possible.
     """
-    have = list(columns)
-    found = _as_said(have, data) or _as_recognised(have, data)
-    if found is None:
-        raise _unknown(have, data, field)
-    found = _with_system(found, have)
-    rest = [c for c in have if c not in found.used]
-    if data.format == "auto" and _says_nothing(data):
-        _account_for([c for c in rest if c not in data.ignore_columns], found, field)
-    return attrs.evolve(found, ignored=tuple(rest))
+    given: Columns = columns if isinstance(columns, dict) else columns_in((), columns)
+    have = list(given)
+    readings = [_with_system(found, have) for found in _readings(have, given, data)]
+    if not readings:
+        raise _unknown(given, data, field)
+    rests = [_unaccounted(found, given, data) for found in readings]
+    # A conversation is rarely what is to be left out, of all columns.
+    best = min(range(len(rests)), key=lambda i: (bool(rests[i]), readings[i].format != "chat", len(rests[i])))
+    if rests[best]:
+        raise _not_accounted_for(rests[best], readings[best], field)
+    found = readings[best]
+    return attrs.evolve(found, ignored=tuple(c for c in have if c not in found.used))
 
 
-def _as_said(have: Sequence[str], data: DataParams) -> ColumnReading | None:
-    """The reading that the user's own columns, templates and format give, defaults included."""
+def _readings(have: Sequence[str], columns: Columns, data: DataParams) -> list[ColumnReading]:
+    """Return the readings to try, in order: the first of the user's own, if the user said anything."""
+    if not _says_nothing(data) or data.format not in ("auto", "chat", "prompt_completion", "text"):
+        return _as_said(have, columns, data)[:1]
+    kept = [column for column in have if column not in data.ignore_columns]
+    said = _as_said(kept, columns, data)
+    known = [
+        _conversation(kept, columns, data),
+        *said,
+        _pair(kept, columns, data),
+        _text(kept, columns, data),
+        _preference(kept, data),
+    ]
+    return [found for found in known if found and data.format in ("auto", found.format)]
+
+
+def _as_said(have: Sequence[str], columns: Columns, data: DataParams) -> list[ColumnReading]:
+    """The readings that the user's own columns, templates and format give, defaults included."""
+    found = []
     for name in _wanted(data):
-        needed = _needed(name, data)
-        if all(column in have for column in needed):
+        paths = _needed(name, data)
+        if all(_leads_to_a_value(path, have, columns) for path in paths):
+            needed = tuple(dict.fromkeys(column_of(path, have) for path in paths))
             beside = {"chat": data.tools_column, "preference": data.prompt_column}.get(name)
             more = [beside] if beside in have and beside not in needed else []
             if name == "preference" and data.tools_column in have:
                 more.append(data.tools_column)
-            return ColumnReading(format=name, data=data, used=(*needed, *(c for c in more if c)))
-    return None
+            found.append(ColumnReading(format=name, data=data, used=(*needed, *(c for c in more if c))))
+    return found
 
 
 def _needed(name: str, data: DataParams) -> tuple[str, ...]:
@@ -139,6 +173,20 @@ def _needed(name: str, data: DataParams) -> tuple[str, ...]:
             data.rejected_column,
         ),
     }[name]
+
+
+def column_of(path: str, have: Sequence[str]) -> str:
+    """Return the column that a template names, by itself or at the start of a path such as `answers.text.0`."""
+    return path if path in have else path.partition(".")[0]
+
+
+def _leads_to_a_value(path: str, have: Sequence[str], columns: Columns) -> bool:
+    """Whether a template names a column, or a path within one that leads to something in one of its first values."""
+    column = column_of(path, have)
+    if path == column or column not in have:
+        return column in have
+    values = columns[column]
+    return not values or any(value_at({column: value}, path) is not None for value in values)
 
 
 def _wanted(data: DataParams) -> list[str]:
@@ -160,34 +208,72 @@ def _says_nothing(data: DataParams) -> bool:
     return all(getattr(data, name) == defaults[name].default for name in said)
 
 
-def _as_recognised(have: Sequence[str], data: DataParams) -> ColumnReading | None:
-    """The reading of columns that have their names in public datasets; None if there is none, or more than one."""
-    if not _says_nothing(data):
+def _named(have: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return the columns that have one of the names, however they are written, in the order of the names."""
+    by_name = {plain(column): column for column in reversed(have)}
+    return [by_name[name] for name in names if name in by_name]
+
+
+def _conversation(have: Sequence[str], columns: Columns, data: DataParams) -> ColumnReading | None:
+    """A column that holds a conversation; None if there is none, or more than one."""
+    found = [c for c in _named(have, MESSAGES) if _is_sure(c, columns) or _is_chat(columns[c], data)]
+    if not found:
+        found = [
+            c
+            for c in have
+            if _is_chat(columns[c], data, strict=True) and c not in ("prompt", "completion", "chosen", "rejected")
+        ]
+    if len(found) != 1:
         return None
-    if data.format in ("auto", "chat") and len(found := [c for c in MESSAGES if c in have]) == 1:
-        tools = next((c for c in TOOLS if c in have), None)
-        changed = attrs.evolve(data, messages_column=found[0], tools_column=tools or data.tools_column)
-        return ColumnReading(format="chat", data=changed, used=(found[0], *([tools] if tools else [])))
-    if data.format in ("auto", "chat", "prompt_completion") and (pair := _pair(have, data)):
-        return pair
-    if data.format in ("auto", "text") and len(texts := [c for c in TEXTS if c in have]) == 1:
-        return ColumnReading(format="text", data=attrs.evolve(data, text_column=texts[0]), used=(texts[0],))
-    return None
+    tools = next(iter(_named(have, TOOLS)), None)
+    changed = attrs.evolve(data, messages_column=found[0], tools_column=tools or data.tools_column)
+    return ColumnReading(format="chat", data=changed, used=(found[0], *([tools] if tools else [])))
 
 
-def _pair(have: Sequence[str], data: DataParams) -> ColumnReading | None:
+def _is_sure(column: str, columns: Columns) -> bool:
+    """Whether a column holds a conversation by its name, unless its values are numbers."""
+    return plain(column) in SURE_MESSAGES and not any(isinstance(value, int | float) for value in columns[column])
+
+
+def _is_chat(values: Sequence[object], data: DataParams, *, strict: bool = False) -> bool:
+    """Whether the first values of a column are conversations; if `strict`, lists of messages with roles."""
+    there = [value for value in values if value]
+    return bool(there) and all(has_roles(v) if strict else looks_like_chat(v, data.roles) for v in there)
+
+
+def _may_hold_text(values: Sequence[object]) -> bool:
+    """Whether any of the first values of a column is filled; those of columns whose values are not known may be."""
+    return not values or any(value not in (None, "", [], {}) for value in values)
+
+
+def _text(have: Sequence[str], columns: Columns, data: DataParams) -> ColumnReading | None:
+    found = _named(have, TEXTS)
+    if len(found) != 1 or not _may_hold_text(columns[found[0]]):
+        return None
+    return ColumnReading(format="text", data=attrs.evolve(data, text_column=found[0]), used=(found[0],))
+
+
+def _pair(have: Sequence[str], columns: Columns, data: DataParams) -> ColumnReading | None:
     """A question and its answer, each under one of its usual names."""
-    answers = [c for c in COMPLETIONS if c in have]
-    questions = [c for c in PROMPTS if c in have and c not in answers]
+    answers = _named(have, COMPLETIONS)
+    questions = [c for c in _named(have, PROMPTS) if c not in answers]
+    if len(questions) > 1:  # where a text comes from, rather than the text
+        questions = [
+            c for c in questions if plain(c) != "source" and not (plain(c) == "user" and _named(have, ("prompt",)))
+        ]
     asked = next(iter(questions), None)
-    contexts = (
-        [c for c in CONTEXTS if c in have and c != asked] if asked in ("instruction", "question", "query") else []
-    )
-    if asked is None or len(answers) != 1 or len(questions) - len([c for c in contexts if c in questions]) != 1:
+    if (
+        asked is None
+        or len(answers) != 1
+        or not (_may_hold_text(columns[asked]) and _may_hold_text(columns[answers[0]]))
+    ):
+        return None
+    contexts = [c for c in _named(have, CONTEXTS) if c != asked] if plain(asked) in WITH_CONTEXT else []
+    if len(questions) - len([c for c in contexts if c in questions]) != 1:
         return None
     context = contexts[0] if contexts else None
     prompt = (f"{{{asked}}}\n{{{context}}}", f"{{{asked}}}") if context else (f"{{{asked}}}",)
-    tools = next((c for c in TOOLS if c in have), None)
+    tools = next(iter(_named(have, TOOLS)), None)
     history = HISTORY if HISTORY in have else None
     changed = attrs.evolve(
         data,
@@ -208,7 +294,7 @@ def _with_system(found: ColumnReading, have: Sequence[str]) -> ColumnReading:
     if named is not None and named not in have:
         remedy = f"Its columns are: {', '.join(have) or 'none'}."
         raise RequestError(f"has no column {named!r}", field="dataset", remedy=remedy)
-    column = named or next((c for c in SYSTEMS if c in have), None)
+    column = named or next(iter(_named(have, SYSTEMS)), None)
     if column is None or column in found.used or column in data.ignore_columns:
         return found
     if found.format not in ("chat", "prompt_completion"):
@@ -230,45 +316,52 @@ def _with_system(found: ColumnReading, have: Sequence[str]) -> ColumnReading:
     )
 
 
-def _account_for(rest: Sequence[str], found: ColumnReading, field: str) -> None:
-    """Refuse a column that may mean something and is not used.
-
-    Raises:
-        RequestError: the first such column.
-    """
-    for column in rest:
-        if found.format == "preference" and column.startswith(("score", "rating", "margin")):
-            continue  # what the Trainer classes for pairs do not read
-        why = MEANINGFUL.get(column.strip().lower())
-        if why is None and has_no_meaning(column):
-            continue
-        problem = f"has a column {column!r}, which {why or 'is not used'} when the rows are read as {found.format}"
-        remedy = (
-            f"To train without it: trainer.data.ignore_columns: [{column}]; "
-            "to use it, name the columns or write a template in trainer.data."
-        )
-        raise RequestError(problem, field=field, remedy=remedy)
-
-
-def _unknown(have: Sequence[str], data: DataParams, field: str) -> RequestError:
-    """The error for columns that are not recognised, with the lines of a job file that would make them train."""
-    missing = [[c for c in _needed(name, data) if c not in have] for name in _wanted(data)]
-    shown = " or ".join(" and ".join(map(repr, columns)) for columns in missing)
-    close = {c: near for columns in missing for c in columns for near in get_close_matches(c, have, n=1)}
-    meant = "".join(f"Did you mean {near!r} instead of {column!r}? " for column, near in close.items())
-    listed = f"Its columns are: {', '.join(have) or 'none'}."
-    return RequestError(f"has no column {shown}", field=field, remedy=f"{meant}{listed}{_suggestion(have)}")
-
-
-def _suggestion(have: Sequence[str]) -> str:
-    telling = [c for c in have if not has_no_meaning(c) and c.strip().lower() not in MEANINGFUL] or list(have)
-    if not telling:
-        return ""
-    if len(telling) == 1:
-        return f' Write, for example, in the job file:\n  trainer.data.text_column: "{telling[0]}"'
-    asked, answered = telling[0], telling[-1]
-    return (
-        " Write, for example, in the job file:\n"
-        f'  trainer.data.prompt_template: "{{{asked}}}"\n'
-        f'  trainer.data.completion_template: "{{{answered}}}"'
+def _preference(have: Sequence[str], data: DataParams) -> ColumnReading | None:
+    """A better and a worse answer to a question that has another name than "prompt"."""
+    questions = [column for column in _named(have, PROMPTS) if plain(column) != "source"]
+    if data.chosen_column not in have or data.rejected_column not in have or len(questions) != 1:
+        return None
+    changed = attrs.evolve(data, prompt_template=(f"{{{questions[0]}}}",))
+    return ColumnReading(
+        format="preference", data=changed, used=(questions[0], data.chosen_column, data.rejected_column)
     )
+
+
+def _unaccounted(found: ColumnReading, columns: Columns, data: DataParams) -> dict[str, str]:
+    """Return the columns that may mean something and are not used, and what each may mean."""
+    if data.format != "auto" or not _says_nothing(data):
+        return {}
+    beside = Beside(format=found.format, used=[c for c in found.used if c in columns], columns=columns)
+    rest = [c for c in columns if c not in found.used and c not in data.ignore_columns]
+    return {column: why for column in rest if (why := beside.objection(column))}
+
+
+def _not_accounted_for(rest: Mapping[str, str], found: ColumnReading, field: str) -> RequestError:
+    column, why = next(iter(rest.items()))
+    more = [repr(other) for other in rest if other != column]
+    also = f" (nor may {', '.join(more)} be passed over)" if more else ""
+    problem = f"has a column {column!r}, which {why} when the rows are read as {found.format}{also}"
+    listed = ", ".join(map(_in_yaml, rest))
+    remedy = (
+        f"To train without {'them' if more else 'it'}: trainer.data.ignore_columns: [{listed}]; "
+        "to use it, name the columns or write a template in trainer.data."
+    )
+    if found.format == "text" and any(plain(c) in LABELS or plain(c) in ("label", "labels") for c in rest):
+        remedy += " To train a classifier: trainer.transformer_type: AutoModelForSequenceClassification."
+    return RequestError(problem, field=field, remedy=remedy)
+
+
+def _in_yaml(column: str) -> str:
+    return column if re.fullmatch(r"[A-Za-z_][\w ]*", column) else json.dumps(column)
+
+
+def _unknown(columns: Columns, data: DataParams, field: str) -> RequestError:
+    """The error for columns that are not recognised, with the lines of a job file that would make them train."""
+    have = list(columns)
+    missing = [[c for c in _needed(name, data) if not _leads_to_a_value(c, have, columns)] for name in _wanted(data)]
+    shown = " or ".join(" and ".join(map(repr, names)) for names in missing)
+    close = {c: near for names in missing for c in names for near in get_close_matches(c, have, n=1)}
+    meant = "".join(f"Did you mean {near!r} instead of {column!r}? " for column, near in close.items())
+    meant = "" if _says_nothing(data) else meant  # of names that nobody wrote
+    listed = f"Its columns are: {', '.join(have) or 'none'}."
+    return RequestError(f"has no column {shown}", field=field, remedy=f"{meant}{listed}{suggestion(columns)}")

@@ -52,6 +52,8 @@ def pairs_of(rows: datasets.Dataset, data: DataParams, cache: Path) -> tuple[dat
         rows = rows.map(_with_prompt, fn_kwargs={"data": data}, cache_file_name=file, load_from_cache_file=False)
     there = {name: column for name, column in _columns(data).items() if column in rows.column_names}
     rows = rows.select_columns(list(there.values())).rename_columns({c: name for name, c in there.items() if c != name})
+    if _is_text(rows, "prompt") and not _is_text(rows, "chosen"):
+        rows = rows.map(_with_messages, cache_file_name=str(cache / "messages.arrow"), load_from_cache_file=False)
     if any(_is_in_parts(rows, name) for name in _TEXTS if name in there):
         rows = rows.map(_with_texts, cache_file_name=str(cache / "texts.arrow"), load_from_cache_file=False)
     return rows, dropped
@@ -75,7 +77,31 @@ def pair_of(row: Mapping[str, object], data: DataParams) -> dict[str, object] | 
     """
     written = {**row, **_with_prompt(row, data)} if data.prompt_template else row
     pair = {name: written[column] for name, column in _columns(data).items() if column in written}
+    pair = _with_messages(pair)
     return _with_texts(pair) if is_pair(pair) else None
+
+
+def _is_text(rows: datasets.Dataset, name: str) -> bool:
+    return name in rows.column_names and isinstance(rows.features[name], datasets.Value)
+
+
+def _with_messages(row: dict[str, object]) -> dict[str, object]:
+    """Return a row of answers that are messages with a prompt that is one too, though it is written as a text.
+
+    Answers that begin with the prompt lose it there: it would be said twice.
+    """
+    prompt, answers = row.get("prompt"), {name: row.get(name) for name in ("chosen", "rejected")}
+    if not isinstance(prompt, str) or not all(isinstance(messages, list) for messages in answers.values()):
+        return row
+    asked = {"role": "user", "content": prompt}
+    if all(_begins_with(messages, prompt) for messages in answers.values()):
+        return {**row, "prompt": [asked], **{name: messages[1:] for name, messages in answers.items()}}  # type: ignore[index]
+    return {**row, "prompt": [asked]}
+
+
+def _begins_with(messages: object, prompt: str) -> bool:
+    first = messages[0] if isinstance(messages, list) and messages else None
+    return isinstance(first, Mapping) and str(first.get("content") or "").strip() == prompt.strip()
 
 
 def _is_in_parts(rows: datasets.Dataset, name: str) -> bool:
