@@ -99,7 +99,7 @@ def test_a_row_that_cannot_be_used_is_refused_with_its_file_and_row(
     for way, read in ways.items():
         with pytest.raises(RequestError, match=rf"an unknown role: 'Kunde' \({place}\).*on_bad_row: drop") as refused:
             read()
-        assert "trainer.data.roles: {Kunde: user}" in str(refused.value), way
+        assert 'trainer.data.roles: {"Kunde": "user"}' in str(refused.value), way
 
 
 def test_blank_lines_and_lists_do_not_shift_the_line(prepare, tmp_path: Path) -> None:

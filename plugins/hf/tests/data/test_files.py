@@ -10,6 +10,7 @@ import pytest
 from tunewright import RequestError, TrainRun
 from tunewright_hf import DataParams, HuggingFaceTrainParams
 from tunewright_hf.data.files import evaluation_split, find_splits, held_out_split, training_split
+from tunewright_hf.data.formats import check_dataset
 
 ROWS = [{"text": "one"}, {"text": "two"}, {"text": "three"}]
 JSONL = "".join(json.dumps(row) + "\n" for row in ROWS)
@@ -224,3 +225,24 @@ def test_the_client_half_passes_over_parquet_without_pyarrow(tmp_path: Path, mon
         check(dataset=tmp_path)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     check(dataset=tmp_path)
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet", "arrow", "saved"])
+def test_a_column_that_repeats_others_is_accounted_for_by_its_values(form: str, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    row = {"instruction": "Name a prime.", "input": "", "output": "Seven.", "text": "### Name a prime. ### Seven."}
+    rows, folder = datasets.Dataset.from_list([row, row]), tmp_path / "dataset"
+    folder.mkdir()
+    if form == "saved":
+        rows.save_to_disk(str(folder))
+    elif form == "arrow":
+        rows.save_to_disk(str(tmp_path / "saved"))
+        next((tmp_path / "saved").glob("*.arrow")).rename(folder / "train.arrow")
+    else:
+        write = {"jsonl": rows.to_json, "csv": rows.to_csv, "parquet": rows.to_parquet}[form]
+        write(folder / f"train.{form}")
+    assert check_dataset(folder, DataParams(), "dataset") == "prompt_completion"
+    other = {**row, "text": "Quite another text."}
+    datasets.Dataset.from_list([other, other]).to_parquet(tmp_path / "other.parquet")
+    with pytest.raises(RequestError, match=r"ignore_columns: \[text\]"):
+        check_dataset(tmp_path / "other.parquet", DataParams(), "dataset")

@@ -169,7 +169,7 @@ def test_the_evaluation_has_the_format_of_the_training(prepare, dataset_of) -> N
 def test_auto_prefers_what_says_most(prepare, dataset_of) -> None:
     messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     rows = [{"text": "a", "prompt": "b", "completion": "c", "messages": messages}]
-    with pytest.raises(RequestError, match="has a column 'text', which is not used"):
+    with pytest.raises(RequestError, match="has a column 'completion', which is not used"):
         prepare(dataset_of(rows))
     assert prepare(dataset_of(rows), ignore_columns=["text", "prompt", "completion"]).format == "chat"
     assert prepare(dataset_of(rows, name="other"), messages_column="none").format == "prompt_completion"

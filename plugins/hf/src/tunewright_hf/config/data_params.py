@@ -136,8 +136,8 @@ def _spread_columns(keywords: dict[str, object]) -> dict[str, object]:
 class DataParams:
     """How the rows of the dataset become samples.
 
-    A template makes a text from several columns: `prompt_template="{instruction}: {input}"`. From a list of templates each
-    row uses the first one whose columns are all filled, or else the last.
+    A template makes a text from several columns: `prompt_template="{instruction}: {input}"`, or from within one:
+    `"{answers.text.0}"`. From a list of templates each row uses the first one whose columns are all filled, or else the last.
 
     Attributes:
         format: which tokens are supervised. "text": all tokens; "prompt_completion": the completion; "chat": the assistant's

@@ -189,11 +189,14 @@ def first_rows(split: Split, count: int = SAMPLE) -> list[Mapping[str, object]]:
         "json": _first_of_json,
         "csv": _first_of_csv,
         "parquet": _first_of_parquet,
+        **dict.fromkeys(("arrow", "saved"), _first_of_arrow),
     }
+    binary = split.format in ("parquet", "arrow", "saved")
     read = readers.get(split.format)
-    if read is None or (split.format == "parquet" and not importlib.util.find_spec("pyarrow")):
+    if read is None or (binary and not importlib.util.find_spec("pyarrow")):
         return []
-    found = (read(file, split.reading, count) for file in split.files if can_open(file))
+    files = _arrow_files(split) if binary else split.files
+    found = (read(file, split.reading, count) for file in files if can_open(file))
     return next(filter(None, found), [])
 
 
@@ -212,6 +215,13 @@ def _first_of_parquet(file: Path, reading: Reading, count: int) -> list[Mapping[
 
     with pq.ParquetFile(file) as opened:
         return next((batch.to_pylist() for batch in opened.iter_batches(count)), [])
+
+
+def _first_of_arrow(file: Path, reading: Reading, count: int) -> list[Mapping[str, object]]:  # noqa: ARG001 - as the others
+    import pyarrow as pa
+
+    with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as reader:
+        return next((batch.slice(0, count).to_pylist() for batch in reader if batch.num_rows), [])
 
 
 def _first_columns(split: Split, file: Path) -> list[str] | None:

@@ -133,15 +133,11 @@ def _readings(have: Sequence[str], columns: Columns, data: DataParams) -> list[C
     if not _says_nothing(data) or data.format not in ("auto", "chat", "prompt_completion", "text"):
         return _as_said(have, columns, data)[:1]
     kept = [column for column in have if column not in data.ignore_columns]
-    said = _as_said(kept, columns, data)
-    known = [
-        _conversation(kept, columns, data),
-        *said,
-        _pair(kept, columns, data),
-        _text(kept, columns, data),
-        _preference(kept, data),
-    ]
-    return [found for found in known if found and data.format in ("auto", found.format)]
+    chat = _conversation(kept, columns, data) if data.format in ("auto", "chat") else None
+    pair = _pair(kept, columns, data) if data.format != "text" else None
+    text = _text(kept, columns, data) if data.format in ("auto", "text") else None
+    preference = _preference(kept, data) if data.format == "auto" else None
+    return [found for found in (chat, *_as_said(kept, columns, data), pair, text, preference) if found]
 
 
 def _as_said(have: Sequence[str], columns: Columns, data: DataParams) -> list[ColumnReading]:

@@ -42,7 +42,7 @@ from tunewright_hf.data.encode import (
 from tunewright_hf.data.files import Split, evaluation_split, held_out_split, training_split
 from tunewright_hf.data.formats import ColumnReading, read_columns
 from tunewright_hf.data.language_modeling import check_tokenizer
-from tunewright_hf.data.load import load_rows
+from tunewright_hf.data.load import load_rows, readable
 from tunewright_hf.data.overrides import check_ends
 from tunewright_hf.data.packing import pack
 from tunewright_hf.data.preference import PREFERENCE, pairs_of
@@ -273,7 +273,9 @@ def _build(
             name: load_rows(split, field, cache, streaming=data.streaming and name == "train")
             for name, (field, split) in splits.items()
         }
-        reading = reading_of(columns_of(loaded["train"]), data, tokenizer, goal)
+        with readable(splits["train"][1], "dataset"):
+            columns = columns_of(loaded["train"])
+        reading = reading_of(columns, data, tokenizer, goal)
         form, data = reading.format, reading.data
         logger.info("dataset: %s", reading)
         check_tokenizer(tokenizer, form)
