@@ -25,6 +25,7 @@ from tunewright.events import Data
 from tunewright.providers import TrainRun
 from tunewright_hf.config.data_params import DataParams
 from tunewright_hf.config.tasks import CAUSAL, CLASSIFICATION
+from tunewright_hf.data.accounting import Columns
 from tunewright_hf.data.bad_rows import examples, located
 from tunewright_hf.data.classification import Classes, Classifier, check_same_names
 from tunewright_hf.data.encode import (
@@ -273,9 +274,7 @@ def _build(
             name: load_rows(split, field, cache, streaming=data.streaming and name == "train")
             for name, (field, split) in splits.items()
         }
-        with readable(splits["train"][1], "dataset"):
-            columns = columns_of(loaded["train"])
-        reading = reading_of(columns, data, tokenizer, goal)
+        reading = reading_of(_columns(loaded["train"], splits["train"][1]), data, tokenizer, goal)
         form, data = reading.format, reading.data
         logger.info("dataset: %s", reading)
         check_tokenizer(tokenizer, form)
@@ -321,6 +320,11 @@ def _has_turns(form: str, rows: datasets.Dataset | datasets.IterableDataset, dat
         columns = (data.prompt_column, data.completion_column, data.chosen_column)
         return any(isinstance(first.get(column), list) for column in columns)
     return form == "chat"
+
+
+def _columns(rows: datasets.Dataset | datasets.IterableDataset, split: Split) -> Columns:
+    with readable(split, "dataset"):
+        return columns_of(rows)
 
 
 def _encoded(
