@@ -18,7 +18,8 @@ from tunewright_hf import DataParams
 transformers = pytest.importorskip("transformers")
 
 from tunewright_hf.data.language_modeling import Encoder  # noqa: E402
-from tunewright_hf.data.turn_ends import Stops  # noqa: E402
+from tunewright_hf.data.probes import turn_ends  # noqa: E402
+from tunewright_hf.data.turn_ends import Stops, unstopped  # noqa: E402
 
 ASK, SAY = {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}
 AGAIN, THEN = {"role": "user", "content": "R"}, {"role": "assistant", "content": "B"}
@@ -240,3 +241,27 @@ def test_an_answer_of_no_weight_is_not_supervised(tokenizer_of, family: str) -> 
     ended = shown(tokenizer, sample_of(tokenizer, family, [ASK, SAY, AGAIN, {**THEN, "weight": 0}]))
     assert "B" not in ended.partition("⟦")[2].partition("⟧")[0]
     assert ended.count("⟦") == 1
+
+
+@pytest.mark.parametrize(
+    ("family", "last", "call"),
+    [
+        ("qwen3", ["<|im_end|>"], "<|im_end|>"),
+        ("glm 4.5", [], None),
+        ("gpt-oss", ["<|return|>"], "<|call|>"),
+        ("phi 3.5", ["<|end|>", "<|endoftext|>"], None),  # its template does not write calls
+        ("plain", [], None),
+    ],
+)
+def test_the_ends_of_turns_are_found(tokenizer_of, family: str, last: list[str], call: str | None) -> None:
+    tokenizer = tokenizer_of(family)
+    ends = turn_ends(tokenizer, tokenizer.chat_template)
+    assert tokenizer.convert_ids_to_tokens(list(ends.last)) == last
+    assert (None if ends.call is None else tokenizer.convert_ids_to_tokens(ends.call)) == call
+
+
+def test_a_token_that_begins_an_answer_is_not_its_end(tokenizer_of) -> None:
+    tokenizer = tokenizer_of("phi, bare")
+    template = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}"
+    assert turn_ends(tokenizer, template).call is None
+    assert unstopped(turn_ends(tokenizer, template), ()) == []

@@ -138,6 +138,7 @@ def turn_ends(tokenizer: PreTrainedTokenizerBase, template: str) -> TurnEnds:
     tail = whole.rpartition(ANSWER)[2]
     continued = rendered(tokenizer, [_QUESTION, _SAID, _QUESTION], template) or ""
     called = rendered(tokenizer, [_QUESTION, _CALL], template, tools=[_TOOL]) or ""
+    called = called if CALLED in called.rpartition(ASKED)[2] else ""  # else the template does not write calls
     returned = rendered(tokenizer, [_QUESTION, _CALL, _RETURNED], template, tools=[_TOOL]) or ""
     prompt = rendered(tokenizer, [_QUESTION], template, add_generation_prompt=True) or ""
     controls = added_tokens(tokenizer)
@@ -149,7 +150,7 @@ def turn_ends(tokenizer: PreTrainedTokenizerBase, template: str) -> TurnEnds:
         last=tuple(last),
         call=ends_call,
         next_answer=_first(tokenizer, continued.rpartition(ANSWER)[2]),
-        next_call=_first(tokenizer, returned.removeprefix(called.rstrip())) if called.strip() else None,
+        next_call=_first(tokenizer, returned.removeprefix(called.rstrip())) if called else None,
         tail=tail,
         unprompted=_unprompted(prompt, whole),
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import functools
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import attrs
+import numpy as np
 
 from tunewright_hf.data.probes import TurnEnds, added_tokens
 from tunewright_hf.data.tokenize import IGNORED, Sample
@@ -132,15 +134,11 @@ def _stopping(ends: TurnEnds, stops: Collection[int]) -> int:
     return next((token for token in ends.last if token in stops), ends.last[0])
 
 
-def _runs(labels: list[int]) -> Iterator[tuple[int, int]]:
-    """Yield where each run of supervised tokens begins and ends."""
-    begin = None
-    for i, label in enumerate([*labels, IGNORED]):
-        if label != IGNORED and begin is None:
-            begin = i
-        elif label == IGNORED and begin is not None:
-            yield begin, i
-            begin = None
+def _runs(labels: list[int]) -> list[tuple[int, int]]:
+    """Return where each run of supervised tokens begins and ends."""
+    supervised = np.asarray(labels) != IGNORED
+    edges = np.flatnonzero(np.diff(supervised, prepend=False, append=False)).tolist()
+    return list(zip(edges[::2], edges[1::2], strict=True))
 
 
 def _last_token(tokenizer: PreTrainedTokenizerBase, ids: list[int], begin: int, end: int) -> int:
@@ -148,5 +146,6 @@ def _last_token(tokenizer: PreTrainedTokenizerBase, ids: list[int], begin: int, 
     return next((i for i in range(end - 1, begin - 1, -1) if not _is_blank(tokenizer, ids[i])), end - 1)
 
 
+@functools.lru_cache(maxsize=4096)
 def _is_blank(tokenizer: PreTrainedTokenizerBase, token: int) -> bool:
     return token not in added_tokens(tokenizer) and not tokenizer.decode([token]).strip()
