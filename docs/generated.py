@@ -146,7 +146,9 @@ def _command(name: str, command: click.Command) -> str:
         if isinstance(p, click.Option) and not p.hidden
     ]
     options = _table(("Option", "Value", "Meaning"), rows) if rows else ""
-    return f"## `{name}`\n\n{inspect.cleandoc(command.help or '')}\n\n```text\n{usage}\n```\n\n{options}\n"
+    examples = "".join(f"# {meaning}\ntunewright {line}\n" for line, meaning in getattr(command, "examples", ()))
+    shown = f"```sh\n{examples}```\n\n" if examples else ""
+    return f"## `{name}`\n\n{inspect.cleandoc(command.help or '')}\n\n```text\n{usage}\n```\n\n{shown}{options}\n"
 
 
 def _values(option: click.Option) -> str:

@@ -92,7 +92,7 @@ def commands() -> Iterator[tuple[str, Path, list[str]]]:
     for block in blocks("sh"):
         for line in block.text.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
-            for part in _between(words, {"&&", ";", "|", ">"}):
+            for part in _between(words, {"&&", ";", "|", ">", ">>"}):
                 if "tunewright" in part:
                     yield f"{block}: {line}", block.page, part[part.index("tunewright") + 1 :]
 

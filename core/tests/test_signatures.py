@@ -49,7 +49,7 @@ def test_types_and_defaults_are_those_of_the_request() -> None:
     train = parameters_of("train")
     assert (train["max_restarts"].annotation, train["max_restarts"].default) == (int, 3)
     assert (train["num_workers"].annotation, train["num_workers"].default) == (int, 1)
-    assert (train["ttl"].annotation, train["ttl"].default) == (int | None, None)
+    assert (train["ttl"].annotation, train["ttl"].default) == (int | str | None, None)
     assert (train["suspend"].annotation, train["suspend"].default) == (bool, False)
     assert (train["dry_run"].annotation, train["dry_run"].default) == (bool, False)
     assert parameters_of("update_job")["max_restarts"].default is None

@@ -5,6 +5,7 @@ A backend sets the variables of `Paths` in each container, so that commands and 
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,9 @@ from tunewright._convert import to_dict
 # Variables of the client.
 STATE_HOME = "TUNEWRIGHT_HOME"
 IMAGES = "TUNEWRIGHT_IMAGES"
+
+SETTINGS = {"backend": "TUNEWRIGHT_BACKEND", "namespace": "TUNEWRIGHT_NAMESPACE", "context": "TUNEWRIGHT_CONTEXT"}
+"""What every command has a default for → the variable that sets it, ahead of the file of `tunewright config`."""
 
 # Variables of the containers, set by the plan.
 MAX_RESTARTS = "TUNEWRIGHT_MAX_RESTARTS"
@@ -116,3 +120,22 @@ def state_home() -> Path:
 def user_variable(name: str) -> str | None:
     """Return an environment variable that the user named, or None if it is not set."""
     return os.environ.get(name)
+
+
+def settings_file() -> Path:
+    """Return the path of the file in which `tunewright config` keeps the user's defaults."""
+    return state_home() / "config.json"
+
+
+def saved_settings() -> dict[str, str]:
+    """Return the user's defaults: name → value. A file that is missing or damaged has none."""
+    try:
+        found = json.loads(settings_file().read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {k: v for k, v in found.items() if k in SETTINGS and isinstance(v, str)} if isinstance(found, dict) else {}
+
+
+def user_setting(name: str) -> str | None:
+    """Return the user's default for a setting: that of the environment, or else the saved one; None if there is neither."""
+    return os.environ.get(SETTINGS[name]) or saved_settings().get(name)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import difflib
 import enum
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 from tunewright.runner.failure import Failure
 
 __all__ = [
+    "AlreadyRunning",
     "AlreadySucceeded",
     "ExitCode",
     "Failure",
@@ -183,6 +185,10 @@ class AlreadySucceeded(JobError):  # noqa: N818 - as PluginNotFound
     """An identical job has already succeeded, and its result exists: nothing was started."""
 
 
+class AlreadyRunning(JobError):  # noqa: N818 - as PluginNotFound
+    """An identical job is running: nothing was started."""
+
+
 class FetchError(TunewrightError):
     """A model or dataset could not be downloaded, or is not what it should be.
 
@@ -224,7 +230,18 @@ class SourceChanged(FetchError):  # noqa: N818 - as PluginNotFound
         super().__init__(cause, remedy=remedy, code=code)
 
 
-def did_you_mean(name: str, known: Mapping[str, object] | list[str]) -> str:
-    """Ask whether a similar name was meant, or else list the known names."""
+def did_you_mean(
+    name: str, known: Mapping[str, object] | list[str], aliases: Mapping[str, str] = MappingProxyType({})
+) -> str:
+    """Ask whether a similar name was meant, or else list the known names.
+
+    Args:
+        name: what the user wrote.
+        known: the names that there are.
+        aliases: other words for them, as other programs have them: "rank" → "r".
+    """
+    meant = aliases.get(name.lower().replace("-", "_").removeprefix("__"))
+    if meant is not None:
+        return f"Did you mean {meant!r}?"
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(sorted(known))}."

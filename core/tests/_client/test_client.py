@@ -213,7 +213,7 @@ def _loaded(client) -> None:
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"model": "folder"}, "model='folder': is not a URI.*./folder"),
+        ({"model": "folder"}, "model='folder': is neither a URI nor marked as a path.*./folder"),
         ({"model": 3}, "model=3: does not name a source"),
         ({"model": {}}, "model={}: does not name a source"),
         ({"model": {"uri": "acme://m", "revison": "1"}}, r"model.revison: is not a field of Model\. Did you mean 'revision'\?"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -81,14 +82,20 @@ def test_every_command_has_help_of_its_own(tunewright: Run, command: str) -> Non
 def test_the_version_is_the_distributions(tunewright: Run) -> None:
     from importlib.metadata import version
 
-    assert tunewright("--version") == (0, f"tunewright, version {version('tunewright')}\n", "")
+    code, out, err = tunewright("--version")
+    assert (code, err) == (0, "")
+    assert out.startswith(f"tunewright {version('tunewright')} (Python 3.")
+    assert re.search(r"^  tunewright-acme \d", out, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["trian"], "No such command 'trian'"),
-        (["train"], "Missing argument 'JOB_FILE'"),
+        (["train"], "Give a JOB_FILE, or the job itself: --model and --dataset are missing."),
+        (["train", "--model", "acme://m"], "--dataset is missing. Example: tunewright train --model"),
+        (["config", "nme", "x"], "'nme' is not one of"),
+        (["update", "sft", "--ttl", "soon"], "'soon' is not a duration: write seconds, or 30m, 1h, 2d."),
         (["train", "job.yaml", "--bogus"], "No such option"),
         (["status"], "Missing argument 'NAME'"),
         (["run", "--workers", "two", "x.py"], "'two' is not a valid integer"),
@@ -238,7 +245,7 @@ def test_json_prints_the_events_and_nothing_else(tunewright: Run, backend) -> No
 def test_a_detached_job_says_how_to_follow_it(tunewright: Run, backend) -> None:
     assert tunewright("train", "job.yaml", "-d") == (
         0,
-        "Submitted sft. To follow it: tunewright logs -f sft --backend memory\n",
+        "Submitted sft. To follow it: tunewright follow sft --backend memory\n",
         "",
     )
     del backend.plans["sft"]

@@ -358,7 +358,9 @@ def _refuse_unknown(given: Mapping[str, object], options: type) -> None:
     known = list(dict.fromkeys(["name", "dry_run", *options.__annotations__]))
     for name in given:
         if name not in known:
-            raise RequestError("is not an argument", field=name, remedy=did_you_mean(name, known))
+            raise RequestError(
+                "is not an argument", field=name, remedy=did_you_mean(name, known, spellings.OTHER_WORDS)
+            )
 
 
 def _given(given: Mapping[str, object]) -> Mapping[str, object]:

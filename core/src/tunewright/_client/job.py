@@ -147,7 +147,7 @@ class Job:
         from tunewright._views.text import resume_hint
 
         if not self._backend.suspends_on_interrupt:
-            return f"{self.name} keeps running. Follow it: {self.command_for('logs -f')}"
+            return f"{self.name} keeps running. Follow it: {self.command_for('follow')}"
         self.suspend()
         return f"{self.name} is suspended. {resume_hint(self.command_for)}"
 

@@ -38,8 +38,8 @@ class JobOptions(TypedDict, total=False):
     image_pull_secrets: Collection[str]
     elastic: tuple[int, int]
     max_restarts: int
-    ttl: int
-    deadline: int
+    ttl: int | str
+    deadline: int | str
     suspend: bool
     pod_overrides: Mapping[str, Json]
 

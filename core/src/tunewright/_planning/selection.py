@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 import attrs
 
+from tunewright.environment import KIND_OF_SLOT
 from tunewright.errors import RequestError, TunewrightError, did_you_mean
 from tunewright.plugins.registry import Kind, Plugin, Registry
 from tunewright.providers.base import DatasetProvider, ModelProvider, Provider, SourceProvider, TrainerProvider
@@ -19,6 +21,9 @@ from tunewright.request.request import ResolvedProvider
 
 ProviderLike = str | Path | Mapping[str, object] | Provider
 """A URI, a path or a registry name; a dict {"provider": …, …}; or a provider object."""
+
+_WINDOWS = re.compile(r"[A-Za-z]:[\\/]")
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 # The fields of a source that hold a URI: its own, KEP-2003's spellings of it, and the evaluation dataset.
 _URIS = {"uri", "model", "dataset", "eval_dataset"}
@@ -145,6 +150,8 @@ def _named_source(
         remedy = 'Give a URI such as "hf://org/name", a path such as "./folder", a dict {"provider": …, "uri": …}, or an object.'
         raise RequestError("does not name a source", field=field, value=value, remedy=remedy)
     full = as_uri(uri, base, field)
+    if uri_scheme(full) is None or _WINDOWS.match(full):
+        raise _no_uri(full, base, field)
     written = {k: v for k, v in parameters.items() if k in _URIS | {field} and isinstance(v, str | Path)}
     parameters |= {k: as_uri(v, base, field) for k, v in written.items()}
     plugin = registry.get(str(name)) if name is not None else registry.for_uri(full, field)
@@ -180,6 +187,22 @@ def as_uri(value: str | Path, base: Path | None, field: str) -> str:
             )
         return (base / path.expanduser()).resolve().as_uri()
     return value
+
+
+def _no_uri(value: str, base: Path | None, field: str) -> RequestError:
+    """Return the error for text that is neither a URI nor marked as a path, with what to write instead of it."""
+    if _WINDOWS.match(value):
+        remedy = "Write the path as this machine has it: ./folder, or /mnt/c/… in WSL."
+        return RequestError("is a path of Windows, and this is another system", field=field, value=value, remedy=remedy)
+    problem = "is neither a URI nor marked as a path"
+    if base is not None and value and (base / value).exists():
+        remedy = f"Write ./{value}: it is in {base}."
+    elif _REPOSITORY.fullmatch(value):
+        hub = "hf://" if KIND_OF_SLOT.get(field, field) == "model" else "hf://datasets/"
+        remedy = f"Write {hub}{value} if it is on the Hugging Face Hub, or ./{value} if it is a folder."
+    else:
+        remedy = f"Write ./{value} if it is a file or folder here, or else scheme://…, such as hf://org/name or s3://bucket/prefix."
+    return RequestError(problem, field=field, value=value, remedy=remedy)
 
 
 def _provider_name(value: Mapping[str, object], field: str) -> str:

@@ -29,6 +29,25 @@ CREATE_JOB: Final[Mapping[str, str]] = {**_COMMON, "job": "manifest"}
 """Other spellings of the keywords of `create_job()` → ours."""
 
 
+OTHER_WORDS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("base_model", "model_name", "model_name_or_path", "model_id", "model_uri"), "model"),
+    **dict.fromkeys(("data", "train_dataset", "dataset_name", "datasets", "train_data"), "dataset"),
+    **dict.fromkeys(("eval", "val_dataset", "validation_dataset", "test_dataset"), "eval_dataset"),
+    **dict.fromkeys(("output_dir", "output_uri", "output_path", "save_to"), "output"),
+    **dict.fromkeys(("workers", "nodes", "num_nodes", "nnodes", "replicas"), "num_workers"),
+    **dict.fromkeys(("procs", "nproc_per_node", "num_proc", "num_procs", "processes"), "num_procs_per_worker"),
+    **dict.fromkeys(("gpus", "gpu", "num_gpus", "resources", "memory", "cpu"), "resources_per_worker"),
+    **dict.fromkeys(("timeout", "max_runtime", "active_deadline_seconds"), "deadline"),
+    **dict.fromkeys(("ttl_seconds_after_finished", "cleanup_after"), "ttl"),
+    **dict.fromkeys(("environment", "envs"), "env"),
+    **dict.fromkeys(("restarts", "retries", "backoff_limit"), "max_restarts"),
+    **dict.fromkeys(("lora", "lora_config", "peft", "peft_config"), "trainer.lora_config"),
+    **dict.fromkeys(("training_arguments", "training_parameters", "training_args"), "trainer.training_parameters"),
+    **dict.fromkeys(("learning_rate", "lr", "epochs", "num_train_epochs", "max_steps"), "trainer.training_parameters"),
+}
+"""What other programs call the keywords of `train()` → ours, for "did you mean"."""
+
+
 def train_keywords(positional: Sequence[object], keywords: Mapping[str, object]) -> dict[str, object]:
     """Return the keywords of `train()` for whatever the user wrote. The caller's objects are not changed.
 

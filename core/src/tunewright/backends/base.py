@@ -212,7 +212,7 @@ class Backend(ABC):
         """Return the command line that runs a `tunewright` command on a job, with the options that select this backend.
 
         Args:
-            command: the command with its options: "logs -f".
+            command: the command with its options: "logs -f", "follow".
             name: name of the job.
         """
         return f"tunewright {command} {name}"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import attrs
 
@@ -54,12 +56,13 @@ class JobFile:
             raise
 
 
-def read(path: Path, assignments: Iterable[str] = ()) -> JobFile:
+def read(path: Path, assignments: Iterable[str] = (), *, changes: Mapping[str, str] = MappingProxyType({})) -> JobFile:
     """Read a job file.
 
     Args:
         path: path of the job file.
         assignments: values of `--set`, each of the form `a.b=c`. The part after `=` is parsed as YAML.
+        changes: values of other options: key → value.
 
     Raises:
         RequestError: the file cannot be read or is not a mapping, or an assignment cannot be applied.
@@ -72,10 +75,13 @@ def read(path: Path, assignments: Iterable[str] = ()) -> JobFile:
     parsed = yaml_text.parse(text, str(path))
     if not isinstance(parsed.value, dict):
         raise RequestError("is not a mapping", field="job file", value=str(path), remedy=_KEYWORDS)
-    return _made(parsed.value, places.Places.of_file(str(path), parsed), assignments)
+    where = places.Places.of_file(str(path), parsed)
+    for key in changes:
+        where.forget((key,))
+    return _made({**parsed.value, **changes}, where, assignments)
 
 
-def of_assignments(keywords: Mapping[str, object], assignments: Iterable[str]) -> JobFile:
+def of_options(keywords: Mapping[str, object], assignments: Iterable[str]) -> JobFile:
     """Return what a job file with these keywords would be; raises as `read`."""
     return _made(dict(keywords), places.Places(), assignments)
 
@@ -146,6 +152,38 @@ def _secret(value: object, field: str, *, as_env: bool) -> object:
         case {"secret": str(name), "key": str(key), **rest} if not rest:
             return SecretRef(name=name, key=key)
     return _resolve(value, field, as_env=as_env)
+
+
+def written_for(job: JobFile, client: Mapping[str, str], folder: Path, file: Path) -> str:
+    """Return a job as the text of a job file.
+
+    Args:
+        job: the job; references to secrets are written as references.
+        client: the keywords of the client that were given.
+        folder: the folder that its paths are relative to.
+        file: the file to write, which they are to be relative to.
+    """
+    moved = os.path.relpath(folder, file.absolute().parent)
+    document = {k: _moved(v, k, moved) for k, v in {**client, **job.written}.items()}
+    return yaml_text.dump({k: document[k] for k in sorted(document, key=_order)})
+
+
+_FIRST = ("name", "backend", "namespace", "context", "model", "dataset", "eval_dataset", "trainer")
+
+
+def _order(key: str) -> int:
+    return _FIRST.index(key) if key in _FIRST else len(_FIRST)
+
+
+def _moved(value: object, key: str, by: str) -> object:
+    if by == "." or key not in (*INPUT_SLOTS, OUTPUT_SLOT, "script", "script_folder", "manifest"):
+        return value
+    if isinstance(value, dict) and "uri" in value:
+        return {**value, "uri": _moved(value["uri"], key, by)}
+    if not isinstance(value, str) or not (value.startswith(("./", "../")) or value in (".", "..")):
+        return value
+    path = Path(os.path.normpath(Path(by, value))).as_posix()
+    return path if path.startswith("../") else f"./{path}"
 
 
 def is_code(keywords: Mapping[str, object]) -> bool:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import click
 
-from tunewright.cli.options import Connection, connected, json_option
+from tunewright.cli import completion
+from tunewright.cli.grouped import Command
+from tunewright.cli.options import Connection, Duration, connected, json_option, name_argument
 
 
-@click.command("list")
+@click.command("list", cls=Command, examples=[("list --label team=nlp", "List the jobs of a team.")])
 @click.option("--label", "-l", "labels", multiple=True, metavar="KEY=VALUE", help="Only list jobs with this label.")
 @connected
 @json_option
@@ -19,11 +21,11 @@ def list_(labels: tuple[str, ...], connection: Connection, as_json: bool) -> Non
     from tunewright.cli.labels import pairs
     from tunewright.cli.show import statuses
 
-    statuses(connection.client("local").backend.list(pairs(labels)), as_json=as_json)
+    statuses(connection.client().backend.list(pairs(labels)), as_json=as_json)
 
 
-@click.command()
-@click.argument("name")
+@click.command(cls=Command, examples=[("status sft", "Say why it waits, or why it failed, and what to do.")])
+@name_argument
 @connected
 @json_option
 def status(name: str, connection: Connection, as_json: bool) -> None:
@@ -34,10 +36,20 @@ def status(name: str, connection: Connection, as_json: bool) -> None:
     one_status(job.status(), job.command_for, as_json=as_json)
 
 
-@click.command()
-@click.argument("name")
+@click.command(
+    cls=Command,
+    examples=[
+        ("logs -f sft", "Print lines as they come."),
+        ("logs sft --container fetch-model", "Print what the download of the model said."),
+    ],
+)
+@name_argument
 @click.option("--follow", "-f", is_flag=True, help="Keep printing until the job ends.")
-@click.option("--container", help='Only show this container: "fetch-model", "fetch-dataset", "check" or "train".')
+@click.option(
+    "--container",
+    help='Only show this container: "fetch-model", "fetch-dataset", "check" or "train".',
+    shell_complete=completion.containers,
+)
 @click.option("--step", hidden=True, help="The former name of --container.")
 @click.option("--worker", type=int, help="Only show the worker with this index.")
 @connected
@@ -55,8 +67,8 @@ def logs(
         click.echo(line)
 
 
-@click.command()
-@click.argument("name")
+@click.command(cls=Command, examples=[("events -f sft", "Print events as they come, for another program.")])
+@name_argument
 @click.option("--follow", "-f", is_flag=True, help="Keep printing until the job ends.")
 @connected
 def events(name: str, follow: bool, connection: Connection) -> None:
@@ -67,8 +79,8 @@ def events(name: str, follow: bool, connection: Connection) -> None:
         click.echo(format_event(event))
 
 
-@click.command()
-@click.argument("name")
+@click.command(cls=Command, examples=[("report sft --html report.html", "Write a page with the curves.")])
+@name_argument
 @click.option(
     "--html", type=click.Path(path_type=Path, dir_okay=False), help="Also write an HTML page with the curves."
 )
@@ -84,14 +96,20 @@ def report(name: str, html: Path | None, connection: Connection, as_json: bool) 
     one_report(found, as_json=as_json)
 
 
-@click.command()
-@click.argument("name")
+@click.command(
+    cls=Command,
+    examples=[
+        ("update sft --ttl 7d", "Delete it a week after it ends."),
+        ("update sft --label team=nlp --label old-", "Set a label, and remove another."),
+    ],
+)
+@name_argument
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Set a label; KEY- removes one.")
 @click.option(
     "--annotation", "annotations", multiple=True, metavar="KEY=VALUE", help="Set an annotation; KEY- removes one."
 )
-@click.option("--ttl", type=int, help="Seconds to keep the job after it ends.")
-@click.option("--deadline", type=int, help="Seconds the job may take. Suspended jobs only.")
+@click.option("--ttl", type=Duration(), help="How long to keep the job after it ends: seconds, or 30m, 1h, 7d.")
+@click.option("--deadline", type=Duration(), help="How long the job may take, likewise. Suspended jobs only.")
 @click.option("--max-restarts", type=int, help="Restarts allowed without a new checkpoint. Suspended jobs only.")
 @click.option("--queue", help="Kueue LocalQueue. Suspended jobs only.")
 @click.option("--priority-class", help="PriorityClass of the pods. Suspended jobs only.")
@@ -116,8 +134,10 @@ def update(
     click.echo(f"Updated {name}.")
 
 
-@click.command()
-@click.argument("name")
+@click.command(
+    cls=Command, examples=[("suspend sft", "Stop it; `tunewright resume sft` goes on from its newest checkpoint.")]
+)
+@name_argument
 @connected
 def suspend(name: str, connection: Connection) -> None:
     """Stop a job's processes and keep its files."""
@@ -126,13 +146,10 @@ def suspend(name: str, connection: Connection) -> None:
     click.echo(f"Suspended {name}. To continue from its newest checkpoint: {job.command_for('resume')}")
 
 
-@click.command()
-@click.argument("name")
+@click.command(cls=Command, examples=[("delete sft", "Delete it with its files.")])
+@name_argument
 @connected
 def delete(name: str, connection: Connection) -> None:
     """Stop a job and delete it with everything that it owns."""
     connection.job(name).delete()
     click.echo(f"Deleted {name}.")
-
-
-COMMANDS = (list_, status, logs, events, report, update, suspend, delete)

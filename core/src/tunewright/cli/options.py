@@ -9,36 +9,47 @@ from typing import TYPE_CHECKING, TypeVar
 import attrs
 import click
 
+from tunewright.cli import completion
+from tunewright.environment import SETTINGS, user_setting
+
 if TYPE_CHECKING:
     from tunewright._client.client import TrainingClient
     from tunewright._client.job import Job
 
 _F = TypeVar("_F", bound=Callable[..., None])
 
+BUILT_IN_BACKEND = "local"
+
 
 @attrs.frozen(kw_only=True)
 class Connection:
-    """The backend to use, and where it runs."""
+    """The backend to use, and where it runs; None for what `tunewright config` or the environment say."""
 
     backend: str | None
     namespace: str | None
     context: str | None
 
-    def client(self, default: str) -> TrainingClient:
+    def client(self) -> TrainingClient:
         """Return a client for the backend that the user named, or for the default one."""
         from tunewright._client.client import TrainingClient
 
-        return TrainingClient(self.backend or default, namespace=self.namespace, context=self.context)
+        given = {name: getattr(self, name) or user_setting(name) for name in SETTINGS}
+        backend = given["backend"] or BUILT_IN_BACKEND
+        return TrainingClient(backend, namespace=given["namespace"], context=given["context"])
 
     def job(self, name: str) -> Job:
-        """Return the job with this name, on the backend that the user named, or on this machine."""
-        return self.client("local").get_job(name)
+        """Return the job with this name."""
+        return self.client().get_job(name)
 
 
 def connected(command: _F) -> _F:
     """Add the options of a `Connection`, and pass it to the command as `connection`."""
 
-    @click.option("--backend", help='Backend plugin, such as "kubernetes" or "local".')
+    @click.option(
+        "--backend",
+        help='Backend plugin, such as "kubernetes" or "local"; by default as `tunewright config` says, or else "local".',
+        shell_complete=completion.backends,
+    )
     @click.option("--namespace", "-n", help="Kubernetes namespace; defaults to the context's.")
     @click.option("--context", help="Kubeconfig context; defaults to the current one.")
     @functools.wraps(command)
@@ -50,6 +61,30 @@ def connected(command: _F) -> _F:
     return with_connection  # type: ignore[return-value]
 
 
+name_argument = click.argument("name", shell_complete=completion.jobs)
+set_option = click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="A.B=C",
+    help="Set a value of the job file: --set trainer.lora_config.r=16.",
+    shell_complete=completion.keys,
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print only JSON, one object per line.")
 dry_run_option = click.option("--dry-run", is_flag=True, help="Print the manifests without creating anything.")
 detach_option = click.option("--detach", "-d", is_flag=True, help="Return once the job is submitted.")
+
+
+class Duration(click.ParamType[object]):
+    """Seconds, or a number with a unit: "90", "30m", "1h", "1h30m"."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
+        """Return whole seconds."""
+        from tunewright.plan.policies import to_seconds
+
+        seconds = to_seconds(value)
+        if not isinstance(seconds, int):
+            self.fail(f"{value!r} is not a duration: write seconds, or 30m, 1h, 2d.", param, ctx)
+        return seconds

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TextIO, TypeVar
 import attrs
 import click
 
+from tunewright.cli import completion
 from tunewright.cli.options import Connection, connected
 from tunewright.errors import RequestError
 
@@ -83,7 +84,7 @@ class Result:
 def of_result(command: _F) -> _F:
     """Add the argument TARGET and the options of a `Result`, and pass it to the command as `result`."""
 
-    @click.argument("target")
+    @click.argument("target", shell_complete=completion.jobs)
     @click.option(
         "--model",
         type=click.Path(path_type=Path),

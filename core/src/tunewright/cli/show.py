@@ -56,6 +56,18 @@ def one_report(report: JobReport, *, as_json: bool) -> None:
         click.echo(f"{key + ':':<17}{value}")
 
 
+def versions() -> str:
+    """Return the versions of Tunewright, Python and each distribution that has plugins, without loading any of them."""
+    import importlib.metadata
+    import platform
+
+    own = importlib.metadata.version("tunewright")
+    found = Registry().distributions()
+    plugins = [f"  {name} {version}" for name, version in found.items() if name != "tunewright"]
+    first = f"tunewright {own} (Python {platform.python_version()}, {platform.system()} {platform.machine()})"
+    return "\n".join([first, *(["plugins:", *plugins] if plugins else ["no plugins besides the built-in ones"])])
+
+
 def plugin_table(registry: Registry, *, as_json: bool) -> None:
     """Print a row for each plugin; a broken one never hides the others."""
     rows = [_plugin_row(registry, name) for name in registry.names(of_any_api=True)]

@@ -7,7 +7,10 @@ from typing import Literal
 
 import click
 
+from tunewright.cli import completion
+from tunewright.cli.grouped import Command
 from tunewright.cli.options import json_option
+from tunewright.environment import SETTINGS
 
 
 @click.command()
@@ -20,7 +23,7 @@ def plugins(as_json: bool) -> None:
     plugin_table(Registry(), as_json=as_json)
 
 
-@click.command()
+@click.command(cls=Command, examples=[("schema > job.schema.json", "Save it for an editor.")])
 def schema() -> None:
     """Print the JSON schema of job files, with the fields of the installed plugins, for editors."""
     import json
@@ -31,7 +34,7 @@ def schema() -> None:
     click.echo(json.dumps(job_schema(Registry()), indent=1, ensure_ascii=False))
 
 
-@click.command("new-plugin")
+@click.command("new-plugin", cls=Command, examples=[("new-plugin acme", "Write a plugin for acme:// datasets.")])
 @click.argument("name")
 def new_plugin(name: str) -> None:
     """Create a starter plugin for NAME:// datasets in the folder tunewright-NAME."""
@@ -41,7 +44,13 @@ def new_plugin(name: str) -> None:
     click.echo(f"Wrote {folder}. Next: pip install -e {folder.name}[test] && pytest {folder.name}")
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=[
+        ("fetch hf://org/name inputs", "Fetch a model into inputs/model."),
+        ("fetch --kind dataset s3://bucket/train inputs", "Fetch a dataset into inputs/dataset."),
+    ],
+)
 @click.argument("uri")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--kind", type=click.Choice(["model", "dataset"]), default="model", show_default=True)
@@ -53,4 +62,46 @@ def fetch(*, uri: str, folder: Path, kind: Literal["model", "dataset"], as_json:
     fetch_by_hand(uri, folder, kind, as_json=as_json)
 
 
-COMMANDS = (plugins, schema, new_plugin, fetch)
+@click.command(
+    cls=Command,
+    examples=[
+        ("config", "Show the defaults, and where they come from."),
+        ("config backend kubernetes", "Use the cluster, in every command."),
+        ("config namespace team-a", "Work in this namespace."),
+        ("config namespace --unset", "Use the context's namespace again."),
+    ],
+)
+@click.argument("setting", type=click.Choice([*SETTINGS]), required=False)
+@click.argument("value", required=False)
+@click.option("--unset", is_flag=True, help="Forget the value of SETTING.")
+@json_option
+def config(*, setting: str | None, value: str | None, unset: bool, as_json: bool) -> None:
+    """Show or set the backend, namespace and context that every command uses where none is given.
+
+    An option of a command counts first, then the job file, then the environment (TUNEWRIGHT_BACKEND, TUNEWRIGHT_NAMESPACE,
+    TUNEWRIGHT_CONTEXT), then what was set here, and at last the built-in default: the backend "local".
+    """
+    from tunewright.cli import settings
+
+    if setting is None or (value is None and not unset):
+        settings.show([setting] if setting else [*SETTINGS], as_json=as_json)
+    elif value is not None and unset:
+        raise click.UsageError("Give a VALUE, or --unset.")
+    else:
+        settings.save(setting, value)
+        settings.show([setting], as_json=as_json)
+
+
+@click.command(
+    "completion",
+    cls=Command,
+    examples=[
+        ("completion bash >> ~/.bashrc", "Complete commands, jobs and keys in bash, from the next shell on."),
+        ("completion zsh >> ~/.zshrc", "The same in zsh."),
+        ("completion fish > ~/.config/fish/completions/tunewright.fish", "The same in fish."),
+    ],
+)
+@click.argument("shell", type=click.Choice(completion.SHELLS))
+def completion_script(shell: str) -> None:
+    """Print what a shell reads to complete commands, options, names of jobs, and keys of job files."""
+    click.echo(completion.script(shell, click.get_current_context().find_root().command))

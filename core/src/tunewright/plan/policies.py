@@ -6,12 +6,34 @@ of the renderer that knows its name in a manifest. Everything else follows from 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from typing import Any
 
 import attrs
 
 from tunewright.events import Json
 from tunewright.plan import _checks as check
+
+DURATION = "tunewright.duration"
+"""Key of the metadata of fields in seconds that may be written with a unit."""
+
+_DURATION = "Give seconds, or a number with a unit: 30m, 1h, 1h30m, 7d."
+_UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+_PARTS = re.compile("".join(rf"(?:(\d+(?:\.\d+)?){unit})?" for unit in _UNITS))
+
+
+def to_seconds(value: Any) -> Any:
+    """Convert "1h30m", "90s" or "3600" to whole seconds. The validator sees anything else as it is."""
+    if not isinstance(value, str) or not value.strip():
+        return value
+    text = value.strip().lower().replace(" ", "")
+    if text.isdecimal():
+        return int(text)
+    found = _PARTS.fullmatch(text)
+    return (
+        round(sum(float(n) * u for n, u in zip(found.groups(), _UNITS.values(), strict=True) if n)) if found else value
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -72,14 +94,22 @@ class RunPolicy:
 
     Attributes:
         max_restarts: restarts of a lost or crashed worker without a new checkpoint before the job fails.
-        ttl: seconds after which the finished job is deleted.
-        deadline: seconds that the job may take; none pass while it is suspended.
+        ttl: time after which the finished job is deleted: seconds, or "30m", "1h", "7d".
+        deadline: time that the job may take, likewise; none passes while it is suspended.
         suspend: whether to create it suspended.
     """
 
     max_restarts: int = attrs.field(default=3, validator=check.at_least(0, "Write 0 to fail at the first crash."))
-    ttl: int | None = attrs.field(default=None, validator=attrs.validators.optional(check.at_least(0, "Give seconds.")))
+    ttl: int | None = attrs.field(
+        default=None,
+        converter=to_seconds,
+        validator=attrs.validators.optional(check.at_least(0, _DURATION)),
+        metadata={DURATION: True},
+    )
     deadline: int | None = attrs.field(
-        default=None, validator=attrs.validators.optional(check.at_least(1, "Give seconds."))
+        default=None,
+        converter=to_seconds,
+        validator=attrs.validators.optional(check.at_least(1, _DURATION)),
+        metadata={DURATION: True},
     )
     suspend: bool = attrs.field(default=False, validator=check.check_flag)

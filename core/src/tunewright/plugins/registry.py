@@ -148,6 +148,11 @@ class Registry:
         found = self._entry_points().items()
         return sorted(name for name, points in found if of_any_api or any(_of_this_api(p) for p in points))
 
+    def distributions(self) -> dict[str, str]:
+        """Return the distributions that provide plugins, sorted: name → version, without loading any plugin."""
+        found = {p.dist for points in self._entry_points().values() for p in points if p.dist is not None}
+        return dict(sorted({d.name: d.version for d in found}.items()))
+
     def get(self, name: str, *, dist: str | None = None) -> Plugin:
         """Load a plugin by its name.
 

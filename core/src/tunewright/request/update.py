@@ -10,7 +10,7 @@ import attrs
 from tunewright.errors import RequestError, did_you_mean
 from tunewright.plan import _checks as check
 from tunewright.plan.plan import INSTANCE, MANAGED_BY, QUEUE
-from tunewright.plan.policies import RunPolicy, Scheduling
+from tunewright.plan.policies import DURATION, RunPolicy, Scheduling, to_seconds
 from tunewright.request.request import POLICIES, CodeRequest, TrainRequest
 
 _FIXED = {
@@ -29,8 +29,8 @@ class UpdateOptions(TypedDict, total=False):
     annotations: Mapping[str, str | None]
     queue: str
     priority_class: str
-    ttl: int
-    deadline: int
+    ttl: int | str
+    deadline: int | str
     max_restarts: int
 
 
@@ -47,8 +47,9 @@ def _check_names(instance: object, attribute: Any, value: Mapping[str, str | Non
 
 def _field(policy: type[attrs.AttrsInstance], name: str) -> Any:
     """Return a field that takes what the field of a policy takes, or None for no change."""
-    validator = attrs.fields_dict(policy)[name].validator
-    return attrs.field(default=None, validator=attrs.validators.optional(validator) if validator else None)
+    field = attrs.fields_dict(policy)[name]
+    validator = attrs.validators.optional(field.validator) if field.validator else None
+    return attrs.field(default=None, converter=to_seconds if DURATION in field.metadata else None, validator=validator)
 
 
 @attrs.frozen(kw_only=True)
@@ -60,8 +61,8 @@ class JobUpdate:
         annotations: annotations of the job, likewise.
         queue: Kueue's LocalQueue.
         priority_class: the pods' PriorityClass.
-        ttl: seconds after which the finished job is deleted.
-        deadline: seconds that the job may take; none pass while it is suspended.
+        ttl: time after which the finished job is deleted: seconds, or "30m", "1h", "7d".
+        deadline: time that the job may take, likewise; none passes while it is suspended.
         max_restarts: restarts without a new checkpoint before the job fails.
     """
 

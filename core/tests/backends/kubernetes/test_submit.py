@@ -6,6 +6,7 @@ from tunewright.backends.base import BackendOptions
 from tunewright.backends.kubernetes.api import Page
 from tunewright.backends.kubernetes.failures import ApiFailure, NameTaken, Unavailable
 from tunewright.backends.pytorchjob import PyTorchJobBackend
+from tunewright.errors import AlreadyRunning
 from tunewright.plan.plan import ContainerSpec, JobPlan
 
 MAIN = ContainerSpec(name="train", image="image:1", command=("train",))
@@ -72,7 +73,7 @@ def test_a_submission_that_breaks_leaves_no_job(breaks_after: int, keeps: bool) 
 def test_what_an_ended_client_left_is_called_incomplete_and_not_the_very_same_job() -> None:
     server = Server()
     backend(server).submit(PLAN)
-    with pytest.raises(NameTaken, match=r"An identical job 'sft' is already running\. Follow it"):
+    with pytest.raises(AlreadyRunning, match=r"An identical job 'sft' is already running\. Follow it"):
         backend(server).submit(PLAN)
     del server.objects["ConfigMap", "sft-config"]
     with pytest.raises(

@@ -105,7 +105,7 @@ def test_the_callers_dicts_are_never_changed() -> None:
     [
         ({"training_parameters": {"learning_rat": 1}}, ["TrainingArguments.learning_rat", "Did you mean 'learning_rate'?"]),
         ({"learning_rat": 1}, ["learning_rat", "Did you mean 'learning_rate'?"]),
-        ({"lora_config": {"rank": 1}}, ["LoraConfig.rank", "rank_pattern"]),
+        ({"lora_config": {"rank": 1}}, ["LoraConfig.rank", "Did you mean 'r'?"]),
         ({"lora_config": {"lora_alfa": 1}}, ["LoraConfig.lora_alfa", "Did you mean 'lora_alpha'?"]),
         ({"data": {"formt": "text"}}, ["DataParams.formt", "Did you mean 'format'?"]),
         ({"data": {"format": "chatt"}}, ["DataParams.format='chatt'", "Did you mean 'chat'?"]),

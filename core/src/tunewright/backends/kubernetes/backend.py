@@ -25,7 +25,7 @@ from tunewright.backends.kubernetes.render import render
 from tunewright.backends.kubernetes.state import JobPhase, phase_of, status_of
 from tunewright.backends.kubernetes.submit import await_gone, has_pods, kept_claims, plan_digest, remains, submit
 from tunewright.backends.kubernetes.update import patch_for, refuse_too_late
-from tunewright.errors import AlreadySucceeded, JobError, TunewrightError
+from tunewright.errors import AlreadyRunning, AlreadySucceeded, JobError, TunewrightError
 from tunewright.events import Event
 from tunewright.plan.manifests import Manifests
 from tunewright.plan.plan import JobPlan
@@ -238,7 +238,7 @@ class KubernetesBackend(Backend):
             raise JobError(f"Job {job.name!r} has {ending}, and Kubernetes cannot restart it. {remedy}", name=job.name)
         if not job.suspended:
             raise JobError(
-                f"Job {job.name!r} is not suspended. Follow it: {self.command_for('logs -f', job.name)}", name=job.name
+                f"Job {job.name!r} is not suspended. Follow it: {self.command_for('follow', job.name)}", name=job.name
             )
         self._api.patch(self.kind.kind, job.name, self.kind.suspend(suspended=False))
 
@@ -265,10 +265,8 @@ class KubernetesBackend(Backend):
         if incomplete := self._incomplete(job):
             raise NameTaken(f"An identical job {name!r} already exists. {incomplete}", name=name)
         if not job.suspended or job.queue:
-            raise NameTaken(
-                f"An identical job {name!r} is already running. Follow it: {self.command_for('logs -f', name)}",
-                name=name,
-            )
+            follow = self.command_for("follow", name)
+            raise AlreadyRunning(f"An identical job {name!r} is already running. Follow it: {follow}", name=name)
         if not (documents[0]["spec"].get("runPolicy") or {}).get("suspend"):
             self._resume(job)
         return False

@@ -21,8 +21,8 @@ from tunewright.backends.local import logs
 from tunewright.backends.local.folder import DamagedJob, JobFolder, Status
 from tunewright.backends.local.record import log_files, record_of, result_of, status_of
 from tunewright.backends.local.render import render, secrets_of
-from tunewright.environment import state_home
-from tunewright.errors import AlreadySucceeded, JobError, RequestError
+from tunewright.environment import state_home, user_setting
+from tunewright.errors import AlreadyRunning, AlreadySucceeded, JobError, RequestError
 from tunewright.plan.manifests import Manifests
 from tunewright.plan.plan import JobPlan
 from tunewright.request.update import JobUpdate
@@ -177,7 +177,9 @@ class LocalBackend(Backend):
             if state is JobState.SUCCEEDED:
                 raise JobError(f"Job {name!r} has already succeeded: there is nothing to resume.", name=name)
             if not state.at_rest:
-                raise JobError(f"Job {name!r} is {state.lower()}. Follow it: tunewright logs -f {name}", name=name)
+                raise JobError(
+                    f"Job {name!r} is {state.lower()}. Follow it: {self.command_for('follow', name)}", name=name
+                )
             self._start(job)
 
     def delete(self, name: str) -> None:  # noqa: D102 - the base's
@@ -189,6 +191,10 @@ class LocalBackend(Backend):
     def result_folder(self, name: str) -> Path | None:
         """Return the folder of the finished model, `output/model` in the workspace, or None while there is none."""
         return result_of(self._job(name))
+
+    def command_for(self, command: str, name: str) -> str:  # noqa: D102 - the base's
+        chosen = "" if user_setting("backend") in (None, "local") else " --backend local"
+        return f"tunewright {command} {name}{chosen}"
 
     def diagnose(self, plan: JobPlan | None) -> Iterator[Finding]:  # noqa: D102 - the base's
         missing = _missing(plan)
@@ -232,9 +238,8 @@ class LocalBackend(Backend):
             message = f"Job {name!r} has already succeeded with the same plan. To run it again, delete it: tunewright delete {name}"
             raise AlreadySucceeded(message, name=name)
         if not state.at_rest:
-            raise JobError(
-                f"Job {name!r} already exists ({state.lower()}). Follow it: tunewright logs -f {name}", name=name
-            )
+            message = f"Job {name!r} already exists ({state.lower()}). Follow it: {self.command_for('follow', name)}"
+            raise AlreadyRunning(message, name=name)
 
     def _lock(self, name: str) -> BaseFileLock:
         """Return the lock that lets only one client at a time change a job."""

@@ -10,6 +10,7 @@ import attrs
 
 from tunewright.errors import RequestError, did_you_mean
 from tunewright.providers import accept_keywords
+from tunewright_hf.config.other_words import OF_DATA
 from tunewright_hf.config.slices import RowSlice, parse_split
 from tunewright_hf.config.template_text import read_template
 
@@ -371,5 +372,6 @@ class DataParams:
         names = [a.name for a in attrs.fields(cls)]
         for name in value:
             if name not in (*names, "columns"):
-                raise RequestError("is not a field", field=f"DataParams.{name}", remedy=did_you_mean(str(name), names))
+                remedy = did_you_mean(str(name), names, OF_DATA)
+                raise RequestError("is not a field", field=f"DataParams.{name}", remedy=remedy)
         return cls(**value)

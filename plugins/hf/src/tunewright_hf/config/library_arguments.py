@@ -22,6 +22,7 @@ from tunewright.errors import RequestError, did_you_mean
 from tunewright.events import Json
 from tunewright.providers import Argument, document_class, schema_of_type
 from tunewright_hf.config.library_fields import known_fields, library
+from tunewright_hf.config.other_words import OF_ARGUMENTS, OF_LORA
 
 _PYTHON = {"bool": bool, "int": int, "float": (int, float), "str": str, "list": list, "dict": dict, "None": type(None)}
 
@@ -38,6 +39,8 @@ class StandIn(Mapping[str, Json]):
     # Numbers that the real class does not validate, and that fail far into a run.
     positive: ClassVar[frozenset[str]] = frozenset()
     not_negative: ClassVar[frozenset[str]] = frozenset()
+    # What other programs call the fields, for "did you mean".
+    other_words: ClassVar[Mapping[str, str]] = {}
 
     def __init_subclass__(cls) -> None:
         """Let `help()` and `inspect.signature()` list the fields of the real class."""
@@ -92,7 +95,8 @@ class StandIn(Mapping[str, Json]):
             remedy = "Give it as HuggingFaceTrainParams(hub_token=…), which keeps it in a Secret."
             raise RequestError("is a secret, but these arguments are written to files", field=field, remedy=remedy)
         if name not in known:
-            problem, remedy = f"is not a field in {library(cls.schema)}", did_you_mean(name, list(known))
+            remedy = did_you_mean(name, list(known), cls.other_words)
+            problem = f"is not a field in {library(cls.schema)}"
             raise RequestError(problem, field=field, remedy=remedy)
         if name in cls.managed:
             raise RequestError("is set by Tunewright", field=field, value=value, remedy=cls.managed[name])
@@ -146,6 +150,7 @@ class TrainingArguments(StandIn):
 
     schema = "TrainingArguments"
     home = "transformers"
+    other_words = OF_ARGUMENTS
     managed: ClassVar[Mapping[str, str]] = {
         "output_dir": "Leave it out: checkpoints and the result go to the job's output folder.",
         "resume_from_checkpoint": "Leave it out: a restarted job resumes from its newest complete checkpoint.",
@@ -177,6 +182,7 @@ class LoraConfig(StandIn):
 
     schema = "LoraConfig"
     home = "peft"
+    other_words = OF_LORA
     managed: ClassVar[Mapping[str, str]] = {
         "base_model_name_or_path": "Leave it out: it is the job's model.",
         "revision": "Leave it out, and give the revision with the model.",

@@ -22,6 +22,7 @@ from tunewright_hf.config.data_params import DROP, FORMATS, REFUSE, TEXT_UNITS, 
 from tunewright_hf.config.dataset_part import DatasetPart, with_eval_part, with_part
 from tunewright_hf.config.library_arguments import BitsAndBytesConfig, LoraConfig, TrainingArguments
 from tunewright_hf.config.library_fields import known_fields
+from tunewright_hf.config.other_words import OF_TRAINER
 from tunewright_hf.config.tasks import (
     CAUSAL,
     CLASSIFICATION,
@@ -94,7 +95,9 @@ def rewrite_keywords(keywords: dict[str, object]) -> dict[str, object]:
         name = aliases.get(given, given)
         if name not in own and name not in flat:
             field = f"HuggingFaceTrainParams.{given}"
-            raise RequestError("is not a field", field=field, remedy=did_you_mean(given, [*own, *aliases, *flat]))
+            raise RequestError(
+                "is not a field", field=field, remedy=did_you_mean(given, [*own, *aliases, *flat], OF_TRAINER)
+            )
         if name in result:
             problem = f"means the same as {name!r}, and both are given"
             raise RequestError(problem, field=given, remedy="Give only one of them.")

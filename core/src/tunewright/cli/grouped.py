@@ -1,0 +1,59 @@
+"""Help for people: commands in groups, and examples below each command's options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+
+class Command(click.Command):
+    """A command with examples.
+
+    Args:
+        examples: command lines without the word `tunewright`, each with what it does: ("status NAME", "Why it waits.").
+        options: those of `click.Command`.
+    """
+
+    def __init__(self, *options: Any, examples: Sequence[tuple[str, str]] = (), **named: Any) -> None:
+        super().__init__(*options, **named)
+        self.examples = tuple(examples)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples."""
+        super().format_epilog(ctx, formatter)
+        if not self.examples:
+            return
+        with formatter.section("Examples"):
+            for line, meaning in self.examples:
+                formatter.write(f"{'':{formatter.current_indent}}# {meaning}\n")
+                formatter.write(f"{'':{formatter.current_indent}}tunewright {line}\n")
+
+
+class Group(click.Group):
+    """A group that lists its commands under headings.
+
+    Args:
+        headings: heading → the commands below it.
+        options: those of `click.Group`.
+    """
+
+    def __init__(self, *options: Any, headings: Mapping[str, Sequence[click.Command]], **named: Any) -> None:
+        super().__init__(*options, **named)
+        self.headings = headings
+        for commands in headings.values():
+            for command in commands:
+                self.add_command(command)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the commands in the order of their headings."""
+        return list(self.commands)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
+        """Write each heading with its commands and their whole summaries."""
+        width = max(len(str(command.name)) for command in self.commands.values())
+        for heading, commands in self.headings.items():
+            with formatter.section(heading):
+                rows = [(f"{command.name!s:{width}}", command.get_short_help_str(limit=200)) for command in commands]
+                formatter.write_dl(rows)
