@@ -311,7 +311,7 @@ def test_suspending_and_resuming_twice_does_nothing_more(machine):
     job.suspend()
     assert job.state is JobState.SUSPENDED
     job.resume()
-    with pytest.raises(JobError, match=r"Follow it: tunewright logs -f job"):
+    with pytest.raises(JobError, match=r"Follow it: tunewright follow job"):
         job.resume()
     (machine.output() / "go").touch()
     assert machine.rest(job).state is JobState.SUCCEEDED
@@ -504,7 +504,7 @@ def test_of_two_clients_that_submit_at_once_one_is_refused(machine):
     for thread in threads:
         thread.join()
     assert len(refused) == 2
-    assert all("already exists" in text and "Follow it: tunewright logs -f job" in text for text in refused)
+    assert all("already exists" in text and "Follow it: tunewright follow job" in text for text in refused)
     # For a moment, what a supervisor starts looks as the supervisor itself.
     machine.until(lambda: len(machine.supervisors()) == 1)
 
