@@ -19,7 +19,7 @@ from tunewright_hf.data.language_modeling import Encoder
 transformers = pytest.importorskip("transformers")
 
 SHAPES = [*FIRST, *MORE]
-LINE = re.compile(r'trainer\.data\.(\w+): ("(?:[^"\\]|\\.)*"|\[.*?\]|\{.*?\})')
+LINE = re.compile(r'(?:trainer\.data\.|\n  )(\w+): ("(?:[^"\\]|\\.)*"|\[.*?\]|\{.*?\})')
 
 
 @pytest.fixture(scope="module")

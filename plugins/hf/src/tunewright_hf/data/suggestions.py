@@ -63,7 +63,7 @@ def _lines(paths: Sequence[str]) -> str:
     if asked == answered:
         return _text_lines(asked)
     return (
-        " Write, for example, in the job file:\n"
+        " Write, for example, under trainer, data in the job file:\n"
         f'  trainer.data.prompt_template: "{{{asked}}}"\n'
         f'  trainer.data.completion_template: "{{{answered}}}"'
     )
@@ -71,7 +71,7 @@ def _lines(paths: Sequence[str]) -> str:
 
 def _text_lines(path: str) -> str:
     line = f'text_template: "{{{path}}}"' if "." in path else f'text_column: "{path}"'
-    return f" Write, for example, in the job file:\n  trainer.data.{line}"
+    return f" Write, for example, under trainer, data in the job file:\n  {line}"
 
 
 def _words(path: str) -> set[str]:
@@ -115,6 +115,4 @@ def path_lines(column: str, value: object, data: DataParams | None) -> str:
     shown = {
         name: templates[0].replace(f"{{{column}}}", f"{{{path}}}") for name, templates in written.items() if templates
     }
-    return "".join(
-        f"\n  trainer.data.{name}_template: {json.dumps(text, ensure_ascii=False)}" for name, text in shown.items()
-    )
+    return "".join(f"\n  {name}_template: {json.dumps(text, ensure_ascii=False)}" for name, text in shown.items())
