@@ -21,6 +21,7 @@ from tunewright.plan.policies import RunPolicy, Scheduling
 from tunewright.plugins.registry import Registry
 from tunewright.request._validate import texts
 from tunewright.request.code import folder_files, function_files, script_files
+from tunewright.request.libraries import refuse_missing
 from tunewright.request.raw import raw_manifest
 from tunewright.request.request import CodeRequest, Request, TrainRequest, generated_name, with_policies
 from tunewright.request.update import JobUpdate, UpdateOptions
@@ -199,6 +200,8 @@ class TrainingClient:
     def _start(self, request: Request, *, dry_run: bool) -> Job | Manifests:
         if isinstance(request, TrainRequest) and self.backend.shares_client_filesystem:
             request.check_local_inputs()
+            if not dry_run:
+                refuse_missing(request.missing_libraries())
         plan = assemble(request)
         if dry_run:
             return self.backend.render(plan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
@@ -14,6 +15,7 @@ from tunewright.providers.base import SourceProvider
 from tunewright.providers.fields import secret_env
 from tunewright.providers.outputs import OutputTarget
 from tunewright.providers.snapshots import Snapshot, SnapshotSource
+from tunewright.request.libraries import Missing, command, missing
 from tunewright.request.request import Request, ResolvedProvider, TrainRequest
 
 if TYPE_CHECKING:
@@ -48,6 +50,8 @@ def diagnose(client: TrainingClient, make_request: Callable[[], Request] | None 
             yield Finding(about="job", level="ok", text=f"The request for job {plan.name!r} is valid.")
         except TunewrightError as error:
             yield problem("job", error)
+    if client.backend.shares_client_filesystem:
+        yield from _libraries(client.registry, request)
     yield from client.backend.diagnose(plan)
     if isinstance(request, TrainRequest):
         for slot, selected in request.sources.items():
@@ -65,6 +69,24 @@ def _plugins(registry: Registry) -> Iterator[Finding]:
         except PluginError as error:
             yield problem(f"plugin {name}", error)
     yield Finding(about="plugins", level="ok", text=f"Loaded without errors: {', '.join(whole)}.")
+
+
+def _libraries(registry: Registry, request: Request | None) -> Iterator[Finding]:
+    """Ask the job's providers, or else all trainers, what they need on this machine, and name one command for all of it."""
+    found = request.missing_libraries() if isinstance(request, TrainRequest) else [*_of_trainers(registry)]
+    level: Level = "problem" if isinstance(request, TrainRequest) else "note"
+    for item in found:
+        yield Finding(about=item.about, level=level, text=f"It {item.text}.", remedy=f"Install it: {command(found)}")
+
+
+def _of_trainers(registry: Registry) -> Iterator[Missing]:
+    for name in registry.names():
+        with contextlib.suppress(PluginError):
+            plugin = registry.get(name)
+            if "trainer" in plugin.kinds() and (
+                item := missing(f"trainer {name}", plugin.dist, plugin.provider("trainer").extra)
+            ):
+                yield item
 
 
 def _asked(

@@ -7,9 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from tunewright.errors import RequestError, TunewrightError
+from tunewright.providers.base import DatasetProvider, ModelProvider, TrainerProvider
 
 # KEP-2003's order. Its example puts positional arguments after keywords, which Python refuses; this is the same order.
 _KEP_ORDER = ("num_workers", "num_procs_per_worker", "resources_per_worker", "model", "dataset", "trainer")
+
+_OF_TYPE: Final[Mapping[str, type]] = {"model": ModelProvider, "dataset": DatasetProvider, "trainer": TrainerProvider}
 
 _COMMON = {"queue_name": "queue", "env_vars": "env", "init_env_vars": "init_env"}
 
@@ -58,17 +61,42 @@ def train_keywords(positional: Sequence[object], keywords: Mapping[str, object])
     Raises:
         RequestError: an argument is given twice, or there are too many.
     """
+    objects, positional = _by_type(positional)
     named = isinstance(positional[0], str) or positional[0] is None if positional else False
-    order = ("name", *_KEP_ORDER) if named else _KEP_ORDER
+    order: tuple[str, ...] = ("name", *_KEP_ORDER) if named else _KEP_ORDER
+    order = tuple(name for name in order if name not in objects)
     if len(positional) > len(order):
         problem = f"takes {len(order)} positional arguments, but {len(positional)} were given"
         raise RequestError(problem, field="train()", remedy=f"The order is {', '.join(order)}; use keywords.")
-    given = _merge(dict(zip(order, positional, strict=False)), _renamed(keywords, TRAIN))
+    given = _merge({**objects, **dict(zip(order, positional, strict=False))}, _renamed(keywords, TRAIN))
     trainer = given.get("trainer")
     if isinstance(trainer, Mapping) and "provider" not in trainer:
         # KEP-2003's `parameters` are key-value pairs for the Hugging Face trainer, and do not name a provider.
         given["trainer"] = {"provider": "hf", **trainer}
     return given
+
+
+def _by_type(positional: Sequence[object]) -> tuple[dict[str, object], list[object]]:
+    """Split off provider objects, whose types say which arguments they are: KEP-2003's examples have them in any place.
+
+    Returns:
+        Keyword → object, and the other arguments in their order.
+
+    Raises:
+        RequestError: there are two of one type.
+    """
+    found: dict[str, object] = {}
+    others: list[object] = []
+    for value in positional:
+        kind = next((name for name, cls in _OF_TYPE.items() if isinstance(value, cls)), None)
+        if kind is None:
+            others.append(value)
+        elif kind in found:
+            problem = f"is given twice: a {type(found[kind]).__name__} and a {type(value).__name__}"
+            raise RequestError(problem, field=kind, remedy="Give one of them, or name what it is: eval_dataset=.")
+        else:
+            found[kind] = value
+    return found, others
 
 
 def create_job_keywords(keywords: Mapping[str, object]) -> dict[str, object]:
@@ -107,7 +135,10 @@ def _renamed(keywords: Mapping[str, object], names: Mapping[str, str]) -> list[t
 def _merge(given: dict[str, object], keywords: Sequence[tuple[str, str, object]]) -> dict[str, object]:
     for written, name, value in keywords:
         if name == "namespace":
-            remedy = "Give it to the client: TrainingClient(namespace=…)."
+            remedy = (
+                "Give it to the client: TrainingClient(namespace=…). Programs for kubeflow-training 1.9 run as they are with "
+                "`from tunewright.kubeflow import TrainingClient`."
+            )
             raise RequestError("belongs to the client, not to the job", field="namespace", value=value, remedy=remedy)
         if name in given:
             same = f"means the same as {name}" if written != name else "is a positional argument, too"

@@ -19,6 +19,7 @@ from tunewright.plan.secrets import EnvValue, refuse_literal_tokens
 from tunewright.providers.base import DatasetProvider, ModelProvider, Provider, TrainerProvider
 from tunewright.providers.fields import secret_fields
 from tunewright.request import _validate as check
+from tunewright.request.libraries import Missing, missing
 from tunewright.request.storage import Storage, as_storage
 
 _T_co = TypeVar("_T_co", bound=Provider, covariant=True)
@@ -173,6 +174,15 @@ class TrainRequest(Request):
         target = [self.output_target] if self.output_target else []
         chosen = [selected.provider for selected in (*self.sources.values(), self.trainer, *target)]
         return tuple(sorted({name for provider in chosen for name in secret_fields(type(provider)).values()}))
+
+    def missing_libraries(self) -> list[Missing]:
+        """Return what the providers lack in this Python environment, where the steps of a job on this machine run."""
+        chosen: dict[str, ResolvedProvider[Any]] = {"trainer": self.trainer}
+        chosen |= {slot: s for slot, s in self.sources.items() if s.provider.local_path() is None}
+        if self.output_target is not None:
+            chosen["output"] = self.output_target
+        found = (missing(slot, s.plugin.dist, s.provider.extra) for slot, s in chosen.items())
+        return [item for item in found if item is not None]
 
     def check_local_inputs(self) -> None:
         """Check the inputs that are files on this machine, where the job reads them from here.

@@ -16,9 +16,13 @@ __all__ = [
     "HuggingFaceDatasetParams",
     "HuggingFaceModelParams",
     "HuggingFaceTrainParams",
+    "HuggingFaceTrainerParams",
     "LoraConfig",
     "TrainingArguments",
 ]
+
+HuggingFaceTrainerParams = HuggingFaceTrainParams
+"""The name that kubeflow-training 1.9 has for it."""
 
 
 @hookimpl

@@ -170,7 +170,9 @@ class TrainingArguments(StandIn):
     )
     not_negative = frozenset({"data_seed", "learning_rate", "max_grad_norm", "seed", "warmup_steps", "weight_decay"})
     # Computed by the real class, or without meaning in the job.
-    derived = frozenset({"output_dir", "logging_dir", "disable_tqdm", "local_rank", "do_eval"})
+    derived = frozenset(
+        {"output_dir", "logging_dir", "disable_tqdm", "local_rank", "do_eval", "resume_from_checkpoint"}
+    )
 
 
 class LoraConfig(StandIn):
