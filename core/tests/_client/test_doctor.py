@@ -167,7 +167,7 @@ def test_without_a_kubeconfig_the_remedy_says_what_to_do(
 ) -> None:
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
-    code, out = doctor()
+    code, out = doctor("--backend", "kubernetes")
     assert code == 1
     assert 'set KUBECONFIG; without a cluster, use backend="local"' in out
 

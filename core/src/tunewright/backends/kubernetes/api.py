@@ -290,7 +290,7 @@ def _connection(options: BackendOptions) -> tuple[ApiClient, str]:
             config.load_incluster_config(client_configuration=settings)
             return client.ApiClient(settings), _IN_POD.read_text("utf-8").strip()
         problem = f"no usable kubeconfig was found: {str(error).rstrip('.')}"
-        remedy = 'Give config_file= and context=, or set KUBECONFIG; without a cluster, use backend="local".'
+        remedy = 'Give config_file= and context=, or set KUBECONFIG; without a cluster, use backend="local" (--backend local).'
         field = "context" if options.context else "config_file"
         raise RequestError(problem, field=field, value=options.context or options.config_file, remedy=remedy) from error
 
