@@ -169,3 +169,38 @@ def test_the_clients_keywords_are_names() -> None:
 )
 def test_a_file_with_code_is_one_for_create_job(job, text: str, code: bool) -> None:
     assert jobfile.is_code(job(text=text)) is code
+
+
+@pytest.mark.parametrize(
+    ("before", "keys"),
+    [
+        ("trainer: hf", {"provider": "hf"}),
+        ("trainer: {provider: hf, data: {format: text}}", {"provider": "hf", "data": {"format": "text"}}),
+        ("", {}),
+    ],
+)
+def test_dotted_keys_are_those_below_as_messages_name_them(
+    tmp_path: Path, before: str, keys: dict[str, object]
+) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text(f"{before}\ntrainer.data.on_bad_row: drop\nlabels: {{a.b/c: d}}\n")
+    found = jobfile.read(file)
+    data = {**keys.get("data", {}), "on_bad_row": "drop"}
+    assert found.written == {"trainer": {**keys, "data": data}, "labels": {"a.b/c": "d"}}
+    with pytest.raises(RequestError, match=r"job\.yaml:2:\d+"), found.located():
+        raise RequestError("is bad", field="trainer.data.on_bad_row", value="drop", remedy="Change it.")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("trainer: {data: {format: text}}\ntrainer.data.format: chat", "format is given there already"),
+        ("num_workers: 2\nnum_workers.more: 3", "num_workers is 2, which has no keys"),
+    ],
+)
+def test_a_dotted_key_that_contradicts_another_is_refused_where_it_is(tmp_path: Path, text: str, problem: str) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text(text)
+    with pytest.raises(RequestError, match=problem) as refused:
+        jobfile.read(file)
+    assert "job.yaml:2:1" in str(refused.value)

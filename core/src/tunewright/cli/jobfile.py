@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import cast
 
 import attrs
 
@@ -18,6 +21,9 @@ from tunewright.plan.secrets import SecretRef, SecretValue
 Keywords = dict[str, object]
 
 CLIENT_KEYS = ("backend", "namespace", "context")
+
+DOTTED_KEY = r"[a-zA-Z_]\w*(\.[a-zA-Z_]\w*)+"
+"""A key that stands for one below others: `trainer.data.format`."""
 
 _KEYWORDS = "Write one `keyword: value` per line, with the keywords of train(): model, dataset, trainer, …"
 
@@ -75,10 +81,35 @@ def read(path: Path, assignments: Iterable[str] = (), *, changes: Mapping[str, s
     parsed = yaml_text.parse(text, str(path))
     if not isinstance(parsed.value, dict):
         raise RequestError("is not a mapping", field="job file", value=str(path), remedy=_KEYWORDS)
+    parsed = _nested(parsed, str(path))
     where = places.Places.of_file(str(path), parsed)
     for key in changes:
         where.forget((key,))
-    return _made({**parsed.value, **changes}, where, assignments)
+    return _made({**cast("Keywords", parsed.value), **changes}, where, assignments)
+
+
+def _nested(parsed: yaml_text.Parsed, name: str) -> yaml_text.Parsed:
+    """Return a document in which `trainer.data.format: chat` is what it means: messages name keys so, and people paste them.
+
+    Raises:
+        RequestError: a key is given in both forms, or there is something else than a mapping around it.
+    """
+    document = copy.deepcopy(cast("Keywords", parsed.value))
+    dotted = {key: document.pop(key) for key in list(document) if re.fullmatch(DOTTED_KEY, key)}
+    for key, value in dotted.items():
+        if problem := _put(document, key.split("."), value, anew=True):
+            line, column = parsed.positions[(key,)].key
+            error = RequestError(f"cannot be applied: {problem}", field=key, remedy="Write it once, below those keys.")
+            raise error.located(f"{name}:{line}:{column}", key)
+
+    def moved(path: yaml_text.Path) -> yaml_text.Path:
+        return (*str(path[0]).split("."), *path[1:]) if path and path[0] in dotted else path
+
+    parents = {moved((key,))[:n]: parsed.positions[(key,)] for key in dotted for n in range(1, key.count(".") + 1)}
+    positions = {**parents, **{moved(path): at for path, at in parsed.positions.items()}}
+    return attrs.evolve(
+        parsed, value=document, positions=positions, words={moved(path): word for path, word in parsed.words.items()}
+    )
 
 
 def of_options(keywords: Mapping[str, object], assignments: Iterable[str]) -> JobFile:
@@ -102,8 +133,23 @@ def _assign(document: Keywords, assignment: str) -> tuple[str, ...]:
     if not equals or not all((*parents, last)):
         remedy = "Write --set num_workers=2 or --set trainer.training_parameters.max_steps=100."
         raise RequestError("is not an assignment", field="--set", value=assignment, remedy=remedy)
+    if problem := _put(document, (*parents, last), _assigned_value(path, text, assignment)):
+        remedy = f"{problem}. Set {problem.partition(' ')[0]} to a mapping first."
+        raise RequestError("cannot be applied", field="--set", value=assignment, remedy=remedy)
+    return (*parents, last)
+
+
+def _put(document: Keywords, path: Sequence[str], value: object, *, anew: bool = False) -> str:
+    """Put a value into a document, and return "", or why that cannot be done.
+
+    Args:
+        document: is changed.
+        path: the keys that lead to the value.
+        value: the value.
+        anew: whether the document must not have one there yet.
+    """
     target = document
-    for key in parents:
+    for key in path[:-1]:
         inner = target.get(key)
         if isinstance(inner, str) and key in (*INPUT_SLOTS, OUTPUT_SLOT):
             inner = {"uri": inner}
@@ -112,12 +158,13 @@ def _assign(document: Keywords, assignment: str) -> tuple[str, ...]:
         elif inner is None:
             inner = {}
         if not isinstance(inner, dict):
-            remedy = f"{key} is {inner!r}, which has no keys. Set {key} to a mapping first."
-            raise RequestError("cannot be applied", field="--set", value=assignment, remedy=remedy)
+            return f"{key} is {inner!r}, which has no keys"
         target[key] = inner
         target = inner
-    target[last] = _assigned_value(path, text, assignment)
-    return (*parents, last)
+    if anew and path[-1] in target:
+        return f"{path[-1]} is given there already"
+    target[path[-1]] = value
+    return ""
 
 
 def _assigned_value(path: str, text: str, assignment: str) -> object:

@@ -11,7 +11,7 @@ import attrs
 from tunewright._client.options import CodeOptions, TrainOptions
 from tunewright._planning import spellings
 from tunewright._signatures import meanings
-from tunewright.cli.jobfile import CLIENT_KEYS
+from tunewright.cli.jobfile import CLIENT_KEYS, DOTTED_KEY
 from tunewright.errors import PluginError
 from tunewright.plan.policies import RunPolicy, Scheduling
 from tunewright.plan.resources import Resources
@@ -54,6 +54,7 @@ def job_schema(registry: Registry) -> Schema:
         "description": "The keywords of TrainingClient.train() or create_job(), and of the client.",
         "type": "object",
         "properties": {**_or_null(properties), **{k: {} for k in others}},
+        "patternProperties": {f"^{DOTTED_KEY}$": {}},
         "additionalProperties": False,
         "anyOf": [{"required": keys} for keys in whole],
     }
