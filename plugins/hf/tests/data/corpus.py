@@ -471,13 +471,10 @@ TEXTS = [
     Shape(name="a label beside a text", row={"text": "Seven.", "label": 1}, refused="'label'"),
     Shape(name="an image beside a text", row={"text": "Seven.", "image": "a.png"}, refused="'image'"),
     Shape(name="two texts", row={"content": "a", "body": "b"}, refused="no column"),
-    Shape(name="text of another name", row={"essay": "Seven is a prime."}, refused=r'text_column: "essay"'),
-    Shape(
-        name="text of another name, told",
-        row={"essay": "Seven is a prime."},
-        text="Seven is a prime.",
-        data={"text_column": "essay"},
-    ),
+    Shape(name="text of another name", row={"essay": "Seven is a prime."}, text="Seven is a prime."),
+    Shape(name="one word of another name", row={"essay": "Seven"}, refused=r'text_column: "essay"'),
+    Shape(name="a part alone", row={"instruction": "Name a prime."}, refused="no column"),
+    Shape(name="a label alone", row={"emotion": "very sad"}, refused="emotion"),
 ]
 
 SHAPES = [*CONVERSATIONS, *PAIRS, *TEXTS]

@@ -409,7 +409,7 @@ DOCUMENTS = [
     Shape(name="SST-2", row={"idx": 0, "sentence": "good", "label": 1}, refused=r'text_column: "sentence"'),
     Shape(name="IMDB", row={"text": "Good.", "label": 1}, refused="'label'.*AutoModelForSequenceClassification"),
     Shape(name="sentiments", row={"text": "Good.", "sentiment": "positive"}, refused="'sentiment'"),
-    Shape(name="Enron", row={"file": "allen-p/1.", "message": "Hello Bob."}, refused=r'text_column: "message"'),
+    Shape(name="Enron", row={"file": "allen-p/1.", "message": "Hello Bob."}, text="Hello Bob."),
     Shape(
         name="oasst1",
         row={"message_id": "a", "parent_id": None, "text": "Name a prime.", "role": "prompter", "lang": "en"},

@@ -22,13 +22,17 @@ from tunewright_hf.data.vocabulary import (
     CONTEXTS,
     HISTORY,
     LABELS,
+    MEANINGFUL,
     MESSAGES,
+    PARTS,
     PROMPTS,
     SURE_MESSAGES,
     SYSTEMS,
     TEXTS,
     TOOLS,
     WITH_CONTEXT,
+    has_no_meaning,
+    is_rating,
     plain,
 )
 
@@ -137,7 +141,9 @@ def _readings(have: Sequence[str], columns: Columns, data: DataParams) -> list[C
     pair = _pair(kept, columns, data) if data.format != "text" else None
     text = _text(kept, columns, data) if data.format in ("auto", "text") else None
     preference = _preference(kept, data) if data.format == "auto" else None
-    return [found for found in (chat, *_as_said(kept, columns, data), pair, text, preference) if found]
+    known = [found for found in (chat, *_as_said(kept, columns, data), pair, text, preference) if found]
+    only = None if known or data.format not in ("auto", "text") else _only_text(kept, columns, data)
+    return [only] if only else known
 
 
 def _as_said(have: Sequence[str], columns: Columns, data: DataParams) -> list[ColumnReading]:
@@ -247,6 +253,20 @@ def _text(have: Sequence[str], columns: Columns, data: DataParams) -> ColumnRead
     if len(found) != 1 or not _may_hold_text(columns[found[0]]):
         return None
     return ColumnReading(format="text", data=attrs.evolve(data, text_column=found[0]), used=(found[0],))
+
+
+def _only_text(have: Sequence[str], columns: Columns, data: DataParams) -> ColumnReading | None:
+    """A column of any name that is the only one to say something, in words: there is nothing else to train on."""
+    telling = [c for c in have if not has_no_meaning(c) or plain(c) in MEANINGFUL]
+    if len(telling) != 1:
+        return None
+    (column,) = telling
+    name, values = plain(column), [value for value in columns[column] if value is not None]
+    if name in PARTS or name in MEANINGFUL or name.rpartition("_")[2] in LABELS or is_rating(name):
+        return None
+    if not all(isinstance(value, str) for value in values) or not any(" " in str(value) for value in values):
+        return None
+    return ColumnReading(format="text", data=attrs.evolve(data, text_column=column), used=(column,))
 
 
 def _pair(have: Sequence[str], columns: Columns, data: DataParams) -> ColumnReading | None:

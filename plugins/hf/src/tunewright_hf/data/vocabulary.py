@@ -56,6 +56,9 @@ HISTORY = "history"
 TOOLS = ("tools", "functions")
 """Columns that hold what the assistant may call."""
 
+PARTS = frozenset({*MESSAGES, *PROMPTS, *COMPLETIONS, *SYSTEMS, HISTORY, *TOOLS})
+"""Columns that hold a part of a sample, even where they stand alone."""
+
 MEANINGFUL = {
     "label": "may say which answers are wanted (as in unpaired preference data)",
     "labels": "may say which answers are wanted (as in unpaired preference data)",
