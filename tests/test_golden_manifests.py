@@ -143,6 +143,16 @@ def secrets_by_reference(client):
     )
 
 
+def mixture(client):
+    datasets = [
+        {"uri": "s3://bucket/tickets", "weight": 2, "name": "tickets", "data": {"format": "chat"}},
+        {"uri": "hf://datasets/org/chat@v2", "weight": 1.5},
+        {"provider": "pvc", "uri": "pvc://data/manuals", "weight": 0.5, "data": {"format": "text"}, "repeat": False},
+        {"uri": "s3://bucket/tickets", "weight": 0.5, "name": "old", "data": {"train_split": "old"}},
+    ]
+    return fine_tuning(client, "mixture", dataset=datasets)
+
+
 def gpus_and_eval_dataset(client):
     return fine_tuning(
         client,
@@ -306,6 +316,7 @@ CASES: list[Callable[[TrainingClient], Manifests]] = [
     read_only_claim,
     existing_claim,
     sources_on_one_claim,
+    mixture,
     secrets_literal,
     secrets_by_reference,
     gpus_and_eval_dataset,

@@ -11,6 +11,7 @@ import attrs
 import pytest
 
 from tunewright.events import Failed, parse_event
+from tunewright.providers.mixture import MixturePart, dump_mixture
 from tunewright.runner import Failure, write_verdict
 from tunewright.runner.checkpoints import mark_checkpoint
 
@@ -36,12 +37,16 @@ class Toy(TrainerProvider):
         if self.does == "burst":
             raise ValueError(f"a library's error with {self.token} in it")
 
+    def check_mixture(self, parts): ...
+
     def train(self, run):
         if self.does == "refuse":
             raise RequestError("is refused by a rank", field="does", value=self.does, remedy="Write 'train'.")
         if self.does == "burst":
             raise ValueError(f"a library's error with {self.token} in it")
         about = {"rank": run.rank, "world": run.world_size, "resume": str(run.resume_from)}
+        if run.mixture:
+            about["mixture"] = [[p.name, p.weight, p.folder.name, (p.folder / "data.txt").read_text()] for p in run.mixture]
         run.emit(CustomEvent(event="toy", extra=about))
         run.result.mkdir(parents=True)
         (run.result / "model.bin").write_text("trained")
@@ -76,7 +81,9 @@ class Pod:
         }
         (self.folder / "config" / f"{slot}.json").write_text(json.dumps({**document, "version": VERSIONS[provider]}))
 
-    def run(self, command: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, command: str, env: Mapping[str, str] | None = None, *, slot: str = ""
+    ) -> subprocess.CompletedProcess[str]:
         given = {
             **os.environ,
             "PYTHONPATH": str(self.site),
@@ -87,7 +94,7 @@ class Pod:
             "TOY_TOKEN": SECRET,
             **(env or {}),
         }
-        words = [sys.executable, "-m", "tunewright_launcher", command]
+        words = [sys.executable, "-m", "tunewright_launcher", command, *([slot] if slot else [])]
         return subprocess.run(words, env=given, capture_output=True, text=True, check=False, timeout=60)
 
     def verdict(self) -> dict[str, object] | None:
@@ -231,6 +238,33 @@ def test_a_rank_resumes_from_the_newest_complete_checkpoint(pod: Pod) -> None:
     mark_checkpoint(checkpoints / "checkpoint-5")
     mark_checkpoint(checkpoints / "checkpoint-10")
     assert "checkpoint-10" in pod.run("train").stdout
+
+
+def test_a_mixture_reaches_the_trainer_with_a_folder_for_each_part(pod: Pod, tmp_path: Path) -> None:
+    for number, text in enumerate(("one", "two"), start=1):
+        source = tmp_path / f"source-{number}" / "data.txt"
+        source.parent.mkdir()
+        source.write_text(text)
+        name = f"dataset_{number}"
+        uri = source.parent.as_uri()
+        pod.write(name, kind="dataset", provider="file", distribution="tunewright", uri=uri)
+    parts = [MixturePart(slot=f"dataset_{n}", name=name, weight=n) for n, name in ((1, "a"), (2, "b"), (1, "c"))]
+    config = pod.folder / "config" / "mixture.json"
+    config.write_text(dump_mixture(parts))
+    pod.run("check")
+    assert "fetch dataset_1" in str(pod.verdict()), "what was not fetched is not trained on"
+    (pod.folder / "run" / "verdict.json").unlink()
+    for slot in ("dataset_1", "dataset_2"):
+        done = pod.run("fetch", slot=slot)
+        assert (done.returncode, pod.verdict()) == (0, None), done.stderr
+    assert pod.run("fetch", slot="dataset_0").returncode == 2
+    done = pod.run("check")
+    assert (done.returncode, pod.verdict()) == (0, None), done.stderr
+    expected = '"mixture": [["a", 1, "dataset_1", "one"], ["b", 2, "dataset_2", "two"], ["c", 1, "dataset_1", "one"]]'
+    assert expected in pod.run("train").stdout
+    config.write_text(dump_mixture(parts[:2]))
+    pod.run("check")
+    assert "belongs to a job that trains something else" in str(pod.verdict()), "other shares are another job"
 
 
 def test_a_launcher_that_ignores_the_operators_variables_is_found_out(pod: Pod) -> None:

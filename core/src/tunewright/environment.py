@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -43,8 +44,24 @@ PARENT = "TUNEWRIGHT_PARENT"
 
 INPUT_SLOTS = ("model", "dataset", "eval_dataset")
 OUTPUT_SLOT = "output"
-KIND_OF_SLOT = {"model": "model", "dataset": "dataset", "eval_dataset": "dataset", "output": "model"}
-"""The kind of provider that fills a slot or, for the output, receives it."""
+_MIXTURE_SLOT = re.compile(r"dataset_[1-9][0-9]*")
+
+
+def mixture_slot(number: int) -> str:
+    """Return the slot of one of a mixture's datasets, counted from 1."""
+    return f"dataset_{number}"
+
+
+def is_input_slot(name: str) -> bool:
+    """Return whether a slot holds an input: those of INPUT_SLOTS, and `dataset_1`, `dataset_2`, … of a mixture."""
+    return name in INPUT_SLOTS or _MIXTURE_SLOT.fullmatch(name) is not None
+
+
+def kind_of_slot(slot: str) -> str:
+    """Return the kind of provider that fills a slot or, for the output, receives it."""
+    if slot == OUTPUT_SLOT:
+        return "model"
+    return "dataset" if is_input_slot(slot) and slot != "model" else slot
 
 
 def fetch_container(slot: str) -> str:
@@ -57,12 +74,17 @@ def slot_variable(slot: str) -> str:
     return f"{_SLOT}{slot.upper()}"
 
 
+def is_slot_variable(name: str) -> bool:
+    """Return whether a variable is one of `slot_variable`."""
+    return name.startswith(_SLOT)
+
+
 @attrs.frozen(kw_only=True)
 class Paths:
     """The paths in a container.
 
     Attributes:
-        workspace: folder of the slots: model/, dataset/, eval_dataset/, output/.
+        workspace: folder of the slots: model/, dataset/ (or dataset_1/, … of a mixture), eval_dataset/, output/.
         elsewhere: folders of the slots that the plan places outside the workspace: slot → folder.
         config: read-only folder of the job's configuration files.
         run: scratch folder of the pod, where a verdict is written.
@@ -78,7 +100,7 @@ class Paths:
     elsewhere: Mapping[str, Path] = attrs.field(factory=dict, converter=to_dict)
 
     def slot(self, name: str) -> Path:
-        """Return the folder of a slot: "model", "dataset", "eval_dataset" or "output"."""
+        """Return the folder of a slot: "model", "dataset", "dataset_1", "eval_dataset" or "output"."""
         return self.elsewhere.get(name, self.workspace / name)
 
     def to_env(self) -> dict[str, str]:

@@ -40,6 +40,7 @@ from tunewright.plugins.registry import Kind, Plugin, Registry
 from tunewright.providers import wire
 from tunewright.providers.base import DatasetProvider, ModelProvider, Provider, SourceProvider, TrainerProvider
 from tunewright.providers.fields import secret_env, secret_fields
+from tunewright.providers.mixture import MixturePart
 from tunewright.providers.uris import uri_scheme
 
 HEAVY_MODULES = (
@@ -211,6 +212,16 @@ class TrainerProviderTests(ProviderTests):
     def test_check_inputs_takes_a_job_whose_inputs_are_elsewhere(self) -> None:
         """check_inputs() accepts None for inputs that are not on the client's machine."""
         self.provider().check_inputs(model=None, dataset=None, eval_dataset=None)
+
+    def test_a_mixture_is_supported_or_refused(self) -> None:
+        """check_mixture() accepts a list of datasets that are elsewhere, or refuses it with a remedy."""
+        parts = [MixturePart(slot=f"dataset_{n}", name=f"part-{n}", weight=n) for n in (1, 2)]
+        refusal: RequestError | None = None
+        try:
+            self.provider().check_mixture(parts)
+        except RequestError as error:
+            refusal = error
+        assert refusal is None or refusal.remedy, "check_mixture() must say what to write instead of the list."
 
 
 def _check_shaping(

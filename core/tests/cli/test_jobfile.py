@@ -124,7 +124,7 @@ def test_later_assignments_win(job) -> None:
         (".a=3", "is not an assignment"),
         ("num_workers.more=3", "cannot be applied. num_workers is 2, which has no keys"),
         ("name.more=3", "cannot be applied. name is 'sft'"),
-        ("tolerations.0=3", "cannot be applied"),
+        ("tolerations.0.key.x=3", "cannot be applied. key is 'gpu'"),
         ("name=[", r"--set='name=\[': has a value that is not YAML.*Quote the value"),
         ("name=a: b: c", "has a value that is not YAML"),
     ],
@@ -204,3 +204,21 @@ def test_a_dotted_key_that_contradicts_another_is_refused_where_it_is(tmp_path: 
     with pytest.raises(RequestError, match=problem) as refused:
         jobfile.read(file)
     assert "job.yaml:2:1" in str(refused.value)
+
+
+MIXTURE = "dataset: [./a, {uri: s3://b/p, weight: 1}]\n"
+
+
+def test_items_of_a_list_are_set_by_their_index(job) -> None:
+    found = job("dataset.0.weight=2", "dataset.1.data.format=text", text=MIXTURE)
+    assert found["dataset"] == [
+        {"uri": "./a", "weight": 2},
+        {"uri": "s3://b/p", "weight": 1, "data": {"format": "text"}},
+    ]
+    assert job("dataset.1=./b", text=MIXTURE)["dataset"] == ["./a", "./b"]
+
+
+@pytest.mark.parametrize("assignment", ["dataset.2.weight=1", "dataset.x=1", "dataset.-1=./c"])
+def test_an_item_that_the_list_does_not_have_cannot_be_set(job, assignment: str) -> None:
+    with pytest.raises(RequestError, match=r"dataset is a list with 2 items, and .* is not one of them"):
+        job(assignment, text=MIXTURE)

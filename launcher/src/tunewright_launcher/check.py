@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tunewright.environment import INPUT_SLOTS, OUTPUT_SLOT
+from tunewright.environment import OUTPUT_SLOT
 from tunewright.errors import ExitCode, FetchError
 from tunewright.events import emit
 from tunewright.runner.checkpoints import MARKER
 from tunewright.runner.files import write_atomically
 from tunewright_launcher.outputs import CHECKPOINTS, job_key, load_output
-from tunewright_launcher.provider import document_file, load_source, load_trainer, read_document
+from tunewright_launcher.provider import document_file, input_slots, load_source, load_trainer, read_document
 from tunewright_launcher.step import Step, log
 from tunewright_launcher.train import train_run
 
@@ -24,7 +24,7 @@ def check(step: Step) -> None:
     Raises:
         FetchError, PluginError, RequestError, OSError: the job cannot be trained.
     """
-    for slot in INPUT_SLOTS:
+    for slot in input_slots(step):
         _check_slot(step, slot)
     _own_output(step, step.paths.slot(OUTPUT_SLOT))
     if (output := load_output(step, lambda text: log("check", text))) is not None:

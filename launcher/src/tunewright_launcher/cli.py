@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 
 from tunewright import runner
-from tunewright.environment import INPUT_SLOTS, fetch_container
+from tunewright.environment import fetch_container, is_input_slot
 from tunewright_launcher.step import run_init_step
 
 # Number of new objects that triggers garbage collection: more than the imports of a provider create. Each collection takes
@@ -36,11 +36,17 @@ def main(argv: Sequence[str]) -> int:
     return run_init_step(fetch_container(arguments.slot), lambda step: fetch(step, arguments.slot), os.environ)
 
 
+def _slot(name: str) -> str:
+    if not is_input_slot(name):
+        raise argparse.ArgumentTypeError(f"not an input: {name!r}")
+    return name
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tunewright_launcher", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     fetching = commands.add_parser("fetch", help="download a model or dataset into its slot")
-    fetching.add_argument("slot", choices=INPUT_SLOTS)
+    fetching.add_argument("slot", type=_slot, help="model, dataset, eval_dataset, or dataset_1, … of a mixture")
     commands.add_parser("check", help="refuse a job that cannot be trained, before the ranks start")
     commands.add_parser("run", help="run -- COMMAND …: start the ranks, pass signals on, count attempts")
     commands.add_parser("train", help="train as one rank; started by torchrun")

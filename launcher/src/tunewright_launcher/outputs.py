@@ -23,10 +23,11 @@ from typing import TypeVar
 import attrs
 
 from tunewright import _canonical
-from tunewright.environment import INPUT_SLOTS, OUTPUT_SLOT
+from tunewright.environment import OUTPUT_SLOT
 from tunewright.errors import ExitCode, FetchError
 from tunewright.events import Uploaded, emit
 from tunewright.providers.limits import FetchLimits
+from tunewright.providers.mixture import dump_mixture
 from tunewright.providers.outputs import OutputTarget, Store
 from tunewright.providers.snapshots import Entry, Reader, Snapshot
 from tunewright.providers.wire import WireDocument
@@ -36,7 +37,7 @@ from tunewright_launcher.engine import fetch_snapshot
 from tunewright_launcher.fetch import limits_of
 from tunewright_launcher.files import sha256_of, walk
 from tunewright_launcher.journal import Journal
-from tunewright_launcher.provider import TRAINER, document_file, load_source, read_document
+from tunewright_launcher.provider import TRAINER, document_file, input_slots, load_source, read_document, read_mixture
 from tunewright_launcher.retry import retry
 from tunewright_launcher.slots import CompletionMarker, LeaseLost, Slot
 from tunewright_launcher.step import Step
@@ -44,6 +45,7 @@ from tunewright_launcher.step import Step
 CHECKPOINTS = "checkpoints"
 _UPLOADS = 8  # files in parallel
 _CHECK_EVERY = 2.0  # seconds
+_NO_MIXTURE = dump_mixture(())
 _CHECKPOINT = re.compile(r"checkpoint-([0-9]+)")
 
 Say = Callable[[str], None]
@@ -236,13 +238,14 @@ class CheckpointUploads:
 
 def job_key(step: Step) -> str:
     """Return the key of this job; see `key_of`. Raises as `read_document`."""
-    slots = (slot for slot in (*INPUT_SLOTS, TRAINER) if document_file(step, slot).is_file())
-    return key_of(read_document(step, slot) for slot in slots)
+    slots = (slot for slot in (*input_slots(step), TRAINER) if document_file(step, slot).is_file())
+    return key_of((read_document(step, slot) for slot in slots), dump_mixture(read_mixture(step)))
 
 
-def key_of(documents: Iterable[WireDocument]) -> str:
-    """Return a key for model, dataset and trainer: 16 hexadecimal digits of a hash over the job's documents."""
-    return _canonical.digest(sorted(document.request_digest() for document in documents))[:16]
+def key_of(documents: Iterable[WireDocument], mixture: str = _NO_MIXTURE) -> str:
+    """Return a key for model, datasets and trainer: 16 hexadecimal digits of a hash over the job's documents."""
+    requests = sorted(document.request_digest() for document in documents)
+    return _canonical.digest(requests if mixture == _NO_MIXTURE else [requests, mixture])[:16]
 
 
 class _Unmarked(Snapshot):

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from tunewright.environment import KIND_OF_SLOT
+from tunewright.environment import INPUT_SLOTS, kind_of_slot
 from tunewright.errors import ExitCode, FetchError
 from tunewright.plugins.registry import Plugin
 from tunewright.providers.base import DatasetProvider, ModelProvider, Provider, TrainerProvider
+from tunewright.providers.mixture import MIXTURE, MixturePart, load_mixture
 from tunewright.providers.wire import WireDocument
 from tunewright_launcher.step import Step
 
@@ -36,11 +37,30 @@ def read_document(step: Step, slot: str) -> WireDocument:
     except (OSError, UnicodeDecodeError) as error:
         cause = f"The job's configuration {file} cannot be read: {error}."
         raise FetchError(cause, remedy="Submit the job again.", code=ExitCode.USAGE) from error
-    kind = KIND_OF_SLOT.get(slot, slot)
+    kind = kind_of_slot(slot)
     if document.kind != kind:
         cause = f"The job's configuration {file} is for a {document.kind}, not for a {kind}."
         raise FetchError(cause, remedy="Submit the job again.", code=ExitCode.BAD_DATA)
     return document
+
+
+def read_mixture(step: Step) -> tuple[MixturePart, ...]:
+    """Return the datasets of a mixture, without their folders; none for a job with a single dataset.
+
+    Raises:
+        FetchError: the job's configuration is damaged.
+    """
+    file = document_file(step, MIXTURE)
+    try:
+        return load_mixture(file.read_text("utf-8")) if file.is_file() else ()
+    except (OSError, ValueError, TypeError) as error:
+        cause = f"The job's configuration {file} cannot be read: {error}."
+        raise FetchError(cause, remedy="Submit the job again.", code=ExitCode.BAD_DATA) from error
+
+
+def input_slots(step: Step) -> tuple[str, ...]:
+    """Return the slots that a job's inputs may be in."""
+    return (*INPUT_SLOTS, *dict.fromkeys(part.slot for part in read_mixture(step)))
 
 
 def load_source(step: Step, document: WireDocument) -> ModelProvider | DatasetProvider:

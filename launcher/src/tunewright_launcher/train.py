@@ -7,13 +7,15 @@ import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import attrs
+
 from tunewright import environment, runner
 from tunewright.errors import ExitCode, FetchError, PluginError, RequestError
 from tunewright.events import Event, emit
 from tunewright.providers.base import TrainRun
 from tunewright_launcher.failure import Secrets, failure_of, traceback_of
 from tunewright_launcher.outputs import CheckpointUploads, load_output
-from tunewright_launcher.provider import document_file, load_trainer
+from tunewright_launcher.provider import document_file, load_trainer, read_mixture
 from tunewright_launcher.ranks import while_others_wait
 from tunewright_launcher.step import Step, log
 
@@ -77,6 +79,7 @@ def train_run(step: Step, *, emit: Callable[[Event], None]) -> TrainRun:
     return TrainRun(
         model=_input(step, "model"),
         dataset=_input(step, "dataset"),
+        mixture=tuple(attrs.evolve(part, folder=_input(step, part.slot)) for part in read_mixture(step)),
         eval_dataset=_input(step, "eval_dataset"),
         output=output,
         rank=_number(step.env, "RANK", 0),

@@ -16,7 +16,8 @@ import pytest
 from tunewright import TrainRun
 from tunewright.environment import Paths
 from tunewright.events import Event, Step, parse_event
-from tunewright.providers import wire
+from tunewright.providers import MixturePart, wire
+from tunewright.providers.mixture import dump_mixture
 from tunewright.runner import Failure
 from tunewright.runner.checkpoints import newest_checkpoint
 from tunewright_hf import HuggingFaceTrainParams
@@ -117,7 +118,7 @@ def train(model_folder: Path) -> Callable[..., Training]:
 
     def call(
         output: Path,
-        dataset: Path,
+        dataset: Path | tuple[MixturePart, ...],
         *,
         eval_dataset: Path | None = None,
         model: Path | None = None,
@@ -140,7 +141,8 @@ def train(model_folder: Path) -> Callable[..., Training]:
         output.mkdir(exist_ok=True)
         run = TrainRun(
             model=model or model_folder,
-            dataset=dataset,
+            dataset=dataset if isinstance(dataset, Path) else None,
+            mixture=() if isinstance(dataset, Path) else dataset,
             eval_dataset=eval_dataset,
             output=output,
             resume_from=newest_checkpoint(output / "checkpoints"),
@@ -171,6 +173,37 @@ def qa(tmp_path_factory: pytest.TempPathFactory, sums: Callable[[int], list[dict
     for name, part in (("train", rows[:41]), ("validation", rows[41:])):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part), encoding="utf-8")
     return folder
+
+
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Three datasets in three formats: 30 questions with answers, 12 chats, and 7 texts; two have rows to evaluate on."""
+    sums = [{"question": f"What is {n} and {n}?", "answer": f"The sum is {n + n}."} for n in range(36)]
+    talks = [("user", "What is {n}?"), ("assistant", "{n} is the sum.")]
+    chats = [{"messages": [{"role": r, "content": c.format(n=n)} for r, c in talks]} for n in range(16)]
+    texts = [{"text": f"The sum of {n} and 1 is {n + 1}. " * (n % 3 + 1)} for n in range(7)]
+    parts = {"sums": (sums[:30], sums[30:]), "chats": (chats[:12], chats[12:]), "texts": (texts, [])}
+    folder = tmp_path_factory.mktemp("sources")
+    for name, splits in parts.items():
+        (folder / name).mkdir()
+        for split, rows in zip(("train", "validation"), splits, strict=True):
+            if rows:
+                lines = "".join(json.dumps(row) + "\n" for row in rows)
+                (folder / name / f"{split}.jsonl").write_text(lines, encoding="utf-8")
+    return {name: folder / name for name in parts}
+
+
+@pytest.fixture(scope="session")
+def mixture(sources: dict[str, Path]) -> Callable[..., tuple[MixturePart, ...]]:
+    """Makes the parts of a mixture of `sources` from their weights, which are given by name."""
+
+    def make(*, once: tuple[str, ...] = (), **weights: float | None) -> tuple[MixturePart, ...]:
+        return tuple(
+            MixturePart(slot=f"dataset_{i}", name=name, weight=weight, repeat=name not in once, folder=sources[name])
+            for i, (name, weight) in enumerate(weights.items(), start=1)
+        )
+
+    return make
 
 
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "dropout": 0.0, "attention_dropout": 0.0}
@@ -340,7 +373,7 @@ def job(tmp_path: Path, model_folder: Path, qa: Path) -> Iterator[Callable[..., 
         processes: int,
         *,
         model: Path = model_folder,
-        dataset: Path = qa,
+        dataset: Path | tuple[MixturePart, ...] = qa,
         max_restarts: int = 3,
         **given: object,
     ) -> Job:
@@ -348,7 +381,12 @@ def job(tmp_path: Path, model_folder: Path, qa: Path) -> Iterator[Callable[..., 
         for part in ("config", "output"):
             (folder / part).mkdir(parents=True)
         (folder / "model").symlink_to(model)
-        (folder / "dataset").symlink_to(dataset)
+        if isinstance(dataset, Path):
+            (folder / "dataset").symlink_to(dataset)
+        else:
+            (folder / "config" / "mixture.json").write_text(dump_mixture(dataset))
+            for part in dataset:
+                (folder / part.slot).symlink_to(part.folder)
         (folder / "rank.py").write_text(RANK)
         params = wire.unstructure(HuggingFaceTrainParams(**given), "trainer")
         document = wire.WireDocument(

@@ -12,6 +12,7 @@ from tunewright._client.job import Job
 from tunewright._client.options import CodeOptions, JobOptions, TrainOptions
 from tunewright._planning import selection, spellings
 from tunewright._planning.assemble import assemble
+from tunewright._planning.mixture import select_datasets, with_provider_options
 from tunewright._signatures import documented
 from tunewright.backends.base import BackendOptions
 from tunewright.errors import RequestError, did_you_mean
@@ -146,8 +147,8 @@ class TrainingClient:
             if value is None:
                 remedy = 'Give a URI such as "hf://org/name" or "s3://bucket/prefix", or a path such as "./folder".'
                 raise RequestError("is missing", field=field, remedy=remedy)
-        chosen = selection.select_dataset(self.registry, dataset, base)
-        own = selection.select_eval_dataset(chosen)
+        chosen, parts = select_datasets(self.registry, dataset, base)
+        own = selection.select_eval_dataset(chosen) if chosen else None
         if own and evaluation is not None:
             problem = "is given both to train() and to the dataset's provider"
             raise RequestError(problem, field="eval_dataset", remedy="Give one of them.")
@@ -155,11 +156,15 @@ class TrainingClient:
         source = selection.select_model(self.registry, model, base)
         if evaluation is not None:
             own = selection.select_dataset(self.registry, evaluation, base, "eval_dataset")
-        told = trainer.provider.for_model(source.provider).for_datasets(chosen.provider, own.provider if own else None)
-        return _train_request(
+        told = trainer.provider.for_model(source.provider).for_datasets(
+            chosen.provider if chosen else None, own.provider if own else None
+        )
+        mixture = with_provider_options(told, parts)
+        request = _train_request(
             name=generated_name("train") if name is None else name,
             model=source,
-            dataset=attrs.evolve(chosen, provider=attrs.evolve(chosen.provider, eval_dataset=None)),
+            dataset=chosen and attrs.evolve(chosen, provider=attrs.evolve(chosen.provider, eval_dataset=None)),
+            mixture=mixture,
             eval_dataset=own,
             trainer=attrs.evolve(trainer, provider=told),
             output=None if target is None else target.provider.uri,
@@ -167,6 +172,9 @@ class TrainingClient:
             upload_checkpoints=given.pop("upload_checkpoints", None),
             **with_policies(_given(given)),
         )
+        if mixture:
+            told.check_mixture([resolved.part for resolved in mixture])
+        return request
 
     def code_request(self, name: str | None = None, **options: object) -> CodeRequest:
         """Return the checked request that `create_job()` makes of its arguments; there is none for a manifest."""

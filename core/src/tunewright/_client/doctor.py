@@ -55,7 +55,7 @@ def diagnose(client: TrainingClient, make_request: Callable[[], Request] | None 
     yield from client.backend.diagnose(plan)
     if isinstance(request, TrainRequest):
         for slot, selected in request.sources.items():
-            yield from _asked(slot, selected, _reads)
+            yield from _asked(request.written(slot), selected, _reads)
         if request.output_target:
             yield from _asked(OUTPUT_SLOT, request.output_target, _writes)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypedDict
 
@@ -50,7 +50,8 @@ class TrainOptions(JobOptions, total=False):
     Attributes:
         name: the job's name, unless it is the first argument; generated if left out.
         model: where the model comes from: a URI, a path, a dict {"provider": …, "uri": …}, or a provider object.
-        dataset: where the dataset comes from, likewise.
+        dataset: where the dataset comes from, likewise; or a list of datasets to mix, in which a dict may also have the keys
+            of `MixturePart`: "weight", "name", "repeat" and "data", and a provider object as its "provider".
         eval_dataset: where the evaluation dataset comes from, likewise.
         trainer: what trains: the name of a provider, a dict {"provider": …}, or a provider object.
         output: where the result is uploaded to: a writable URI, a dict {"provider": …, "uri": …}, or a provider object.
@@ -59,7 +60,7 @@ class TrainOptions(JobOptions, total=False):
 
     name: str
     model: ProviderLike
-    dataset: ProviderLike
+    dataset: ProviderLike | Sequence[ProviderLike]
     eval_dataset: ProviderLike
     trainer: ProviderLike
     output: ProviderLike

@@ -11,7 +11,8 @@ from tunewright import environment
 from tunewright._planning.job_document import job_document
 from tunewright._planning.layout import OUTPUT as OUTPUT_VOLUME
 from tunewright._planning.layout import VolumeLayout, lay_out
-from tunewright.environment import INPUT_SLOTS, KIND_OF_SLOT, OUTPUT_SLOT
+from tunewright._planning.mixture import mixture_document
+from tunewright.environment import OUTPUT_SLOT, kind_of_slot
 from tunewright.errors import RequestError
 from tunewright.plan import images
 from tunewright.plan.plan import (
@@ -71,6 +72,7 @@ def _train_plan(request: TrainRequest) -> JobPlan:
         secret_variables=request.secret_variables,
         files={f"{slot}.json": document.dumps() for slot, document in documents.items()}
         | {"trainer.json": document_of("trainer", request.trainer.plugin, request.trainer.provider).dumps()}
+        | mixture_document(request)
         | _output_document(request)
         | _job_document(request)
         | ({RUNNER_FILE: runner_source()} if bootstrap else {}),
@@ -159,7 +161,7 @@ def _layout(request: Request, keys: Mapping[str, str]) -> VolumeLayout:
 def document_of(slot: str, plugin: Origin, provider: attrs.AttrsInstance) -> wire.WireDocument:
     """Return the part of a provider that is sent to its container."""
     return wire.WireDocument(
-        kind=KIND_OF_SLOT.get(slot, slot),
+        kind=kind_of_slot(slot),
         provider=plugin.name,
         distribution=plugin.dist,
         version=plugin.version,
@@ -292,7 +294,7 @@ def _pip(
 def _input_mounts(request: TrainRequest, layout: VolumeLayout) -> tuple[Mount, ...]:
     """Mount each input by itself and read-only: a trainer cannot damage what other jobs share."""
     found = {slot: s.provider.mounted_claim() for slot, s in request.sources.items()}
-    mounts = [_slot_mount(slot, found[slot], layout) for slot in INPUT_SLOTS if slot in found]
+    mounts = [_slot_mount(slot, claim, layout) for slot, claim in found.items()]
     return tuple(dict.fromkeys(mounts))
 
 

@@ -14,10 +14,10 @@ from tunewright.plan.secrets import SecretRef, SecretValue
 from tunewright.providers import wire
 from tunewright.providers.fields import secret_fields
 from tunewright.providers.uris import uri_scheme
-from tunewright.request.request import POLICIES, CodeRequest, Request, ResolvedProvider, TrainRequest
+from tunewright.request.request import POLICIES, CodeRequest, Request, ResolvedPart, ResolvedProvider, TrainRequest
 
 _OWN = ("name", "output", *POLICIES)
-_OF_TRAINING = ("model", "dataset", "eval_dataset", "trainer", "output_target")
+_OF_TRAINING = ("model", "dataset", "mixture", "eval_dataset", "trainer", "output_target")
 _OF_CODE = ("code", "command", "arguments", "image")
 
 
@@ -38,7 +38,12 @@ def job_document(request: Request) -> dict[str, Json]:
 
 
 def _training(request: TrainRequest) -> dict[str, Json]:
-    found: dict[str, Json] = {slot: _source(selected, slot) for slot, selected in request.sources.items()}
+    found: dict[str, Json] = {}
+    for slot, selected in request.sources.items():
+        if request.written(slot) == slot:
+            found[slot] = _source(selected, slot)
+        else:
+            found["dataset"] = [_part(resolved) for resolved in request.mixture]
     found["trainer"] = _trainer(request.trainer)
     if request.output_target is not None:
         found["output"] = _source(request.output_target, OUTPUT_SLOT)
@@ -50,6 +55,12 @@ def _source(selected: ResolvedProvider[Any], slot: str) -> Json:
     if params.keys() == {"uri"} and uri_scheme(selected.provider.uri) == selected.plugin.name:
         return params["uri"]
     return {"provider": selected.plugin.name, **params}
+
+
+def _part(resolved: ResolvedPart) -> Json:
+    source = _source(resolved.source, resolved.part.slot)
+    fields = source if isinstance(source, dict) else {"uri": source}
+    return {**fields, **_changed(resolved.part, without=("slot", "folder"))}
 
 
 def _trainer(selected: ResolvedProvider[Any]) -> Json:

@@ -137,6 +137,7 @@ def facts(report: JobReport) -> dict[str, str]:
         "steps": f"{last['step']:,.0f}" if last else None,
         "loss": f"{report.steps[0]['loss']:.4f} → {last['loss']:.4f}" if _has_loss(report.steps) else None,
         "evaluation loss": f"{evaluation['eval_loss']:.4f}" if "eval_loss" in evaluation else None,
+        "datasets": "; ".join(source_rows(report)) or None,
         "speed": _speed(report.steps),
         **_measured(report.steps),
         "downloads": ", ".join(_download_text(row) for row in download_rows(report)) or None,
@@ -159,6 +160,16 @@ def _device(environment: Mapping[str, Json]) -> str | None:
 def _versions(report: JobReport) -> dict[str, object]:
     libraries = report.environment.get("libraries")
     return {**report.versions, **(libraries if isinstance(libraries, dict) else {})}
+
+
+def source_rows(report: JobReport) -> list[str]:
+    """Describe what was trained on of each dataset of a mixture."""
+    return [
+        f"{name} {source.share_of_samples:.1%} of the samples, {source.share_of_tokens:.1%} of the tokens"
+        + (f", loss {source.first_loss:.4f} → {source.last_loss:.4f}" if source.last_loss is not None else "")
+        + (f", evaluation loss {source.eval_loss:.4f}" if source.eval_loss is not None else "")
+        for name, source in report.sources.items()
+    ]
 
 
 def _has_loss(steps: Sequence[Mapping[str, float]]) -> bool:

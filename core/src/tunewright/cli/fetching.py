@@ -101,7 +101,6 @@ def _environment(folder: Path, scratch: Path) -> dict[str, str]:
         packages=scratch,
         termination_log=scratch / "termination.log",
     )
-    foreign = {environment.slot_variable(slot) for slot in environment.INPUT_SLOTS}
     given = {**os.environ, **paths.to_env(), environment.PARENT: str(os.getpid())}
     given[environment.RUN] = ""  # without a place for verdicts, the exit code says that it failed
-    return {name: value for name, value in given.items() if name not in foreign}
+    return {name: value for name, value in given.items() if not environment.is_slot_variable(name)}

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import cast
+from typing import Any, cast
 
 import attrs
 
@@ -97,7 +97,8 @@ def _nested(parsed: yaml_text.Parsed, name: str) -> yaml_text.Parsed:
     document = copy.deepcopy(cast("Keywords", parsed.value))
     dotted = {key: document.pop(key) for key in list(document) if re.fullmatch(DOTTED_KEY, key)}
     for key, value in dotted.items():
-        if problem := _put(document, key.split("."), value, anew=True):
+        problem, _ = _put(document, key.split("."), value, anew=True)
+        if problem:
             line, column = parsed.positions[(key,)].key
             error = RequestError(f"cannot be applied: {problem}", field=key, remedy="Write it once, below those keys.")
             raise error.located(f"{name}:{line}:{column}", key)
@@ -126,45 +127,61 @@ def _made(document: Keywords, where: places.Places, assignments: Iterable[str]) 
     return attrs.evolve(found, keywords=resolved)
 
 
-def _assign(document: Keywords, assignment: str) -> tuple[str, ...]:
+def _assign(document: Keywords, assignment: str) -> yaml_text.Path:
     """Change a value of a document, and return its path."""
     path, equals, text = assignment.partition("=")
     *parents, last = path.split(".")
     if not equals or not all((*parents, last)):
         remedy = "Write --set num_workers=2 or --set trainer.training_parameters.max_steps=100."
         raise RequestError("is not an assignment", field="--set", value=assignment, remedy=remedy)
-    if problem := _put(document, (*parents, last), _assigned_value(path, text, assignment)):
-        remedy = f"{problem}. Set {problem.partition(' ')[0]} to a mapping first."
+    problem, place = _put(document, (*parents, last), _assigned_value(path, text, assignment))
+    if problem:
+        key = problem.partition(" ")[0]
+        is_list = "is a list" in problem
+        remedy = f"{problem}. " + ("Count its items from 0." if is_list else f"Set {key} to a mapping first.")
         raise RequestError("cannot be applied", field="--set", value=assignment, remedy=remedy)
-    return (*parents, last)
+    return place
 
 
-def _put(document: Keywords, path: Sequence[str], value: object, *, anew: bool = False) -> str:
-    """Put a value into a document, and return "", or why that cannot be done.
+def _put(document: Keywords, path: Sequence[str], value: object, *, anew: bool = False) -> tuple[str, yaml_text.Path]:
+    """Put a value into a document.
 
     Args:
         document: is changed.
-        path: the keys that lead to the value.
+        path: the keys that lead to the value, and the numbers of items in lists.
         value: the value.
         anew: whether the document must not have one there yet.
+
+    Returns:
+        "" and the place of the value; or why it cannot be put there, and nothing.
     """
-    target = document
-    for key in path[:-1]:
-        inner = target.get(key)
-        if isinstance(inner, str) and key in (*INPUT_SLOTS, OUTPUT_SLOT):
-            inner = {"uri": inner}
-        elif isinstance(inner, str) and key == "trainer":
-            inner = {"provider": inner}
-        elif inner is None:
-            inner = {}
-        if not isinstance(inner, dict):
-            return f"{key} is {inner!r}, which has no keys"
-        target[key] = inner
+    target: Any = document
+    place: list[str | int] = []
+    for key, more in zip(path, (*path[1:], None), strict=True):
+        at: str | int = int(key) if isinstance(target, list) and key.isdecimal() else key
+        if isinstance(target, list) and not (isinstance(at, int) and at < len(target)):
+            return f"{place[-1]} is a list with {len(target)} items, and {key} is not one of them", ()
+        place.append(at)
+        if more is None:
+            break
+        inner = _with_keys(target.get(at) if isinstance(target, dict) else target[at], place)
+        if not isinstance(inner, dict | list):
+            return f"{key} is {inner!r}, which has no keys", ()
+        target[at] = inner
         target = inner
-    if anew and path[-1] in target:
-        return f"{path[-1]} is given there already"
-    target[path[-1]] = value
-    return ""
+    if anew and isinstance(target, dict) and path[-1] in target:
+        return f"{path[-1]} is given there already", ()
+    target[place[-1]] = value
+    return "", tuple(place)
+
+
+def _with_keys(value: object, place: Sequence[str | int]) -> object:
+    """Return a mapping for the short form of a provider, or for nothing; anything else as it is."""
+    if value is None:
+        return {}
+    if isinstance(value, str) and (place[-1] in (*INPUT_SLOTS, OUTPUT_SLOT) or place[-2:-1] == ["dataset"]):
+        return {"uri": value}
+    return {"provider": value} if isinstance(value, str) and place[-1] == "trainer" else value
 
 
 def _assigned_value(path: str, text: str, assignment: str) -> object:

@@ -13,7 +13,8 @@ import click
 
 from tunewright._views.text import as_json as to_line
 from tunewright.errors import RequestError
-from tunewright.providers.base import Preview, SourceProvider, TrainRun
+from tunewright.providers.base import SourceProvider, TrainRun
+from tunewright.providers.preview import Preview
 from tunewright.request.request import ResolvedProvider, TrainRequest
 
 
@@ -49,9 +50,13 @@ def _piece(text: str, *, supervised: bool) -> str:
 
 def _samples(request: TrainRequest) -> Iterator[Preview]:
     model, dataset = _on_this_machine("model", request.model), _on_this_machine("dataset", request.dataset)
+    mixture = tuple(
+        attrs.evolve(resolved.part, folder=_on_this_machine(f"dataset[{number}]", resolved.source))
+        for number, resolved in enumerate(request.mixture)
+    )
     try:
         with tempfile.TemporaryDirectory() as output:
-            run = TrainRun(model=model, dataset=dataset, output=Path(output), emit=lambda _: None)
+            run = TrainRun(model=model, dataset=dataset, mixture=mixture, output=Path(output), emit=lambda _: None)
             yield from request.trainer.provider.preview(run)
     except ImportError as error:
         distribution = request.trainer.plugin.dist
@@ -60,14 +65,17 @@ def _samples(request: TrainRequest) -> Iterator[Preview]:
         raise RequestError(problem, field="preview", remedy=remedy) from error
 
 
-def _on_this_machine(slot: str, selected: ResolvedProvider[SourceProvider] | None) -> Path | None:
+def _on_this_machine(field: str, selected: ResolvedProvider[SourceProvider] | None) -> Path | None:
     if selected is None:
         return None
     source = selected.provider
     if (path := source.local_path()) is not None:
         return path
+    kind = "model" if field == "model" else "dataset"
+    written = field.replace("[", ".").replace("]", ".uri")
+    folder = "inputs" if written == kind else written.replace(".", "-").removesuffix("-uri")
     remedy = (
-        f"Fetch it first: tunewright fetch --kind {slot} {source.uri} inputs; "
-        f"then run preview with --set {slot}=$PWD/inputs/{slot}"
+        f"Fetch it first: tunewright fetch --kind {kind} {source.uri} {folder}; "
+        f"then run preview with --set {written}=$PWD/{folder}/{kind}"
     )
-    raise RequestError("is not on this machine", field=slot, value=source.uri, remedy=remedy)
+    raise RequestError("is not on this machine", field=field, value=source.uri, remedy=remedy)

@@ -16,6 +16,7 @@ from tunewright.errors import PluginError
 from tunewright.plan.policies import RunPolicy, Scheduling
 from tunewright.plan.resources import Resources
 from tunewright.plugins.registry import Kind, Plugin, Registry
+from tunewright.providers.mixture import MixturePart
 from tunewright.providers.schema import DescribesItself, Schema, any_of, described, schema_of_class, schema_of_field
 from tunewright.request.request import CodeRequest, TrainRequest
 from tunewright.request.storage import Storage
@@ -110,22 +111,37 @@ def _resources() -> Schema:
 
 def _provider_keys(plugins: list[Plugin]) -> dict[str, Schema]:
     meaning = meanings(TrainOptions)
-    found = {key: described(_source(plugins, kind), meaning.get(key, "")) for key, kind in _SOURCES.items()}
+    sources = {key: _source(plugins, kind) for key, kind in _SOURCES.items()}
+    sources["dataset"] = any_of([sources["dataset"], {"type": "array", "items": _source(plugins, "dataset", _part())}])
+    found = {key: described(schema, meaning.get(key, "")) for key, schema in sources.items()}
     return {**found, "trainer": described(_trainer(plugins), meaning.get("trainer", ""))}
 
 
-def _source(plugins: list[Plugin], kind: Kind) -> Schema:
+def _part() -> dict[str, Schema]:
+    """Return the keys of a dataset in a list that are not its provider's."""
+    own = schema_of_class(MixturePart)["properties"]
+    keys = {k: v for k, v in own.items() if k in ("name", "weight", "repeat")} if isinstance(own, dict) else {}
+    return {**keys, "data": described({"type": "object"}, meanings(MixturePart)["data"])}  # type: ignore[dict-item]
+
+
+def _source(plugins: list[Plugin], kind: Kind, more: Mapping[str, Schema] | None = None) -> Schema:
     chosen = [plugin for plugin in plugins if kind in plugin.kinds()]
     forms: list[Any] = [{"pattern": _PATH}, *({"pattern": _scheme(plugin.name)} for plugin in chosen)]
-    return {"anyOf": [{"type": "string", "anyOf": forms}, *(_source_of(plugin, kind) for plugin in chosen)]}
+    return {"anyOf": [{"type": "string", "anyOf": forms}, *(_source_of(plugin, kind, more or {}) for plugin in chosen)]}
 
 
-def _source_of(plugin: Plugin, kind: Kind) -> Schema:
+def _source_of(plugin: Plugin, kind: Kind, more: Mapping[str, Schema]) -> Schema:
     """Return the schema of a mapping for one plugin: its `provider` names it, or else the scheme of its URI does."""
     schema = _of_provider(plugin.provider(kind))
     pattern = f"{_scheme(plugin.name)}|{_PATH}" if plugin.name == "file" else _scheme(plugin.name)
     uri: Schema = {"type": "string", "pattern": pattern}
-    also = {"provider": {"const": plugin.name}, "uri": described(uri, "URI of the files"), "model": uri, "dataset": uri}
+    also = {
+        "provider": {"const": plugin.name},
+        "uri": described(uri, "URI of the files"),
+        "model": uri,
+        "dataset": uri,
+        **more,
+    }
     properties = schema.get("properties")
     return {**schema, "properties": {**(properties if isinstance(properties, dict) else {}), **also}, "required": []}  # type: ignore[dict-item]
 

@@ -19,7 +19,7 @@ class Progress(Event):
 
     Attributes:
         phase: "fetch".
-        slot: the input: "model", "dataset" or "eval_dataset".
+        slot: the input: "model", "dataset" or "eval_dataset"; "dataset_1", "dataset_2", … of a list.
         done: bytes on the volume.
         total: bytes of all files; None while that is unknown.
     """
@@ -113,7 +113,7 @@ class Data(Event):
     Further counts are in `extra`.
 
     Attributes:
-        split: "train" or "evaluation".
+        split: "train" or "evaluation"; of each dataset of a mixture also "NAME: train" and "NAME: evaluation".
         rows: number of rows that were read.
         samples: number of rows that are trained, or evaluated, on.
         dropped: number of the other rows.
@@ -140,6 +140,7 @@ class Step(Event):
         epoch: passes over the dataset so far.
         learning_rate: at this step.
         tokens_per_second: of one rank, since the last such event.
+        sources: by dataset of a mixture, since the last such event: "loss", and the "samples" and "tokens" trained on.
     """
 
     wire_name: ClassVar[str] = "step"
@@ -150,6 +151,7 @@ class Step(Event):
     epoch: float | None = attrs.field(default=None, metadata=ONLY_IF_KNOWN)
     learning_rate: float | None = attrs.field(default=None, metadata=ONLY_IF_KNOWN)
     tokens_per_second: float | None = attrs.field(default=None, metadata=ONLY_IF_KNOWN)
+    sources: Mapping[str, Mapping[str, float]] | None = attrs.field(default=None, metadata=ONLY_IF_KNOWN)
 
     @property
     def numbers(self) -> dict[str, float]:
@@ -165,6 +167,7 @@ class Eval(Event):
         step: the optimizer step after which it was evaluated.
         eval_loss: mean loss on the evaluation dataset.
         eval_accuracy: share of correct predictions, for trainers that measure it.
+        sources: by dataset of a mixture that was evaluated on: its "loss".
     """
 
     wire_name: ClassVar[str] = "eval"
@@ -172,6 +175,7 @@ class Eval(Event):
     step: int | None = attrs.field(default=None, metadata=ONLY_IF_KNOWN)
     eval_loss: float | None = attrs.field(default=None, metadata=ONLY_IF_KNOWN)
     eval_accuracy: float | None = attrs.field(default=None, metadata=ONLY_IF_KNOWN)
+    sources: Mapping[str, Mapping[str, float]] | None = attrs.field(default=None, metadata=ONLY_IF_KNOWN)
 
     @property
     def numbers(self) -> dict[str, float]:

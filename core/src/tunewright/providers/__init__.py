@@ -17,7 +17,6 @@ if TYPE_CHECKING:
         ClaimFolder,
         DatasetProvider,
         ModelProvider,
-        Preview,
         Provider,
         SourceProvider,
         TrainerProvider,
@@ -41,7 +40,9 @@ if TYPE_CHECKING:
         secret_fields,
     )
     from tunewright.providers.limits import FetchLimits
+    from tunewright.providers.mixture import MixturePart
     from tunewright.providers.outputs import OutputTarget, Store
+    from tunewright.providers.preview import Preview
     from tunewright.providers.schema import schema_of_class, schema_of_type
     from tunewright.providers.snapshots import Algorithm, Digest, Entry, Reader, Snapshot, SnapshotSource
     from tunewright.providers.trained import Message, Sampling, TrainedModel
@@ -69,6 +70,7 @@ __all__ = [
     "FetchLimits",
     "FilePatterns",
     "Message",
+    "MixturePart",
     "ModelProvider",
     "OutputTarget",
     "Paths",
@@ -126,7 +128,6 @@ __getattr__ = lazy_names(
             "ClaimFolder",
             "DatasetProvider",
             "ModelProvider",
-            "Preview",
             "Provider",
             "SourceProvider",
             "TrainRun",
@@ -150,7 +151,9 @@ __getattr__ = lazy_names(
             "secret_fields",
         ],
         "tunewright.providers.limits": ["FetchLimits"],
+        "tunewright.providers.mixture": ["MixturePart"],
         "tunewright.providers.outputs": ["OutputTarget", "Store"],
+        "tunewright.providers.preview": ["Preview"],
         "tunewright.providers.schema": ["schema_of_class", "schema_of_type"],
         "tunewright.providers.snapshots": ["Algorithm", "Digest", "Entry", "Reader", "Snapshot", "SnapshotSource"],
         "tunewright.providers.trained": ["Message", "Sampling", "TrainedModel"],

@@ -37,7 +37,7 @@ After `pip install tunewright-acme`, `dataset="acme://sales"` works on a laptop 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -46,6 +46,8 @@ import attrs
 from tunewright.errors import RequestError
 from tunewright.events import Event, Json
 from tunewright.providers.fields import one_of
+from tunewright.providers.mixture import MixturePart
+from tunewright.providers.preview import Preview
 from tunewright.providers.trained import TrainedModel
 from tunewright.providers.uris import uri_scheme
 
@@ -197,7 +199,8 @@ class TrainRun:
 
     Attributes:
         model: read-only folder of the model; None if the job has none.
-        dataset: read-only folder of the dataset; None if the job has none.
+        dataset: read-only folder of the dataset; None if the job has none, or a mixture.
+        mixture: the datasets of a mixture, with their folders; empty for a single dataset.
         eval_dataset: read-only folder of the evaluation dataset; None if the job has none.
         output: the output folder, shared by all ranks of a pod. Write checkpoints to `checkpoints`, and the finished
             model to `result`.
@@ -210,6 +213,7 @@ class TrainRun:
 
     model: Path | None = None
     dataset: Path | None = None
+    mixture: tuple[MixturePart, ...] = ()
     eval_dataset: Path | None = None
     output: Path
     rank: int = 0
@@ -227,27 +231,6 @@ class TrainRun:
     def result(self) -> Path:
         """Folder for the finished model, which is uploaded, and reported to the user as the result."""
         return self.output / "model"
-
-
-@attrs.frozen(kw_only=True)
-class Preview:
-    """A sample of the dataset, as the trainer sees it.
-
-    Attributes:
-        pieces: the text of the sample in pieces, each with whether it is supervised (counts in the loss).
-        tokens: number of tokens in the sample.
-        supervised: number of supervised tokens.
-        cut: number of tokens that were cut off because the sample was too long.
-        about: how the dataset is read (format, columns used and ignored); in the first sample only.
-        not_learnt: what the sample says that is not learnt, such as thoughts that the chat template leaves out; "" if nothing.
-    """
-
-    pieces: tuple[tuple[str, bool], ...]
-    tokens: int
-    supervised: int
-    cut: int = 0
-    about: str = ""
-    not_learnt: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -295,7 +278,7 @@ class TrainerProvider(Provider):
         provider classes that the trainer knows, and ignore all others.
 
         Args:
-            dataset: provider of the dataset; None if the job has no single one.
+            dataset: provider of the dataset; None for a mixture, see `for_part`.
             eval_dataset: provider of the dataset to evaluate on; None if there is none.
 
         Returns:
@@ -305,6 +288,18 @@ class TrainerProvider(Provider):
             RequestError: a setting of a dataset's provider contradicts one of the trainer.
         """
         return self
+
+    def for_part(
+        self,
+        part: MixturePart,
+        dataset: DatasetProvider,  # noqa: ARG002 - for subclasses
+    ) -> MixturePart:
+        """Return a dataset of a mixture with options taken from its provider, as `for_datasets` does for a single one.
+
+        Raises:
+            RequestError: a setting of the provider contradicts an option.
+        """
+        return part
 
     def check_inputs(self, *, model: Path | None, dataset: Path | None, eval_dataset: Path | None) -> None:
         """Refuse inputs that the trainer cannot train on.
@@ -321,8 +316,20 @@ class TrainerProvider(Provider):
             RequestError: an input is not usable. The error names the field, the value and the remedy.
         """
 
+    def check_mixture(self, parts: Sequence[MixturePart]) -> None:
+        """Refuse a list of datasets that the trainer cannot train on: any, unless this is overridden.
+
+        Called like `check_inputs`. Datasets that are not on this machine have no folder.
+
+        Raises:
+            RequestError: the mixture is not usable. The error names the field, the value and the remedy.
+        """
+        problem = f"is a list of {len(parts)} datasets, but this trainer trains on a single one"
+        remedy = "Give one dataset, or a trainer that supports mixtures, such as hf."
+        raise RequestError(problem, field="dataset", remedy=remedy)
+
     def check(self, run: TrainRun) -> None:
-        """Refuse a job that cannot work, before the ranks start. Calls `check_inputs` by default.
+        """Refuse a job that cannot work, before the ranks start. By default calls `check_inputs` and `check_mixture`.
 
         Called once, in an init container that uses the trainer's image, so heavy libraries are available.
 
@@ -333,6 +340,8 @@ class TrainerProvider(Provider):
             RequestError: the job cannot work. The error names the field, the value and the remedy.
         """
         self.check_inputs(model=run.model, dataset=run.dataset, eval_dataset=run.eval_dataset)
+        if run.mixture:
+            self.check_mixture(run.mixture)
 
     def preview(self, run: TrainRun) -> Iterator[Preview]:  # noqa: ARG002 - for subclasses
         """Yield the samples of the dataset as the trainer sees them, for `tunewright preview`. Called on the client.

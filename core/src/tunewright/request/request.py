@@ -18,6 +18,7 @@ from tunewright.plan.resources import Resources, as_resources
 from tunewright.plan.secrets import EnvValue, refuse_literal_tokens
 from tunewright.providers.base import DatasetProvider, ModelProvider, Provider, TrainerProvider
 from tunewright.providers.fields import secret_fields
+from tunewright.providers.mixture import MixturePart
 from tunewright.request import _validate as check
 from tunewright.request.libraries import Missing, missing
 from tunewright.request.storage import Storage, as_storage
@@ -76,6 +77,14 @@ class ResolvedProvider(Generic[_T_co]):
 
     plugin: Origin
     provider: _T_co
+
+
+@attrs.frozen(kw_only=True)
+class ResolvedPart:
+    """One dataset of a mixture, and the provider that fetches it."""
+
+    part: MixturePart
+    source: ResolvedProvider[DatasetProvider]
 
 
 @attrs.frozen(kw_only=True)
@@ -147,7 +156,8 @@ class TrainRequest(Request):
 
     Attributes:
         model: the provider that fetches the model.
-        dataset: the provider that fetches the dataset.
+        dataset: the provider that fetches the dataset; None for a mixture.
+        mixture: the datasets of a mixture, and the providers that fetch them; empty for a single dataset.
         eval_dataset: the provider that fetches the evaluation dataset.
         trainer: the provider that trains.
         output_target: the provider behind `output`: an `OutputTarget`, or one whose claim is mounted.
@@ -157,6 +167,7 @@ class TrainRequest(Request):
 
     model: ResolvedProvider[ModelProvider] | None = None
     dataset: ResolvedProvider[DatasetProvider] | None = None
+    mixture: tuple[ResolvedPart, ...] = attrs.field(default=(), converter=to_tuple)
     eval_dataset: ResolvedProvider[DatasetProvider] | None = None
     trainer: ResolvedProvider[TrainerProvider]
     output_target: ResolvedProvider[ModelProvider] | None = None
@@ -165,7 +176,8 @@ class TrainRequest(Request):
     @property
     def sources(self) -> dict[str, ResolvedProvider[ModelProvider] | ResolvedProvider[DatasetProvider]]:
         """The inputs that the request names: input → provider."""
-        slots = {"model": self.model, "dataset": self.dataset, "eval_dataset": self.eval_dataset}
+        mixed = {resolved.part.slot: resolved.source for resolved in self.mixture}
+        slots = {"model": self.model, "dataset": self.dataset, **mixed, "eval_dataset": self.eval_dataset}
         return {slot: selected for slot, selected in slots.items() if selected is not None}
 
     @property
@@ -194,10 +206,19 @@ class TrainRequest(Request):
         for slot, path in paths.items():
             if path is not None and not path.exists():
                 remedy = "Give the path of a file or folder."
-                raise RequestError("does not exist", field=slot, value=str(path), remedy=remedy)
-        self.trainer.provider.check_inputs(
+                raise RequestError("does not exist", field=self.written(slot), value=str(path), remedy=remedy)
+        trainer = self.trainer.provider
+        trainer.check_inputs(
             model=paths.get("model"), dataset=paths.get("dataset"), eval_dataset=paths.get("eval_dataset")
         )
+        if self.mixture:
+            parts = (resolved.part for resolved in self.mixture)
+            trainer.check_mixture([attrs.evolve(part, folder=paths[part.slot]) for part in parts])
+
+    def written(self, slot: str) -> str:
+        """Return the argument that an input comes from: "model", or "dataset[0]" for the first dataset of a mixture."""
+        slots = [resolved.part.slot for resolved in self.mixture]
+        return f"dataset[{slots.index(slot)}]" if slot in slots else slot
 
 
 @attrs.frozen(kw_only=True)

@@ -25,6 +25,7 @@ from tunewright.events import (
     Uploaded,
     parse_event,
 )
+from tunewright.status.sources import SourceReport, Sources, numbers_of, source_reports
 from tunewright.status.status import JobCondition, JobRecord, JobStatus, LogLine
 
 _DOCUMENT = ".json"
@@ -36,7 +37,7 @@ class Download:
     """One input of one worker.
 
     Attributes:
-        slot: the input: "model", "dataset" or "eval_dataset".
+        slot: the input: "model", "dataset" or "eval_dataset"; "dataset_1", "dataset_2", … of a list.
         worker: index of the worker.
         files: number of files.
         bytes: bytes of all files.
@@ -73,6 +74,7 @@ class JobReport:
         steps: the numbers of each logged step ("step", "loss", "learning_rate", "tokens_per_second", …), in order; of a
             step that was repeated after a restart, the last ones.
         evaluations: likewise ("step", "eval_loss", …).
+        sources: the datasets of a mixture, by name.
         checkpoints: the steps at which checkpoints were saved.
         uploads: what was uploaded.
         samples: prompt → what the trained model generated.
@@ -91,6 +93,7 @@ class JobReport:
     data: Mapping[str, Mapping[str, Json]] = attrs.field(factory=dict, converter=to_dict)
     steps: tuple[Mapping[str, float], ...] = attrs.field(default=(), converter=to_tuple)
     evaluations: tuple[Mapping[str, float], ...] = attrs.field(default=(), converter=to_tuple)
+    sources: Mapping[str, SourceReport] = attrs.field(factory=dict, converter=to_dict)
     checkpoints: tuple[int, ...] = attrs.field(default=(), converter=to_tuple)
     uploads: tuple[Uploaded, ...] = attrs.field(default=(), converter=to_tuple)
     samples: Mapping[str, str] = attrs.field(factory=dict, converter=to_dict)
@@ -131,6 +134,7 @@ class JobReport:
             "data": {split: dict(counts) for split, counts in self.data.items()},
             "steps": [dict(step) for step in self.steps],
             "evaluations": [dict(evaluation) for evaluation in self.evaluations],
+            "sources": {name: attrs.asdict(source) for name, source in self.sources.items()},
             "checkpoints": list(self.checkpoints),
             "uploads": [_without_name(upload) for upload in self.uploads],
             "samples": dict(self.samples),
@@ -173,6 +177,8 @@ class _Seen:
     data: dict[str, dict[str, Json]] = attrs.field(factory=dict)
     steps: dict[int, dict[str, float]] = attrs.field(factory=dict)
     evaluations: dict[int, dict[str, float]] = attrs.field(factory=dict)
+    step_sources: dict[int, Sources] = attrs.field(factory=dict)
+    eval_sources: dict[int, Sources] = attrs.field(factory=dict)
     checkpoints: set[int] = attrs.field(factory=set)
     uploads: list[Uploaded] = attrs.field(factory=list)
     samples: dict[str, str] = attrs.field(factory=dict)
@@ -192,8 +198,10 @@ class _Seen:
             case Step():
                 self.steps[event.step] = event.numbers
                 self.total_steps = event.total_steps or self.total_steps
+                self.step_sources[event.step] = numbers_of(event.sources)
             case Eval(step=int(step)):
                 self.evaluations[step] = event.numbers
+                self.eval_sources[step] = numbers_of(event.sources)
             case Checkpoint():
                 self.checkpoints.add(event.step)
             case Uploaded():
@@ -250,6 +258,7 @@ class ReportFold:
             data=seen.data,
             steps=[seen.steps[step] for step in sorted(seen.steps)],
             evaluations=[seen.evaluations[step] for step in sorted(seen.evaluations)],
+            sources=source_reports(seen.step_sources, seen.eval_sources),
             checkpoints=sorted(seen.checkpoints),
             uploads=seen.uploads,
             samples=seen.samples,

@@ -13,14 +13,17 @@ from transformers.integrations import get_available_reporting_integrations
 from tunewright.errors import RequestError
 from tunewright.providers import TrainRun
 from tunewright_hf import errors
+from tunewright_hf.config.data_params import DataParams
 from tunewright_hf.config.library_arguments import LoraConfig, TrainingArguments
+from tunewright_hf.config.mixture import named
 from tunewright_hf.config.tasks import CAUSAL, CLASSIFICATION, Task
 from tunewright_hf.config.train_params import TrainParams
 from tunewright_hf.data.files import evaluation_split, held_out_split
 from tunewright_hf.data.first_rows import check_first_rows
 from tunewright_hf.data.formats import check_dataset
 from tunewright_hf.data.language_modeling import check_tokenizer
-from tunewright_hf.data.prepare import resolve_max_length, splits_of
+from tunewright_hf.data.mixture import about_dataset, evaluation_options
+from tunewright_hf.data.prepare import needed_dataset, resolve_max_length, splits_of
 from tunewright_hf.model import adapters, attention, load
 from tunewright_hf.model.adapters import check_merge, with_head
 from tunewright_hf.model.config import is_known, longest_input
@@ -37,6 +40,8 @@ def check(params: TrainParams, run: TrainRun) -> None:
     """
     folder = needed_model(run)
     params.check_inputs(model=folder, dataset=run.dataset, eval_dataset=run.eval_dataset)
+    if run.mixture:
+        params.check_mixture(run.mixture)
     check_weights(folder)
     extensions.trainer_class(params.transformer_class)
     attention.check_name(params.attn_implementation)
@@ -48,12 +53,29 @@ def check(params: TrainParams, run: TrainRun) -> None:
     resolve_max_length(params.data, longest_input(config, tokenizer, params.task))
     if params.lora_config is not None:
         check_lora(params.lora_config, config, params.task, merge=params.merge)
-    if run.dataset is not None and (form := check_dataset(run.dataset, params.data, "dataset")):
-        check_tokenizer(tokenizer, form)
     goal = goal_of(params, folder, config, tokenizer)
-    if run.dataset is not None and params.task is not CLASSIFICATION:
-        for name, (_, split) in splits_of(run, params.data).items():
-            check_first_rows(split, params.data, tokenizer, goal, name)
+    for field, own, data in datasets_of(params, run):
+        if form := check_dataset(needed_dataset(own), data, field):
+            check_tokenizer(tokenizer, form)
+        if params.task is not CLASSIFICATION:
+            with about_dataset(field):
+                for name, (_, split) in splits_of(own, data).items():
+                    check_first_rows(split, data, tokenizer, goal, name)
+
+
+def datasets_of(params: TrainParams, run: TrainRun) -> list[tuple[str, TrainRun, DataParams]]:
+    """Return what the user calls each dataset of a run, a run on that dataset by itself, and how it is read."""
+    if not run.mixture:
+        return [("dataset", run, params.data)] if run.dataset is not None else []
+    options, alone = named(run.mixture, params.data), attrs.evolve(run, mixture=(), eval_dataset=None)
+    found = [
+        (f"dataset[{i}]", attrs.evolve(alone, dataset=part.folder), options[part.name])
+        for i, part in enumerate(run.mixture)
+    ]
+    if run.eval_dataset is not None:
+        evaluated = evaluation_options(run.eval_dataset, params.data)
+        found.append(("eval_dataset", attrs.evolve(alone, dataset=run.eval_dataset), evaluated))
+    return found
 
 
 def check_weights(folder: Path) -> None:
@@ -102,4 +124,4 @@ def check_arguments(params: TrainParams, run: TrainRun) -> None:
 def _evaluates(params: TrainParams, run: TrainRun) -> bool:
     if run.eval_dataset is not None:
         return bool(evaluation_split(run.eval_dataset, params.data))
-    return run.dataset is not None and held_out_split(run.dataset, params.data) is not None
+    return any(held_out_split(needed_dataset(own), data) is not None for _, own, data in datasets_of(params, run))

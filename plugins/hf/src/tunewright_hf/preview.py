@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from tunewright.errors import RequestError
 from tunewright.providers import Preview, TrainRun
 from tunewright_hf.config.data_params import DataParams
+from tunewright_hf.config.mixture import named
 from tunewright_hf.config.tasks import CLASSIFICATION, SEQ2SEQ
 from tunewright_hf.config.train_params import TrainParams
 from tunewright_hf.data.accounting import SAMPLE, columns_in
@@ -48,19 +49,42 @@ from tunewright_hf.model.load import load_config, load_tokenizer, needed_model
 def preview(params: TrainParams, run: TrainRun) -> Iterator[Preview]:
     """Yield the samples of the training split in file order, without rows that are dropped.
 
+    Of a mixture, the first sample of each dataset comes first, then the second ones, and so on.
+
     Raises:
         RequestError: the model, the dataset or a row cannot be used, or no row leaves anything to learn.
     """
     folder = needed_model(run)
     config, tokenizer = load_config(folder, params), load_tokenizer(folder, params)
     max_length = resolve_max_length(params.data, longest_input(config, tokenizer, params.task))
-    split = training_split(needed_dataset(run), params.data)
+    goal = goal_of(params, folder, config, tokenizer)
+    if not run.mixture:
+        yield from _of_dataset(needed_dataset(run), params, tokenizer, max_length=max_length, goal=goal)
+        return
+    options = named(run.mixture, params.data)
+    parts = []
+    for part in run.mixture:
+        dataset = needed_dataset(attrs.evolve(run, dataset=part.folder))
+        own = attrs.evolve(params, data=options[part.name])
+        parts.append(_named(part.name, _of_dataset(dataset, own, tokenizer, max_length=max_length, goal=goal)))
+    together = itertools.zip_longest(*parts)
+    yield from (sample for samples in together for sample in samples if sample is not None)
+
+
+def _named(name: str, samples: Iterator[Preview]) -> Iterator[Preview]:
+    for sample in samples:
+        yield attrs.evolve(sample, about=sample.about and f"{name}: {sample.about}")
+
+
+def _of_dataset(
+    folder: Path, params: TrainParams, tokenizer: PreTrainedTokenizerBase, *, max_length: int, goal: Goal
+) -> Iterator[Preview]:
+    split = training_split(folder, params.data)
     with tempfile.TemporaryDirectory() as cache:
         rows = load_rows(split, "dataset", Path(cache), streaming=True)
         names = label_names(rows, params.data.label_column)
         numbered = iterate(rows, split, "dataset")
         first = list(itertools.islice(numbered, SAMPLE))
-        goal = goal_of(params, folder, config, tokenizer)
         reading = reading_of(columns_in(first), params.data, tokenizer, goal)
         check_tokenizer(tokenizer, reading.format)
         made = functools.partial(

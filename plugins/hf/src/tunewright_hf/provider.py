@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import attrs
 
-from tunewright.providers import Preview, TrainedModel, TrainRun, accept_keywords
+from tunewright.providers import DatasetProvider, MixturePart, Preview, TrainedModel, TrainRun, accept_keywords
 from tunewright_hf.config.train_params import TrainParams, rewrite_keywords
 from tunewright_hf.startup import without_garbage_collection
 
@@ -37,6 +37,22 @@ class HuggingFaceTrainParams(TrainParams):
         for field, folder in (("dataset", dataset), ("eval_dataset", eval_dataset)):
             if folder is not None:
                 self.check_format(check_dataset(folder, self.data, field))
+
+    def for_part(self, part: MixturePart, dataset: DatasetProvider) -> MixturePart:
+        """Return a dataset of a mixture with the configuration, the split and the rows that its provider names."""
+        from tunewright_hf.config.mixture import with_provider_part
+
+        return with_provider_part(part, dataset, self.data)
+
+    def check_mixture(self, parts: Sequence[MixturePart]) -> None:
+        """Refuse options that are not a dataset's own, other tasks than language modeling, and unusable datasets."""
+        from tunewright_hf.config.mixture import check_parts, refuse_pairs
+        from tunewright_hf.data.formats import check_dataset
+
+        data = check_parts(parts, self)
+        for number, part in enumerate(parts):
+            if part.folder is not None:
+                refuse_pairs(check_dataset(part.folder, data[part.name], f"dataset[{number}]"), number)
 
     def check(self, run: TrainRun) -> None:
         """Build everything that can be built without a GPU and without weights; see `tunewright_hf.check`."""

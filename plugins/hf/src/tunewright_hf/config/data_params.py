@@ -18,6 +18,8 @@ _T = TypeVar("_T")
 
 TEXT_UNITS = ("line", "paragraph", "document")
 
+MIX_BY = ("samples", "tokens")
+
 ROLE_NAMES = ("system", "developer", "user", "assistant", "tool", "function_call")
 
 FORMATS = ("auto", "text", "prompt_completion", "chat", "classification", "preference")
@@ -184,6 +186,7 @@ class DataParams:
         text_unit: what a row of a text file is: "line", "paragraph" (parted by empty lines) or "document" (the whole
             file). None: a line of .txt files, a document of Markdown.
         encoding: of JSON, CSV and text files. None: as their byte order mark says, or else UTF-8.
+        mix_by: what the weights of a list of datasets are shares of: "samples" or "tokens".
         delimiter: what separates the columns of CSV files. None: a comma, semicolon, tab or vertical bar, whichever
             the header and the first rows agree on.
         on_bad_row: what becomes of a row that cannot be used: an unknown role, a value of another type than a text, a
@@ -228,12 +231,20 @@ class DataParams:
     on_bad_row: str = attrs.field(default=REFUSE, validator=is_a(str))
     chat_template: str | None = attrs.field(default=None, converter=read_template)
     eos_token: str | None = attrs.field(default=None, validator=is_a(str, type(None)))
+    mix_by: str = attrs.field(default="samples")
 
     @format.validator  # noqa: A003 - it is the field above
     def _check_format(self, attribute: attrs.Attribute[str], value: object) -> None:
         if value not in FORMATS:
             remedy = did_you_mean(str(value), list(FORMATS))
             raise RequestError("is not a format", field=f"DataParams.{attribute.name}", value=value, remedy=remedy)
+
+    @mix_by.validator
+    def _check_mix_by(self, attribute: attrs.Attribute[str], value: object) -> None:
+        if value not in MIX_BY:
+            remedy = f"Give one of: {', '.join(MIX_BY)}."
+            field = f"DataParams.{attribute.name}"
+            raise RequestError("is not something to share by", field=field, value=value, remedy=remedy)
 
     @max_length.validator
     def _check_max_length(self, attribute: attrs.Attribute[int | None], value: int | None) -> None:

@@ -9,6 +9,7 @@ import datasets
 import torch
 import transformers
 
+from tunewright_hf.data.mixture_order import SOURCE
 from tunewright_hf.data.packing import SEGMENTS
 from tunewright_hf.data.tokenize import IGNORED
 
@@ -80,7 +81,12 @@ def padded(samples: Sequence[Mapping[str, Sequence[int]]], pad_id: int) -> dict[
 
 
 def fill_up(
-    samples: datasets.Dataset, multiple: int, pad_id: int, blank: object = (IGNORED, IGNORED)
+    samples: datasets.Dataset,
+    multiple: int,
+    pad_id: int,
+    blank: object = (IGNORED, IGNORED),
+    *,
+    count: int | None = None,
 ) -> datasets.Dataset:
     """Add samples without labels until the number of samples is a multiple of those in one step.
 
@@ -89,15 +95,17 @@ def fill_up(
     sample counts exactly once, and any number of ranks makes the same steps with the same samples.
 
     Args:
-        samples: dataset with the columns `input_ids`, `labels` and `length`, and `segments` for packed rows.
+        samples: dataset with the columns `input_ids`, `labels` and `length`, `segments` for packed rows, and `source` in a
+            mixture.
         multiple: samples in one step: in the batches of all ranks, with gradient accumulation.
         pad_id: the token that the added samples consist of.
         blank: the labels of an added sample.
+        count: number of samples in an epoch, if it is not that of `samples`.
     """
-    missing = -len(samples) % multiple
+    missing = -(len(samples) if count is None else count) % multiple
     if not missing:
         return samples
-    row = {"input_ids": [pad_id, pad_id], "labels": blank, "length": 2, SEGMENTS: [2]}
+    row = {"input_ids": [pad_id, pad_id], "labels": blank, "length": 2, SEGMENTS: [2], SOURCE: -1}
     row = {name: row[name] for name in samples.column_names}
     filling = datasets.Dataset.from_list([row] * missing, features=samples.features)
     return datasets.concatenate_datasets([samples, filling])

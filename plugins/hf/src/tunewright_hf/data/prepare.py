@@ -44,6 +44,8 @@ from tunewright_hf.data.files import Split, evaluation_split, held_out_split, tr
 from tunewright_hf.data.formats import ColumnReading, read_columns
 from tunewright_hf.data.language_modeling import check_tokenizer
 from tunewright_hf.data.load import load_rows, readable
+from tunewright_hf.data.mixed_stream import StreamedMixture
+from tunewright_hf.data.mixture_order import Mixture
 from tunewright_hf.data.overrides import check_ends
 from tunewright_hf.data.packing import pack
 from tunewright_hf.data.preference import PREFERENCE, pairs_of
@@ -75,9 +77,11 @@ class Prepared:
         digest: digest of the training samples; see `digest` and `Streamed.digest`.
         classes: a classifier's classes; None for other models.
         turns: whether the samples are conversations, whose turns end as the chat template says.
+        mixture: the shares of the datasets, whose samples have a column `source`; None for a single dataset.
+        parts: the counts of a mixture's datasets: name → split → counts.
     """
 
-    train: datasets.Dataset | Streamed | Stream
+    train: datasets.Dataset | Streamed | StreamedMixture | Stream
     evaluation: datasets.Dataset | None
     format: str
     data: DataParams
@@ -86,11 +90,15 @@ class Prepared:
     digest: str
     classes: Classes | None = None
     turns: bool = False
+    mixture: Mixture | None = None
+    parts: Mapping[str, Mapping[str, Counts]] = attrs.field(factory=dict)
 
     @property
     def known_samples(self) -> int:
-        """Number of training samples; 0 if it is unknown, as for a stream."""
-        return 0 if isinstance(self.train, Streamed | Stream) else len(self.train)
+        """Number of training samples in an epoch; 0 if it is unknown, as for a stream."""
+        if not isinstance(self.train, datasets.Dataset):
+            return 0
+        return len(self.train) if self.mixture is None else self.mixture.epoch_length
 
 
 def resolve_max_length(data: DataParams, context: int | None) -> int:

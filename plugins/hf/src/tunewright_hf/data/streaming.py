@@ -82,6 +82,18 @@ class Streamed:
         """The keys of each sample."""
         return [*_COLUMNS, *([SEGMENTS] if self.data.packing else [])]
 
+    def begin(self) -> Window:
+        """Return the beginning of the stream."""
+        return Window()
+
+    def window_of(self, found: Mapping[str, object]) -> Window:
+        """Return a window from what was saved of it."""
+        return Window.of(found)
+
+    def stream(self, plan: StreamPlan) -> Stream:
+        """Return the samples of a training."""
+        return Stream(self, plan)
+
     def open(self, order: Sequence[int], state: Mapping[str, object] | None = None) -> datasets.IterableDataset:
         """Return the rows of the files in the given order, from a state of `datasets` on."""
         rows = load_rows(self.ordered(order), "dataset", self.cache, streaming=True).with_format("arrow")
@@ -204,7 +216,7 @@ class Stream(torch.utils.data.IterableDataset[Sample]):  # type: ignore[misc]
 
     def example(self) -> Sample:
         """Return a sample for measurements."""
-        return next(self._samples(Window(), 0, few=True))
+        return next(self._samples(self.source.begin(), 0, few=True))
 
     def __iter__(self) -> Iterator[Sample]:
         """Yield all samples of the training, with placeholders for those that have been trained on.
@@ -219,6 +231,14 @@ class Stream(torch.utils.data.IterableDataset[Sample]):  # type: ignore[misc]
 
     def _samples(self, start: Window, skipped: int, *, few: bool = False) -> Iterator[Sample]:
         notes: deque[Window] = deque()
+        for window, samples in self.encoded(start, few=few):
+            if not few:
+                self._note(notes, window)
+            yield from samples[skipped:]
+            skipped = 0
+
+    def encoded(self, start: Window, *, few: bool = False) -> Iterator[tuple[Window, list[Sample]]]:
+        """Yield windows and their samples without end, from a window on; see `_windows`."""
         first, before = start.first, start.before
         for window, numbers, rows in self._windows(start, few=few):
             if window.data_pass > start.data_pass and not window.block + window.number:
@@ -229,10 +249,8 @@ class Stream(torch.utils.data.IterableDataset[Sample]):  # type: ignore[misc]
                 self._tell_dropped({r: d for r, d in dropped.items() if r not in before.reasons}, order)
             check_tokens(samples, self.plan.vocabulary)
             now = attrs.evolve(window, first=first, before=before, own=own)
-            if not few:
-                self._note(notes, now)
-            yield from samples[skipped:]
-            skipped, first, before = 0, first + len(samples), now.counts
+            yield now, samples
+            first, before = first + len(samples), now.counts
 
     def _windows(self, start: Window, *, few: bool = False) -> Iterator[_Read]:
         """Yield windows and their rows without end; with `few` the windows are small, so that the first comes quickly."""
@@ -286,7 +304,7 @@ class Stream(torch.utils.data.IterableDataset[Sample]):  # type: ignore[misc]
         """Return the position after a step: the window of the next sample, and the number of samples before it there."""
         plan = self.plan
         sample = plan.window.first + plan.skipped + (step - plan.passed) * plan.step
-        found = [Window.of(w) for w in json.loads(plan.notes.read_text(encoding="utf-8"))]
+        found = [self.source.window_of(w) for w in json.loads(plan.notes.read_text(encoding="utf-8"))]
         window = next(w for w in reversed(found) if w.first <= sample)
         return window, sample - window.first
 

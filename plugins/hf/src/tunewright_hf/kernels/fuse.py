@@ -16,7 +16,7 @@ import transformers
 
 from tunewright_hf.distributed import is_sharded
 from tunewright_hf.kernels.allocator import keep_freed_memory
-from tunewright_hf.kernels.cross_entropy import Positions, fuse_loss
+from tunewright_hf.kernels.cross_entropy import Positions, Record, fuse_loss
 from tunewright_hf.kernels.lora import fuse_lora
 from tunewright_hf.kernels.rms_norm import fuse_norms
 from tunewright_hf.kernels.rotary import fuse_rotary
@@ -25,22 +25,30 @@ from tunewright_hf.kernels.swiglu import fuse_gates
 logger = logging.getLogger(__name__)
 
 
-def fuse(trainer: transformers.Trainer) -> None:
+def fuse(trainer: transformers.Trainer, record: Record | None = None) -> bool:
     """Replace layers of the trainer's model, before training.
 
     Sharded and compiled models are left as they are, since FSDP, DeepSpeed and torch.compile replace weights or forwards.
+
+    Args:
+        trainer: the trainer.
+        record: receives the loss of each supervised position, if the loss is fused.
+
+    Returns:
+        Whether the loss is fused.
     """
     args = trainer.args
     if args.device.type == "cpu":
         keep_freed_memory()
     if is_sharded(trainer) or args.torch_compile or args.n_gpu > 1:
         logger.info("fused_layers: not with FSDP, ZeRO's stage 3, other sharding, torch.compile or DataParallel")
-        return
+        return False
     layers = fuse_lora(trainer.model)
     # In fp16, gradients that are computed before the loss is scaled would underflow. Liger has a forward of its own.
-    loss = not (args.fp16 or args.use_liger_kernel) and fuse_loss(trainer.model)
+    loss = not (args.fp16 or args.use_liger_kernel) and fuse_loss(trainer.model, record)
     if loss:
         trainer.data_collator = Positions(trainer.data_collator)
     counts = (fuse_norms(trainer.model), fuse_rotary(trainer.model), fuse_gates(trainer.model))
     suffix = "loss" if loss else "not the loss"
     logger.info("fused_layers: %d LoRA layers, %d norms, %d rotations, %d gates, %s", layers, *counts, suffix)
+    return loss

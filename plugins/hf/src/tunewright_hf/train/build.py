@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 
 import datasets
 import peft
@@ -13,21 +14,26 @@ from tunewright.providers import TrainRun
 from tunewright_hf import errors
 from tunewright_hf.config.library_arguments import LoraConfig
 from tunewright_hf.config.tasks import CAUSAL, Task
+from tunewright_hf.config.train_params import TrainParams
 from tunewright_hf.data import collators
 from tunewright_hf.data import prepare as data_
 from tunewright_hf.data.collators import Collator, fill_up
+from tunewright_hf.data.mixture_order import SOURCE, Order
 from tunewright_hf.data.packing import SEGMENTS
 from tunewright_hf.data.preference import PREFERENCE
 from tunewright_hf.data.streaming import Stream
 from tunewright_hf.distributed import check_sharding, is_sharded
-from tunewright_hf.kernels import recognise
+from tunewright_hf.kernels import fuse, recognise
 from tunewright_hf.model import adapters, attention
+from tunewright_hf.train.by_source import SourceCollator, SourceMeter, measure_loss
 from tunewright_hf.train.checkpoints import ProvenanceCallback, UnloggedLoss
 from tunewright_hf.train.events import EventCallback, TrainingClock, remove_printer
 from tunewright_hf.train.objective import objective_of
 from tunewright_hf.train.provenance import record
 from tunewright_hf.train.stream_state import StreamStateCallback
 from tunewright_hf.train.trainer import instrumented
+
+logger = logging.getLogger(__name__)
 
 
 def creates_adapter(cls: type[transformers.Trainer]) -> bool:
@@ -92,9 +98,16 @@ def build_trainer(
     check_sharding(trainer)
     remove_printer(trainer)
     recorded = ProvenanceCallback(run, record(args, data, run))
+    sources = data.mixture.names if data.mixture else ()
     # EventCallback comes last: it marks the checkpoint complete.
     stream_state = [StreamStateCallback(data.train, run)] if isinstance(data.train, Stream) else []
-    for callback in (TrainingClock(), UnloggedLoss(trainer, run), recorded, *stream_state, EventCallback(run, keep)):
+    for callback in (
+        TrainingClock(),
+        UnloggedLoss(trainer, run),
+        recorded,
+        *stream_state,
+        EventCallback(run, keep, sources),
+    ):
         trainer.add_callback(callback)
     return trainer
 
@@ -112,7 +125,11 @@ def _build_tokenised_trainer(
     pad_id = collators.pad_id(tokenizer)
     if task is not CAUSAL:
         pad_id = set_pad_token(tokenizer, model.config)
-    objective = objective_of(task, model, data.classes, pad_id=pad_id, smoothing=args.label_smoothing_factor)
+    meter = SourceMeter(data.mixture.names, args.device) if data.mixture else None
+    smoothing = args.label_smoothing_factor
+    objective = objective_of(task, model, data.classes, pad_id=pad_id, smoothing=smoothing, meter=meter)
+    if meter and data.evaluation is not None and SOURCE in data.evaluation.column_names:
+        objective = objective.by_source(meter)
     with errors.as_request_error("training_parameters", "Change the argument that it names."):
         trainer = instrumented(cls)(
             model=model,
@@ -139,8 +156,27 @@ def _build_tokenised_trainer(
         and not args.dataloader_drop_last
     ):
         step = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
-        trainer.train_dataset = fill_up(data.train, step, pad_id, objective.blank)
+        trainer.train_dataset = fill_up(data.train, step, pad_id, objective.blank, count=data.known_samples)
+    if data.mixture is not None:
+        trainer.by_source = meter
+        trainer.data_collator = SourceCollator(trainer.data_collator, len(data.mixture.names))
+        if data.mixture.costs is not None:
+            seed = args.seed if args.data_seed is None else args.data_seed
+            trainer.order = Order(data.mixture, None if args.train_sampling_strategy == "sequential" else seed)
     return trainer
+
+
+def fuse_layers(trainer: transformers.Trainer, params: TrainParams) -> None:
+    """Replace layers by faster ones if the user wants it, and let the loss of a mixture be measured by dataset."""
+    meter, args = trainer.by_source, trainer.args
+    fused = params.fused_layers and fuse.fuse(trainer, meter.record if meter else None)
+    if meter is None or fused or params.task is not CAUSAL:
+        return
+    replaced = args.torch_compile or args.use_liger_kernel or args.n_gpu > 1 or args.label_smoothing_factor
+    if replaced or not measure_loss(trainer.model, meter):
+        logger.warning(
+            "no training loss by dataset: the model, an argument or a kernel computes the loss in its own way"
+        )
 
 
 def set_pad_token(tokenizer: transformers.PreTrainedTokenizerBase, config: transformers.PreTrainedConfig) -> int:

@@ -36,6 +36,8 @@ class UnloggedLoss(transformers.TrainerCallback):  # type: ignore[misc]
             record = json.loads(file.read_text(encoding="utf-8"))
             self._trainer._tr_loss += record["loss"]
             self._trainer._globalstep_last_logged = record["logged"]
+            if self._trainer.by_source is not None and "by_source" in record:
+                self._trainer.by_source.restore(record["by_source"])
 
     def on_save(
         self, args: transformers.TrainingArguments, state: transformers.TrainerState, *_: object, **__: object
@@ -46,6 +48,8 @@ class UnloggedLoss(transformers.TrainerCallback):  # type: ignore[misc]
         """
         record = {"loss": self._trainer._tr_loss.item(), "logged": self._trainer._globalstep_last_logged}
         check_loss(record["loss"], args, state)
+        if self._trainer.by_source is not None:
+            record["by_source"] = self._trainer.by_source.state()
         file = checkpoint_folder(args, state) / self._file
         file.write_text(json.dumps(record), encoding="utf-8")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
 import transformers
@@ -14,6 +14,7 @@ from transformers.trainer_utils import rotate_checkpoints
 from tunewright.events import Checkpoint, Environment, Eval, Event, Start, Step
 from tunewright.providers import TrainRun, mark_checkpoint
 from tunewright_hf.distributed import are_several, barrier
+from tunewright_hf.train.by_source import of_each
 from tunewright_hf.train.checkpoints import check_loss, checkpoint_folder, gather_files
 from tunewright_hf.train.throughput import MEASURED, device_name
 
@@ -70,11 +71,13 @@ class EventCallback(transformers.TrainerCallback):  # type: ignore[misc]
     Args:
         run: the run that checkpoints and events belong to; rank 0 emits them.
         keep: number of checkpoints to keep; None keeps all.
+        sources: names of the datasets of a mixture.
     """
 
-    def __init__(self, run: TrainRun, keep: int | None) -> None:
+    def __init__(self, run: TrainRun, keep: int | None, sources: Sequence[str] = ()) -> None:
         self._run = run
         self._keep = keep
+        self._sources = sources
 
     def _emit(self, event: Event) -> None:
         if self._run.rank == 0:
@@ -96,6 +99,17 @@ class EventCallback(transformers.TrainerCallback):  # type: ignore[misc]
             )
         )
 
+    def on_step_end(
+        self,
+        args: object,  # noqa: ARG002 - transformers passes it by position
+        state: transformers.TrainerState,
+        control: transformers.TrainerControl,
+        **_: object,
+    ) -> None:
+        """Log the last step of a mixture, so that the events add up to all of its samples."""
+        if self._sources and state.global_step >= state.max_steps:
+            control.should_log = True
+
     def on_log(
         self,
         args: transformers.TrainingArguments,
@@ -109,7 +123,8 @@ class EventCallback(transformers.TrainerCallback):  # type: ignore[misc]
             return
         found = {k: float(logs[k]) for k in ("loss", "epoch", "learning_rate", "grad_norm", *MEASURED) if k in logs}
         known = {k: found.pop(k) for k in _OF_A_STEP if k in found}
-        self._emit(Step(step=state.global_step, total_steps=state.max_steps, extra=found, **known))
+        sources = of_each(logs, self._sources) or None
+        self._emit(Step(step=state.global_step, total_steps=state.max_steps, sources=sources, extra=found, **known))
         check_loss(logs["loss"], args, state)
 
     def on_evaluate(
@@ -123,7 +138,9 @@ class EventCallback(transformers.TrainerCallback):  # type: ignore[misc]
         """Emit `eval`."""
         found = {k: float(v) for k, v in metrics.items() if k.startswith("eval_")}
         known = {k: found.pop(k) for k in _OF_AN_EVAL if k in found}
-        self._emit(Eval(step=state.global_step, extra=found, **known))
+        own = {name: float(found.pop(f"eval_loss/{name}")) for name in self._sources if f"eval_loss/{name}" in found}
+        sources = {name: {"loss": loss} for name, loss in own.items()} or None
+        self._emit(Eval(step=state.global_step, sources=sources, extra=found, **known))
 
     def on_save(
         self, args: transformers.TrainingArguments, state: transformers.TrainerState, *_: object, **__: object

@@ -12,9 +12,13 @@ from tunewright.providers import TrainRun
 from tunewright_hf.config.library_arguments import LoraConfig, differing_fields
 from tunewright_hf.config.tasks import CLASSIFICATION, Task
 from tunewright_hf.config.train_params import TrainParams
+from tunewright_hf.data.encode import Counts
+from tunewright_hf.data.mixed_stream import MixedStream
+from tunewright_hf.data.mixture_order import Mixture
 from tunewright_hf.data.prepare import Prepared
 from tunewright_hf.data.streaming import Stream
 from tunewright_hf.model.adapters import build_lora
+from tunewright_hf.train.by_source import of_each
 from tunewright_hf.train.provenance import record
 
 _MEANS = ("eval_loss", "eval_accuracy", "eval_mae")
@@ -26,8 +30,12 @@ def render(trainer: transformers.Trainer, params: TrainParams, run: TrainRun, da
     lora = _lora(params.lora_config, params.task) if params.lora_config is not None else None
     labels = data.classes.names if data.classes else ()
     counts, train = data.counts, trainer.train_dataset
+    parts = data.parts
     if isinstance(train, Stream):
         counts = {"train": train.counts_at(trainer.state.global_step), **counts}
+    if isinstance(train, MixedStream):
+        read = train.part_counts_at(trainer.state.global_step)
+        parts = {name: {"train": read[name], **more} for name, more in parts.items()}
     sections = {
         "Result": _losses(trainer.state.log_history) | {"steps": trainer.state.global_step},
         "Data": {
@@ -36,6 +44,7 @@ def render(trainer: transformers.Trainer, params: TrainParams, run: TrainRun, da
             **({"labels": labels} if labels else {}),
             **{name: attrs.asdict(c) for name, c in counts.items()},
         },
+        "Mixture": _mixture(run, data.mixture, parts, trainer.state.log_history) if data.mixture else None,
         "Data parameters": attrs.asdict(params.data),
         "TrainingArguments that differ from transformers' defaults": resolved_arguments(trainer.args),
         "LoraConfig that differs from peft's defaults": lora,
@@ -48,6 +57,30 @@ def render(trainer: transformers.Trainer, params: TrainParams, run: TrainRun, da
     body = "\n".join(f"## {title}\n\n```json\n{_json(s)}\n```\n" for title, s in sections.items() if s)
     loads = _how_to_load(adapter, run, params.task, labels)
     return f"{_head(adapter, params.task)}\n# Model trained with Tunewright\n\n{loads}\n{body}"
+
+
+def _mixture(
+    run: TrainRun, mixture: Mixture, parts: Mapping[str, Mapping[str, Counts]], history: Sequence[Mapping[str, float]]
+) -> dict[str, object]:
+    """Return, by dataset, its share, how it is read, and what was trained on, over all attempts."""
+    logs = [of_each(entry, mixture.names) for entry in history if "loss" in entry]
+    trained = {
+        m: {name: sum(int(log[name].get(m, 0)) for log in logs) for name in mixture.names}
+        for m in ("samples", "tokens")
+    }
+    found: dict[str, object] = {}
+    for part in run.mixture:
+        losses = [log[part.name]["loss"] for log in logs if "loss" in log[part.name]]
+        found[part.name] = {
+            "share": mixture.shares[part.name],
+            "repeat": part.repeat,
+            "data": dict(part.data),
+            **{name: attrs.asdict(counts) for name, counts in parts[part.name].items()},
+            **{f"trained_{m}": by_name[part.name] for m, by_name in trained.items()},
+            **{f"share_of_{m}": by_name[part.name] / max(sum(by_name.values()), 1) for m, by_name in trained.items()},
+            **({"first_loss": losses[0], "last_loss": losses[-1]} if losses else {}),
+        }
+    return found
 
 
 def _lora(given: LoraConfig, task: Task) -> dict[str, object]:

@@ -15,6 +15,7 @@ from tunewright_hf.data import classification, seq2seq
 from tunewright_hf.data.classification import REGRESSION, SINGLE, Classes
 from tunewright_hf.data.collators import Collator
 from tunewright_hf.data.tokenize import IGNORED
+from tunewright_hf.train.by_source import SourceMeans, SourceMeter
 
 
 @attrs.frozen(kw_only=True)
@@ -31,14 +32,27 @@ class Objective:
     """
 
     collator: Callable[[Sequence[Mapping[str, Sequence[int]]]], Mapping[str, object]]
-    means: Means
+    means: Means | SourceMeans
     scores: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     loss: Callable[..., torch.Tensor] | None = None
     blank: object = (IGNORED, IGNORED)
 
+    def by_source(self, meter: SourceMeter) -> Objective:
+        """Return this objective of a language model with the losses of each dataset in the metrics of evaluations."""
+        each = each_answer_loss if self.scores is answer_losses else each_token_loss
+        return attrs.evolve(
+            self, means=SourceMeans(meter.names), scores=lambda logits, labels: meter.scores(*each(logits, labels))
+        )
+
 
 def objective_of(
-    task: Task, model: transformers.PreTrainedModel, classes: Classes | None, *, pad_id: int, smoothing: float
+    task: Task,
+    model: transformers.PreTrainedModel,
+    classes: Classes | None,
+    *,
+    pad_id: int,
+    smoothing: float,
+    meter: SourceMeter | None = None,
 ) -> Objective:
     """Return the objective of a task.
 
@@ -48,6 +62,7 @@ def objective_of(
         classes: a classifier's classes.
         pad_id: the token to pad batches with.
         smoothing: label_smoothing_factor.
+        meter: adds up the losses of a mixture's datasets.
     """
     if task is CLASSIFICATION:
         found = cast("Classes", classes)
@@ -63,7 +78,7 @@ def objective_of(
             collator=seq2seq.Collator(pad_id, seq2seq.shift_of(model)),
             means=Means("loss"),
             scores=answer_losses,
-            loss=mean_of(lambda x, y: summed_loss(x, y, smoothing)),
+            loss=mean_of(lambda x, y: summed_loss(x, y, smoothing, meter)),
         )
     return Objective(collator=Collator(pad_id), means=Means("loss"), scores=token_losses)
 
@@ -119,15 +134,31 @@ def token_losses(logits: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.
     Returns:
         float32 of shape (samples, 2).
     """
-    return summed_losses((logits[0] if isinstance(logits, tuple) else logits)[:, :-1], labels[:, 1:])
+    return summed_losses(*each_token_loss(logits, labels))
 
 
-def summed_losses(scores: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """As `token_losses`, for scores at the same positions as their labels."""
-    losses = torch.nn.functional.cross_entropy(
-        scores.float().transpose(1, 2), targets, ignore_index=IGNORED, reduction="none"
-    )
+def summed_losses(losses: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """As `token_losses`, from the loss of each target, which is 0 where it is ignored."""
     return torch.stack([losses.sum(1), (targets != IGNORED).sum(1).float()], dim=1)
+
+
+def each_token_loss(
+    logits: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the loss of each label but the first ones, and these labels; both of shape (samples, length - 1)."""
+    scores = (logits[0] if isinstance(logits, tuple) else logits)[:, :-1]
+    return each_answer_loss(scores, labels[:, 1:])
+
+
+def each_answer_loss(
+    logits: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the loss of each label, and the labels, which are at the positions of their logits."""
+    scores = logits[0] if isinstance(logits, tuple) else logits
+    losses = torch.nn.functional.cross_entropy(
+        scores.float().transpose(1, 2), labels, ignore_index=IGNORED, reduction="none"
+    )
+    return losses, labels
 
 
 def losses(logits: torch.Tensor, labels: torch.Tensor, problem: str, smoothing: float = 0.0) -> torch.Tensor:
@@ -168,23 +199,29 @@ def scores_of(problem: str) -> Callable[[torch.Tensor | tuple[torch.Tensor, ...]
     return scores
 
 
-def summed_loss(logits: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch.Tensor:
+def summed_loss(
+    logits: torch.Tensor, labels: torch.Tensor, smoothing: float, meter: SourceMeter | None = None
+) -> torch.Tensor:
     """Return the summed loss of a batch's supervised tokens.
 
     Args:
         logits: (samples, length, vocabulary).
         labels: (samples, length), at the positions of their logits.
         smoothing: label_smoothing_factor.
+        meter: adds up the losses of a mixture's datasets.
     """
-    return torch.nn.functional.cross_entropy(
+    losses = torch.nn.functional.cross_entropy(
         logits.float().flatten(0, 1),
         labels.flatten(),
         ignore_index=IGNORED,
         label_smoothing=smoothing,
-        reduction="sum",
+        reduction="sum" if meter is None else "none",
     )
+    if meter is not None:
+        meter.record_all(losses, labels)
+    return losses.sum()
 
 
 def answer_losses(logits: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor) -> torch.Tensor:
     """As `token_losses`, for labels at the positions of their logits."""
-    return summed_losses(logits[0] if isinstance(logits, tuple) else logits, labels)
+    return summed_losses(*each_answer_loss(logits, labels))

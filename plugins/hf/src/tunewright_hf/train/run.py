@@ -20,10 +20,11 @@ from tunewright_hf.config.train_params import TrainParams
 from tunewright_hf.data import prepare as data_
 from tunewright_hf.data.encode import check_highest
 from tunewright_hf.data.loader_process import unwrap_carried_errors
+from tunewright_hf.data.mixed_stream import MixedStream, StreamedMixture
+from tunewright_hf.data.mixture import prepare_all
 from tunewright_hf.data.preference import PREFERENCE
 from tunewright_hf.data.streaming import Stream, Streamed
 from tunewright_hf.distributed import are_several, barrier, check_same_checkpoint, check_world
-from tunewright_hf.kernels import fuse
 from tunewright_hf.model.config import longest_input, needs_unused_parameter_search
 from tunewright_hf.model.generation import goal_of, stop_at_turn_ends
 from tunewright_hf.model.load import drop_unknown_pad, load_config, load_model, load_tokenizer, needed_model
@@ -48,7 +49,7 @@ def train(params: TrainParams, run: TrainRun) -> None:
     config, tokenizer = load_config(folder, params), load_tokenizer(folder, params)
     max_length = data_.resolve_max_length(params.data, longest_input(config, tokenizer, params.task))
     goal = goal_of(params, folder, config, tokenizer)
-    data = data_.prepare(run, params.data, tokenizer, max_length, goal)
+    data = prepare_all(run, params.data, tokenizer, max_length, goal)
     params.check_format(data.format)
     check_vocabulary(data, config)
     drop_unknown_pad(tokenizer, config)
@@ -62,7 +63,7 @@ def train(params: TrainParams, run: TrainRun) -> None:
     check_same_checkpoint(run)
     deepspeed.check_start(args, run.world_size, run.resume_from)
     clear_incomplete(run)
-    if isinstance(data.train, Streamed):
+    if isinstance(data.train, Streamed | StreamedMixture):
         data = attrs.evolve(data, train=stream_of(data.train, args, run, config, data_.scratch(run)))
     cls = extensions.trainer_class(params.transformer_class)
     pairs = data.format == PREFERENCE
@@ -74,8 +75,8 @@ def train(params: TrainParams, run: TrainRun) -> None:
     trainer = build_trainer(
         cls, run, args, task=params.task, model=model, tokenizer=tokenizer, data=data, lora=class_lora
     )
-    if params.fused_layers and not pairs:  # the Trainer classes of pairs monkey-patch models themselves
-        fuse.fuse(trainer)
+    if not pairs:  # the Trainer classes of pairs monkey-patch models themselves
+        build.fuse_layers(trainer, params)
     for callback in extensions.build_callbacks(params):
         trainer.add_callback(callback)
     if params.task is CAUSAL and not pairs:
@@ -97,8 +98,11 @@ def train(params: TrainParams, run: TrainRun) -> None:
 
 def report_stream(trainer: transformers.Trainer, run: TrainRun) -> None:
     """Emit what became of the rows of streamed data."""
-    if isinstance(trainer.train_dataset, Stream):
-        data_.report_counts({"train": trainer.train_dataset.counts_at(trainer.state.global_step)}, run)
+    stream, step = trainer.train_dataset, trainer.state.global_step
+    if isinstance(stream, Stream):
+        data_.report_counts({"train": stream.counts_at(step)}, run)
+    if isinstance(stream, MixedStream):
+        data_.report_counts({f"{name}: train": c for name, c in stream.part_counts_at(step).items()}, run)
 
 
 def _clean_up(run: TrainRun) -> None:

@@ -11,14 +11,15 @@ import transformers
 
 from tunewright.errors import RequestError
 from tunewright.providers import TrainRun
-from tunewright_hf.data.streaming import Stream, Streamed, StreamPlan, Window
+from tunewright_hf.data.mixed_stream import StreamedMixture
+from tunewright_hf.data.streaming import Stream, Streamed, StreamPlan
 from tunewright_hf.train.checkpoints import checkpoint_folder
 
 FILE = "stream.json"
 
 
 def stream_of(
-    source: Streamed,
+    source: Streamed | StreamedMixture,
     args: transformers.TrainingArguments,
     run: TrainRun,
     config: transformers.PreTrainedConfig,
@@ -52,13 +53,14 @@ def stream_of(
         ahead=batch * (3 + args.dataloader_num_workers * (args.dataloader_prefetch_factor or 2)),
         notes=notes / f"stream-{run.rank}.json",
         logs=run.rank == 0,
+        window=source.begin(),  # type: ignore[arg-type] # of its own kind, with a mixture
     )
     if run.resume_from is not None:
         plan = resume_plan(plan, source, run.resume_from)
-    return Stream(source, plan)
+    return source.stream(plan)
 
 
-def resume_plan(plan: StreamPlan, source: Streamed, checkpoint: Path) -> StreamPlan:
+def resume_plan(plan: StreamPlan, source: Streamed | StreamedMixture, checkpoint: Path) -> StreamPlan:
     """Return the plan that continues at a checkpoint.
 
     Raises:
@@ -71,10 +73,11 @@ def resume_plan(plan: StreamPlan, source: Streamed, checkpoint: Path) -> StreamP
         remedy = "Give the same files, DataParams and data_seed as before, or another output to start again."
         raise RequestError(problem, field="DataParams.streaming", value=True, remedy=remedy)
     step = transformers.TrainerState.load_from_json(str(checkpoint / "trainer_state.json")).global_step
-    return attrs.evolve(plan, passed=step, window=Window.of(found["window"]), skipped=found["skipped"])
+    window = source.window_of(found["window"])
+    return attrs.evolve(plan, passed=step, window=window, skipped=found["skipped"])  # type: ignore[arg-type] # as above
 
 
-def _identity(plan: StreamPlan, source: Streamed) -> list[object]:
+def _identity(plan: StreamPlan, source: Streamed | StreamedMixture) -> list[object]:
     return [source.digest, plan.seed]
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterator
-from typing import cast
+from typing import Any, cast
 
 import torch
 import transformers
 from torch.utils.data import DataLoader
 
+from tunewright_hf.data.mixture_order import MixtureSampler, Order
+from tunewright_hf.train.by_source import SourceMeter
 from tunewright_hf.train.events import clock_of
 from tunewright_hf.train.throughput import Flops, Meter
 
@@ -25,6 +27,9 @@ def instrumented(base: type[transformers.Trainer]) -> type[transformers.Trainer]
 
 
 class _Instrumented(transformers.Trainer):  # type: ignore[misc]
+    by_source: SourceMeter | None = None  # of a mixture, as is the order
+    order: Order | None = None
+
     def __init__(self, *args: object, **keywords: object) -> None:
         super().__init__(*args, **keywords)
         self._meter = Meter(Flops.of(self.model), self.args.device, self.args.bf16 or self.args.fp16)
@@ -36,7 +41,22 @@ class _Instrumented(transformers.Trainer):  # type: ignore[misc]
             return [], None
         batches, items = super().get_batch_samples(self._meter.timed(epoch_iterator), num_batches, device)
         self._meter.add(batches)
+        if self.by_source is not None:
+            for batch in batches:
+                self.by_source.count(batch)
         return batches, items
+
+    def compute_loss(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor], *args: Any, **keywords: Any) -> Any:
+        if self.by_source is not None:
+            self.by_source.take(inputs)
+        return super().compute_loss(model, inputs, *args, **keywords)
+
+    def _get_train_sampler(self, train_dataset: object = None) -> torch.utils.data.Sampler | None:
+        if self.order is None:
+            return super()._get_train_sampler(train_dataset)
+        blanks = len(self.train_dataset) - self.order.samples
+        # At the beginning of an epoch, or where it is resumed, the state's epoch is its number and what has passed of it.
+        return MixtureSampler(self.order, blanks, lambda: int(self.state.epoch or 0))
 
     def get_train_dataloader(self) -> DataLoader:
         return _outliving_sigterm(super().get_train_dataloader())
@@ -54,6 +74,8 @@ class _Instrumented(transformers.Trainer):  # type: ignore[misc]
         if "loss" in logs:
             counts = self.accelerator.reduce(self._meter.counts(), "sum").tolist()
             logs |= self._meter.lap(counts, max(clock_of(self).lap(), 1e-9), self.args.world_size)
+            if self.by_source is not None:
+                logs |= self.by_source.lap(self.accelerator.reduce(self.by_source.sums, "sum"))
         super().log(logs, start_time)
 
 
