@@ -105,15 +105,17 @@ class SourceMeter:
         # Sums along an axis are the same each time; scattered additions on a GPU are not.
         return torch.where(sources[..., None, :] == numbers[:, None], values[..., None, :], 0).sum(-1)
 
-    def scores(self, losses: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def scores(self, losses: torch.Tensor, labels: torch.Tensor, *, shift: int) -> torch.Tensor:
         """Return the sums of a batch of an evaluation: by dataset the losses, and then the supervised tokens.
 
         Args:
             losses: the loss of each label, 0 if it is ignored; shape (samples, length).
-            labels: the labels, which are the last ones of each sample in the batch.
+            labels: the labels, which transformers has padded at the end to the longest ones of all ranks.
+            shift: number of labels that each sample of the batch has before these.
         """
         assert self._current is not None  # noqa: S101 - for the type checker: the evaluation data has sources
-        sources = self._current[:, self._current.shape[1] - labels.shape[1] :]
+        missing = labels.shape[1] + shift - self._current.shape[1]
+        sources = torch.nn.functional.pad(self._current, (0, missing), value=-1)[:, shift:]
         found = (self._by_source(values, sources) for values in (losses, (labels != IGNORED).float()))
         return torch.cat(list(found), dim=1)
 

@@ -39,9 +39,11 @@ class Objective:
 
     def by_source(self, meter: SourceMeter) -> Objective:
         """Return this objective of a language model with the losses of each dataset in the metrics of evaluations."""
-        each = each_answer_loss if self.scores is answer_losses else each_token_loss
+        each, shift = (each_answer_loss, 0) if self.scores is answer_losses else (each_token_loss, 1)
         return attrs.evolve(
-            self, means=SourceMeans(meter.names), scores=lambda logits, labels: meter.scores(*each(logits, labels))
+            self,
+            means=SourceMeans(meter.names),
+            scores=lambda logits, labels: meter.scores(*each(logits, labels), shift=shift),
         )
 
 
