@@ -143,13 +143,13 @@ class SourceMeter:
 
     def restore(self, state: Sequence[Sequence[float]]) -> None:
         """Continue with the sums of a checkpoint."""
-        self._sums += torch.tensor(state).to(self._sums)
+        self._sums += torch.tensor(state, dtype=self._sums.dtype, device=self._sums.device)
 
 
 def of_each(logs: Mapping[str, float], names: Sequence[str]) -> dict[str, dict[str, float]]:
     """Return what was logged of each dataset: name → measure → value."""
     keys = {name: {m: f"{m}/{name}" for m in MEASURES} for name in names}
-    return {name: {m: float(logs[key]) for m, key in own.items() if key in logs} for name, own in keys.items()}
+    return {name: {m: logs[key] for m, key in own.items() if key in logs} for name, own in keys.items()}
 
 
 class SourceMeans:
