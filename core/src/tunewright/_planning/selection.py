@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import attrs
 
-from tunewright.environment import KIND_OF_SLOT
+from tunewright.environment import kind_of_slot
 from tunewright.errors import RequestError, TunewrightError, did_you_mean
 from tunewright.plugins.registry import Kind, Plugin, Registry
 from tunewright.providers.base import DatasetProvider, ModelProvider, Provider, SourceProvider, TrainerProvider
@@ -87,7 +87,7 @@ def _argument(name: str) -> Iterator[None]:
     try:
         yield
     except TunewrightError as error:
-        error.argument = error.argument or name
+        error.argument = error.argument or name.partition("[")[0]
         raise
 
 
@@ -198,7 +198,7 @@ def _no_uri(value: str, base: Path | None, field: str) -> RequestError:
     if base is not None and value and (base / value).exists():
         remedy = f"Write ./{value}: it is in {base}."
     elif _REPOSITORY.fullmatch(value):
-        hub = "hf://" if KIND_OF_SLOT.get(field, field) == "model" else "hf://datasets/"
+        hub = "hf://" if kind_of_slot(field) == "model" else "hf://datasets/"
         remedy = f"Write {hub}{value} if it is on the Hugging Face Hub, or ./{value} if it is a folder."
     else:
         remedy = f"Write ./{value} if it is a file or folder here, or else scheme://…, such as hf://org/name or s3://bucket/prefix."
