@@ -9,6 +9,7 @@ from typing import Literal, Unpack, overload
 import attrs
 
 from tunewright._client.job import Job
+from tunewright._client.job_list import JobList
 from tunewright._client.options import CodeOptions, JobOptions, TrainOptions
 from tunewright._planning import selection, spellings
 from tunewright._planning.assemble import assemble
@@ -227,7 +228,7 @@ class TrainingClient:
 
     def list_jobs(self, labels: Mapping[str, str] | None = None) -> list[Job]:
         """Return all jobs, newest first; with `labels`, those that have all of them."""
-        return [Job(status.name, self.backend) for status in self.backend.list(labels)]
+        return JobList(Job(status.name, self.backend) for status in self.backend.list(labels))
 
     def get_job_logs(
         self, name: str, *, follow: bool = False, container: str | None = None, worker: int | None = None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from tunewright.backends.base import Backend
-from tunewright.errors import JobError
+from tunewright.errors import JobError, TunewrightError
 from tunewright.events import Event, parse_event
 from tunewright.status.state import JobState
 from tunewright.status.status import JobStatus, LogLine
@@ -30,6 +30,21 @@ class Job:
 
     def __repr__(self) -> str:
         return f"<Job {self.name}>"
+
+    def _repr_html_(self) -> str:
+        from tunewright._page.snippets import report_snippet, status_snippet
+
+        try:
+            report = self.report()
+        except TunewrightError as error:  # deleted, or its cluster cannot be reached
+            return status_snippet(self.name, str(error))
+        follow = "" if report.status.state.at_rest else self.command_for("logs -f")
+        return report_snippet(report) + status_snippet("", "", follow)
+
+    @property
+    def backend(self) -> Backend:
+        """The backend that the job is on."""
+        return self._backend
 
     def status(self) -> JobStatus:
         """Return what is known about the job now.

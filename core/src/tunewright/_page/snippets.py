@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from tunewright._page.document import Point, thin
 from tunewright._views.text import facts
 from tunewright.status.report import JobReport
-from tunewright.status.status import JobStatus
 
 _WIDTH, _HEIGHT, _POINTS = 480, 96, 240
 _CELL = 'style="text-align:left;vertical-align:top;padding:2px 16px 2px 0"'
@@ -21,10 +20,11 @@ def report_snippet(report: JobReport) -> str:
     return f"<div><p><b>{_text(report.status.name)}</b></p>{_curve(losses)}<table>{rows}</table></div>"
 
 
-def status_snippet(status: JobStatus, command: str) -> str:
-    """Return one line about a job, and the command that follows it."""
-    detail = f": {_text(status.detail)}" if status.detail else ""
-    return f"<p><b>{_text(status.name)}</b> {_text(status.state)}{detail}<br><code>{_text(command)}</code></p>"
+def status_snippet(name: str, text: str, command: str = "") -> str:
+    """Return a line about a job, and a command; "" if there is nothing to say."""
+    said = f"<b>{_text(name)}</b> {_text(text)}" if name else ""
+    typed = f"<code>{_text(command)}</code>" if command else ""
+    return f"<p>{said}{typed}</p>" if said or typed else ""
 
 
 def table_snippet(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -117,6 +117,18 @@ def size_text(count: float) -> str:
     return decimal(int(count))
 
 
+def duration_text(seconds: float | None) -> str:
+    """Format seconds with the two largest units: "2 h 5 min"; "" for None."""
+    if seconds is None:
+        return ""
+    whole = max(0, round(seconds))
+    amounts = {"d": whole // 86400, "h": whole // 3600 % 24, "min": whole // 60 % 60, "s": whole % 60}
+    units = list(amounts)
+    first = next((i for i, unit in enumerate(units) if amounts[unit]), len(units) - 1)
+    shown = [f"{amounts[unit]} {unit}" for unit in units[first : first + 2] if amounts[unit]]
+    return " ".join(shown) or "0 s"
+
+
 def as_json(value: Json) -> str:
     """Format a value that is not an event as one line of JSON."""
     return json.dumps(value, ensure_ascii=False)
@@ -129,7 +141,7 @@ def facts(report: JobReport) -> dict[str, str]:
     found: dict[str, object] = {
         "state": f"{status.state} {status.detail}".strip(),
         "started": status.started,
-        "took": f"{report.seconds:,.0f} s" if report.seconds is not None else None,
+        "took": duration_text(report.seconds) or None,
         "result": status.result,
         "workers": f"{record.workers}, with {record.processes} processes each",
         "attempts": report.attempts or None,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 import attrs
 
 from tunewright.errors import JobError, RequestError, TunewrightError
-from tunewright.events import Event
+from tunewright.events import Event, parse_event
 from tunewright.plan.manifests import Manifests
 from tunewright.plan.plan import JobPlan
 from tunewright.status.status import JobPod, JobRecord, JobStatus, LogLine
@@ -146,6 +146,17 @@ class Backend(ABC):
             JobError: there is no such job.
         """
         return self.logs(name, follow=True)
+
+    def newest_events(self, name: str) -> Iterator[Event]:
+        """Yield the events of the main container of worker 0, newest first; a list of jobs reads the first few of each.
+
+        The default reads the whole log. Override it if the end of a log can be read by itself, and leave out what is before.
+
+        Raises:
+            JobError: there is no such job.
+        """
+        lines = builtins.list(self.logs(name, worker=0))
+        return (event for line in reversed(lines) if (event := parse_event(line.text)) is not None)
 
     def events(self, name: str) -> builtins.list[Event]:
         """Return events about the job from the backend itself, oldest first; by default none, as all are in the log.

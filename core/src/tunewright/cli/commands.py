@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from tunewright.cli import jobs, results, tools, training
+from tunewright.cli import jobs, pages, results, tools, training, upkeep
 from tunewright.cli.grouped import Group
 
 
@@ -20,8 +20,11 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
     cls=Group,
     headings={
         "Start a job": (training.train, training.run, training.preview, training.doctor),
-        "Watch jobs": (training.follow, jobs.list_, jobs.status, jobs.logs, jobs.events, jobs.report),
-        "Manage jobs": (jobs.suspend, training.resume, jobs.update, jobs.delete),
+        "Watch jobs": (
+            *(training.follow, jobs.list_, jobs.status, jobs.logs, jobs.events),
+            *(pages.ui, jobs.report, pages.compare),
+        ),
+        "Manage jobs": (jobs.suspend, training.resume, jobs.update, jobs.delete, upkeep.prune),
         "Use a result": results.COMMANDS,
         "Set up": (tools.config, tools.plugins, tools.schema, tools.completion_script),
         "Others": (tools.fetch, tools.new_plugin),

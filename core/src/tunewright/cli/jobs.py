@@ -17,11 +17,13 @@ from tunewright.cli.options import Connection, Duration, connected, json_option,
 @connected
 @json_option
 def list_(labels: tuple[str, ...], connection: Connection, as_json: bool) -> None:
-    """List jobs, newest first."""
+    """List jobs, newest first, with model, loss and duration."""
+    from tunewright._page.overview import rows
     from tunewright.cli.labels import pairs
-    from tunewright.cli.show import statuses
+    from tunewright.cli.show import job_rows
 
-    statuses(connection.client().backend.list(pairs(labels)), as_json=as_json)
+    backend = connection.client().backend
+    job_rows(rows(backend, backend.list(pairs(labels))), as_json=as_json)
 
 
 @click.command(cls=Command, examples=[("status sft", "Say why it waits, or why it failed, and what to do.")])

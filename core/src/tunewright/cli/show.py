@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import attrs
 import click
 
-from tunewright._views.text import CommandFor, facts, pods_text, resume_hint
+from tunewright._page.overview import JobRow
+from tunewright._views.text import CommandFor, duration_text, facts, pods_text, resume_hint
 from tunewright._views.text import as_json as to_line
 from tunewright.backends.base import Finding
 from tunewright.errors import PluginError
@@ -21,17 +22,31 @@ from tunewright.status.status import JobStatus
 _WIDE = 1000
 
 
-def statuses(found: Iterable[JobStatus], *, as_json: bool) -> None:
+def job_rows(rows: Sequence[JobRow], *, as_json: bool) -> None:
     """Print a row for each job."""
-    rows = list(found)
     if as_json:
-        for status in rows:
-            click.echo(to_line(_status_dict(status)))
-        return
-    if not rows:
+        for row in rows:
+            measured: dict[str, Json] = {"model": row.model, "loss": row.loss, "eval_loss": row.eval_loss}
+            click.echo(to_line({**_status_dict(row.status), **measured, "seconds": row.seconds}))
+    elif not rows:
         click.echo("There are no jobs. Start one: tunewright train job.yaml")
-        return
-    _table(["NAME", "STATE", "CREATED", "RESULT"], [[s.name, s.state, _when(s.created), s.result or ""] for s in rows])
+    else:
+        head = ["NAME", "STATE", "MODEL", "LOSS", "DURATION", "CREATED", "RESULT"]
+        table(head, [_job_row(row) for row in rows])
+
+
+def _job_row(row: JobRow) -> list[str]:
+    loss = "" if row.loss is None else f"{row.loss:.4f}"
+    status = row.status
+    return [
+        status.name,
+        str(status.state),
+        row.model,
+        loss,
+        duration_text(row.seconds),
+        _when(status.created),
+        status.result or "",
+    ]
 
 
 def one_status(status: JobStatus, command_for: CommandFor, *, as_json: bool) -> None:
@@ -75,7 +90,7 @@ def plugin_table(registry: Registry, *, as_json: bool) -> None:
         for row in rows:
             click.echo(to_line(row))  # type: ignore[arg-type]
         return
-    _table(
+    table(
         ["NAME", "DISTRIBUTION", "GIVES"],
         [[r["name"], f"{r['distribution']} {r['version']}", r["gives"]] for r in rows],
     )
@@ -128,7 +143,8 @@ def _when(moment: datetime | None) -> str:
     return moment.astimezone().isoformat(" ", "seconds") if moment else ""
 
 
-def _table(head: list[str], rows: list[list[str]]) -> None:
+def table(head: list[str], rows: list[list[str]]) -> None:
+    """Print a table."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table

@@ -251,7 +251,7 @@ class ReportFold:
         return cls(
             status=status,
             record=record,
-            request={name: _requested(document) for name, document in documents.items()},
+            request=requested(record),
             versions=dict(pair for document in documents.values() for pair in _versions(document)),
             attempts=max(seen.starts, seen.attempt),
             downloads=seen.downloads.values(),
@@ -271,6 +271,12 @@ class ReportFold:
 
 def _without_name(event: Event) -> dict[str, Json]:
     return {key: value for key, value in event.to_dict().items() if key != "event"}
+
+
+def requested(record: JobRecord) -> dict[str, Json]:
+    """Return what was requested, as in `JobReport.request`."""
+    documents = {name.removesuffix(_DOCUMENT): document for name, document in record.documents.items()}
+    return {name: _requested(document) for name, document in documents.items() if name != _JOB_FILE}
 
 
 def _requested(document: Json) -> Json:

@@ -11,6 +11,8 @@ MODULES = ("dom.js", "format.js", "chart.js", "parts.js", "job.js", "compare.js"
 
 ENTRIES = ("frozen.js", "live.js")
 
+FILES = (*MODULES, *ENTRIES, "page.css")
+
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./[a-z]+\.js";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=function|const|class)", re.MULTILINE)
 

@@ -17,7 +17,7 @@ from tunewright.backends.kubernetes.events import events_about, time_of
 from tunewright.backends.kubernetes.failures import ApiFailure, ClusterError, NameTaken, explained
 from tunewright.backends.kubernetes.informer import Informer, JobCache
 from tunewright.backends.kubernetes.kind import JobKind, Object
-from tunewright.backends.kubernetes.live import LiveJob, Pod, in_order
+from tunewright.backends.kubernetes.live import LiveJob, Pod, as_job_pod, in_order
 from tunewright.backends.kubernetes.logs import Follower, Wanted, newest_events, read
 from tunewright.backends.kubernetes.raw import check_namespace, render_raw
 from tunewright.backends.kubernetes.record import record_of
@@ -28,7 +28,7 @@ from tunewright.backends.kubernetes.update import patch_for, refuse_too_late
 from tunewright.errors import AlreadyRunning, AlreadySucceeded, JobError, TunewrightError
 from tunewright.events import Event
 from tunewright.plan.manifests import Manifests
-from tunewright.plan.plan import JobPlan
+from tunewright.plan.plan import MAIN_STEP, JobPlan
 from tunewright.request.raw import RawManifest
 from tunewright.request.update import JobUpdate
 from tunewright.status.state import JobState
@@ -169,7 +169,12 @@ class KubernetesBackend(Backend):
     def pods(self, name: str) -> builtins.list[JobPod]:  # noqa: D102 - the base's
         with self._explained(name):
             self._job(name)
-            return [_as_job_pod(pod) for pod in in_order(self._pods(name))]
+            return [as_job_pod(pod) for pod in in_order(self._pods(name))]
+
+    def newest_events(self, name: str) -> Iterator[Event]:  # noqa: D102 - the base's
+        with self._explained(name):
+            for pod, container in Wanted(MAIN_STEP, 0).of(self._pods(name)):
+                yield from newest_events(self._api, pod, container)
 
     def record(self, name: str) -> JobRecord:  # noqa: D102 - the base's
         with self._explained(name):
@@ -369,12 +374,6 @@ def _wanted(job: LiveJob, added: Collection[str], container: str | None, worker:
             f"Job {job.name!r} has no worker {worker}. Its workers are 0 to {job.workers - 1}.", name=job.name
         )
     return Wanted(container, worker)
-
-
-def _as_job_pod(pod: Pod) -> JobPod:
-    begun = [container.step for container in pod.containers if container.phase != "waiting"]
-    last = begun[-1] if begun else ""
-    return JobPod(name=pod.name, worker=pod.worker, phase=pod.phase, node=pod.node, container=last)
 
 
 def _status(job: LiveJob, pods: Sequence[Pod]) -> JobStatus:

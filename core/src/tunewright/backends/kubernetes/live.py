@@ -10,6 +10,7 @@ import attrs
 
 from tunewright.backends.kubernetes import names
 from tunewright.plan.plan import MAIN_STEP
+from tunewright.status.status import JobPod
 
 Phase = Literal["waiting", "running", "terminated"]
 
@@ -242,3 +243,10 @@ def _unschedulable(status: Mapping[str, Any]) -> str:
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             return str(condition.get("message") or condition.get("reason") or "")
     return ""
+
+
+def as_job_pod(pod: Pod) -> JobPod:
+    """Return a pod as users see it."""
+    begun = [container.step for container in pod.containers if container.phase != "waiting"]
+    last = begun[-1] if begun else ""
+    return JobPod(name=pod.name, worker=pod.worker, phase=pod.phase, node=pod.node, container=last)

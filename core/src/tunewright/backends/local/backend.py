@@ -23,6 +23,7 @@ from tunewright.backends.local.record import log_files, record_of, result_of, st
 from tunewright.backends.local.render import render, secrets_of
 from tunewright.environment import state_home, user_setting
 from tunewright.errors import AlreadyRunning, AlreadySucceeded, JobError, RequestError
+from tunewright.events import Event
 from tunewright.plan.manifests import Manifests
 from tunewright.plan.plan import JobPlan
 from tunewright.request.update import JobUpdate
@@ -136,6 +137,10 @@ class LocalBackend(Backend):
             raise JobError(f"Job {name!r} has no worker {worker}. Its workers are 0 to {workers - 1}.", name=name)
         chosen = [f for f in files if container in (None, f.container) and worker in (None, f.worker)]
         return logs.follow(chosen, lambda: _at_rest(job)) if follow else logs.read(chosen)
+
+    def newest_events(self, name: str) -> Iterator[Event]:  # noqa: D102 - the base's
+        job = self._job(name)
+        return logs.newest_events(job.log(job.spec().worker.name, 0))
 
     def record(self, name: str) -> JobRecord:  # noqa: D102 - the base's
         try:

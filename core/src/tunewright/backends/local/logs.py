@@ -80,13 +80,13 @@ def follow(files: Sequence[LogFile], at_rest: Callable[[], bool]) -> Iterator[Lo
 def detail(state: JobState, files: Sequence[LogFile]) -> str:
     """Return how far the job has got, from its newest events: "model, 43%" or "step 12/100"."""
     for file in files:
-        for event in _newest_events(file.path):
+        for event in newest_events(file.path):
             if text := progress_of(event, fetching=state is JobState.DOWNLOADING):
                 return text
     return ""
 
 
-def _newest_events(path: Path) -> Iterator[Event]:
+def newest_events(path: Path) -> Iterator[Event]:
     """Yield the events at the end of a log, newest first."""
     try:
         with path.open("rb") as file:

@@ -1,0 +1,97 @@
+"""Jobs as rows: what a list shows of each, without reading whole logs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+import attrs
+
+from tunewright._page.document import source_of
+from tunewright.backends.base import Backend
+from tunewright.errors import TunewrightError
+from tunewright.events import Eval, Event, Json, Step
+from tunewright.status.report import requested
+from tunewright.status.status import JobStatus
+
+DETAILED = 50
+"""How many of the newest jobs are looked at one by one; on a cluster each costs some requests."""
+
+_AT_ONCE = 8
+_EVENTS = 200  # of the newest ones, among which the last loss is looked for
+
+
+@attrs.frozen(kw_only=True)
+class JobRow:
+    """What a list shows of a job.
+
+    Attributes:
+        status: its status.
+        backend: name of its backend.
+        model: URI of the model; "" if it is unknown, or the job has none.
+        loss: the last training loss; None while it is unknown.
+        eval_loss: the last evaluation loss; None while it is unknown.
+    """
+
+    status: JobStatus
+    backend: str = ""
+    model: str = ""
+    loss: float | None = None
+    eval_loss: float | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds since the job's first container started, until its end; None while it has not started."""
+        if self.status.started is None:
+            return None
+        return ((self.status.finished or datetime.now(UTC)) - self.status.started).total_seconds()
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return the row as JSON values."""
+        status = self.status
+        times = {"created": status.created, "started": status.started, "finished": status.finished}
+        return {
+            "name": status.name,
+            "backend": self.backend,
+            "state": str(status.state),
+            "detail": status.detail,
+            "at_rest": status.state.at_rest,
+            **{name: time.isoformat(timespec="seconds") if time else None for name, time in times.items()},
+            "seconds": self.seconds if status.finished else None,
+            "model": self.model,
+            "loss": self.loss,
+            "eval_loss": self.eval_loss,
+        }
+
+
+def rows(backend: Backend, statuses: Sequence[JobStatus], name: str = "") -> list[JobRow]:
+    """Return a row for each status; those after the first `DETAILED` have no model and no loss.
+
+    Args:
+        backend: the backend of the jobs.
+        statuses: what it lists, newest first.
+        name: its name.
+    """
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        known = list(pool.map(lambda status: _row(backend, status, name), statuses[:DETAILED]))
+    return [*known, *(JobRow(status=status, backend=name) for status in statuses[DETAILED:])]
+
+
+def _row(backend: Backend, status: JobStatus, name: str) -> JobRow:
+    try:
+        model = source_of(requested(backend.record(status.name)), "model")
+        events = list(itertools.islice(backend.newest_events(status.name), _EVENTS))
+    except TunewrightError:  # deleted just now, or what is needed for it may not be read
+        return JobRow(status=status, backend=name)
+    loss, eval_loss = next(_losses(events), None), next(_evaluations(events), None)
+    return JobRow(status=status, backend=name, model=model, loss=loss, eval_loss=eval_loss)
+
+
+def _losses(events: Sequence[Event]) -> Iterator[float]:
+    return (float(event.loss) for event in events if isinstance(event, Step) and event.loss is not None)
+
+
+def _evaluations(events: Sequence[Event]) -> Iterator[float]:
+    return (float(event.eval_loss) for event in events if isinstance(event, Eval) and event.eval_loss is not None)
