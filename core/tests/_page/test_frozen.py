@@ -94,7 +94,7 @@ def test_a_download_has_its_rate_and_a_restart_does_not_hide_it(report: PageRepo
 def test_the_facts_say_the_most_important_first(report: PageReport) -> None:
     found = facts(report)
     assert next(iter(found)) == "state"
-    assert (found["took"], found["loss"], found["speed"]) == ("90 s", "4.0000 → 2.0000", "110 tokens/s (median)")
+    assert (found["took"], found["loss"], found["speed"]) == ("1 min 30 s", "4.0000 → 2.0000", "110 tokens/s (median)")
     assert found["data"] == "train: 100 of 1,200 rows dropped (100 odd)"
     assert found["downloads"] == "model: 2.0 MB, 500.0 kB/s, model (worker 1): 2.0 MB, was there already"
 

@@ -226,7 +226,7 @@ class TrainingClient:
         self.backend.get(name)
         return Job(name, self.backend)
 
-    def list_jobs(self, labels: Mapping[str, str] | None = None) -> list[Job]:
+    def list_jobs(self, labels: Mapping[str, str] | None = None) -> JobList:
         """Return all jobs, newest first; with `labels`, those that have all of them."""
         return JobList(Job(status.name, self.backend) for status in self.backend.list(labels))
 

@@ -48,7 +48,7 @@ function top(job) {
   return [
     h("div", {class: "headline"}, h("h1", {}, job.name), chip(job.state)),
     h("p", {class: "ways"}, ways.map(([name, text]) => h("span", {}, h("span", {class: "muted"}, name + " "), h("code", {}, text)))),
-    job.detail && !job.failure ? h("p", {class: "detail"}, job.detail) : null,
+    job.detail && !job.failure && !/^step \d+\/\d+$/.test(job.detail) ? h("p", {class: "detail"}, job.detail) : null,
     share === null ? null : h("div", {class: "progress"}, bar, h("span", {}, `step ${count(job.step)} of ${count(job.total_steps)} (${Math.floor(share * 100)}%)`)),
   ];
 }

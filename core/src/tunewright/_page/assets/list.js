@@ -50,7 +50,7 @@ export class ListView {
     const cell = (title, ...content) => h("td", {"data-title": title, class: title.toLowerCase()}, content);
     return h("tr", {}, h("td", {class: "pick"}, box), h("th", {scope: "row"}, h("a", {href: key}, job.name)),
       cell("State", chip(job.state), job.state === "Succeeded" ? null : h("span", {class: "muted detail"}, job.detail)),
-      cell("Model", job.model || "–"), cell("Loss", job.loss === null ? "–" : number(job.loss)),
+      cell("Model", job.model), cell("Loss", job.loss === null ? "–" : number(job.loss)),
       cell("Duration", duration(elapsed(job, new Date()))), cell("Submitted", when(job.created)), backends ? cell("Backend", job.backend) : null);
   }
 

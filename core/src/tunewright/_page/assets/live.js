@@ -13,7 +13,7 @@ const KEY = "tunewright-token";
 const page = document.getElementById("page");
 const status = h("span", {class: "status", role: "status"});
 const notes = h("div", {class: "notes"});
-page.before(h("header", {class: "bar"}, h("a", {class: "brand", href: "#/"}, "Tunewright"), status), notes);
+page.before(h("header", {class: "bar"}, h("a", {class: "brand", href: "#/"}, "Tunewright"), h("a", {href: "#/"}, "Jobs"), status), notes);
 
 // The token comes after the # of the address, which browsers send to nobody. It is kept for this origin, and leaves the address.
 function token() {
