@@ -7,15 +7,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from tunewright import RequestError, TrainingClient
+from tunewright import TrainingClient
 from tunewright.cli.commands import cli
-from tunewright.cli.upkeep import parse_age
 
 MAIN = "from tunewright.cli import main; main()"
 TRAINS = """
@@ -83,17 +81,6 @@ def test_prune_says_what_it_would_remove_and_keeps_results(home: Path) -> None:
     assert "bad" in run("list"), "nothing was removed"
     assert "Removed 1 job." in run("prune", "--older-than", "0s", "--yes")
     assert [json.loads(line)["name"] for line in run("list", "--json").splitlines()] == ["better", "good"]
-
-
-@pytest.mark.parametrize(("text", "age"), [("30s", 30), ("12h", 43_200), ("7d", 604_800), ("4 w", 2_419_200)])
-def test_an_age_has_a_unit(text: str, age: int) -> None:
-    assert parse_age(text) == timedelta(seconds=age)
-
-
-@pytest.mark.parametrize("text", ["", "7", "d", "-1d", "1y", "1d2h", "9999999d"])
-def test_another_age_is_refused(text: str) -> None:
-    with pytest.raises(RequestError, match="Write 12h, 7d or 4w"):
-        parse_age(text)
 
 
 def test_the_page_is_served_until_ctrl_c(home: Path) -> None:

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tunewright.cli.options import Connection, connected, json_option
+from tunewright.cli import completion
+from tunewright.cli.grouped import Command
+from tunewright.cli.options import BUILT_IN_BACKEND, Connection, connected, json_option
+from tunewright.environment import user_setting
 
 if TYPE_CHECKING:
     from tunewright._page.server import PageServer
@@ -17,28 +20,34 @@ if TYPE_CHECKING:
 _PORT = 8487
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=[
+        ("ui", "Show the jobs of this machine, and of the backend that `tunewright config` names."),
+        ("ui --backend kubernetes -n team", "Show the jobs of a namespace."),
+    ],
+)
 @click.option(
-    "--backend", "backends", multiple=True, help="Backend whose jobs to show; may be repeated.  [default: local]"
+    "--backend",
+    "backends",
+    multiple=True,
+    help="Backend whose jobs to show; may be repeated.",
+    shell_complete=completion.backends,
 )
 @click.option("--namespace", "-n", help="Kubernetes namespace; defaults to the context's.")
 @click.option("--context", help="Kubeconfig context; defaults to the current one.")
 @click.option("--port", type=click.IntRange(0, 65535), help=f"Port on this machine.  [default: {_PORT}, or a free one]")
 def ui(*, backends: tuple[str, ...], namespace: str | None, context: str | None, port: int | None) -> None:
-    r"""Serve a live page of all jobs on this machine's loopback interface, until Ctrl-C. It only reads.
-
-    \b
-        tunewright ui
-        tunewright ui --backend local --backend kubernetes -n team
+    """Serve a live page of jobs to browsers on this machine, until Ctrl-C. It only reads.
 
     Open the address that it prints. Whoever has the whole address can read the jobs, their logs included.
     """
     from tunewright._page.server import serve
 
     found = {}
-    for name in backends or ("local",):
-        connection = Connection(backend=name, namespace=namespace, context=context)
-        found[name] = connection.client(name).backend
+    by_default = (BUILT_IN_BACKEND, user_setting("backend") or BUILT_IN_BACKEND)
+    for name in backends or by_default:
+        found[name] = Connection(backend=name, namespace=namespace, context=context).client().backend
     server = _server(found, port)
     serve(server, lambda: click.echo(f"Open {server.address}\nPress Ctrl-C to stop. Jobs keep running."))
 
@@ -54,20 +63,21 @@ def _server(backends: Mapping[str, Backend], port: int | None) -> PageServer:
         return PageServer(backends, 0)
 
 
-@click.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME NAME …")
+@click.command(
+    cls=Command,
+    examples=[
+        ("compare lr-1e-4 lr-2e-4", "See which one has the lower loss, and what is different."),
+        ("compare lr-1e-4 lr-2e-4 --html compare.html", "Write a page with the curves of both."),
+    ],
+)
+@click.argument("names", nargs=-1, required=True, metavar="NAME NAME …", shell_complete=completion.jobs)
 @click.option(
     "--html", type=click.Path(path_type=Path, dir_okay=False), help="Also write an HTML page with the curves."
 )
 @connected
 @json_option
 def compare(*, names: tuple[str, ...], html: Path | None, connection: Connection, as_json: bool) -> None:
-    r"""Show the outcome of jobs side by side, and in which settings they differ.
-
-    \b
-        tunewright compare lr-1e-4 lr-2e-4
-        tunewright compare lr-1e-4 lr-2e-4 --html compare.html
-    """
+    """Show the outcome of jobs side by side, and in which settings they differ."""
     from tunewright._page.frozen import frozen_page
     from tunewright.cli.comparison import comparison
 
@@ -77,6 +87,3 @@ def compare(*, names: tuple[str, ...], html: Path | None, connection: Connection
     if html is not None:
         html.write_text(frozen_page(reports), "utf-8")
     comparison(reports, as_json=as_json)
-
-
-COMMANDS = (ui, compare)

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import click
 
-from tunewright.cli.options import Connection, connected, json_option
-from tunewright.errors import RequestError
+from tunewright.cli.grouped import Command
+from tunewright.cli.options import Connection, Duration, connected, json_option
 from tunewright.status.state import JobState
 
 if TYPE_CHECKING:
     from tunewright.backends.base import Backend
     from tunewright.status.status import JobStatus
 
-_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 
-
-@click.command()
+@click.command(
+    cls=Command,
+    examples=[
+        ("prune", "See which jobs failed more than a week ago."),
+        ("prune --older-than 28d --with-results --yes", "Delete all that ended four weeks ago, with their models."),
+    ],
+)
 @click.option(
-    "--older-than", metavar="TIME", default="7d", show_default=True, help="Jobs that ended before: 12h, 7d, 4w."
+    "--older-than",
+    type=Duration(),
+    default="7d",
+    show_default=True,
+    help="How long ago the jobs ended at least: 30m, 12h, 7d.",
 )
 @click.option("--with-results", is_flag=True, help="Succeeded jobs too, with results that are kept with the job.")
 @click.option("--label", "-l", "labels", multiple=True, metavar="KEY=VALUE", help="Only jobs with this label.")
@@ -30,21 +37,17 @@ _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 @connected
 @json_option
 def prune(
-    *, older_than: str, with_results: bool, labels: tuple[str, ...], yes: bool, connection: Connection, as_json: bool
+    *, older_than: int, with_results: bool, labels: tuple[str, ...], yes: bool, connection: Connection, as_json: bool
 ) -> None:
-    r"""List failed jobs that ended some time ago; with --yes, delete them.
-
-    \b
-        tunewright prune
-        tunewright prune --older-than 4w --with-results --yes
+    """List failed jobs that ended some time ago; with --yes, delete them.
 
     A succeeded job is left alone unless you write --with-results, as deleting it may delete its model.
     """
     from tunewright.cli.labels import pairs
 
-    backend = connection.client("local").backend
+    backend = connection.client().backend
     states = (JobState.FAILED, JobState.SUCCEEDED) if with_results else (JobState.FAILED,)
-    before = datetime.now(UTC) - parse_age(older_than)
+    before = datetime.now(UTC) - timedelta(seconds=older_than)
     chosen = [
         s
         for s in backend.list(pairs(labels))
@@ -52,18 +55,6 @@ def prune(
     ]
     removed = list(_remove(backend, chosen)) if yes else []
     _show(chosen, removed, as_json=as_json, yes=yes)
-
-
-def parse_age(text: str) -> timedelta:
-    """Parse a time such as 12h or 7d.
-
-    Raises:
-        RequestError: it has another form.
-    """
-    found = re.fullmatch(r"(\d{1,6}) ?([a-z]+)", text.strip())
-    if found is None or found[2] not in _UNITS:
-        raise RequestError("is not a time", field="--older-than", value=text, remedy="Write 12h, 7d or 4w.")
-    return timedelta(seconds=int(found[1]) * _UNITS[found[2]])
 
 
 def _remove(backend: Backend, chosen: Sequence[JobStatus]) -> Iterator[str]:
@@ -95,6 +86,3 @@ def _show(chosen: Sequence[JobStatus], removed: Sequence[str], *, as_json: bool,
     count = len(removed) if yes else len(chosen)
     jobs = "1 job" if count == 1 else f"{count} jobs"
     click.echo(f"Removed {jobs}." if yes else f"This would remove {jobs}. To do it, add --yes.")
-
-
-COMMANDS = (prune,)
