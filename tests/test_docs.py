@@ -309,7 +309,8 @@ def test_commands_and_their_options_exist(where: str, page: Path, arguments: lis
     command = cli.get_command(click.Context(cli), name)
     assert command is not None, f"there is no command {name!r}"
     with contextlib.suppress(click.MissingParameter):  # "`tunewright train` follows it" names no file
-        command.make_context(name, rest)  # a UsageError names what does not exist
+        parent = click.Context(cli, help_option_names=["-h", "--help"])  # click remembers the option for help
+        command.make_context(name, rest, parent=parent)  # a UsageError names what does not exist
 
 
 @pytest.mark.parametrize(("where", "page", "arguments"), list(commands()), ids=name_of)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -32,6 +33,8 @@ class Toy(TrainerProvider):
     def check(self, run):
         if self.does == "refuse":
             raise RequestError("is refused", field="does", value=self.does, remedy="Write 'train'.")
+        if self.does == "import":
+            import a_library_that_is_not_there
         if self.does == "exit":
             raise SystemExit(3)
         if self.does == "burst":
@@ -157,6 +160,16 @@ def test_what_a_check_refuses_is_a_verdict_and_exit_code_0(pod: Pod) -> None:
     assert pod.verdict() == failure.to_dict()
     assert parse_event(done.stdout) == Failed(failure=failure)
     assert Failure.from_message((pod.folder / "termination-log").read_text(), 1) == failure
+
+
+def test_a_library_that_the_trainer_lacks_is_named_with_the_command_that_installs_it(pod: Pod) -> None:
+    pod.prepare(does="import")
+    pod.run("check")
+    verdict = pod.verdict()
+    assert "needs the module a_library_that_is_not_there, which is not installed where it runs." in verdict["cause"]
+    assert re.search(
+        r"Install what it needs: pip install '[\w-]+', here or in the trainer's image\.", verdict["remedy"]
+    )
 
 
 def test_without_a_place_for_verdicts_the_exit_code_tells(pod: Pod) -> None:

@@ -235,7 +235,8 @@ def test_examples_are_command_lines_that_parse() -> None:
             words = shlex.split(line.partition(" >")[0])
             command = cli.get_command(click.Context(cli), words[0])
             assert command is not None
-            command.make_context(words[0], words[1:])
+            parent = click.Context(cli, help_option_names=["-h", "--help"])  # click remembers the option for help
+            command.make_context(words[0], words[1:], parent=parent)
 
 
 # Completion

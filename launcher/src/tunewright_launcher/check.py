@@ -7,10 +7,18 @@ from pathlib import Path
 from tunewright.environment import OUTPUT_SLOT
 from tunewright.errors import ExitCode, FetchError
 from tunewright.events import emit
+from tunewright.providers import TrainerProvider
 from tunewright.runner.checkpoints import MARKER
 from tunewright.runner.files import write_atomically
 from tunewright_launcher.outputs import CHECKPOINTS, job_key, load_output
-from tunewright_launcher.provider import document_file, input_slots, load_source, load_trainer, read_document
+from tunewright_launcher.provider import (
+    TRAINER,
+    document_file,
+    input_slots,
+    load_source,
+    load_trainer,
+    read_document,
+)
 from tunewright_launcher.step import Step, log
 from tunewright_launcher.train import train_run
 
@@ -30,7 +38,20 @@ def check(step: Step) -> None:
     if (output := load_output(step, lambda text: log("check", text))) is not None:
         output.check_writable()
         output.fetch_checkpoint(step.paths.slot(OUTPUT_SLOT) / CHECKPOINTS)
-    load_trainer(step).check(train_run(step, emit=emit))
+    trainer = load_trainer(step)
+    try:
+        trainer.check(train_run(step, emit=emit))
+    except ModuleNotFoundError as error:
+        raise _missing(step, trainer, error) from error
+
+
+def _missing(step: Step, trainer: TrainerProvider, error: ModuleNotFoundError) -> FetchError:
+    """Return the error for a library of the trainer that is not installed here, with the one command that installs all of them."""
+    document = read_document(step, TRAINER)
+    extra = f"[{trainer.extra}]" if trainer.extra else ""
+    cause = f"The trainer {document.provider} needs the module {error.name}, which is not installed where it runs."
+    remedy = f"Install what it needs: pip install '{document.distribution}{extra}', here or in the trainer's image."
+    return FetchError(cause, remedy=remedy, code=ExitCode.USAGE)
 
 
 def _own_output(step: Step, folder: Path) -> None:

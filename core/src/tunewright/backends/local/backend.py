@@ -258,7 +258,8 @@ class LocalBackend(Backend):
 
 
 def _no_such(name: str) -> JobError:
-    return JobError(f"There is no job {name!r} on this machine. List the jobs: tunewright list", name=name)
+    remedy = "List the jobs: tunewright list; for a job on a cluster, add --backend kubernetes."
+    return JobError(f"There is no job {name!r} on this machine. {remedy}", name=name)
 
 
 def _check_machine(plan: JobPlan) -> None:
