@@ -259,6 +259,15 @@ def test_what_the_training_ran_on_and_answered_before_it_is_in_the_report() -> N
     assert (shown["device"], shown["versions"]) == ("2 × cpu", "torch 2.15.0")  # noqa: RUF001
 
 
+def test_the_datasets_of_a_mixture_are_all_named() -> None:
+    documents = {
+        f"{slot}.json": {**MODEL, "params": {"uri": f"s3://b/{slot}"}}
+        for slot in ("dataset_2", "dataset_1", "eval_dataset")
+    }
+    (job,) = Parsed(made_of(record=JobRecord(documents=documents)).to_html()).document["jobs"]
+    assert job["dataset"] == "s3://b/dataset_1, s3://b/dataset_2"
+
+
 def test_several_jobs_are_compared_on_one_page(report: PageReport) -> None:
     page = Parsed(frozen_page([report, report]))
     assert [job["name"] for job in page.document["jobs"]] == ["sft", "sft"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 import attrs
@@ -13,6 +14,7 @@ from tunewright.events import Json
 from tunewright.status.report import Download, JobReport
 
 _NOT_CURVES = ("step", "total_steps", "epoch")
+_DATASET = re.compile(r"dataset(_\d+)?")  # several where datasets are mixed
 _DIGITS = 6  # significant ones of a point
 
 Point = tuple[float, float]
@@ -54,7 +56,9 @@ def job_document(report: JobReport, backend: str = "", detail: Detail = FULL) ->
         **{key: known[key] for key in (*shown, *ran, "checkpoints", "environment", "total_steps")},
         "backend": backend,
         "model": source_of(report.request, "model"),
-        "dataset": source_of(report.request, "dataset"),
+        "dataset": ", ".join(
+            source_of(report.request, slot) for slot in sorted(report.request) if _DATASET.fullmatch(slot)
+        ),
         "trainer": _provider_of(report.request, "trainer"),
         "step": int(report.steps[-1]["step"]) if report.steps else 0,
         "epoch": report.steps[-1].get("epoch") if report.steps else None,

@@ -180,7 +180,7 @@ def test_this_machine_takes_none(dry_run: bool, tmp_path, monkeypatch) -> None:
 @pytest.mark.parametrize("keyword", ["manifest", "job"])
 def test_a_job_file_may_name_one(keyword: str, tmp_path) -> None:
     (tmp_path / "whole.yaml").write_text(yaml.safe_dump(manifest()))
-    (tmp_path / "job.yaml").write_text(f"{keyword}: whole.yaml\nnamespace: team\n")
+    (tmp_path / "job.yaml").write_text(f"{keyword}: whole.yaml\nbackend: kubernetes\nnamespace: team\n")
     done = CliRunner().invoke(cli, ["train", str(tmp_path / "job.yaml"), "--dry-run"])
     assert done.exit_code == 0, done.output
     assert yaml.safe_load(done.stdout)["metadata"] == {
