@@ -44,6 +44,7 @@ from tunewright_hf.data.tokenize import IGNORED, Sample, trailing_specials
 from tunewright_hf.model.config import longest_input
 from tunewright_hf.model.generation import goal_of
 from tunewright_hf.model.load import load_config, load_tokenizer, needed_model
+from tunewright_hf.startup import without_garbage_collection
 
 
 def preview(params: TrainParams, run: TrainRun) -> Iterator[Preview]:
@@ -55,7 +56,8 @@ def preview(params: TrainParams, run: TrainRun) -> Iterator[Preview]:
         RequestError: the model, the dataset or a row cannot be used, or no row leaves anything to learn.
     """
     folder = needed_model(run)
-    config, tokenizer = load_config(folder, params), load_tokenizer(folder, params)
+    with without_garbage_collection():  # they import more of transformers
+        config, tokenizer = load_config(folder, params), load_tokenizer(folder, params)
     max_length = resolve_max_length(params.data, longest_input(config, tokenizer, params.task))
     goal = goal_of(params, folder, config, tokenizer)
     if not run.mixture:

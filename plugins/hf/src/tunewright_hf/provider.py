@@ -63,7 +63,8 @@ class HuggingFaceTrainParams(TrainParams):
 
     def preview(self, run: TrainRun) -> Iterator[Preview]:
         """Yield samples as the trainer will see them; see `tunewright_hf.preview`."""
-        from tunewright_hf.preview import preview
+        with without_garbage_collection():
+            from tunewright_hf.preview import preview
 
         return preview(self, run)
 

@@ -1,11 +1,14 @@
-"""Load the configuration, the tokenizer and the weights of a model."""
+"""Load the configuration, the tokenizer and the weights of a model.
+
+PEFT and what uses it are imported with the weights only: a preview needs neither, and would wait seconds for them.
+"""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import peft
 import torch
 import transformers
 
@@ -19,9 +22,10 @@ from tunewright_hf.data.classification import Classes
 from tunewright_hf.data.overrides import override
 from tunewright_hf.distributed import shape_of
 from tunewright_hf.errors import as_request_error
-from tunewright_hf.model import adapters, attention
-from tunewright_hf.model.adapters import check_merge, with_head
 from tunewright_hf.model.config import is_known
+
+if TYPE_CHECKING:
+    import peft
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +127,11 @@ def load_model(
         classes: a classifier's classes.
         adapts: whether to create the adapter; False if the Trainer class does.
     """
+    import peft
+
+    from tunewright_hf.model import adapters, attention
+    from tunewright_hf.model.adapters import check_merge, with_head
+
     dtype = weights_dtype(params, args)
     transformers.set_seed(args.seed)  # adapters and heads are initialised at random
     head = {**classes.config, "ignore_mismatched_sizes": True} if classes else {}
