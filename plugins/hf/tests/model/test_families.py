@@ -84,7 +84,7 @@ def test_tokens_that_the_model_does_not_have_are_refused(train, qa: Path, model_
 
 def test_a_prompt_that_fills_the_context_gets_no_answer(train, qa: Path, tmp_path: Path) -> None:
     training = train(tmp_path / "out", qa, max_steps=1, sample_prompts=["What is 3? " * 100, "What is 3?"])
-    texts = [e["text"] for e in training.of("sample")]
+    texts = [e["text"] for e in training.of("sample") if "step" not in e]
     assert texts[0] == ""
     assert texts[1]
 
