@@ -58,4 +58,4 @@ def test_a_fetch_whose_arguments_are_wrong_ends_as_any_program_does() -> None:
     command = [sys.executable, "-m", "tunewright_launcher", "fetch", "nothing"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
-    assert "invalid choice" in ended.stderr
+    assert "not an input: 'nothing'" in ended.stderr

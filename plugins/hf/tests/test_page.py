@@ -28,12 +28,12 @@ def test_the_rows_are_of_their_format(
 
 
 def test_the_job_file_and_the_python_say_the_same() -> None:
-    import yaml
+    from tunewright.cli import yaml_text
 
     code = blocks("python")[0].partition("TrainingClient(backend")[0]
     spoken: dict[str, object] = {}
     exec(code, spoken)
-    written = yaml.safe_load(blocks("yaml")[0])["trainer"]
+    written = yaml_text.parse(blocks("yaml")[0], "the page").value["trainer"]
     assert written.pop("provider") == "hf"
     assert HuggingFaceTrainParams(**written) == spoken["trainer"]
 
