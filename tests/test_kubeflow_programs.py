@@ -79,6 +79,7 @@ def test_real_objects_of_the_libraries_are_taken(tmp_path: Path) -> None:
     assert found["PersistentVolumeClaim"]["spec"]["accessModes"] == ["ReadWriteMany"]  # type: ignore[index]
 
 
+@pytest.mark.slow
 def test_a_job_is_followed_as_in_the_end_to_end_test(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -253,6 +253,7 @@ def test_a_rank_resumes_from_the_newest_complete_checkpoint(pod: Pod) -> None:
     assert "checkpoint-10" in pod.run("train").stdout
 
 
+@pytest.mark.slow
 def test_a_mixture_reaches_the_trainer_with_a_folder_for_each_part(pod: Pod, tmp_path: Path) -> None:
     for number, text in enumerate(("one", "two"), start=1):
         source = tmp_path / f"source-{number}" / "data.txt"

@@ -51,6 +51,7 @@ def run(*words: str) -> str:
     return done.output
 
 
+@pytest.mark.slow
 def test_the_list_has_loss_and_duration(home: Path) -> None:
     rows = [json.loads(line) for line in run("list", "--json").splitlines()]
     assert [(row["name"], row["loss"], row["eval_loss"], row["seconds"] > 0) for row in rows] == [

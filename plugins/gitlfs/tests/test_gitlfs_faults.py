@@ -104,6 +104,7 @@ def test_a_ref_that_git_would_run_is_refused_by_the_container_half_too(server, f
     assert not list(tmp_path.rglob("evil*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
     [

@@ -38,6 +38,7 @@ def test_nothing_is_left_in_the_temporary_folder(server, fetch, tmp_path, monkey
     assert set(tmp_path.iterdir()) - before <= {fetch.volume, tmp_path / "repositories"}
 
 
+@pytest.mark.slow
 def test_refs_are_branches_tags_and_commits(server, fetch):
     first = server.commit("org/model", {"a": b"1"})
     second = server.commit("org/model", {"a": b"2"})

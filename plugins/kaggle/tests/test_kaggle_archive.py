@@ -59,6 +59,7 @@ def test_all_files_come_out_as_they_are_with_their_digests(tmp_path: Path, kind:
     assert run(tmp_path, MAKERS[kind](FILES)) == FILES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_zips_of_every_method(tmp_path: Path, method: int) -> None:
     assert run(tmp_path, make_zip(FILES, method)) == FILES

@@ -120,6 +120,7 @@ def test_a_kill_in_the_download_does_not_begin_it_anew(filled: FakeKaggle, step,
     assert filled.store.sent < 1.4 * SIZE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make", [Archive.zipped, pytest.param(Archive.tarred, marks=pytest.mark.slow)], ids=["zip", "tar"]
 )

@@ -63,6 +63,7 @@ def contents(slot: Path) -> dict[str, bytes]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
     [

@@ -196,6 +196,7 @@ def test_a_file_that_the_sums_name_must_be_there(gateway: Gateway, source: Sourc
     fetch(source(key, ignore_patterns=["b"]), folder)
 
 
+@pytest.mark.slow
 def test_sums_are_found_behind_the_first_page(
     gateway: Gateway, proxy: S3Proxy, source: Source, folder: Path, key: str
 ) -> None:

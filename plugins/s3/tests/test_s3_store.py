@@ -62,6 +62,7 @@ def test_a_model_arrives_whole_and_is_not_sent_again(
     assert gateway.get("out/model.safetensors") == LARGE[::-1]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_comes_back_to_a_new_node(gateway: Gateway, source: Source, model: Path, tmp_path: Path) -> None:
     for step in (10, 20):
         checkpoint = tmp_path / f"checkpoint-{step}"

@@ -298,6 +298,7 @@ def streamed(prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
     return call
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "once"),
     [
@@ -317,6 +318,7 @@ def test_a_streamed_mixture_has_the_samples_and_the_order_of_one_on_disk(
     assert list(streamed(parts, len(on_disk), seed=None, given=given)) == on_disk
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "given",
     [

@@ -89,6 +89,7 @@ def test_files_and_rows_are_shuffled_anew_in_each_pass(streamed, dataset_of) -> 
     assert passes(1) == [first, second] != passes(2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packing", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_any_place_of_a_stream_is_found_again(packing: bool, streamed, dataset_of) -> None:
     for n, count in enumerate((7, 1, 12)):

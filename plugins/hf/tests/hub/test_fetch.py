@@ -366,6 +366,7 @@ ONCE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ONCE.values(), ids=ONCE)
 def test_what_passes_is_survived(fault, hub, repo, fetch):
     fault(hub)

@@ -46,6 +46,7 @@ def test_a_containers_limit_is_read(text: str | None, limit: int, tmp_path: Path
     assert activation_memory._cgroup_limit(tmp_path) == limit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "given",
     [{"lora_config": {"r": 4, "lora_dropout": 0.2}}, pytest.param({"data": {"packing": True}}, marks=pytest.mark.slow)],

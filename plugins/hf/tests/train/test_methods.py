@@ -27,6 +27,7 @@ def logits(model):
         return model.eval()(torch.arange(5, 45)[None]).logits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["dora", *(pytest.param(m, marks=pytest.mark.slow) for m in LORAS if m != "dora")])
 def test_a_kind_of_lora_learns_resumes_and_is_loaded_by_plain_peft(
     method: str, train, qa: Path, tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -61,6 +62,7 @@ def test_it_stops_when_evaluations_get_no_better(train, qa: Path, tmp_path: Path
     assert saved.read_bytes() == (training.result / "model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "expected"),
     [

@@ -84,6 +84,7 @@ def test_losses_by_dataset_add_up_to_the_loss(more, train, mixture, tmp_path: Pa
         assert len({round(s["loss"], 3) for s in step["sources"].values() if "loss" in s}) > 1, "they differ"
 
 
+@pytest.mark.slow
 def test_losses_of_an_evaluation_by_dataset_are_those_of_each_by_itself(
     train, mixture, sources, tmp_path: Path
 ) -> None:
@@ -132,6 +133,7 @@ def test_it_resumes_to_the_same_bits(cut_at, given, step: int, train, mixture, u
     assert section(resumed, "Mixture") == section(whole, "Mixture")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "data",
     [

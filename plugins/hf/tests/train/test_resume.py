@@ -140,6 +140,7 @@ def test_a_training_that_was_cut_off_in_saving_makes_no_further_step(
     assert [e["eval_loss"] for e in resumed.of("eval")] == [whole.of("eval")[-1]["eval_loss"]]
 
 
+@pytest.mark.slow
 def test_an_incomplete_checkpoint_is_passed_over_and_removed(train, uninterrupted, qa: Path, tmp_path: Path) -> None:
     given = {**PACE, **LORA, "save_steps": 2, "logging_steps": 1}
     whole = uninterrupted(given)
@@ -154,6 +155,7 @@ def test_an_incomplete_checkpoint_is_passed_over_and_removed(train, uninterrupte
     assert_same(resumed, whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("limit", "kept"), [pytest.param(None, [10, 12], marks=pytest.mark.slow), (1, [12]), (4, [6, 8, 10, 12])]
 )

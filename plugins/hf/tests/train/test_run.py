@@ -179,6 +179,7 @@ def test_plain_transformers_loads_the_result_and_computes_the_same(
     assert model.dtype == torch.float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 4, 16])
 def test_eval_loss_is_the_mean_over_tokens(size: int, train, qa: Path, tmp_path: Path, independent_eval_loss) -> None:
     given = {"max_steps": 2, "learning_rate": 1e-2, "per_device_eval_batch_size": size, "save_strategy": "no"}
@@ -251,6 +252,7 @@ def test_chat_and_text_are_trained_on(form: str, rows, train, dataset_of: Callab
     assert len(training.of("sample")) == 2
 
 
+@pytest.mark.slow
 def test_real_objects_train_like_ours(train, qa: Path, tmp_path: Path) -> None:
     ours = train(
         tmp_path / "ours",
@@ -286,6 +288,7 @@ def weights(training) -> dict[str, object]:
     return safetensors.load_file(training.result / "adapter_model.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", [{}, pytest.param(PACKED, marks=pytest.mark.slow)], ids=["unpacked", "packed"])
 def test_the_same_seed_gives_the_same_bits_and_another_one_others(data, train, qa: Path, tmp_path: Path) -> None:
     given = {"max_steps": 4, "lora_config": {"r": 2, "lora_dropout": 0.2}, "learning_rate": 1e-2, "data": data}
@@ -296,6 +299,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_one_others(data, train, q
     assert not any(torch.equal(weights(first)[n], w) for n, w in weights(other).items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "steps"), [({}, 6), pytest.param(PACKED, 4, marks=pytest.mark.slow)], ids=["unpacked", "packed"]
 )

@@ -44,8 +44,9 @@ def outputs(model, folder: Path, texts: list[str]):
 
 @pytest.mark.parametrize(
     ("name", "given"),
-    [("bert", {}), ("llama", {"lora_config": {"r": 4}}), ("distilbert", {"lora_config": {"r": 4}}),
-     ("bert", {"lora_config": {"r": 4}, "merge": True})],
+    [("bert", {}), ("llama", {"lora_config": {"r": 4}}),
+     pytest.param("distilbert", {"lora_config": {"r": 4}}, marks=pytest.mark.slow),
+     pytest.param("bert", {"lora_config": {"r": 4}, "merge": True}, marks=pytest.mark.slow)],
     ids=["bert", "llama-lora", "distilbert-lora", "bert-merged"],
 )  # fmt: skip
 def test_a_classifier_learns_and_the_result_is_what_was_trained(
@@ -71,7 +72,7 @@ def test_a_classifier_learns_and_the_result_is_what_was_trained(
         assert model.config.id2label == {0: "even", 1: "odd"}
 
 
-@pytest.mark.parametrize("name", ["t5", "bart"])
+@pytest.mark.parametrize("name", ["t5", pytest.param("bart", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("lora_config", [None, pytest.param({"r": 4}, marks=pytest.mark.slow)], ids=["full", "lora"])
 def test_an_encoder_decoder_learns_and_the_result_is_what_was_trained(
     name: str, lora_config, base_of: Callable[[str], Path], qa: Path, train, tmp_path: Path
@@ -134,6 +135,7 @@ def test_a_text_is_cut_before_the_token_that_ends_it(base_of: Callable[[str], Pa
         encode({"text": "What is 1?", "label": "c"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rows", "given", "measure"),
     [
@@ -183,6 +185,7 @@ def test_accumulation_is_one_large_batch(
     assert list(pieces.losses.values()) == pytest.approx(list(whole.losses.values()), abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", [CLASSIFIER, pytest.param(SEQ2SEQ, marks=pytest.mark.slow)])
 def test_a_training_that_was_cut_off_goes_on_to_the_same_bits(
     task: str, base_of: Callable[[str], Path], classified: Path, qa: Path, train, tmp_path: Path
@@ -206,6 +209,7 @@ def test_a_training_that_was_cut_off_goes_on_to_the_same_bits(
     ]
 
 
+@pytest.mark.slow
 def test_a_head_that_is_there_keeps_its_labels(
     base_of: Callable[[str], Path], classified: Path, train, dataset_of: Callable[..., Path], tmp_path: Path
 ) -> None:
