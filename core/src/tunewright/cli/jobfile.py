@@ -97,11 +97,12 @@ def _nested(parsed: yaml_text.Parsed, name: str) -> yaml_text.Parsed:
     document = copy.deepcopy(cast("Keywords", parsed.value))
     dotted = {key: document.pop(key) for key in list(document) if re.fullmatch(DOTTED_KEY, key)}
     for key, value in dotted.items():
-        problem, _ = _put(document, key.split("."), value, anew=True)
-        if problem:
+        try:
+            _put(document, key.split("."), value, anew=True)
+        except _NoPlace as found:
             line, column = parsed.positions[(key,)].key
-            error = RequestError(f"cannot be applied: {problem}", field=key, remedy="Write it once, below those keys.")
-            raise error.located(f"{name}:{line}:{column}", key)
+            problem, remedy = f"cannot be applied: {found.problem}", "Write it once, below those keys."
+            raise RequestError(problem, field=key, remedy=remedy).located(f"{name}:{line}:{column}", key) from found
 
     def moved(path: yaml_text.Path) -> yaml_text.Path:
         return (*str(path[0]).split("."), *path[1:]) if path and path[0] in dotted else path
@@ -134,17 +135,24 @@ def _assign(document: Keywords, assignment: str) -> yaml_text.Path:
     if not equals or not all((*parents, last)):
         remedy = "Write --set num_workers=2 or --set trainer.training_parameters.max_steps=100."
         raise RequestError("is not an assignment", field="--set", value=assignment, remedy=remedy)
-    problem, place = _put(document, (*parents, last), _assigned_value(path, text, assignment))
-    if problem:
-        key = problem.partition(" ")[0]
-        is_list = "is a list" in problem
-        remedy = f"{problem}. " + ("Count its items from 0." if is_list else f"Set {key} to a mapping first.")
-        raise RequestError("cannot be applied", field="--set", value=assignment, remedy=remedy)
-    return place
+    try:
+        return _put(document, (*parents, last), _assigned_value(path, text, assignment))
+    except _NoPlace as found:
+        remedy = f"{found.problem}. {found.remedy}"
+        raise RequestError("cannot be applied", field="--set", value=assignment, remedy=remedy) from found
 
 
-def _put(document: Keywords, path: Sequence[str], value: object, *, anew: bool = False) -> tuple[str, yaml_text.Path]:
-    """Put a value into a document.
+class _NoPlace(Exception):  # noqa: N818 - its callers make an error of it
+    """A value cannot be put where a path leads."""
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.remedy = remedy
+
+
+def _put(document: Keywords, path: Sequence[str], value: object, *, anew: bool = False) -> yaml_text.Path:
+    """Put a value into a document, and return its place.
 
     Args:
         document: is changed.
@@ -152,27 +160,28 @@ def _put(document: Keywords, path: Sequence[str], value: object, *, anew: bool =
         value: the value.
         anew: whether the document must not have one there yet.
 
-    Returns:
-        "" and the place of the value; or why it cannot be put there, and nothing.
+    Raises:
+        _NoPlace: it cannot be put there.
     """
     target: Any = document
     place: list[str | int] = []
     for key, more in zip(path, (*path[1:], None), strict=True):
         at: str | int = int(key) if isinstance(target, list) and key.isdecimal() else key
         if isinstance(target, list) and not (isinstance(at, int) and at < len(target)):
-            return f"{place[-1]} is a list with {len(target)} items, and {key} is not one of them", ()
+            problem = f"{place[-1]} is a list with {len(target)} items, and {key} is not one of them"
+            raise _NoPlace(problem, "Count its items from 0.")
         place.append(at)
         if more is None:
             break
         inner = _with_keys(target.get(at) if isinstance(target, dict) else target[at], place)
         if not isinstance(inner, dict | list):
-            return f"{key} is {inner!r}, which has no keys", ()
+            raise _NoPlace(f"{key} is {inner!r}, which has no keys", f"Set {key} to a mapping first.")
         target[at] = inner
         target = inner
     if anew and isinstance(target, dict) and path[-1] in target:
-        return f"{path[-1]} is given there already", ()
+        raise _NoPlace(f"{path[-1]} is given there already")
     target[place[-1]] = value
-    return "", tuple(place)
+    return tuple(place)
 
 
 def _with_keys(value: object, place: Sequence[str | int]) -> object:
