@@ -122,21 +122,26 @@ class HuggingFaceModel(TrainedModel):
 def load(folder: Path, model: Path | None) -> HuggingFaceModel:
     """Load a result of the trainer `hf`; see `TrainerProvider.load_result`."""
     transformers.utils.logging.disable_progress_bar()
-    is_adapter = (folder / _ADAPTER).is_file()
-    base = _base_of(folder, model) if is_adapter else folder
+    adapter = _adapter_of(folder)
+    base = _base_of(str(adapter.get("base_model_name_or_path") or ""), folder, model) if adapter else folder
     remedy = "Give the folder of a result: the model's files, or an adapter beside --model, the model that it was trained on."
     with as_request_error("result", remedy):
         config = transformers.AutoConfig.from_pretrained(base)
-        task = _task_of(folder, config)
+        task = _task_of(adapter.get("task_type"), folder, config)
         loaded = getattr(transformers, task.auto_class).from_pretrained(base, dtype="auto")
-        if is_adapter:
+        if adapter:
             loaded = peft.PeftModel.from_pretrained(loaded, folder)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         return HuggingFaceModel(loaded.to(device), folder)
 
 
-def _task_of(folder: Path, config: transformers.PreTrainedConfig) -> Task:
-    named = json.loads((folder / _ADAPTER).read_text("utf-8")).get("task_type") if (folder / _ADAPTER).is_file() else ""
+def _adapter_of(folder: Path) -> dict[str, object]:
+    """Return the configuration of an adapter; empty for a whole model."""
+    file = folder / _ADAPTER
+    return dict(json.loads(file.read_text("utf-8"))) if file.is_file() else {}
+
+
+def _task_of(named: object, folder: Path, config: transformers.PreTrainedConfig) -> Task:
     kinds = [*(getattr(config, "architectures", None) or []), str(named)]
     if any("Classification" in kind or kind == "SEQ_CLS" for kind in kinds):
         remedy = "Use transformers' pipeline('text-classification', model=…)."
@@ -145,13 +150,12 @@ def _task_of(folder: Path, config: transformers.PreTrainedConfig) -> Task:
     return SEQ2SEQ if config.is_encoder_decoder else CAUSAL
 
 
-def _base_of(folder: Path, model: Path | None) -> Path:
+def _base_of(named: str, folder: Path, model: Path | None) -> Path:
     """Return the folder of the model that an adapter belongs to.
 
     Raises:
         RequestError: it is not on this machine.
     """
-    named = json.loads((folder / _ADAPTER).read_text("utf-8")).get("base_model_name_or_path") or ""
     base = model or Path(named)
     if not base.is_dir():
         problem = f"is an adapter of the model {named!r}, which is not on this machine"
