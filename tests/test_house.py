@@ -171,6 +171,7 @@ def test_a_private_import_is_found(source: str, found: list[str]) -> None:
     assert list(private_imports(source)) == found
 
 
+@pytest.mark.slow
 def test_the_figures_are_within_their_limits() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.house", "--json"], cwd=ROOT, capture_output=True, text=True, check=False

@@ -228,6 +228,7 @@ def test_a_server_without_ranges_that_breaks_off_before_a_range_is_asked_again(f
         assert caught.value.code is ExitCode.TRY_AGAIN
 
 
+@pytest.mark.slow
 def test_a_drip_counts_as_a_stall(folder: Path) -> None:
     with serve({"a": b"x" * 2000}) as server:
         server.faults.append(Fault(path="a", rate=100))

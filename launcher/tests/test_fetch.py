@@ -139,12 +139,12 @@ def test_files_in_the_slot_that_nobody_fetched_are_not_overwritten(server: Index
 @pytest.mark.parametrize(
     "fault",
     [
-        Fault(path="part-3", end_after=1000),
+        pytest.param(Fault(path="part-3", end_after=1000), marks=pytest.mark.slow),
         Fault(path="part-3", cut_after=1000),
         pytest.param(Fault(path="part-3", stall_after=1000), marks=pytest.mark.slow),
         Fault(path="part-3", flip=7),
         pytest.param(Fault(path="part-3", status=503, times=3), marks=pytest.mark.slow),
-        Fault(path="part-3", rate=100_000, delay=0.5),
+        pytest.param(Fault(path="part-3", rate=100_000, delay=0.5), marks=pytest.mark.slow),
     ],
     ids=["ended", "cut", "stalled", "bit-flipped", "503", "slow"],
 )
@@ -173,6 +173,7 @@ def test_data_that_stays_damaged_is_refused(server: IndexedServer, fetch_step: S
     assert_failed(step, 65, "weights/part-3.bin", "sha256")
 
 
+@pytest.mark.slow
 def test_a_large_file_that_stays_damaged_is_refused(fetch_step: Step) -> None:
     with IndexedServer(LARGE) as server:
         server.faults.append(Fault(path="large", flip=7, times=-1))

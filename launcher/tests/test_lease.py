@@ -76,6 +76,7 @@ def test_the_lease_of_a_killed_process_is_taken_over_at_once(file: Path) -> None
         assert lease.held
 
 
+@pytest.mark.slow
 def test_a_living_holder_is_not_taken_for_dead_where_the_system_tells_no_start_times(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +123,7 @@ def test_half_a_file_of_a_killed_holder_is_no_lease_for_ever(file: Path) -> None
         assert lease.held
 
 
+@pytest.mark.slow
 def test_a_folder_that_others_remove_when_it_is_empty(tmp_path: Path) -> None:
     folder, ended = tmp_path / ".staging", threading.Event()
 

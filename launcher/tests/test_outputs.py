@@ -89,6 +89,7 @@ def test_what_is_there_already_is_not_sent_again(store: Counting, model: Path) -
     assert store.sent == ["tokenizer/vocab.json", MARKER]
 
 
+@pytest.mark.slow
 def test_an_upload_that_fails_for_a_while_comes_to_its_end(store: Counting, model: Path) -> None:
     store.refuses["model.safetensors"] = FetchError("down.", remedy="Wait.", code=ExitCode.UNAVAILABLE)
     output_of(store).upload_model(model)
@@ -141,6 +142,7 @@ def test_a_newer_checkpoint_replaces_older_ones(store: Counting, tmp_path: Path)
     assert [p.name for p in (tmp_path / "remote/checkpoints/k1").iterdir()] == ["checkpoint-20"]
 
 
+@pytest.mark.slow
 def test_an_older_checkpoint_that_cannot_be_removed_for_a_while_is_removed_in_the_end(
     store: Counting, tmp_path: Path
 ) -> None:

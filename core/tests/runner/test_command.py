@@ -226,6 +226,7 @@ def test_a_ranks_error_is_in_the_message_and_an_old_one_is_not(pod: Pod) -> None
     assert pod.message.endswith("max_restarts= allows more attempts.")
 
 
+@pytest.mark.slow
 def test_a_killed_run_has_counted_its_start(pod: Pod) -> None:
     for _ in range(2):
         process = pod.python(READY_THEN_WAIT, TUNEWRIGHT_MAX_RESTARTS="1")
@@ -238,6 +239,7 @@ def test_a_killed_run_has_counted_its_start(pod: Pod) -> None:
     assert "was started 2 times and never reached a new checkpoint" in pod.message
 
 
+@pytest.mark.slow
 def test_a_new_complete_checkpoint_resets_the_count(pod: Pod) -> None:
     crash = "raise SystemExit(7)"
     assert [pod.end(crash, TUNEWRIGHT_MAX_RESTARTS="1")] == [129]
@@ -265,6 +267,7 @@ def test_an_attempt_that_got_to_a_checkpoint_is_not_the_last(pod: Pod) -> None:
     )
 
 
+@pytest.mark.slow
 def test_each_worker_counts_for_itself(pod: Pod) -> None:
     crash = "raise SystemExit(7)"
     assert pod.end(crash, TUNEWRIGHT_MAX_RESTARTS="1") == 129

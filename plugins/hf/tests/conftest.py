@@ -1,5 +1,6 @@
 """A real tokenizer trained on a few words, a real Llama small enough for seconds on a CPU, and small datasets."""
 
+import gc
 import json
 import os
 import signal
@@ -396,6 +397,7 @@ def job(tmp_path: Path, model_folder: Path, qa: Path) -> Iterator[Callable[..., 
         return Job(folder, processes, max_restarts)
 
     yield make
+    gc.collect()  # ends the processes of data loaders, whose death torch would take for a fault in the next test
     for child in psutil.Process().children(recursive=True):  # of a test that failed
         child.kill()
 

@@ -145,6 +145,7 @@ def test_a_bomb_stops_at_the_listed_size(tmp_path: Path, kind: str) -> None:
     assert (tmp_path / "out" / "bomb").stat().st_size <= 1000
 
 
+@pytest.mark.slow
 def test_a_bomb_that_nobody_selects_does_not_keep_a_processor_busy(tmp_path: Path) -> None:
     body = make_tar({"bomb": bytes(200 << 20), **FILES})
     (tmp_path / "archive").write_bytes(body)
@@ -220,7 +221,7 @@ def test_a_gzip_of_several_parts_and_with_padding_is_read_to_its_end(tmp_path: P
 SMALL = {"a/1.csv": b"a,b\n1,2\n" * 400, "2.bin": random.Random(3).randbytes(2000), "empty": b""}
 
 
-@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+@pytest.mark.parametrize("kind", ["zip", pytest.param("tar.gz", marks=pytest.mark.slow)])
 @settings(max_examples=150, deadline=None)
 @given(where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_a_flipped_bit_anywhere_never_gives_other_contents(

@@ -62,7 +62,7 @@ def wait_for(condition: Callable[[], object]) -> None:
         time.sleep(0.005)
 
 
-@pytest.mark.parametrize("uri", [DATASET, MODEL])
+@pytest.mark.parametrize("uri", [DATASET, pytest.param(MODEL, marks=pytest.mark.slow)])
 def test_a_second_start_sends_no_request(filled: FakeKaggle, step, uri: str) -> None:
     step(uri).run()
     assert step(uri).files == FILES
@@ -173,6 +173,7 @@ def test_a_volume_that_has_no_room_for_archive_and_contents_is_refused_before_th
     assert filled.store.sent < 1 << 20
 
 
+@pytest.mark.slow
 def test_a_volume_that_others_fill_up_while_it_is_unpacked(kaggle: FakeKaggle, step, small_volume: Path) -> None:
     files = {f"{i}.txt": random.Random(i).randbytes(10_000) + b"a" * (1 << 20) for i in range(14)}
     kaggle.things["datasets/owner/name"] = Thing(archives={1: Archive.zipped(files)})

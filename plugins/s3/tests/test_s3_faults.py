@@ -162,6 +162,7 @@ def test_an_object_that_changes_half_way_is_fetched_in_its_new_version(
     assert len([request for request in changing.log if "list-type" in request.target]) == 2
 
 
+@pytest.mark.slow
 def test_an_object_that_never_stays_the_same_is_given_up(
     gateway: Gateway, changing: Changing, source: Source, workspace: Path
 ) -> None:

@@ -30,6 +30,7 @@ def test_what_pip_says_is_the_cause(machine):
     assert not (machine.output() / "trained").exists()
 
 
+@pytest.mark.slow
 def test_what_is_installed_is_there_for_the_job(machine):
     code = "import os, pathlib; pathlib.Path(os.environ['TUNEWRIGHT_PACKAGES'], 'demo.py').write_text('ANSWER = 42')"
     plan = with_step(machine.plan("import demo; assert demo.ANSWER == 42"), "python", "-c", code)

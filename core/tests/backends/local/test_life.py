@@ -125,7 +125,7 @@ def test_a_worker_that_always_crashes_fails_the_job_with_its_attempts(machine):
     assert "exit code 3; 2 of 2 attempts" in status.detail
 
 
-@pytest.mark.parametrize("victim", ["command", "run"])
+@pytest.mark.parametrize("victim", [pytest.param("command", marks=pytest.mark.slow), "run"])
 def test_a_killed_process_is_started_again(machine, victim):
     job = machine.submit(machine.plan(ONCE_KILLED))
     machine.until((machine.output() / "begun0").exists)
@@ -227,6 +227,7 @@ def test_everything_killed_at_once_goes_on_with_the_same_plan(machine):
     assert machine.rest(job).state is JobState.SUCCEEDED
 
 
+@pytest.mark.slow
 def test_a_terminated_supervisor_suspends_its_job(machine):
     job = machine.submit(machine.plan(UNTIL_GO))
     machine.until((machine.output() / "ready").exists)
@@ -235,6 +236,7 @@ def test_a_terminated_supervisor_suspends_its_job(machine):
     assert not machine.workers()
 
 
+@pytest.mark.slow
 def test_a_job_whose_supervisor_hangs_can_be_deleted(machine, monkeypatch):
     monkeypatch.setattr("tunewright.backends.local.backend._STOP_TIMEOUT", 0.5)
     job = machine.submit(machine.plan(UNTIL_GO))

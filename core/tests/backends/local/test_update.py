@@ -48,6 +48,7 @@ def test_a_failed_job_may_get_more_restarts_and_the_very_same_plan_still_finds_i
     assert machine.run(plan).state is JobState.FAILED
 
 
+@pytest.mark.slow
 def test_a_ttl_given_after_the_end_removes_the_job(machine):
     machine.run(machine.plan())
     Job("job", machine.backend).update(ttl=0)

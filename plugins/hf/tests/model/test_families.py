@@ -26,7 +26,9 @@ FAMILIES = {
 }
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(
+    params=[pytest.param(name, marks=pytest.mark.slow) if name in ("mistral", "qwen2") else name for name in FAMILIES]
+)
 def family(request: pytest.FixtureRequest, model_folder: Path, tmp_path: Path) -> Path:
     return made(request.param, model_folder, tmp_path / "model")
 

@@ -106,12 +106,13 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, train, mixture):
     return train(tmp_path_factory.mktemp("whole"), mixture(**WEIGHTS, once=("texts",)), **PACE, save_strategy="no")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cut_at", "given", "step"),
     [
         (("step", 11), {"save_steps": 5}, 10),  # in the second epoch
-        pytest.param(("step", 7), {"save_steps": 5, "logging_steps": 3}, 5, marks=pytest.mark.slow),
-        pytest.param(("checkpoint", 7), {"save_strategy": "epoch"}, 7, marks=pytest.mark.slow),
+        (("step", 7), {"save_steps": 5, "logging_steps": 3}, 5),
+        (("checkpoint", 7), {"save_strategy": "epoch"}, 7),
     ],
 )
 def test_it_resumes_to_the_same_bits(cut_at, given, step: int, train, mixture, uninterrupted, tmp_path: Path) -> None:

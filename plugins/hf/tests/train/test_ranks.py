@@ -198,7 +198,7 @@ def test_two_workers_of_two_processes_make_the_same_training(
         env={"OMP_NUM_THREADS": "1"},
     )
     assert job.wait(timeout=400).state is JobState.SUCCEEDED
-    events = list(job.events())
+    events = [event.to_dict() for event in job.events()]
     assert [e["world_size"] for e in events if e["event"] == "start"] == [4]
     assert losses(events) == pytest.approx(alone.losses, abs=1e-5)
     assert evaluations(events) == pytest.approx([e["eval_loss"] for e in alone.of("eval")], abs=1e-5)

@@ -123,11 +123,8 @@ def test_sigterm_makes_a_checkpoint_and_the_training_goes_on_from_it(
     assert_same(resumed, whole)
 
 
-@pytest.mark.parametrize(
-    "given",
-    [pytest.param({"max_steps": 8}, marks=pytest.mark.slow), {"num_train_epochs": 1}],
-    ids=["within_an_epoch", "at_its_end"],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("given", [{"max_steps": 8}, {"num_train_epochs": 1}], ids=["within_an_epoch", "at_its_end"])
 def test_a_training_that_was_cut_off_in_saving_makes_no_further_step(
     given, train, uninterrupted, qa: Path, tmp_path: Path
 ) -> None:

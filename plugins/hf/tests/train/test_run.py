@@ -56,7 +56,7 @@ def base(folder: Path):
     return transformers.AutoModelForCausalLM.from_pretrained(folder)
 
 
-@pytest.mark.parametrize("kind", ["lora", "full"])
+@pytest.mark.parametrize("kind", ["lora", pytest.param("full", marks=pytest.mark.slow)])
 def test_the_client_is_told_what_happens(kind: str, request: pytest.FixtureRequest) -> None:
     training = request.getfixturevalue(kind)
     assert training.of("start")[0] == {
