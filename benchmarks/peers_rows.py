@@ -30,9 +30,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase,
 
 from tunewright.errors import RequestError
 from tunewright_hf import DataParams
-from tunewright_hf.data.accounting import columns_in
-from tunewright_hf.data.formats import read_columns
-from tunewright_hf.data.language_modeling import Encoder
+from tunewright_hf.data.rows.accounting import columns_in
+from tunewright_hf.data.rows.formats import read_columns
+from tunewright_hf.data.samples.language_modeling import Encoder
 
 SHAPES = (*FIRST, *MORE)
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import datasets
 
 from benchmarks.timing import as_json, interleaved, show
-from tunewright_hf.data.files import Reading
-from tunewright_hf.data.row_builders import build
+from tunewright_hf.data.reading.files import Reading
+from tunewright_hf.data.reading.row_builders import build
 
 OURS, THEIRS = "tunewright", "datasets.load_dataset"
 

@@ -46,8 +46,12 @@ FORBIDDEN = {
         ("core/src/tunewright/backends/kubernetes/pod.py", FOR_TYPES, "tunewright.backends.pytorchjob.kind"),
     ],
     "hf": [
-        ("plugins/hf/src/tunewright_hf/data/load.py", IN_A_FUNCTION, "tunewright_hf.train.run"),
+        ("plugins/hf/src/tunewright_hf/data/reading/load.py", IN_A_FUNCTION, "tunewright_hf.train.run"),
         ("plugins/hf/src/tunewright_hf/hub/client.py", FOR_TYPES, "tunewright_hf.provider"),
+    ],
+    "data": [
+        ("plugins/hf/src/tunewright_hf/data/reading/kinds.py", IN_A_FUNCTION, "tunewright_hf.data.rows.formats"),
+        ("plugins/hf/src/tunewright_hf/data/templates/probes.py", FOR_TYPES, "tunewright_hf.data.prepare"),
     ],
 }
 CIRCLES = [

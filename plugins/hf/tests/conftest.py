@@ -269,7 +269,7 @@ def classified(dataset_of: Callable[..., Path]) -> Path:
 # The launcher's `train`, which writes down what its rank was given to train on.
 RANK = """
 import json, os, sys
-from tunewright_hf.data.collators import Collator
+from tunewright_hf.data.samples.collators import Collator
 from tunewright_launcher.cli import main
 
 collate, seen = Collator.__call__, []

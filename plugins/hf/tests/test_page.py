@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tunewright_hf import DataParams, HuggingFaceTrainParams
-from tunewright_hf.data.formats import check_dataset
+from tunewright_hf.data.rows.formats import check_dataset
 
 REFERENCE = Path(__file__).parents[3] / "docs" / "reference"
 PAGE = "\n".join((REFERENCE / name).read_text("utf-8") for name in ("hf-trainer.md", "data-formats.md"))

@@ -18,12 +18,12 @@ from tunewright_hf.config.library_arguments import LoraConfig, TrainingArguments
 from tunewright_hf.config.mixture import named
 from tunewright_hf.config.tasks import CAUSAL, CLASSIFICATION, Task
 from tunewright_hf.config.train_params import TrainParams
-from tunewright_hf.data.files import evaluation_split, held_out_split
 from tunewright_hf.data.first_rows import check_first_rows
-from tunewright_hf.data.formats import check_dataset
-from tunewright_hf.data.language_modeling import check_tokenizer
 from tunewright_hf.data.mixture import about_dataset, evaluation_options
 from tunewright_hf.data.prepare import needed_dataset, resolve_max_length, splits_of
+from tunewright_hf.data.reading.files import evaluation_split, held_out_split
+from tunewright_hf.data.rows.formats import check_dataset
+from tunewright_hf.data.samples.language_modeling import check_tokenizer
 from tunewright_hf.model import adapters, attention, load
 from tunewright_hf.model.adapters import check_merge, with_head
 from tunewright_hf.model.config import is_known, longest_input

@@ -18,8 +18,13 @@ from tunewright_hf.config.data_params import DataParams
 from tunewright_hf.config.mixture import named
 from tunewright_hf.config.tasks import CLASSIFICATION, SEQ2SEQ
 from tunewright_hf.config.train_params import TrainParams
-from tunewright_hf.data.accounting import SAMPLE, columns_in
-from tunewright_hf.data.bad_rows import (
+from tunewright_hf.data.prepare import needed_dataset, reading_of, resolve_max_length
+from tunewright_hf.data.reading.files import SAMPLE, training_split
+from tunewright_hf.data.reading.load import iterate, load_rows
+from tunewright_hf.data.rows.accounting import columns_in
+from tunewright_hf.data.rows.columns import text_of
+from tunewright_hf.data.rows.formats import ColumnReading
+from tunewright_hf.data.samples.bad_rows import (
     EMPTY,
     Dropped,
     counted,
@@ -30,16 +35,11 @@ from tunewright_hf.data.bad_rows import (
     no_sample,
     refuse_or_drop,
 )
-from tunewright_hf.data.classification import Classified
-from tunewright_hf.data.columns import text_of
-from tunewright_hf.data.encode import Goal, said_and_not_learnt
-from tunewright_hf.data.files import training_split
-from tunewright_hf.data.formats import ColumnReading
-from tunewright_hf.data.language_modeling import Encoder, check_tokenizer
-from tunewright_hf.data.load import iterate, load_rows
-from tunewright_hf.data.preference import PREFERENCE, pair_of, shown
-from tunewright_hf.data.prepare import needed_dataset, reading_of, resolve_max_length
-from tunewright_hf.data.seq2seq import Pair, PairEncoder
+from tunewright_hf.data.samples.classification import Classified
+from tunewright_hf.data.samples.encode import Goal, said_and_not_learnt
+from tunewright_hf.data.samples.language_modeling import Encoder, check_tokenizer
+from tunewright_hf.data.samples.preference import PREFERENCE, pair_of, shown
+from tunewright_hf.data.samples.seq2seq import Pair, PairEncoder
 from tunewright_hf.data.tokenize import IGNORED, Sample, trailing_specials
 from tunewright_hf.model.config import longest_input
 from tunewright_hf.model.generation import goal_of

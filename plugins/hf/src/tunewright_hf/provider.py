@@ -29,7 +29,7 @@ class HuggingFaceTrainParams(TrainParams):
 
     def check_inputs(self, *, model: Path | None, dataset: Path | None, eval_dataset: Path | None) -> None:
         """Refuse a folder without a model, an empty dataset, and a dataset that lacks a configured column."""
-        from tunewright_hf.data.formats import check_dataset
+        from tunewright_hf.data.rows.formats import check_dataset
         from tunewright_hf.model.files import check_model
 
         if model is not None:
@@ -47,7 +47,7 @@ class HuggingFaceTrainParams(TrainParams):
     def check_mixture(self, parts: Sequence[MixturePart]) -> None:
         """Refuse options that are not a dataset's own, other tasks than language modeling, and unusable datasets."""
         from tunewright_hf.config.mixture import check_parts, refuse_pairs
-        from tunewright_hf.data.formats import check_dataset
+        from tunewright_hf.data.rows.formats import check_dataset
 
         data = check_parts(parts, self)
         for number, part in enumerate(parts):

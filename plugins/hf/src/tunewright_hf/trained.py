@@ -16,8 +16,8 @@ import transformers
 from tunewright.errors import RequestError
 from tunewright.providers import Message, Sampling, TrainedModel
 from tunewright_hf.config.tasks import CAUSAL, CLASSIFICATION, SEQ2SEQ, Task
-from tunewright_hf.data.collators import pad_id
-from tunewright_hf.data.turn_ends import Stops
+from tunewright_hf.data.samples.collators import pad_id
+from tunewright_hf.data.templates.turn_ends import Stops
 from tunewright_hf.errors import as_request_error
 from tunewright_hf.model.config import context_length
 from tunewright_hf.model.generation import stop_tokens

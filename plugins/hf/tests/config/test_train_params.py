@@ -24,7 +24,7 @@ def there_and_back(params: HuggingFaceTrainParams) -> HuggingFaceTrainParams:
 
 
 def test_importing_the_client_half_loads_nothing_heavy() -> None:
-    code = "import sys, tunewright_hf.data.files; print([m for m in ('torch', 'transformers', 'peft', 'datasets') if m in sys.modules])"
+    code = "import sys, tunewright_hf.data.reading.files; print([m for m in ('torch', 'transformers', 'peft', 'datasets') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -12,9 +12,9 @@ from plugins.hf.tests.data.corpus_more import MORE
 
 from tunewright import RequestError
 from tunewright_hf import DataParams
-from tunewright_hf.data.accounting import columns_in
-from tunewright_hf.data.formats import ColumnReading, read_columns
-from tunewright_hf.data.language_modeling import Encoder
+from tunewright_hf.data.rows.accounting import columns_in
+from tunewright_hf.data.rows.formats import ColumnReading, read_columns
+from tunewright_hf.data.samples.language_modeling import Encoder
 
 transformers = pytest.importorskip("transformers")
 

@@ -13,7 +13,7 @@ from tunewright_hf import DataParams
 
 transformers = pytest.importorskip("transformers")
 data = pytest.importorskip("tunewright_hf.data.prepare")
-samples = pytest.importorskip("tunewright_hf.data.encode")
+samples = pytest.importorskip("tunewright_hf.data.samples.encode")
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ def test_samples_longer_than_the_context_are_refused() -> None:
 
 
 def test_levelling_adds_samples_without_labels_and_no_others(prepare, dataset_of) -> None:
-    from tunewright_hf.data.collators import fill_up
+    from tunewright_hf.data.samples.collators import fill_up
 
     found = prepare(dataset_of([{"text": f"What is {n}?"} for n in range(5)])).train
     full = fill_up(found, 4, pad_id=1)

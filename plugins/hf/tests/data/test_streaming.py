@@ -16,7 +16,8 @@ transformers = pytest.importorskip("transformers")
 torch = pytest.importorskip("torch")
 data = pytest.importorskip("tunewright_hf.data.prepare")
 
-from tunewright_hf.data import encode, streaming  # noqa: E402 - they need torch
+from tunewright_hf.data import streaming  # noqa: E402 - they need torch
+from tunewright_hf.data.samples import encode  # noqa: E402
 
 STREAMING = {"streaming": True}
 GIVEN = {"learning_rate": 1e-2, "logging_steps": 1, "activation_checkpointing": False, "lora_config": {"r": 4}}

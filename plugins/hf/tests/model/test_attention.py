@@ -14,8 +14,8 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 datasets = pytest.importorskip("datasets")
 
-from tunewright_hf.data import packing  # noqa: E402 - they need torch
-from tunewright_hf.data.collators import Collator  # noqa: E402
+from tunewright_hf.data.samples import packing  # noqa: E402 - they need torch
+from tunewright_hf.data.samples.collators import Collator  # noqa: E402
 from tunewright_hf.kernels import attention as kernel  # noqa: E402 - they need torch
 from tunewright_hf.model import attention  # noqa: E402
 

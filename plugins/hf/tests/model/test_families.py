@@ -8,7 +8,7 @@ import pytest
 
 from tunewright import RequestError
 from tunewright_hf import DataParams
-from tunewright_hf.data.language_modeling import Encoder
+from tunewright_hf.data.samples.language_modeling import Encoder
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 datasets = pytest.importorskip("datasets")
 
-from tunewright_hf.data.packing import SEGMENTS  # noqa: E402
+from tunewright_hf.data.samples.packing import SEGMENTS  # noqa: E402
 from tunewright_hf.train import activation_memory  # noqa: E402 - it needs torch
 
 GIB = 1 << 30

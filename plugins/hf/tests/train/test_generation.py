@@ -14,7 +14,7 @@ transformers = pytest.importorskip("transformers")
 peft = pytest.importorskip("peft")
 
 from tunewright_hf import HuggingFaceTrainParams  # noqa: E402
-from tunewright_hf.data.turn_ends import Stops  # noqa: E402
+from tunewright_hf.data.templates.turn_ends import Stops  # noqa: E402
 from tunewright_hf.model.generation import goal_of, stop_at_turn_ends, stop_tokens  # noqa: E402
 
 ASK = [{"role": "user", "content": "1?"}]

@@ -315,7 +315,7 @@ def test_accumulation_is_one_large_batch(lora_config, data, steps: int, train, q
 
 @pytest.mark.parametrize("data", [{}, PACKED], ids=["unpacked", "packed"])
 def test_every_sample_is_seen_once_an_epoch(data, train, qa: Path, tmp_path: Path, monkeypatch) -> None:
-    from tunewright_hf.data.collators import Collator
+    from tunewright_hf.data.samples.collators import Collator
 
     seen: list[tuple[int, ...]] = []
     collate = Collator.__call__

@@ -107,7 +107,7 @@ def independent_loss(model, tokenizer, file: Path) -> float:
 
 
 def test_of_prompt_and_completion_each_is_framed_and_cut_by_itself(base_of: Callable[[str], Path]) -> None:
-    from tunewright_hf.data.seq2seq import PairEncoder
+    from tunewright_hf.data.samples.seq2seq import PairEncoder
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(base_of("t5"))
     sample = PairEncoder(tokenizer, DataParams())({"prompt": "What is 1?", "completion": "The sum."})
@@ -120,7 +120,7 @@ def test_of_prompt_and_completion_each_is_framed_and_cut_by_itself(base_of: Call
 
 
 def test_a_text_is_cut_before_the_token_that_ends_it(base_of: Callable[[str], Path]) -> None:
-    from tunewright_hf.data.classification import Classes, Classifier
+    from tunewright_hf.data.samples.classification import Classes, Classifier
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(base_of("bert"))
     classes = Classes(problem="single_label_classification", names=("a", "b"), numbers={"a": 0, "b": 1})

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 peft = pytest.importorskip("peft")
 
-from tunewright_hf.data.collators import Collator  # noqa: E402
+from tunewright_hf.data.samples.collators import Collator  # noqa: E402
 from tunewright_hf.train import throughput  # noqa: E402 - it needs torch
 from tunewright_hf.train.failures import explain_out_of_memory  # noqa: E402
 

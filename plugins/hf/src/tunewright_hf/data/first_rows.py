@@ -12,8 +12,11 @@ import attrs
 
 from tunewright.errors import RequestError
 from tunewright_hf.config.data_params import DROP, DataParams
-from tunewright_hf.data.accounting import SAMPLE, columns_in
-from tunewright_hf.data.bad_rows import (
+from tunewright_hf.data.prepare import reading_of
+from tunewright_hf.data.reading.files import SAMPLE, Part, Split
+from tunewright_hf.data.reading.load import iterate, load_rows
+from tunewright_hf.data.rows.accounting import columns_in
+from tunewright_hf.data.samples.bad_rows import (
     EMPTY,
     NOTHING,
     Dropped,
@@ -26,11 +29,8 @@ from tunewright_hf.data.bad_rows import (
     no_sample,
     refuse_or_drop,
 )
-from tunewright_hf.data.encode import Goal, encoder_of
-from tunewright_hf.data.files import Part, Split
-from tunewright_hf.data.load import iterate, load_rows
-from tunewright_hf.data.preference import NO_PAIR, PREFERENCE, pair_of
-from tunewright_hf.data.prepare import reading_of
+from tunewright_hf.data.samples.encode import Goal, encoder_of
+from tunewright_hf.data.samples.preference import NO_PAIR, PREFERENCE, pair_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -16,11 +16,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import attrs
 
 from tunewright.errors import RequestError
-from tunewright_hf.data.encode import Counts, Sample
-from tunewright_hf.data.mixture_order import SOURCE, Mixture
-from tunewright_hf.data.packing import SEGMENTS
+from tunewright_hf.data.mixing.mixture_order import SOURCE, Mixture
+from tunewright_hf.data.mixing.turns import Turns
+from tunewright_hf.data.samples.encode import Counts, Sample
+from tunewright_hf.data.samples.packing import SEGMENTS
 from tunewright_hf.data.streaming import Stream, Streamed, StreamPlan, Window
-from tunewright_hf.data.turns import Turns
 
 _SEEDS = 1_000_003  # between the seeds of two datasets, so that equal numbers of rows are not shuffled alike
 

@@ -1,6 +1,6 @@
 """Several datasets in one training: each is read and tokenised by itself, and their samples take turns.
 
-The samples of all datasets are concatenated, with a column that says where each comes from. `tunewright_hf.data.mixture_order`
+The samples of all datasets are concatenated, with a column that says where each comes from. `tunewright_hf.data.mixing.mixture_order`
 says in which order they are taken.
 """
 
@@ -25,15 +25,15 @@ from tunewright.events import Event
 from tunewright.providers import TrainRun
 from tunewright_hf.config.data_params import DataParams
 from tunewright_hf.config.mixture import named, refuse_pairs
-from tunewright_hf.data.encode import LANGUAGE_MODELING, Counts, Goal
-from tunewright_hf.data.files import find_splits
 from tunewright_hf.data.mixed_stream import StreamedMixture
-from tunewright_hf.data.mixture_order import SOURCE, Mixture
-from tunewright_hf.data.packing import SEGMENTS
+from tunewright_hf.data.mixing.mixture_order import SOURCE, Mixture
+from tunewright_hf.data.mixing.turns import as_integers
 from tunewright_hf.data.prepare import Prepared, prepare, report_counts
-from tunewright_hf.data.split_files import usual_name
+from tunewright_hf.data.reading.files import find_splits
+from tunewright_hf.data.reading.split_files import usual_name
+from tunewright_hf.data.samples.encode import LANGUAGE_MODELING, Counts, Goal
+from tunewright_hf.data.samples.packing import SEGMENTS
 from tunewright_hf.data.streaming import Streamed
-from tunewright_hf.data.turns import as_integers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -25,10 +25,15 @@ from tunewright.events import Data
 from tunewright.providers import TrainRun
 from tunewright_hf.config.data_params import DataParams
 from tunewright_hf.config.tasks import CAUSAL, CLASSIFICATION
-from tunewright_hf.data.accounting import Columns
-from tunewright_hf.data.bad_rows import examples, located
-from tunewright_hf.data.classification import Classes, Classifier, check_same_names
-from tunewright_hf.data.encode import (
+from tunewright_hf.data.mixed_stream import StreamedMixture
+from tunewright_hf.data.mixing.mixture_order import Mixture
+from tunewright_hf.data.reading.files import Split, evaluation_split, held_out_split, training_split
+from tunewright_hf.data.reading.load import load_rows, readable
+from tunewright_hf.data.rows.accounting import Columns
+from tunewright_hf.data.rows.formats import ColumnReading, read_columns
+from tunewright_hf.data.samples.bad_rows import examples, located
+from tunewright_hf.data.samples.classification import Classes, Classifier, check_same_names
+from tunewright_hf.data.samples.encode import (
     LANGUAGE_MODELING,
     AnyEncoder,
     Counts,
@@ -40,16 +45,11 @@ from tunewright_hf.data.encode import (
     report,
     tokenise,
 )
-from tunewright_hf.data.files import Split, evaluation_split, held_out_split, training_split
-from tunewright_hf.data.formats import ColumnReading, read_columns
-from tunewright_hf.data.language_modeling import check_tokenizer
-from tunewright_hf.data.load import load_rows, readable
-from tunewright_hf.data.mixed_stream import StreamedMixture
-from tunewright_hf.data.mixture_order import Mixture
-from tunewright_hf.data.overrides import check_ends
-from tunewright_hf.data.packing import pack
-from tunewright_hf.data.preference import PREFERENCE, pairs_of
+from tunewright_hf.data.samples.language_modeling import check_tokenizer
+from tunewright_hf.data.samples.packing import pack
+from tunewright_hf.data.samples.preference import PREFERENCE, pairs_of
 from tunewright_hf.data.streaming import Stream, Streamed
+from tunewright_hf.data.templates.overrides import check_ends
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -23,8 +23,11 @@ import torch
 
 from tunewright.errors import RequestError
 from tunewright_hf.config.data_params import DataParams
-from tunewright_hf.data.bad_rows import Dropped, examples, located
-from tunewright_hf.data.encode import (
+from tunewright_hf.data.loader_process import carry_errors
+from tunewright_hf.data.reading.files import Split
+from tunewright_hf.data.reading.load import load_rows, readable
+from tunewright_hf.data.samples.bad_rows import Dropped, examples, located
+from tunewright_hf.data.samples.encode import (
     IDS,
     AnyEncoder,
     Counts,
@@ -35,10 +38,7 @@ from tunewright_hf.data.encode import (
     report,
     tokenise_batch,
 )
-from tunewright_hf.data.files import Split
-from tunewright_hf.data.load import load_rows, readable
-from tunewright_hf.data.loader_process import carry_errors
-from tunewright_hf.data.packing import SEGMENTS, pack_at_once
+from tunewright_hf.data.samples.packing import SEGMENTS, pack_at_once
 from tunewright_hf.data.tokenize import IGNORED
 
 logger = logging.getLogger(__name__)

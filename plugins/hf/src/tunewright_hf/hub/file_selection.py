@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath
 from tunewright import ExitCode, FetchError, RequestError
 from tunewright.providers import Entry
 from tunewright_hf.config.dataset_part import DatasetPart
-from tunewright_hf.data.bad_data import BadFileError
-from tunewright_hf.data.card import NAME as CARD
-from tunewright_hf.data.card import parse_card
-from tunewright_hf.data.split_files import choose_files
+from tunewright_hf.data.reading.bad_data import BadFileError
+from tunewright_hf.data.reading.card import NAME as CARD
+from tunewright_hf.data.reading.card import parse_card
+from tunewright_hf.data.reading.split_files import choose_files
 
 # Names of weights in transformers, diffusers and PEFT: `model.fp16.safetensors`, `pytorch_model-00001-of-00002.bin`,
 # `flax_model.msgpack.index.json`, `adapter_model.bin`.

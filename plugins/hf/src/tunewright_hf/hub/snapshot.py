@@ -14,7 +14,7 @@ from tunewright import ExitCode, FetchError
 from tunewright.errors import SourceChanged
 from tunewright.providers import Entry, Reader
 from tunewright_hf.config.dataset_part import DatasetPart
-from tunewright_hf.data.card import NAME as CARD
+from tunewright_hf.data.reading.card import NAME as CARD
 from tunewright_hf.hub.client import DENIED, Hub
 from tunewright_hf.hub.file_selection import of_part
 from tunewright_launcher.http import Headers, HttpRequest, HttpSnapshot, refusal

@@ -15,7 +15,7 @@ from transformers.utils import is_flash_attn_2_available
 
 from tunewright.errors import RequestError, did_you_mean
 from tunewright_hf import errors
-from tunewright_hf.data.collators import Collator
+from tunewright_hf.data.samples.collators import Collator
 from tunewright_hf.data.tokenize import IGNORED
 from tunewright_hf.kernels import recognise
 from tunewright_hf.kernels.attention import SEGMENTS, register

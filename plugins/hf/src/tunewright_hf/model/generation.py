@@ -9,10 +9,10 @@ from pathlib import Path
 import transformers
 
 from tunewright_hf.config.train_params import TrainParams
-from tunewright_hf.data.encode import Goal, check_highest
-from tunewright_hf.data.overrides import warn_of_prompt
-from tunewright_hf.data.probes import turn_ends
-from tunewright_hf.data.turn_ends import Stops, unstopped
+from tunewright_hf.data.samples.encode import Goal, check_highest
+from tunewright_hf.data.templates.overrides import warn_of_prompt
+from tunewright_hf.data.templates.probes import turn_ends
+from tunewright_hf.data.templates.turn_ends import Stops, unstopped
 from tunewright_hf.errors import as_request_error
 from tunewright_hf.model.config import known_labels
 

@@ -18,8 +18,8 @@ from tunewright_hf import errors
 from tunewright_hf.config.library_arguments import BitsAndBytesConfig
 from tunewright_hf.config.tasks import CAUSAL, TASKS
 from tunewright_hf.config.train_params import TrainParams
-from tunewright_hf.data.classification import Classes
-from tunewright_hf.data.overrides import override
+from tunewright_hf.data.samples.classification import Classes
+from tunewright_hf.data.templates.overrides import override
 from tunewright_hf.distributed import shape_of
 from tunewright_hf.errors import as_request_error
 from tunewright_hf.model.config import is_known

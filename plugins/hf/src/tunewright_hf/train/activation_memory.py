@@ -15,7 +15,7 @@ import pyarrow.compute
 import torch
 import transformers
 
-from tunewright_hf.data.packing import SEGMENTS
+from tunewright_hf.data.samples.packing import SEGMENTS
 from tunewright_hf.data.streaming import Stream
 from tunewright_hf.distributed import are_several, is_sharded
 from tunewright_hf.kernels import attention_cpu

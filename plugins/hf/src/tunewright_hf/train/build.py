@@ -15,12 +15,12 @@ from tunewright_hf import errors
 from tunewright_hf.config.library_arguments import LoraConfig
 from tunewright_hf.config.tasks import CAUSAL, Task
 from tunewright_hf.config.train_params import TrainParams
-from tunewright_hf.data import collators
 from tunewright_hf.data import prepare as data_
-from tunewright_hf.data.collators import Collator, fill_up
-from tunewright_hf.data.mixture_order import SOURCE, Order
-from tunewright_hf.data.packing import SEGMENTS
-from tunewright_hf.data.preference import PREFERENCE
+from tunewright_hf.data.mixing.mixture_order import SOURCE, Order
+from tunewright_hf.data.samples import collators
+from tunewright_hf.data.samples.collators import Collator, fill_up
+from tunewright_hf.data.samples.packing import SEGMENTS
+from tunewright_hf.data.samples.preference import PREFERENCE
 from tunewright_hf.data.streaming import Stream
 from tunewright_hf.distributed import check_sharding, is_sharded
 from tunewright_hf.kernels import fuse, recognise

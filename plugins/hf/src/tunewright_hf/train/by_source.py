@@ -15,8 +15,8 @@ import torch
 import transformers
 from transformers.loss.loss_utils import ForCausalLMLoss
 
-from tunewright_hf.data.mixture_order import SOURCE
-from tunewright_hf.data.packing import SEGMENTS
+from tunewright_hf.data.mixing.mixture_order import SOURCE
+from tunewright_hf.data.samples.packing import SEGMENTS
 from tunewright_hf.data.tokenize import IGNORED
 from tunewright_hf.kernels.recognise import base_of
 

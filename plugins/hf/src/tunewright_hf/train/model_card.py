@@ -12,10 +12,10 @@ from tunewright.providers import TrainRun
 from tunewright_hf.config.library_arguments import LoraConfig, differing_fields
 from tunewright_hf.config.tasks import CLASSIFICATION, Task
 from tunewright_hf.config.train_params import TrainParams
-from tunewright_hf.data.encode import Counts
 from tunewright_hf.data.mixed_stream import MixedStream
-from tunewright_hf.data.mixture_order import Mixture
+from tunewright_hf.data.mixing.mixture_order import Mixture
 from tunewright_hf.data.prepare import Prepared
+from tunewright_hf.data.samples.encode import Counts
 from tunewright_hf.data.streaming import Stream
 from tunewright_hf.model.adapters import build_lora
 from tunewright_hf.train.by_source import of_each

@@ -11,9 +11,9 @@ import torch
 import transformers
 
 from tunewright_hf.config.tasks import CLASSIFICATION, SEQ2SEQ, Task
-from tunewright_hf.data import classification, seq2seq
-from tunewright_hf.data.classification import REGRESSION, SINGLE, Classes
-from tunewright_hf.data.collators import Collator
+from tunewright_hf.data.samples import classification, seq2seq
+from tunewright_hf.data.samples.classification import REGRESSION, SINGLE, Classes
+from tunewright_hf.data.samples.collators import Collator
 from tunewright_hf.data.tokenize import IGNORED
 from tunewright_hf.train.by_source import SourceMeans, SourceMeter
 

@@ -18,11 +18,11 @@ from tunewright_hf import distributed
 from tunewright_hf.config.tasks import CAUSAL
 from tunewright_hf.config.train_params import TrainParams
 from tunewright_hf.data import prepare as data_
-from tunewright_hf.data.encode import check_highest
 from tunewright_hf.data.loader_process import unwrap_carried_errors
 from tunewright_hf.data.mixed_stream import MixedStream, StreamedMixture
 from tunewright_hf.data.mixture import prepare_all
-from tunewright_hf.data.preference import PREFERENCE
+from tunewright_hf.data.samples.encode import check_highest
+from tunewright_hf.data.samples.preference import PREFERENCE
 from tunewright_hf.data.streaming import Stream, Streamed
 from tunewright_hf.distributed import are_several, barrier, check_same_checkpoint, check_world
 from tunewright_hf.model.config import longest_input, needs_unused_parameter_search

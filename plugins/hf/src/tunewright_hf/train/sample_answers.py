@@ -13,10 +13,10 @@ from tunewright.events import Sample
 from tunewright.providers import TrainRun
 from tunewright_hf.config.tasks import SEQ2SEQ
 from tunewright_hf.config.train_params import TrainParams
-from tunewright_hf.data.collators import pad_id
-from tunewright_hf.data.language_modeling import Encoder
-from tunewright_hf.data.preference import PREFERENCE, is_conversation
-from tunewright_hf.data.seq2seq import PairEncoder
+from tunewright_hf.data.samples.collators import pad_id
+from tunewright_hf.data.samples.language_modeling import Encoder
+from tunewright_hf.data.samples.preference import PREFERENCE, is_conversation
+from tunewright_hf.data.samples.seq2seq import PairEncoder
 from tunewright_hf.distributed import is_sharded
 from tunewright_hf.model.config import context_length
 

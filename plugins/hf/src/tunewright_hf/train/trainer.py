@@ -11,7 +11,7 @@ import torch
 import transformers
 from torch.utils.data import DataLoader
 
-from tunewright_hf.data.mixture_order import MixtureSampler, Order
+from tunewright_hf.data.mixing.mixture_order import MixtureSampler, Order
 from tunewright_hf.train.by_source import SourceMeter
 from tunewright_hf.train.events import clock_of
 from tunewright_hf.train.throughput import Flops, Meter

@@ -1,0 +1,1 @@
+"""Mixing: the order in which several datasets take turns."""

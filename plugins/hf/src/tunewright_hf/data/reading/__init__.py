@@ -1,0 +1,1 @@
+"""Reading: from the files of a folder to rows."""

@@ -1,0 +1,1 @@
+"""Rows: what their columns say."""

@@ -1,0 +1,121 @@
+"""Columns that say nothing of their own beside those that are used: by their names, or by the first values in them.
+
+A value that is a number, an identifier or a path cannot be learnt from; one that is also in a column that is used need not
+be. What may rate, label or belong to the other columns is never passed over.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import attrs
+
+from tunewright_hf.data.rows.vocabulary import LABELS, MEANINGFUL, has_no_meaning, is_rating, plain
+
+Columns = dict[str, list[object]]
+"""The names of a dataset's columns, and the first values of each."""
+
+_LONG = 16  # characters; a shorter text may stand in a longer one by chance
+_DOCUMENT = 500  # characters; what is longer is rarely classified
+_SHARE = 0.9  # of the rows that must agree
+_IDENTIFIER = re.compile(
+    r"[0-9a-f]{8,}|[\w.+\-]+@[\w.\-]+|[0-9a-f]{8}-[0-9a-f-]{20,}|\S+://\S+|[\w.\-]+(/[\w.\-]+)+|\d{4}-\d\d-\d\d([T ][\d:.+Z\-]*)?|\d{6,}",
+    re.IGNORECASE,
+)
+
+
+def columns_in(rows: Iterable[Mapping[str, object]], names: Iterable[str] = ()) -> Columns:
+    """Return the columns of some rows; those of `names` too, if no row has them."""
+    read = list(rows)
+    found = dict.fromkeys(name for row in read for name in row) | dict.fromkeys(names)
+    return {name: [row.get(name) for row in read] for name in found}
+
+
+@attrs.frozen(kw_only=True)
+class Beside:
+    """The columns that are used, beside which others are looked at.
+
+    Attributes:
+        format: how the rows are read.
+        used: the names of the columns that are used.
+        columns: all columns.
+    """
+
+    format: str
+    used: Sequence[str]
+    columns: Mapping[str, Sequence[object]]
+
+    def objection(self, column: str) -> str | None:
+        """Return why a column may not be passed over in silence; None if it may."""
+        if self._repeats(column) or self._is_of_pairs(column):
+            return None
+        if why := MEANINGFUL.get(plain(column)):
+            return why
+        if self._may_be_label(column):
+            return "may be the label of the text"
+        if has_no_meaning(column):
+            return None
+        if is_rating(column):
+            return "may rate or label the others"
+        return None if self._cannot_be_learnt(column) else "is not used"
+
+    def _is_of_pairs(self, column: str) -> bool:
+        """Whether a column is one that the Trainer classes for preference pairs do not read."""
+        is_about = is_rating(column) or has_no_meaning(column)
+        return self.format == "preference" and is_about and plain(column) not in ("label", "labels")
+
+    def _may_be_label(self, column: str) -> bool:
+        """Whether a column may be what a short text is to be classified as."""
+        if self.format != "text" or plain(column).rpartition("_")[2] not in LABELS:
+            return False
+        texts = [text for name in self.used for value in self.columns[name] for text in _texts(value)]
+        return all(len(text) < _DOCUMENT for text in texts)
+
+    def _cannot_be_learnt(self, column: str) -> bool:
+        """Whether the values of a column are identifiers, or numbers about a text."""
+        values = [value for value in self.columns.get(column, ()) if not _is_empty(value)]
+        if not values:
+            return False
+        if plain(column) == "turns" and all(isinstance(value, int) for value in values):
+            return True  # how many there are
+        return all(map(_is_identifier, values)) or (
+            self.format == "text" and all(isinstance(value, int | float) for value in values)
+        )
+
+    def _repeats(self, column: str) -> bool:
+        """Whether a column says again what is used, or is written from it, in nearly all rows that fill it."""
+        values = self.columns.get(column, ())
+        filled = [i for i, value in enumerate(values) if not _is_empty(value)]
+        agreeing = sum(self._repeats_in(i, values[i]) for i in filled)
+        return bool(filled) and agreeing >= _SHARE * len(filled)
+
+    def _repeats_in(self, row: int, value: object) -> bool:
+        used = [text for name in self.used for text in _texts(self.columns[name][row])]
+        whole = "\n".join(used)
+        said = [text for text in _texts(value) if text]
+        again = [text in used or (len(text) >= _LONG and text in whole) for text in said]
+        if said and (all(again) or (isinstance(value, list) and any(again) and all(isinstance(v, str) for v in value))):
+            return True
+        written_from = [text for text in used if text]  # as alpaca's `text` is from its instruction and output
+        return isinstance(value, str) and len(written_from) > 1 and all(text in value for text in written_from)
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Yield the texts in a value, however deep, without surrounding whitespace."""
+    if isinstance(value, str):
+        yield value.strip()
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _texts(inner)
+
+
+def _is_empty(value: object) -> bool:
+    return value is None or value in ("", [], {}) or (isinstance(value, str) and not value.strip())
+
+
+def _is_identifier(value: object) -> bool:
+    return isinstance(value, str) and _IDENTIFIER.fullmatch(value.strip()) is not None

@@ -1,0 +1,113 @@
+"""Samples and batches for encoder-decoder models: a prompt for the encoder, a completion for the decoder."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+import torch
+import transformers
+
+from tunewright_hf.config.data_params import DataParams
+from tunewright_hf.data.rows.columns import text_of
+from tunewright_hf.data.samples.collators import padded
+from tunewright_hf.data.tokenize import IGNORED, trailing_specials, truncate_keeping_tail
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@attrs.frozen
+class Pair:
+    """A prompt and its completion.
+
+    Attributes:
+        ids: the prompt's token ids, including the tokenizer's special tokens.
+        labels: the completion's token ids, likewise; all are supervised.
+        tail: number of special tokens at the prompt's end.
+    """
+
+    ids: list[int]
+    labels: list[int]
+    tail: int = 0
+
+    def cut(self, length: int) -> Pair:
+        """Truncate both to at most `length` tokens; the prompt keeps its trailing special tokens, which mark its end."""
+        return Pair(truncate_keeping_tail(self.ids, length, self.tail), self.labels[:length], self.tail)
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens in both."""
+        return len(self.ids) + len(self.labels)
+
+    @property
+    def supervised(self) -> int:
+        """Number of tokens that count in the loss."""
+        return len(self.labels)
+
+
+@attrs.frozen
+class PairEncoder:
+    """Makes samples from rows, as `tunewright_hf.data.samples.language_modeling.Encoder` does for causal language models.
+
+    Attributes:
+        tokenizer: the model's tokenizer.
+        data: the names of the columns.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    data: DataParams
+
+    def __call__(self, row: Mapping[str, object]) -> Pair | None:
+        """Return the whole sample, without truncation; None if the row lacks a prompt or a completion.
+
+        Raises:
+            RequestError: a column does not hold text.
+        """
+        texts = [text_of(row, name, self.data) for name in ("prompt", "completion")]
+        if any(text is None or not text.strip() for text in texts):
+            return None
+        labels = list(self.tokenizer(text_target=texts[1])["input_ids"])
+        eos = self.tokenizer.eos_token_id
+        if eos is not None and labels[-1:] != [eos]:
+            labels.append(eos)
+        return Pair(self.prompt(str(texts[0])), labels, trailing_specials(self.tokenizer))
+
+    def prompt(self, text: str) -> list[int]:
+        """Return the ids of a prompt, in the same form as in training."""
+        return list(self.tokenizer(text)["input_ids"])
+
+
+@attrs.frozen
+class Collator:
+    """Makes a batch of prompts and completions that are padded to the longest ones.
+
+    Attributes:
+        pad_id: the token to pad with.
+        shift: returns the decoder's inputs for labels.
+    """
+
+    pad_id: int
+    shift: Callable[[torch.Tensor], torch.Tensor]
+
+    def __call__(self, samples: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, torch.Tensor]:
+        """Return `input_ids` and `attention_mask` of (samples, longest prompt), `labels` and `decoder_input_ids` likewise."""
+        rows = [torch.tensor(s["labels"]) for s in samples]
+        labels = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=IGNORED)
+        return {**padded(samples, self.pad_id), "labels": labels, "decoder_input_ids": self.shift(labels)}
+
+
+def shift_of(model: transformers.PreTrainedModel) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return the function from labels to decoder inputs: the model's own, or a shift to the right after the start token."""
+    own: Callable[[torch.Tensor], torch.Tensor] | None = getattr(model, "prepare_decoder_input_ids_from_labels", None)
+    if own is not None:
+        return own
+    start, pad = model.config.decoder_start_token_id, model.config.pad_token_id
+    return functools.partial(_shift, start=start, pad=start if pad is None else pad)
+
+
+def _shift(labels: torch.Tensor, start: int, pad: int) -> torch.Tensor:
+    inputs = torch.nn.functional.pad(labels[:, :-1], (1, 0), value=start)
+    return inputs.masked_fill(inputs == IGNORED, pad)
