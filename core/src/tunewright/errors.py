@@ -240,8 +240,14 @@ def did_you_mean(
         known: the names that there are.
         aliases: other words for them, as other programs have them: "rank" → "r".
     """
+    meant = similar_name(name, known, aliases)
+    return f"There are: {', '.join(sorted(known))}." if meant is None else f"Did you mean {meant!r}?"
+
+
+def similar_name(
+    name: str, known: Mapping[str, object] | list[str], aliases: Mapping[str, str] = MappingProxyType({})
+) -> str | None:
+    """Return the name that was probably meant, or None; the arguments are those of `did_you_mean`."""
     meant = aliases.get(name.lower().replace("-", "_").removeprefix("__"))
-    if meant is not None:
-        return f"Did you mean {meant!r}?"
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(sorted(known))}."
+    return meant or (close[0] if close else None)

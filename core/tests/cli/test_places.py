@@ -67,7 +67,8 @@ def test_an_error_says_where_its_field_is_written(
 
 def test_what_set_gives_is_not_said_to_be_in_the_file(tmp_path: Path) -> None:
     assert place(tmp_path, "name", "name=x", value="x") == "name='x': is wrong. Change it."
-    assert place(tmp_path, "LoraConfig.r", "trainer.lora_config.r=8", value=8).startswith("trainer") is False
+    found = place(tmp_path, "LoraConfig.r", "trainer.lora_config.r=8", value=8)
+    assert found == "trainer.lora_config.r=8: is wrong. Change it."
 
 
 def test_a_secret_that_is_not_set_has_its_place(tmp_path: Path) -> None:

@@ -94,6 +94,18 @@ def test_the_message_of_a_wrong_hook_names_it(site) -> None:
         Registry().get("bad")
 
 
+def test_a_missing_trainer_is_told_with_the_trainers_that_there_are(site) -> None:
+    site.providers("acme")
+    site.install("tunewright-bad", {"bad": "tw_nowhere"})
+    registry = Registry()
+    with pytest.raises(PluginNotFound) as caught:
+        registry.get("axolotl", kind="trainer")
+    assert str(caught.value).startswith("No installed trainer is named 'axolotl'. Install the package")
+    trainers = str(caught.value).partition("Installed trainers: ")[2].rstrip(".").split(", ")
+    assert "acme" in trainers
+    assert not {"local", "kubernetes", "bad"} & set(trainers)
+
+
 @pytest.mark.parametrize("value", ["tw_bad:missing", "tw_nowhere", "tw_bad:a.b"])
 def test_an_entry_point_to_nothing_is_a_broken_plugin(site, value: str) -> None:
     site.install("tunewright-bad", {"bad": value}, tw_bad="")

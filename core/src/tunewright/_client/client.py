@@ -16,7 +16,7 @@ from tunewright._planning.assemble import assemble
 from tunewright._planning.mixture import select_datasets, with_provider_options
 from tunewright._signatures import documented
 from tunewright.backends.base import BackendOptions
-from tunewright.errors import RequestError, did_you_mean
+from tunewright.errors import RequestError, did_you_mean, similar_name
 from tunewright.events import Event
 from tunewright.plan.manifests import Manifests
 from tunewright.plan.policies import RunPolicy, Scheduling
@@ -57,7 +57,7 @@ class TrainingClient:
     ) -> None:
         self.registry = registry or Registry()
         options = BackendOptions(namespace=namespace, config_file=config_file, context=context)
-        self.backend = self.registry.get(backend).provider("backend").connect(options)
+        self.backend = self.registry.get(backend, kind="backend").provider("backend").connect(options)
 
     @overload
     def train(self, *arguments: object, dry_run: Literal[True], **options: Unpack[TrainOptions]) -> Manifests: ...
@@ -370,9 +370,10 @@ def _refuse_unknown(given: Mapping[str, object], options: type) -> None:
     known = list(dict.fromkeys(["name", "dry_run", *options.__annotations__]))
     for name in given:
         if name not in known:
-            raise RequestError(
-                "is not an argument", field=name, remedy=did_you_mean(name, known, spellings.OTHER_WORDS)
-            )
+            remedy = did_you_mean(name, known, spellings.OTHER_WORDS)
+            if options is TrainOptions and similar_name(name, known, spellings.OTHER_WORDS) is None:
+                remedy += " What the trainer takes stands below trainer, as in trainer.learning_rate."
+            raise RequestError("is not an argument", field=name, remedy=remedy)
 
 
 def _given(given: Mapping[str, object]) -> Mapping[str, object]:

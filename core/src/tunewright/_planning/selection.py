@@ -93,10 +93,10 @@ def _argument(name: str) -> Iterator[None]:
 
 def _trainer(registry: Registry, value: object) -> ResolvedProvider[TrainerProvider]:
     if isinstance(value, str):
-        plugin = registry.get(value)
+        plugin = registry.get(value, kind="trainer")
         return ResolvedProvider(plugin=plugin, provider=build(plugin.provider("trainer"), {}, "trainer"))
     if isinstance(value, Mapping):
-        plugin = registry.get(_provider_name(value, "trainer"))
+        plugin = registry.get(_provider_name(value, "trainer"), kind="trainer")
         parameters = {k: v for k, v in value.items() if k != "provider"}
         return ResolvedProvider(plugin=plugin, provider=build(plugin.provider("trainer"), parameters, "trainer"))
     if isinstance(value, TrainerProvider):

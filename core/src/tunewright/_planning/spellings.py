@@ -46,7 +46,10 @@ OTHER_WORDS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("restarts", "retries", "backoff_limit"), "max_restarts"),
     **dict.fromkeys(("lora", "lora_config", "peft", "peft_config"), "trainer.lora_config"),
     **dict.fromkeys(("training_arguments", "training_parameters", "training_args"), "trainer.training_parameters"),
-    **dict.fromkeys(("learning_rate", "lr", "epochs", "num_train_epochs", "max_steps"), "trainer.training_parameters"),
+    **dict.fromkeys(("learning_rate", "lr"), "trainer.learning_rate"),
+    **dict.fromkeys(("epochs", "num_epochs", "num_train_epochs"), "trainer.num_train_epochs"),
+    **dict.fromkeys(("batch_size", "per_device_train_batch_size"), "trainer.per_device_train_batch_size"),
+    **dict.fromkeys(("max_steps", "steps"), "trainer.max_steps"),
 }
 """What other programs call the keywords of `train()` → ours, for "did you mean"."""
 

@@ -20,6 +20,17 @@ class Command(click.Command):
         super().__init__(*options, **named)
         self.examples = tuple(examples)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the options; for one that is a key of job files, say how `--set` gives it."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            key = error.option_name.lstrip("-").replace("-", "_")
+            if any("--set" in option.opts for option in self.params) and _is_key(key):
+                message = f"No such option '{error.option_name}': it is a key of the job. Write --set {key}=…"
+                raise click.NoSuchOption(error.option_name, message, ctx=ctx) from None
+            raise
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples."""
         super().format_epilog(ctx, formatter)
@@ -29,6 +40,12 @@ class Command(click.Command):
             for line, meaning in self.examples:
                 formatter.write(f"{'':{formatter.current_indent}}# {meaning}\n")
                 formatter.write(f"{'':{formatter.current_indent}}tunewright {line}\n")
+
+
+def _is_key(name: str) -> bool:
+    from tunewright._client.options import TrainOptions  # its imports are not needed for a call that is right
+
+    return name in TrainOptions.__annotations__
 
 
 class Group(click.Group):

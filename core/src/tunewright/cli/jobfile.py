@@ -122,6 +122,7 @@ def of_options(keywords: Mapping[str, object], assignments: Iterable[str]) -> Jo
 def _made(document: Keywords, where: places.Places, assignments: Iterable[str]) -> JobFile:
     for assignment in assignments:
         where.forget(_assign(document, assignment))
+    where.know(document)
     found = JobFile(keywords={}, written=document, places=where)
     with found.located():
         resolved = {k: _resolve(v, k, as_env=k in ("env", "init_env")) for k, v in document.items()}

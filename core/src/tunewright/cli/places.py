@@ -1,4 +1,4 @@
-"""From the field that an error names to the line of the job file in which it is written."""
+"""From the field that an error names to the key that the user wrote, and to its line if that is in a job file."""
 
 from __future__ import annotations
 
@@ -21,38 +21,37 @@ class Places:
     Attributes:
         file: the path of the job file, as the user wrote it.
         values: path of each value → the value.
-        positions: path of each value → its position; those that `--set` gives have none.
+        positions: path of each value in the file → its position; those that options give have none.
         words: path of each text without quotes → the text.
-        assigned: paths of the values that `--set` gives.
     """
 
     file: str = ""
     values: Mapping[Path, object] = attrs.field(factory=dict)
-    positions: dict[Path, Position] = attrs.field(factory=dict)
+    positions: Mapping[Path, Position] = attrs.field(factory=dict)
     words: Mapping[Path, str] = attrs.field(factory=dict)
-    assigned: list[Path] = attrs.field(factory=list)
 
     @classmethod
     def of_file(cls, file: str, parsed: Parsed) -> Places:
         """Return the places of a parsed file."""
-        values = dict(_values(parsed.value, ()))
-        return cls(file=file, values=values, positions=dict(parsed.positions), words=parsed.words)
+        return cls(file=file, positions=parsed.positions, words=parsed.words)
 
     def forget(self, path: Path) -> None:
-        """Note that `--set` gives this value, so that it is not the file's any more."""
-        self.assigned.append(path)
+        """Note that an option gives this value, so that it is not the file's any more."""
         self.positions = {p: at for p, at in self.positions.items() if p[: len(path)] != path}
+        self.words = {p: word for p, word in self.words.items() if p[: len(path)] != path}
+
+    def know(self, document: Mapping[str, object]) -> None:
+        """Take the values of the whole document, wherever they are written."""
+        self.values = {path: value for path, value in _values(document, ()) if path}
 
     def of(self, argument: str) -> str:
         """Return where an argument of `train()` is written: "job.yaml:3:14"; "" if it is not in the file."""
         return self._place((argument,), of_key=False)
 
     def locate(self, error: RequestError) -> RequestError:
-        """Return the error with its place and with the field by the keys of the file; unchanged if it is not written there."""
-        if error.place:
-            return error
-        path = self._find(error)
-        if path is None or path not in self.positions:
+        """Return the error with its place and with the field by the keys that the user wrote; unchanged if there are none."""
+        path = None if error.place else self._find(error)
+        if path is None:
             return error
         names = _steps(error.field)
         # A provider names the field of its class, which is not a key of the file where only the URI is given.
@@ -71,10 +70,8 @@ class Places:
 
     def _find(self, error: RequestError) -> Path | None:
         names = _steps(error.field)
-        if any(path[-1] == names[-1] for path in self.assigned):
-            return None
-        if names[:1] in self.positions:
-            return next(names[:n] for n in range(len(names), 0, -1) if names[:n] in self.positions)
+        if names[:1] in self.values:
+            return next(names[:n] for n in range(len(names), 0, -1) if names[:n] in self.values)
         of_class = isinstance(names[0], str) and names[0][:1].isupper()
         return self._search(names, error, of_class=of_class) or ((error.argument,) if error.argument else None)
 
@@ -82,7 +79,7 @@ class Places:
         """Find a field of a provider, or of an object inside one: "LoraConfig.r" is "trainer.lora_config.r"."""
         tail = names[1:] if of_class else names
         for length in range(len(tail), 0, -1):
-            ends = [p for p in self.positions if p[-length:] == tail[:length] and len(p) > length]
+            ends = [p for p in self.values if p[-length:] == tail[:length] and len(p) > length]
             if error.argument:
                 ends = [p for p in ends if p[0] == error.argument]
             same = [p for p in ends if repr(self.values.get(p)) == error.shown_value and length == len(tail)]

@@ -13,6 +13,11 @@ from tunewright.plan._quantity import check_quantity, to_number
 
 GPU = "nvidia.com/gpu"
 _PAGES = "hugepages-"
+_OTHER_WORDS = {
+    **dict.fromkeys(("gpus", "num_gpus", "nvidia"), "gpu"),
+    **dict.fromkeys(("cpus", "cores", "num_cpus"), "cpu"),
+    **dict.fromkeys(("mem", "ram"), "memory"),
+}
 
 
 def _whole_gpus(value: Any) -> int:
@@ -82,8 +87,10 @@ def as_resources(value: Any) -> Resources:
     groups = {k: _group(given.pop(k, None), k, remedy) for k in ("extended", "requests")}
     for name in (*given, *groups["extended"], *(set(groups["requests"]) - {"cpu", "memory"})):
         if not _is_resource(name):
+            meant = _OTHER_WORDS.get(name.lower())
+            hint = f"Did you mean {meant!r}? " if meant else ""
             problem = f"has an unknown resource {name!r}"
-            raise RequestError(problem, field="resources_per_worker", value=dict(value), remedy=remedy)
+            raise RequestError(problem, field="resources_per_worker", value=dict(value), remedy=hint + remedy)
     return Resources(extended={**groups["extended"], **given}, requests=groups["requests"], **fields)
 
 

@@ -153,11 +153,12 @@ class Registry:
         found = {p.dist for points in self._entry_points().values() for p in points if p.dist is not None}
         return dict(sorted({d.name: d.version for d in found}.items()))
 
-    def get(self, name: str, *, dist: str | None = None) -> Plugin:
+    def get(self, name: str, *, kind: Kind | None = None, dist: str | None = None) -> Plugin:
         """Load a plugin by its name.
 
         Args:
             name: registry name of the plugin.
+            kind: what it is wanted for, if known: an error then names the plugins that provide it.
             dist: the distribution that should provide it, if known. If it is installed and registers the name, no other
                 distribution is searched.
 
@@ -168,7 +169,7 @@ class Registry:
                 of the plugin API.
         """
         if name not in self._loaded:
-            self._loaded[name] = _load(self._find_in(dist, name) or self._find(name))
+            self._loaded[name] = _load(self._find_in(dist, name) or self._find(name, kind))
         return self._loaded[name]
 
     def for_uri(self, uri: str, field: str) -> Plugin:
@@ -203,7 +204,7 @@ class Registry:
             return next((p for p in points if p.name == name and _of_this_api(p)), None)
         return None
 
-    def _find(self, name: str) -> importlib.metadata.EntryPoint:
+    def _find(self, name: str, kind: Kind | None) -> importlib.metadata.EntryPoint:
         points = self._entry_points().get(name, [])
         current = [p for p in points if _of_this_api(p)]
         if len(current) == 1:
@@ -214,17 +215,26 @@ class Registry:
             raise PluginConflict(message, name=name, dist=dists)
         if points:
             raise _wrong_api(name, points[0])
-        raise self._not_found(name)
+        raise self._not_found(name, kind)
 
-    def _not_found(self, name: str) -> PluginNotFound:
-        close = difflib.get_close_matches(name, self.names(), n=1)
+    def _not_found(self, name: str, kind: Kind | None) -> PluginNotFound:
+        names, what = (self._providing(kind), kind) if kind else (self.names(), "plugin")
+        close = difflib.get_close_matches(name, names, n=1)
         hint = f"Did you mean {close[0]!r}? Otherwise install" if close else "Install"
         # A built-in list of known plugins would make all others second class: the naming convention is enough.
         message = (
-            f"No installed plugin is named {name!r}. {hint} the package that provides it, by convention "
-            f"`pip install tunewright-{name}`. Installed plugins: {', '.join(self.names())}."
+            f"No installed {what} is named {name!r}. {hint} the package that provides it, by convention "
+            f"`pip install tunewright-{name}`. Installed {what}s: {', '.join(names)}."
         )
         return PluginNotFound(message, name=name)
+
+    def _providing(self, kind: Kind) -> list[str]:
+        found = []
+        for name in self.names():
+            with contextlib.suppress(PluginError):
+                if kind in self.get(name).kinds():
+                    found.append(name)
+        return found
 
     def _entry_points(self) -> Mapping[str, list[importlib.metadata.EntryPoint]]:
         if self._index is None:

@@ -234,9 +234,19 @@ def _is(value: Json, alternative: str) -> bool:
 
 
 def _remedy(value: Json, expected: str) -> str:
-    if isinstance(value, str) and any(t in expected for t in ("int", "float", "bool")):
-        return "Write it without quotes."
-    return f"Give a value of type {expected}."
+    if not isinstance(value, str):
+        return f"Give a value of type {expected}."
+    if "int" in expected or "float" in expected:
+        return "Write it without quotes." if _is_number(value) else "Write a number."
+    return "Write true or false, without quotes." if "bool" in expected else f"Give a value of type {expected}."
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def differing_fields(value: object, real: type, derived: frozenset[str]) -> dict[str, object]:
