@@ -16,11 +16,8 @@ import transformers
 from tunewright.errors import RequestError
 from tunewright.providers import Message, Sampling, TrainedModel
 from tunewright_hf.config.tasks import CAUSAL, CLASSIFICATION, SEQ2SEQ, Task
-from tunewright_hf.data.samples.collators import pad_id
-from tunewright_hf.data.templates.turn_ends import Stops
 from tunewright_hf.errors import as_request_error
-from tunewright_hf.model.config import context_length
-from tunewright_hf.model.generation import stop_tokens
+from tunewright_hf.model.generation import answer_settings
 
 _ADAPTER = "adapter_config.json"
 _STAGE = ".tunewright-merging-"
@@ -39,14 +36,20 @@ class HuggingFaceModel(TrainedModel):
     def answer(self, messages: Sequence[Message], sampling: Sampling) -> Iterator[str]:
         """Yield the answer piece by piece; see `TrainedModel.answer`."""
         ids = torch.tensor([self._prompt(messages, sampling)], device=self._model.device)
-        left = (context_length(self._model.config) or ids.shape[1] + sampling.max_tokens) - ids.shape[1]
-        if left < 1 and not self._model.config.is_encoder_decoder:
+        settings = answer_settings(
+            self._model,
+            self._tokenizer,
+            prompt=ids.shape[1],
+            max_tokens=sampling.max_tokens,
+            temperature=sampling.temperature,
+        )
+        if settings is None:
             problem = f"has {ids.shape[1]} tokens, which fill the model's context"
             raise RequestError(problem, field="messages", remedy="Begin a new conversation, or shorten it.")
         streamer = transformers.TextIteratorStreamer(
             self._tokenizer, skip_prompt=not self._model.config.is_encoder_decoder, skip_special_tokens=True
         )
-        yield from self._stream(ids, self._settings(sampling, left), streamer, sampling.seed)
+        yield from self._stream(ids, settings, streamer, sampling.seed)
 
     def merge(self, folder: Path) -> None:
         """Write the merged model and its tokenizer; see `TrainedModel.merge`."""
@@ -74,18 +77,6 @@ class HuggingFaceModel(TrainedModel):
                 [dict(message) for message in messages], add_generation_prompt=True, return_dict=True
             )
         return list(rendered["input_ids"])
-
-    def _settings(self, sampling: Sampling, left: int) -> transformers.GenerationConfig:
-        own = self._model.generation_config
-        stops = Stops(tokens=stop_tokens(self._folder, self._model.config)).with_eos(self._tokenizer)
-        chosen = {"do_sample": True, "temperature": sampling.temperature} if sampling.temperature else {}
-        return transformers.GenerationConfig(
-            max_new_tokens=max(1, min(sampling.max_tokens, left)),
-            eos_token_id=sorted(stops) or None,
-            pad_token_id=pad_id(self._tokenizer),
-            decoder_start_token_id=own.decoder_start_token_id,
-            **{"do_sample": False, **chosen},
-        )
 
     def _stream(
         self,

@@ -15,7 +15,7 @@ peft = pytest.importorskip("peft")
 
 from tunewright_hf import HuggingFaceTrainParams  # noqa: E402
 from tunewright_hf.data.templates.turn_ends import Stops  # noqa: E402
-from tunewright_hf.model.generation import goal_of, stop_at_turn_ends, stop_tokens  # noqa: E402
+from tunewright_hf.model.generation import answer_settings, goal_of, stop_at_turn_ends, stop_tokens  # noqa: E402
 
 ASK = [{"role": "user", "content": "1?"}]
 ROWS = [{"messages": [*ASK, {"role": "assistant", "content": "One."}]}] * 8
@@ -162,3 +162,20 @@ def test_an_adapter_cannot_name_ends_of_its_own(given: dict[str, object], fixed:
     params = HuggingFaceTrainParams(**given)
     goal = goal_of(params, base_model, transformers.AutoConfig.from_pretrained(base_model), tiny[1])
     assert goal.stops == Stops(tokens=(0,), fixed=fixed)
+
+
+def test_an_answer_has_the_room_that_the_prompt_leaves_in_the_context(base_model: Path) -> None:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(base_model)
+    model = transformers.AutoModelForCausalLM.from_pretrained(base_model)  # a context of 128 tokens
+
+    def room(model, prompt: int) -> int | None:
+        settings = answer_settings(model, tokenizer, prompt=prompt, max_tokens=100)
+        return settings and settings.max_new_tokens
+
+    assert [room(model, prompt) for prompt in (1, 100, 127, 128, 129)] == [100, 28, 1, None, None]
+    sizes = {"encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 8, "decoder_ffn_dim": 8, "d_model": 8}
+    config = transformers.BartConfig(
+        vocab_size=300, max_position_embeddings=64, encoder_attention_heads=1, decoder_attention_heads=1, **sizes
+    )
+    reader = transformers.BartForConditionalGeneration(config)  # its encoder reads the prompt
+    assert [room(reader, prompt) for prompt in (1, 64, 65)] == [64, 64, None]

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
 import transformers
 
 from tunewright_hf.config.train_params import TrainParams
+from tunewright_hf.data.samples.collators import pad_id
 from tunewright_hf.data.samples.encode import Goal, check_highest
 from tunewright_hf.data.templates.overrides import warn_of_prompt
 from tunewright_hf.data.templates.probes import turn_ends
 from tunewright_hf.data.templates.turn_ends import Stops, unstopped
 from tunewright_hf.errors import as_request_error
-from tunewright_hf.model.config import known_labels
+from tunewright_hf.model.config import context_length, known_labels
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +91,42 @@ def stop_at_turn_ends(
         )
     if tokenizer.eos_token is None:
         tokenizer.eos_token = tokenizer.convert_ids_to_tokens(more[0])
+
+
+def answer_settings(
+    model: transformers.PreTrainedModel,
+    tokenizer: transformers.PreTrainedTokenizerBase,
+    *,
+    prompt: int,
+    max_tokens: int,
+    temperature: float = 0.0,
+) -> transformers.GenerationConfig | None:
+    """Return how a model answers a prompt: it stops where its `generation_config` says, and at the end-of-text token.
+
+    Args:
+        model: the model.
+        tokenizer: its tokenizer.
+        prompt: tokens of the prompt.
+        max_tokens: tokens of the answer, at most; fewer if the model's context has no room for them.
+        temperature: 0 takes the most likely token each time.
+
+    Returns:
+        The settings; None if the prompt leaves no room in the context.
+    """
+    own = model.generation_config
+    context = context_length(model.config) or math.inf
+    room = context if model.config.is_encoder_decoder else context - prompt  # an encoder reads the prompt by itself
+    if prompt > context or room < 1:
+        return None
+    stops = Stops(tokens=tuple(_as_set(own and own.eos_token_id))).with_eos(tokenizer)
+    chosen = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
+    return transformers.GenerationConfig(
+        max_new_tokens=int(min(max_tokens, room)),
+        eos_token_id=sorted(stops) or None,
+        pad_token_id=pad_id(tokenizer),
+        decoder_start_token_id=own and own.decoder_start_token_id,
+        **chosen,
+    )
 
 
 def _as_set(tokens: int | Iterable[int] | None) -> set[int]:

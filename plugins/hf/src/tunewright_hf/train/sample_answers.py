@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 
 import torch
@@ -13,12 +12,11 @@ from tunewright.events import Sample
 from tunewright.providers import TrainRun
 from tunewright_hf.config.tasks import SEQ2SEQ
 from tunewright_hf.config.train_params import TrainParams
-from tunewright_hf.data.samples.collators import pad_id
 from tunewright_hf.data.samples.language_modeling import Encoder
 from tunewright_hf.data.samples.preference import PREFERENCE, is_conversation
 from tunewright_hf.data.samples.seq2seq import PairEncoder
 from tunewright_hf.distributed import is_sharded
-from tunewright_hf.model.config import context_length
+from tunewright_hf.model.generation import answer_settings
 
 logger = logging.getLogger(__name__)
 
@@ -81,22 +79,9 @@ def answer(model: transformers.PreTrainedModel, encoder: Encoder | PairEncoder, 
     tokenizer = encoder.tokenizer
     ids = torch.tensor([encoder.prompt(prompt)], device=model.device)
     asked = 0 if model.config.is_encoder_decoder else ids.shape[1]  # tokens of the prompt, which the output repeats
-    room = (context_length(model.config) or math.inf) - ids.shape[1]
-    if room < 1:
+    settings = answer_settings(model, tokenizer, prompt=ids.shape[1], max_tokens=_ANSWER_TOKENS)
+    if settings is None:
         logger.warning("no answer to %r: it fills the model's context", prompt)
         return ""
-    settings = model.generation_config
-    ends = settings.eos_token_id if settings and settings.eos_token_id is not None else []
-    stops = {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id} - {None}
-    output = model.generate(
-        input_ids=ids,
-        attention_mask=torch.ones_like(ids),
-        generation_config=transformers.GenerationConfig(
-            max_new_tokens=int(min(_ANSWER_TOKENS, room)),
-            do_sample=False,
-            eos_token_id=sorted(stops) or None,
-            pad_token_id=pad_id(tokenizer),
-            decoder_start_token_id=getattr(settings, "decoder_start_token_id", None),
-        ),
-    )
+    output = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=settings)
     return str(tokenizer.decode(output[0, asked:], skip_special_tokens=True)).strip()
