@@ -1,4 +1,4 @@
-"""The commands of a plan: `fetch` and `check` in init containers, `run` as process 1, `train` on every rank."""
+"""The commands of a plan: `fetch` and `check` in init containers, `run` as process 1, `train` on every rank; `upload` by hand."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import gc
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from tunewright import runner
 from tunewright.environment import fetch_container, is_input_slot
@@ -30,6 +31,12 @@ def main(argv: Sequence[str]) -> int:
         from tunewright_launcher.check import check
 
         return run_init_step("check", check, os.environ)
+    if arguments.command == "upload":
+        from tunewright_launcher.outputs import upload
+
+        return run_init_step(
+            "upload", lambda step: upload(step, arguments.folder, replace=arguments.replace), os.environ
+        )
     from tunewright_launcher.fetch import fetch
 
     gc.set_threshold(_GARBAGE)
@@ -50,4 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("check", help="refuse a job that cannot be trained, before the ranks start")
     commands.add_parser("run", help="run -- COMMAND …: start the ranks, pass signals on, count attempts")
     commands.add_parser("train", help="train as one rank; started by torchrun")
+    uploading = commands.add_parser("upload", help="upload a finished model, as train does at its end")
+    uploading.add_argument("folder", type=Path, help="the model's folder")
+    uploading.add_argument("--replace", action="store_true", help="overwrite the files of another model")
     return parser

@@ -14,7 +14,7 @@ import json
 import re
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -40,11 +40,12 @@ from tunewright_launcher.journal import Journal
 from tunewright_launcher.provider import TRAINER, document_file, input_slots, load_source, read_document, read_mixture
 from tunewright_launcher.retry import retry
 from tunewright_launcher.slots import CompletionMarker, LeaseLost, Slot
-from tunewright_launcher.step import Step
+from tunewright_launcher.step import Step, log
 
 CHECKPOINTS = "checkpoints"
 _UPLOADS = 8  # files in parallel
 _CHECK_EVERY = 2.0  # seconds
+_SHOWN = 5  # names of files in a message
 _NO_MIXTURE = dump_mixture(())
 _CHECKPOINT = re.compile(r"checkpoint-([0-9]+)")
 
@@ -78,6 +79,26 @@ class Output:
         """
         files, size = self._upload(folder, "")
         emit(Uploaded(item="model", uri=self.uri, files=files, bytes=size))
+
+    def refuse_another(self, folder: Path, *, replace: bool) -> None:
+        """Check that uploading a model by hand would neither overwrite another one nor mix with it.
+
+        Args:
+            folder: the model.
+            replace: whether files of the same name may be overwritten.
+
+        Raises:
+            FetchError: USAGE: there is another one.
+        """
+        files = {path: folder / path for path in walk(folder) if path != MARKER}
+        there = {e.path: e for e in self._retry(lambda: [*self.store.entries("")]) if not _is_beside_model(e.path)}
+        if others := sorted(there.keys() - files.keys()):
+            cause = f"{self.uri} holds other files than the result's: {_few(others)}."
+            raise FetchError(cause, remedy="Give another URI, or remove those files.", code=ExitCode.USAGE)
+        changed = [] if replace else sorted(p for p, entry in there.items() if not is_there(entry, files[p]))
+        if changed:
+            cause = f"{self.uri} holds another result: {_few(changed)} would be overwritten."
+            raise FetchError(cause, remedy="Give another URI, or --replace.", code=ExitCode.USAGE)
 
     def upload_checkpoint(self, folder: Path) -> None:
         """Upload a complete checkpoint, and then remove the job's older ones.
@@ -193,6 +214,27 @@ def load_output(step: Step, say: Callable[[str], None]) -> Output | None:
     )
 
 
+def upload(step: Step, folder: Path, *, replace: bool) -> None:
+    """Upload a finished model by hand, as a job does at its end.
+
+    Args:
+        step: its configuration names the output.
+        folder: the model.
+        replace: whether files of another result may be overwritten.
+
+    Raises:
+        FetchError, PluginError, RequestError: it cannot be uploaded, or there is something else already.
+    """
+    output = load_output(step, lambda text: log("upload", text))
+    if output is None:
+        cause = "There is no output in the configuration."
+        raise FetchError(cause, remedy="Run `tunewright push`, which writes one.", code=ExitCode.USAGE)
+    output.refuse_another(folder, replace=replace)
+    output.say(f"uploading {folder} to {output.uri}")
+    output.check_writable()
+    output.upload_model(folder)
+
+
 class CheckpointUploads:
     """Upload each new complete checkpoint during the training; a context manager for one rank.
 
@@ -262,6 +304,16 @@ class _Unmarked(Snapshot):
 
     def describe(self, entry: Entry) -> Entry:
         return self._marked.describe(entry)
+
+
+def _is_beside_model(path: str) -> bool:
+    """Return whether a file is one that Tunewright or the service keeps beside a model, or a licence."""
+    return path == MARKER or path.startswith((f"{CHECKPOINTS}/", ".", "LICENSE"))
+
+
+def _few(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
+    return ", ".join(paths[:_SHOWN]) + more
 
 
 def _step_of(name: str) -> int:

@@ -64,6 +64,14 @@ class Job:
         """The folder of the finished model, if it is on this machine."""
         return self._backend.result_folder(self.name)
 
+    @property
+    def trainer(self) -> str | None:
+        """Name of the job's trainer, as in `trainer=`; None for the user's own code."""
+        match self._backend.record(self.name).documents.get("trainer.json"):
+            case {"provider": str(name)}:
+                return name
+        return None
+
     def log_lines(
         self, *, follow: bool = False, container: str | None = None, worker: int | None = None
     ) -> Iterator[LogLine]:

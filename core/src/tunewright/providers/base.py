@@ -48,7 +48,7 @@ from tunewright.events import Event, Json
 from tunewright.providers.fields import one_of
 from tunewright.providers.mixture import MixturePart
 from tunewright.providers.preview import Preview
-from tunewright.providers.trained import TrainedModel
+from tunewright.providers.trained import UsableResult
 from tunewright.providers.uris import uri_scheme
 
 if TYPE_CHECKING:
@@ -234,7 +234,7 @@ class TrainRun:
 
 
 @attrs.frozen(kw_only=True)
-class TrainerProvider(Provider):
+class TrainerProvider(UsableResult, Provider):
     """Base class of providers that train a model on a dataset. `train` runs on every rank, under torchrun."""
 
     def container(self, defaults: ContainerSpec) -> ContainerSpec:
@@ -354,20 +354,6 @@ class TrainerProvider(Provider):
         """
         remedy = "Ask its author to implement TrainerProvider.preview()."
         problem = "does not support `tunewright preview`"
-        raise RequestError(problem, field="trainer", value=type(self).__name__, remedy=remedy)
-
-    def load_result(self, folder: Path, model: Path | None) -> TrainedModel:  # noqa: ARG002 - for subclasses
-        """Load a finished model, for `tunewright chat`, `generate` and `merge`. Called on the client.
-
-        Args:
-            folder: the result of a training, as the trainer wrote it to `run.result`.
-            model: folder of the model that was trained, for results that are adapters; None where the user named none.
-
-        Raises:
-            RequestError: the result cannot be loaded, or the trainer does not support it.
-        """
-        remedy = "Load its result with the library that it saves for, or ask its author to implement load_result()."
-        problem = "does not load what it trained"
         raise RequestError(problem, field="trainer", value=type(self).__name__, remedy=remedy)
 
     @abstractmethod

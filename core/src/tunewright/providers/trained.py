@@ -1,4 +1,4 @@
-"""Trained models: what a trainer gives back to use its result with, for `tunewright chat`, `generate` and `merge`."""
+"""Trained models: what a trainer gives back to use its result with, for `tunewright chat`, `generate`, `merge` and `push`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
+
+from tunewright.errors import RequestError
 
 Message = Mapping[str, str]
 """A message of a conversation: its `role` ("system", "user" or "assistant") and its `content`."""
@@ -53,4 +55,38 @@ class TrainedModel(ABC):
 
         Raises:
             RequestError: the model has no adapter, or one that cannot be merged.
+        """
+
+
+class UsableResult:
+    """What a trainer does with a result, once it is finished. All of it is called on the client, and all of it is optional."""
+
+    __slots__ = ()
+
+    def load_result(self, folder: Path, model: Path | None) -> TrainedModel:  # noqa: ARG002 - for subclasses
+        """Load a finished model, for `tunewright chat`, `generate` and `merge`.
+
+        Args:
+            folder: the result of a training, as the trainer wrote it to `run.result`.
+            model: folder of the model that was trained, for results that are adapters; None where the user named none.
+
+        Raises:
+            RequestError: the result cannot be loaded, or the trainer does not support it.
+        """
+        remedy = "Load its result with the library that it saves for, or ask its author to implement load_result()."
+        problem = "does not load what it trained"
+        raise RequestError(problem, field="trainer", value=type(self).__name__, remedy=remedy)
+
+    def result_commands(self) -> tuple[str, ...]:
+        """Return the commands that fit the result of a training with this configuration: "chat", "merge".
+
+        `tunewright` names them at the end of a job. By default "chat", if the trainer implements `load_result`.
+        """
+        return () if type(self).load_result is UsableResult.load_result else ("chat",)
+
+    def check_result(self, folder: Path) -> None:
+        """Refuse a folder that is not a finished result, for `tunewright push`. Needs no heavy libraries.
+
+        Raises:
+            RequestError: it is something else, or incomplete.
         """

@@ -74,6 +74,18 @@ class HuggingFaceTrainParams(TrainParams):
 
         return load(folder, model)
 
+    def result_commands(self) -> tuple[str, ...]:
+        """Return "chat" for a model that writes, and "merge" for its adapter."""
+        if not self.task.writes:
+            return ()
+        return ("chat",) if self.lora_config is None or self.merge else ("chat", "merge")
+
+    def check_result(self, folder: Path) -> None:
+        """Refuse a folder that has neither a whole model nor an adapter, and a checkpoint."""
+        from tunewright_hf.model.files import check_result
+
+        check_result(folder)
+
     def train(self, run: TrainRun) -> None:
         """Train, on every rank; see `tunewright_hf.train.run`."""
         with without_garbage_collection():

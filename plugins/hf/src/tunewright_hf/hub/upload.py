@@ -45,7 +45,7 @@ class HubStore(Store):
         self._hub = hub
         self._branch = hub.repo.revision or "main"
         if hub.token is None:
-            remedy = "Give access_token= a token with write permission."
+            remedy = "Give access_token= a token with write permission; for `tunewright push`, set HF_TOKEN to it."
             raise FetchError(f"{hub.repo.uri} needs a token.", remedy=remedy, code=ExitCode.NO_PERMISSION)
         if _COMMIT.fullmatch(self._branch):
             cause = f"{hub.repo.uri} names a commit, and a result can only be added to a branch."

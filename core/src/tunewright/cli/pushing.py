@@ -1,0 +1,67 @@
+"""`tunewright push`: the upload of a job's result, run by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from tunewright._planning import selection
+from tunewright.cli import jobfile
+from tunewright.cli.steps import document, run_step
+from tunewright.environment import OUTPUT_SLOT
+from tunewright.errors import RequestError
+from tunewright.plan.secrets import SecretRef
+from tunewright.plugins.registry import Registry
+from tunewright.providers.base import ModelProvider
+from tunewright.providers.fields import secret_env
+from tunewright.providers.outputs import OutputTarget
+from tunewright.request.request import ResolvedProvider
+
+_PREFIX = f"{OUTPUT_SLOT}."
+
+
+def select_target(uri: str, assignments: Sequence[str]) -> ResolvedProvider[ModelProvider]:
+    """Return the provider that uploads.
+
+    Args:
+        uri: where to, or a path.
+        assignments: values of `--set`: keys of `output` in a job file, with or without `output.` before them.
+
+    Raises:
+        RequestError: it is not writable from this machine, or a value is wrong.
+        PluginError: the URI's plugin is missing or broken.
+    """
+    below = [text if text.startswith(_PREFIX) else f"{_PREFIX}{text}" for text in assignments]
+    value = jobfile.of_options({OUTPUT_SLOT: uri}, below).keywords[OUTPUT_SLOT]
+    selected = selection.select_output(Registry(), value, Path.cwd())
+    assert selected is not None  # noqa: S101 - for the type checker: it is None for no output only
+    provider = selected.provider
+    if not isinstance(provider, OutputTarget):
+        problem, remedy = "is a volume of a cluster", "Give s3://bucket/prefix, hf://org/name or a folder."
+        raise RequestError(problem, field=OUTPUT_SLOT, value=provider.uri, remedy=remedy)
+    for variable, given in secret_env(provider).items():
+        if isinstance(given, SecretRef):
+            problem = f"is in a Secret of a cluster ({given.name}), which this machine does not read"
+            raise RequestError(problem, field=variable, remedy="Give {env: NAME} instead.")
+    return selected
+
+
+def push_by_hand(folder: Path, target: ResolvedProvider[ModelProvider], *, replace: bool, as_json: bool) -> None:
+    """Upload a result, as the last step of a job does.
+
+    Raises:
+        RequestError: something is not installed; nothing was created.
+        click.exceptions.Exit: the step failed, with its exit code; it has said why.
+    """
+    needed = document("push", OUTPUT_SLOT, target)
+    values = {name: value for name, value in secret_env(target.provider).items() if not isinstance(value, SecretRef)}
+    run_step(
+        ["upload", str(folder.absolute()), *(["--replace"] if replace else [])],
+        {OUTPUT_SLOT: needed},
+        secrets={name: value.reveal() for name, value in values.items()},
+        as_json=as_json,
+    )
+    if not as_json:
+        click.echo(f"It is in {target.provider.uri}")
