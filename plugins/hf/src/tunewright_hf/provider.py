@@ -34,6 +34,8 @@ class HuggingFaceTrainParams(TrainParams):
 
         if model is not None:
             check_model(model)
+        if dataset is not None:
+            self.check_single()
         for field, folder in (("dataset", dataset), ("eval_dataset", eval_dataset)):
             if folder is not None:
                 self.check_format(check_dataset(folder, self.data, field))

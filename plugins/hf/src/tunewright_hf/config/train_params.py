@@ -328,12 +328,21 @@ class TrainParams(TrainerProvider):
     def for_datasets(self, dataset: DatasetProvider | None, eval_dataset: DatasetProvider | None) -> Self:
         """Return this trainer with the configuration, the splits and the rows that the datasets' providers name."""
         data = self.data
+        if dataset is not None:
+            self.check_single()
         part, evaluated = (getattr(provider, "part", None) for provider in (dataset, eval_dataset))
         if isinstance(part, DatasetPart):
             data = with_part(data, part, has_eval_dataset=eval_dataset is not None)
         if isinstance(evaluated, DatasetPart):
             data = with_eval_part(data, evaluated)
         return attrs.evolve(self, data=data)
+
+    def check_single(self) -> None:
+        """Refuse what only a list of datasets gives a meaning to, for a single one."""
+        if self.data.mix_by != attrs.fields(DataParams).mix_by.default:
+            problem = "shares a training out among several datasets, and there is one"
+            remedy = "Leave it out, or give dataset as a list."
+            raise RequestError(problem, field="DataParams.mix_by", value=self.data.mix_by, remedy=remedy)
 
     def check_format(self, form: str | None) -> None:
         """Refuse preference pairs if the data is streamed, or if the Trainer class cannot train on them.

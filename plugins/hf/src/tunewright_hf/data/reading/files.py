@@ -151,17 +151,42 @@ def find_splits(folder: Path, data: DataParams, field: str = "dataset") -> dict[
     Raises:
         RequestError: they are not to be told, or some of them cannot be read.
     """
-    if (folder / "dataset_dict.json").is_file():
-        names = json.loads((folder / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
-        return {name: Split("saved", (folder / name,)) for name in names if (folder / name).is_dir()}
-    if (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file():
-        return {"train": Split("saved", (folder,))}
+    if saved := _saved_splits(folder):
+        _check_config(saved, data.config)
+        return saved
     reading = Reading(encoding=data.encoding, delimiter=data.delimiter, text_unit=data.text_unit)
     try:
         found = files_by_split(folder, data, field)
     except BadFileError as error:
         raise RequestError(error.problem, field=field, value=str(error.file), remedy=error.remedy) from error
     return {name: Split(files[0].reader, tuple(f.path for f in files), reading) for name, files in found.items()}
+
+
+def _saved_splits(folder: Path) -> dict[str, Split]:
+    """The splits of a folder that `save_to_disk` wrote; none for another folder."""
+    if (folder / "dataset_dict.json").is_file():
+        names = json.loads((folder / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
+        return {name: Split("saved", (folder / name,)) for name in names if (folder / name).is_dir()}
+    if (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file():
+        return {"train": Split("saved", (folder,))}
+    return {}
+
+
+def _check_config(saved: Mapping[str, Split], config: str | None) -> None:
+    """Refuse a configuration that a folder of `save_to_disk`, which holds a single one, does not say that it is.
+
+    Raises:
+        RequestError: it says another name, or none.
+    """
+    infos = (split.files[0] / "dataset_info.json" for split in saved.values())
+    read = (json.loads(info.read_text(encoding="utf-8")) for info in infos if info.is_file())
+    names = {str(info.get("config_name") or "") for info in read}
+    if config is None or names == {config}:
+        return
+    own = ", ".join(sorted(repr(name) for name in names if name))
+    problem = "cannot be chosen in a folder that save_to_disk() wrote: it holds a single configuration"
+    remedy = f"Leave it out: the folder says {own}." if own else "Leave it out, or save that configuration to a folder."
+    raise RequestError(problem, field="DataParams.config", value=config, remedy=remedy)
 
 
 def _peek(split: Split, field: str) -> tuple[list[str] | None, bool | None]:

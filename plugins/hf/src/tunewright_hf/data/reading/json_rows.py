@@ -7,127 +7,19 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
 
 from tunewright_hf.data.reading.bad_data import BadFileError
 from tunewright_hf.data.reading.compression import open_text, undecodable
-
-_BLOCK = 1 << 16
-_SPACE = re.compile(r"\s*")
-# A text may be cut off by the end of what has been read so far; anything else that ends so far before it is broken.
-_MARGIN = 64
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-
-
-class _DoubledKeyError(Exception):
-    """An object has a key twice."""
-
-
-def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise _DoubledKeyError(next(name for name in names if names.count(name) > 1))
-    return row
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_object)
-
-
-class _Reader:
-    """Values that follow each other in a stream, and the line in which each begins."""
-
-    def __init__(self, file: Path, stream: TextIO) -> None:
-        self.file = file
-        self.stream = stream
-        self.text = ""
-        self.at = 0
-        self.passed = 0  # lines before `text`
-        self.ended = False
-
-    def more(self) -> bool:
-        """Read on, and forget what has been passed; False at the end, where positions stay as they are."""
-        block = self.stream.read(max(_BLOCK, len(self.text) - self.at))
-        self.ended = not block
-        if block:
-            self.passed += self.text.count("\n", 0, self.at)
-            self.text, self.at = self.text[self.at :] + block, 0
-        return bool(block)
-
-    def skip(self, pattern: re.Pattern[str]) -> str:
-        """Pass over what a pattern matches, and return the character behind it; "" at the end."""
-        while True:
-            found = pattern.match(self.text, self.at)
-            end = found.end() if found else self.at
-            if end < len(self.text):
-                self.at = end
-                return self.text[end]
-            if not self.more():
-                self.at = len(self.text)
-                return ""
-
-    def value(self) -> tuple[int, object]:
-        """Return the next value, and its line.
-
-        Raises:
-            BadFileError: it is not JSON.
-        """
-        while True:
-            try:
-                value, end = _DECODER.raw_decode(self.text, self.at)
-            except json.JSONDecodeError as error:
-                cut = error.msg.startswith("Unterminated string") or error.pos > len(self.text) - _MARGIN
-                if cut and self.more():
-                    continue
-                raise self.broken(error) from None
-            except _DoubledKeyError as error:
-                raise BadFileError(self.file, f"has the key {error.args[0]!r} twice", line=self.line(self.at)) from None
-            if end == len(self.text) and self.more():  # a number may go on
-                continue
-            line, source, self.at = self.line(self.at), self.text[self.at : end], end
-            if _SURROGATE.search(source):
-                self._check_surrogates(value, line)
-            return line, value
-
-    def line(self, position: int) -> int:
-        """Return the line of a position, from 1."""
-        return self.passed + self.text.count("\n", 0, position) + 1
-
-    def broken(self, error: json.JSONDecodeError) -> BadFileError:
-        """Return the error for a value that ends, or goes on, otherwise than JSON."""
-        first, line = self.line(self.at), self.line(error.pos)
-        rest = self.text[error.pos :].strip()
-        if self.ended and (not rest or error.msg.startswith("Unterminated string")):
-            return BadFileError(self.file, "the file ends in the middle of a row", line=first)
-        if line > first and (cut := _cut_line(self.text[self.at : error.pos + 1])) is not None:
-            return BadFileError(self.file, "ends in the middle of a row", line=first + cut)
-        reason = f"{error.msg[0].lower()}{error.msg[1:]}, column {error.colno}"
-        if error.msg.startswith("Invalid control character") and rest[:1] != self.text[error.pos : error.pos + 1]:
-            reason = "a text does not end in its line"
-        if self.text[: error.pos].rstrip().endswith(",") and rest[:1] in ("}", "]"):
-            reason = f"has a comma before {rest[:1]!r}"
-        return BadFileError(self.file, reason, line=line)
-
-    def _check_surrogates(self, value: object, line: int) -> None:
-        try:
-            json.dumps(value, ensure_ascii=False).encode()
-        except UnicodeEncodeError as error:
-            found = f"\\u{ord(error.object[error.start]):04x}"
-            problem = f"{found} is one half of a character, and the other half is missing"
-            raise BadFileError(self.file, problem, line=line) from None
-
-
-def _cut_line(text: str) -> int | None:
-    """Return the line, from 0, behind which another row begins, though the one before has not ended."""
-    starts = [i for i, line in enumerate(text.split("\n")) if line.startswith('{"')]
-    return starts[1] - 1 if len(starts) > 1 else None
+from tunewright_hf.data.reading.json_stream import JsonStream
+from tunewright_hf.data.reading.json_wrapper import key_of_rows
 
 
 def rows(file: Path, encoding: str | None = None) -> Iterator[tuple[int, dict[str, object]]]:
-    """Read the rows of JSON lines, or of a list; a text in a list is a row with the column `text`.
+    """Read the rows of JSON lines, of a list, or of the list under an object's only key.
+
+    A text in a list is a row with the column `text`.
 
     Yields:
         The line in which a row begins, from 1, and the row.
@@ -136,40 +28,35 @@ def rows(file: Path, encoding: str | None = None) -> Iterator[tuple[int, dict[st
         BadFileError: a row is broken, or is not an object.
     """
     try:
-        with open_text(file, encoding) as stream:
-            yield from _rows(file, _Reader(file, stream))
+        key = key_of_rows(file, encoding)
+        with open_text(file, encoding) as text:
+            stream = JsonStream(file, text)
+            for line, value in _values(stream) if key is None else _under_key(stream):
+                if not isinstance(value, dict):
+                    raise BadFileError(file, f"its rows are not objects: {json.dumps(value)[:40]}", line=line)
+                yield line, value
     except UnicodeDecodeError as error:
         raise undecodable(file, encoding) or BadFileError(file, str(error)) from None
 
 
-def _rows(file: Path, reader: _Reader) -> Iterator[tuple[int, dict[str, object]]]:
-    in_list = reader.skip(_SPACE) == "["
-    if in_list:
-        reader.at += 1
-    while (character := reader.skip(_SPACE)) and not (in_list and character == "]"):
-        line, value = reader.value()
-        if isinstance(value, str) and in_list:
-            value = {"text": value}
-        if not isinstance(value, dict):
-            raise BadFileError(file, f"its rows are not objects: {json.dumps(value)[:40]}", line=line)
-        yield line, value
-        if in_list and _at_separator(reader) == "]":
-            return
-    if in_list and not character:
-        raise BadFileError(file, "the file ends in the middle of its list", line=reader.line(len(reader.text)))
+def _values(stream: JsonStream) -> Iterator[tuple[int, object]]:
+    if stream.next() == "[":
+        for line, value in stream.elements():
+            yield line, {"text": value} if isinstance(value, str) else value
+        return
+    while stream.next():
+        yield stream.value()
 
 
-def _at_separator(reader: _Reader) -> str:
-    """Pass over the comma between two elements of a list, and return the character behind it."""
-    character = reader.skip(_SPACE)
-    if character != ",":
-        if character not in ("", "]"):
-            raise BadFileError(reader.file, f"expected ',' before {character!r}", line=reader.line(reader.at))
-        return character
-    reader.at += 1
-    if (character := reader.skip(_SPACE)) == "]":
-        raise BadFileError(reader.file, "has a comma before ']'", line=reader.line(reader.at))
-    return character
+def _under_key(stream: JsonStream) -> Iterator[tuple[int, object]]:
+    stream.next()
+    stream.at += 1
+    stream.next()
+    stream.value()
+    stream.next()
+    stream.at += 1  # behind the colon
+    stream.next()
+    yield from stream.elements()
 
 
 def first_columns(file: Path, encoding: str | None = None, *, limit: int = 100) -> list[str] | None:

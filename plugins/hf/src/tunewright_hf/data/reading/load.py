@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,7 @@ from tunewright_hf.data.reading.compression import (
 )
 from tunewright_hf.data.reading.files import Part, Reading, Split
 from tunewright_hf.data.reading.held_out import divide, side
+from tunewright_hf.data.reading.json_wrapper import key_of_rows
 from tunewright_hf.data.reading.kinds import stem_of
 from tunewright_hf.data.reading.row_builders import build
 
@@ -94,7 +96,7 @@ def _open(split: Split, cache: Path, *, streaming: bool) -> datasets.Dataset | d
 
 
 def _unpacked(split: Split, cache: Path) -> list[str]:
-    """The JSON files of a split, those that are compressed or not UTF-8 rewritten into the cache.
+    """The JSON files of a split; those that are compressed, not UTF-8, or one object are rewritten into the cache.
 
     Raises:
         BadFileError: a file has bytes that are not text, which the reader would pass on.
@@ -103,18 +105,40 @@ def _unpacked(split: Split, cache: Path) -> list[str]:
     for file in split.files:
         if error := undecodable(file, split.reading.encoding):
             raise error
-        found.append(str(_rewritten(file, split.reading, cache) if _is_rewritten(file, split.reading) else file))
+        if key := key_of_rows(file, split.reading.encoding):
+            found.append(str(_unwrapped(file, key, split.reading, cache)))
+        else:
+            found.append(str(_rewritten(file, split.reading, cache) if _is_rewritten(file, split.reading) else file))
     return found
+
+
+def _unwrapped(file: Path, key: str, reading: Reading, cache: Path) -> Path:
+    """The rows that a file has under a key, as JSON lines in the cache."""
+    target = _target(file, reading, cache)
+    if target.is_file():
+        return target
+    logger.info("%s: one object, whose rows are under %r", file.name, key)
+    building = target.with_suffix(".building")
+    with building.open("w", encoding="utf-8") as lines:
+        lines.writelines(
+            f"{json.dumps(row, ensure_ascii=False)}\n" for _, row in json_rows.rows(file, reading.encoding)
+        )
+    return building.replace(target)
 
 
 def _is_rewritten(file: Path, reading: Reading) -> bool:
     return is_compressed(file) or encoding_of(file, reading.encoding) not in _UTF8
 
 
-def _rewritten(file: Path, reading: Reading, cache: Path) -> Path:
+def _target(file: Path, reading: Reading, cache: Path) -> Path:
+    """The path in the cache of what is made of a file, which may be there already."""
     folder = cache / "unpacked"
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{stamp(file, reading)}-{stem_of(file)}.json"
+    return folder / f"{stamp(file, reading)}-{stem_of(file)}.json"
+
+
+def _rewritten(file: Path, reading: Reading, cache: Path) -> Path:
+    target = _target(file, reading, cache)
     if target.is_file():
         return target
     building = target.with_suffix(".building")
@@ -127,10 +151,14 @@ def _rewritten(file: Path, reading: Reading, cache: Path) -> Path:
     return building.replace(target)
 
 
-def _streamed(split: Split, cache: Path) -> list[str]:  # noqa: ARG001 - as _unpacked
-    """The JSON files of a split, as `datasets` unpacks them while it reads."""
+def _streamed(split: Split, cache: Path) -> list[str]:
+    """The JSON files of a split, as `datasets` unpacks them while it reads; one that is an object is rewritten first."""
     _register_zstd()
-    for file in split.files:
+    files = [
+        _unwrapped(file, key, split.reading, cache) if (key := key_of_rows(file, split.reading.encoding)) else file
+        for file in split.files
+    ]
+    for file in files:
         remedy = f"or leave streaming out: {field_hint('streaming', 'False')}."
         if (encoding := encoding_of(file, split.reading.encoding)) not in _UTF8:
             problem = f"is {encoding}, and JSON is streamed from UTF-8 only"
@@ -138,9 +166,7 @@ def _streamed(split: Split, cache: Path) -> list[str]:  # noqa: ARG001 - as _unp
         if archive_of(file) and plain_name(file) != file.name.lower():
             problem = "is compressed within an archive, and cannot be streamed from there"
             raise BadFileError(file, problem, remedy=f"Unpack the archive, {remedy}")
-    return [
-        f"zip://{file.relative_to(zip_)}::{zip_}" if (zip_ := archive_of(file)) else str(file) for file in split.files
-    ]
+    return [f"zip://{file.relative_to(zip_)}::{zip_}" if (zip_ := archive_of(file)) else str(file) for file in files]
 
 
 def _register_zstd() -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 
-MESSAGES = (
-    *("messages", "conversations", "conversation", "chat", "dialog", "turns", "contents"),
-    *("dialogue", "chat_history", "dialogs", "chats", "message_list", "utterances", "data"),
-)
+from tunewright_hf.data.reading.json_wrapper import CONVERSATIONS
+
+MESSAGES = (*CONVERSATIONS, "data")
 """Columns that hold a conversation; from "dialogue" on, if their values look like one."""
 
 SURE_MESSAGES = MESSAGES[: MESSAGES.index("dialogue")]
