@@ -246,3 +246,50 @@ def test_a_bad_row_is_found_before_ranks_start_with_its_file_and_number(
     with pytest.raises(RequestError, match=r"an unknown role: 'Kunde' \(line 5 of .*/more\.jsonl\)"):
         HuggingFaceTrainParams().check(run)
     HuggingFaceTrainParams(data={"roles": {"Kunde": "user"}}).check(run)
+
+
+def classifier(labels: list[object], validation: list[object], dataset_of, **more: object) -> Path:
+    for name, values in (("train", labels), ("validation", validation)):
+        folder = dataset_of(
+            [{"text": f"a {i}", "label": label, **more} for i, label in enumerate(values)], file=f"{name}.jsonl"
+        )
+    return folder
+
+
+CLASSIFIER = {"transformer_type": "AutoModelForSequenceClassification"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "validation", "expected"),
+    [
+        (
+            ["x", "y"] * 60,
+            ["x", "odd"],
+            r"does not occur in the training split: 'odd' \(line 2 of .*validation\.jsonl\)",
+        ),
+        (["x"] * 150, ["x"], "holds only one label, 'x'"),
+        ([None, ""], ["x"], "holds no labels"),
+        ([0.5, 1.5], [0.5, "many"], r"has a label that is not a number: 'many' \(line 2 of .*validation"),
+        ([["x"], ["y"]], ["x", "y"], r"has a label that is not a list: 'x' \(line 1 of .*validation"),
+    ],
+    ids=["unknown", "one", "none", "regression", "several"],
+)
+def test_labels_are_checked_before_ranks_start(labels, validation, expected, check, dataset_of) -> None:
+    with pytest.raises(RequestError, match=expected):
+        check(dataset=classifier(labels, validation, dataset_of), **CLASSIFIER)
+
+
+def test_rows_of_a_classifier_are_encoded_by_the_check(check, dataset_of, caplog: pytest.LogCaptureFixture) -> None:
+    labels = ["x"] * 150 + ["y"]
+    check(dataset=classifier(labels, ["x", "y"], dataset_of), **CLASSIFIER)
+    with pytest.raises(RequestError, match=r"column 'text' holds a dict.* \(line 1 of .*train\.jsonl\)"):
+        check(dataset=classifier(labels, ["x", "y"], dataset_of, text={"a": 1}), **CLASSIFIER)
+    check(dataset=classifier(labels, ["x", "z"], dataset_of), data={"on_bad_row": "drop"}, **CLASSIFIER)
+    assert "1 of the first 2 rows would be dropped (has a label that does not occur" in caplog.text
+
+
+def test_what_only_a_list_of_datasets_gives_a_meaning_to_is_refused(check) -> None:
+    with pytest.raises(
+        RequestError, match=r"DataParams.mix_by='tokens': .*there is one. Leave it out, or give dataset as a list"
+    ):
+        check(data={"mix_by": "tokens"})

@@ -18,7 +18,7 @@ from tunewright_hf.config.library_arguments import LoraConfig, TrainingArguments
 from tunewright_hf.config.mixture import named
 from tunewright_hf.config.tasks import CAUSAL, CLASSIFICATION, Task
 from tunewright_hf.config.train_params import TrainParams
-from tunewright_hf.data.first_rows import check_first_rows
+from tunewright_hf.data.first_rows import check_first_rows, classes_of
 from tunewright_hf.data.mixture import about_dataset, evaluation_options
 from tunewright_hf.data.prepare import needed_dataset, resolve_max_length, splits_of
 from tunewright_hf.data.reading.files import evaluation_split, held_out_split
@@ -57,10 +57,11 @@ def check(params: TrainParams, run: TrainRun) -> None:
     for field, own, data in datasets_of(params, run):
         if form := check_dataset(needed_dataset(own), data, field):
             check_tokenizer(tokenizer, form)
-        if params.task is not CLASSIFICATION:
-            with about_dataset(field):
-                for name, (_, split) in splits_of(own, data).items():
-                    check_first_rows(split, data, tokenizer, goal, name)
+        with about_dataset(field):
+            splits = {name: split for name, (_, split) in splits_of(own, data).items()}
+            classes = classes_of(splits, data, goal) if params.task is CLASSIFICATION else None
+            for name, split in splits.items():
+                check_first_rows(split, data, tokenizer, goal, name, classes=classes)
 
 
 def datasets_of(params: TrainParams, run: TrainRun) -> list[tuple[str, TrainRun, DataParams]]:

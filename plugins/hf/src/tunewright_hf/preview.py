@@ -98,7 +98,8 @@ def _of_dataset(
             names=names,
             goal=goal,
         )
-        about, dropped, told, number = str(reading), Dropped(), Dropped(), -1
+        about = f"split {split.chosen}; {reading}" if split.chosen else str(reading)
+        dropped, told, number = Dropped(), Dropped(), -1
         for number, row in enumerate(itertools.chain(first, numbered)):
             with located(split, Path(cache), streaming=True):
                 sample = _sample_or_drop(row, number, made, params.data, dropped)

@@ -81,3 +81,11 @@ def test_a_slice_is_refused_for_a_trainer_that_would_not_take_it() -> None:
     other = attrs.evolve(request, trainer=attrs.evolve(request.trainer, provider=object()))
     with pytest.raises(RequestError, match=r"dataset\.rows='\[:3\]': are taken by the trainer hf only"):
         tunewright_hf.tunewright_modify_plan(plan, other)
+
+
+def test_what_only_a_list_of_datasets_gives_a_meaning_to_is_refused_on_the_client() -> None:
+    with pytest.raises(RequestError, match="mix_by='tokens': shares a training out among several datasets"):
+        data_of({"mix_by": "tokens"})
+    client = TrainingClient(backend="local")
+    trainer = HuggingFaceTrainParams(data={"mix_by": "tokens"})
+    client.train_request(model="hf://org/model", dataset=[URI, f"{URI}-2"], trainer=trainer)

@@ -30,7 +30,7 @@ from tunewright_hf.data.mixing.mixture_order import SOURCE, Mixture
 from tunewright_hf.data.mixing.turns import as_integers
 from tunewright_hf.data.prepare import Prepared, prepare, report_counts
 from tunewright_hf.data.reading.files import find_splits
-from tunewright_hf.data.reading.split_files import usual_name
+from tunewright_hf.data.reading.split_names import only_like, usual_name
 from tunewright_hf.data.samples.encode import LANGUAGE_MODELING, Counts, Goal
 from tunewright_hf.data.samples.packing import SEGMENTS
 from tunewright_hf.data.streaming import Streamed
@@ -107,7 +107,8 @@ def evaluation_options(folder: Path, data: DataParams) -> DataParams:
     """Return how the `eval_dataset` of a mixture is read as a dataset of its own: by the options of the job."""
     names = list(find_splits(folder, data, "eval_dataset"))
     usual = {usual_name(name): name for name in names}
-    chosen = data.eval_split or next((usual[kind] for kind in _KINDS if kind in usual), None)
+    found = (usual.get(kind) or only_like(names, kind, data.format) for kind in _KINDS)
+    chosen = data.eval_split or next(filter(None, found), None)
     return attrs.evolve(
         data,
         train_split=chosen or next(iter(names), "validation"),

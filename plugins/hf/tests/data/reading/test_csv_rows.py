@@ -37,6 +37,28 @@ def test_the_index_that_pandas_writes_is_left_out(read, header: str) -> None:
     assert (columns, rows) == (["ask", "say"], [["a", "b"], ["c", "d"]])
 
 
+@pytest.mark.parametrize("numbers", ["3 1 7", "0 1 2 0 1 2", "-1 0 1", "0 1 0 1 2 0 1", " 7"], ids=str)
+def test_rows_may_be_numbered_in_any_order(read, numbers: str) -> None:
+    assert read(",ask,say\n" + "".join(f"{n},a,b\n" for n in numbers.split()))[0] == ["ask", "say"]
+
+
+@pytest.mark.parametrize("numbers", ["1 1 1", "0 0 1", "1 0 0 1", "5 3 5", "0.5 1.5", "1e3 2"], ids=str)
+def test_numbers_that_repeat_are_no_index(read, numbers: str) -> None:
+    text = "ask,say\n" + "".join(f"{n},a,b\n" for n in numbers.split())
+    with pytest.raises(BadFileError, match=r"line 1: column 1 has values, and no name in the header"):
+        read(f",{text}")
+    assert read(f"Unnamed: 0,{text}")[0] == ["Unnamed: 0", "ask", "say"]
+
+
+@pytest.mark.parametrize(("header", "value"), [("", "0"), ("Unnamed: 0", "0"), ("Unnamed: 5", "")])
+def test_a_column_that_is_passed_over_is_judged_to_the_end(read, header: str, value: str) -> None:
+    numbered = "".join(f"{value and n},a,b\n" for n in range(150))
+    assert read(f"{header},ask,say\n{numbered},c,d\n")[1][-1] == ["c", "d"]
+    with pytest.raises(BadFileError, match=r"line 152: column 1 has values, and no name") as error:
+        read(f"{header},ask,say\n{numbered}bad,c,d\n")
+    assert "Write its name into the header" in error.value.remedy
+
+
 def test_an_empty_column_at_the_end_of_every_line_is_left_out(read) -> None:
     assert read("ask,say,\na,b,\nc,d,\n") == (["ask", "say"], [["a", "b"], ["c", "d"]])
     with pytest.raises(BadFileError, match=r"line 103: column 3 has values, and no name"):

@@ -76,7 +76,17 @@ def test_a_quote_that_stands_for_inches_is_read_as_it_is_written(tmp_path: Path)
     assert read(inspect(file)) == [("3", "pipe"), ('5" or 6"', "disk"), ("a,b", "c")]
 
 
-heads = ["a,b\n", "a,b\r\n", "a\n", ",a,b\n", "a,b,\n", "a;b\n", "\n\na,b\n", '"a","b\nc"\n', "a,b\r"]
+def test_a_column_that_is_passed_over_is_judged_to_the_end(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text(",a\n" + "".join(f"{n},x\n" for n in range(150)))
+    assert read(bulk(file)) == [("x",)] * 150
+    with file.open("a") as more:
+        more.write("y,x\n")
+    assert outcome(lambda: read(inspect(file))) == outcome(lambda: list(inspect(file).rows()))
+    assert "line 152: column 1 has values" in outcome(lambda: read(inspect(file)))[0]
+
+
+heads = ["a,b\n", "Unnamed: 0,b\n", "a,b\r\n", "a\n", ",a,b\n", "a,b,\n", "a;b\n", "\n\na,b\n", '"a","b\nc"\n', "a,b\r"]
 pieces = st.sampled_from([*'ab,;"\r\n \t0\0', "\x1c", "\u2028", "\xe4", '"', '"', ",", "\n"])
 
 

@@ -57,7 +57,9 @@ def test_what_is_inside_tells_rows_from_a_row(content, expected, indent, tmp_pat
     assert key(tmp_path, f"\n {json.dumps(content, indent=indent)}\n") == expected
 
 
-@pytest.mark.parametrize("text", ['{"data": [{"a": 1},]}', '{"data": [{"a": 1}', '{"data"', '{"data": [{}], "data": [{}]}', ""])
+@pytest.mark.parametrize(
+    "text", ['{"data": [{"a": 1},]}', '{"data": [{"a": 1}', '{"data"', '{"data": [{}], "data": [{}]}', ""]
+)
 def test_what_is_broken_is_left_to_whoever_reads_the_rows(text: str, tmp_path: Path) -> None:
     assert key(tmp_path, text) is None
     assert text == "" or find_problem(tmp_path / "one.json") is not None
@@ -73,7 +75,10 @@ def test_json_lines_stay_json_lines(tmp_path: Path) -> None:
         ({"version": "1.1", "data": ROWS}, r"rows under 'data', and has 'version' beside them.*jq \.data one\.json"),
         ({"meta": {"by": "x"}, "data": ROWS}, "has 'meta' beside"),
         ({"train": ROWS, "test": ROWS}, r"has 'test' beside them.*jq \.train one\.json > train\.json"),
-        ({"prompt": {"0": "a", "1": "b"}, "completion": {"0": "c", "1": "d"}}, r"a column under each key.*orient=\"records\""),
+        (
+            {"prompt": {"0": "a", "1": "b"}, "completion": {"0": "c", "1": "d"}},
+            r"a column under each key.*orient=\"records\"",
+        ),
     ],
     ids=lambda v: str(v)[:40],
 )

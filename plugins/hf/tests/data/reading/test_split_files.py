@@ -197,3 +197,62 @@ def test_a_share_is_held_out_of_the_split_that_is_trained_on(tmp_path: Path) -> 
     assert held_out.files == train.files
     with pytest.raises(RequestError, match="stands beside eval_dataset"):
         evaluation_split(tmp_path, data)
+
+
+def h4(tmp_path: Path, *names: str) -> Path:
+    touch(tmp_path, *(f"data/{name}-00000-of-00001-{HASH}.parquet" for name in names))
+    return tmp_path
+
+
+def names(folder: Path, **data: object) -> tuple[str, str | None]:
+    params = DataParams(**data)
+    held_out = held_out_split(folder, params)
+    return training_split(folder, params).chosen, held_out and held_out.chosen
+
+
+@pytest.mark.parametrize(
+    ("splits", "data", "expected"),
+    [
+        (["train_sft", "test_sft"], {}, ("train_sft", "test_sft")),
+        (["train_sft", "test_sft", "train_gen", "test_gen"], {}, ("train_sft", "test_sft")),
+        (["train_sft", "test_sft", "train_prefs", "test_prefs"], {}, ("train_sft", "test_sft")),
+        (["train_sft", "test_sft", "train_prefs", "test_prefs"], {"format": "preference"}, ("train_prefs", "test_prefs")),
+        (["train_prefs", "test_gen"], {}, ("train_prefs", None)),
+        (["train_sft", "eval_sft", "test_sft"], {"train_split": "train_sft"}, ("", "eval_sft")),
+        (["train_sft", "test_sft"], {"train_split": "train[:10]"}, ("train_sft", "test_sft")),
+        (["train_sft", "test"], {}, ("train_sft", "")),
+        (["train", "train_sft", "test_sft"], {}, ("", None)),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_the_only_split_that_fits_is_trained_on(splits, data, expected, tmp_path: Path) -> None:
+    assert names(h4(tmp_path, *splits), **data) == expected
+
+
+@pytest.mark.parametrize(
+    "splits", [["train_a", "train_b"], ["train_gen", "train_prefs"], ["test_sft"], ["sft"]], ids=str
+)
+def test_which_of_several_splits_is_meant_is_not_guessed(splits: list[str], tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="has no split 'train'"):
+        training_split(h4(tmp_path, *splits), DataParams())
+
+
+def test_an_evaluation_dataset_may_have_such_a_split_alone(tmp_path: Path) -> None:
+    folder = h4(tmp_path, "test_sft", "test_gen", "train_sft")
+    assert evaluation_split(folder, DataParams()).chosen == "test_sft"
+    with pytest.raises(RequestError, match="has no split 'test'"):
+        evaluation_split(folder, DataParams(eval_split="test"))
+
+
+def test_a_folder_of_save_to_disk_has_no_configurations_to_choose_from(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    rows = datasets.Dataset.from_list([{"text": "a"}])
+    rows.save_to_disk(tmp_path / "plain")
+    rows.info.config_name = "en"
+    datasets.DatasetDict(train=rows, test=rows).save_to_disk(tmp_path / "named")
+    assert sorted(find_splits(tmp_path / "named", DataParams(config="en"))) == ["test", "train"]
+    for folder, remedy in (("named", "Leave it out: the folder says 'en'"), ("plain", "or save that configuration")):
+        with pytest.raises(RequestError, match=rf"DataParams.config='fr': cannot be chosen.*{remedy}"):
+            training_split(tmp_path / folder, DataParams(config="fr"))
+    evaluated = evaluation_split(tmp_path / "named", DataParams(config="fr"))
+    assert evaluated.files == (tmp_path / "named" / "test",), "it is the configuration of the other dataset"

@@ -9,7 +9,7 @@ import pytest
 from tunewright import RequestError, TrainRun
 from tunewright_hf import DataParams, HuggingFaceTrainParams
 from tunewright_hf.data.rows.columns import text_of, tools_of
-from tunewright_hf.data.rows.formats import check_dataset
+from tunewright_hf.data.rows.formats import check_dataset, read_columns
 from tunewright_hf.data.samples.language_modeling import Encoder
 
 transformers = pytest.importorskip("transformers")
@@ -266,3 +266,24 @@ def test_a_template_that_knows_no_tools_is_refused(tokenizer) -> None:
 def test_a_column_that_holds_no_tools_is_refused() -> None:
     with pytest.raises(RequestError, match=r"column 'tools' holds something else than tools: a hammer"):
         tools_of({"tools": "a hammer"}, DataParams())
+
+
+@pytest.mark.parametrize(
+    ("values", "passed_over"),
+    [
+        ([3, 1, 2], True),
+        (["0", "1"], True),
+        ([0.0, None, 1.0], True),
+        ([None, None], True),
+        ([1, 1, 0], False),
+        (["a b", "c"], False),
+    ],
+    ids=str,
+)
+def test_a_column_without_a_name_is_passed_over_only_as_an_index(values: list[object], passed_over: bool) -> None:
+    columns = {"Unnamed: 0": values, "prompt": ["a"] * len(values), "completion": ["b"] * len(values)}
+    if passed_over:
+        assert read_columns(columns, DataParams()).ignored == ("Unnamed: 0",)
+        return
+    with pytest.raises(RequestError, match=r"no name of its own.*ignore_columns: \[\"Unnamed: 0\"\]"):
+        read_columns(columns, DataParams())

@@ -11,7 +11,7 @@ import io
 import itertools
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -26,7 +26,8 @@ _SAMPLE = 1 << 16  # characters
 _FIRST = 100  # rows
 _LONGEST = 1 << 26  # characters of a value
 _UNNAMED = re.compile(r"(?:Unnamed: \d+(?:[._]\d+)*)?")  # as pandas writes or reads the column of its index
-_NUMBER = re.compile(r"\s*-?\d*\s*")
+_NUMBER = re.compile(r"\s*-?\d*\s*", re.ASCII)
+_BLANK = re.compile(r"\s*", re.ASCII)
 
 
 @attrs.frozen(kw_only=True)
@@ -58,9 +59,10 @@ class CsvTable:
         return [name or "without a name" for i, name in enumerate(self.header) if i not in self.kept]
 
     @property
-    def nameless(self) -> list[int]:
-        """The numbers of the columns without a name, which must be empty; the first may number the rows."""
-        return [i for i, name in enumerate(self.header) if not name and i not in (0, *self.kept)]
+    def passed_over(self) -> Mapping[int, re.Pattern[str]]:
+        """The numbers of the other columns, and what all their values are: numbers of rows, or nothing."""
+        left_out = {i: name for i, name in enumerate(self.header) if i not in self.kept}
+        return {i: _NUMBER if name or i == 0 else _BLANK for i, name in left_out.items()}
 
     def rows(self) -> Iterator[Sequence[str]]:
         """Read the values of the columns that hold data, row by row.
@@ -70,14 +72,15 @@ class CsvTable:
         """
         width, select = len(self.header), self.kept
         whole = len(select) == width
-        nameless = self.nameless
+        passed_over = self.passed_over
         lines = _records(self.file, self.encoding, self.delimiter)
         next(lines, None)
         for line, row in lines:
             if len(row) != width:
                 raise self._other_width(line, row)
-            if nameless and any(row[i].strip() for i in nameless):
-                raise _nameless(self.file, line, next(i for i in nameless if row[i].strip()))
+            for i, pattern in passed_over.items():
+                if not pattern.fullmatch(row[i]):
+                    raise _nameless(self.file, line, i, self.header[i])
             yield row if whole else [row[i] for i in select]
 
     def lines(self) -> Iterator[int]:
@@ -126,15 +129,25 @@ def _is_no_data(file: Path, number: int, name: str, rows: Sequence[Sequence[str]
     if not _UNNAMED.fullmatch(name):
         return False
     filled = [row[number] for row in rows if row[number].strip()]
-    if all(_NUMBER.fullmatch(value) for value in filled) and (number == 0 or name or not filled):
+    if not filled or ((number == 0 or name) and is_index(filled)):
         return True
     if not name:
-        raise _nameless(file, 1, number)
+        raise _nameless(file, 1, number, name)
     return False
 
 
-def _nameless(file: Path, line: int, number: int) -> BadFileError:
-    problem = f"column {number + 1} has values, and no name in the header"
+def is_index(values: Sequence[str]) -> bool:
+    """Return whether values are an index: whole numbers, none of them twice, but for tables that were put behind each other."""
+    if not all(_NUMBER.fullmatch(value) for value in values):
+        return False
+    numbers = [int(value) for value in values if value.strip(" -")]
+    behind = all(second in (first + 1, 0) for first, second in itertools.pairwise(numbers))
+    return len(set(numbers)) == len(numbers) or (behind and numbers[:2] == [0, 1])
+
+
+def _nameless(file: Path, line: int, number: int, name: str) -> BadFileError:
+    of_its_own = " of its own" if name else ""
+    problem = f"column {number + 1} has values, and no name{of_its_own} in the header"
     return BadFileError(file, problem, remedy="Write its name into the header, or remove the column.", line=line)
 
 

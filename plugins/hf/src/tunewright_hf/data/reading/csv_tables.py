@@ -65,9 +65,10 @@ def _parsed(table: CsvTable, block: int) -> Iterator[pa.Table]:
     if not table.delimiter.isascii():
         raise _NotPlainError
     names = [str(i) for i in range(len(table.header))]
-    kept, empty = [names[i] for i in table.kept], [names[i] for i in table.nameless]
+    kept = [names[i] for i in table.kept]
+    passed_over = {names[i]: f"^(?:{pattern.pattern})$" for i, pattern in table.passed_over.items()}
     convert = csv.ConvertOptions(
-        column_types=dict.fromkeys(names, pa.string()), include_columns=[*kept, *empty], strings_can_be_null=False
+        column_types=dict.fromkeys(names, pa.string()), include_columns=[*kept, *passed_over], strings_can_be_null=False
     )
     parse = csv.ParseOptions(delimiter=table.delimiter, newlines_in_values=True)
     header = 1  # rows that are not data
@@ -79,7 +80,9 @@ def _parsed(table: CsvTable, block: int) -> Iterator[pa.Table]:
             except pa.ArrowInvalid as error:
                 raise _NotPlainError from error
             found, header = found.slice(header), max(header - found.num_rows, 0)
-            if any(pc.any(pc.not_equal(pc.utf8_trim_whitespace(found[name]), "")).as_py() for name in empty):
+            if not all(
+                pc.all(pc.match_substring_regex(found[n], p)).as_py() for n, p in passed_over.items() if len(found)
+            ):
                 raise _NotPlainError
             yield found.select(kept).rename_columns(table.columns)
 

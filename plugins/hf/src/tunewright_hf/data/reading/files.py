@@ -21,7 +21,8 @@ from tunewright_hf.config.slices import RowSlice
 from tunewright_hf.data.reading import csv_rows, json_rows, text_rows
 from tunewright_hf.data.reading.bad_data import BadFileError
 from tunewright_hf.data.reading.compression import DAMAGED, can_open, on_disk
-from tunewright_hf.data.reading.split_files import files_by_split, has_configuration, usual_name
+from tunewright_hf.data.reading.split_files import files_by_split, has_configuration
+from tunewright_hf.data.reading.split_names import like, only_like, usual_name
 
 logger = logging.getLogger(__name__)
 
@@ -70,12 +71,14 @@ class Split:
         files: the files; for "saved" the one folder. A member of a zip archive is a path below the archive.
         reading: how the files are read.
         part: which of their rows are meant.
+        chosen: its name, if it is used because no split has the usual one; "" otherwise.
     """
 
     format: str
     files: tuple[Path, ...]
     reading: Reading = Reading()
     part: Part = Part()
+    chosen: str = ""
 
     def sizes(self) -> list[tuple[str, int]]:
         """The names and sizes of the files on disk."""
@@ -84,13 +87,13 @@ class Split:
 
 
 def training_split(folder: Path, data: DataParams) -> Split:
-    """The split to train on.
+    """The split to train on: of the name that the user gave, or else of the only one like it, such as "train_sft".
 
     Raises:
         RequestError: there is no such split, or no data at all.
     """
     name, rows = data.train_part
-    split = _pick(folder, find_splits(folder, data), (name,), "dataset")
+    split = _pick(folder, find_splits(folder, data), (name,), "dataset", data.format)
     return attrs.evolve(split, part=Part(slice=rows, limit=data.max_samples, held_out=data.eval_fraction))
 
 
@@ -105,7 +108,7 @@ def evaluation_split(folder: Path, data: DataParams) -> Split:
     if data.eval_part is None and len(splits) == 1:
         return next(iter(splits.values()))
     if data.eval_part is None:
-        return _pick(folder, splits, ("validation", "test", "train"), "eval_dataset")
+        return _pick(folder, splits, ("validation", "test", "train"), "eval_dataset", data.format)
     name, rows = data.eval_part
     return attrs.evolve(_pick(folder, splits, (name,), "eval_dataset"), part=Part(slice=rows))
 
@@ -120,16 +123,36 @@ def held_out_split(folder: Path, data: DataParams) -> Split | None:
         name, rows = data.eval_part
         return attrs.evolve(_pick(folder, splits, (name,), "dataset"), part=Part(slice=rows))
     others = {usual_name(name): split for name, split in splits.items() if name != data.train_part[0]}
-    return next((others[name] for name in ("validation", "test") if name in others), None)
+    usual = next((others[name] for name in ("validation", "test") if name in others), None)
+    return usual or _counterpart(splits, data)
 
 
-def _pick(folder: Path, splits: dict[str, Split], wanted: tuple[str, ...], field: str) -> Split:
+def _counterpart(splits: Mapping[str, Split], data: DataParams) -> Split | None:
+    """The split "test_sft" for "train_sft"; None if there is none."""
+    trained = data.train_part[0]
+    is_there = usual_name(trained) in map(usual_name, splits)
+    made = like(trained if is_there else only_like(splits, usual_name(trained), data.format) or "")
+    names = (only_like(splits, kind, data.format, made[1]) for kind in ("validation", "test")) if made else ()
+    name = next(filter(None, names), None)
+    return attrs.evolve(splits[name], chosen=name) if name else None
+
+
+def _pick(
+    folder: Path, splits: dict[str, Split], wanted: tuple[str, ...], field: str, form: str | None = None
+) -> Split:
+    """One of the splits: the first that has a wanted name; with a format also the only one that is like it.
+
+    Raises:
+        RequestError: there is none.
+    """
     if not splits:
         raise _empty(folder, field)
     usual = {usual_name(name): split for name, split in splits.items()}
     for name in wanted:
         if name in splits or name in usual:
             return splits.get(name) or usual[name]
+        if form is not None and (chosen := only_like(splits, usual_name(name), form)):
+            return attrs.evolve(splits[chosen], chosen=chosen)
     option = "train_split" if field == "dataset" else "eval_split"
     names = sorted(splits, key=lambda name: (not name.startswith(wanted[0]), name))
     write = f"trainer.data.{option}: {names[0]} in a job file, DataParams({option}={names[0]!r}) in Python"

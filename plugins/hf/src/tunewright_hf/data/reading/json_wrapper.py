@@ -63,7 +63,9 @@ def _key_of_rows(file: Path, encoding: str | None, _stamp: str) -> str | None:
         beside = ", ".join(repr(key) for key in kinds if key != holding[0])
         problem = f"is one object that holds rows under {holding[0]!r}, and has {beside} beside them"
         alone = f"jq .{holding[0]} {file.name} > {holding[0]}.json"
-        remedy = f"Write the rows into a file of their own: {alone}. Or, if the object is a row, write brackets around it."
+        remedy = (
+            f"Write the rows into a file of their own: {alone}. Or, if the object is a row, write brackets around it."
+        )
         raise BadFileError(file, problem, remedy=remedy)
     if set(kinds.values()) == {_NUMBERED}:
         problem = "is one object with a column under each key, as DataFrame.to_json() writes it"

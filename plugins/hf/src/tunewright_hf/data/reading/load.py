@@ -55,7 +55,8 @@ def load_rows(
     Raises:
         RequestError: they cannot be read.
     """
-    logger.info("%s: %d file(s) as %s", field, len(split.files), split.format)
+    name = f", split {split.chosen}" if split.chosen else ""
+    logger.info("%s: %d file(s) as %s%s", field, len(split.files), split.format, name)
     whole = split.part.slice is not None and split.part.slice.needs_total
     with readable(split, field):
         if streaming and not whole:

@@ -25,14 +25,10 @@ from tunewright_hf.data.reading.kinds import (
     unreadable,
     visible_files,
 )
+from tunewright_hf.data.reading.split_names import usual_name, usual_word
 
 logger = logging.getLogger(__name__)
 
-_WORDS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "dev", "eval", "evaluation"), "validation"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
 _SHARD = re.compile(r"(.+?)-\d{5}-of-\d{5}(?:-[0-9a-f]{16})?")  # the hub's names: train_sft-00000-of-00003.parquet
 _BESIDE = ("text", "json")  # kinds that often are about the data, where a folder has another
 
@@ -87,11 +83,6 @@ class _Named:
     is_exact: bool
 
 
-def usual_name(split: str) -> str:
-    """Return "train", "validation" or "test" for a split of such a name, and another name as it is."""
-    return _WORDS.get(split.lower(), split)
-
-
 def _read_name(relative: PurePath, wanted: Collection[str]) -> tuple[str | None, tuple[str, ...], bool]:
     """Return the split that a file's name says, or else its folders', from the innermost: `data/test/part-0.jsonl`.
 
@@ -105,8 +96,8 @@ def _read_name(relative: PurePath, wanted: Collection[str]) -> tuple[str | None,
         if part in wanted:
             return part, folders[:depth], True
         for word in re.findall(r"[a-z]+", part.lower()):
-            if word in _WORDS:
-                return _WORDS[word], folders[:depth], word == part.lower()
+            if usual := usual_word(word):
+                return usual, folders[:depth], word == part.lower()
     return None, folders, False
 
 

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import attrs
 
-from tunewright_hf.data.rows.vocabulary import LABELS, MEANINGFUL, has_no_meaning, is_rating, plain
+from tunewright_hf.data.reading.csv_rows import is_index
+from tunewright_hf.data.rows.vocabulary import LABELS, MEANINGFUL, NAMELESS, has_no_meaning, is_rating, plain
 
 Columns = dict[str, list[object]]
 """The names of a dataset's columns, and the first values of each."""
@@ -54,11 +55,11 @@ class Beside:
             return why
         if self._may_be_label(column):
             return "may be the label of the text"
-        if has_no_meaning(column):
+        if NAMELESS.fullmatch(plain(column)) and not self._numbers_rows(column):
+            return "has values, and no name of its own"
+        if has_no_meaning(column) or (not is_rating(column) and self._cannot_be_learnt(column)):
             return None
-        if is_rating(column):
-            return "may rate or label the others"
-        return None if self._cannot_be_learnt(column) else "is not used"
+        return "may rate or label the others" if is_rating(column) else "is not used"
 
     def _is_of_pairs(self, column: str) -> bool:
         """Whether a column is one that the Trainer classes for preference pairs do not read."""
@@ -71,6 +72,11 @@ class Beside:
             return False
         texts = [text for name in self.used for value in self.columns[name] for text in _texts(value)]
         return all(len(text) < _DOCUMENT for text in texts)
+
+    def _numbers_rows(self, column: str) -> bool:
+        """Whether the values of a column are an index, or nothing."""
+        values = (value for value in self.columns.get(column, ()) if not _is_empty(value) and value == value)  # noqa: PLR0124 - NaN
+        return is_index([str(value).removesuffix(".0") for value in values])
 
     def _cannot_be_learnt(self, column: str) -> bool:
         """Whether the values of a column are identifiers, or numbers about a text."""

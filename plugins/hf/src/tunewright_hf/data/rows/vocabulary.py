@@ -194,6 +194,9 @@ _NO_MEANING = {
     *("schemaversion", "schema_version", "custom_id", "hash_id", "cluster", "cluster_id", "embedding", "embeddings"),
 }
 
+NAMELESS = re.compile(r"unnamed_\d+(?:_\d+)*")
+"""Plain names of columns that pandas found without a name, of which the first is often its index."""
+
 _NO_MEANING_PATTERN = re.compile(
     r"(num|n|nb|max|min|avg|mean|total|original|orig|annotation|annotator|created|updated|closed|opened)_\w+"
     r"|\w+_(id|ids|idx|index|uuid|hash|sha|url|urls|date|time|timestamp|count|counts|length|len|tokens|name|names|type|types"
@@ -201,7 +204,7 @@ _NO_MEANING_PATTERN = re.compile(
     r"|frac|fraction|ratio|size|bytes|area|domain|category|topic|subset|split|language_code|country_code|country|region|verified|metadata|meta"
     r"|moderation|language_score|ip|hexsha)"
     r"|(id|src|source|task|model|dataset|data|meta|lang|language|conversation|conv|sample|example|row|raw_index|file)_\w+"
-    r"|(id|key|hash|url|source|lang|model|date)\d+|[a-z]id|unnamed_\d+"
+    r"|(id|key|hash|url|source|lang|model|date)\d+|[a-z]id"
 )
 
 

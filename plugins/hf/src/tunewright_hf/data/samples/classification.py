@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 import datasets
@@ -107,7 +107,9 @@ def _listed(value: object) -> list[object]:
     return value
 
 
-def find_classes(rows: datasets.Dataset, column: str, num_labels: int | None, known: Sequence[str] = ()) -> Classes:
+def find_classes(
+    rows: datasets.Dataset | datasets.IterableDataset, column: str, num_labels: int | None, known: Sequence[str] = ()
+) -> Classes:
     """Return the classes of a split.
 
     Numbers with a fraction, or any numbers with `num_labels` 1, mean regression; lists mean multi-label classification.
@@ -122,12 +124,9 @@ def find_classes(rows: datasets.Dataset, column: str, num_labels: int | None, kn
     Raises:
         RequestError: there are no labels, labels of different types, or not `num_labels` of them.
     """
-    values = {value for value in _values(rows, column) if _is_given(value)}
-    feature = rows.features[column]
-    inner = getattr(feature, "feature", feature)
+    values, several = _values(rows, column)
     if not values:
         raise _bad(column, "holds no labels", "Name another one with DataParams(label_column=…).")
-    several = inner is not feature
     if num_labels == 1 or (any(isinstance(v, float) for v in values) and not several):
         if num_labels not in (None, 1):
             raise _bad(
@@ -143,7 +142,9 @@ def find_classes(rows: datasets.Dataset, column: str, num_labels: int | None, kn
     return Classes(problem=MULTI if several else SINGLE, names=tuple(name for name, _ in pairs), numbers=numbers)
 
 
-def check_same_names(rows: datasets.Dataset, train: datasets.Dataset, column: str) -> None:
+def check_same_names(
+    rows: datasets.Dataset | datasets.IterableDataset, train: datasets.Dataset | datasets.IterableDataset, column: str
+) -> None:
     """Refuse a split that numbers its labels differently than the training split.
 
     Raises:
@@ -155,8 +156,8 @@ def check_same_names(rows: datasets.Dataset, train: datasets.Dataset, column: st
         raise _bad(column, problem, "Give both splits the same ClassLabel, or labels as text.")
 
 
-def _names(rows: datasets.Dataset, column: str) -> list[str] | None:
-    feature = rows.features[column]
+def _names(rows: datasets.Dataset | datasets.IterableDataset, column: str) -> list[str] | None:
+    feature = (rows.features or {}).get(column)  # a stream may not know its features
     return getattr(getattr(feature, "feature", feature), "names", None)
 
 
@@ -164,12 +165,18 @@ def _bad(column: str, problem: str, remedy: str) -> RequestError:
     return RequestError(f"column {column!r} {problem}", field="dataset", remedy=remedy)
 
 
-def _values(rows: datasets.Dataset, column: str) -> Iterator[object]:
+def _values(rows: datasets.Dataset | datasets.IterableDataset, column: str) -> tuple[set[object], bool]:
+    """Return the labels that a column holds, and whether a row has several: a list of them."""
+    feature = (rows.features or {}).get(column)
+    several = getattr(feature, "feature", feature) is not feature
+    found: set[object] = set()
     for batch in rows.select_columns([column]).iter(1000):
         for value in batch[column]:
             if isinstance(value, dict):
                 raise _bad(column, "holds objects", "Make it a column of text or numbers, or name another one.")
-            yield from value if isinstance(value, list) else (value,)
+            several = several or isinstance(value, list)
+            found.update(value if isinstance(value, list) else (value,))
+    return {value for value in found if _is_given(value)}, several
 
 
 def _numbered(

@@ -273,7 +273,7 @@ def encoder_of(
     form: str,
     data: DataParams,
     goal: Goal,
-    train: datasets.Dataset | None = None,
+    train: datasets.Dataset | datasets.IterableDataset | None = None,
 ) -> AnyEncoder:
     """Return the encoder that makes samples for a goal.
 
