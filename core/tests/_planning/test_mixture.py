@@ -106,6 +106,7 @@ def test_providers_paths_and_uris_may_stand_in_one_list(request_of, client, tmp_
         ([], r"dataset=\[\]: is an empty list|dataset: is an empty list"),
         ([{"uri": "acme://a", "weight": 1}, "acme://b"], r"dataset\[1\].weight: is missing, but a has one"),
         ([{"uri": "acme://a", "weight": 0}, "acme://b"], r"dataset\[0\].weight=0: is not a weight"),
+        ([{"uri": "acme://a", "weight": 0}], r"dataset\[0\].weight=0: is not a weight"),
         ([{"uri": "acme://a", "weight": True}, "acme://b"], r"dataset\[0\].weight=True: is not a weight"),
         ([{"uri": "acme://a", "weight": float("inf")}, "acme://b"], r"dataset\[0\].weight=inf: is not a weight"),
         ([{"uri": "acme://a", "repeat": "no"}, "acme://b"], r"dataset\[0\].*repeat='no': is not a boolean"),

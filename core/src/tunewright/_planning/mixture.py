@@ -40,7 +40,9 @@ def select_datasets(
         raise RequestError("is an empty list", field="dataset", remedy=remedy)
     items = [_Item.of(item) for item in value]
     if len(items) == 1 and not items[0].own.get("data"):
-        return selection.select_dataset(registry, items[0].source, base, "dataset[0]"), ()
+        only = selection.select_dataset(registry, items[0].source, base, "dataset[0]")
+        _parts(items, [only])  # whose checks a weight of its own has to pass, too
+        return only, ()
     sources = [
         selection.select_dataset(registry, item.source, base, f"dataset[{number}]") for number, item in enumerate(items)
     ]

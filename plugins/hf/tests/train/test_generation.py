@@ -15,7 +15,13 @@ peft = pytest.importorskip("peft")
 
 from tunewright_hf import HuggingFaceTrainParams  # noqa: E402
 from tunewright_hf.data.templates.turn_ends import Stops  # noqa: E402
-from tunewright_hf.model.generation import answer_settings, goal_of, stop_at_turn_ends, stop_tokens  # noqa: E402
+from tunewright_hf.model.generation import (  # noqa: E402
+    answer_settings,
+    goal_of,
+    stop_at_turn_ends,
+    stop_tokens,
+    warn_of_untrained,
+)
 
 ASK = [{"role": "user", "content": "1?"}]
 ROWS = [{"messages": [*ASK, {"role": "assistant", "content": "One."}]}] * 8
@@ -179,3 +185,44 @@ def test_an_answer_has_the_room_that_the_prompt_leaves_in_the_context(base_model
     )
     reader = transformers.BartForConditionalGeneration(config)  # its encoder reads the prompt
     assert [room(reader, prompt) for prompt in (1, 64, 65)] == [64, 64, None]
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("like", ["zero", "mean"])
+def test_tokens_that_an_adapter_leaves_untrained_are_named(
+    base_model: Path, tied: bool, like: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As Llama 3 before instruction tuning: the vectors of its turns' tokens are about zero."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(base_model)
+
+    def warned(**lora: object) -> str:
+        model = transformers.AutoModelForCausalLM.from_pretrained(base_model, tie_word_embeddings=tied)
+        with torch.no_grad():
+            for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+                layer.weight[[1, 2]] = layer.weight.mean(dim=0) * (like == "mean")
+        if lora:
+            model = peft.get_peft_model(
+                model, peft.LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear", **lora)
+            )
+        caplog.clear()
+        warn_of_untrained(model, tokenizer, turns=True)
+        return caplog.text
+
+    text = warned(r=2)
+    assert "writes <|im_start|>, <|im_end|>, whose vectors in embed_tokens and lm_head" in text
+    indices = json.loads(text.partition("trainable_token_indices: ")[2].partition(", or")[0])
+    assert indices == {"embed_tokens": [1, 2], "lm_head": [1, 2]}
+    assert warned(trainable_token_indices=indices) == ""
+    assert warned(modules_to_save=["embed_tokens", "lm_head"]) == ""
+    assert warned() == "", "full fine-tuning trains them"
+
+
+def test_tokens_that_were_trained_are_not_named(base_model: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(base_model)
+    model = transformers.AutoModelForCausalLM.from_pretrained(base_model)
+    warn_of_untrained(
+        peft.get_peft_model(model, peft.LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear")),
+        tokenizer,
+        turns=True,
+    )
+    assert caplog.text == ""

@@ -63,6 +63,8 @@ OF_TRAINER: Final[Mapping[str, str]] = {
     **{word: f"data.{field}" for word, field in OF_DATA.items() if word not in OF_ARGUMENTS},
     **dict.fromkeys(("lora", "peft", "adapter", "lora_params"), "lora_config"),
     **dict.fromkeys(("args", "arguments", "training_args", "training_arguments"), "training_parameters"),
-    **dict.fromkeys(("quantization", "bnb_config", "bitsandbytes", "qlora", "load_in_4bit", "load_in_8bit"), "quantization_config"),
+    **dict.fromkeys(
+        ("quantization", "bnb_config", "bitsandbytes", "qlora", "load_in_4bit", "load_in_8bit"), "quantization_config"
+    ),
     **dict.fromkeys(("r", "target_modules", "lora_alpha", "lora_dropout"), "lora_config"),
 }

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from collections.abc import Iterable
 from pathlib import Path
 
+import torch
 import transformers
 
 from tunewright_hf.config.train_params import TrainParams
 from tunewright_hf.data.samples.collators import pad_id
 from tunewright_hf.data.samples.encode import Goal, check_highest
 from tunewright_hf.data.templates.overrides import warn_of_prompt
-from tunewright_hf.data.templates.probes import turn_ends
+from tunewright_hf.data.templates.probes import control_tokens, turn_ends
 from tunewright_hf.data.templates.turn_ends import Stops, unstopped
 from tunewright_hf.errors import as_request_error
 from tunewright_hf.model.config import context_length, known_labels
 
 logger = logging.getLogger(__name__)
+
+_TRAINED = 0.01  # of the median length of a token's vector; base models have vectors near zero, or all alike, for unused tokens
+_SAMPLE = 4096  # vectors
 
 
 def goal_of(
@@ -127,6 +132,47 @@ def answer_settings(
         decoder_start_token_id=own and own.decoder_start_token_id,
         **chosen,
     )
+
+
+def warn_of_untrained(
+    model: transformers.PreTrainedModel, tokenizer: transformers.PreTrainedTokenizerBase, *, turns: bool
+) -> None:
+    """Log it if the chat template writes tokens that the model never learnt and does not learn now, as an adapter of a base model.
+
+    Args:
+        model: the model, with its adapter.
+        tokenizer: its tokenizer.
+        turns: whether conversations are trained on.
+    """
+    if not turns or not tokenizer.chat_template:
+        return
+    written = control_tokens(tokenizer, str(tokenizer.get_chat_template()))
+    found: dict[str, list[int]] = {}
+    for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+        name = next((name for name, module in model.named_modules() if module is layer), "").rpartition(".")[2]
+        if layer is not None and not any(weight.requires_grad for weight in layer.parameters()):
+            found[name] = _untrained(layer.weight, written)
+    if tokens := sorted({token for tokens in found.values() for token in tokens}):
+        logger.warning(
+            "the chat template writes %s, whose vectors in %s seem never to have been trained, and stay as they are: train them "
+            "with trainer.lora_config.trainable_token_indices: %s, or train all tokens with modules_to_save: [%s]",
+            ", ".join(str(tokenizer.convert_ids_to_tokens(token)) for token in tokens),
+            " and ".join(name for name in found if found[name]),
+            json.dumps(dict.fromkeys(found, tokens)),
+            ", ".join(found),
+        )
+
+
+def _untrained(vectors: torch.Tensor, tokens: list[int]) -> list[int]:
+    """Return those of the tokens whose vectors are about zero, or about the mean of all; none if the vectors are elsewhere."""
+    if vectors.ndim != 2 or vectors.shape[0] <= max(tokens, default=0):  # noqa: PLR2004 - of a sharded model
+        return []
+    every = vectors.detach()
+    some = every[:: max(1, len(every) // _SAMPLE)].float()  # a copy of all of them would take gigabytes
+    least = _TRAINED * some.norm(dim=1).median()
+    own = every[tokens].float()
+    near = (own.norm(dim=1) < least) | ((own - every.mean(dim=0, dtype=torch.float32)).norm(dim=1) < least)
+    return [token for token, is_near in zip(tokens, near.tolist(), strict=True) if is_near]
 
 
 def _as_set(tokens: int | Iterable[int] | None) -> set[int]:

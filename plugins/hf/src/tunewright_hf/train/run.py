@@ -26,7 +26,7 @@ from tunewright_hf.data.samples.preference import PREFERENCE
 from tunewright_hf.data.streaming import Stream, Streamed
 from tunewright_hf.distributed import are_several, barrier, check_same_checkpoint, check_world
 from tunewright_hf.model.config import longest_input, needs_unused_parameter_search
-from tunewright_hf.model.generation import goal_of, stop_at_turn_ends
+from tunewright_hf.model.generation import goal_of, stop_at_turn_ends, warn_of_untrained
 from tunewright_hf.model.load import drop_unknown_pad, load_config, load_model, load_tokenizer, needed_model
 from tunewright_hf.train import activation_memory, arguments, build, deepspeed, export, extensions, sample_answers
 from tunewright_hf.train.build import build_trainer
@@ -70,6 +70,7 @@ def train(params: TrainParams, run: TrainRun) -> None:
     class_lora = params.lora_config if pairs and build.creates_adapter(cls) else None
     model = load_model(folder, params, args, data.classes, adapts=class_lora is None)
     stop_at_turn_ends(model, tokenizer, goal.stops, turns=data.turns)
+    warn_of_untrained(model, tokenizer, turns=data.turns)
     use_cache = getattr(model.config, "use_cache", None)
     args.eval_on_start |= owes_evaluation(args, run.resume_from)
     trainer = build_trainer(

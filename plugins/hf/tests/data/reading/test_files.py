@@ -200,9 +200,13 @@ def test_shards_of_two_kinds_of_training_data_do_not_mix(tmp_path: Path) -> None
     for kind in ("train_sft", "train_gen", "test_sft"):
         (tmp_path / f"{kind}-00000-of-00001.parquet").touch()
     assert sorted(names(tmp_path)) == ["test_sft", "train_gen", "train_sft"]
+    assert [f.name for f in training_split(tmp_path, DataParams()).files] == ["train_sft-00000-of-00001.parquet"]
+    (tmp_path / "train_dpo-00000-of-00001.parquet").touch()
+    (tmp_path / "train_sft-00000-of-00001.parquet").rename(tmp_path / "train_own-00000-of-00001.parquet")
     with pytest.raises(RequestError, match="has no split 'train'") as error:
         training_split(tmp_path, DataParams())
-    assert "train_sft" in error.value.remedy
+    assert "train_own" in error.value.remedy
+    (tmp_path / "train_own-00000-of-00001.parquet").rename(tmp_path / "train_sft-00000-of-00001.parquet")
     assert training_split(tmp_path, DataParams(train_split="train_sft")).files[0].name.startswith("train_sft")
 
 

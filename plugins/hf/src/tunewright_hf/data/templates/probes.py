@@ -156,6 +156,12 @@ def turn_ends(tokenizer: PreTrainedTokenizerBase, template: str) -> TurnEnds:
     )
 
 
+def control_tokens(tokenizer: PreTrainedTokenizerBase, template: str) -> list[int]:
+    """Return the ids of the control tokens that a template writes in a conversation of one answer, each once."""
+    found = _ids(tokenizer, rendered(tokenizer, [_QUESTION, _SAID], template) or "")
+    return list(dict.fromkeys(token for token in found if token in added_tokens(tokenizer)))
+
+
 def _unprompted(prompt: str, whole: str) -> str:
     same = len(os.path.commonprefix([prompt, whole]))  # noqa: RUF071 - texts, and no paths
     return prompt[same:]
