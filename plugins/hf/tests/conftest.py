@@ -1,6 +1,6 @@
 """A real tokenizer trained on a few words, a real Llama small enough for seconds on a CPU, and small datasets."""
 
-import gc
+import contextlib
 import json
 import os
 import signal
@@ -308,6 +308,7 @@ class Job:
     processes: int
     max_restarts: int = 3
     node: tuple[str, ...] = ()
+    started: list[psutil.Process] = attrs.field(factory=list, eq=False)
 
     def start(self) -> subprocess.Popen[str]:
         folders = {f.name: self.workspace / f".{f.name}" for f in attrs.fields(Paths) if f.name != "elsewhere"}
@@ -326,7 +327,16 @@ class Job:
         torchrun = ["torchrun", *node, "--max-restarts=0", str(self.workspace / "rank.py")]
         command = [sys.executable, "-m", "tunewright_launcher", "run", "--", *torchrun]
         env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
-        return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True, cwd=self.workspace)
+        process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True, cwd=self.workspace)
+        self.started.append(psutil.Process(process.pid))
+        return process
+
+    def end(self) -> None:
+        """End what still runs, as a test that failed leaves it."""
+        for process in self.started:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for one in (*process.children(recursive=True), process):
+                    one.kill()
 
     def finish(self) -> list[dict[str, object]]:
         process = self.start()
@@ -368,6 +378,7 @@ class Job:
 @pytest.fixture
 def job(tmp_path: Path, model_folder: Path, qa: Path) -> Iterator[Callable[..., Job]]:
     """Makes jobs of several processes: torchrun, the launcher's `train` on every rank, gloo on loopback."""
+    made: list[Job] = []
 
     def make(
         name: str,
@@ -394,12 +405,12 @@ def job(tmp_path: Path, model_folder: Path, qa: Path) -> Iterator[Callable[..., 
             kind="trainer", provider="hf", distribution="tunewright-hf", version=version("tunewright-hf"), params=params
         )
         (folder / "config" / "trainer.json").write_text(document.dumps())
-        return Job(folder, processes, max_restarts)
+        made.append(Job(folder, processes, max_restarts))
+        return made[-1]
 
     yield make
-    gc.collect()  # ends the processes of data loaders, whose death torch would take for a fault in the next test
-    for child in psutil.Process().children(recursive=True):  # of a test that failed
-        child.kill()
+    for one in made:
+        one.end()
 
 
 @pytest.fixture
