@@ -28,6 +28,7 @@ settings.load_profile("whole")
 
 
 WORKERS = 3  # of which some wait at any time; each that trains takes 1 GB
+SLOW_WORKERS = 2  # a slow test often has several processes of its own, which wait for each other
 LARGE = 10  # files of tests
 
 
@@ -57,11 +58,13 @@ for name in ("entry_points", "metadata"):
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Share out large runs; a few files pass before other processes have started."""
     option = config.option
-    if option.capture == "no" or option.markexpr != "not slow":
-        return 0  # `-s` wants to see what tests print, and slow tests keep all cores busy by themselves
+    if option.capture == "no":
+        return 0  # `-s` wants to see what tests print
     folders = [config.invocation_params.dir / argument for argument in config.args]
     files = [file for folder in folders for file in folder.rglob("test_*.py")]
-    return WORKERS if len(files) >= LARGE else 0
+    if len(files) < LARGE:
+        return 0
+    return WORKERS if option.markexpr == "not slow" else SLOW_WORKERS
 
 
 def pytest_configure(config: pytest.Config) -> None:
