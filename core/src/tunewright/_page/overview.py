@@ -50,16 +50,13 @@ class JobRow:
 
     def to_dict(self) -> dict[str, Json]:
         """Return the row as JSON values."""
-        status = self.status
-        times = {"created": status.created, "started": status.started, "finished": status.finished}
+        kept = ("name", "state", "detail", "created", "started", "finished")
+        status = self.status.to_dict()
         return {
-            "name": status.name,
+            **{key: status[key] for key in kept},
             "backend": self.backend,
-            "state": str(status.state),
-            "detail": status.detail,
-            "at_rest": status.state.at_rest,
-            **{name: time.isoformat(timespec="seconds") if time else None for name, time in times.items()},
-            "seconds": self.seconds if status.finished else None,
+            "at_rest": self.status.state.at_rest,
+            "seconds": self.seconds if self.status.finished else None,
             "model": self.model,
             "loss": self.loss,
             "eval_loss": self.eval_loss,

@@ -27,7 +27,7 @@ def job_rows(rows: Sequence[JobRow], *, as_json: bool) -> None:
     if as_json:
         for row in rows:
             measured: dict[str, Json] = {"model": row.model, "loss": row.loss, "eval_loss": row.eval_loss}
-            click.echo(to_line({**_status_dict(row.status), **measured, "seconds": row.seconds}))
+            click.echo(to_line({**row.status.to_dict(), **measured, "seconds": row.seconds}))
     elif not rows:
         click.echo("There are no jobs. Start one: tunewright train job.yaml")
     else:
@@ -52,9 +52,12 @@ def _job_row(row: JobRow) -> list[str]:
 def one_status(status: JobStatus, command_for: CommandFor, *, as_json: bool) -> None:
     """Print everything that is known about one job."""
     if as_json:
-        click.echo(to_line(_status_dict(status)))
+        click.echo(to_line(status.to_dict()))
         return
-    found = {**_status_dict(status), "failure": None, "pods": pods_text(status)}
+    times = {"created": status.created, "started": status.started, "finished": status.finished}
+    shown = {name: _when(time) for name, time in times.items()}
+    labels = ", ".join(f"{name}={value}" for name, value in status.labels.items())
+    found = {**status.to_dict(), **shown, "failure": None, "labels": labels, "pods": pods_text(status)}
     if status.state is JobState.SUSPENDED:
         found["next"] = resume_hint(command_for)
     for key, value in found.items():
@@ -122,21 +125,6 @@ def findings(found: Iterable[Finding], *, as_json: bool) -> int:
         if finding.remedy:
             click.echo(f"{'':<8} {finding.remedy}")
     return code
-
-
-def _status_dict(status: JobStatus) -> dict[str, Json]:
-    return {
-        "name": status.name,
-        "state": str(status.state),
-        "detail": status.detail,
-        "failure": {**status.failure.to_dict()} if status.failure else None,
-        "created": _when(status.created),
-        "started": _when(status.started),
-        "finished": _when(status.finished),
-        "result": status.result,
-        "labels": dict(status.labels),
-        "pods": dict(status.pods),
-    }
 
 
 def _when(moment: datetime | None) -> str:

@@ -110,18 +110,11 @@ class JobReport:
 
     def to_dict(self) -> dict[str, Json]:
         """Return the report as JSON values."""
-        status, record = self.status, self.record
+        record = self.record
+        shown = {key: value for key, value in self.status.to_dict().items() if key != "pods"}
         return {
-            "name": status.name,
-            "state": str(status.state),
-            "detail": status.detail,
-            "failure": {**status.failure.to_dict()} if status.failure else None,
-            "created": _when(status.created),
-            "started": _when(status.started),
-            "finished": _when(status.finished),
+            **shown,
             "seconds": self.seconds,
-            "result": status.result,
-            "labels": dict(status.labels),
             "workers": record.workers,
             "processes": record.processes,
             "command": list(record.command),

@@ -43,6 +43,20 @@ class JobStatus:
     labels: Mapping[str, str] = attrs.field(factory=dict, converter=to_dict)
     pods: Mapping[str, int] = attrs.field(factory=dict, converter=to_dict)
 
+    def to_dict(self) -> dict[str, Json]:
+        """Return the status as JSON values; times in ISO 8601, to the second, and None while they are unknown."""
+        times = {"created": self.created, "started": self.started, "finished": self.finished}
+        return {
+            "name": self.name,
+            "state": str(self.state),
+            "detail": self.detail,
+            "failure": {**self.failure.to_dict()} if self.failure else None,
+            **{name: time.isoformat(timespec="seconds") if time else None for name, time in times.items()},
+            "result": self.result,
+            "labels": {**self.labels},
+            "pods": {**self.pods},
+        }
+
 
 @attrs.frozen(kw_only=True)
 class LogLine:
