@@ -22,8 +22,8 @@ from tunewright_hf.data.prepare import needed_dataset, reading_of, resolve_max_l
 from tunewright_hf.data.reading.files import SAMPLE, training_split
 from tunewright_hf.data.reading.load import iterate, load_rows
 from tunewright_hf.data.rows.accounting import columns_in
+from tunewright_hf.data.rows.column_reading import ColumnReading
 from tunewright_hf.data.rows.columns import text_of
-from tunewright_hf.data.rows.formats import ColumnReading
 from tunewright_hf.data.samples.bad_rows import (
     EMPTY,
     Dropped,

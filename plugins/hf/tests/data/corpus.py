@@ -12,6 +12,15 @@ import attrs
 
 Turn = tuple[str, str]
 
+MEDIA, NOTHING, TASK, READINGS, MODEL = WHY = (
+    "it is not text",
+    "there is nothing to learn, or it is broken",
+    "a label, a rating or choices are in it, for another task or for a filter",
+    "two readings are possible",
+    "the model lacks a template for it",
+)
+"""Why shapes are refused."""
+
 
 @attrs.frozen(kw_only=True)
 class Shape:
@@ -25,8 +34,11 @@ class Shape:
         pair: prompt and completion.
         text: what is learnt as a whole.
         refused: a part of the error's message.
+        why: why it is refused, one of `WHY`.
         data: DataParams that the user has to give.
         template: whether the tokenizer has a chat template.
+        tools: whether that template writes tools.
+        further_answers: how many other answers are said not to be learnt.
     """
 
     name: str
@@ -36,8 +48,11 @@ class Shape:
     pair: tuple[str, str] | None = None
     text: str | None = None
     refused: str | None = None
+    why: str | None = None
     data: Mapping[str, object] = attrs.field(factory=dict)
     template: bool = True
+    tools: bool = False
+    further_answers: int = 0
 
 
 ASK = [("user", "Name a prime."), ("assistant", "Seven.")]
@@ -72,7 +87,7 @@ CONVERSATIONS = [
     Shape(name="two rounds", row={"messages": openai(*TWICE)}, turns=TWICE),
     Shape(name="ultrachat_200k", row={"prompt_id": "1", "messages": openai(*TWICE)}, turns=TWICE),
     Shape(name="smoltalk", row={"messages": openai(*ASK), "source": "x", "full_topic": "a"}, turns=ASK),
-    Shape(name="a column of its own", row={"messages": openai(*ASK), "notes": "a b"}, refused="'notes'"),
+    Shape(name="a column of its own", row={"messages": openai(*ASK), "notes": "a b"}, refused="'notes'", why=READINGS),
     Shape(
         name="a column of its own, told",
         row={"messages": openai(*ASK), "notes": "a b"},
@@ -145,14 +160,25 @@ CONVERSATIONS = [
     ),
     Shape(
         name="own role names",
+        row={"messages": [{"role": "Ann", "content": "Name a prime."}, {"role": "Bob", "content": "Seven."}]},
+        refused="role: 'Ann'.*trainer.data.roles",
+        why=READINGS,
+    ),
+    Shape(
+        name="questions and answers as roles",
         row={"messages": [{"role": "Q", "content": "Name a prime."}, {"role": "A", "content": "Seven."}]},
-        refused="role: 'Q'.*trainer.data.roles",
+        turns=ASK,
+    ),
+    Shape(
+        name="questions and answers as speakers",
+        row={"dialog": [{"speaker": "question", "text": "Name a prime."}, {"speaker": "answer", "text": "Seven."}]},
+        turns=ASK,
     ),
     Shape(
         name="own role names, told",
-        row={"messages": [{"role": "Q", "content": "Name a prime."}, {"role": "A", "content": "Seven."}]},
+        row={"messages": [{"role": "Ann", "content": "Name a prime."}, {"role": "Bob", "content": "Seven."}]},
         turns=ASK,
-        data={"roles": {"Q": "user", "A": "assistant"}},
+        data={"roles": {"Ann": "user", "Bob": "assistant"}},
     ),
     Shape(
         name="speaker",
@@ -176,6 +202,7 @@ CONVERSATIONS = [
             "messages": [{"role": "user", "content": ["Name ", "a prime."]}, {"role": "assistant", "content": "Seven."}]
         },
         refused="type: 'str'",
+        why=READINGS,
     ),
     Shape(
         name="OpenAI responses",
@@ -253,6 +280,7 @@ CONVERSATIONS = [
             "images": ["a.png"],
         },
         refused="'images'.*ignore_columns",
+        why=MEDIA,
     ),
     Shape(
         name="an image part",
@@ -263,6 +291,7 @@ CONVERSATIONS = [
             ]
         },
         refused="image_url",
+        why=MEDIA,
     ),
     Shape(
         name="images in a message",
@@ -273,6 +302,7 @@ CONVERSATIONS = [
             ]
         },
         refused="images",
+        why=MEDIA,
     ),
     Shape(
         name="an audio part",
@@ -283,6 +313,7 @@ CONVERSATIONS = [
             ]
         },
         refused="input_audio",
+        why=MEDIA,
     ),
     Shape(
         name="a part of an unknown type",
@@ -293,9 +324,10 @@ CONVERSATIONS = [
             ]
         },
         refused="type: 'odd'",
+        why=NOTHING,
     ),
     Shape(name="a list of texts", row={"messages": ["Name a prime.", "Seven."]}, turns=ASK),
-    Shape(name="one text", row={"messages": ["Name a prime."]}, refused="not a list of messages"),
+    Shape(name="one text", row={"messages": ["Name a prime."]}, refused="not a list of messages", why=NOTHING),
 ]
 
 PAIRS = [
@@ -314,10 +346,17 @@ PAIRS = [
         row={"Unnamed: 0": 3, "prompt": "Two and two is", "completion": " four."},
         pair=("Two and two is", " four."),
     ),
-    Shape(name="KTO", row={"prompt": "The sky is", "completion": " green.", "label": False}, refused="'label'.*wanted"),
-    Shape(name="rated", row={"prompt": "The sky is", "completion": " green.", "score": 0.1}, refused="'score'"),
-    Shape(name="weighted", row={"prompt": "a", "completion": "b", "weight": 0.1}, refused="'weight'"),
-    Shape(name="HelpSteer", row={"prompt": "a", "response": "b", "helpfulness": 4}, refused="'helpfulness'"),
+    Shape(
+        name="KTO",
+        row={"prompt": "The sky is", "completion": " green.", "label": False},
+        refused="'label'.*wanted",
+        why=TASK,
+    ),
+    Shape(
+        name="rated", row={"prompt": "The sky is", "completion": " green.", "score": 0.1}, refused="'score'", why=TASK
+    ),
+    Shape(name="weighted", row={"prompt": "a", "completion": "b", "weight": 0.1}, refused="'weight'", why=TASK),
+    Shape(name="HelpSteer", row={"prompt": "a", "response": "b", "helpfulness": 4}, refused="'helpfulness'", why=TASK),
     Shape(
         name="a system prompt beside a prompt",
         row={"system": "Be brief.", "prompt": "Name a prime.", "completion": "Seven."},
@@ -338,6 +377,7 @@ PAIRS = [
         name="alpaca with another text",
         row={"instruction": "Name a prime.", "input": "", "output": "Seven.", "text": "An essay."},
         refused="'text'.*ignore_columns",
+        why=READINGS,
     ),
     Shape(
         name="alpaca with a system prompt",
@@ -389,6 +429,7 @@ PAIRS = [
         name="messages beside another problem",
         row={"problem": "Name a square.", "solution": "Four.", "messages": openai(*ASK)},
         refused=r"ignore_columns: \[problem, solution\]",
+        why=READINGS,
     ),
     Shape(name="input and output", row={"input": "Name a prime.", "output": "Seven."}, turns=ASK),
     Shape(
@@ -407,12 +448,59 @@ PAIRS = [
         turns=[("user", "Long news."), ("assistant", "News.")],
     ),
     Shape(
-        name="two answers", row={"question": "Name a prime.", "answer": "Seven.", "solution": "7"}, refused="no column"
+        name="two answers",
+        row={"question": "Name a prime.", "answer": "Seven.", "solution": "7"},
+        refused="no column",
+        why=READINGS,
     ),
     Shape(
-        name="two questions", row={"question": "Name a prime.", "problem": "x", "answer": "Seven."}, refused="no column"
+        name="two questions",
+        row={"question": "Name a prime.", "problem": "x", "answer": "Seven."},
+        refused="no column",
+        why=READINGS,
     ),
-    Shape(name="tickets", row={"betreff": "Login", "antwort": "Reset it."}, refused=r'prompt_template: "\{betreff\}"'),
+    Shape(
+        name="tickets",
+        row={"betreff": "Login", "antwort": "Reset it."},
+        turns=[("user", "Login"), ("assistant", "Reset it.")],
+    ),
+    Shape(
+        name="tickets in two columns of their own",
+        row={"betreff": "Login fails", "bescheid": "Reset it."},
+        refused=r'template: "\{betreff\}"',
+        why=READINGS,
+    ),
+    Shape(
+        name="billsum",
+        row={"text": "Long bill.", "summary": "A bill.", "title": "Act"},
+        turns=[("user", "Long bill."), ("assistant", "A bill.")],
+    ),
+    Shape(
+        name="counselling",
+        row={"Context": "I feel low.", "Response": "Tell me more."},
+        turns=[("user", "I feel low."), ("assistant", "Tell me more.")],
+    ),
+    Shape(
+        name="an answer of one word", row={"review": "I like it.", "answer": "positive"}, refused="no column", why=TASK
+    ),
+    Shape(
+        name="an answer and two others",
+        row={"a": "x y", "b": "z y", "answer": "Reset it."},
+        refused="no column",
+        why=READINGS,
+    ),
+    Shape(
+        name="an answer and a worse one",
+        row={"bad_answer": "x y", "answer": "Reset it."},
+        refused="no column",
+        why=READINGS,
+    ),
+    Shape(
+        name="an answer and another's",
+        row={"model_answer": "x y", "answer": "Reset it."},
+        refused="no column",
+        why=READINGS,
+    ),
     Shape(
         name="tickets, told",
         row={"betreff": "Login", "antwort": "Reset it."},
@@ -429,6 +517,7 @@ PAIRS = [
         name="a text where messages are expected",
         row={"conversations": "Name a prime."},
         refused="not a list of messages",
+        why=NOTHING,
     ),
     Shape(
         name="messages as prompt and completion",
@@ -468,13 +557,13 @@ TEXTS = [
         row={"page_content": "Seven is a prime.", "metadata": {"source": "x"}},
         text="Seven is a prime.",
     ),
-    Shape(name="a label beside a text", row={"text": "Seven.", "label": 1}, refused="'label'"),
-    Shape(name="an image beside a text", row={"text": "Seven.", "image": "a.png"}, refused="'image'"),
-    Shape(name="two texts", row={"content": "a", "body": "b"}, refused="no column"),
+    Shape(name="a label beside a text", row={"text": "Seven.", "label": 1}, refused="'label'", why=TASK),
+    Shape(name="an image beside a text", row={"text": "Seven.", "image": "a.png"}, refused="'image'", why=MEDIA),
+    Shape(name="two texts", row={"content": "a", "body": "b"}, refused="no column", why=READINGS),
     Shape(name="text of another name", row={"essay": "Seven is a prime."}, text="Seven is a prime."),
-    Shape(name="one word of another name", row={"essay": "Seven"}, refused=r'text_column: "essay"'),
-    Shape(name="a part alone", row={"instruction": "Name a prime."}, refused="no column"),
-    Shape(name="a label alone", row={"emotion": "very sad"}, refused="emotion"),
+    Shape(name="one word of another name", row={"essay": "Seven"}, refused=r'text_column: "essay"', why=READINGS),
+    Shape(name="a part alone", row={"instruction": "Name a prime."}, refused="no column", why=NOTHING),
+    Shape(name="a label alone", row={"emotion": "very sad"}, refused="emotion", why=NOTHING),
 ]
 
 SHAPES = [*CONVERSATIONS, *PAIRS, *TEXTS]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from plugins.hf.tests.data.corpus import ASK, SYSTEM, TWICE, Shape, gpt, openai
+from plugins.hf.tests.data.corpus import ASK, MODEL, NOTHING, READINGS, SYSTEM, TASK, TWICE, Shape, gpt, openai
 
 WHEN = [("user", "When?\nIt was in 1893."), ("assistant", "In 1893.")]
 PAIR = {"user": "Name a prime.", "assistant": "Seven."}
@@ -41,6 +41,7 @@ CHATS = [
         name="rounds with more in them",
         row={"conversation": [{"human": "Name a prime.", "assistant": "Seven.", "score": 1}]},
         refused="not a list of messages",
+        why=TASK,
     ),
     Shape(
         name="WildChat as it is",
@@ -78,17 +79,59 @@ CHATS = [
     ),
     Shape(name="OpenThoughts", row={"system": "Be brief.", "conversations": gpt(*ASK)}, turns=[SYSTEM, *ASK]),
     Shape(
+        name="an answer beside messages that ask something else",
+        row={"problem": "Name a square.", "answer": "Four.", "messages": openai(*ASK)},
+        refused=r"ignore_columns: \[problem, answer\]",
+        why=READINGS,
+    ),
+    Shape(
+        name="another completion beside messages",
+        row={"prompt": "Name a prime.", "completion": "Eleven.", "messages": openai(*ASK)},
+        refused=r"ignore_columns: \[completion\]",
+        why=READINGS,
+    ),
+    Shape(
         name="OpenR1-Math, without its ratings",
         row={"problem": "Name a prime.", "generations": ["Seven.", "7"], "uuid": "x", "messages": openai(*ASK)},
         turns=ASK,
     ),
     Shape(
-        name="OpenR1-Math",
-        row={"problem": "Name a prime.", "correctness_math_verify": [True], "messages": openai(*ASK)},
-        refused=r"'correctness_math_verify'.*ignore_columns: \[correctness_math_verify\]",
+        name="OpenR1-Math as it is",
+        row={
+            "problem": "Name a prime.",
+            "solution": "It is 7.",
+            "answer": "7",
+            "problem_type": "Algebra",
+            "question_type": "word",
+            "source": "x",
+            "uuid": "y",
+            "is_reasoning_complete": [True, True],
+            "generations": ["Seven.", "The number 7."],
+            "correctness_math_verify": [True, False],
+            "correctness_llama": [True, True],
+            "finish_reasons": ["stop", "stop"],
+            "correctness_count": 1,
+            "messages": openai(*ASK),
+        },
+        turns=ASK,
     ),
     Shape(
-        name="dolphin-r1", row={"messages": openai(*ASK), "reasoning": "hm", "answer": "Seven."}, refused="'reasoning'"
+        name="scores for the turns",
+        row={"messages": openai(*TWICE), "scores": [0.1, 0.9]},
+        refused="'scores'",
+        why=TASK,
+    ),
+    Shape(
+        name="OpenR1-Math, without its generations",
+        row={"problem": "Name a prime.", "correctness_math_verify": [True], "messages": openai(*ASK)},
+        refused=r"'correctness_math_verify'.*ignore_columns: \[correctness_math_verify\]",
+        why=TASK,
+    ),
+    Shape(
+        name="dolphin-r1",
+        row={"messages": openai(*ASK), "reasoning": "hm", "answer": "Seven."},
+        refused="'reasoning'",
+        why=READINGS,
     ),
     Shape(
         name="Glaive function calling",
@@ -142,6 +185,7 @@ CHATS = [
         name="Telegram",
         row={"messages": [{"id": 1, "from": "Ann", "text": "a"}, {"id": 2, "from": "Bob", "text": "b"}]},
         refused=r'roles: \{"Ann": "user", "Bob": "assistant"\}',
+        why=READINGS,
     ),
     Shape(
         name="Discord, told",
@@ -157,12 +201,20 @@ CHATS = [
     Shape(
         name="tools of OpenAI's fine-tuning",
         row={"messages": openai(*ASK), "tools": TOOL, "parallel_tool_calls": False},
-        refused="'parallel_tool_calls'|knows no tools",
+        turns=[("system", TOOL), *ASK],
+        tools=True,
+    ),
+    Shape(
+        name="tools for a model without them",
+        row={"messages": openai(*ASK), "tools": TOOL, "parallel_tool_calls": False},
+        refused="knows no tools",
+        why=MODEL,
     ),
     Shape(
         name="MOSS with plugins",
         row={"chat": {"turn_1": {"Human": "Name a prime.", "MOSS": "Seven."}}, "meta_instruction": "x"},
         refused="not a list of messages",
+        why=READINGS,
     ),
 ]
 
@@ -200,7 +252,7 @@ QUESTIONS = [
             "targets": [3],
             "targets_pretokenized": "Seven.",
         },
-        refused=r'prompt_template: "\{inputs_pretokenized\}".*completion_template: "\{targets_pretokenized\}"',
+        turns=ASK,
     ),
     Shape(
         name="natural instructions",
@@ -246,8 +298,27 @@ QUESTIONS = [
     ),
     Shape(
         name="SQuAD's validation split",
-        row={"question": "When?", "answers": {"text": ["In 1893.", "1893"], "answer_start": [0, 1]}},
+        row={"question": "When?", "answers": {"text": ["In 1893.", "1893", "1893"], "answer_start": [0, 1, 1]}},
+        turns=[("user", "When?"), ("assistant", "In 1893.")],
+        further_answers=1,
+    ),
+    Shape(
+        name="SQuAD 2, without an answer",
+        row={"question": "When?", "answers": {"text": [], "answer_start": []}},
+        refused="no sample",
+        why=NOTHING,
+    ),
+    Shape(
+        name="several answers, and no place of them",
+        row={"question": "When?", "answers": {"text": ["In 1893.", "1893"]}},
         refused=r'completion_template: "\{answers\.text\.0\}"',
+        why=READINGS,
+    ),
+    Shape(
+        name="NQ-open",
+        row={"question": "When?", "answer": ["In 1893.", "1893"]},
+        refused=r"answer\.0",
+        why=READINGS,
     ),
     Shape(
         name="SQuAD's validation split, told",
@@ -264,6 +335,7 @@ QUESTIONS = [
         name="WMT",
         row={"translation": {"de": "Sieben.", "en": "Seven."}},
         refused=r'prompt_template: "\{translation\.de\}".*completion_template: "\{translation\.en\}"',
+        why=READINGS,
     ),
     Shape(
         name="WMT, told",
@@ -275,6 +347,7 @@ QUESTIONS = [
         name="unnatural instructions",
         row={"instruction": "Name a prime.", "instances": [{"input": "", "constraints": "None.", "output": "Seven."}]},
         refused=r'completion_template: "\{instances\.0\.output\}"',
+        why=READINGS,
     ),
     Shape(
         name="UltraFeedback",
@@ -286,29 +359,44 @@ QUESTIONS = [
             "incorrect_answers": ["None"],
         },
         refused=r'completion_template: "\{completions\.0\.response\}"',
+        why=TASK,
     ),
     Shape(
         name="HelpSteer2",
         row={"prompt": "a", "response": "b", "helpfulness": 4, "correctness": 4, "verbosity": 1},
         refused=r"ignore_columns: \[helpfulness, correctness, verbosity\]",
+        why=TASK,
     ),
     Shape(
         name="PKU-SafeRLHF",
         row={"prompt": "a", "response_0": "b", "response_1": "c", "is_response_0_safe": True, "better_response_id": 0},
         refused=r'completion_template: "\{response_0\}"',
+        why=TASK,
     ),
-    Shape(name="BoolQ", row={"question": "Is it?", "answer": True, "passage": "It is."}, refused="bool.*'answer'"),
-    Shape(name="MMLU", row={"question": "Q?", "subject": "s", "choices": ["a", "b"], "answer": 1}, refused="'choices'"),
+    Shape(
+        name="BoolQ",
+        row={"question": "Is it?", "answer": True, "passage": "It is."},
+        refused="bool.*'answer'",
+        why=TASK,
+    ),
+    Shape(
+        name="MMLU",
+        row={"question": "Q?", "subject": "s", "choices": ["a", "b"], "answer": 1},
+        refused="'choices'",
+        why=TASK,
+    ),
     Shape(
         name="ARC",
         row={"id": "x", "question": "Q?", "choices": {"text": ["x"], "label": ["A"]}, "answerKey": "A"},
         refused=r'completion_template: "\{answerKey\}"',
+        why=TASK,
     ),
-    Shape(name="MNLI", row={"premise": "a", "hypothesis": "b", "label": 1, "idx": 0}, refused="no column"),
+    Shape(name="MNLI", row={"premise": "a", "hypothesis": "b", "label": 1, "idx": 0}, refused="no column", why=TASK),
     Shape(
         name="s1K",
         row={"question": "Name a prime.", "solution": "7", "attempt": "Seven.", "thinking_trajectories": ["hm"]},
         refused=r"ignore_columns: \[attempt, thinking_trajectories\]",
+        why=READINGS,
     ),
     Shape(
         name="MedQuAD",
@@ -333,6 +421,7 @@ QUESTIONS = [
             "Resolution": "Reset it.",
         },
         refused=r'prompt_template: "\{Description\}".*completion_template: "\{Resolution\}"',
+        why=READINGS,
     ),
     Shape(
         name="Bitext",
@@ -346,22 +435,28 @@ QUESTIONS = [
         turns=[("user", "cancel {{No}}"), ("assistant", "Sure {{No}}.")],
     ),
     Shape(
-        name="two names of messages", row={"message_1": "a b", "message_2": "c d"}, refused=r'template: "\{message_2\}"'
+        name="two names of messages",
+        row={"message_1": "a b", "message_2": "c d"},
+        refused=r'template: "\{message_2\}"',
+        why=READINGS,
     ),
     Shape(
         name="HC3",
         row={"question": "Why?", "human_answers": ["a"], "chatgpt_answers": ["b"]},
         refused=r"human_answers\.0",
+        why=READINGS,
     ),
     Shape(
         name="empathetic dialogues",
         row={"conv_id": "x", "prompt": "a b", "utterance": "c d"},
         refused=r'"\{utterance\}"',
+        why=READINGS,
     ),
     Shape(
         name="tools without a template",
         row={"query": "Weather?", "answers": '[{"name": "weather", "arguments": {}}]', "tools": TOOL},
         refused="'tools', which only a chat template can write",
+        why=MODEL,
         template=False,
     ),
 ]
@@ -397,30 +492,50 @@ DOCUMENTS = [
     ),
     Shape(
         name="FineWeb-Edu",
+        row={"text": "Seven is a prime. " * 40, "url": "u", "score": 3.4, "int_score": 3},
+        text="Seven is a prime. " * 40,
+    ),
+    Shape(
+        name="essays with a grade",
+        row={"text": "Seven is a prime. " * 40, "grade": 3},
+        refused="'grade'",
+        why=TASK,
+    ),
+    Shape(
+        name="short texts with a score",
         row={"text": "Seven.", "url": "u", "score": 3.4, "int_score": 3},
         refused=r"\[score, int_score\]",
+        why=TASK,
     ),
-    Shape(name="banking77", row={"text": "card?", "category": "card_arrival"}, refused="'category'.*may be the label"),
+    Shape(
+        name="banking77",
+        row={"text": "card?", "category": "card_arrival"},
+        refused="'category'.*may be the label",
+        why=TASK,
+    ),
     Shape(
         name="a long text with a category",
         row={"text": "Seven is a prime. " * 40, "category": "math"},
         text="Seven is a prime. " * 40,
     ),
-    Shape(name="SST-2", row={"idx": 0, "sentence": "good", "label": 1}, refused=r'text_column: "sentence"'),
-    Shape(name="IMDB", row={"text": "Good.", "label": 1}, refused="'label'.*AutoModelForSequenceClassification"),
-    Shape(name="sentiments", row={"text": "Good.", "sentiment": "positive"}, refused="'sentiment'"),
+    Shape(name="SST-2", row={"idx": 0, "sentence": "good", "label": 1}, refused=r'text_column: "sentence"', why=TASK),
+    Shape(
+        name="IMDB", row={"text": "Good.", "label": 1}, refused="'label'.*AutoModelForSequenceClassification", why=TASK
+    ),
+    Shape(name="sentiments", row={"text": "Good.", "sentiment": "positive"}, refused="'sentiment'", why=TASK),
     Shape(name="Enron", row={"file": "allen-p/1.", "message": "Hello Bob."}, text="Hello Bob."),
     Shape(
         name="oasst1",
         row={"message_id": "a", "parent_id": None, "text": "Name a prime.", "role": "prompter", "lang": "en"},
         refused="one message of a conversation",
+        why=READINGS,
     ),
     Shape(
         name="guanaco",
         row={"text": "### Human: Name a prime.### Assistant: Seven."},
         text="### Human: Name a prime.### Assistant: Seven.",
     ),
-    Shape(name="nothing but numbers", row={"a": 1, "b": 2}, refused="Write rows of one of these forms"),
+    Shape(name="nothing but numbers", row={"a": 1, "b": 2}, refused="Write rows of one of these forms", why=NOTHING),
 ]
 
 MORE = [*CHATS, *QUESTIONS, *DOCUMENTS]

@@ -222,6 +222,16 @@ def test_what_rows_say_and_is_not_learnt_is_counted_and_logged(
     assert "not learnt" not in caplog.text
 
 
+def test_answers_beside_the_first_are_counted_and_logged(prepare, dataset_of, caplog: pytest.LogCaptureFixture) -> None:
+    def row(*answers: str) -> dict[str, object]:
+        return {"question": "When?", "answers": {"text": list(answers), "answer_start": [0] * len(answers)}}
+
+    with caplog.at_level("INFO"):
+        counts = prepare(dataset_of([row("a", "b", "b", "c"), row("a", "a"), row("a", "b")])).counts["train"]
+    assert counts.further_answers == 3
+    assert "train: said and not learnt: further answers to the same question: 3" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("row", "turns"),
     [

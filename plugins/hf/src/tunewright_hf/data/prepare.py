@@ -30,7 +30,8 @@ from tunewright_hf.data.mixing.mixture_order import Mixture
 from tunewright_hf.data.reading.files import Split, evaluation_split, held_out_split, training_split
 from tunewright_hf.data.reading.load import load_rows, readable
 from tunewright_hf.data.rows.accounting import Columns
-from tunewright_hf.data.rows.formats import ColumnReading, read_columns
+from tunewright_hf.data.rows.column_reading import ColumnReading
+from tunewright_hf.data.rows.formats import read_columns
 from tunewright_hf.data.samples.bad_rows import examples, located
 from tunewright_hf.data.samples.classification import Classes, Classifier, check_same_names
 from tunewright_hf.data.samples.encode import (

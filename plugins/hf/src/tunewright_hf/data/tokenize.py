@@ -24,12 +24,14 @@ class Sample:
             another token: the one that generation stops at.
         thoughts_left_out: number of supervised answers whose thoughts the chat template left out.
         answers_left_out: number of the assistant's messages that are not supervised.
+        further_answers: number of other answers to the same question, of which the first is learnt.
     """
 
     ids: list[int]
     labels: list[int]
     thoughts_left_out: int = 0
     answers_left_out: int = 0
+    further_answers: int = 0
 
     def cut(self, length: int) -> Sample:
         """Return the first `length` tokens."""
@@ -128,7 +130,7 @@ def with_eos(tokenizer: PreTrainedTokenizerBase, sample: Sample) -> Sample:
     eos = tokenizer.eos_token_id
     if eos is None or sample.ids[-1:] == [eos]:
         return sample
-    return Sample([*sample.ids, eos], [*sample.labels, eos])
+    return attrs.evolve(sample, ids=[*sample.ids, eos], labels=[*sample.labels, eos])
 
 
 def truncate_keeping_tail(ids: list[int], length: int, tail: int) -> list[int]:

@@ -12,13 +12,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import attrs
 
 from tunewright_hf.data.reading.csv_rows import is_index
-from tunewright_hf.data.rows.vocabulary import LABELS, MEANINGFUL, NAMELESS, has_no_meaning, is_rating, plain
+from tunewright_hf.data.rows.vocabulary import (
+    LABELS,
+    MEANINGFUL,
+    NAMELESS,
+    PROMPTS,
+    has_no_meaning,
+    is_rating,
+    plain,
+)
 
 Columns = dict[str, list[object]]
 """The names of a dataset's columns, and the first values of each."""
 
 _LONG = 16  # characters; a shorter text may stand in a longer one by chance
 _DOCUMENT = 500  # characters; what is longer is rarely classified
+_REFERENCES = ("answer", "solution")
+_SCORE = re.compile(r"(\w+_)?(scores?|quality)(_\w+)?")
 _SHARE = 0.9  # of the rows that must agree
 _IDENTIFIER = re.compile(
     r"[0-9a-f]{8,}|[\w.+\-]+@[\w.\-]+|[0-9a-f]{8}-[0-9a-f-]{20,}|\S+://\S+|[\w.\-]+(/[\w.\-]+)+|\d{4}-\d\d-\d\d([T ][\d:.+Z\-]*)?|\d{6,}",
@@ -49,7 +59,7 @@ class Beside:
 
     def objection(self, column: str) -> str | None:
         """Return why a column may not be passed over in silence; None if it may."""
-        if self._repeats(column) or self._is_of_pairs(column):
+        if self._repeats(column) or self._is_of_pairs(column) or self._is_about_another(column):
             return None
         if why := MEANINGFUL.get(plain(column)):
             return why
@@ -65,6 +75,37 @@ class Beside:
         """Whether a column is one that the Trainer classes for preference pairs do not read."""
         is_about = is_rating(column) or has_no_meaning(column)
         return self.format == "preference" and is_about and plain(column) not in ("label", "labels")
+
+    def _is_about_another(self, column: str) -> bool:
+        """Whether a column is about what is not learnt, or about a document that is learnt as it is."""
+        if self.format == "text":
+            return _SCORE.fullmatch(plain(column)) is not None and self._scores_document(column)
+        return self.format == "chat" and (self._is_reference(column) or self._rates_another(column))
+
+    def _scores_document(self, column: str) -> bool:
+        """Whether numbers say how good a document is, as a filter of web pages does."""
+        texts = [text for name in self.used for value in self.columns[name] for text in _texts(value)]
+        numbers = [value for value in self.columns[column] if not _is_empty(value)]
+        return all(isinstance(n, int | float) for n in numbers) and any(len(text) >= _DOCUMENT for text in texts)
+
+    def _is_reference(self, column: str) -> bool:
+        """Whether a column is an answer to compare with, beside a conversation that asks the same and answers it."""
+        if plain(column) not in _REFERENCES or not self._rows:
+            return False
+        asked = [name for name in self.columns if plain(name) in PROMPTS and name not in self.used]
+        said = [[text for name in self.used for text in _asked(self.columns[name][row])] for row in range(self._rows)]
+        return any(
+            all(set(_texts(self.columns[name][row])) & set(said[row]) for row in range(self._rows)) for name in asked
+        )
+
+    @property
+    def _rows(self) -> int:
+        return min((len(values) for values in self.columns.values()), default=0)
+
+    def _rates_another(self, column: str) -> bool:
+        """Whether a column has a value for each element of another column that is not learnt, of all rows."""
+        rest = [name for name in self.columns if name not in (column, *self.used) and not is_rating(name)]
+        return any(_are_parallel(self.columns[column], self.columns[name]) for name in rest)
 
     def _may_be_label(self, column: str) -> bool:
         """Whether a column may be what a short text is to be classified as."""
@@ -85,8 +126,10 @@ class Beside:
             return False
         if plain(column) == "turns" and all(isinstance(value, int) for value in values):
             return True  # how many there are
-        return all(map(_is_identifier, values)) or (
-            self.format == "text" and all(isinstance(value, int | float) for value in values)
+        return (
+            all(map(_is_identifier, values))
+            or all(map(are_numbers, values))
+            or (self.format == "text" and all(isinstance(value, int | float) for value in values))
         )
 
     def _repeats(self, column: str) -> bool:
@@ -121,6 +164,30 @@ def _texts(value: object) -> Iterator[str]:
 
 def _is_empty(value: object) -> bool:
     return value is None or value in ("", [], {}) or (isinstance(value, str) and not value.strip())
+
+
+def are_numbers(value: object) -> bool:
+    """Return whether a value is a list of numbers, such as token ids or an embedding."""
+    return isinstance(value, list) and bool(value) and all(type(one) in (int, float) for one in value)
+
+
+def _are_parallel(values: Sequence[object], others: Sequence[object]) -> bool:
+    """Whether two columns hold lists, of texts in the second, that are equally long in every row that has them."""
+    rows = [(mine, theirs) for mine, theirs in zip(values, others, strict=True) if mine]
+    return bool(rows) and all(
+        isinstance(mine, list)
+        and isinstance(theirs, list)
+        and len(mine) == len(theirs)
+        and all(isinstance(one, str) for one in theirs)
+        for mine, theirs in rows
+    )
+
+
+def _asked(value: object) -> Iterator[str]:
+    """Yield what the user says in a conversation."""
+    for message in value if isinstance(value, list) else ():
+        if isinstance(message, Mapping) and message.get("role", message.get("from")) in ("user", "human"):
+            yield from _texts(message)
 
 
 def _is_identifier(value: object) -> bool:

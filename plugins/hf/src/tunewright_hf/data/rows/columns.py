@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 from tunewright.errors import RequestError
 from tunewright_hf.config.data_params import DataParams, Template
@@ -62,14 +63,29 @@ def value_at(row: Mapping[str, object], path: str) -> object:
 
 def _only_text(value: object) -> object:
     """Return the one text of a list, or of an answer as SQuAD writes it; anything else as it is."""
-    if isinstance(value, Mapping) and isinstance(value.get("text"), str | list):
-        return _only_text(value["text"])
+    if isinstance(value, Mapping) and isinstance(found := value.get("text"), str | list):
+        several = _starts_of_answers(value) and len(found) > 1
+        return _only_text(found[:1] if several else found)
     if isinstance(value, Mapping) and isinstance(value.get("value"), str):
         return value["value"]
     if isinstance(value, list) and all(isinstance(one, str) for one in value):
         texts = list(dict.fromkeys(value))
         return value if len(texts) > 1 else next(iter(texts), None)
     return value
+
+
+def _starts_of_answers(value: Mapping[str, object]) -> bool:
+    """Whether a value is answers as SQuAD writes them: by several people, to be compared with; all train on the first."""
+    texts, starts = value.get("text"), value.get("answer_start")
+    return isinstance(texts, list) and isinstance(starts, list) and len(texts) == len(starts)
+
+
+def further_answers(row: Mapping[str, object], data: DataParams) -> int:
+    """Return how many other answers a row has than the one that is learnt."""
+    names = data.columns_of("completion") if data.completion_template else ()
+    values = [value for name in names if isinstance(value := row.get(name), Mapping)]
+    texts = [cast("list[object]", value["text"]) for value in values if _starts_of_answers(value)]
+    return sum(len({str(text) for text in answers}) - 1 for answers in texts if answers)
 
 
 def _text(row: Mapping[str, object], column: str) -> str | None:

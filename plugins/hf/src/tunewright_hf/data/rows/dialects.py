@@ -63,6 +63,9 @@ ROLES = {
 }
 """A role as people write it, in lower case → the role that chat templates know; `function_call` is a call to make."""
 
+_IN_MESSAGES = {"q": "user", "question": "user", "a": "assistant", "answer": "assistant"}
+"""Roles of messages; at the beginning of a line they may be a name, or a list."""
+
 RESULTS = ("tool", "ipython", "function")
 """Roles of what a call returned, which may be an object; templates write it as JSON."""
 
@@ -238,7 +241,8 @@ def _key(message: Mapping[str, object], names: tuple[str, ...]) -> str | None:
 
 
 def _role(given: str, roles: Mapping[str, str]) -> str | None:
-    return roles.get(given) or ROLES.get(given.strip().lower())
+    name = given.strip().lower()
+    return roles.get(given) or ROLES.get(name) or _IN_MESSAGES.get(name)
 
 
 def _is_result(role: str, content: Sequence[object]) -> bool:

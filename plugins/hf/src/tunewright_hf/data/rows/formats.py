@@ -13,10 +13,11 @@ import attrs
 from tunewright.errors import RequestError
 from tunewright_hf.config.data_params import TEMPLATES, DataParams
 from tunewright_hf.data.reading.files import _empty, _peek, evaluation_split, first_rows, training_split
-from tunewright_hf.data.rows.accounting import Beside, Columns, columns_in
+from tunewright_hf.data.rows.accounting import Beside, Columns, are_numbers, columns_in
+from tunewright_hf.data.rows.column_reading import ColumnReading
 from tunewright_hf.data.rows.columns import value_at
 from tunewright_hf.data.rows.dialects import has_roles, looks_like_chat
-from tunewright_hf.data.rows.suggestions import suggestion
+from tunewright_hf.data.rows.suggestions import suggestion, tells
 from tunewright_hf.data.rows.vocabulary import (
     COMPLETIONS,
     CONTEXTS,
@@ -35,52 +36,6 @@ from tunewright_hf.data.rows.vocabulary import (
     is_rating,
     plain,
 )
-
-
-@attrs.frozen(kw_only=True)
-class ColumnReading:
-    """How the columns of a dataset are read.
-
-    Attributes:
-        format: "text", "prompt_completion", "chat", "classification" or "preference".
-        data: the user's DataParams, with the columns and templates that were recognised.
-        used: the columns that are read.
-        ignored: the columns that are not.
-        asked: whether the rows ask and answer, so that they are written with the tokenizer's chat template if there is one.
-    """
-
-    format: str
-    data: DataParams
-    used: tuple[str, ...]
-    ignored: tuple[str, ...] = ()
-    asked: bool = False
-
-    def for_tokenizer(self, chat_template: object) -> ColumnReading:
-        """Return the reading for a language model: rows that ask and answer become conversations if it has a template.
-
-        Raises:
-            RequestError: a column can only be written by a chat template.
-        """
-        if not self.asked:
-            return self
-        if chat_template:
-            return attrs.evolve(self, format="chat", asked=False)
-        tools = self.data.tools_column if self.data.tools_column in self.used else None
-        if column := self.data.system_column or self.data.history_column or tools:
-            problem = (
-                f"has a column {column!r}, which only a chat template can write, and the model's tokenizer has none"
-            )
-            remedy = (
-                f"Give a model with a chat template, or leave the column out: trainer.data.ignore_columns: [{column}]"
-            )
-            raise RequestError(problem, field="dataset", remedy=remedy)
-        # Nothing else would part the question from its answer.
-        parted = tuple(f"{template}\n" for template in self.data.prompt_template)
-        return attrs.evolve(self, data=attrs.evolve(self.data, prompt_template=parted), asked=False)
-
-    def __str__(self) -> str:
-        ignored = f"; ignored: {', '.join(self.ignored)}" if self.ignored else ""
-        return f"format {self.format}; columns used: {', '.join(self.used)}{ignored}"
 
 
 def check_dataset(folder: Path, data: DataParams, field: str) -> str | None:
@@ -143,7 +98,8 @@ def _readings(have: Sequence[str], columns: Columns, data: DataParams) -> list[C
     preference = _preference(kept, data) if data.format == "auto" else None
     known = [found for found in (chat, *_as_said(kept, columns, data), pair, text, preference) if found]
     only = None if known or data.format not in ("auto", "text") else _only_text(kept, columns, data)
-    return [only] if only else known
+    answered = _only_answered(kept, columns, data) if data.format == "auto" else None
+    return [only] if only else [*known, *([answered] if answered else [])]
 
 
 def _as_said(have: Sequence[str], columns: Columns, data: DataParams) -> list[ColumnReading]:
@@ -271,6 +227,7 @@ def _only_text(have: Sequence[str], columns: Columns, data: DataParams) -> Colum
 
 def _pair(have: Sequence[str], columns: Columns, data: DataParams) -> ColumnReading | None:
     """A question and its answer, each under one of its usual names."""
+    have = [c for c in have if not all(map(are_numbers, columns[c] or [None]))]  # token ids of what stands beside them
     answers = _named(have, COMPLETIONS)
     questions = [c for c in _named(have, PROMPTS) if c not in answers]
     if len(questions) > 1:  # where a text comes from, rather than the text
@@ -301,6 +258,26 @@ def _pair(have: Sequence[str], columns: Columns, data: DataParams) -> ColumnRead
     used = [asked, context, answers[0], tools, history]
     form = "chat" if data.format == "chat" else "prompt_completion"
     return ColumnReading(format=form, data=changed, used=tuple(c for c in used if c), asked=data.format == "auto")
+
+
+def _only_answered(have: Sequence[str], columns: Columns, data: DataParams) -> ColumnReading | None:
+    """An answer in words under its usual name, and one other column that says something: what else could be asked?"""
+    answers = [c for c in _named(have, COMPLETIONS) if plain(c) not in ("target", "targets")]  # which may be labels
+    others = [c for c in have if c not in answers and (not has_no_meaning(c) or plain(c) in (*PROMPTS, *MEANINGFUL))]
+    if len(answers) != 1 or len(others) != 1 or not tells(others[0]) or _named(others, (*PROMPTS, *PARTS)):
+        return None
+    if {*_words(others[0])} & {*COMPLETIONS, *MEANINGFUL, *SYSTEMS}:
+        return None
+    said, answered = ([v for v in columns[c] if v not in (None, "")] for c in (others[0], answers[0]))
+    if not said or not all(isinstance(v, str) for v in (*said, *answered)) or not any(" " in str(v) for v in answered):
+        return None
+    prompt, completion = (f"{{{others[0]}}}",), (f"{{{answers[0]}}}",)
+    changed = attrs.evolve(data, prompt_template=prompt, completion_template=completion)
+    return ColumnReading(format="prompt_completion", data=changed, used=(others[0], answers[0]), asked=True)
+
+
+def _words(column: str) -> list[str]:
+    return [word.rstrip("0123456789") for word in plain(column).split("_")]
 
 
 def _with_system(found: ColumnReading, have: Sequence[str]) -> ColumnReading:

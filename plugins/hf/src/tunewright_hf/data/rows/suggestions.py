@@ -38,14 +38,14 @@ def suggestion(columns: Columns) -> str:
     texts = [path for name, values in columns.items() for path in _texts(name, values)]
     if not any(columns.values()):
         texts = list(columns)  # whose values are not known
-    telling = [path for path in texts if _tells(path)] or texts
+    telling = [path for path in texts if tells(path)] or texts
     if not telling:
         return f" Write rows of one of these forms: {_FORMS}."
     return _lines(telling)
 
 
-def _tells(path: str) -> bool:
-    """Whether a path leads to what may be learnt: neither about the data, nor a rating, nor known to be wrong."""
+def tells(path: str) -> bool:
+    """Return whether a path leads to what may be learnt: neither about the data, nor a rating, nor known to be wrong."""
     name = path.rpartition(".")[2] if not path.rpartition(".")[2].isdecimal() else path.partition(".")[0]
     if _WRONG.search(plain(path)):
         return False

@@ -191,7 +191,17 @@ _NO_MEANING = {
         "phone",
         "currency",
     ),
-    *("schemaversion", "schema_version", "custom_id", "hash_id", "cluster", "cluster_id", "embedding", "embeddings"),
+    *(
+        "parallel_tool_calls",
+        "schemaversion",
+        "schema_version",
+        "custom_id",
+        "hash_id",
+        "cluster",
+        "cluster_id",
+        "embedding",
+        "embeddings",
+    ),
 }
 
 NAMELESS = re.compile(r"unnamed_\d+(?:_\d+)*")

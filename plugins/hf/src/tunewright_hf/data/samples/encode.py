@@ -51,6 +51,7 @@ IDS = ("input_ids", "labels")
 LEFT_OUT = {
     "thoughts_left_out": "answers whose thoughts the template drops",
     "answers_left_out": "unsupervised answers",
+    "further_answers": "further answers to the same question",
 }
 """What a sample may say that is not learnt: the name of its count, and what to call it."""
 
@@ -72,6 +73,7 @@ class Counts:
         thoughts_left_out: supervised answers whose thoughts the chat template leaves out; None if there are none.
         answers_left_out: the assistant's messages that are not supervised: by their weight, or as part of a prompt or history;
             None if there are none.
+        further_answers: other answers to a question of which the first is learnt; None if there are none.
     """
 
     rows: int
@@ -84,6 +86,7 @@ class Counts:
     reasons: Mapping[str, int] = attrs.field(factory=dict, hash=False)
     thoughts_left_out: int | None = None
     answers_left_out: int | None = None
+    further_answers: int | None = None
 
     def plus(self, more: Counts) -> Counts:
         """Return the sums of both; a count that only one of them has is taken from that one."""

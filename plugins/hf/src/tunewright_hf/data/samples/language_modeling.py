@@ -13,7 +13,7 @@ import attrs
 
 from tunewright.errors import RequestError
 from tunewright_hf.config.data_params import DataParams
-from tunewright_hf.data.rows.columns import conversation_of, text_of, tools_of
+from tunewright_hf.data.rows.columns import conversation_of, further_answers, text_of, tools_of
 from tunewright_hf.data.rows.dialects import Message, is_supervised
 from tunewright_hf.data.templates.chat_template import Conversation, check_template, has_content
 from tunewright_hf.data.templates.turn_ends import Stops, closed
@@ -64,6 +64,10 @@ class Encoder:
         Raises:
             RequestError: a column does not hold what the format needs.
         """
+        sample, more = self._sample(row), further_answers(row, self.data)
+        return attrs.evolve(sample, further_answers=more) if sample and more else sample
+
+    def _sample(self, row: Mapping[str, object]) -> Sample | None:
         if self.format != "text" and (found := conversation_of(row, self.format, self.data)):
             return self._chat(*found, tools_of(row, self.data))
         if self.data.chat_template is not None:

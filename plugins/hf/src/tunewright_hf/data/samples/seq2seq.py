@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from tunewright_hf.config.data_params import DataParams
-from tunewright_hf.data.rows.columns import text_of
+from tunewright_hf.data.rows.columns import further_answers, text_of
 from tunewright_hf.data.samples.collators import padded
 from tunewright_hf.data.tokenize import IGNORED, trailing_specials, truncate_keeping_tail
 
@@ -27,11 +27,13 @@ class Pair:
         ids: the prompt's token ids, including the tokenizer's special tokens.
         labels: the completion's token ids, likewise; all are supervised.
         tail: number of special tokens at the prompt's end.
+        further_answers: number of other answers to the same question, of which the first is learnt.
     """
 
     ids: list[int]
     labels: list[int]
     tail: int = 0
+    further_answers: int = 0
 
     def cut(self, length: int) -> Pair:
         """Truncate both to at most `length` tokens; the prompt keeps its trailing special tokens, which mark its end."""
@@ -73,7 +75,8 @@ class PairEncoder:
         eos = self.tokenizer.eos_token_id
         if eos is not None and labels[-1:] != [eos]:
             labels.append(eos)
-        return Pair(self.prompt(str(texts[0])), labels, trailing_specials(self.tokenizer))
+        more = further_answers(row, self.data)
+        return Pair(self.prompt(str(texts[0])), labels, trailing_specials(self.tokenizer), more)
 
     def prompt(self, text: str) -> list[int]:
         """Return the ids of a prompt, in the same form as in training."""
