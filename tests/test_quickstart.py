@@ -174,7 +174,7 @@ def until(stream: Iterator[Event], **wanted: object) -> Event:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_quickstart_trains_evaluates_saves_and_answers(
-    train: Callable[..., subprocess.Popen[str]], examples: Path
+    train: Callable[..., subprocess.Popen[str]], examples: Path, tmp_path: Path
 ) -> None:
     text, _ = (process := train()).communicate()
     assert process.returncode == 0, text
@@ -185,6 +185,16 @@ def test_the_quickstart_trains_evaluates_saves_and_answers(
     assert said["asked"] == PROMPT
     assert said["answered"] == dict(rows(examples / "quickstart/data/train.jsonl"))[PROMPT]
     assert ask(Path(said["model"]), PROMPT) == said["answered"]
+    chat, push = (line.strip() for line in text.partition("next:\n")[2].splitlines())
+    assert push == "tunewright push quickstart hf://YOUR-NAME/quickstart"
+    assert said["answered"] in chatted(chat, PROMPT, tmp_path / "home")
+
+
+def chatted(command: str, text: str, home: Path) -> str:
+    """What a command that the end of a job names says to a message."""
+    env = {**os.environ, "TUNEWRIGHT_HOME": str(home)}
+    words = [str(TUNEWRIGHT), *command.split()[1:]]
+    return subprocess.run(words, env=env, input=f"{text}\n", capture_output=True, text=True, check=True).stdout
 
 
 def ask(folder: Path, question: str) -> str:

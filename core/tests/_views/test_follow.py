@@ -35,6 +35,9 @@ class JobLike:
     def command_for(self, command: str) -> str:
         return command_for(command)
 
+    def next_commands(self) -> list[str]:
+        return []
+
 
 def command_for(command: str) -> str:
     return f"tunewright {command} job --backend there"

@@ -32,6 +32,9 @@ class JobLike:
     def command_for(self, command):
         return command
 
+    def next_commands(self):
+        return ["tunewright chat sft"]
+
 follow(JobLike()).state
 """
 
@@ -55,5 +58,7 @@ def test_follow_draws_one_table_and_prints_lines_without_any_widget() -> None:
         "sft succeeded.",
         "model: /jobs/sft/model",
         "loss: 4.0000 at first, 2.0000 at last (-50%)",
+        "next:",
+        "  tunewright chat sft",
     ]
     assert [o for o in outputs if o.output_type == "stream" and o.name == "stderr"] == []

@@ -163,6 +163,9 @@ class JobLike:
     def command_for(self, command: str) -> str:
         return command_for(command)
 
+    def next_commands(self) -> list[str]:
+        return []
+
     def updates(self) -> object:
         return iter(self.lines)
 

@@ -72,6 +72,22 @@ class Job:
                 return name
         return None
 
+    def next_commands(self) -> list[str]:
+        """Return the commands of `tunewright` that use the result, ready to be pasted; none unless the job has succeeded.
+
+        Raises:
+            JobError: the job no longer exists.
+        """
+        from tunewright._client.next_commands import Finished
+        from tunewright.plugins.registry import Registry
+
+        status = self.status()
+        if status.state is not JobState.SUCCEEDED:
+            return []
+        record = self._backend.record(self.name)
+        finished = Finished(status=status, record=record, folder=self.result, command_for=self.command_for)
+        return finished.commands(Registry())
+
     def log_lines(
         self, *, follow: bool = False, container: str | None = None, worker: int | None = None
     ) -> Iterator[LogLine]:

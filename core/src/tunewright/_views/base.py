@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -47,8 +48,10 @@ class View(ABC):
         """Show the job's state, and what its pods are doing."""
 
     @abstractmethod
-    def end(self, status: JobStatus, summary: Summary, command_for: CommandFor) -> None:
-        """Show how the job ended, and what to type next."""
+    def end(
+        self, status: JobStatus, summary: Summary, command_for: CommandFor, next_commands: Sequence[str] = ()
+    ) -> None:
+        """Show how the job ended, and what to type next: `next_commands` use its result."""
 
 
 class LinesView(View):
@@ -83,9 +86,11 @@ class LinesView(View):
             self._state = text
             self._print(text)
 
-    def end(self, status: JobStatus, summary: Summary, command_for: CommandFor) -> None:
+    def end(
+        self, status: JobStatus, summary: Summary, command_for: CommandFor, next_commands: Sequence[str] = ()
+    ) -> None:
         """Print how the job ended, where the result is, and what to do."""
-        for line in ending(status, summary, command_for):
+        for line in ending(status, summary, command_for, next_commands):
             self._print(line)
 
     def _print(self, text: str) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Literal, Protocol
 
 from tunewright._views.bars import BarsView
 from tunewright._views.base import LinesView, View
 from tunewright._views.json_lines import JsonView
-from tunewright.errors import Failure
+from tunewright.errors import Failure, TunewrightError
 from tunewright.events import Event, Failed, parse_event
 from tunewright.plan.plan import CODE, MAIN_STEP, RUNS
 from tunewright.status.state import JobState
@@ -35,6 +36,9 @@ class Followed(Protocol):
 
     def command_for(self, command: str) -> str:
         """Return what to type to run a command of `tunewright` on the job."""
+
+    def next_commands(self) -> Sequence[str]:
+        """Return the commands that use the result."""
 
 
 def follow(job: Followed, *, style: Style = "auto") -> JobStatus:
@@ -68,8 +72,15 @@ def follow(job: Followed, *, style: Style = "auto") -> JobStatus:
     if status.state is JobState.FAILED:
         for line in hidden.of_failure(status.failure):
             view.line(line)
-    view.end(status, summary, job.command_for)
+    view.end(status, summary, job.command_for, _next_commands(job, status))
     return status
+
+
+def _next_commands(job: Followed, status: JobStatus) -> Sequence[str]:
+    if status.state is JobState.SUCCEEDED:
+        with contextlib.suppress(TunewrightError):  # deleted meanwhile
+            return job.next_commands()
+    return ()
 
 
 class _HiddenLines:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tunewright._views.base import View
 from tunewright._views.text import CommandFor
 from tunewright.events import End, Event, Log, format_event
@@ -20,7 +22,13 @@ class JsonView(View):
         """Print the line as an event, `log`."""
         self.show(Log(container=line.container, worker=line.worker, text=line.text), Summary())
 
-    def end(self, status: JobStatus, summary: Summary, command_for: CommandFor) -> None:  # noqa: ARG002 - it is for people
+    def end(
+        self,
+        status: JobStatus,
+        summary: Summary,
+        command_for: CommandFor,  # noqa: ARG002 - it is for people
+        next_commands: Sequence[str] = (),  # noqa: ARG002 - as above
+    ) -> None:
         """Print the last event, `end`: the state, the failure, the result, the losses and the samples."""
         end = End(
             name=status.name,

@@ -56,10 +56,13 @@ def pods_text(status: JobStatus) -> str:
     return ", ".join(f"{number} {doing}" for doing, number in status.pods.items())
 
 
-def ending(status: JobStatus, summary: Summary, command_for: CommandFor) -> list[str]:
-    """Describe how the job ended, in lines."""
+def ending(
+    status: JobStatus, summary: Summary, command_for: CommandFor, next_commands: Sequence[str] = ()
+) -> list[str]:
+    """Describe how the job ended, in lines, and what to type next."""
     if status.state is JobState.SUCCEEDED:
-        return _success(status, summary)
+        following = ["next:", *(f"  {command}" for command in next_commands)] if next_commands else []
+        return [*_success(status, summary), *following]
     if status.state is JobState.SUSPENDED:
         why = f"{status.detail} " if status.detail else ""
         return [f"{status.name} is suspended. {why}{resume_hint(command_for)}"]

@@ -35,7 +35,7 @@ def status(name: str, connection: Connection, as_json: bool) -> None:
     from tunewright.cli.show import one_status
 
     job = connection.job(name)
-    one_status(job.status(), job.command_for, as_json=as_json)
+    one_status(job.status(), job.command_for, () if as_json else job.next_commands(), as_json=as_json)
 
 
 @click.command(

@@ -49,8 +49,8 @@ def _job_row(row: JobRow) -> list[str]:
     ]
 
 
-def one_status(status: JobStatus, command_for: CommandFor, *, as_json: bool) -> None:
-    """Print everything that is known about one job."""
+def one_status(status: JobStatus, command_for: CommandFor, next_commands: Sequence[str] = (), *, as_json: bool) -> None:
+    """Print everything that is known about one job, and what to type next."""
     if as_json:
         click.echo(to_line(status.to_dict()))
         return
@@ -60,6 +60,8 @@ def one_status(status: JobStatus, command_for: CommandFor, *, as_json: bool) -> 
     found = {**status.to_dict(), **shown, "failure": None, "labels": labels, "pods": pods_text(status)}
     if status.state is JobState.SUSPENDED:
         found["next"] = resume_hint(command_for)
+    elif next_commands:
+        found["next"] = f"\n{'':<10}".join(next_commands)
     for key, value in found.items():
         if value:
             click.echo(f"{key + ':':<10}{value}")

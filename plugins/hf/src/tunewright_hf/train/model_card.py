@@ -10,7 +10,7 @@ import transformers
 
 from tunewright.providers import TrainRun
 from tunewright_hf.config.library_arguments import LoraConfig, differing_fields
-from tunewright_hf.config.tasks import CLASSIFICATION, Task
+from tunewright_hf.config.tasks import Task
 from tunewright_hf.config.train_params import TrainParams
 from tunewright_hf.data.mixed_stream import MixedStream
 from tunewright_hf.data.mixing.mixture_order import Mixture
@@ -20,7 +20,9 @@ from tunewright_hf.data.streaming import Stream
 from tunewright_hf.model.adapters import build_lora
 from tunewright_hf.train.by_source import of_each
 from tunewright_hf.train.provenance import record
+from tunewright_hf.train.usage_example import Usage
 
+_PROMPT = "Hello"
 _MEANS = ("eval_loss", "eval_accuracy", "eval_mae")
 
 
@@ -55,8 +57,15 @@ def render(trainer: transformers.Trainer, params: TrainParams, run: TrainRun, da
         },
     }
     body = "\n".join(f"## {title}\n\n```json\n{_json(s)}\n```\n" for title, s in sections.items() if s)
-    loads = _how_to_load(adapter, run, params.task, labels)
-    return f"{_head(adapter, params.task)}\n# Model trained with Tunewright\n\n{loads}\n{body}"
+    usage = Usage(
+        task=params.task,
+        adapter=adapter,
+        base=run.model,
+        labels=labels,
+        prompt=next(iter(params.sample_prompts), _PROMPT),
+        turns=data.turns,
+    )
+    return f"{usage.head()}\n# Model trained with Tunewright\n\n{usage.section()}\n{body}"
 
 
 def _mixture(
@@ -87,35 +96,6 @@ def _lora(given: LoraConfig, task: Task) -> dict[str, object]:
     # Built anew, because PEFT replaces "all-linear" by the names of all layers when it applies a configuration.
     config = build_lora(given, task.lora)
     return differing_fields(config, type(config), LoraConfig.derived)
-
-
-def _head(adapter: bool, task: Task) -> str:
-    tags = "base_model_relation: adapter\n" if adapter else ""
-    library = "peft" if adapter else "transformers"
-    return f"---\nlibrary_name: {library}\npipeline_tag: {task.pipeline}\n{tags}---\n"
-
-
-def _how_to_load(adapter: bool, run: TrainRun, task: Task, labels: Sequence[str]) -> str:
-    name = task.auto_class
-    if not adapter:
-        code = f"from transformers import {name}\n\nmodel = {name}.from_pretrained(FOLDER)"
-        return f"`FOLDER` is the folder of this file.\n\n```python\n{code}\n```\n"
-    # The adapter's folder has no model configuration, which would contain the labels.
-    head = "" if task is not CLASSIFICATION else f", num_labels={len(labels) or 1}"
-    head += f", id2label={dict(enumerate(labels))}" if labels else ""
-    code = (
-        f"from peft import PeftModel\nfrom transformers import {name}\n\n"
-        f"base = {name}.from_pretrained(BASE{head})\nmodel = PeftModel.from_pretrained(base, FOLDER)"
-    )
-    by_itself = (
-        f"If the base model still exists there,\n`peft.{name.replace('AutoModel', 'AutoPeftModel')}.from_pretrained(FOLDER{head})` "
-        f"finds it by itself. "
-    )
-    return (
-        f"This is a LoRA adapter. `FOLDER` is the folder of this file, `BASE` the model that it was trained on, which the\n"
-        f"job had at `{run.model}`. {by_itself}Train with `merge: true` for a\n"
-        f"model that needs no base.\n\n```python\n{code}\n```\n"
-    )
 
 
 def _losses(history: list[dict[str, float]]) -> dict[str, float]:
