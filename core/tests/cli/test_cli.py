@@ -94,6 +94,8 @@ def test_the_version_is_the_distributions(tunewright: Run) -> None:
         (["trian"], "No such command 'trian'"),
         (["train"], "Give a JOB_FILE, or the job itself: --model and --dataset are missing."),
         (["train", "--model", "acme://m"], "--dataset is missing. Example: tunewright train --model"),
+        (["preview"], "--model and --dataset are missing. Example: tunewright preview --model"),
+        (["doctor", "--dataset", "acme://d"], "--model is missing. Example: tunewright doctor --model"),
         (["config", "nme", "x"], "'nme' is not one of"),
         (["update", "sft", "--ttl", "soon"], "'soon' is not a duration: write seconds, or 30m, 1h, 2d."),
         (["train", "job.yaml", "--bogus"], "No such option"),

@@ -70,6 +70,13 @@ def test_options_change_a_job_file(backend, tmp_path: Path) -> None:
     assert json.loads(plan["files"]["model.json"])["params"]["uri"] == "acme://other"
 
 
+def test_a_job_without_a_file_is_checked(backend) -> None:
+    found = [json.loads(line) for line in call("doctor", *SOURCES, "--backend", "memory", "--json").output.splitlines()]
+    assert "is valid" in next(finding["text"] for finding in found if finding["about"] == "job")
+    refused = call("doctor", *SOURCES, "--set", "trainer.rate=fast", "--backend", "memory", "--json")
+    assert refused.exit_code == 1
+
+
 def test_a_job_is_saved_as_a_file_that_does_the_same(backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("A_TOKEN", "a-literal-secret")
     (tmp_path / "jobs").mkdir()

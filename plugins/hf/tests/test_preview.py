@@ -40,6 +40,21 @@ def test_what_is_supervised_is_marked(job_file: Path) -> None:
     assert text.count("sample ") == 2, "a row without anything to learn is no sample"
 
 
+def test_data_is_looked_at_before_there_is_a_job_file(
+    dataset_of: Callable[..., Path], model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = dataset_of(ROWS)
+    monkeypatch.chdir(dataset.parent)
+    given = ("--model", str(model_folder), "--dataset", f"./{dataset.name}", "--set", "trainer.data.max_length=8")
+    done = CliRunner().invoke(cli, ["preview", *given, "-c", "1"], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert "What is 1?⟦ One" in done.output
+    assert "cut off" in done.output, "--set counts"
+    job = Path("job.yaml")
+    job.write_text(f"model: {model_folder}\ndataset: ./nothing\ntrainer: hf\n")
+    assert "What is 1?⟦ One.</s>⟧" in preview(job, "--dataset", f"./{dataset.name}"), "options change a job file"
+
+
 def test_as_json_one_sample_a_line(job_file: Path) -> None:
     (line,) = preview(job_file, "--json", "--count", "1").splitlines()
     sample = json.loads(line)
