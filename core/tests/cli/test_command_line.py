@@ -308,7 +308,7 @@ def test_words_of_other_programs_lead_to_ours(backend) -> None:
     for word, ours in {
         "base_model": "model",
         "gpus": "resources_per_worker",
-        "lr": "trainer.training_parameters",
+        "lr": "trainer.learning_rate",
     }.items():
         message = refused("train", *SOURCES, "--set", f"{word}=1", "--backend", "memory", "--dry-run")
         assert f"{word}: is not an argument. Did you mean '{ours}'?" in message
