@@ -89,6 +89,8 @@ def test_emit_writes_a_whole_line_at_once() -> None:
 
 
 COMPLETE = {
+    "phase": {"name": "tokenise", "text": "tokenising the train split", "done": 1, "total": 2, "unit": "rows"},
+    "retry": {"about": "model", "cause": "It is away.", "attempt": 1, "seconds": 2.5},
     "progress": {"phase": "fetch", "slot": "model", "done": 1, "total": None},
     "fetched": {"slot": "model", "files": 1, "bytes": 2, "revision": None, "cached": False, "seconds": 0.5},
     "attempt": {"attempt": 1, "limit": 4},

@@ -158,7 +158,7 @@ def test_what_a_check_refuses_is_a_verdict_and_exit_code_0(pod: Pod) -> None:
     assert done.returncode == 0
     failure = Failure(64, "does='refuse': is refused.", "Write 'train'.", "check")
     assert pod.verdict() == failure.to_dict()
-    assert parse_event(done.stdout) == Failed(failure=failure)
+    assert parse_event(done.stdout.splitlines()[-1]) == Failed(failure=failure)
     assert Failure.from_message((pod.folder / "termination-log").read_text(), 1) == failure
 
 

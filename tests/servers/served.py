@@ -13,10 +13,11 @@ from tests.servers.step import step_environment
 
 PLUGIN = """
 import json
+import urllib.error
 import urllib.request
 
 import attrs
-from tunewright import DatasetProvider, ModelProvider, SecretRef, hookimpl, secret
+from tunewright import DatasetProvider, ExitCode, FetchError, ModelProvider, SecretRef, hookimpl, secret
 from tunewright.providers.snapshots import Digest, Entry, SnapshotSource
 
 
@@ -33,7 +34,14 @@ class Served(SnapshotSource):
         class ServedSnapshot(HttpSnapshot):
             def entries(self):
                 asked = urllib.request.Request(f"{server}/index.json", headers=headers)
-                for path, size, sha256 in json.load(urllib.request.urlopen(asked)):
+                try:
+                    found = json.load(urllib.request.urlopen(asked))
+                except urllib.error.HTTPError as error:
+                    if error.code != 503:
+                        raise
+                    cause = f"The index is away (503), also for {headers}."
+                    raise FetchError(cause, remedy="Wait.", code=ExitCode.UNAVAILABLE) from error
+                for path, size, sha256 in found:
                     digests = (Digest(algorithm="sha256", value=sha256),) if sha256 else ()
                     yield Entry(path=path, size=size, digests=digests)
 

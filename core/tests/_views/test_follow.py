@@ -62,7 +62,8 @@ def test_what_the_users_code_prints_is_shown_as_it_is(shown, monkeypatch: pytest
         ("train", 1, "   " + "x" * 300),
     ]
     job = JobLike(*log, labels=CODE)
-    assert shown(job) == ["[default0]:hello [bold]you[/bold]", "   " + "x" * 300, "job succeeded."]
+    said = ["[default0]:hello [bold]you[/bold]", "   " + "x" * 300]
+    assert shown(job) == ["starting the worker processes", *said, "job succeeded."]
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert any("hello [bold]you[/bold]" in line for line in shown(job, "auto")), "also above bars"
 

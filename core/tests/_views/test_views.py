@@ -82,8 +82,10 @@ def test_lines_tell_each_thing_once_and_steps_about_twenty_times() -> None:
     assert steps[0] == "step 1/40: loss 3.9500, 1,234 tokens/s"
     assert steps[-1] == "step 40/40: loss 2.0000, 1,234 tokens/s"
     assert [line for line in lines if line not in steps] == [
+        "model: 1.0 MB of 2.0 MB",
         "model: fetched, 3 files, 2.0 MB",
         "dataset: is there already, 1 files, 0 bytes",
+        "starting the worker processes",
         "training: 40 steps on 2 processes",
         "evaluation at step 40: loss 1.9000",
         "checkpoint at step 40",
@@ -203,8 +205,22 @@ def test_the_style_follows_the_output(capsys: pytest.CaptureFixture[str], monkey
         ({"event": "step", "step": 3}, "step 3/?: "),
         ({"event": "step", "step": 3, "loss": None, "total_steps": 5}, "step 3/5: "),
         ({"event": "attempt", "attempt": 2, "limit": 4}, "workers start again: attempt 2 of 4"),
-        ({"event": "attempt", "attempt": 1, "limit": 4}, None),
-        ({"event": "progress", "slot": "model", "done": 1}, None),
+        ({"event": "attempt", "attempt": 1, "limit": 4}, "starting the worker processes"),
+        ({"event": "progress", "slot": "model", "done": 1}, "model: 1 byte"),
+        ({"event": "phase", "name": "load", "text": "loading the model"}, "loading the model"),
+        (
+            {"event": "phase", "name": "x", "text": "tokenising", "done": 12000, "total": 200000, "unit": "rows"},
+            "tokenising: 12,000 of 200,000 rows",
+        ),
+        ({"event": "phase", "name": "x", "text": "reading", "done": 12}, "reading: 12"),
+        (
+            {"event": "retry", "about": "model", "cause": "It is away.", "attempt": 2, "seconds": 3.7},
+            "model: It is away. Trying again in 4 s, attempt 3.",
+        ),
+        (
+            {"event": "retry", "about": "model", "cause": "It is away.", "attempt": 1, "seconds": 0.2},
+            "model: It is away. Trying again now, attempt 2.",
+        ),
         ({"event": "nobody knows"}, None),
         ({"event": "eval", "eval_loss": None}, None),
         (

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tunewright.environment import OUTPUT_SLOT
 from tunewright.errors import ExitCode, FetchError
-from tunewright.events import emit
+from tunewright.events import Phase, emit
 from tunewright.providers import TrainerProvider
 from tunewright.runner.checkpoints import MARKER
 from tunewright.runner.files import write_atomically
@@ -38,6 +38,7 @@ def check(step: Step) -> None:
     if (output := load_output(step, lambda text: log("check", text))) is not None:
         output.check_writable()
         output.fetch_checkpoint(step.paths.slot(OUTPUT_SLOT) / CHECKPOINTS)
+    emit(Phase(name="import", text="importing the trainer and its libraries, to check the job"))
     trainer = load_trainer(step)
     try:
         trainer.check(train_run(step, emit=emit))

@@ -37,6 +37,9 @@ _MANY = 100  # number of files that makes a second process worthwhile
 
 Records = Iterator[tuple[str, FileRecord]]
 
+Retried = Callable[[FetchError, int, float], None]
+"""Receives an error that may pass, how often it has occurred in a row, and the pause in seconds; called from many threads."""
+
 
 def fetch_snapshot(
     snapshot: Snapshot,
@@ -45,6 +48,7 @@ def fetch_snapshot(
     journal: Journal | None = None,
     limits: FetchLimits | None = None,
     report: Report | None = None,
+    retried: Retried | None = None,
 ) -> Records:
     """Download all entries of a snapshot into a folder.
 
@@ -55,6 +59,7 @@ def fetch_snapshot(
             None for a download that cannot be resumed, and leaves other files alone.
         limits: limits on network use.
         report: called from time to time with the bytes in the folder, and those of all files once they are listed.
+        retried: called with each error after which a range is read again.
 
     Returns:
         Path and record of each file; consume it before the journal is closed.
@@ -66,35 +71,29 @@ def fetch_snapshot(
     if journal is not None:
         if not journal.resumed:
             empty(folder)  # from an earlier download, whose journal never reached the disk
-        return _fetch(snapshot, folder, journal, limits or FetchLimits(), report)
+        return _fetch(_Fetch(snapshot, folder, journal, limits or FetchLimits(), report=report, retried=retried))
     with tempfile.TemporaryDirectory() as scratch:
         temporary = Journal(Path(scratch, "journal"))
         try:
-            return iter(list(_fetch(snapshot, folder, temporary, limits or FetchLimits(), report)))
+            fetch = _Fetch(snapshot, folder, temporary, limits or FetchLimits(), report=report, retried=retried)
+            return iter(list(_fetch(fetch)))
         finally:
             temporary.close()
 
 
-def _fetch(
-    snapshot: Snapshot,
-    folder: Path,
-    journal: Journal,
-    limits: FetchLimits,
-    report: Report | None,
-    *,
-    again: bool = True,
-) -> Records:
-    _Fetch(snapshot, folder, journal, limits, report).run()
+def _fetch(fetch: _Fetch, *, again: bool = True) -> Records:
+    fetch.run()
+    snapshot, journal = fetch.snapshot, fetch.journal
     if type(snapshot).finish is Snapshot.finish:
         return journal.records()
     try:
-        return _finished(snapshot, folder, dict(journal.records()))
+        return _finished(snapshot, fetch.folder, dict(journal.records()))
     except FetchError as error:
         if error.code is ExitCode.BAD_DATA and any(record.verified == SIZE for _, record in journal.records()):
             # It may have been damaged in transit, with no digest to detect it.
             journal.forget_all()
             if again:
-                return _fetch(snapshot, folder, journal, limits, report, again=False)
+                return _fetch(fetch.anew(), again=False)
         raise
 
 
@@ -115,17 +114,32 @@ class _Fetch:
     """One download of one snapshot."""
 
     def __init__(
-        self, snapshot: Snapshot, folder: Path, journal: Journal, limits: FetchLimits, report: Report | None
+        self,
+        snapshot: Snapshot,
+        folder: Path,
+        journal: Journal,
+        limits: FetchLimits,
+        *,
+        report: Report | None,
+        retried: Retried | None,
     ) -> None:
-        self._snapshot = snapshot
+        self.snapshot = self._snapshot = snapshot
+        self.folder = folder
+        self.journal = self._journal = journal
         self._files = Files(folder)
-        self._journal = journal
         self._limits = limits
+        self._report, self._retried = report, retried
         self._queue = Queue()
         self._rate = RateLimiter(limits.rate)
         self._progress = Progress(report)
         self._latency = LatencyTracker()
         self._thread = threading.local()
+
+    def anew(self) -> _Fetch:
+        """Return the same download, to be run again."""
+        return _Fetch(
+            self.snapshot, self.folder, self.journal, self._limits, report=self._report, retried=self._retried
+        )
 
     def run(self) -> None:
         """Download everything; see `fetch_snapshot`."""
@@ -344,7 +358,10 @@ class _Fetch:
         """Wait after a transient error; raise any other, or one that has repeated too often."""
         if not error.code.may_pass or failures >= self._limits.tries:
             raise error
-        self._rate.pause(0 if at_once else failures, error.retry_after, self._stopped)
+        pause = self._rate.pause(0 if at_once else failures, error.retry_after)
+        if self._retried is not None and pause > 0:
+            self._retried(error, failures, pause)
+        self._rate.rest(pause, self._stopped)
         if self._stopped():
             raise _Stopped
 

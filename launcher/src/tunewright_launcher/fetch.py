@@ -15,7 +15,7 @@ import attrs
 
 from tunewright.environment import fetch_container
 from tunewright.errors import ExitCode, FetchError, SourceChanged
-from tunewright.events import Event, Fetched, Progress, emit
+from tunewright.events import Event, Fetched, Pace, Phase, Progress, Retry, announced, emit
 from tunewright.providers.base import DatasetProvider, ModelProvider
 from tunewright.providers.limits import FetchLimits
 from tunewright.providers.snapshots import Snapshot, SnapshotSource
@@ -28,7 +28,7 @@ from tunewright_launcher.retry import retry
 from tunewright_launcher.slots import CompletionMarker, LeaseLost, Slot, Staging
 from tunewright_launcher.step import Step, log
 
-_PROGRESS_EVERY = 1.0
+_WAITS_LONG = 1.0  # seconds after which a wait for another worker is worth an event
 
 Emit = Callable[[Event], None]
 Source = ModelProvider | DatasetProvider
@@ -49,17 +49,32 @@ def fetch(step: Step, slot: str) -> None:
     if document.params.get("policy") != "Always" and (marker := place.find(request, digests=full)):
         emit(_fetched(slot, marker))
         return
+    tell = _redacting(step)
+    asked = document.params.get("uri") or document.provider
+    tell(Phase(name="list", text=f"{slot}: asking {asked} what to fetch"))
     provider = load_source(step, document)
     # A second process only here: this one does nothing else.
     limits = attrs.evolve(limits_of(step), processes=2 if _has_two_processors() else 1)
 
     def work() -> None:
-        fetch_into(provider, document, folder, slot, emit, limits=limits)
+        fetch_into(provider, document, folder, slot, tell, limits=limits)
 
-    def say(error: FetchError, pause: float) -> None:
+    def say(error: FetchError, failures: int, pause: float) -> None:
+        tell(Retry(about=slot, cause=error.cause, attempt=failures, seconds=round(pause, 1)))
         log(fetch_container(slot), step.secrets.redact(f"{error.cause} Trying again in {pause:.0f} s."))
 
     retry(work, limits.retry_for, say)
+
+
+def _redacting(step: Step) -> Emit:
+    """Return what prints an event without secrets, which a URI or the words of a server may hold."""
+
+    def tell(event: Event) -> None:
+        if isinstance(event, Retry):
+            event = attrs.evolve(event, cause=step.secrets.redact(event.cause))
+        emit(attrs.evolve(event, text=step.secrets.redact(event.text)) if isinstance(event, Phase) else event)
+
+    return tell
 
 
 def fetch_into(
@@ -120,7 +135,10 @@ class _Job:
 def _stage(job: _Job, *, keep: CompletionMarker | None) -> None:
     """Download into a staging folder and commit it; `keep` is the marker of an outdated slot to replace."""
     slot, began = job.place.name, time.monotonic()
-    with job.place.staged(job.request, replace=keep is not None) as staging:
+    waiting = Phase(name="wait", text=f"{slot}: waiting for another worker, which is fetching it")
+    with contextlib.ExitStack() as stack:
+        with announced(job.emit, waiting, after=_WAITS_LONG):
+            staging = stack.enter_context(job.place.staged(job.request, replace=keep is not None))
         if staging is None or (keep is None and staging.recover()):
             marker = job.place.find(job.request)
             if marker is None:
@@ -144,9 +162,13 @@ def _stage(job: _Job, *, keep: CompletionMarker | None) -> None:
 def _download(job: _Job, staging: Staging, journal: Journal) -> tuple[str | None, Iterator[tuple[str, FileRecord]]]:
     if isinstance(job.provider, SnapshotSource):
         snapshot = job.provider.snapshot()
-        report = _reporter(job.place.name, job.emit)
         return snapshot.revision, fetch_snapshot(
-            snapshot, staging.files, journal=journal, limits=job.limits, report=report
+            snapshot,
+            staging.files,
+            journal=journal,
+            limits=job.limits,
+            report=_reporter(job.place.name, job.emit),
+            retried=_Retries(job.place.name, job.emit),
         )
     staging.empty()  # only the engine can resume
     with _progress(job.place.name, staging.files, job.emit):
@@ -201,6 +223,27 @@ def _reporter(slot: str, emit: Emit) -> Callable[[int, int | None], None]:
     return report
 
 
+class _Retries:
+    """Emits `retry` for the first error at once, and for others at a `Pace`: all connections may fail again and again.
+
+    Args:
+        slot: the input.
+        emit: receives the events.
+    """
+
+    def __init__(self, slot: str, emit: Emit) -> None:
+        self._slot, self._emit = slot, emit
+        self._lock = threading.Lock()
+        self._pace: Pace | None = None
+
+    def __call__(self, error: FetchError, failures: int, pause: float) -> None:
+        """Emit the event, if one is due."""
+        with self._lock:
+            due, self._pace = self._pace is None or self._pace.is_due(), self._pace or Pace()
+        if due:
+            self._emit(Retry(about=self._slot, cause=error.cause, attempt=failures, seconds=round(pause, 1)))
+
+
 @contextlib.contextmanager
 def _progress(slot: str, folder: Path, emit: Emit) -> Iterator[None]:
     """Report how much is on the disk while a provider downloads by itself."""
@@ -215,7 +258,7 @@ def _progress(slot: str, folder: Path, emit: Emit) -> Iterator[None]:
 
 
 def _watch(folder: Path, report: Callable[[int, int | None], None], done: threading.Event) -> None:
-    last = -1
+    last, pace = -1, Pace()
     while not done.is_set():
         began = time.monotonic()
         size = _size(folder)
@@ -224,7 +267,7 @@ def _watch(folder: Path, report: Callable[[int, int | None], None], done: thread
                 report(size, None)
         last = size
         # Measuring a folder with very many files takes long; downloading must stay the main work.
-        done.wait(max(_PROGRESS_EVERY, 10 * (time.monotonic() - began)))
+        done.wait(max(pace.pause(), 10 * (time.monotonic() - began)))
 
 
 def _size(folder: Path) -> int:

@@ -25,7 +25,7 @@ import attrs
 from tunewright import _canonical
 from tunewright.environment import OUTPUT_SLOT
 from tunewright.errors import ExitCode, FetchError
-from tunewright.events import Uploaded, emit
+from tunewright.events import Phase, Retry, Uploaded, emit
 from tunewright.providers.limits import FetchLimits
 from tunewright.providers.mixture import dump_mixture
 from tunewright.providers.outputs import OutputTarget, Store
@@ -63,6 +63,7 @@ class Output:
         key: of the job's checkpoints; see `key_of`.
         limits: how long to retry.
         say: prints a line to the log.
+        redact: removes secrets from a text.
     """
 
     store: Store
@@ -70,6 +71,7 @@ class Output:
     key: str
     limits: FetchLimits
     say: Say
+    redact: Callable[[str], str] = str
 
     def upload_model(self, folder: Path) -> None:
         """Upload the finished model; files that the store has already are not sent again.
@@ -77,6 +79,7 @@ class Output:
         Raises:
             FetchError: it cannot be uploaded.
         """
+        emit(Phase(name="upload", text=f"uploading the model to {self.uri}"))
         files, size = self._upload(folder, "")
         emit(Uploaded(item="model", uri=self.uri, files=files, bytes=size))
 
@@ -122,6 +125,7 @@ class Output:
         local = newest_checkpoint(folder)
         if name is None or (local is not None and _step_of(local.name) >= _step_of(name)):
             return
+        emit(Phase(name="fetch", text=f"downloading {name} from {self.uri}, to resume from it"))
         self.say(f"downloading {name} from {self.uri}, to resume from it")
         self._retry(lambda: self._fetch(name, folder))
 
@@ -131,6 +135,7 @@ class Output:
         Raises:
             FetchError: NO_PERMISSION, NOT_FOUND: it is not.
         """
+        emit(Phase(name="check", text=f"checking whether {self.uri} is writable"))
         self._retry(self.store.check_writable)
 
     @property
@@ -190,7 +195,9 @@ class Output:
             self._retry(lambda: self.store.upload(files))
 
     def _retry(self, work: Callable[[], _T]) -> _T:
-        def say(error: FetchError, pause: float) -> None:
+        def say(error: FetchError, failures: int, pause: float) -> None:
+            cause = self.redact(error.cause)
+            emit(Retry(about="output", cause=cause, attempt=failures, seconds=round(pause, 1)))
             self.say(f"{error.cause} Trying again in {pause:.0f} s.")
 
         return retry(work, self.limits.retry_for, say)
@@ -211,6 +218,7 @@ def load_output(step: Step, say: Callable[[str], None]) -> Output | None:
         key=job_key(step),
         limits=limits_of(step),
         say=lambda text: say(step.secrets.redact(text)),
+        redact=step.secrets.redact,
     )
 
 

@@ -7,14 +7,14 @@ import threading
 from collections.abc import Callable
 from typing import Self
 
-_REPORT_EVERY = 1.0  # seconds
+from tunewright.events import Pace
 
 Report = Callable[[int, "int | None"], None]
 """Receives the bytes on the volume, and those of all files, or None while they are unknown."""
 
 
 class Progress:
-    """Count bytes, and report them about once a second, as a context manager.
+    """Count bytes, and report them at a `Pace`, as a context manager.
 
     Attributes:
         total: bytes of all files; None while they are unknown.
@@ -47,9 +47,9 @@ class Progress:
     def _run(self) -> None:
         assert self._report is not None  # noqa: S101 - for the type checker: checked before the thread starts
         last: tuple[int, int | None] | None = None
-        ended = False
+        ended, pace = False, Pace()
         while not ended:
-            ended = self._ended.wait(_REPORT_EVERY)
+            ended = self._ended.wait(pace.pause())
             if (now := (self._done, self.total)) != last:
                 with contextlib.suppress(OSError):  # nobody reads it any more
                     self._report(*now)

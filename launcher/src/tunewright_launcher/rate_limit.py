@@ -31,14 +31,22 @@ class RateLimiter:
         self._not_before = 0.0  # the source asked for a pause until then
         self._free_at = 0.0  # when everything read so far would have arrived at that rate
 
-    def pause(self, failures: int, asked: float | None, stopped: Stopped) -> None:
-        """Wait after a range has failed that often in a row; a pause that the source asked for holds up all threads."""
+    def pause(self, failures: int, asked: float | None) -> float:
+        """Return how long to pause after a range has failed, in seconds; see `rest`.
+
+        Args:
+            failures: how often it has failed in a row.
+            asked: the pause that the source asked for, which holds up all threads.
+        """
         now = time.monotonic()
         if asked is not None:
             self._not_before = max(self._not_before, now + min(asked, _LONGEST_ASKED))
-        if failures:
-            longest = min(_FIRST_PAUSE * 2 ** (failures - 1), _LONGEST_PAUSE)
-            _sleep_until(now + longest * random.uniform(0.5, 1), stopped)  # noqa: S311 - no secret
+        longest = min(_FIRST_PAUSE * 2 ** (failures - 1), _LONGEST_PAUSE) if failures else 0
+        return max(longest * random.uniform(0.5, 1), self._not_before - now)  # noqa: S311 - no secret
+
+    def rest(self, pause: float, stopped: Stopped) -> None:
+        """Wait for a pause, and until the source may be asked again."""
+        _sleep_until(time.monotonic() + pause, stopped)
         self.wait(stopped)
 
     def wait(self, stopped: Stopped) -> None:

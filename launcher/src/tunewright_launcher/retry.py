@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections.abc import Callable
@@ -14,13 +15,13 @@ _LONGEST_PAUSE = 60.0
 _T = TypeVar("_T")
 
 
-def retry(work: Callable[[], _T], retry_for: float, say: Callable[[FetchError, float], None]) -> _T:
+def retry(work: Callable[[], _T], retry_for: float, say: Callable[[FetchError, int, float], None]) -> _T:
     """Call a function, and again after transient errors, with growing pauses, until `retry_for` seconds have passed.
 
     Args:
         work: the function.
         retry_for: seconds.
-        say: called with each error, and the pause in seconds before the next try.
+        say: called with each error, how often it has failed, and the pause in seconds before the next try.
 
     Returns:
         What `work` returns.
@@ -29,7 +30,7 @@ def retry(work: Callable[[], _T], retry_for: float, say: Callable[[FetchError, f
         FetchError: the last error. Other exceptions of `work` pass through at once.
     """
     end, pause = time.monotonic() + retry_for, 1.0
-    while True:
+    for failures in itertools.count(1):
         try:
             return work()
         except FetchError as error:
@@ -37,6 +38,7 @@ def retry(work: Callable[[], _T], retry_for: float, say: Callable[[FetchError, f
             wait = max(pause * random.uniform(0.5, 1.5), error.retry_after or 0)  # noqa: S311 - not a secret
             if not error.code.may_pass or time.monotonic() + wait > end:
                 raise
-            say(error, wait)
+            say(error, failures, wait)
         time.sleep(wait)
         pause = min(2 * pause, _LONGEST_PAUSE)
+    raise AssertionError  # for the type checker

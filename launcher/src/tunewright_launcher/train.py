@@ -11,7 +11,7 @@ import attrs
 
 from tunewright import environment, runner
 from tunewright.errors import ExitCode, FetchError, PluginError, RequestError
-from tunewright.events import Event, emit
+from tunewright.events import Event, Phase, emit
 from tunewright.providers.base import TrainRun
 from tunewright_launcher.failure import Secrets, failure_of, traceback_of
 from tunewright_launcher.outputs import CheckpointUploads, load_output
@@ -60,6 +60,8 @@ def _final(error: BaseException, secrets: Secrets, folder: Path | None) -> int:
 
 def _train(step: Step, name: str) -> None:
     first = _number(step.env, "RANK", 0) == 0
+    if first:
+        emit(Phase(name="import", text="importing the trainer and its libraries"))
     output = load_output(step, lambda text: log(name, text)) if first else None
     run = train_run(step, emit=emit if first else _say_nothing)
     uploads = output if step.env.get(environment.UPLOAD_CHECKPOINTS) else None

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from tunewright._views.narrator import Narrator
 from tunewright._views.text import (
     WAITING,
     CommandFor,
-    describe,
     describe_state,
     ending,
     pods_text,
     size_text,
     step_note,
 )
-from tunewright.events import Event, Fetched, Progress, Saved, Step
+from tunewright.events import Eval, Event, Failed, Fetched, Phase, Progress, Retry, Saved, Start, Step
 from tunewright.plan.plan import MAIN_STEP
 from tunewright.status.status import JobStatus, LogLine
-from tunewright.status.summary import Summary
+from tunewright.status.summary import Summary, phase_text, retry_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,22 +59,13 @@ class LinesView(View):
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._shown = -1
+        self._narrator = Narrator()
         self._state = ""
 
     def show(self, event: Event, summary: Summary) -> None:
         """Print a line if the event is worth one."""
-        text = describe(event, summary)
-        if isinstance(event, Step) and not self._worth_a_line(summary):
-            return
-        if text:
+        if text := self._narrator.tell(event, summary):
             self._print(text)
-
-    def _worth_a_line(self, summary: Summary) -> bool:
-        # About twenty lines for a whole run, however long it is.
-        part = summary.step * 20 // summary.total_steps if summary.total_steps else summary.step
-        fresh, self._shown = part != self._shown, part
-        return fresh
 
     def line(self, line: LogLine) -> None:
         """Print the line as it is."""
@@ -97,12 +88,29 @@ class LinesView(View):
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
+_NOW = "now"
+"""The row of the phase that goes on."""
+
+
 class RowsView(LinesView):
-    """Draw a row for each input and one for the steps, which move; print lines for everything else."""
+    """Draw a row for what is done now, for each input and for the steps, which move; print lines for everything else."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._phase = ""
 
     def show(self, event: Event, summary: Summary) -> None:
         """Move a bar, or print a line above the bars."""
+        if _ends_a_phase(event):
+            self._end_phase()
         match event:
+            case Phase():
+                self._begin_phase(event.text)
+                self._move(_NOW, event.done or 0, event.total, phase_text(event))
+            case Retry():
+                self._begin_phase(event.about)
+                self._move(_NOW, 0, None, retry_text(event))
+                super().show(event, summary)
             case Progress():
                 self._move(f"fetch {event.slot}", event.done, event.total, size_text(event.done))
             case Fetched():
@@ -123,6 +131,31 @@ class RowsView(LinesView):
         if status.detail and status.state in WAITING:
             super().state(attrs.evolve(status, pods={}))
 
+    def __exit__(self, *_: object) -> None:
+        """Remove the row of the phase: nothing goes on."""
+        self._end_phase()
+
+    def _begin_phase(self, name: str) -> None:
+        """Let the time of the row begin again with another phase."""
+        if name != self._phase:
+            self._end_phase()
+            self._phase = name
+
+    def _end_phase(self) -> None:
+        if self._phase:
+            self._phase = ""
+            self._remove(_NOW)
+
     @abstractmethod
     def _move(self, name: str, done: int, total: int | None, note: str) -> None:
         """Move a row, or add it."""
+
+    @abstractmethod
+    def _remove(self, name: str) -> None:
+        """Remove a row."""
+
+
+def _ends_a_phase(event: Event) -> bool:
+    if isinstance(event, Progress):
+        return event.done > 0
+    return isinstance(event, Fetched | Start | Step | Eval | Saved | Failed)

@@ -41,7 +41,8 @@ class NotebookView(RowsView):
         self._drawn = 0.0
 
     def __exit__(self, *_: object) -> None:
-        """Leave the rows as they are."""
+        """Leave the rows as they are, but for what goes on now."""
+        super().__exit__()
         if self._rows:
             self._draw()
 
@@ -51,6 +52,9 @@ class NotebookView(RowsView):
         row.note, row.done, row.total = note, done, total
         if now - self._drawn > _PAUSE:
             self._draw()
+
+    def _remove(self, name: str) -> None:
+        self._rows.pop(name, None)  # the next change draws the table without it
 
     def _draw(self) -> None:
         from IPython.display import HTML, display
@@ -66,7 +70,7 @@ class NotebookView(RowsView):
         left = row.seconds_left(self._drawn)
         cells = (
             html.escape(name),
-            f'<progress value="{row.done}" max="{row.total}"></progress>' if row.total else "",
+            f'<progress value="{row.done}" max="{row.total}"></progress>' if row.total else "<progress></progress>",
             f"{row.done * 100 // row.total}%" if row.total else "",
             html.escape(row.note),
             f"{left:,.0f} s left" if left else "",

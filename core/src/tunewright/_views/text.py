@@ -6,10 +6,24 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tunewright.events import Attempt, Checkpoint, Data, Eval, Event, Fetched, Json, Start, Step, Uploaded
+from tunewright.events import (
+    Attempt,
+    Checkpoint,
+    Data,
+    Eval,
+    Event,
+    Fetched,
+    Json,
+    Phase,
+    Progress,
+    Retry,
+    Start,
+    Step,
+    Uploaded,
+)
 from tunewright.status.state import JobState
 from tunewright.status.status import JobStatus
-from tunewright.status.summary import Summary
+from tunewright.status.summary import Summary, phase_text, retry_text
 
 if TYPE_CHECKING:
     from tunewright.status.report import JobReport
@@ -23,6 +37,8 @@ WAITING = (JobState.CREATED, JobState.QUEUED, JobState.RESTARTING)
 def describe(event: Event, summary: Summary) -> str | None:  # noqa: PLR0911 - a table: a line for each event
     """Describe an event in one line; None for those that are not worth one."""
     match event:
+        case Phase() | Retry() | Progress() | Attempt():
+            return _doing(event)
         case Fetched():
             how = "is there already" if event.cached else "fetched"
             return f"{event.slot}: {how}, {event.files} files, {size_text(event.bytes)}"
@@ -40,9 +56,21 @@ def describe(event: Event, summary: Summary) -> str | None:  # noqa: PLR0911 - a
             return f"evaluation at step {summary.step if event.step is None else event.step}: loss {loss:.4f}{more}"
         case Checkpoint():
             return f"checkpoint at step {event.step}"
+    return None
+
+
+def _doing(event: Phase | Retry | Progress | Attempt) -> str:
+    match event:
+        case Phase():
+            return phase_text(event)
+        case Retry():
+            return retry_text(event)
+        case Progress():
+            of = f" of {size_text(event.total)}" if event.total else ""
+            return f"{event.slot}: {size_text(event.done)}{of}"
         case Attempt() if event.attempt > 1:
             return f"workers start again: attempt {event.attempt} of {_known(event.limit)}"
-    return None
+    return "starting the worker processes"
 
 
 def describe_state(status: JobStatus) -> str:

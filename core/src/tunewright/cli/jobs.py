@@ -64,8 +64,11 @@ def logs(
     worker: int | None,
     connection: Connection,
 ) -> None:
-    """Print a job's log."""
-    for line in connection.job(name).logs(follow=follow, container=container or step, worker=worker):
+    """Print a job's log, with its events as lines that can be read."""
+    from tunewright._views.log_text import readable
+
+    lines = connection.job(name).log_lines(follow=follow, container=container or step, worker=worker)
+    for line in readable(lines):
         click.echo(line)
 
 

@@ -24,7 +24,9 @@ from tunewright.events._kinds import (
     Failed,
     Fetched,
     Log,
+    Phase,
     Progress,
+    Retry,
     Sample,
     Saved,
     Start,
@@ -32,6 +34,7 @@ from tunewright.events._kinds import (
     Uploaded,
 )
 from tunewright.events._lines import emit, format_event, parse_event
+from tunewright.events._pace import Pace, announced
 
 __all__ = [
     "EVENTS",
@@ -48,12 +51,16 @@ __all__ = [
     "Fetched",
     "Json",
     "Log",
+    "Pace",
+    "Phase",
     "Progress",
+    "Retry",
     "Sample",
     "Saved",
     "Start",
     "Step",
     "Uploaded",
+    "announced",
     "emit",
     "format_event",
     "parse_event",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import attrs
 
 from tunewright.errors import Failure
-from tunewright.events import Attempt, Eval, Event, Failed, Progress, Sample, Start, Step
+from tunewright.events import Attempt, Checkpoint, Eval, Event, Failed, Phase, Progress, Retry, Sample, Start, Step
 
 
 @attrs.define(kw_only=True)
@@ -70,12 +72,49 @@ class Summary:
         return 1 - self.last_loss / self.first_loss
 
 
-def progress_of(event: Event, *, fetching: bool) -> str | None:
-    """Describe a job's progress, if the event tells it: "model, 43%" during a download, and then "step 12/100"."""
+def progress_of(newest_first: Iterable[Event], *, fetching: bool) -> str:
+    """Describe what a container is doing, from its events: "model, 43%" during a download, and later "step 12/100".
+
+    Args:
+        newest_first: its events, the newest first.
+        fetching: whether it is an init container.
+
+    Returns:
+        The description; "" if the events do not say it.
+    """
+    over = False  # whether a later event has ended the phases that follow here
+    for event in newest_first:
+        if isinstance(event, Attempt):  # what follows is of an earlier one
+            return ""
+        if (text := _counted(event, fetching=fetching)) is not None:
+            return text
+        if not over and isinstance(event, Phase | Retry):
+            return phase_text(event) if isinstance(event, Phase) else retry_text(event)
+        over = over or isinstance(event, Eval | Checkpoint)
+    return ""
+
+
+def _counted(event: Event, *, fetching: bool) -> str | None:
     match event:
-        case Progress() if fetching:
+        case Progress() if fetching and (event.done or event.total):
             share = f"{event.done * 100 // event.total}%" if event.total else f"{event.done:,} bytes"
             return f"{event.slot}, {share}"
         case Step(total_steps=int(total)) if not fetching:
             return f"step {event.step}/{total}"
+        case Start(total_steps=int(total)) if not fetching:
+            return f"step {event.resumed_from or 0}/{total}"
     return None
+
+
+def phase_text(phase: Phase) -> str:
+    """Describe a phase: "tokenising the train split: 12,000 of 200,000 rows"."""
+    if phase.done is None:
+        return phase.text
+    of = f" of {phase.total:,}" if phase.total is not None else ""
+    return f"{phase.text}: {phase.done:,}{of}{f' {phase.unit}' if phase.unit else ''}"
+
+
+def retry_text(retry: Retry) -> str:
+    """Describe what failed, and when it is tried again."""
+    when = f"in {retry.seconds:.0f} s" if round(retry.seconds) else "now"
+    return f"{retry.about}: {retry.cause} Trying again {when}, attempt {retry.attempt + 1}."

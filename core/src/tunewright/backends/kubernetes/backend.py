@@ -283,9 +283,8 @@ class KubernetesBackend(Backend):
     def _said(self, phase: JobPhase) -> str:
         """Return the job's progress, from its containers' newest events."""
         for pod, container in phase.progress_sources[:_PROGRESS_SOURCES]:
-            for event in newest_events(self._api, pod, container):
-                if text := progress_of(event, fetching=container.init):
-                    return text
+            if text := progress_of(newest_events(self._api, pod, container), fetching=container.init):
+                return text
         return ""
 
     def _obstacle(self, job: LiveJob, phase: JobPhase, pods: Sequence[Pod]) -> str:

@@ -79,11 +79,9 @@ def follow(files: Sequence[LogFile], at_rest: Callable[[], bool]) -> Iterator[Lo
 
 def detail(state: JobState, files: Sequence[LogFile]) -> str:
     """Return how far the job has got, from its newest events: "model, 43%" or "step 12/100"."""
-    for file in files:
-        for event in newest_events(file.path):
-            if text := progress_of(event, fetching=state is JobState.DOWNLOADING):
-                return text
-    return ""
+    fetching = state is JobState.DOWNLOADING
+    said = (progress_of(newest_events(file.path), fetching=fetching) for file in files)
+    return next(filter(None, said), "")
 
 
 def newest_events(path: Path) -> Iterator[Event]:
