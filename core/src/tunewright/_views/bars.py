@@ -31,7 +31,7 @@ class BarsView(RowsView):
 
     def _move(self, name: str, done: int, total: int | None, note: str) -> None:
         if name not in self._tasks:
-            self._tasks[name] = self._progress.add_task(name, total=total, note=note)
+            self._tasks[name] = self._progress.add_task(name, total=total, completed=done, note=note)
         self._progress.update(self._tasks[name], completed=done, total=total, note=note)
 
     def _remove(self, name: str) -> None:

@@ -11,6 +11,7 @@ this module does not know is a `CustomEvent`, so what other plugins send survive
 
 from __future__ import annotations
 
+from tunewright.events._doing import Phase, Progress, Retry
 from tunewright.events._event import CustomEvent, Event, Json
 from tunewright.events._kinds import (
     EVENTS,
@@ -24,9 +25,6 @@ from tunewright.events._kinds import (
     Failed,
     Fetched,
     Log,
-    Phase,
-    Progress,
-    Retry,
     Sample,
     Saved,
     Start,

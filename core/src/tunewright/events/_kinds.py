@@ -9,71 +9,9 @@ from typing import ClassVar
 import attrs
 
 from tunewright._convert import to_dict
+from tunewright.events._doing import Phase, Progress, Retry
 from tunewright.events._event import ONLY_IF_KNOWN, Event, Json, numbers_of
 from tunewright.runner.failure import Failure
-
-
-@attrs.frozen(kw_only=True)
-class Phase(Event):
-    """What a container is doing now, until its next event. Sent by init containers and by the trainer.
-
-    It is sent when a phase begins, and while something is counted again: once a second at first, and then ever less often. With
-    `--json` the client sends it too: for what it does itself before there is a job, and for what pods wait for.
-
-    Attributes:
-        name: the phase, for programs: "list", "wait", "import", "check", "read", "tokenise", "pack", "ranks", "load", "probe",
-            "compile", "train", "evaluate", "save", "answer", "upload"; "submit", "created", "queued" and "restarting" of a client.
-        text: the phase, for people: "tokenising the train split".
-        done: how much of it is done; left out where nothing is counted.
-        total: how much there is to do; left out while that is unknown.
-        unit: what is counted: "rows", "batches", "steps".
-    """
-
-    wire_name: ClassVar[str] = "phase"
-
-    name: str
-    text: str
-    done: int | None = attrs.field(default=None, metadata=ONLY_IF_KNOWN)
-    total: int | None = attrs.field(default=None, metadata=ONLY_IF_KNOWN)
-    unit: str | None = attrs.field(default=None, metadata=ONLY_IF_KNOWN)
-
-
-@attrs.frozen(kw_only=True)
-class Retry(Event):
-    """Something failed that may pass, and is tried again after a pause. Sent by `fetch`, and by whatever uploads.
-
-    Attributes:
-        about: what failed: the input, or "output".
-        cause: why.
-        attempt: how often it has failed in a row, from 1.
-        seconds: the pause, in seconds.
-    """
-
-    wire_name: ClassVar[str] = "retry"
-
-    about: str
-    cause: str
-    attempt: int
-    seconds: float
-
-
-@attrs.frozen(kw_only=True)
-class Progress(Event):
-    """How far a download is. Sent by `fetch`: once a second at first, and then ever less often.
-
-    Attributes:
-        phase: "fetch".
-        slot: the input: "model", "dataset" or "eval_dataset"; "dataset_1", "dataset_2", … of a list.
-        done: bytes on the volume.
-        total: bytes of all files; None while that is unknown.
-    """
-
-    wire_name: ClassVar[str] = "progress"
-
-    phase: str = "fetch"
-    slot: str
-    done: int
-    total: int | None = None
 
 
 @attrs.frozen(kw_only=True)

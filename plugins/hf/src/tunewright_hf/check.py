@@ -29,6 +29,7 @@ from tunewright_hf.model.adapters import check_merge, with_head
 from tunewright_hf.model.config import is_known, longest_input
 from tunewright_hf.model.generation import goal_of
 from tunewright_hf.model.load import load_config, load_tokenizer, needed_model
+from tunewright_hf.phases import say
 from tunewright_hf.train import arguments, extensions
 
 
@@ -38,6 +39,7 @@ def check(params: TrainParams, run: TrainRun) -> None:
     Raises:
         RequestError: names the field, the value and the remedy.
     """
+    say(run, "check", "checking the model, the dataset and the arguments")
     folder = needed_model(run)
     params.check_inputs(model=folder, dataset=run.dataset, eval_dataset=run.eval_dataset)
     if run.mixture:
@@ -55,6 +57,7 @@ def check(params: TrainParams, run: TrainRun) -> None:
         check_lora(params.lora_config, config, params.task, merge=params.merge)
     goal = goal_of(params, folder, config, tokenizer)
     for field, own, data in datasets_of(params, run):
+        say(run, "check", f"checking the first rows of {field}")
         if form := check_dataset(needed_dataset(own), data, field):
             check_tokenizer(tokenizer, form)
         with about_dataset(field):

@@ -21,7 +21,6 @@ import numpy as np
 import numpy.typing as npt
 
 from tunewright.errors import RequestError
-from tunewright.events import Event
 from tunewright.providers import TrainRun
 from tunewright_hf.config.data_params import DataParams
 from tunewright_hf.config.mixture import named, refuse_pairs
@@ -34,6 +33,7 @@ from tunewright_hf.data.reading.split_names import only_like, usual_name
 from tunewright_hf.data.samples.encode import LANGUAGE_MODELING, Counts, Goal
 from tunewright_hf.data.samples.packing import SEGMENTS
 from tunewright_hf.data.streaming import Streamed
+from tunewright_hf.phases import phases_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -57,7 +57,7 @@ def prepare_all(
     _check_evaluation(run, options)
     parts: dict[str, Prepared] = {}
     for number, part in enumerate(run.mixture):
-        own = attrs.evolve(run, dataset=part.folder, mixture=(), eval_dataset=None, emit=_say_nothing)
+        own = attrs.evolve(run, dataset=part.folder, mixture=(), eval_dataset=None, emit=phases_of(run, part.name))
         with about_dataset(f"dataset[{number}]"):
             parts[part.name] = prepare(own, options[part.name], tokenizer, max_length, goal)
             refuse_pairs(parts[part.name].format, number)
@@ -66,10 +66,6 @@ def prepare_all(
     found = _mixed(run, data, parts, evaluation)
     report_counts(found.counts, run)
     return found
-
-
-def _say_nothing(_: Event) -> None:
-    """Drop the event: those of a single dataset would be taken for the whole."""
 
 
 def _check_evaluation(run: TrainRun, options: Mapping[str, DataParams]) -> None:
@@ -99,7 +95,7 @@ def _evaluation(
     """Return the tokenised `eval_dataset` of a mixture, which is read by the options of the job."""
     folder = cast("Path", run.eval_dataset)
     with about_dataset("eval_dataset"):
-        own = attrs.evolve(run, dataset=folder, mixture=(), eval_dataset=None, emit=_say_nothing)
+        own = attrs.evolve(run, dataset=folder, mixture=(), eval_dataset=None, emit=phases_of(run, "eval_dataset"))
         return prepare(own, evaluation_options(folder, data), tokenizer, max_length, goal)
 
 

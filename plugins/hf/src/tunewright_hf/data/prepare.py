@@ -7,6 +7,7 @@ left out.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -21,7 +22,7 @@ import attrs
 import datasets
 
 from tunewright.errors import RequestError
-from tunewright.events import Data
+from tunewright.events import Data, Phase
 from tunewright.providers import TrainRun
 from tunewright_hf.config.data_params import DataParams
 from tunewright_hf.config.tasks import CAUSAL, CLASSIFICATION
@@ -34,6 +35,7 @@ from tunewright_hf.data.rows.column_reading import ColumnReading
 from tunewright_hf.data.rows.formats import read_columns
 from tunewright_hf.data.samples.bad_rows import examples, located
 from tunewright_hf.data.samples.classification import Classes, Classifier, check_same_names
+from tunewright_hf.data.samples.digests import digest
 from tunewright_hf.data.samples.encode import (
     LANGUAGE_MODELING,
     AnyEncoder,
@@ -45,12 +47,14 @@ from tunewright_hf.data.samples.encode import (
     encoder_of,
     report,
     tokenise,
+    tokenised_rows,
 )
 from tunewright_hf.data.samples.language_modeling import check_tokenizer
 from tunewright_hf.data.samples.packing import pack
 from tunewright_hf.data.samples.preference import PREFERENCE, pairs_of
 from tunewright_hf.data.streaming import Stream, Streamed
 from tunewright_hf.data.templates.overrides import check_ends
+from tunewright_hf.phases import lasting, say
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -229,24 +233,6 @@ def _read(folder: Path, max_length: int) -> Prepared:
     )
 
 
-def digest(samples: datasets.Dataset) -> str:
-    """Return the SHA-256 of the samples' tokens and labels in the dataset's order, regardless of the files' format."""
-    found = hashlib.sha256()
-    for name in sorted(samples.column_names):
-        chunks, feature = samples.data.column(name).chunks, samples.features[name]
-        if isinstance(feature, datasets.List) and isinstance(feature.feature, datasets.Value):
-            for chunk in chunks:
-                found.update(chunk.value_lengths().to_numpy())
-            chunks, feature = [chunk.flatten() for chunk in chunks], feature.feature
-        for chunk in chunks:
-            if isinstance(feature, datasets.Value) and feature.dtype != "string":
-                found.update(chunk.to_numpy(zero_copy_only=False))
-            else:
-                for value in chunk.to_pylist():
-                    found.update(json.dumps(value).encode())
-    return found.hexdigest()
-
-
 def _key(run: TrainRun, data: DataParams, tokenizer: PreTrainedTokenizerBase, max_length: int, goal: Goal) -> str:
     """Return a name that depends on everything that determines the token ids."""
     paths = [
@@ -279,10 +265,10 @@ def _build(
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=_BUILDING, ignore_cleanup_errors=True) as scratch:
         stage, cache = Path(scratch, "stage"), Path(scratch, "cache")
         splits = splits_of(run, data)
-        loaded = {
-            name: load_rows(split, field, cache, streaming=data.streaming and name == "train")
-            for name, (field, split) in splits.items()
-        }
+        loaded = {}
+        for name, (field, split) in splits.items():
+            say(run, "read", f"reading the {name} split")
+            loaded[name] = load_rows(split, field, cache, streaming=data.streaming and name == "train")
         reading = reading_of(_columns(loaded["train"], splits["train"][1]), data, tokenizer, goal)
         form, data = reading.format, reading.data
         logger.info("dataset: %s", reading)
@@ -297,6 +283,7 @@ def _build(
             if goal.task is CLASSIFICATION:
                 check_same_names(rows, loaded["train"], data.label_column)
             samples, counts[name] = _encoded(
+                run,
                 name,
                 splits[name][1],
                 rows,
@@ -306,6 +293,7 @@ def _build(
                 cache=cache,
             )
             if data.packing and name == "train":
+                say(run, "pack", "packing the samples")
                 samples = pack(samples, max_length, cache / "packed.arrow")
                 counts[name] = attrs.evolve(counts[name], packed_rows=len(samples))
             samples.save_to_disk(str(stage / name))
@@ -337,6 +325,7 @@ def _columns(rows: datasets.Dataset | datasets.IterableDataset, split: Split) ->
 
 
 def _encoded(
+    run: TrainRun,
     name: str,
     split: Split,
     rows: datasets.Dataset,
@@ -349,6 +338,7 @@ def _encoded(
     """Return the samples, or the preference pairs, of a split, and their counts.
 
     Args:
+        run: receives how far it is.
         name: the split's name.
         split: its files.
         rows: its rows.
@@ -360,12 +350,15 @@ def _encoded(
     Raises:
         RequestError: a row cannot be used, or none is left.
     """
-    with located(split, cache):
+    notes, verb = cache / f"{name}.arrow", "tokenising" if encoder else "checking"
+    phase = Phase(name="tokenise", text=f"{verb} the {name} split", done=0, total=len(rows), unit="rows")
+    count = functools.partial(tokenised_rows, notes) if encoder else None
+    with located(split, cache), lasting(run, phase, count=count):
         if encoder is None:
             samples, dropped = pairs_of(rows, data, cache / name)
             counts = counts_of_pairs(len(rows), samples, dropped)
         else:
-            samples, dropped = tokenise(rows, encoder, max_length, cache / f"{name}.arrow")
+            samples, dropped = tokenise(rows, encoder, max_length, notes)
             counts = counts_of(len(rows), samples, dropped)
             samples = samples.select_columns(["input_ids", "labels", "length"])
     return samples, report(name, counts, examples(split, dropped, cache))

@@ -95,6 +95,7 @@ def build_trainer(
             )
     else:
         trainer = _build_tokenised_trainer(cls, args, task=task, model=model, tokenizer=tokenizer, data=data)
+    trainer.reports_to = run
     check_sharding(trainer)
     remove_printer(trainer)
     recorded = ProvenanceCallback(run, record(args, data, run))

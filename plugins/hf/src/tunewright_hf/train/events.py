@@ -11,7 +11,7 @@ import transformers
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import rotate_checkpoints
 
-from tunewright.events import Checkpoint, Environment, Eval, Event, Start, Step
+from tunewright.events import Checkpoint, Environment, Eval, Event, Pace, Phase, Start, Step
 from tunewright.providers import TrainRun, mark_checkpoint
 from tunewright_hf.distributed import are_several, barrier
 from tunewright_hf.train.by_source import of_each
@@ -21,6 +21,7 @@ from tunewright_hf.train.throughput import MEASURED, device_name
 # Numbers with a field of their own; all others go along as extra keys.
 _OF_A_STEP = ("loss", "epoch", "learning_rate", "tokens_per_second")
 _LIBRARIES = ("torch", "transformers", "peft", "accelerate", "datasets", "tokenizers")
+_QUIET = 3.0  # seconds without a log after which steps are told of between logs
 _OF_AN_EVAL = ("eval_loss", "eval_accuracy")
 
 
@@ -78,6 +79,7 @@ class EventCallback(transformers.TrainerCallback):  # type: ignore[misc]
         self._run = run
         self._keep = keep
         self._sources = sources
+        self._pace, self._logged = Pace(), time.monotonic()
 
     def _emit(self, event: Event) -> None:
         if self._run.rank == 0:
@@ -98,6 +100,8 @@ class EventCallback(transformers.TrainerCallback):  # type: ignore[misc]
                 resumed_from=resumed,
             )
         )
+        if args.torch_compile:
+            self._emit(Phase(name="compile", text="compiling the model, which takes up the first steps"))
 
     def on_step_end(
         self,
@@ -106,7 +110,10 @@ class EventCallback(transformers.TrainerCallback):  # type: ignore[misc]
         control: transformers.TrainerControl,
         **_: object,
     ) -> None:
-        """Log the last step of a mixture, so that the events add up to all of its samples."""
+        """Tell how far a training is that seldom logs; log the last step of a mixture, so that the events add up to all samples."""
+        if time.monotonic() - self._logged > _QUIET and self._pace.is_due():
+            done = {"done": state.global_step, "total": state.max_steps, "unit": "steps"}
+            self._emit(Phase(name="train", text="training", **done))
         if self._sources and state.global_step >= state.max_steps:
             control.should_log = True
 
@@ -121,6 +128,7 @@ class EventCallback(transformers.TrainerCallback):  # type: ignore[misc]
         """Emit `step`; on every rank, end the job if the loss is NaN or infinite."""
         if "loss" not in logs:
             return
+        self._logged = time.monotonic()
         found = {k: float(logs[k]) for k in ("loss", "epoch", "learning_rate", "grad_norm", *MEASURED) if k in logs}
         known = {k: found.pop(k) for k in _OF_A_STEP if k in found}
         sources = of_each(logs, self._sources) or None

@@ -13,11 +13,13 @@ from tunewright.providers import TrainRun
 from tunewright_hf.config.train_params import TrainParams
 from tunewright_hf.data.prepare import Prepared
 from tunewright_hf.distributed import barrier
+from tunewright_hf.phases import say
 from tunewright_hf.train import model_card
 
 
 def save(trainer: transformers.Trainer, params: TrainParams, run: TrainRun, data: Prepared) -> None:
     """Write the model, its tokenizer and its card to `run.result`, all of it or nothing. Call it on every rank."""
+    say(run, "save", "merging the adapter and saving the model" if params.merge else "saving the model")
     stage = run.output / ".model-saving"
     if run.rank == 0:
         shutil.rmtree(stage, ignore_errors=True)
@@ -29,6 +31,7 @@ def save(trainer: transformers.Trainer, params: TrainParams, run: TrainRun, data
         shutil.rmtree(run.result, ignore_errors=True)
         stage.rename(run.result)
         if trainer.args.push_to_hub:
+            say(run, "upload", f"uploading the model to {trainer.hub_model_id}")
             push(trainer, run.result)
         run.emit(Saved(path=str(run.result)))
 

@@ -28,6 +28,7 @@ from tunewright_hf.distributed import are_several, barrier, check_same_checkpoin
 from tunewright_hf.model.config import longest_input, needs_unused_parameter_search
 from tunewright_hf.model.generation import goal_of, stop_at_turn_ends, warn_of_untrained
 from tunewright_hf.model.load import drop_unknown_pad, load_config, load_model, load_tokenizer, needed_model
+from tunewright_hf.phases import say
 from tunewright_hf.train import activation_memory, arguments, build, deepspeed, export, extensions, sample_answers
 from tunewright_hf.train.build import build_trainer
 from tunewright_hf.train.checkpoints import clear_incomplete, owes_evaluation
@@ -54,25 +55,20 @@ def train(params: TrainParams, run: TrainRun) -> None:
     check_vocabulary(data, config)
     drop_unknown_pad(tokenizer, config)
 
-    intervals = arguments.default_intervals(params, data.known_samples, run.world_size)
-    defaults = {**intervals, "ddp_find_unused_parameters": needs_unused_parameter_search(config, params.task)}
-    distributed.join_ranks(params.training_parameters, run.world_size)
-    args = arguments.build_arguments(params, run.checkpoints, evaluates=data.evaluation is not None, defaults=defaults)
-    check_world(args, run)
-    arguments.check_drop_last(args, data.known_samples)
-    check_same_checkpoint(run)
-    deepspeed.check_start(args, run.world_size, run.resume_from)
-    clear_incomplete(run)
+    args = _join(params, run, config, data)
     if isinstance(data.train, Streamed | StreamedMixture):
+        say(run, "read", "reading the first rows of the stream")
         data = attrs.evolve(data, train=stream_of(data.train, args, run, config, data_.scratch(run)))
     cls = extensions.trainer_class(params.transformer_class)
     pairs = data.format == PREFERENCE
     class_lora = params.lora_config if pairs and build.creates_adapter(cls) else None
+    say(run, "load", "loading the model")
     model = load_model(folder, params, args, data.classes, adapts=class_lora is None)
     stop_at_turn_ends(model, tokenizer, goal.stops, turns=data.turns)
     warn_of_untrained(model, tokenizer, turns=data.turns)
     use_cache = getattr(model.config, "use_cache", None)
     args.eval_on_start |= owes_evaluation(args, run.resume_from)
+    say(run, "tokenise" if pairs else "probe", "tokenising the pairs" if pairs else "trying out the model")
     trainer = build_trainer(
         cls, run, args, task=params.task, model=model, tokenizer=tokenizer, data=data, lora=class_lora
     )
@@ -81,6 +77,7 @@ def train(params: TrainParams, run: TrainRun) -> None:
     for callback in extensions.build_callbacks(params):
         trainer.add_callback(callback)
     if params.task is CAUSAL and not pairs:
+        say(run, "probe", "measuring the memory of a step")
         activation_memory.decide(trainer, params.training_parameters)
 
     with explain_machine_errors(args, run), unwrap_carried_errors():
@@ -95,6 +92,28 @@ def train(params: TrainParams, run: TrainRun) -> None:
         sample_answers.answer_samples(trainer, params, data.format, run)
         barrier()
     _clean_up(run)
+
+
+def _join(
+    params: TrainParams, run: TrainRun, config: transformers.PreTrainedConfig, data: data_.Prepared
+) -> transformers.TrainingArguments:
+    """Wait for the other ranks, and return the resolved arguments.
+
+    Raises:
+        RequestError: the arguments, the ranks and the checkpoint do not allow a training.
+    """
+    intervals = arguments.default_intervals(params, data.known_samples, run.world_size)
+    defaults = {**intervals, "ddp_find_unused_parameters": needs_unused_parameter_search(config, params.task)}
+    if run.world_size > 1:
+        say(run, "ranks", f"waiting for all {run.world_size} processes")
+    distributed.join_ranks(params.training_parameters, run.world_size)
+    args = arguments.build_arguments(params, run.checkpoints, evaluates=data.evaluation is not None, defaults=defaults)
+    check_world(args, run)
+    arguments.check_drop_last(args, data.known_samples)
+    check_same_checkpoint(run)
+    deepspeed.check_start(args, run.world_size, run.resume_from)
+    clear_incomplete(run)
+    return args
 
 
 def report_stream(trainer: transformers.Trainer, run: TrainRun) -> None:

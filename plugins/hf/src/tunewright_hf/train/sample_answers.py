@@ -17,6 +17,7 @@ from tunewright_hf.data.samples.preference import PREFERENCE, is_conversation
 from tunewright_hf.data.samples.seq2seq import PairEncoder
 from tunewright_hf.distributed import is_sharded
 from tunewright_hf.model.generation import answer_settings
+from tunewright_hf.phases import say
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ def answer_samples(trainer: transformers.Trainer, params: TrainParams, form: str
     if is_sharded(trainer):
         logger.warning("no sample answers: the model is sharded over the ranks; load the result to generate some")
         return
+    say(run, "answer", "answering the sample prompts")
     _answer_all(trainer, params, form, run, step=None)
 
 
@@ -43,7 +45,7 @@ def answer_samples_before(trainer: transformers.Trainer, params: TrainParams, fo
     A sharded model does not answer. Prompts that are left after a minute are left out, as the other ranks wait meanwhile.
     """
     if params.sample_prompts and run.rank == 0 and not run.resume_from and not is_sharded(trainer):
-        logger.info("answering the sample prompts before the training")
+        say(run, "answer", "answering the sample prompts before the training")
         _answer_all(trainer, params, form, run, step=0)
 
 

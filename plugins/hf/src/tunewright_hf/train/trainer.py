@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
+from contextlib import AbstractContextManager
 from typing import Any, cast
 
 import torch
 import transformers
 from torch.utils.data import DataLoader
 
+from tunewright.events import Phase
+from tunewright.providers import TrainRun
 from tunewright_hf.data.mixing.mixture_order import MixtureSampler, Order
+from tunewright_hf.phases import LONG, lasting
 from tunewright_hf.train.by_source import SourceMeter
 from tunewright_hf.train.events import clock_of
 from tunewright_hf.train.throughput import Flops, Meter
@@ -29,9 +34,11 @@ def instrumented(base: type[transformers.Trainer]) -> type[transformers.Trainer]
 class _Instrumented(transformers.Trainer):  # type: ignore[misc]
     by_source: SourceMeter | None = None  # of a mixture, as is the order
     order: Order | None = None
+    reports_to: TrainRun | None = None  # receives the phases
 
     def __init__(self, *args: object, **keywords: object) -> None:
         super().__init__(*args, **keywords)
+        self._predicted = 0  # batches that were evaluated on
         self._meter = Meter(Flops.of(self.model), self.args.device, self.args.bf16 or self.args.fp16)
 
     def get_batch_samples(
@@ -67,8 +74,27 @@ class _Instrumented(transformers.Trainer):  # type: ignore[misc]
     def evaluate(self, *args: object, **keywords: object) -> dict[str, float]:
         # The data loader of an evaluation draws a seed. After a checkpoint that was saved before it, the resumed training would
         # draw other random numbers.
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), self._lasting("evaluate", "evaluating", batches=True):
             return cast("dict[str, float]", super().evaluate(*args, **keywords))
+
+    def prediction_step(self, *args: Any, **keywords: Any) -> Any:
+        self._predicted += 1
+        return super().prediction_step(*args, **keywords)
+
+    def _save_checkpoint(self, *args: Any, **keywords: Any) -> None:
+        with self._lasting("save", f"saving a checkpoint at step {self.state.global_step}"):
+            super()._save_checkpoint(*args, **keywords)
+
+    def _lasting(self, name: str, text: str, *, batches: bool = False) -> AbstractContextManager[None]:
+        """Tell of something that lasts, in a training that is quiet meanwhile."""
+        if self.reports_to is None:
+            return contextlib.nullcontext()
+        if not batches:
+            return lasting(self.reports_to, Phase(name=name, text=text), after=LONG)
+        before, rows = self._predicted, len(self.eval_dataset) if isinstance(self.eval_dataset, Sized) else None
+        total = rows and -(-rows // (self.args.eval_batch_size * self.args.world_size))
+        phase = Phase(name=name, text=text, total=total, unit="batches")
+        return lasting(self.reports_to, phase, after=LONG, count=lambda: self._predicted - before)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:

@@ -129,12 +129,19 @@ def tokenise(
 def _tokenise_and_note(
     batch: Mapping[str, list[object]], numbers: Sequence[int], encoder: AnyEncoder, max_length: int, notes: Path
 ) -> dict[str, list[object]]:
-    """As `tokenise_batch`; what was dropped is noted in a file of this process, as there may be several."""
+    """As `tokenise_batch`; what was done and dropped is noted in files of this process, as there may be several."""
     columns, dropped = tokenise_batch(batch, encoder, max_length, numbers)
+    with notes.with_name(f"{notes.name}-done-{os.getpid()}").open("a", encoding="utf-8") as file:
+        file.write(f"{len(numbers)}\n")
     if dropped:
         with notes.with_name(f"{notes.name}-dropped-{os.getpid()}").open("a", encoding="utf-8") as file:
             file.write(json.dumps(dropped) + "\n")
     return columns
+
+
+def tokenised_rows(notes: Path) -> int:
+    """Return how many rows `tokenise` has seen so far, in all of its processes."""
+    return sum(int(n) for file in notes.parent.glob(f"{notes.name}-done-*") for n in file.read_text("utf-8").split())
 
 
 def _noted(notes: Path) -> Dropped:
