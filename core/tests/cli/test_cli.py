@@ -384,12 +384,14 @@ def test_list_and_status_show_jobs_to_people_and_programs(tunewright: Run, backe
     assert "finished" not in out
 
 
-def test_logs_and_events_are_told_apart(tunewright: Run, backend) -> None:
+def test_a_log_says_events_in_words_and_events_are_json(tunewright: Run, backend) -> None:
     finished(backend)
-    assert tunewright("logs", "sft", "--backend", "memory") == (0, "plain\nother\n", "")
+    said = ["training: 2 steps on 1 processes", "step 1/2: loss 2.0000", "checkpoint at step 2"]
+    log = "\n".join(["plain", *said, "other", ""])
+    assert tunewright("logs", "sft", "--backend", "memory") == (0, log, "")
     for option in ("--container", "--step"):
         assert tunewright("logs", "sft", "--backend", "memory", option, "fetch-model")[1] == "other\n"
-    assert tunewright("logs", "sft", "--backend", "memory", "--worker", "0")[1] == "plain\n"
+    assert "other" not in tunewright("logs", "sft", "--backend", "memory", "--worker", "0")[1]
     events = tunewright("events", "sft", "--backend", "memory")[1]
     assert [json.loads(line) for line in events.splitlines()] == EVENTS
 

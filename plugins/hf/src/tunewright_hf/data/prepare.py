@@ -265,10 +265,7 @@ def _build(
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=_BUILDING, ignore_cleanup_errors=True) as scratch:
         stage, cache = Path(scratch, "stage"), Path(scratch, "cache")
         splits = splits_of(run, data)
-        loaded = {}
-        for name, (field, split) in splits.items():
-            say(run, "read", f"reading the {name} split")
-            loaded[name] = load_rows(split, field, cache, streaming=data.streaming and name == "train")
+        loaded = {name: _load(run, name, *splits[name], cache, data) for name in splits}
         reading = reading_of(_columns(loaded["train"], splits["train"][1]), data, tokenizer, goal)
         form, data = reading.format, reading.data
         logger.info("dataset: %s", reading)
@@ -308,6 +305,13 @@ def _build(
         except OSError:
             if not target.is_dir():  # unless another pod on the same volume was faster
                 raise
+
+
+def _load(
+    run: TrainRun, name: str, field: str, split: Split, cache: Path, data: DataParams
+) -> datasets.Dataset | datasets.IterableDataset:
+    say(run, "read", f"reading the {name} split")
+    return load_rows(split, field, cache, streaming=data.streaming and name == "train")
 
 
 def _has_turns(form: str, rows: datasets.Dataset | datasets.IterableDataset, data: DataParams) -> bool:
