@@ -265,7 +265,7 @@ def _build(
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=_BUILDING, ignore_cleanup_errors=True) as scratch:
         stage, cache = Path(scratch, "stage"), Path(scratch, "cache")
         splits = splits_of(run, data)
-        loaded = {name: _load(run, name, *splits[name], cache, data) for name in splits}
+        loaded = {name: _load(run, name, splits[name], cache, data) for name in splits}
         reading = reading_of(_columns(loaded["train"], splits["train"][1]), data, tokenizer, goal)
         form, data = reading.format, reading.data
         logger.info("dataset: %s", reading)
@@ -308,9 +308,10 @@ def _build(
 
 
 def _load(
-    run: TrainRun, name: str, field: str, split: Split, cache: Path, data: DataParams
+    run: TrainRun, name: str, found: tuple[str, Split], cache: Path, data: DataParams
 ) -> datasets.Dataset | datasets.IterableDataset:
     say(run, "read", f"reading the {name} split")
+    field, split = found
     return load_rows(split, field, cache, streaming=data.streaming and name == "train")
 
 
