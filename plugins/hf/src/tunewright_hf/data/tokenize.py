@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
 import functools
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100
+_SHORT = 64  # characters of a text that is likely to recur
 
 
 @attrs.frozen
@@ -58,19 +61,97 @@ def encode(tokenizer: PreTrainedTokenizerBase, spans: Sequence[Span], *, special
     The text is tokenised as a whole if every piece then begins with a new token. If a token would span two pieces, they are
     tokenised one by one: a prompt must have the same ids as at inference.
     """
-    whole = token_ids(tokenizer, "".join(text for text, _ in spans), special=special)
-    ends, text = [], ""
-    for piece, _ in spans[:-1]:
-        text += piece
-        head = token_ids(tokenizer, text, special=special)
-        if whole[: len(head)] != head:
+    pieces = [text for text, _ in spans]
+    whole = _Whole.of(tokenizer, "".join(pieces), special=special)
+    ends: list[int] = []
+    for position in itertools.accumulate(map(len, pieces[:-1])):
+        end = whole.tokens_before(position)
+        if end is None:
             return _encode_apart(tokenizer, spans, special=special)
-        ends.append(len(head))
+        ends.append(end)
     labels: list[int] = []
-    for end, (_, supervised) in zip([*ends, len(whole)], spans, strict=True):
+    for end, (_, supervised) in zip([*ends, len(whole.ids)], spans, strict=True):
         start = len(labels)
-        labels += whole[start:end] if supervised else [IGNORED] * (end - start)
-    return Sample(whole, labels)
+        labels += whole.ids[start:end] if supervised else [IGNORED] * (end - start)
+    return Sample(whole.ids, labels)
+
+
+@attrs.frozen
+class _Whole:
+    """A text that is tokenised as a whole.
+
+    Attributes:
+        tokenizer: the tokenizer.
+        text: the text.
+        special: whether the tokenizer's leading special tokens (BOS) belong to it.
+        ids: its token ids.
+        starts: where its control tokens begin in the text.
+        numbers: the numbers of these tokens, from 0.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    text: str
+    special: bool
+    ids: list[int]
+    starts: list[int]
+    numbers: list[int]
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase, text: str, *, special: bool) -> _Whole:
+        found = tokenizer(text, add_special_tokens=special)
+        ids = list(found["input_ids"])
+        ids = ids[: len(ids) - (trailing_specials(tokenizer) if special else 0)]
+        controls, starts, numbers = _separators(tokenizer), [], []
+        for number in [number for number, token in enumerate(ids) if token in controls] if controls else ():
+            place = found.token_to_chars(number)  # None for a token that the tokenizer adds
+            if place is not None and text[place.start : place.end] == controls[ids[number]]:
+                starts.append(place.start)
+                numbers.append(number)
+        return cls(tokenizer, text, special, ids, starts, numbers)
+
+    def tokens_before(self, position: int) -> int | None:
+        """Return how many tokens the text before a position has; None if they are not the first tokens of the whole.
+
+        What stands behind a control token is tokenised by itself, so only the text from the last one on need be tokenised.
+        """
+        last = bisect.bisect_left(self.starts, position) - 1
+        while (
+            last >= 0 and self.starts[last] + len(_separators(self.tokenizer)[self.ids[self.numbers[last]]]) > position
+        ):
+            last -= 1
+        if last < 0:
+            before, rest = 0, token_ids(self.tokenizer, self.text[:position], special=self.special)
+        else:
+            before, rest = (
+                self.numbers[last],
+                _ids_from_control(self.tokenizer, self.text[self.starts[last] : position]),
+            )
+        end = before + len(rest)
+        return end if self.ids[before:end] == rest else None
+
+
+@functools.lru_cache(maxsize=4)
+def _separators(tokenizer: PreTrainedTokenizerBase) -> Mapping[int, str]:
+    """Return the control tokens that part a text before anything else is done to it, and how they are written.
+
+    None of a tokenizer that is not of the library tokenizers, which may do otherwise.
+    """
+    if not tokenizer.is_fast:
+        return {}
+    added = tokenizer.added_tokens_decoder.items()
+    return {
+        token: str(t) for token, t in added if t.special and not (t.normalized or t.lstrip or t.rstrip or t.single_word)
+    }
+
+
+def _ids_from_control(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Return the ids of a text that begins with a control token: most are the beginnings and ends of turns, and recur."""
+    return _known_ids(tokenizer, text) if len(text) < _SHORT else token_ids(tokenizer, text, special=False)
+
+
+@functools.lru_cache(maxsize=512)
+def _known_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    return token_ids(tokenizer, text, special=False)
 
 
 def _encode_apart(tokenizer: PreTrainedTokenizerBase, spans: Sequence[Span], *, special: bool) -> Sample:

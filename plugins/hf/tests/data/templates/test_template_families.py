@@ -7,9 +7,12 @@ Supervised text stands in ⟦…⟧. Where the label is another token than the i
 
 from __future__ import annotations
 
+import os.path
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from plugins.hf.tests.data.template_families import FAMILIES, Family
 
 from tunewright import RequestError
@@ -17,7 +20,10 @@ from tunewright_hf import DataParams
 
 transformers = pytest.importorskip("transformers")
 
+from tunewright_hf.data import tokenize  # noqa: E402
 from tunewright_hf.data.samples.language_modeling import Encoder  # noqa: E402
+from tunewright_hf.data.templates import chat_template  # noqa: E402
+from tunewright_hf.data.templates.chat_template import Conversation  # noqa: E402
 from tunewright_hf.data.templates.probes import turn_ends  # noqa: E402
 from tunewright_hf.data.templates.turn_ends import Stops, unstopped  # noqa: E402
 
@@ -265,3 +271,51 @@ def test_a_token_that_begins_an_answer_is_not_its_end(tokenizer_of) -> None:
     template = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}"
     assert turn_ends(tokenizer, template).call is None
     assert unstopped(turn_ends(tokenizer, template), ()) == []
+
+
+contents = st.lists(
+    st.sampled_from(["A", " b", "\n", "<think>", "</think>", "<|im_end|>", "</s>", "7", " "]), max_size=4
+).map("".join)
+thoughts = st.one_of(st.none(), st.just("hm"))
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = [{"role": "system", "content": "S"}] if draw(st.booleans()) else []
+    for _ in range(draw(st.integers(1, 4))):
+        found.append({"role": "user", "content": draw(contents)})
+        answer = {"role": "assistant", "content": draw(contents), "reasoning_content": draw(thoughts)}
+        found.append(
+            {**{k: v for k, v in answer.items() if v is not None}, "weight": draw(st.sampled_from([1, 1, 1, 0]))}
+        )
+    return found
+
+
+def outcome(call: Callable[[], object]) -> object:
+    try:
+        return call()
+    except RequestError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@settings(max_examples=20)
+@given(messages=conversations(), adapter=st.booleans())
+def test_turns_are_found_as_by_rendering_and_tokenising_each_beginning(
+    tokenizer_of, family: str, messages: list[dict[str, object]], adapter: bool
+) -> None:
+    tokenizer = tokenizer_of(family)
+    found = outcome(lambda: sample_of(tokenizer, family, messages, adapter=adapter))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokenize, "_separators", lambda _: {})
+        patch.setattr(Conversation, "_render_turns", lambda _: None)
+        patch.setattr(Conversation, "render", render_alone)
+        patch.setattr(chat_template, "_common", lambda one, other: len(os.path.commonprefix([one, other])))  # noqa: RUF071
+        assert found == outcome(lambda: sample_of(tokenizer, family, messages, adapter=adapter))
+
+
+def render_alone(self: Conversation, count: int, *, add_generation_prompt: bool = False) -> str:
+    """One beginning of a conversation, with a call of its own."""
+    messages = [dict(m) for m in self.messages[:count]]
+    prompted = {"add_generation_prompt": add_generation_prompt}
+    return str(self.tokenizer.apply_chat_template(messages, tools=self.tools, tokenize=False, **prompted))

@@ -15,7 +15,7 @@ from tunewright.errors import RequestError
 from tunewright_hf.config.data_params import DataParams
 from tunewright_hf.data.rows.columns import conversation_of, further_answers, text_of, tools_of
 from tunewright_hf.data.rows.dialects import Message, is_supervised
-from tunewright_hf.data.templates.chat_template import Conversation, check_template, has_content
+from tunewright_hf.data.templates.chat_template import UNEXPECTED, Conversation, check_template, has_content
 from tunewright_hf.data.templates.turn_ends import Stops, closed
 from tunewright_hf.data.tokenize import Sample, encode, token_ids, with_eos
 
@@ -36,10 +36,6 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, form: str) -> None:
         raise RequestError(
             "has a tokenizer without an end-of-text token", field="model", value=tokenizer.name_or_path, remedy=remedy
         )
-
-
-_UNEXPECTED = (TypeError, ValueError, LookupError, AttributeError)
-"""What templates raise for a content of a type, or with keys, that they do not expect."""
 
 
 @attrs.frozen
@@ -96,7 +92,7 @@ class Encoder:
             return None
         try:
             return Conversation(self.tokenizer, messages, first, tools, self.stops).sample()
-        except (TemplateError, *_UNEXPECTED) as error:
+        except (TemplateError, *UNEXPECTED) as error:
             roles = ", ".join(str(m["role"]) for m in messages)
             remedy = "Change these conversations, or leave them out."
             problem = (

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os.path
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
@@ -41,6 +41,7 @@ class Conversation:
     first: int = 0
     tools: Sequence[object] | None = None
     stops: Stops = attrs.field(factory=Stops)
+    _rendered: dict[tuple[int, bool], str] = attrs.field(factory=dict, init=False, eq=False, repr=False)
 
     def sample(self) -> Sample:
         """Return the conversation's tokens, of which the assistant's turns are supervised.
@@ -58,11 +59,10 @@ class Conversation:
         said = attrs.evolve(self, messages=messages)
         unwritten = said._unwritten_thoughts()
         unlearnt = [m for i, m in enumerate(messages) if m["role"] == "assistant" and not self._learns(i)]
-        return attrs.evolve(
-            said._without_thoughts(unwritten)._sample(),
-            thoughts_left_out=len(unwritten),
-            answers_left_out=sum(map(has_content, unlearnt)),
-        )
+        sample, silent = said._without_thoughts(unwritten)._sample(), sum(map(has_content, unlearnt))
+        if not unwritten and not silent:
+            return sample
+        return attrs.evolve(sample, thoughts_left_out=len(unwritten), answers_left_out=silent)
 
     @property
     def _template(self) -> str:
@@ -79,8 +79,10 @@ class Conversation:
 
     def _without_thoughts(self, turns: Sequence[int]) -> Conversation:
         """Leave out thoughts that the template does not write: it may write them in the first part of a conversation."""
+        if not turns:
+            return self
         bare = attrs.evolve(self, messages=thoughts.without(self.messages, turns))
-        same = not turns or bare.render(len(self.messages)) == self.render(len(self.messages))
+        same = bare.render(len(self.messages)) == self.render(len(self.messages))
         return bare if same else self
 
     def _learns(self, turn: int) -> bool:
@@ -149,12 +151,13 @@ class Conversation:
 
         If the prompt ends differently than the turn begins, as with a block of thoughts, the turn starts where they differ.
         """
+        self._render_turns()
         spans: list[Span] = []
         done = 0
         for i, message in enumerate(self.messages):
             if message["role"] == "assistant" and i >= self.first and is_supervised(message):
                 prompt = self.render(i, add_generation_prompt=True) if i else self._prefix_of_first(whole)
-                begin = len(os.path.commonprefix([prompt, whole]))  # noqa: RUF071 - texts, and no paths
+                begin = _common(prompt, whole)
                 end = self._end(i, whole)
                 if not max(done, len(self._head(i, whole))) <= begin <= end:
                     raise _inseparable_turns()
@@ -174,7 +177,7 @@ class Conversation:
         content = "b" if _text_of(first).startswith("a") else "a"
         other: Message = {"role": first["role"], "content": content}
         text = attrs.evolve(self, messages=[other, *self.messages[1:]]).render(len(self.messages))
-        return os.path.commonprefix([text, whole])  # noqa: RUF071 - texts, and no paths
+        return whole[: _common(text, whole)]
 
     def _ends(self) -> tuple[str, str]:
         """Return what a template may append to every conversation, and so to a part of one: nothing, or end-of-text."""
@@ -218,13 +221,46 @@ class Conversation:
 
     def render(self, count: int, *, add_generation_prompt: bool = False) -> str:
         """Return the text of the first `count` messages."""
-        text = self.tokenizer.apply_chat_template(
-            [dict(m) for m in self.messages[:count]],
+        key = (count, add_generation_prompt)
+        if key not in self._rendered:
+            (self._rendered[key],) = self._render([count], add_generation_prompt=add_generation_prompt)
+        return self._rendered[key]
+
+    def _render(self, counts: Sequence[int], *, add_generation_prompt: bool) -> list[str]:
+        texts = self.tokenizer.apply_chat_template(
+            [[dict(m) for m in self.messages[:count]] for count in counts],
             tools=self.tools,
             tokenize=False,
             add_generation_prompt=add_generation_prompt,
         )
-        return cast("str", text)
+        return cast("list[str]", texts)
+
+    def _render_turns(self) -> None:
+        """Render what `_turns` is going to need at once, which takes less time than one by one."""
+        from jinja2.exceptions import TemplateError
+
+        turns = [i for i in range(len(self.messages)) if self._learns(i)]
+        heads = sorted({count for i in turns for count in (i, i + 1)} - {0, len(self.messages)})
+        for counts, prompted in ((heads, False), ([i for i in turns if i], True)):
+            if len(counts) > 1:
+                with contextlib.suppress(TemplateError, *UNEXPECTED):  # it comes up again where that part is needed
+                    texts = self._render(counts, add_generation_prompt=prompted)
+                    self._rendered.update({(n, prompted): text for n, text in zip(counts, texts, strict=True)})
+
+
+UNEXPECTED = (TypeError, ValueError, LookupError, AttributeError)
+"""What templates raise for a content of a type, or with keys, that they do not expect."""
+
+
+def _common(one: str, other: str) -> int:
+    """Return the length of the longest prefix of two texts."""
+    if other.startswith(one):
+        return len(one)
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if one[low:middle] == other[low:middle] else (low, middle - 1)
+    return low
 
 
 def _text_of(message: Message) -> str:

@@ -136,8 +136,9 @@ def _stopping(ends: TurnEnds, stops: Collection[int]) -> int:
 
 def _runs(labels: list[int]) -> list[tuple[int, int]]:
     """Return where each run of supervised tokens begins and ends."""
-    supervised = np.asarray(labels) != IGNORED
-    edges = np.flatnonzero(np.diff(supervised, prepend=False, append=False)).tolist()
+    supervised = np.zeros(len(labels) + 2, bool)  # with a label that is not at each end
+    supervised[1:-1] = np.asarray(labels) != IGNORED
+    edges = np.flatnonzero(supervised[1:] != supervised[:-1]).tolist()
     return list(zip(edges[::2], edges[1::2], strict=True))
 
 
