@@ -9,7 +9,7 @@ from tests.cluster.helpers import WAITS, command, eventually, left, requests
 
 from tunewright import JobError, JobState, SecretValue, TrainingClient
 from tunewright.backends.kubernetes.failures import NameTaken, Refused
-from tunewright.errors import AlreadySucceeded
+from tunewright.errors import AlreadyRunning, AlreadySucceeded
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -104,7 +104,7 @@ def test_a_whole_job_is_looked_after_like_any_other(
     assert left(cluster, namespace, "whole") == []
 
     job = client.create_job(manifest=manifest)
-    with pytest.raises(NameTaken, match="An identical job"):
+    with pytest.raises(AlreadyRunning, match="An identical job 'whole' is already running"):
         client.create_job(manifest=manifest)
     eventually(lambda: job.status().pods, {"train": 2}, 180)
     assert [pod.name for pod in client.get_job_pods("whole")] == ["whole-master-0", "whole-worker-0"]

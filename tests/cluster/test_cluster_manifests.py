@@ -24,8 +24,7 @@ def test_the_manifests_of_a_dry_run_are_a_job(
     job = client.get_job("applied")
     assert job.wait(timeout=180).state is JobState.SUCCEEDED
     assert "applied by somebody else" in list(job.logs())
-    job.delete()
-    cluster.kubectl("delete", "pvc", "--all", "-n", namespace)
+    cluster.kubectl("delete", "-n", namespace, "-f", "-", stdin=manifests.to_yaml())
     nothing_left(cluster, namespace)
 
 
