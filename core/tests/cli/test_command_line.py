@@ -267,7 +267,7 @@ def test_names_of_jobs_and_of_containers_are_completed(backend) -> None:
 def test_keys_of_job_files_are_completed_level_by_level(backend) -> None:
     assert completed("train", "--set", "num_w") == ["num_workers="]
     assert completed("train", "--set", "trainer.ra") == ["trainer.rate="]
-    assert completed("train", "--set", "storage") == ["storage", "storage_config="]
+    assert completed("train", "--set", "storage") == ["storage.", "storage=", "storage_config="]
     assert "storage.size=" in completed("train", "--set", "storage.")
     assert completed("train", "--set", "nothing.x") == []
 

@@ -17,6 +17,29 @@ SHELLS = ("bash", "zsh", "fish")
 
 _VARIABLE = "_TUNEWRIGHT_COMPLETE"
 
+# What bash and zsh need besides click's script. Neither must end a key with a space, as it goes on after "." and "=". The
+# completion of zsh has to be loaded first, which few ~/.zshrc do.
+_BASH = """
+_tunewright_completion_open() {
+    _tunewright_completion "$@"
+    [[ ${COMPREPLY[0]} != *[.=] ]] || compopt -o nospace
+}
+complete -o nosort -F _tunewright_completion_open tunewright
+"""
+_ZSH_FIRST = "(( $+functions[compdef] )) || { autoload -Uz compinit && compinit -i }\n"
+_ZSH_LAST = """
+_tunewright_completion_open() {
+    if [[ $words[CURRENT-1] == --set ]]; then
+        compadd() { builtin compadd -S '' "$@" }
+        _tunewright_completion "$@"
+        unfunction compadd
+    else
+        _tunewright_completion "$@"
+    fi
+}
+[[ $zsh_eval_context[-1] == loadautofunc ]] || compdef _tunewright_completion_open tunewright
+"""
+
 
 def script(shell: str, cli: click.Command) -> str:
     """Return what a shell has to read, so that it completes `tunewright`, which is the command `cli`."""
@@ -24,7 +47,13 @@ def script(shell: str, cli: click.Command) -> str:
 
     found = get_completion_class(shell)
     assert found is not None  # noqa: S101 - click has all of SHELLS; for the type checker
-    return found(cli, {}, "tunewright", _VARIABLE).source()
+    source = found(cli, {}, "tunewright", _VARIABLE).source()
+    if shell == "bash":
+        return source + _BASH
+    if shell == "zsh":
+        first, rest = source.split("\n", 1)  # "#compdef tunewright" has to stay the first line
+        return f"{first}\n{_ZSH_FIRST}{rest}{_ZSH_LAST}"
+    return source
 
 
 def jobs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001 - click's signature
@@ -63,7 +92,10 @@ def paths(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[C
 
 
 def keys(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001 - as above
-    """Return keys of a job file, one level deeper with each dot: "trainer.lora_config.r="."""
+    """Return keys of a job file, one level deeper with each dot: "trainer.lora_config.r=".
+
+    A key with others below it is offered twice, with "." and with "=".
+    """
     if "=" in incomplete:
         return []
     with contextlib.suppress(Exception):
@@ -76,7 +108,7 @@ def keys(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[st
             found = [p[key] for schema in found for p in _properties(schema) if key in p]
         names = {name: below for schema in found for p in _properties(schema) for name, below in p.items()}
         prefix = f"{parents}." if parents else ""
-        return [f"{prefix}{n}{'' if _deeper(s) else '='}" for n, s in names.items() if n.startswith(last)]
+        return [f"{prefix}{n}{end}" for n, s in names.items() if n.startswith(last) for end in _ends(s)]
     return []
 
 
@@ -87,8 +119,8 @@ def _properties(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from _properties(alternative)
 
 
-def _deeper(schema: dict[str, Any]) -> bool:
-    return next(_properties(schema), None) is not None
+def _ends(schema: dict[str, Any]) -> str:
+    return ".=" if next(_properties(schema), None) is not None else "="
 
 
 def _client(ctx: click.Context) -> Any:
