@@ -175,3 +175,15 @@ def test_only_jobs_of_code_are_labelled_so(client: TrainingClient) -> None:
     assert assemble(code).labels == {"team": "a", **CODE}
     train = client.train_request("sft", model="acme://m", dataset="acme://d", trainer="acme", labels={"team": "a"})
     assert assemble(train).labels == {"team": "a"}
+
+
+def test_a_job_that_has_not_said_anything_yet_is_named_with_its_state(shown) -> None:
+    class Running(JobLike):
+        def status(self) -> JobStatus:
+            return running.pop() if running else self.end
+
+    running = [JobStatus(name="job", state=JobState.CREATED, detail="worker 0 waits for a node")]
+    assert shown(Running()) == ["job: Created: worker 0 waits for a node", "job succeeded."]
+    running = [JobStatus(name="job", state=JobState.RUNNING)]
+    first, _ = (json.loads(line) for line in shown(Running(), "json"))
+    assert first == {"event": "phase", "name": "running", "text": "job: Running"}

@@ -11,6 +11,7 @@ import attrs
 from tunewright._client.job import Job
 from tunewright._client.job_list import JobList
 from tunewright._client.options import CodeOptions, JobOptions, TrainOptions
+from tunewright._doing import doing
 from tunewright._planning import selection, spellings
 from tunewright._planning.assemble import assemble
 from tunewright._planning.mixture import select_datasets, with_provider_options
@@ -142,6 +143,7 @@ class TrainingClient:
 
     def _train_request(self, given: dict[str, object], base: Path | None) -> TrainRequest:
         name = given.pop("name", None)
+        doing("loading the plugins of the trainer, the model and the dataset")
         trainer = selection.select_trainer(self.registry, given.pop("trainer", None))
         model, dataset, evaluation = (given.pop(slot, None) for slot in ("model", "dataset", "eval_dataset"))
         for field, value in (("model", model), ("dataset", dataset)):
@@ -203,17 +205,20 @@ class TrainingClient:
         manifest = raw_manifest(name, given.pop("manifest"), given)
         if dry_run:
             return self.backend.render_raw(manifest)
+        doing(f"submitting {manifest.name}")
         self.backend.submit_raw(manifest)
         return Job(manifest.name, self.backend)
 
     def _start(self, request: Request, *, dry_run: bool) -> Job | Manifests:
         if isinstance(request, TrainRequest) and self.backend.shares_client_filesystem:
+            doing("checking the model and the dataset")
             request.check_local_inputs()
             if not dry_run:
                 refuse_missing(request.missing_libraries())
         plan = assemble(request)
         if dry_run:
             return self.backend.render(plan)
+        doing(f"submitting {plan.name}")
         self.backend.submit(plan)
         return Job(plan.name, self.backend)
 

@@ -10,8 +10,9 @@ from typing import Literal, Protocol
 from tunewright._views.bars import BarsView
 from tunewright._views.base import LinesView, View
 from tunewright._views.json_lines import JsonView
+from tunewright._views.text import describe_state
 from tunewright.errors import Failure, TunewrightError
-from tunewright.events import Event, Failed, parse_event
+from tunewright.events import Event, Failed, Phase, parse_event
 from tunewright.plan.plan import CODE, MAIN_STEP, RUNS
 from tunewright.status.state import JobState
 from tunewright.status.status import JobStatus, LogLine
@@ -55,8 +56,11 @@ def follow(job: Followed, *, style: Style = "auto") -> JobStatus:
     """
     summary, hidden = Summary(), _HiddenLines()
     view = view_for(style)
-    shown = MAIN_STEP if job.status().labels.get(RUNS) == CODE else None
+    first = job.status()
+    shown = MAIN_STEP if first.labels.get(RUNS) == CODE else None
     with view:
+        if not first.state.at_rest:  # its first line may take a while
+            view.show(Phase(name=first.state.lower(), text=f"{first.name}: {describe_state(first)}"), summary)
         for line in job.updates():
             if isinstance(line, JobStatus):
                 view.state(line)

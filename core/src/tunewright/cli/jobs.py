@@ -10,6 +10,7 @@ import click
 from tunewright.cli import completion
 from tunewright.cli.grouped import Command
 from tunewright.cli.options import Connection, Duration, connected, json_option, name_argument
+from tunewright.cli.waiting import waiting
 
 
 @click.command("list", cls=Command, examples=[("list --label team=nlp", "List the jobs of a team.")])
@@ -146,8 +147,9 @@ def update(
 @connected
 def suspend(name: str, connection: Connection) -> None:
     """Stop a job's processes and keep its files."""
-    job = connection.job(name)
-    job.suspend()
+    with waiting():
+        job = connection.job(name)
+        job.suspend()
     click.echo(f"Suspended {name}. To continue from its newest checkpoint: {job.command_for('resume')}")
 
 
@@ -156,5 +158,6 @@ def suspend(name: str, connection: Connection) -> None:
 @connected
 def delete(name: str, connection: Connection) -> None:
     """Stop a job and delete it with everything that it owns."""
-    connection.job(name).delete()
+    with waiting():
+        connection.job(name).delete()
     click.echo(f"Deleted {name}.")

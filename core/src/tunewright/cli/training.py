@@ -6,7 +6,7 @@ import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
@@ -21,6 +21,7 @@ from tunewright.cli.options import (
     json_option,
     name_argument,
 )
+from tunewright.cli.waiting import waiting
 
 if TYPE_CHECKING:
     from tunewright._client.job import Job
@@ -67,11 +68,12 @@ def train(
     job, folder = description.read()
     if save is not None:
         write_job(save, job, folder, connection)
-    client, job = prepared(job, folder, connection)
-    start: Callable[..., Job | Manifests] = client.create_job if jobfile.is_code(job.keywords) else client.train
     try:
-        with job.located():
-            created = start(dry_run=dry_run, **job.keywords)
+        with waiting(events=as_json and not dry_run):
+            client, job = prepared(job, folder, connection)
+            start: Callable[..., Job | Manifests] = client.create_job if jobfile.is_code(job.keywords) else client.train
+            with job.located():
+                created = start(dry_run=dry_run, **job.keywords)
     except (AlreadySucceeded, AlreadyRunning) as there:
         click.echo(str(there) if isinstance(there, AlreadySucceeded) else f"Job {there.name!r} is running.", err=True)
         created = client.get_job(there.name)
@@ -119,7 +121,7 @@ def run(
 ) -> None:
     """Run a Python SCRIPT under torchrun. Everything after SCRIPT, options included, is passed to it as ARGS."""
     resources = {"gpu": gpu, "cpu": cpu, "memory": memory}
-    start: Callable[..., Job | Manifests] = connection.client().create_job
+    start: Callable[..., Job | Manifests] = functools.partial(_create, connection, events=as_json and not dry_run)
     created = start(
         name,
         script=script,
@@ -192,8 +194,9 @@ def preview(*, description: Description, count: int, as_json: bool) -> None:
 @json_option
 def resume(*, name: str, connection: Connection, detach: bool, as_json: bool) -> None:
     """Resume a suspended or interrupted job from its newest checkpoint."""
-    job = connection.job(name)
-    job.resume()
+    with waiting(events=as_json):
+        job = connection.job(name)
+        job.resume()
     follow_or_print(job, detach=detach, as_json=as_json)
 
 
@@ -224,6 +227,12 @@ def write_job(file: Path, job: JobFile, folder: Path, connection: Connection) ->
         raise RequestError("already exists, with other contents", field="--save", value=str(file), remedy=remedy)
     file.write_text(text, "utf-8")
     click.echo(f"Wrote {file}. To run it: tunewright train {file}", err=True)
+
+
+def _create(connection: Connection, name: str | None, *, events: bool, **options: Any) -> Job | Manifests:
+    create: Callable[..., Job | Manifests] = connection.client().create_job
+    with waiting(events=events):
+        return create(name, **options)
 
 
 def follow_or_print(created: Job | Manifests, *, detach: bool, as_json: bool) -> None:

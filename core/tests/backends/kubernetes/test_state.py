@@ -9,7 +9,7 @@ from tunewright.backends.kubernetes.failures import ApiFailure, explained
 from tunewright.backends.kubernetes.informer import Informer
 from tunewright.backends.kubernetes.live import LiveJob, Pod
 from tunewright.backends.kubernetes.record import record_of
-from tunewright.backends.kubernetes.state import phase_of, status_of
+from tunewright.backends.kubernetes.state import phase_of, start_of, status_of
 from tunewright.backends.pytorchjob.kind import PyTorchJob
 from tunewright.errors import Failure
 from tunewright.status.state import JobState
@@ -323,3 +323,35 @@ def test_a_status_says_what_the_pods_are_at() -> None:
     pods = [pod(0, main=RUNS), pod(1, fetch_model=RUNS), pod(2, main=RUNS), pod(3), pod(0, main=RUNS, ending=True)]
     assert status_of(live, phase_of(live, pods), pods=pods).pods == {"train": 2, "fetch-model": 1, "Pending": 1}
     assert status_of(live, phase_of(live, pods)).pods == {}
+
+
+PULLS = {"waiting": {"reason": "ContainerCreating"}}
+
+
+@pytest.mark.parametrize(
+    ("live", "pods", "said"),
+    [
+        (job(workers=2), [], "0 of 2 pods are created"),
+        (job(workers=2), [pod(0)], "1 of 2 pods are created"),
+        (job(workers=2), [pod(0), pod(1, ending=True)], "1 of 2 pods are created"),
+        (job(), [pod(0)], "worker 0 waits for a node"),
+        (
+            job(),
+            [attrs.evolve(pod(0, fetch_model=PULLS, main=WAITS), node="gpu-1")],
+            "worker 0 starts fetch-model on gpu-1: pulling its image, or mounting its volumes",
+        ),
+        (job(), [attrs.evolve(pod(0, fetch_model=RUNS), node="gpu-1")], ""),
+        (job(suspend=True), [], ""),
+        (job("Succeeded"), [], ""),
+    ],
+)
+def test_a_job_that_has_not_begun_says_what_its_pods_wait_for(live: LiveJob, pods: list[Pod], said: str) -> None:
+    assert start_of(live, phase_of(live, pods), pods) == said
+
+
+def test_what_is_wrong_with_a_pod_is_not_covered_by_what_it_waits_for() -> None:
+    broken = {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}
+    pods = [attrs.evolve(pod(0, fetch_model=broken), node="gpu-1")]
+    phase = phase_of(job(), pods)
+    assert "ImagePullBackOff" in phase.detail
+    assert start_of(job(), phase, pods) == ""

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import ClassVar, Self, TypeVar
 
+from tunewright._doing import doing
 from tunewright.backends.base import Backend, BackendOptions, Finding, problem
 from tunewright.backends.kubernetes import doctor, names
 from tunewright.backends.kubernetes.api import Api
@@ -22,7 +23,7 @@ from tunewright.backends.kubernetes.logs import Follower, Wanted, newest_events,
 from tunewright.backends.kubernetes.raw import check_namespace, render_raw
 from tunewright.backends.kubernetes.record import record_of
 from tunewright.backends.kubernetes.render import render
-from tunewright.backends.kubernetes.state import JobPhase, phase_of, status_of
+from tunewright.backends.kubernetes.state import JobPhase, phase_of, start_of, status_of
 from tunewright.backends.kubernetes.submit import await_gone, has_pods, kept_claims, plan_digest, remains, submit
 from tunewright.backends.kubernetes.update import patch_for, refuse_too_late
 from tunewright.errors import AlreadyRunning, AlreadySucceeded, JobError, TunewrightError
@@ -203,6 +204,7 @@ class KubernetesBackend(Backend):
             _refuse_queued(job)
             if job.ended:
                 raise JobError(f"Job {name!r} has already ended; there is nothing to suspend.", name=name)
+            doing(f"suspending {name}, and waiting until its pods have ended")
             self._api.patch(self.kind.kind, name, self.kind.suspend(suspended=True))
             if not await_gone(lambda: has_pods(self._api, name), _END_TIMEOUT):
                 raise _still_ending(self.kind, name)
@@ -248,6 +250,7 @@ class KubernetesBackend(Backend):
         self._api.patch(self.kind.kind, job.name, self.kind.suspend(suspended=False))
 
     def _delete(self, job: LiveJob) -> None:
+        doing(f"deleting {job.name}, and waiting until its pods have ended")
         self._api.delete(self.kind.kind, job.name, uid=job.uid, propagation="Foreground")
         if not await_gone(lambda: remains(self._api, job.name), _END_TIMEOUT):
             raise _still_ending(self.kind, job.name)
@@ -278,7 +281,8 @@ class KubernetesBackend(Backend):
 
     def _status(self, job: LiveJob, pods: Sequence[Pod]) -> JobStatus:
         phase = phase_of(job, pods)
-        return status_of(job, phase, self._said(phase) or self._obstacle(job, phase, pods), pods)
+        said = self._said(phase) or self._obstacle(job, phase, pods) or start_of(job, phase, pods)
+        return status_of(job, phase, said, pods)
 
     def _said(self, phase: JobPhase) -> str:
         """Return the job's progress, from its containers' newest events."""
@@ -376,7 +380,8 @@ def _wanted(job: LiveJob, added: Collection[str], container: str | None, worker:
 
 
 def _status(job: LiveJob, pods: Sequence[Pod]) -> JobStatus:
-    return status_of(job, phase_of(job, pods), pods=pods)
+    phase = phase_of(job, pods)
+    return status_of(job, phase, start_of(job, phase, pods), pods)
 
 
 def _refuse_queued(job: LiveJob) -> None:

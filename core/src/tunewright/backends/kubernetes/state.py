@@ -147,6 +147,21 @@ def _waiting(pods: Sequence[Pod]) -> str:
     return ""
 
 
+def start_of(job: LiveJob, phase: JobPhase, pods: Sequence[Pod]) -> str:
+    """Return what a job that has not begun waits for, where nothing stands in its way; "" if it has begun, or something does."""
+    if phase.state is not JobState.CREATED or phase.detail:
+        return ""
+    present = [pod for pod in in_order(pods) if not pod.ending]
+    if len(present) < job.workers:
+        return f"{len(present)} of {job.workers} pods are created"
+    for pod in present:
+        if not pod.node:
+            return f"worker {pod.worker} waits for a node"
+        if first := next((c for c in pod.containers if c.phase == "waiting"), None):
+            return f"worker {pod.worker} starts {first.step} on {pod.node}: pulling its image, or mounting its volumes"
+    return ""
+
+
 def _verdict(pod: Pod) -> str:
     """Return the failure that an init container reported; `run` would exit with it if it got that far."""
     messages = (c.message for c in pod.containers if c.init and c.exit_code == 0 and c.message)

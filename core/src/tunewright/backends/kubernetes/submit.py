@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from tunewright import _canonical, environment
+from tunewright._doing import doing
 from tunewright.backends.kubernetes import names
 from tunewright.backends.kubernetes.api import Api
 from tunewright.backends.kubernetes.failures import ApiFailure, NameTaken
@@ -45,11 +46,14 @@ def submit(api: Api, documents: Sequence[Object], kept: Collection[str]) -> None
     job = _with_digest(job, digest)
     owned = [_with_digest(document, digest) if _is_kept(document, kept) else document for document in owned]
     missing = [document for document in owned if not _is_kept_already(api, name, document, kept)]
+    doing(f"waiting until no pod of an earlier job {name} is left")
     _await_leftovers(api, name)
+    doing(f"creating {job['kind']}/{name}")
     uid = _create_job(api, job)
     owner = {"apiVersion": job["apiVersion"], "kind": job["kind"], "name": name, "uid": uid}
     try:
         for document in missing:
+            doing(f"creating {document['kind']}/{document['metadata']['name']}")
             api.create(document if _is_kept(document, kept) else _owned(document, owner))
     except BaseException:  # Ctrl-C, too
         with contextlib.suppress(ApiFailure):  # report the first failure

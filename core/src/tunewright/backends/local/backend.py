@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 import attrs
 
+from tunewright._doing import doing
 from tunewright._markers import hookimpl
 from tunewright.backends.base import Backend, BackendOptions, Finding
 from tunewright.backends.local import logs
@@ -291,6 +292,7 @@ def _stop(job: JobFolder) -> None:
 
     job.stop_file.touch()  # reaches even a supervisor whose pid is lost because the status file is damaged
     if job.is_supervised():
+        doing(f"waiting until the processes of {job.name} have ended")
         end = time.monotonic() + _STOP_TIMEOUT
         while job.is_supervised() and time.monotonic() < end:
             time.sleep(_TICK)
