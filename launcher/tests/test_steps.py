@@ -11,7 +11,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from tunewright.events import Failed, parse_event
+from tunewright.events import Failed, Phase, parse_event
 from tunewright.providers.mixture import MixturePart, dump_mixture
 from tunewright.runner import Failure, write_verdict
 from tunewright.runner.checkpoints import mark_checkpoint
@@ -150,6 +150,21 @@ def test_an_output_folder_without_results_is_anybodys(pod: Pod) -> None:
     for does in ("train", "something else"):
         pod.prepare(does=does)
         assert (pod.run("check").returncode, pod.verdict()) == (0, None)
+
+
+def test_a_check_and_a_rank_say_what_they_do_before_the_trainer_does(pod: Pod) -> None:
+    pod.prepare(does="train")
+    checked, trained = (pod.run(command).stdout.splitlines() for command in ("check", "train"))
+    assert [parse_event(line) for line in checked] == [
+        Phase(name="import", text="importing the trainer and its libraries, to check the job"),
+        Phase(name="check", text="the check has passed"),
+    ]
+    assert parse_event(trained[0]) == Phase(name="import", text="importing the trainer and its libraries")
+
+
+def test_only_rank_0_says_what_it_does(pod: Pod) -> None:
+    pod.prepare(does="train")
+    assert pod.run("train", {"RANK": "7", "WORLD_SIZE": "8"}).stdout == ""
 
 
 def test_what_a_check_refuses_is_a_verdict_and_exit_code_0(pod: Pod) -> None:

@@ -8,8 +8,11 @@ import nbformat
 import pytest
 
 CELL = """
+import time
 from tunewright.status.status import JobStatus, LogLine
-from tunewright.events import Fetched, Progress, Start, Step, format_event
+from tunewright._doing import doing
+from tunewright._views.waiting import told_in_notebook
+from tunewright.events import Fetched, Phase, Progress, Retry, Start, Step, format_event
 from tunewright._views.follow import follow
 from tunewright.status.state import JobState
 
@@ -18,6 +21,8 @@ class JobLike:
         yield JobStatus(name="sft", state=JobState.CREATED, detail="worker 0 cannot be scheduled", pods={"Pending": 2})
         yield JobStatus(name="sft", state=JobState.RUNNING, pods={"train": 1, "fetch-model": 1})
         for event in (
+            Phase(name="list", text="model: asking hf://org/name what to fetch"),
+            Retry(about="model", cause="It is away.", attempt=1, seconds=2),
             Progress(slot="<model>", done=500_000, total=2_000_000),
             Fetched(slot="<model>", files=1, bytes=2_000_000),
             Start(total_steps=2),
@@ -35,6 +40,9 @@ class JobLike:
     def next_commands(self):
         return ["tunewright chat sft"]
 
+with told_in_notebook(patience=0):
+    doing("checking the dataset")
+    time.sleep(1)
 follow(JobLike()).state
 """
 
@@ -51,9 +59,12 @@ def test_follow_draws_one_table_and_prints_lines_without_any_widget() -> None:
     assert "&lt;model&gt;" in rows[1]
     assert "100%" in rows[1]
     assert "loss 2.0000, 12 tokens/s" in rows[2]
+    assert "now" not in table, "nothing goes on in the end"
     printed = "".join(o.text for o in outputs if o.output_type == "stream" and o.name == "stdout")
     assert printed.splitlines() == [
+        "checking the dataset …",
         "Created: worker 0 cannot be scheduled",
+        "model: It is away. Trying again in 2 s, attempt 2.",
         "training: 2 steps on 1 processes",
         "sft succeeded.",
         "model: /jobs/sft/model",

@@ -44,6 +44,7 @@ def check(step: Step) -> None:
         trainer.check(train_run(step, emit=emit))
     except ModuleNotFoundError as error:
         raise _missing(step, trainer, error) from error
+    emit(Phase(name="check", text="the check has passed"))
 
 
 def _missing(step: Step, trainer: TrainerProvider, error: ModuleNotFoundError) -> FetchError:

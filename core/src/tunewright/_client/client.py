@@ -16,6 +16,7 @@ from tunewright._planning import selection, spellings
 from tunewright._planning.assemble import assemble
 from tunewright._planning.mixture import select_datasets, with_provider_options
 from tunewright._signatures import documented
+from tunewright._views.waiting import told_in_notebook
 from tunewright.backends.base import BackendOptions
 from tunewright.errors import RequestError, did_you_mean, similar_name
 from tunewright.events import Event
@@ -91,7 +92,7 @@ class TrainingClient:
             PluginError: a plugin is missing or broken; nothing was created.
             JobError: the backend refused the job; nothing is left behind.
         """
-        with spellings.as_written(options, spellings.TRAIN):
+        with told_in_notebook(), spellings.as_written(options, spellings.TRAIN):
             return self._start(self.train_request(*arguments, dry_run=dry_run, **options), dry_run=dry_run)
 
     @overload
@@ -127,7 +128,7 @@ class TrainingClient:
             PluginError: a plugin is missing or broken; nothing was created.
             JobError: the backend refused the job; nothing is left behind.
         """
-        with spellings.as_written(options, spellings.CREATE_JOB):
+        with told_in_notebook(), spellings.as_written(options, spellings.CREATE_JOB):
             if _has_manifest(options):
                 return self._start_raw(name, spellings.create_job_keywords(options), dry_run=dry_run)
             return self._start(self.code_request(name, **options), dry_run=dry_run)

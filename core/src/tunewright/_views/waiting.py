@@ -59,6 +59,15 @@ def _watch(latest: _Latest, show: Callable[[str], None], begins: float, ended: t
                 show(text)
 
 
+def told_in_notebook(*, patience: float = _PATIENCE) -> contextlib.AbstractContextManager[None]:
+    """Print below a notebook's cell what the body is doing, as `told`; do nothing elsewhere, where a library prints nothing unasked."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if getattr(shell, "kernel", None) is None:
+        return contextlib.nullcontext()
+    return told(lambda text: print(f"{text} …", flush=True), patience=patience)  # noqa: T201 - for people
+
+
 def shown_as_text(text: str) -> None:
     """Print what the client is doing to standard error, where it disturbs no output."""
     sys.stderr.write(f"{text} …\n")

@@ -111,7 +111,8 @@ class EventCallback(transformers.TrainerCallback):  # type: ignore[misc]
         **_: object,
     ) -> None:
         """Tell how far a training is that seldom logs; log the last step of a mixture, so that the events add up to all samples."""
-        if time.monotonic() - self._logged > _QUIET and self._pace.is_due():
+        quiet = not control.should_log and time.monotonic() - self._logged > _QUIET
+        if quiet and self._pace.is_due():
             done = {"done": state.global_step, "total": state.max_steps, "unit": "steps"}
             self._emit(Phase(name="train", text="training", **done))
         if self._sources and state.global_step >= state.max_steps:
