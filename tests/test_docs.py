@@ -25,11 +25,13 @@ from jsonschema import Draft7Validator
 from tests.servers.documents import install_plugins
 
 from tunewright import Job, TrainingClient
+from tunewright.backends.kubernetes.names import OUTPUT
 from tunewright.cli import jobfile, yaml_text
 from tunewright.cli.commands import cli
 from tunewright.cli.schema import job_schema
 from tunewright.errors import ExitCode
 from tunewright.plugins.registry import Registry
+from tunewright_hf import HuggingFaceModelParams
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
@@ -256,6 +258,9 @@ def test_job_files_and_parts_of_them_dry_run(block: Block, desk: Path, monkeypat
         pods = _quickstart_manifests()["spec"]["pytorchReplicaSpecs"]["Worker"]["template"]["metadata"]["labels"]
         assert document["spec"]["podSelector"]["matchLabels"].items() <= pods.items()
         return
+    if document.get("kind") == "InferenceService":
+        _assert_served(document["spec"]["predictor"]["model"])
+        return
     if "apiVersion" in document:
         _assert_part_of(document, _quickstart_manifests())
         return
@@ -274,6 +279,19 @@ def test_job_files_and_parts_of_them_dry_run(block: Block, desk: Path, monkeypat
         assert yaml.safe_load_all(done.stdout)
         _, keywords = jobfile.split(jobfile.read(file).keywords)
         assert jobfile.is_code(keywords) == bool(code)
+
+
+def _assert_served(model: Any) -> None:
+    """What KServe reads is a place where Tunewright leaves results; the whole manifest was checked with KServe's own schema."""
+    uri, colon, revision = model["storageUri"].removeprefix("hf://").partition(":")
+    if model["storageUri"].startswith("hf://"):
+        HuggingFaceModelParams(uri=f"hf://{uri}", revision=revision or None)
+        assert colon
+        assert "@" not in uri
+    else:
+        annotation = _quickstart_manifests()["metadata"]["annotations"][OUTPUT]
+        form = re.sub("quickstart", r"[\\w-]+", f"{annotation.rstrip('/')}/model")
+        assert re.fullmatch(form, model["storageUri"])
 
 
 def _quickstart_manifests() -> dict[str, Any]:

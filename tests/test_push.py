@@ -59,7 +59,7 @@ def test_a_result_becomes_a_private_repository_once(hub: Hub, tmp_path: Path) ->
     done = push(tmp_path, folder, *target, "--set", "access_token.env=MINE", MINE=TOKEN)
     assert done.returncode == 0, done.stderr
     assert "model: uploaded to hf://org/mine, 3 files, 300.1 kB" in done.stdout
-    assert f"uploading {folder} to hf://org/mine" in done.stderr
+    assert "uploading the model to hf://org/mine" in done.stdout
     assert TOKEN not in done.stdout + done.stderr
     repo = hub.models["org/mine"]
     assert repo.private
@@ -67,7 +67,7 @@ def test_a_result_becomes_a_private_repository_once(hub: Hub, tmp_path: Path) ->
     assert hub.store.leaked == []
 
     again = push(tmp_path, folder, *target, "--json", HF_TOKEN=TOKEN)
-    assert (again.returncode, json.loads(again.stdout)["event"]) == (0, "uploaded")
+    assert (again.returncode, json.loads(again.stdout.splitlines()[-1])["event"]) == (0, "uploaded")
     assert len(repo.commits) == 2
 
 

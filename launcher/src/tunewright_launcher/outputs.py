@@ -238,7 +238,6 @@ def upload(step: Step, folder: Path, *, replace: bool) -> None:
         cause = "There is no output in the configuration."
         raise FetchError(cause, remedy="Run `tunewright push`, which writes one.", code=ExitCode.USAGE)
     output.refuse_another(folder, replace=replace)
-    output.say(f"uploading {folder} to {output.uri}")
     output.check_writable()
     output.upload_model(folder)
 
