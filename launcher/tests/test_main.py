@@ -6,6 +6,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import pytest
 from tests.servers.step import step_environment
 
 from tunewright.providers.wire import WireDocument
@@ -28,9 +29,12 @@ runpy.run_module("tunewright_launcher", run_name="__main__")
 _FOR_OTHERS = {"tunewright.plan.plan", "tunewright._client.client", "cattrs", "kubernetes", "torch"}
 
 
-def test_a_fetch_ends_with_its_code_after_what_libraries_have_registered_and_with_all_that_was_printed() -> None:
+@pytest.mark.parametrize("words", [["fetch"], ["check"], ["train"]], ids=str)
+def test_a_step_ends_with_its_code_after_what_libraries_have_registered_and_with_all_that_was_printed(
+    words: list[str],
+) -> None:
     env = {**os.environ, "PYTHONUNBUFFERED": ""}  # what is printed waits in a buffer, as it does by default
-    command = [sys.executable, "-c", _ENDING, "fetch"]
+    command = [sys.executable, "-c", _ENDING, *words]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     assert (ended.returncode, ended.stdout, ended.stderr) == (7, "cleaned up", "")
 

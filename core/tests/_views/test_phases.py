@@ -35,6 +35,20 @@ LOAD = Phase(name="load", text="loading the model")
 STEP = Step(step=3, total_steps=10, loss=2.0)
 
 
+class Rows(BarsView):
+    """Bars, and the names of the rows that are shown."""
+
+    def __init__(self) -> None:
+        self.stream = io.StringIO()
+        super().__init__(Console(file=self.stream, width=140, force_terminal=True, color_system=None))
+
+    def names(self) -> set[str]:
+        return set(self._tasks)
+
+    def text(self) -> str:
+        return self.stream.getvalue() + "".join(str(task.fields["note"]) for task in self._progress.tasks)
+
+
 def rows(done: int) -> Phase:
     return Phase(name="tokenise", text="tokenising the train split", done=done, total=200_000, unit="rows")
 
@@ -101,16 +115,23 @@ def test_bars_have_a_row_for_what_is_done_now_until_it_is_over() -> None:
     ids=lambda event: event.event,
 )
 def test_the_row_is_gone_when_the_phase_is_over(end: Event) -> None:
-    class Rows(BarsView):
-        def names(self) -> set[str]:
-            return set(self._tasks)
-
-    view, summary = Rows(Console(file=io.StringIO(), force_terminal=True)), Summary()
+    view, summary = Rows(), Summary()
     with view:
         view.show(LIST, summary)
         assert "now" in view.names()
         view.show(end, summary)
         assert "now" not in view.names()
+
+
+def test_the_row_says_that_workers_run_until_the_users_code_speaks() -> None:
+    view, summary = Rows(), Summary()
+    with view:
+        view.show(LIST, summary)
+        view.show(Attempt(attempt=1), summary)
+        assert "the worker processes run" in view.text()
+        view.line(LogLine(container="train", worker=0, text="hello"))
+        assert view.names() == set()
+    assert "hello" in view.text()
 
 
 def test_a_program_gets_the_events_and_what_the_pods_wait_for(capsys: pytest.CaptureFixture[str]) -> None:

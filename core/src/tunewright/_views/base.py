@@ -18,7 +18,7 @@ from tunewright._views.text import (
     size_text,
     step_note,
 )
-from tunewright.events import Eval, Event, Failed, Fetched, Phase, Progress, Retry, Saved, Start, Step
+from tunewright.events import Attempt, Eval, Event, Failed, Fetched, Phase, Progress, Retry, Saved, Start, Step
 from tunewright.plan.plan import MAIN_STEP
 from tunewright.status.status import JobStatus, LogLine
 from tunewright.status.summary import Summary, phase_text, retry_text
@@ -111,6 +111,10 @@ class RowsView(LinesView):
                 self._begin_phase(event.about)
                 self._move(_NOW, 0, None, retry_text(event))
                 super().show(event, summary)
+            case Attempt():
+                self._begin_phase(event.event)
+                self._move(_NOW, 0, None, "the worker processes run")
+                super().show(event, summary)
             case Progress():
                 self._move(f"fetch {event.slot}", event.done, event.total, size_text(event.done))
             case Fetched():
@@ -122,6 +126,11 @@ class RowsView(LinesView):
                 self._move("train", summary.total_steps, summary.total_steps, step_note(summary))
             case _:
                 super().show(event, summary)
+
+    def line(self, line: LogLine) -> None:
+        """Print the line as it is; it says itself what the user's code does."""
+        self._end_phase()
+        super().line(line)
 
     def state(self, status: JobStatus) -> None:
         """Move the row of the pods; print the state only if it says why nothing moves."""

@@ -282,7 +282,7 @@ def test_ctrl_c_in_the_terminal_suspends_the_job(machine, tmp_path: Path):
         text=True,
         preexec_fn=_hear_ctrl_c,  # noqa: PLW1509 - the test has one thread
     )
-    assert "3 steps" in client.stdout.readline()
+    assert any("3 steps" in line for line in client.stdout)
     client.send_signal(signal.SIGINT)
     _, said = client.communicate(timeout=200)
     assert client.returncode == 130
