@@ -290,6 +290,6 @@ def test_rows_of_a_classifier_are_encoded_by_the_check(check, dataset_of, caplog
 
 def test_what_only_a_list_of_datasets_gives_a_meaning_to_is_refused(check) -> None:
     with pytest.raises(
-        RequestError, match=r"DataParams.mix_by='tokens': .*there is one. Leave it out, or give dataset as a list"
+        RequestError, match=r"DataParams.mix_by='tokens': .*there is one. Leave it out, or give a list of several"
     ):
         check(data={"mix_by": "tokens"})

@@ -104,3 +104,9 @@ def test_a_question_and_its_answer_become_a_conversation_with_a_named_template(
     dataset_of([{"question": "1?", "answer": "1."}])
     text = preview(job_file, "--set", "trainer.data.chat_template=alpaca")
     assert "### Instruction:\n1?\n\n### Response:\n⟦1.</s>" in text
+
+
+def test_a_split_that_is_used_for_lack_of_another_is_named(job_file: Path) -> None:
+    (data,) = (job_file.parent / "dataset").iterdir()
+    data.rename(data.with_name("train_sft-00000-of-00001.jsonl"))
+    assert "split train_sft; format prompt_completion" in preview(job_file)

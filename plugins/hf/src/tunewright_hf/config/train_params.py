@@ -341,7 +341,7 @@ class TrainParams(TrainerProvider):
         """Refuse what only a list of datasets gives a meaning to, for a single one."""
         if self.data.mix_by != attrs.fields(DataParams).mix_by.default:
             problem = "shares a training out among several datasets, and there is one"
-            remedy = "Leave it out, or give dataset as a list."
+            remedy = "Leave it out, or give a list of several datasets."
             raise RequestError(problem, field="DataParams.mix_by", value=self.data.mix_by, remedy=remedy)
 
     def check_format(self, form: str | None) -> None:
