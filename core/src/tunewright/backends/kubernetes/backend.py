@@ -281,8 +281,8 @@ class KubernetesBackend(Backend):
 
     def _status(self, job: LiveJob, pods: Sequence[Pod]) -> JobStatus:
         phase = phase_of(job, pods)
-        said = self._said(phase) or self._obstacle(job, phase, pods) or start_of(job, phase, pods)
-        return status_of(job, phase, said, pods)
+        said = self._said(phase) or self._obstacle(job, phase, pods)
+        return status_of(job, phase, said or start_of(job, phase, pods), pods)
 
     def _said(self, phase: JobPhase) -> str:
         """Return the job's progress, from its containers' newest events."""
@@ -380,8 +380,7 @@ def _wanted(job: LiveJob, added: Collection[str], container: str | None, worker:
 
 
 def _status(job: LiveJob, pods: Sequence[Pod]) -> JobStatus:
-    phase = phase_of(job, pods)
-    return status_of(job, phase, start_of(job, phase, pods), pods)
+    return status_of(job, phase := phase_of(job, pods), start_of(job, phase, pods), pods)
 
 
 def _refuse_queued(job: LiveJob) -> None:
