@@ -11,7 +11,6 @@ this module does not know is a `CustomEvent`, so what other plugins send survive
 
 from __future__ import annotations
 
-from tunewright.events._doing import Phase, Progress, Retry
 from tunewright.events._event import CustomEvent, Event, Json
 from tunewright.events._kinds import (
     EVENTS,
@@ -33,6 +32,7 @@ from tunewright.events._kinds import (
 )
 from tunewright.events._lines import emit, format_event, parse_event
 from tunewright.events._pace import Pace, announced
+from tunewright.events._phases import Phase, Progress, Retry
 
 __all__ = [
     "EVENTS",

@@ -9,8 +9,8 @@ from typing import ClassVar
 import attrs
 
 from tunewright._convert import to_dict
-from tunewright.events._doing import Phase, Progress, Retry
 from tunewright.events._event import ONLY_IF_KNOWN, Event, Json, numbers_of
+from tunewright.events._phases import Phase, Progress, Retry
 from tunewright.runner.failure import Failure
 
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 
 import attrs
 
-from tunewright.events._doing import Phase
 from tunewright.events._event import Event
+from tunewright.events._phases import Phase
 
 _FIRST, _LAST = 1.0, 60.0  # seconds between two reports
 _SHARE = 50  # a report is due when a fiftieth of the time so far has passed again
