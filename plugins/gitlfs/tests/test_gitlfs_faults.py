@@ -143,7 +143,7 @@ def test_what_passes_between_git_and_its_server_is_tried_again(server, fetch, fa
     server.commit("org/model", files)
     server.faults.append(fault)
     said = []
-    retry(fetch.run, 30, lambda error, _: said.append(error))
+    retry(fetch.run, 30, lambda error, *_: said.append(error))
     assert fetch.files() == contents(files)
     assert fault.times == 0
     assert said

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tunewright_hf.data.reading.bad_data import BadFileError
@@ -80,6 +80,8 @@ tables = st.lists(st.dictionaries(st.text(max_size=5), values, max_size=3), max_
 def test_what_is_right_is_read_as_json_does(rows_: list[dict[str, object]], form: str, plain: bool) -> None:
     import tempfile
 
+    # A single object that holds objects in one list is not a row, but holds the rows: test_json_wrapper.py.
+    assume(not (len(rows_) == 1 and "line" in form and any(isinstance(value, list) for value in rows_[0].values())))
     indent = 2 if "indented" in form else None
     if form in ("list", "indented"):
         text = json.dumps(rows_, indent=indent, ensure_ascii=not plain)

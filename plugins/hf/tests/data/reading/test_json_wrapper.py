@@ -111,3 +111,10 @@ def test_several_files_are_read_as_rows(streaming: bool, packed: bool, tmp_path:
     split = training_split(folder, DataParams())
     assert first_rows(split)[:2] == ROWS[:2]
     assert list(load_rows(split, "dataset", tmp_path / "cache", streaming=streaming)) == ROWS
+
+
+def test_a_line_of_json_lines_is_a_row_whatever_is_in_it(tmp_path: Path) -> None:
+    row = {"items": [{"prompt": "a", "completion": "b"}]}
+    for name in ("rows.jsonl", "rows.ndjson"):
+        (tmp_path / name).write_text(json.dumps(row))
+        assert [found for _, found in rows(tmp_path / name)] == [row]

@@ -34,6 +34,7 @@ _HOLDERS = {
 }
 """Keys that hold rows, even if others stand beside them."""
 
+_LINES = {".jsonl", ".ndjson"}  # a line is a row, whatever is in it
 _ROLES = ("role", "from")  # keys of a message, which no row has beside all that it says
 _ROWS, _EMPTY, _MESSAGES, _PLAIN, _NUMBERED = "rows", "empty", "messages", "plain", "numbered"
 
@@ -49,6 +50,8 @@ def key_of_rows(file: Path, encoding: str | None = None) -> str | None:
 
 @functools.lru_cache(maxsize=256)
 def _key_of_rows(file: Path, encoding: str | None, _stamp: str) -> str | None:
+    if set(file.suffixes) & _LINES:
+        return None
     try:
         with open_text(file, encoding) as text:
             kinds = _kinds(JsonStream(file, text))
@@ -56,7 +59,7 @@ def _key_of_rows(file: Path, encoding: str | None, _stamp: str) -> str | None:
         return None  # whoever reads the rows names the line
     if len(kinds) == 1:
         ((key, kind),) = kinds.items()
-        if kind in (_ROWS, _EMPTY):
+        if kind == _ROWS or (kind == _EMPTY and key.lower() in _HOLDERS):
             return None if key.lower() in CONVERSATIONS else key
     holding = [key for key, kind in kinds.items() if kind == _ROWS]
     if holding and _MESSAGES not in kinds.values() and all(key.lower() in _HOLDERS for key in holding):

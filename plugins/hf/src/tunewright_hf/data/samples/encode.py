@@ -109,6 +109,7 @@ def tokenise(
     Raises:
         BadRowError: a row cannot be used, and such rows are not to be dropped.
     """
+    cache_file.parent.mkdir(parents=True, exist_ok=True)  # reading makes it, but not where the rows are a saved dataset
     processes = min(len(os.sched_getaffinity(0)), len(rows) // _ROWS_PER_PROCESS)
     samples = rows.map(
         _tokenise_and_note,
