@@ -54,6 +54,7 @@ def refused(*arguments: object) -> str:
     return str(done.exception)
 
 
+@pytest.mark.slow
 def test_a_result_becomes_a_private_repository_once(hub: Hub, tmp_path: Path) -> None:
     folder, target = write(tmp_path / "result"), ("hf://org/mine", "--set", f"endpoint={hub.url}")
     done = push(tmp_path, folder, *target, "--set", "access_token.env=MINE", MINE=TOKEN)

@@ -53,6 +53,7 @@ def test_a_file_that_a_server_refuses_for_a_while_is_told_with_its_cause_at_once
     process.communicate(timeout=30)
 
 
+@pytest.mark.slow
 def test_a_source_that_is_away_as_a_whole_is_told_with_each_try_and_without_the_token(
     server: IndexedServer, fetch_step: Step
 ) -> None:

@@ -125,6 +125,7 @@ def test_submodules_are_left_out(server, fetch):
     assert fetch.run() == {"a": b"1"}
 
 
+@pytest.mark.slow
 def test_large_files_that_are_in_git_itself_come_whole(server, fetch):
     large = LARGE.content[: 9 << 20]
     server.commit("org/model", {"large.csv": large})

@@ -159,6 +159,7 @@ def test_batches_that_are_refused_together_go_on_with_the_next_way_to_show_a_tok
     assert caught.value.code is ExitCode.NO_PERMISSION
 
 
+@pytest.mark.slow
 def test_objects_are_asked_for_a_hundred_at_a_time_and_what_is_there_not_at_all(server, fetch):
     files: dict[str, File] = {f"{i}.bin": Lfs(b"%d" % i) for i in range(250)}
     server.commit("org/model", files)

@@ -96,7 +96,7 @@ def watch(process: subprocess.Popen[str], *folders: Path) -> tuple[bytes, dict[P
     return arguments, files
 
 
-@pytest.mark.parametrize("accepted", [TOKEN, "another"], ids=["right", "wrong"])
+@pytest.mark.parametrize("accepted", [pytest.param(TOKEN, marks=pytest.mark.slow), "another"], ids=["right", "wrong"])
 def test_a_token_shows_nowhere(tmp_path, accepted):
     with GitServer(tmp_path / "git") as server:
         server.accepts = {basic("x-access-token", accepted)}
@@ -164,9 +164,10 @@ def test_a_full_disk_is_told_as_such(tmp_path, full):
 
 
 # What is on its way in the kernel's buffers counts as sent: up to some megabytes. Beside 80 MB that is next to nothing.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mib", "moments", "most"),
-    [(20, [0.7], 1.4), pytest.param(80, [i / 21 for i in range(1, 21)], 1.05, marks=pytest.mark.slow)],
+    [(20, [0.7], 1.4), (80, [i / 21 for i in range(1, 21)], 1.05)],
     ids=["once", "20 times"],
 )
 def test_kill_9_and_resume_downloads_next_to_nothing_twice(tmp_path, mib, moments, most):
@@ -196,6 +197,7 @@ def ssh(tmp_path_factory):
         yield git, server
 
 
+@pytest.mark.slow
 @has_sshd
 def test_ssh_with_a_key_and_a_known_host(ssh, tmp_path):
     git, server = ssh

@@ -106,6 +106,7 @@ def test_importing_the_plugin_imports_nothing_of_kaggle() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "HOME": "/dev/null/home"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("uri", [DATASET, pytest.param(MODEL, marks=pytest.mark.slow)])
 def test_a_kill_in_the_download_does_not_begin_it_anew(filled: FakeKaggle, step, uri: str) -> None:
     filled.store.faults.append(Fault(path="archive", rate=6 << 20, times=-1))
@@ -191,6 +192,7 @@ def test_a_volume_that_others_fill_up_while_it_is_unpacked(kaggle: FakeKaggle, s
     assert kaggle.store.sent - sent < 100, "the archive was there"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failing", ["archive", pytest.param("List", marks=pytest.mark.slow)])
 def test_a_credential_shows_nowhere(filled: FakeKaggle, step, failing: str) -> None:
     for env, secrets in (

@@ -95,6 +95,7 @@ def test_what_passes_is_outlasted(
         assert proxy.sent < sum(map(len, files.values())) + damaged + 2 * MIB
 
 
+@pytest.mark.slow
 def test_the_pause_that_a_store_asks_for_is_made(
     files: dict[str, bytes], proxy: S3Proxy, source: Source, workspace: Path
 ) -> None:
@@ -210,7 +211,9 @@ def test_a_fetch_for_ever_sees_what_is_new(gateway: Gateway, proxy: S3Proxy, sou
     ("refusal", "code", "says"),
     [
         (("list-type", 403, "AccessDenied"), ExitCode.NO_PERMISSION, "s3:ListBucket"),
-        (("/small/3", 400, "ExpiredToken"), ExitCode.NO_PERMISSION, "session_token"),
+        pytest.param(
+            ("/small/3", 400, "ExpiredToken"), ExitCode.NO_PERMISSION, "session_token", marks=pytest.mark.slow
+        ),
         (("list-type", 404, "NoSuchBucket"), ExitCode.NOT_FOUND, "bucket's name"),
     ],
 )

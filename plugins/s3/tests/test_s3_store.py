@@ -94,6 +94,7 @@ def test_an_upload_goes_on_with_the_parts_that_are_there(
     assert not gateway.unfinished()
 
 
+@pytest.mark.slow
 def test_parts_of_other_contents_are_not_gone_on_with(
     gateway: Gateway, proxy: S3Proxy, source: Source, model: Path
 ) -> None:

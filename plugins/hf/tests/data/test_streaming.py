@@ -193,9 +193,10 @@ def test_a_streamed_training_is_that_of_data_on_disk(train, qa: Path, tmp_path: 
     assert not (streamed.output / "tokenised").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "workers"),
-    [(STREAMING, 0), pytest.param({**STREAMING, "packing": True, "max_length": 50}, 1, marks=pytest.mark.slow)],
+    [(STREAMING, 0), ({**STREAMING, "packing": True, "max_length": 50}, 1)],
     ids=["unpacked", "packed-read-ahead"],
 )
 def test_a_streamed_training_goes_on_where_it_was_to_the_same_bits(

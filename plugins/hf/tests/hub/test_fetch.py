@@ -274,6 +274,7 @@ def test_a_permission_that_the_token_lacks(hub, repo, fetch):
     fetch.fails(ExitCode.NO_PERMISSION, "Access to this resource is disabled", access_token=TOKEN)
 
 
+@pytest.mark.slow
 def test_a_store_that_refuses_is_asked_again_and_then_believed(hub, repo, fetch):
     hub.store.faults.append(Fault(status=403, times=-1))
     fetch.fails(ExitCode.NO_PERMISSION, "refuses", allow_patterns=["small.bin"])

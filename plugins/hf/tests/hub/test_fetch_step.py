@@ -116,7 +116,7 @@ def watch(process: subprocess.Popen[str], folder: Path) -> tuple[bytes, dict[Pat
     return arguments, files
 
 
-@pytest.mark.parametrize("known", [True, False], ids=["right", "wrong"])
+@pytest.mark.parametrize("known", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["right", "wrong"])
 def test_a_token_shows_nowhere(known, hub, step):
     hub.repo("org/name", FILES, private=True, members={TOKEN})
     hub.tokens = {TOKEN: "read"} if known else {}

@@ -356,6 +356,7 @@ def test_freed_memory_is_kept() -> None:
     assert faults("keep") < 1_000 < faults("give back")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packing", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_training_is_the_same_with_and_without(packing: bool, train, qa: Path, tmp_path: Path, caplog) -> None:
     given = {"num_train_epochs": 2, "learning_rate": 1e-2, "lora_config": {"r": 4}, "save_strategy": "no"}

@@ -210,6 +210,7 @@ PACKED = {"data": {"packing": True, "max_length": 50}}
 PACE = {"num_train_epochs": 2, "learning_rate": 1e-2, "logging_steps": 1, "save_strategy": "no"}
 
 
+@pytest.mark.slow
 def test_batches_with_and_without_padding_make_the_same_training(train, qa: Path, tmp_path: Path) -> None:
     padding_free, padded = (
         train(tmp_path / name, qa, **PACE, attn_implementation=name, lora_config={"r": 4}) for name in ("auto", "sdpa")

@@ -63,7 +63,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
     server.server_close()
 
 
-@pytest.mark.parametrize("strategy", ["end", "every_save"])
+@pytest.mark.parametrize("strategy", ["end", pytest.param("every_save", marks=pytest.mark.slow)])
 def test_the_hub_gets_the_result(strategy: str, hub: type[Hub], train, qa: Path, tmp_path: Path) -> None:
     given = {"push_to_hub": True, "hub_model_id": "org/name", "hub_strategy": strategy, "lora_config": {}}
     training = train(tmp_path / "out", qa, max_steps=2, **given)

@@ -144,6 +144,7 @@ def test_a_checkpoint_that_a_killed_process_was_writing_is_not_resumed_from(job)
     assert all((cut.weights[name] == w).all() for name, w in whole.weights.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", ["cut", *(pytest.param(h, marks=pytest.mark.slow) for h in ("emptied", "removed"))])
 def test_a_checkpoint_whose_file_is_not_whole_any_more_is_passed_over(
     harm: str, train, qa: Path, tmp_path: Path
@@ -195,6 +196,7 @@ def test_a_volume_that_is_full_in_saving_keeps_the_checkpoint_before(small_volum
     assert state["global_step"] == 4
 
 
+@pytest.mark.slow
 def test_what_is_another_than_in_the_checkpoint_is_told(
     train, qa: Path, dataset_of, sums, tmp_path: Path, caplog
 ) -> None:

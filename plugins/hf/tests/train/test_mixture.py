@@ -61,7 +61,9 @@ def test_events_and_card_say_shares_and_losses_by_dataset(train, mixture, tmp_pa
     [
         {"lora_config": {"r": 2}, "data": {"packing": True, "max_length": 60}},
         pytest.param({"lora_config": None}, marks=pytest.mark.slow),
-        {"lora_config": {"r": 2}, "fused_layers": False, "attn_implementation": "eager"},
+        pytest.param(
+            {"lora_config": {"r": 2}, "fused_layers": False, "attn_implementation": "eager"}, marks=pytest.mark.slow
+        ),
     ],
     ids=["fused_packed", "full", "plain_padded"],
 )
@@ -158,6 +160,7 @@ def test_a_streamed_mixture_resumes_to_the_same_bits(data, train, mixture, tmp_p
         assert [found[n]["trained_samples"] for n in WEIGHTS] == pytest.approx([18, 9, 9], abs=1)
 
 
+@pytest.mark.slow
 def test_a_streamed_mixture_is_that_of_data_on_disk(train, mixture, tmp_path: Path) -> None:
     given = {**GIVEN, "max_steps": 5, "train_sampling_strategy": "sequential"}
     on_disk = train(tmp_path / "on_disk", mixture(**WEIGHTS), **given)

@@ -73,7 +73,7 @@ WHERE = {
     "packed_lora": ({**LORA, **PACKED}, (CUTS[0], CUTS[3])),
 }
 # Both kinds of weights, with and without packing, cut off once each; the rest of the grid takes its time.
-QUICK = ("full", "packed_lora")
+QUICK = ("packed_lora",)
 
 
 @pytest.mark.parametrize(
@@ -164,6 +164,7 @@ def test_older_checkpoints_are_removed(limit: int | None, kept: list[int], train
     assert all((training.output / "checkpoints" / f"checkpoint-{n}" / "complete.json").is_file() for n in left)
 
 
+@pytest.mark.slow
 def test_an_older_checkpoint_stays_until_the_new_one_is_complete(train, qa: Path, tmp_path: Path, monkeypatch) -> None:
     from tunewright_hf.train import events
 
@@ -190,6 +191,7 @@ def test_the_best_checkpoint_is_kept_and_loaded_at_the_end(train, qa: Path, tmp_
     assert all(torch.equal(saved[name], w) for name, w in weights(training).items())
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_by_steps_needs_no_arithmetic(train, qa: Path, tmp_path: Path) -> None:
     given = {**PACE, "num_train_epochs": 3, "eval_strategy": "steps", "eval_steps": 5, "load_best_model_at_end": True}
     training = train(tmp_path / "out", qa, **given)

@@ -80,7 +80,7 @@ def test_the_client_is_told_what_happens(kind: str, request: pytest.FixtureReque
     json.dumps(training.events, allow_nan=False)
 
 
-@pytest.mark.parametrize("kind", ["lora", "full", "packed"])
+@pytest.mark.parametrize("kind", ["lora", "full", pytest.param("packed", marks=pytest.mark.slow)])
 def test_the_loss_falls(kind: str, request: pytest.FixtureRequest) -> None:
     training = request.getfixturevalue(kind)
     losses = list(training.losses.values())
@@ -102,10 +102,12 @@ def test_a_sample_prompt_is_answered_by_the_trained_model(full, lora, model_fold
     assert sample["text"] == tokenizer.decode(output[0, ids["input_ids"].shape[1] :], skip_special_tokens=True).strip()
 
 
+@pytest.mark.slow
 def test_a_merged_model_answers_as_its_adapter(lora, merged) -> None:
     assert merged.of("sample") == lora.of("sample")
 
 
+@pytest.mark.slow
 def test_an_answer_that_fails_costs_nothing_else(train, qa: Path, tmp_path: Path, monkeypatch, caplog) -> None:
     from tunewright_hf.train import sample_answers
 
@@ -233,7 +235,7 @@ CHAT = [
 TEXT = [{"text": f"What is {n} and {n}? The sum is {n + n}."} for n in range(20)]
 
 
-@pytest.mark.parametrize(("form", "rows"), [("chat", CHAT), ("text", TEXT)])
+@pytest.mark.parametrize(("form", "rows"), [("chat", CHAT), pytest.param("text", TEXT, marks=pytest.mark.slow)])
 def test_chat_and_text_are_trained_on(form: str, rows, train, dataset_of: Callable[..., Path], tmp_path: Path) -> None:
     evaluation = dataset_of(rows[:7], name="evaluation")
     training = train(
