@@ -91,7 +91,7 @@ def test_an_upload_goes_on_with_the_parts_that_are_there(
     output(source("resumed")).upload_model(model)
     assert sent(proxy)[f"/{BUCKET}/resumed/model.safetensors"] == PART
     assert gateway.get("resumed/model.safetensors") == LARGE
-    assert not gateway.unfinished()
+    assert not [key for key in gateway.unfinished() if key.startswith("resumed")], "other tests leave some"
 
 
 @pytest.mark.slow
