@@ -41,7 +41,9 @@ def suggestion(columns: Columns) -> str:
     telling = [path for path in texts if tells(path)] or texts
     if not telling:
         return f" Write rows of one of these forms: {_FORMS}."
-    return _lines(telling)
+    # Beside an answer, a title or a subject is what was asked, though elsewhere it says nothing of its own.
+    asked = [path for path in texts if path not in telling and plain(path) in _QUESTIONS]
+    return _lines([*telling, *asked])
 
 
 def tells(path: str) -> bool:
