@@ -13,7 +13,7 @@ from tunewright.plugins.registry import Registry
 from tunewright.providers.base import TrainerProvider
 from tunewright.status.status import JobRecord, JobStatus
 
-_DEFAULT_TRAINER = "hf"  # of `tunewright chat` for a folder
+DEFAULT_TRAINER = "hf"  # of `tunewright chat` for a folder
 _PLACEHOLDER = "YOUR-NAME"
 
 
@@ -54,7 +54,7 @@ class Finished:
         found = [self.command_for("chat")] if "chat" in fitting else []
         if "merge" in fitting:
             found.append(f"{self.command_for('merge')} ./{name}-merged")
-        if not self._document("output") and _DEFAULT_TRAINER in registry.names():
+        if not self._document("output") and DEFAULT_TRAINER in registry.names():
             found.append(f"{self.command_for('push')} hf://{_PLACEHOLDER}/{name}")
         return found
 
@@ -64,7 +64,7 @@ class Finished:
         if uri is None or uri.startswith("pvc://") or "chat" not in fitting:
             return []
         provider = str(self._document("trainer")["provider"])
-        trainer = "" if provider == _DEFAULT_TRAINER else f" --trainer {provider}"
+        trainer = "" if provider == DEFAULT_TRAINER else f" --trainer {provider}"
         result = f"./{name}/model{trainer}"
         if "merge" not in fitting:
             return [f"tunewright fetch {uri} ./{name}", f"tunewright chat {result}"]

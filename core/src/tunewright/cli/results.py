@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TextIO, TypeVar
 import attrs
 import click
 
+from tunewright._client.next_commands import DEFAULT_TRAINER
 from tunewright.cli import completion
 from tunewright.cli.grouped import Command
 from tunewright.cli.options import Connection, connected, json_option
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from tunewright.providers.trained import Message, Sampling, TrainedModel
 
 _F = TypeVar("_F", bound=Callable[..., None])
-
-
-_DEFAULT_TRAINER = "hf"
 
 
 @attrs.frozen(kw_only=True)
@@ -115,7 +113,7 @@ class Result:
     def _trainer_of(self, found: Found) -> tuple[str, Plugin]:
         from tunewright.plugins.registry import Registry
 
-        name = self.trainer or (found.job and found.job.trainer) or _DEFAULT_TRAINER
+        name = self.trainer or (found.job and found.job.trainer) or DEFAULT_TRAINER
         return name, Registry().get(name)
 
 
