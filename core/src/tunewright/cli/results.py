@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, TextIO, TypeVar
 import attrs
 import click
 
-from tunewright._client.next_commands import DEFAULT_TRAINER
 from tunewright.cli import completion
 from tunewright.cli.grouped import Command
 from tunewright.cli.options import Connection, connected, json_option
@@ -111,6 +110,7 @@ class Result:
         return found.folder
 
     def _trainer_of(self, found: Found) -> tuple[str, Plugin]:
+        from tunewright._client.next_commands import DEFAULT_TRAINER
         from tunewright.plugins.registry import Registry
 
         name = self.trainer or (found.job and found.job.trainer) or DEFAULT_TRAINER

@@ -1,6 +1,7 @@
 """The init container's step as a process: no secret anywhere, exit codes, and what a kill leaves is used."""
 
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -106,7 +107,8 @@ def watch(process: subprocess.Popen[str], folder: Path) -> tuple[bytes, dict[Pat
     arguments, files = b"", {}
     while process.poll() is None:
         arguments += command_lines(process.pid)
-        for path in folder.rglob("*"):
+        # `os.walk` passes over a folder that goes away meanwhile, where `Path.rglob` fails.
+        for path in (Path(parent, name) for parent, _, names in os.walk(folder) for name in names):
             try:
                 if path.is_file() and path.stat().st_size < 1 << 16:
                     files[path] = path.read_bytes()
