@@ -19,16 +19,17 @@ from tunewright_hf.config.mixture import named
 from tunewright_hf.config.tasks import CAUSAL, CLASSIFICATION, Task
 from tunewright_hf.config.train_params import TrainParams
 from tunewright_hf.data.first_rows import check_first_rows, classes_of
+from tunewright_hf.data.inputs import needed_dataset, resolve_max_length
 from tunewright_hf.data.mixture import about_dataset, evaluation_options
-from tunewright_hf.data.prepare import needed_dataset, resolve_max_length, splits_of
+from tunewright_hf.data.prepare import splits_of
 from tunewright_hf.data.reading.files import evaluation_split, held_out_split
 from tunewright_hf.data.rows.formats import check_dataset
 from tunewright_hf.data.samples.language_modeling import check_tokenizer
 from tunewright_hf.model import adapters, attention, load
 from tunewright_hf.model.adapters import check_merge, with_head
 from tunewright_hf.model.config import is_known, longest_input
+from tunewright_hf.model.folder import load_config, load_tokenizer, needed_model
 from tunewright_hf.model.generation import goal_of
-from tunewright_hf.model.load import load_config, load_tokenizer, needed_model
 from tunewright_hf.phases import say
 from tunewright_hf.train import arguments, extensions
 

@@ -1,4 +1,7 @@
-"""Show samples as the trainer will see them, without training. Needs the extra `train`."""
+"""Show samples as the trainer will see them, without training. Needs the extra `train`.
+
+No module that is imported here loads torch, which takes longer than everything else; see `tunewright_hf.preview_process`.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from tunewright_hf.config.data_params import DataParams
 from tunewright_hf.config.mixture import named
 from tunewright_hf.config.tasks import CLASSIFICATION, SEQ2SEQ
 from tunewright_hf.config.train_params import TrainParams
-from tunewright_hf.data.prepare import needed_dataset, reading_of, resolve_max_length
+from tunewright_hf.data.inputs import needed_dataset, reading_of, resolve_max_length
 from tunewright_hf.data.reading.files import SAMPLE, training_split
 from tunewright_hf.data.reading.load import iterate, load_rows
 from tunewright_hf.data.rows.accounting import columns_in
@@ -42,8 +45,8 @@ from tunewright_hf.data.samples.preference import PREFERENCE, pair_of, shown
 from tunewright_hf.data.samples.seq2seq import Pair, PairEncoder
 from tunewright_hf.data.tokenize import IGNORED, Sample, trailing_specials
 from tunewright_hf.model.config import longest_input
+from tunewright_hf.model.folder import load_config, load_tokenizer, needed_model
 from tunewright_hf.model.generation import goal_of
-from tunewright_hf.model.load import load_config, load_tokenizer, needed_model
 from tunewright_hf.startup import without_garbage_collection
 
 

@@ -64,9 +64,8 @@ class HuggingFaceTrainParams(TrainParams):
         check(self, run)
 
     def preview(self, run: TrainRun) -> Iterator[Preview]:
-        """Yield samples as the trainer will see them; see `tunewright_hf.preview`."""
-        with without_garbage_collection():
-            from tunewright_hf.preview import preview
+        """Yield samples as the trainer will see them; see `tunewright_hf.preview` and `tunewright_hf.preview_process`."""
+        from tunewright_hf.preview_process import preview
 
         return preview(self, run)
 

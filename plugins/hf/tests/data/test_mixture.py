@@ -22,7 +22,8 @@ torch = pytest.importorskip("torch")
 data = pytest.importorskip("tunewright_hf.data.mixture")
 
 from tunewright_hf.data import streaming  # noqa: E402 - they need torch
-from tunewright_hf.data.mixing.mixture_order import Mixture, MixtureSampler, Order  # noqa: E402
+from tunewright_hf.data.mixing.mixture_order import Mixture, Order  # noqa: E402
+from tunewright_hf.data.mixing.sampler import MixtureSampler  # noqa: E402
 from tunewright_hf.data.mixing.turns import as_integers  # noqa: E402
 
 SIZES = {"sums": 30, "chats": 12, "texts": 7}

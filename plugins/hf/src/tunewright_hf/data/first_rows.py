@@ -13,7 +13,7 @@ import attrs
 
 from tunewright.errors import RequestError
 from tunewright_hf.config.data_params import DROP, DataParams
-from tunewright_hf.data.prepare import reading_of
+from tunewright_hf.data.inputs import reading_of
 from tunewright_hf.data.reading.files import SAMPLE, Part, Split
 from tunewright_hf.data.reading.load import iterate, load_rows, readable
 from tunewright_hf.data.rows.accounting import columns_in

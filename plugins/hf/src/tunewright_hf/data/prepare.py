@@ -14,24 +14,23 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
 import datasets
 
-from tunewright.errors import RequestError
 from tunewright.events import Data, Phase
 from tunewright.providers import TrainRun
 from tunewright_hf.config.data_params import DataParams
-from tunewright_hf.config.tasks import CAUSAL, CLASSIFICATION
+from tunewright_hf.config.tasks import CLASSIFICATION
+from tunewright_hf.data.inputs import needed_dataset, reading_of
 from tunewright_hf.data.mixed_stream import StreamedMixture
 from tunewright_hf.data.mixing.mixture_order import Mixture
 from tunewright_hf.data.reading.files import Split, evaluation_split, held_out_split, training_split
 from tunewright_hf.data.reading.load import load_rows, readable
 from tunewright_hf.data.rows.accounting import Columns
-from tunewright_hf.data.rows.column_reading import ColumnReading
 from tunewright_hf.data.rows.formats import read_columns
 from tunewright_hf.data.samples.bad_rows import examples, located
 from tunewright_hf.data.samples.classification import Classes, Classifier, check_same_names
@@ -53,7 +52,6 @@ from tunewright_hf.data.samples.language_modeling import check_tokenizer
 from tunewright_hf.data.samples.packing import pack
 from tunewright_hf.data.samples.preference import PREFERENCE, pairs_of
 from tunewright_hf.data.streaming import Stream, Streamed
-from tunewright_hf.data.templates.overrides import check_ends
 from tunewright_hf.phases import lasting, say
 
 if TYPE_CHECKING:
@@ -61,7 +59,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_MAX_LENGTH = 1024
 _FOLDER = "tokenised"
 _STATS = "stats.json"
 _BUILDING = "building-"
@@ -106,25 +103,6 @@ class Prepared:
         return len(self.train) if self.mixture is None else self.mixture.epoch_length
 
 
-def resolve_max_length(data: DataParams, context: int | None) -> int:
-    """The longest sample in tokens.
-
-    Args:
-        data: what the user asked for.
-        context: the model's context in tokens, if it has a limit.
-
-    Raises:
-        RequestError: the requested length is more than the model supports.
-    """
-    if data.max_length is None:
-        return min(DEFAULT_MAX_LENGTH, context or DEFAULT_MAX_LENGTH)
-    if context is not None and data.max_length > context:
-        remedy = f"Give {context} or less: the model's max_position_embeddings."
-        problem, field = "is longer than the model's context", "DataParams.max_length"
-        raise RequestError(problem, field=field, value=data.max_length, remedy=remedy)
-    return data.max_length
-
-
 def prepare(
     run: TrainRun,
     data: DataParams,
@@ -164,26 +142,6 @@ def report_counts(counts: Mapping[str, Counts], run: TrainRun) -> None:
             numbers = {name: value for name, value in attrs.asdict(found).items() if value is not None}
             known = {name: numbers.pop(name) for name in ("rows", "samples", "dropped", "reasons")}
             run.emit(Data(split=split, **known, extra=numbers))
-
-
-def reading_of(
-    columns: Iterable[str], data: DataParams, tokenizer: PreTrainedTokenizerBase, goal: Goal
-) -> ColumnReading:
-    """Return how the columns of a dataset are read for a goal.
-
-    Raises:
-        RequestError: a column is missing, or is not accounted for.
-    """
-    found = read_columns(columns, data)
-    if goal.task is CAUSAL:
-        found = found.for_tokenizer(tokenizer.chat_template)
-    if data.chat_template is not None and found.format in ("text", "classification"):
-        problem = f"renders conversations, and the rows are read as {found.format}"
-        remedy = "Leave it out, or name the columns that ask and answer: trainer.data.prompt_template and completion_template."
-        raise RequestError(problem, field="DataParams.chat_template", remedy=remedy)
-    if data.chat_template is not None:
-        check_ends(tokenizer)
-    return found
 
 
 def _await(folder: Path) -> None:
@@ -378,16 +336,3 @@ def splits_of(run: TrainRun, data: DataParams) -> dict[str, tuple[str, Split]]:
     elif held_out := held_out_split(dataset, data):
         splits["evaluation"] = ("dataset", held_out)
     return splits
-
-
-def needed_dataset(run: TrainRun) -> Path:
-    """Return the dataset's folder.
-
-    Raises:
-        RequestError: the job has no dataset.
-    """
-    if run.dataset is None:
-        raise RequestError(
-            "is required for training", field="dataset", remedy="Give dataset=…, for example file:///folder."
-        )
-    return run.dataset

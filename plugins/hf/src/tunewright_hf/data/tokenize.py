@@ -219,3 +219,11 @@ def truncate_keeping_tail(ids: list[int], length: int, tail: int) -> list[int]:
     if len(ids) <= length or tail >= length:
         return ids[:length]
     return [*ids[: length - tail], *ids[len(ids) - tail :]]
+
+
+def pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the token to pad with. Padding is masked everywhere, so any token that the model has will do.
+
+    It may lack the tokenizer's own pad token: people add one to a tokenizer without resizing the embeddings.
+    """
+    return 0 if tokenizer.eos_token_id is None else int(tokenizer.eos_token_id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 import transformers
 
 from tunewright_hf.config.tasks import CAUSAL, CLASSIFICATION, Task
@@ -37,8 +36,18 @@ USES_ALL_WEIGHTS = frozenset(
 
 
 def is_known(config: transformers.PreTrainedConfig, task: Task) -> bool:
-    """Return whether transformers itself has a model for this configuration and task."""
+    """Return whether transformers itself has a model for this configuration and task.
+
+    Raises:
+        ImportError: torch is needed to tell.
+    """
+    if task is CAUSAL and not transformers.utils.is_torch_available() and _is_causal_by_name(config):
+        return True  # the mappings below need torch
     return type(config) in getattr(transformers, task.auto_class)._model_mapping  # there is no public mapping
+
+
+def _is_causal_by_name(config: transformers.PreTrainedConfig) -> bool:
+    return any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in config.architectures or [])
 
 
 def known_labels(config: transformers.PreTrainedConfig, task: Task) -> tuple[str, ...]:
@@ -62,6 +71,8 @@ def _skipped_positions(config: transformers.PreTrainedConfig, task: Task) -> int
     """Return the number of positions before a text's first: RoBERTa and its kind start after the pad token's id."""
     if not is_known(config, task):
         return 0
+    import torch
+
     with torch.device("meta"):
         model = getattr(transformers, task.auto_class).from_config(config)
     pads = [getattr(m, "padding_idx", None) for n, m in model.named_modules() if n.endswith(".position_embeddings")]

@@ -7,18 +7,21 @@ import logging
 import math
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 import transformers
 
 from tunewright_hf.config.train_params import TrainParams
-from tunewright_hf.data.samples.collators import pad_id
 from tunewright_hf.data.samples.encode import Goal, check_highest
 from tunewright_hf.data.templates.overrides import warn_of_prompt
 from tunewright_hf.data.templates.probes import control_tokens, turn_ends
 from tunewright_hf.data.templates.turn_ends import Stops, unstopped
+from tunewright_hf.data.tokenize import pad_token_id
 from tunewright_hf.errors import as_request_error
 from tunewright_hf.model.config import context_length, known_labels
+
+if TYPE_CHECKING:
+    import torch
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +131,7 @@ def answer_settings(
     return transformers.GenerationConfig(
         max_new_tokens=int(min(max_tokens, room)),
         eos_token_id=sorted(stops) or None,
-        pad_token_id=pad_id(tokenizer),
+        pad_token_id=pad_token_id(tokenizer),
         decoder_start_token_id=own and own.decoder_start_token_id,
         **chosen,
     )
@@ -171,7 +174,7 @@ def _untrained(vectors: torch.Tensor, tokens: list[int]) -> list[int]:
     some = every[:: max(1, len(every) // _SAMPLE)].float()  # a copy of all of them would take gigabytes
     least = _TRAINED * some.norm(dim=1).median()
     own = every[tokens].float()
-    near = (own.norm(dim=1) < least) | ((own - every.mean(dim=0, dtype=torch.float32)).norm(dim=1) < least)
+    near = (own.norm(dim=1) < least) | ((own - every.mean(dim=0, dtype=own.dtype)).norm(dim=1) < least)
     return [token for token, is_near in zip(tokens, near.tolist(), strict=True) if is_near]
 
 

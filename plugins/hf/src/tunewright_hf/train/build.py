@@ -17,11 +17,11 @@ from tunewright_hf.config.tasks import CAUSAL, Task
 from tunewright_hf.config.train_params import TrainParams
 from tunewright_hf.data import prepare as data_
 from tunewright_hf.data.mixing.mixture_order import SOURCE, Order
-from tunewright_hf.data.samples import collators
 from tunewright_hf.data.samples.collators import Collator, fill_up
 from tunewright_hf.data.samples.packing import SEGMENTS
 from tunewright_hf.data.samples.preference import PREFERENCE
 from tunewright_hf.data.streaming import Stream
+from tunewright_hf.data.tokenize import pad_token_id
 from tunewright_hf.distributed import check_sharding, is_sharded
 from tunewright_hf.kernels import fuse, recognise
 from tunewright_hf.model import adapters, attention
@@ -123,7 +123,7 @@ def _build_tokenised_trainer(
     data: data_.Prepared,
 ) -> transformers.Trainer:
     """Return a Trainer for samples that Tunewright tokenised."""
-    pad_id = collators.pad_id(tokenizer)
+    pad_id = pad_token_id(tokenizer)
     if task is not CAUSAL:
         pad_id = set_pad_token(tokenizer, model.config)
     meter = SourceMeter(data.mixture.names, args.device) if data.mixture else None

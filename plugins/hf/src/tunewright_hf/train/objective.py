@@ -11,9 +11,9 @@ import torch
 import transformers
 
 from tunewright_hf.config.tasks import CLASSIFICATION, SEQ2SEQ, Task
-from tunewright_hf.data.samples import classification, seq2seq
+from tunewright_hf.data.samples import classification
 from tunewright_hf.data.samples.classification import REGRESSION, SINGLE, Classes
-from tunewright_hf.data.samples.collators import Collator
+from tunewright_hf.data.samples.collators import Collator, PairCollator, TargetCollator, shift_of
 from tunewright_hf.data.tokenize import IGNORED
 from tunewright_hf.train.by_source import SourceMeans, SourceMeter
 
@@ -69,7 +69,7 @@ def objective_of(
     if task is CLASSIFICATION:
         found = cast("Classes", classes)
         return Objective(
-            collator=classification.Collator(pad_id),
+            collator=TargetCollator(pad_id),
             means=Means("loss", "mae" if found.problem == classification.REGRESSION else "accuracy"),
             scores=scores_of(found.problem),
             loss=mean_of(lambda x, y: losses(x, y, found.problem, smoothing).sum()),
@@ -77,7 +77,7 @@ def objective_of(
         )
     if task is SEQ2SEQ:
         return Objective(
-            collator=seq2seq.Collator(pad_id, seq2seq.shift_of(model)),
+            collator=PairCollator(pad_id, shift_of(model)),
             means=Means("loss"),
             scores=answer_losses,
             loss=mean_of(lambda x, y: summed_loss(x, y, smoothing, meter)),

@@ -18,6 +18,7 @@ from tunewright_hf import distributed
 from tunewright_hf.config.tasks import CAUSAL
 from tunewright_hf.config.train_params import TrainParams
 from tunewright_hf.data import prepare as data_
+from tunewright_hf.data.inputs import resolve_max_length
 from tunewright_hf.data.loader_process import unwrap_carried_errors
 from tunewright_hf.data.mixed_stream import MixedStream, StreamedMixture
 from tunewright_hf.data.mixture import prepare_all
@@ -26,8 +27,9 @@ from tunewright_hf.data.samples.preference import PREFERENCE
 from tunewright_hf.data.streaming import Stream, Streamed
 from tunewright_hf.distributed import are_several, barrier, check_same_checkpoint, check_world
 from tunewright_hf.model.config import longest_input, needs_unused_parameter_search
+from tunewright_hf.model.folder import load_config, load_tokenizer, needed_model
 from tunewright_hf.model.generation import goal_of, stop_at_turn_ends, warn_of_untrained
-from tunewright_hf.model.load import drop_unknown_pad, load_config, load_model, load_tokenizer, needed_model
+from tunewright_hf.model.load import drop_unknown_pad, load_model
 from tunewright_hf.phases import say
 from tunewright_hf.train import activation_memory, arguments, build, deepspeed, export, extensions, sample_answers
 from tunewright_hf.train.build import build_trainer
@@ -48,7 +50,7 @@ def train(params: TrainParams, run: TrainRun) -> None:
     transformers.utils.logging.disable_progress_bar()  # the log is not a terminal, and events report the progress
     folder = needed_model(run)
     config, tokenizer = load_config(folder, params), load_tokenizer(folder, params)
-    max_length = data_.resolve_max_length(params.data, longest_input(config, tokenizer, params.task))
+    max_length = resolve_max_length(params.data, longest_input(config, tokenizer, params.task))
     goal = goal_of(params, folder, config, tokenizer)
     data = prepare_all(run, params.data, tokenizer, max_length, goal)
     params.check_format(data.format)

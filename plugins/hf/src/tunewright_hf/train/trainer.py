@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader
 
 from tunewright.events import Phase
 from tunewright.providers import TrainRun
-from tunewright_hf.data.mixing.mixture_order import MixtureSampler, Order
+from tunewright_hf.data.mixing.mixture_order import Order
+from tunewright_hf.data.mixing.sampler import MixtureSampler
 from tunewright_hf.phases import LONG, lasting
 from tunewright_hf.train.by_source import SourceMeter
 from tunewright_hf.train.events import clock_of

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import attrs
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from tunewright_hf.data.mixing.turns import Turns
 
@@ -123,25 +122,3 @@ class Order:
     def samples(self) -> int:
         """The number of samples in the training data."""
         return self._starts[-1]
-
-
-class MixtureSampler(torch.utils.data.Sampler[int]):  # type: ignore[misc]
-    """The order of a mixture as a sampler, which is the same on every rank: accelerate gives each its part of a batch.
-
-    Args:
-        order: the order.
-        blanks: samples at the end of the training data that fill up the last step of an epoch.
-        epoch: returns the number of complete epochs, whenever an epoch begins or is resumed.
-    """
-
-    def __init__(self, order: Order, blanks: int, epoch: Callable[[], int]) -> None:
-        self._order = order
-        self._blanks = blanks
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        return self._order.epoch_length + self._blanks
-
-    def __iter__(self) -> Iterator[int]:
-        yield from self._order.epoch(self._epoch())
-        yield from range(self._order.samples, self._order.samples + self._blanks)

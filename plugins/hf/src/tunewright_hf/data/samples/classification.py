@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import attrs
 import datasets
 import numpy as np
-import torch
-import transformers
 
 from tunewright.errors import RequestError, did_you_mean
 from tunewright_hf.config.data_params import DataParams
 from tunewright_hf.data.rows.columns import text_of
-from tunewright_hf.data.samples.collators import padded
 from tunewright_hf.data.tokenize import IGNORED, trailing_specials, truncate_keeping_tail
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 SINGLE, MULTI, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
 """The problem_type in transformers."""
@@ -241,7 +242,7 @@ class Classifier:
         classes: the training split's classes.
     """
 
-    tokenizer: transformers.PreTrainedTokenizerBase
+    tokenizer: PreTrainedTokenizerBase
     data: DataParams
     classes: Classes
 
@@ -256,18 +257,3 @@ class Classifier:
         if text is None or not text.strip() or target is None:
             return None
         return Classified(list(self.tokenizer(text)["input_ids"]), target, trailing_specials(self.tokenizer))
-
-
-@attrs.frozen
-class Collator:
-    """Makes a batch of texts that are padded to the longest one, and of their targets.
-
-    Attributes:
-        pad_id: the token to pad with.
-    """
-
-    pad_id: int
-
-    def __call__(self, samples: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, torch.Tensor]:
-        """Return `input_ids` and `attention_mask` of (samples, longest), and `labels` of (samples[, labels])."""
-        return {**padded(samples, self.pad_id), "labels": torch.tensor([s["labels"] for s in samples])}

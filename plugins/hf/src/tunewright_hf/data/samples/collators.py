@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 import datasets
@@ -69,6 +70,54 @@ class Collator:
         }
 
 
+@attrs.frozen
+class TargetCollator:
+    """Makes a batch of texts that are padded to the longest one, and of their targets.
+
+    Attributes:
+        pad_id: the token to pad with.
+    """
+
+    pad_id: int
+
+    def __call__(self, samples: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, torch.Tensor]:
+        """Return `input_ids` and `attention_mask` of (samples, longest), and `labels` of (samples[, labels])."""
+        return {**padded(samples, self.pad_id), "labels": torch.tensor([s["labels"] for s in samples])}
+
+
+@attrs.frozen
+class PairCollator:
+    """Makes a batch of prompts and completions that are padded to the longest ones.
+
+    Attributes:
+        pad_id: the token to pad with.
+        shift: returns the decoder's inputs for labels.
+    """
+
+    pad_id: int
+    shift: Callable[[torch.Tensor], torch.Tensor]
+
+    def __call__(self, samples: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, torch.Tensor]:
+        """Return `input_ids` and `attention_mask` of (samples, longest prompt), `labels` and `decoder_input_ids` likewise."""
+        rows = [torch.tensor(s["labels"]) for s in samples]
+        labels = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=IGNORED)
+        return {**padded(samples, self.pad_id), "labels": labels, "decoder_input_ids": self.shift(labels)}
+
+
+def shift_of(model: transformers.PreTrainedModel) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return the function from labels to decoder inputs: the model's own, or a shift to the right after the start token."""
+    own: Callable[[torch.Tensor], torch.Tensor] | None = getattr(model, "prepare_decoder_input_ids_from_labels", None)
+    if own is not None:
+        return own
+    start, pad = model.config.decoder_start_token_id, model.config.pad_token_id
+    return functools.partial(_shift, start=start, pad=start if pad is None else pad)
+
+
+def _shift(labels: torch.Tensor, start: int, pad: int) -> torch.Tensor:
+    inputs = torch.nn.functional.pad(labels[:, :-1], (1, 0), value=start)
+    return inputs.masked_fill(inputs == IGNORED, pad)
+
+
 def padded(samples: Sequence[Mapping[str, Sequence[int]]], pad_id: int) -> dict[str, torch.Tensor]:
     """Return `input_ids` and `attention_mask` of shape (samples, longest sample), padded on the right."""
     shape = (len(samples), max(len(s["input_ids"]) for s in samples))
@@ -109,11 +158,3 @@ def fill_up(
     row = {name: row[name] for name in samples.column_names}
     filling = datasets.Dataset.from_list([row] * missing, features=samples.features)
     return datasets.concatenate_datasets([samples, filling])
-
-
-def pad_id(tokenizer: transformers.PreTrainedTokenizerBase) -> int:
-    """Return the token to pad with. Padding is masked everywhere, so any token that the model has will do.
-
-    It may lack the tokenizer's own pad token: people add one to a tokenizer without resizing the embeddings.
-    """
-    return 0 if tokenizer.eos_token_id is None else int(tokenizer.eos_token_id)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import attrs
-import torch
-import transformers
 
 from tunewright_hf.config.data_params import DataParams
 from tunewright_hf.data.rows.columns import further_answers, text_of
-from tunewright_hf.data.samples.collators import padded
-from tunewright_hf.data.tokenize import IGNORED, trailing_specials, truncate_keeping_tail
+from tunewright_hf.data.tokenize import trailing_specials, truncate_keeping_tail
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -81,36 +77,3 @@ class PairEncoder:
     def prompt(self, text: str) -> list[int]:
         """Return the ids of a prompt, in the same form as in training."""
         return list(self.tokenizer(text)["input_ids"])
-
-
-@attrs.frozen
-class Collator:
-    """Makes a batch of prompts and completions that are padded to the longest ones.
-
-    Attributes:
-        pad_id: the token to pad with.
-        shift: returns the decoder's inputs for labels.
-    """
-
-    pad_id: int
-    shift: Callable[[torch.Tensor], torch.Tensor]
-
-    def __call__(self, samples: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, torch.Tensor]:
-        """Return `input_ids` and `attention_mask` of (samples, longest prompt), `labels` and `decoder_input_ids` likewise."""
-        rows = [torch.tensor(s["labels"]) for s in samples]
-        labels = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=IGNORED)
-        return {**padded(samples, self.pad_id), "labels": labels, "decoder_input_ids": self.shift(labels)}
-
-
-def shift_of(model: transformers.PreTrainedModel) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return the function from labels to decoder inputs: the model's own, or a shift to the right after the start token."""
-    own: Callable[[torch.Tensor], torch.Tensor] | None = getattr(model, "prepare_decoder_input_ids_from_labels", None)
-    if own is not None:
-        return own
-    start, pad = model.config.decoder_start_token_id, model.config.pad_token_id
-    return functools.partial(_shift, start=start, pad=start if pad is None else pad)
-
-
-def _shift(labels: torch.Tensor, start: int, pad: int) -> torch.Tensor:
-    inputs = torch.nn.functional.pad(labels[:, :-1], (1, 0), value=start)
-    return inputs.masked_fill(inputs == IGNORED, pad)
