@@ -2,7 +2,7 @@
 
 All arms train the same random model on the same documents, with the same learnt tokens, adapter and learning rate, started by
 torchrun, in turn. The loss on held-out documents, computed afterwards from each adapter by plain PEFT, must come out equal.
-What is compared is learnt tokens per second between the ends of the first and the last step. TRL gets an environment
+What is compared is trained on tokens per second between the ends of the first and the last step. TRL gets an environment
 of its own, made on the first run. Ratios above 1 mean that we are faster: the median of the rounds' ratios. On a machine that
 others use, look at the same for seconds of processor time, with `--threads 1`: threads that wait for each other spin.
 """

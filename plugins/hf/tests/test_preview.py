@@ -85,9 +85,9 @@ def test_chats_show_their_template(dataset_of: Callable[..., Path], model_folder
 def test_what_a_sample_says_and_is_not_learnt_is_told(job_file: Path, dataset_of: Callable[..., Path]) -> None:
     ask, answer = {"role": "user", "content": "1?"}, {"role": "assistant", "content": "1."}
     dataset_of([{"messages": [ask, {**answer, "weight": 0}, ask, {**answer, "weight": 1}]}])
-    assert "said and not learnt: unsupervised answers: 1" in preview(job_file)
+    assert "not trained on: unsupervised answers: 1" in preview(job_file)
     dataset_of([{"messages": [ask, answer]}])
-    assert "not learnt" not in preview(job_file)
+    assert "not trained on" not in preview(job_file)
 
 
 def test_the_given_template_writes_the_samples(job_file: Path, dataset_of: Callable[..., Path], tmp_path: Path) -> None:

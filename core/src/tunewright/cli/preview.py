@@ -38,8 +38,8 @@ def show_samples(request: TrainRequest, count: int, *, as_json: bool) -> None:
         cut = f", {sample.cut} cut off" if sample.cut else ""
         click.secho(f"sample {number}: {sample.tokens} tokens, {sample.supervised} supervised{cut}", bold=True)
         click.echo("".join(_piece(text, supervised=supervised) for text, supervised in sample.pieces))
-        if sample.not_learnt:
-            click.echo(f"said and not learnt: {sample.not_learnt}")
+        if sample.left_out:
+            click.echo(f"not trained on: {sample.left_out}")
 
 
 def _piece(text: str, *, supervised: bool) -> str:

@@ -15,7 +15,7 @@ class Preview:
         supervised: number of supervised tokens.
         cut: number of tokens that were cut off because the sample was too long.
         about: how the dataset is read (format, columns used and ignored); in the first sample only.
-        not_learnt: what the sample says that is not learnt, such as thoughts that the chat template leaves out; "" if nothing.
+        left_out: what the sample says that is not trained on, such as thoughts that the chat template leaves out; "" if nothing.
     """
 
     pieces: tuple[tuple[str, bool], ...]
@@ -23,4 +23,4 @@ class Preview:
     supervised: int
     cut: int = 0
     about: str = ""
-    not_learnt: str = ""
+    left_out: str = ""

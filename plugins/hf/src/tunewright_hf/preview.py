@@ -39,7 +39,7 @@ from tunewright_hf.data.samples.bad_rows import (
     refuse_or_drop,
 )
 from tunewright_hf.data.samples.classification import Classified
-from tunewright_hf.data.samples.encode import Goal, said_and_not_learnt
+from tunewright_hf.data.samples.encode import Goal, left_out_in
 from tunewright_hf.data.samples.language_modeling import Encoder, check_tokenizer
 from tunewright_hf.data.samples.preference import PREFERENCE, pair_of, shown
 from tunewright_hf.data.samples.seq2seq import Pair, PairEncoder
@@ -205,7 +205,7 @@ def _shown(whole: Sample | None, tokenizer: PreTrainedTokenizerBase, max_length:
     if whole and sample and sample.supervised:
         # The first token is never predicted, whatever its label.
         labels = [IGNORED, *sample.labels[1:]]
-        # At the end of a turn another token than the next input may be learnt.
+        # At the end of a turn another token than the next input may be trained on.
         shown = [
             (i if label == IGNORED else label, label != IGNORED) for i, label in zip(sample.ids, labels, strict=True)
         ]
@@ -216,5 +216,5 @@ def _shown(whole: Sample | None, tokenizer: PreTrainedTokenizerBase, max_length:
             tokens=sample.tokens,
             supervised=sample.supervised,
             cut=whole.tokens - sample.tokens,
-            not_learnt=said_and_not_learnt(whole),
+            left_out=left_out_in(whole),
         )

@@ -32,7 +32,7 @@ class Shape:
         turns: what a conversation must say, as (role, text); the assistant's texts are supervised.
         unsupervised: indices of the assistant's turns that are not.
         pair: prompt and completion.
-        text: what is learnt as a whole.
+        text: what is trained on as a whole.
         refused: a part of the error's message.
         why: why it is refused, one of `WHY`.
         data: DataParams that the user has to give.

@@ -13,6 +13,7 @@ from tunewright_hf import DataParams
 
 transformers = pytest.importorskip("transformers")
 data = pytest.importorskip("tunewright_hf.data.prepare")
+inputs = pytest.importorskip("tunewright_hf.data.inputs")
 samples = pytest.importorskip("tunewright_hf.data.samples.encode")
 
 
@@ -179,12 +180,12 @@ def test_auto_prefers_what_says_most(prepare, dataset_of) -> None:
     ("given", "context", "expected"), [(None, 128, 128), (None, 4096, 1024), (None, None, 1024), (16, 128, 16)]
 )
 def test_the_longest_sample(given: int | None, context: int | None, expected: int) -> None:
-    assert data.resolve_max_length(DataParams(max_length=given), context) == expected
+    assert inputs.resolve_max_length(DataParams(max_length=given), context) == expected
 
 
 def test_samples_longer_than_the_context_are_refused() -> None:
     with pytest.raises(RequestError, match=r"max_length=129.*Give 128 or less"):
-        data.resolve_max_length(DataParams(max_length=129), 128)
+        inputs.resolve_max_length(DataParams(max_length=129), 128)
 
 
 def test_levelling_adds_samples_without_labels_and_no_others(prepare, dataset_of) -> None:
@@ -214,12 +215,12 @@ def test_what_rows_say_and_is_not_learnt_is_counted_and_logged(
     with caplog.at_level("INFO"):
         counts = prepare(dataset_of(rows)).counts["train"]
     assert (counts.thoughts_left_out, counts.answers_left_out) == (3, 1)
-    said = "train: said and not learnt: answers whose thoughts the template drops: 3, unsupervised answers: 1"
+    said = "train: not trained on: answers whose thoughts the template drops: 3, unsupervised answers: 1"
     assert said in caplog.text
     caplog.clear()
     counts = prepare(dataset_of([{"messages": [ask, thinks]}])).counts["train"]
     assert (counts.thoughts_left_out, counts.answers_left_out) == (None, None)
-    assert "not learnt" not in caplog.text
+    assert "not trained on" not in caplog.text
 
 
 def test_answers_beside_the_first_are_counted_and_logged(prepare, dataset_of, caplog: pytest.LogCaptureFixture) -> None:
@@ -229,7 +230,7 @@ def test_answers_beside_the_first_are_counted_and_logged(prepare, dataset_of, ca
     with caplog.at_level("INFO"):
         counts = prepare(dataset_of([row("a", "b", "b", "c"), row("a", "a"), row("a", "b")])).counts["train"]
     assert counts.further_answers == 3
-    assert "train: said and not learnt: further answers to the same question: 3" in caplog.text
+    assert "train: not trained on: further answers to the same question: 3" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def adapted(kind: str = "llama", *, dtype=torch.float64, config=None, **lora):
 
 
 def batch(rows: int = 2, length: int = 9) -> dict[str, object]:
-    """Padded on the right, with a part that is not learnt, as prompts are."""
+    """Padded on the right, with a part that is not trained on, as prompts are."""
     torch.manual_seed(2)
     ids = torch.randint(2, 50, (rows, length))
     mask, labels = torch.ones_like(ids), ids.clone()

@@ -27,7 +27,7 @@ class Sample:
             another token: the one that generation stops at.
         thoughts_left_out: number of supervised answers whose thoughts the chat template left out.
         answers_left_out: number of the assistant's messages that are not supervised.
-        further_answers: number of other answers to the same question, of which the first is learnt.
+        further_answers: number of other answers to the same question, of which the first is trained on.
     """
 
     ids: list[int]

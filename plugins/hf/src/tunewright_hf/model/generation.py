@@ -140,7 +140,7 @@ def answer_settings(
 def warn_of_untrained(
     model: transformers.PreTrainedModel, tokenizer: transformers.PreTrainedTokenizerBase, *, turns: bool
 ) -> None:
-    """Log it if the chat template writes tokens that the model never learnt and does not learn now, as an adapter of a base model.
+    """Log it if the chat template writes tokens that the model was never trained on and is not trained on now, as an adapter of a base model.
 
     Args:
         model: the model, with its adapter.

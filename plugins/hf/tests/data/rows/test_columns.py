@@ -32,7 +32,7 @@ def ids(tokenizer, text: str) -> list[int]:
 
 
 def learnt(tokenizer, *pieces: tuple[str | list[int], bool]) -> tuple[list[int], list[int]]:
-    """Ids and labels of pieces, each with whether it is learnt."""
+    """Ids and labels of pieces, each with whether it is trained on."""
     parts = [(ids(tokenizer, p) if isinstance(p, str) else p, yes) for p, yes in pieces]
     return [t for part, _ in parts for t in part], [t if yes else -100 for part, yes in parts for t in part]
 

@@ -135,7 +135,7 @@ def test_a_tokenizer_that_frames_texts_frames_a_sample_once(tokenizer) -> None:
 
 
 def chat_pieces(tokenizer) -> list[tuple[list[int], bool]]:
-    """The conversation by hand, and whether each piece is learnt; the end of an assistant's turn is."""
+    """The conversation by hand, and whether each piece is trained on; the end of an assistant's turn is."""
     return [
         ([SYSTEM, *ids(tokenizer, "Add."), EOS, USER, *ids(tokenizer, "1 and 1?"), EOS, ASSISTANT], False),
         ([*ids(tokenizer, "2."), EOS], True),

@@ -232,7 +232,7 @@ def test_thoughts_are_missed_although_the_answer_says_the_same(tokenizer_of) -> 
         ("smollm3", [ASK, {**SAY, "weight": 0}, AGAIN, THEN], (0, 1)),
     ],
 )
-def test_what_is_said_and_not_learnt_is_counted(tokenizer_of, family: str, messages, expected: tuple[int, int]) -> None:
+def test_what_is_left_out_in_is_counted(tokenizer_of, family: str, messages, expected: tuple[int, int]) -> None:
     sample = sample_of(tokenizer_of(family), family, messages)
     assert (sample.thoughts_left_out, sample.answers_left_out) == expected
 

@@ -1,6 +1,6 @@
 """Columns that say nothing of their own beside those that are used: by their names, or by the first values in them.
 
-A value that is a number, an identifier or a path cannot be learnt from; one that is also in a column that is used need not
+A value that is a number, an identifier or a path cannot be trained on; one that is also in a column that is used need not
 be. What may rate, label or belong to the other columns is never passed over.
 """
 
@@ -67,7 +67,7 @@ class Beside:
             return "may be the label of the text"
         if NAMELESS.fullmatch(plain(column)) and not self._numbers_rows(column):
             return "has values, and no name of its own"
-        if has_no_meaning(column) or (not is_rating(column) and self._cannot_be_learnt(column)):
+        if has_no_meaning(column) or (not is_rating(column) and self._cannot_be_trained_on(column)):
             return None
         return "may rate or label the others" if is_rating(column) else "is not used"
 
@@ -77,7 +77,7 @@ class Beside:
         return self.format == "preference" and is_about and plain(column) not in ("label", "labels")
 
     def _is_about_another(self, column: str) -> bool:
-        """Whether a column is about what is not learnt, or about a document that is learnt as it is."""
+        """Whether a column is about what is not trained on, or about a document that is trained on as it is."""
         if self.format == "text":
             return _SCORE.fullmatch(plain(column)) is not None and self._scores_document(column)
         return self.format == "chat" and (self._is_reference(column) or self._rates_another(column))
@@ -103,7 +103,7 @@ class Beside:
         return min((len(values) for values in self.columns.values()), default=0)
 
     def _rates_another(self, column: str) -> bool:
-        """Whether a column has a value for each element of another column that is not learnt, of all rows."""
+        """Whether a column has a value for each element of another column that is not trained on, of all rows."""
         rest = [name for name in self.columns if name not in (column, *self.used) and not is_rating(name)]
         return any(_are_parallel(self.columns[column], self.columns[name]) for name in rest)
 
@@ -119,7 +119,7 @@ class Beside:
         values = (value for value in self.columns.get(column, ()) if not _is_empty(value) and value == value)  # noqa: PLR0124 - NaN
         return is_index([str(value).removesuffix(".0") for value in values])
 
-    def _cannot_be_learnt(self, column: str) -> bool:
+    def _cannot_be_trained_on(self, column: str) -> bool:
         """Whether the values of a column are identifiers, or numbers about a text."""
         values = [value for value in self.columns.get(column, ()) if not _is_empty(value)]
         if not values:

@@ -81,7 +81,7 @@ def _starts_of_answers(value: Mapping[str, object]) -> bool:
 
 
 def further_answers(row: Mapping[str, object], data: DataParams) -> int:
-    """Return how many other answers a row has than the one that is learnt."""
+    """Return how many other answers a row has than the one that is trained on."""
     names = data.columns_of("completion") if data.completion_template else ()
     values = [value for name in names if isinstance(value := row.get(name), Mapping)]
     texts = [cast("list[object]", value["text"]) for value in values if _starts_of_answers(value)]

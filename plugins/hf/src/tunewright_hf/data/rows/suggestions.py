@@ -47,7 +47,7 @@ def suggestion(columns: Columns) -> str:
 
 
 def tells(path: str) -> bool:
-    """Return whether a path leads to what may be learnt: neither about the data, nor a rating, nor known to be wrong."""
+    """Return whether a path leads to what may be trained on: neither about the data, nor a rating, nor known to be wrong."""
     name = path.rpartition(".")[2] if not path.rpartition(".")[2].isdecimal() else path.partition(".")[0]
     if _WRONG.search(plain(path)):
         return False

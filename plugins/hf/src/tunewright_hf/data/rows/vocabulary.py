@@ -110,7 +110,7 @@ LABELS = {
     *("category", "categories", "class", "classes", "emotion", "intent", "intents", "sentiment", "topic", "topics"),
     *("stars", "act", "tag", "tags", "is_spam", "spam", "toxic", "toxicity", "hate", "answerkey"),
 }
-"""Columns that may be the label of a text that is learnt as a whole; beside a question and its answer they are not."""
+"""Columns that may be the label of a text that is trained on as a whole; beside a question and its answer they are not."""
 
 _RATING = re.compile(
     r"(.*_)?(label|labels|score|scores|rating|ratings|reward|rewards|margin|rank|ranks|grade|weight|weights|vote|votes|stars"
@@ -224,7 +224,7 @@ def plain(column: str) -> str:
 
 
 def has_no_meaning(column: str) -> bool:
-    """Return whether a column is known by its name to say nothing that could be learnt: an id, a source, a date."""
+    """Return whether a column is known by its name to say nothing that could be trained on: an id, a source, a date."""
     name, words = column.strip().lower(), plain(column).split("_")
     if name in _NO_MEANING or plain(name) in _NO_MEANING or name.startswith("_"):
         return True

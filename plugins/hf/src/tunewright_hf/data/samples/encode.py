@@ -53,7 +53,7 @@ LEFT_OUT = {
     "answers_left_out": "unsupervised answers",
     "further_answers": "further answers to the same question",
 }
-"""What a sample may say that is not learnt: the name of its count, and what to call it."""
+"""What a sample may say that is not trained on: the name of its count, and what to call it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -73,7 +73,7 @@ class Counts:
         thoughts_left_out: supervised answers whose thoughts the chat template leaves out; None if there are none.
         answers_left_out: the assistant's messages that are not supervised: by their weight, or as part of a prompt or history;
             None if there are none.
-        further_answers: other answers to a question of which the first is learnt; None if there are none.
+        further_answers: other answers to a question of which the first is trained on; None if there are none.
     """
 
     rows: int
@@ -241,15 +241,15 @@ def report(name: str, counts: Counts, examples: Iterable[str] = ()) -> Counts:
         logger.warning("%s: %d of %d rows dropped%s, %d truncated", name, counts.dropped, counts.rows, reasons, lost)
     for example in examples:
         logger.warning("%s: dropped, for example: %s", name, example)
-    if left_out := said_and_not_learnt(counts):
-        logger.warning("%s: said and not learnt: %s", name, left_out)
+    if left_out := left_out_in(counts):
+        logger.warning("%s: not trained on: %s", name, left_out)
     if not counts.samples:
         raise no_sample(name, counts.rows, counts.reasons)
     return counts
 
 
-def said_and_not_learnt(counts: object) -> str:
-    """Return what the samples say that is not learnt, in words; "" if there is nothing."""
+def left_out_in(counts: object) -> str:
+    """Return what the samples say that is not trained on, in words; "" if there is nothing."""
     found = {words: getattr(counts, name, None) for name, words in LEFT_OUT.items()}
     return ", ".join(f"{words}: {number}" for words, number in found.items() if number)
 

@@ -23,7 +23,7 @@ class Pair:
         ids: the prompt's token ids, including the tokenizer's special tokens.
         labels: the completion's token ids, likewise; all are supervised.
         tail: number of special tokens at the prompt's end.
-        further_answers: number of other answers to the same question, of which the first is learnt.
+        further_answers: number of other answers to the same question, of which the first is trained on.
     """
 
     ids: list[int]

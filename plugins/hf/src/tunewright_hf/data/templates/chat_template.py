@@ -58,8 +58,8 @@ class Conversation:
         messages = thoughts.fitted(self.messages, self.tokenizer, self._template)
         said = attrs.evolve(self, messages=messages)
         unwritten = said._unwritten_thoughts()
-        unlearnt = [m for i, m in enumerate(messages) if m["role"] == "assistant" and not self._learns(i)]
-        sample, silent = said._without_thoughts(unwritten)._sample(), sum(map(has_content, unlearnt))
+        unsupervised = [m for i, m in enumerate(messages) if m["role"] == "assistant" and not self._learns(i)]
+        sample, silent = said._without_thoughts(unwritten)._sample(), sum(map(has_content, unsupervised))
         if not unwritten and not silent:
             return sample
         return attrs.evolve(sample, thoughts_left_out=len(unwritten), answers_left_out=silent)
