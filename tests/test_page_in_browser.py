@@ -69,7 +69,7 @@ def jobs(folder: Path) -> Iterator[list[Job]]:
 
 @pytest.fixture(scope="module")
 def server(jobs: list[Job]) -> Iterator[PageServer]:
-    server = PageServer({"local": jobs[0].backend})
+    server = PageServer({"local": jobs[0].backend}, next_commands=lambda _, name: [f"tunewright chat {name}"])
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield server
@@ -146,6 +146,7 @@ def test_a_running_job_moves_without_a_reload(server, jobs, folder, opened) -> N
     (folder / "go-on").touch()
     page.wait_for_selector("text=step 40 of 40", timeout=20_000)
     page.wait_for_selector(".chip.succeeded", timeout=30_000)
+    page.wait_for_selector("text=tunewright chat run-c")
     assert page.locator(".answers").inner_text().split("\n") == ["before training", "before", "after training", "after"]
     assert page.locator(".log").get_attribute("data-kept") == "yes", "it was updated in place"
 

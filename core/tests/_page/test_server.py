@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -52,7 +53,9 @@ def server() -> Iterator[PageServer]:
     status = JobStatus(name="sft", state=JobState.RUNNING, created=STARTED, started=STARTED, detail=HOSTILE)
     backend.script["sft"] = [status]
     backend.lines["sft"] = [("train", 0, json.dumps(STEP)), ("train", 1, HOSTILE), ("train", 0, "second")]
-    server = PageServer({"memory": backend, "broken": Broken(), "faulty": Faulty()})
+    backend.script["done"] = [attrs.evolve(status, name="done", state=JobState.SUCCEEDED)]
+    backends = {"memory": backend, "broken": Broken(), "faulty": Faulty()}
+    server = PageServer(backends, next_commands=lambda _, name: [f"tunewright chat {name}"])
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     yield server
@@ -98,7 +101,8 @@ def test_it_listens_on_loopback_only(server: PageServer) -> None:
 def test_with_the_token_it_gives_jobs_their_numbers_and_their_logs(server: PageServer) -> None:
     listed = ask(server, "/api/jobs", token=server.token).json
     assert [(job["name"], job["backend"], job["state"], job["loss"]) for job in listed["jobs"]] == [
-        ("sft", "memory", "Running", 2.5)
+        ("done", "memory", "Succeeded", None),
+        ("sft", "memory", "Running", 2.5),
     ]
     assert listed["problems"] == ["broken: The cluster cannot be reached."]
     for _ in range(100):
@@ -107,6 +111,11 @@ def test_with_the_token_it_gives_jobs_their_numbers_and_their_logs(server: PageS
             break
     assert (job["curves"]["loss"], job["detail"], job["at_rest"]) == ({"steps": [1], "values": [2.5]}, HOSTILE, False)
     assert job["log"] == {"first": 0, "next": 2, "lines": [["train", 1, HOSTILE], ["train", 0, "second"]]}
+
+
+def test_only_a_job_that_has_succeeded_says_what_its_result_is_for(server: PageServer) -> None:
+    found = {name: ask(server, f"/api/jobs/memory/{name}", token=server.token).json for name in ("sft", "done")}
+    assert {name: job["next_commands"] for name, job in found.items()} == {"sft": [], "done": ["tunewright chat done"]}
 
 
 @pytest.mark.parametrize("path", ["/api/jobs", "/api/jobs/memory/sft", "/api/", "/api/nothing"])
@@ -172,7 +181,7 @@ def test_its_own_page_may_ask(server: PageServer) -> None:
 def test_it_only_reads(server: PageServer, method: str) -> None:
     answer = ask(server, "/api/jobs/memory/sft", method, token=server.token)
     assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
-    assert server.backends["memory"].script.keys() == {"sft"}
+    assert server.backends["memory"].script.keys() == {"sft", "done"}
 
 
 @pytest.mark.parametrize(

@@ -5,30 +5,47 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
+
+import attrs
 
 from tunewright._page.document import job_document
 from tunewright.backends.base import Backend
 from tunewright.errors import TunewrightError
 from tunewright.events import Json
 from tunewright.status.report import JobReport, ReportFold
+from tunewright.status.state import JobState
 from tunewright.status.status import JobRecord, JobStatus, LogLine
 
 KEPT_LINES = 5000
 _MOST_FEEDS = 32
 _FRESH = 0.9  # seconds for which a status is used again
 
+NextCommands = Callable[[Backend, str], Sequence[str]]
+"""Returns what to type next for a job that has succeeded, by its backend and name."""
+
+
+@attrs.frozen(kw_only=True)
+class _Known:
+    """What is known of a job, since `at`, in seconds of a monotonic clock."""
+
+    at: float
+    status: JobStatus
+    record: JobRecord
+    commands: Sequence[str]
+
 
 class JobFeed:
     """One job's log, read by a thread of its own, which ends with the job."""
 
-    def __init__(self, backend: Backend, name: str) -> None:
-        self._backend, self._name = backend, name
+    def __init__(self, backend: Backend, name: str, next_commands: NextCommands) -> None:
+        self._backend, self._name, self._next_commands = backend, name, next_commands
         self._fold = ReportFold()
         self._lines: deque[tuple[str, int, str]] = deque(maxlen=KEPT_LINES)
         self._count = 0  # of all plain lines so far
         self._lock = threading.Lock()
         self._closed = False
-        self._state: tuple[float, JobStatus, JobRecord] | None = None
+        self._known: _Known | None = None
         self._thread = threading.Thread(target=self._read, daemon=True, name=f"log of {name}")
         self._thread.start()
 
@@ -50,11 +67,12 @@ class JobFeed:
         Raises:
             JobError: the job no longer exists.
         """
-        status, record = self._current()
+        known = self._current()
         with self._lock:
-            report = self._fold.report(JobReport, status, record)
+            report = self._fold.report(JobReport, known.status, known.record)
             log = self._log(log_from) if log_from is not None else None
-        more: dict[str, Json] = {"log": log, "reading": self.reading, "at_rest": status.state.at_rest}
+        more: dict[str, Json] = {"log": log, "reading": self.reading, "at_rest": known.status.state.at_rest}
+        more["next_commands"] = list(known.commands)
         return {**job_document(report), **more}
 
     def _log(self, start: int) -> Json:
@@ -63,14 +81,19 @@ class JobFeed:
         lines: list[Json] = [list(line) for line in list(self._lines)[begin - first :]]
         return {"first": begin, "next": self._count, "lines": lines}
 
-    def _current(self) -> tuple[JobStatus, JobRecord]:
-        if self._state is None or time.monotonic() - self._state[0] > _FRESH:
-            status = self._backend.get(self._name)
-            old = self._state
-            unchanged = old is not None and (old[1].state, old[1].detail) == (status.state, status.detail)
-            record = old[2] if old is not None and unchanged else self._backend.record(self._name)
-            self._state = (time.monotonic(), status, record)
-        return self._state[1:]
+    def _current(self) -> _Known:
+        old = self._known
+        if old is not None and time.monotonic() - old.at <= _FRESH:
+            return old
+        status = self._backend.get(self._name)
+        if old is not None and (old.status.state, old.status.detail) == (status.state, status.detail):
+            self._known = attrs.evolve(old, at=time.monotonic(), status=status)
+        else:
+            succeeded = status.state is JobState.SUCCEEDED
+            commands = self._next_commands(self._backend, self._name) if succeeded else ()
+            record = self._backend.record(self._name)
+            self._known = _Known(at=time.monotonic(), status=status, record=record, commands=commands)
+        return self._known
 
     def _read(self) -> None:
         try:
@@ -92,7 +115,8 @@ class JobFeed:
 class Feeds:
     """The feeds of a server: one for each job that is looked at, at most 32."""
 
-    def __init__(self) -> None:
+    def __init__(self, next_commands: NextCommands) -> None:
+        self._next_commands = next_commands
         self._feeds: dict[tuple[str, str], tuple[JobFeed, JobStatus]] = {}
         self._lock = threading.Lock()
 
@@ -109,7 +133,7 @@ class Feeds:
             if feed is None or over or begun.created != status.created:
                 if feed is not None:
                     feed.close()
-                feed, begun = JobFeed(backend, name), status
+                feed, begun = JobFeed(backend, name, self._next_commands), status
             self._feeds[key] = (feed, begun)  # the last one is the one that was looked at last
             while len(self._feeds) > _MOST_FEEDS:
                 self._feeds.pop(next(iter(self._feeds)))[0].close()

@@ -23,7 +23,7 @@ from typing import ClassVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from tunewright._page import assets
-from tunewright._page.feed import Feeds
+from tunewright._page.feed import Feeds, NextCommands
 from tunewright._page.frozen import as_json
 from tunewright._page.overview import rows
 from tunewright.backends.base import Backend
@@ -80,6 +80,7 @@ class PageServer(ThreadingHTTPServer):
     Args:
         backends: the backends, by name.
         port: the port; 0 for any that is free.
+        next_commands: see `NextCommands`; by default none are shown.
 
     Raises:
         OSError: the port is taken.
@@ -87,10 +88,12 @@ class PageServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, backends: Mapping[str, Backend], port: int = 0) -> None:
+    def __init__(
+        self, backends: Mapping[str, Backend], port: int = 0, next_commands: NextCommands = lambda *_: ()
+    ) -> None:
         self.backends = dict(backends)
         self.token = secrets.token_urlsafe(32)
-        self.feeds = Feeds()
+        self.feeds = Feeds(next_commands)
         self._free = threading.BoundedSemaphore(_MOST_REQUESTS)
         super().__init__((LOOPBACK, port), _Handler)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,11 +56,17 @@ def _server(backends: Mapping[str, Backend], port: int | None) -> PageServer:
     from tunewright._page.server import PageServer
 
     if port is not None:
-        return PageServer(backends, port)
+        return PageServer(backends, port, _next_commands)
     try:
-        return PageServer(backends, _PORT)
+        return PageServer(backends, _PORT, _next_commands)
     except OSError:  # somebody else has it, and the address that is printed says which one is ours
-        return PageServer(backends, 0)
+        return PageServer(backends, 0, _next_commands)
+
+
+def _next_commands(backend: Backend, name: str) -> Sequence[str]:
+    from tunewright._client.job import Job
+
+    return Job(name, backend).next_commands()
 
 
 @click.command(

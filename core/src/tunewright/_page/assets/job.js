@@ -13,7 +13,7 @@ export class JobView {
     this.group = new Group();
     this.pictures = new Pictures(this.group);
     this.curves = section("Curves", this.pictures.element, this.group.controls());
-    this.element = h("article", {class: "job"}, place("top"), place("tiles"), place("failure"), this.curves,
+    this.element = h("article", {class: "job"}, place("top"), place("tiles"), place("failure"), place("next"), this.curves,
       place("samples"), place("data"), h("div", {class: "columns"}, place("states"), place("environment")), place("transfers"), place("file"), place("log"));
     this.log = places.log;
     const draw = (name, from, how) => {
@@ -25,6 +25,7 @@ export class JobView {
       draw("top", pick("name", "state", "detail", "backend", "model", "dataset", "trainer", "step", "total_steps", "failure"), top),
       draw("tiles", tilesOf, tiles),
       draw("failure", pick("failure"), failure),
+      draw("next", pick("next_commands"), next),
       draw("samples", pick("samples"), samples),
       draw("data", pick("data"), data),
       draw("states", pick("states", "attempts", "created", "started", "finished"), states),
@@ -88,6 +89,12 @@ function failure({failure: found}) {
   if (!found) return null;
   const where = found.container ? ` in ${found.container}${found.worker === undefined || found.worker === null ? "" : `, worker ${found.worker}`}` : "";
   return h("div", {class: "alert", role: "alert"}, h("h2", {}, `Failed${where} (exit code ${found.code})`), h("p", {}, found.cause), found.remedy ? h("p", {}, h("b", {}, "What to do: "), found.remedy) : null);
+}
+
+function next({next_commands: found}) {
+  if (!found || !found.length) return null;
+  const text = found.join("\n");
+  return section("Use the result", h("pre", {class: "code"}, text), copier(text));
 }
 
 function samples({samples: found}) {
