@@ -3,16 +3,17 @@
 import contextlib
 import email.utils
 import hashlib
+import io
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from tests.servers.faulty import Answer, Fault, FaultyServer, FileServer, Request, ranged
+from tests.servers.faulty import ODD_RANGES, Answer, Fault, FaultyServer, FileServer, Request, ranged
 
 from tunewright.errors import ExitCode, FetchError, SourceChanged
 from tunewright.providers.limits import FetchLimits
-from tunewright.providers.snapshots import Digest, Entry
+from tunewright.providers.snapshots import Digest, Entry, Reader, Snapshot
 from tunewright_launcher import journal as journal_
 from tunewright_launcher.answers import retry_after
 from tunewright_launcher.engine import fetch_snapshot
@@ -36,17 +37,20 @@ class Files(HttpSnapshot):
         *,
         headers: Mapping[str, str] | None = None,
         validators: Mapping[str, str] | None = None,
+        digests: bool = True,
     ) -> None:
         super().__init__(Http(timeout=1))
         self.server = server
         self.files = files
         self.headers = headers or {}
         self.validators = validators or {}
+        self.digests = digests
 
     def entries(self) -> Iterator[Entry]:
         for path, body in self.files.items():
             digest = Digest(algorithm="sha256", value=hashlib.sha256(body).hexdigest())
-            yield Entry(path=path, size=len(body), digests=(digest,), validator=self.validators.get(path))
+            digests = (digest,) if self.digests else ()
+            yield Entry(path=path, size=len(body), digests=digests, validator=self.validators.get(path))
 
     def request(self, entry: Entry) -> HttpRequest:
         condition = {"If-Match": entry.validator} if entry.validator else {}
@@ -143,14 +147,87 @@ def test_redirects_without_end_are_refused(folder: Path) -> None:
     assert caught.value.code is ExitCode.BAD_DATA
 
 
-def test_a_server_that_knows_no_ranges_is_read_from_its_beginning(folder: Path) -> None:
-    class Plain(FileServer):
-        def answer(self, request: Request) -> Answer:
-            return Answer(body=self.files[request.path])
-
-    with Plain({"/large": LARGE}) as server:
-        fetch_snapshot(Files(server, {"large": LARGE}), folder, limits=FetchLimits(connections=2))
+@pytest.mark.slow
+@pytest.mark.parametrize("digests", [True, False], ids=["digests", "no digests"])
+@pytest.mark.parametrize("odd", [key for key in ODD_RANGES if key != "wrapped"])
+def test_whatever_becomes_of_ranges_the_file_is_right(folder: Path, odd: str, digests: bool) -> None:
+    with serve({"large": LARGE}) as server:
+        server.ranges = odd
+        snapshot = Files(server, {"large": LARGE}, digests=digests)
+        fetch_snapshot(snapshot, folder, limits=FetchLimits(connections=4, tries=1))
     assert fetched(folder) == {"large": LARGE}
+
+
+def test_where_ranges_are_other_bytes_than_they_say_the_digest_decides(folder: Path) -> None:
+    with serve({"large": LARGE}) as server:
+        server.ranges = "wrapped"
+        fetch_snapshot(Files(server, {"large": LARGE}), folder, limits=LIMITS)
+    assert fetched(folder) == {"large": LARGE}
+
+
+def test_a_server_that_knows_no_ranges_sends_a_file_once(folder: Path) -> None:
+    files = {name: name.encode() * (10 * MIB) for name in "ab"}
+    with serve(files) as server:
+        server.ranges = "ignored"
+        fetch_snapshot(Files(server, files), folder, limits=FetchLimits(connections=16))
+        assert server.sent == 20 * MIB
+        assert len(server.log) == 2
+    assert fetched(folder) == files
+
+
+def test_a_stream_that_breaks_off_begins_again_and_what_has_arrived_is_skipped(folder: Path) -> None:
+    with serve({"large": LARGE}) as server:
+        server.ranges = "ignored"
+        server.faults += [Fault(path="large", cut_after=n * MIB) for n in (9, 12, 15)]
+        limits = FetchLimits(connections=4, tries=2)
+        told: list[tuple[int, int | None]] = []
+        fetch_snapshot(Files(server, {"large": LARGE}), folder, limits=limits, report=lambda *now: told.append(now))
+        assert len(server.log) == 4
+    assert fetched(folder) == {"large": LARGE}
+    assert told[-1] == (len(LARGE), len(LARGE))
+
+
+class Ending(Snapshot):
+    """Sends so many bytes of each range, and no more, as a careless reader does."""
+
+    def __init__(self, body: bytes, most: int) -> None:
+        self.body, self.most, self.opened = body, most, 0
+
+    def entries(self) -> Iterator[Entry]:
+        yield Entry(path="a", size=len(self.body))
+
+    @contextlib.contextmanager
+    def open(self, entry: Entry, start: int, stop: int) -> Iterator[Reader]:
+        self.opened += 1
+        yield Sending(self.body[start : min(stop, start + self.most)])
+
+
+class Sending:
+    """A reader of bytes."""
+
+    digests: tuple[Digest, ...] = ()
+
+    def __init__(self, body: bytes) -> None:
+        self.stream = io.BytesIO(body)
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        return self.stream.readinto(buffer)
+
+
+@pytest.mark.parametrize("size", [1000, len(LARGE)], ids=["small", "large"])
+def test_a_reader_without_bytes_is_tried_again_as_often_as_the_limits_say(folder: Path, size: int) -> None:
+    snapshot, told = Ending(LARGE[:size], 0), []
+    limits = FetchLimits(connections=1, tries=2)
+    with pytest.raises(FetchError, match=f"none of the bytes 0 to .* of a, which has {size}") as caught:
+        fetch_snapshot(snapshot, folder, limits=limits, retried=lambda error, *_: told.append(error.cause))
+    assert caught.value.code is ExitCode.TRY_AGAIN
+    assert (snapshot.opened, len(told)) == (2, 1)
+
+
+def test_a_reader_that_ends_early_is_opened_where_it_ended(folder: Path) -> None:
+    snapshot = Ending(LARGE, 3 * MIB)
+    fetch_snapshot(snapshot, folder, limits=FetchLimits(connections=1, tries=1))
+    assert fetched(folder) == {"a": LARGE}
 
 
 def test_another_range_than_was_asked_for_is_not_taken(folder: Path) -> None:
@@ -216,16 +293,6 @@ def test_an_answer_that_breaks_off_beside_the_bytes_of_the_file_may_pass(folder:
         fetch_snapshot(Files(server, {"a": b"hello"}), folder, limits=LIMITS)
         assert len(server.log) > 1
     assert fetched(folder) == {"a": b"hello"}
-
-
-def test_a_server_without_ranges_that_breaks_off_before_a_range_is_asked_again(folder: Path) -> None:
-    whole = Answer(headers={"Content-Length": str(len(LARGE))}, body=LARGE)
-    with Breaking({"a": LARGE}, whole, Fault(cut_after=1000)) as server:
-        snapshot = Files(server, {"a": LARGE})
-        entry = next(snapshot.entries())
-        with pytest.raises(FetchError, match="was cut off") as caught, snapshot.open(entry, MIB, 2 * MIB) as reader:
-            reader.readinto(memoryview(bytearray(1000)))
-        assert caught.value.code is ExitCode.TRY_AGAIN
 
 
 @pytest.mark.slow

@@ -6,12 +6,13 @@ with FileServer({"/a": b"…"}) as server:
 
 from __future__ import annotations
 
+import functools
 import re
 import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar, Self
 from urllib.parse import unquote, urlsplit
@@ -145,19 +146,25 @@ class FileServer(FaultyServer):
     Attributes:
         files: path → contents.
         token: the bearer token that is asked for; None for no one.
+        ranges: how a range is answered; a key of `ODD_RANGES`, or "" for as it should be.
     """
 
-    def __init__(self, files: Mapping[str, bytes], *, token: str | None = None) -> None:
+    def __init__(self, files: Mapping[str, bytes], *, token: str | None = None, ranges: str = "") -> None:
         super().__init__()
         self.files = dict(files)
         self.token = token
+        self.ranges = ranges
 
     def answer(self, request: Request) -> Answer:
         """A file, or a range of it."""
         if self.token is not None and request.headers.get("authorization") != f"Bearer {self.token}":
             return Answer(status=401)
         body = self.files.get(request.path)
-        return Answer(status=404) if body is None else ranged(body, request)
+        if body is None:
+            return Answer(status=404)
+        if self.ranges and "range" in request.headers:
+            return ODD_RANGES[self.ranges](body, request)
+        return ranged(body, request)
 
 
 def ranged(body: bytes, request: Request, headers: Mapping[str, str] | None = None) -> Answer:
@@ -174,6 +181,62 @@ def ranged(body: bytes, request: Request, headers: Mapping[str, str] | None = No
         return Answer(status=416, headers={"Content-Range": f"bytes */{len(body)}"})
     about["Content-Range"] = f"bytes {start}-{stop - 1}/{len(body)}"
     return Answer(status=206, headers=about, body=body[start:stop])
+
+
+def _whole(body: bytes, request: Request) -> Answer:
+    """As a server that knows no ranges."""
+    return ranged(body, attrs.evolve(request, headers={k: v for k, v in request.headers.items() if k != "range"}))
+
+
+def _relative_total(body: bytes, request: Request) -> Answer:
+    """As Gitea up to 1.24.3: the total is what follows the range's beginning."""
+    answer = ranged(body, request)
+    sent, total = answer.headers["Content-Range"].split("/")
+    start = int(re.findall(r"\d+", sent)[0])
+    return attrs.evolve(answer, headers={**answer.headers, "Content-Range": f"{sent}/{int(total) - start}"})
+
+
+def _capped(body: bytes, request: Request) -> Answer:
+    """As a server that sends at most 3 MB for a range."""
+    start, stop = map(int, re.findall(r"\d+", request.headers["range"]))
+    stop = min(stop, start + 3_000_000)
+    return ranged(body, attrs.evolve(request, headers={**request.headers, "range": f"bytes={start}-{stop}"}))
+
+
+def _open_ended(body: bytes, request: Request) -> Answer:
+    """As a server that sends everything from the range's beginning on, and says so."""
+    start = re.findall(r"\d+", request.headers["range"])[0]
+    return ranged(body, attrs.evolve(request, headers={**request.headers, "range": f"bytes={start}-"}))
+
+
+def _wrapped(body: bytes, request: Request, *, at: int = 16 << 20, honest: bool = False) -> Answer:
+    """As a server whose offsets have too few bits; one that is not `honest` says that it sent what was asked for."""
+    start, stop = map(int, re.findall(r"\d+", request.headers["range"]))
+    length = stop - start
+    wrapped = f"bytes={start % at}-{start % at + length}"
+    answer = ranged(body, attrs.evolve(request, headers={**request.headers, "range": wrapped}))
+    about = {} if honest else {"Content-Range": f"bytes {start}-{start + len(answer.body) - 1}/{len(body)}"}
+    return attrs.evolve(answer, headers={**answer.headers, **about})
+
+
+def _late(body: bytes, request: Request) -> Answer:
+    """As two servers behind one name, of which one knows no ranges."""
+    return ranged(body, request) if request.headers["range"].startswith("bytes=0-") else _whole(body, request)
+
+
+ODD_RANGES: Mapping[str, Callable[[bytes, Request], Answer]] = {
+    "ignored": _whole,
+    "ignored later": _late,
+    "relative total": _relative_total,
+    "capped": _capped,
+    "open-ended": _open_ended,
+    "wrapped": _wrapped,
+    "wrapped, and said": functools.partial(_wrapped, honest=True),
+    "refused": lambda _, __: Answer(status=416),
+    "not implemented": lambda _, __: Answer(status=501),
+    "unnamed": lambda body, request: attrs.evolve(ranged(body, request), headers={}),
+}
+"""How servers answer a range, other than they should."""
 
 
 class _Server(ThreadingHTTPServer):

@@ -230,6 +230,18 @@ class SourceChanged(FetchError):  # noqa: N818 - as PluginNotFound
         super().__init__(cause, remedy=remedy, code=code)
 
 
+class RangeRefused(FetchError):  # noqa: N818 - as PluginNotFound
+    """A source did not send the range of a file that was asked for; the file is read in one stream.
+
+    Args:
+        cause: what happened, to what, as a sentence.
+    """
+
+    def __init__(self, cause: str) -> None:
+        remedy = "It is retried without ranges; check for a proxy that rewrites Range requests."
+        super().__init__(cause, remedy=remedy, code=ExitCode.TRY_AGAIN)
+
+
 def did_you_mean(
     name: str, known: Mapping[str, object] | list[str], aliases: Mapping[str, str] = MappingProxyType({})
 ) -> str:

@@ -11,34 +11,27 @@ import contextlib
 import itertools
 import os
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import cast
 
 import attrs
 
-from tunewright.errors import ExitCode, FetchError, SourceChanged
+from tunewright.errors import ExitCode, FetchError, RangeRefused
 from tunewright.providers.limits import FetchLimits
-from tunewright.providers.snapshots import Digest, Entry, Snapshot
+from tunewright.providers.snapshots import Digest, Entry, Reader, Snapshot
 from tunewright_launcher.digests import SIZE, Checks
 from tunewright_launcher.files import Files, begin_to_flush, check_path, empty, hostile, scan, write
 from tunewright_launcher.forked_worker import forked_worker
 from tunewright_launcher.journal import FileRecord, Journal, missing, short
 from tunewright_launcher.progress import Progress, Report
-from tunewright_launcher.rate_limit import RateLimiter, StallDetector
 from tunewright_launcher.tasks import MIB, SMALL, Queue, RangedFile, Task, between, range_length
-from tunewright_launcher.threads import LatencyTracker, Threads
+from tunewright_launcher.threads import Threads
+from tunewright_launcher.transfer import Retried, Stopped, Transfer, handed_over, is_whole
 
-_BUFFER = MIB // 2
-_LONGEST_HELD = 0.1  # seconds for which bytes are held back, to write more of them at once
 _MANY = 100  # number of files that makes a second process worthwhile
 
 Records = Iterator[tuple[str, FileRecord]]
-
-Retried = Callable[[FetchError, int, float], None]
-"""Receives an error that may pass, how often it has occurred in a row, and the pause in seconds; called from many threads."""
 
 
 def fetch_snapshot(
@@ -106,10 +99,6 @@ def _finished(snapshot: Snapshot, folder: Path, fetched: dict[str, FileRecord]) 
     return scan(folder, fetched)
 
 
-class _Stopped(Exception):  # noqa: N818 - not an error: another thread has one
-    """Another thread has ended the download."""
-
-
 class _Fetch:
     """One download of one snapshot."""
 
@@ -130,10 +119,8 @@ class _Fetch:
         self._limits = limits
         self._report, self._retried = report, retried
         self._queue = Queue()
-        self._rate = RateLimiter(limits.rate)
         self._progress = Progress(report)
-        self._latency = LatencyTracker()
-        self._thread = threading.local()
+        self._transfer = Transfer(snapshot, limits, self._progress, retried=retried, stopped=self._stopped)
 
     def anew(self) -> _Fetch:
         """Return the same download, to be run again."""
@@ -164,10 +151,10 @@ class _Fetch:
         count = max(1, self._limits.connections)
         with contextlib.ExitStack() as stack:
             if self._is_for_two(first):
-                theirs = Threads(count // 2, self._latency)
+                theirs = Threads(count // 2, self._transfer.latency)
                 stack.enter_context(forked_worker(self._small, theirs, self._queue, self._progress))
                 count -= count // 2
-            threads = Threads(count, self._latency)
+            threads = Threads(count, self._transfer.latency)
             threads.start(self._work)
             try:
                 yield
@@ -221,71 +208,130 @@ class _Fetch:
                 if task.large is not None:
                     self._range(task.large, task.start, task.stop)
                 elif task.small:
-                    self._small(task.entry)
+                    self._whole(task.entry, task.entry.digests)
                 else:
                     self._large(task.entry)
-            except _Stopped:
+            except Stopped:
                 return
             except BaseException as error:  # `run` raises it
                 self._queue.fail(error)
                 return
             self._queue.done()
 
-    def _small(self, entry: Entry, *, again: bool = True) -> None:
-        """Download a file in one range, and verify it as it arrives."""
+    def _small(self, entry: Entry) -> None:
+        """Download a small file; called in the second process."""
+        self._whole(entry, entry.digests)
+
+    def _whole(
+        self,
+        entry: Entry,
+        digests: tuple[Digest, ...],
+        first: AbstractContextManager[Reader] | None = None,
+        *,
+        again: bool = True,
+    ) -> None:
+        """Download a file in one stream, and verify it as it arrives; once more if it may have been damaged in transit.
+
+        Args:
+            entry: the file.
+            digests: those that the source reported before.
+            first: the stream, if it is open already.
+            again: whether it may be downloaded once more.
+        """
         checks: Checks | None = None
 
-        def sink(data: memoryview, position: int, digests: tuple[Digest, ...]) -> None:
+        def sink(data: memoryview, position: int, more: tuple[Digest, ...]) -> None:
             nonlocal checks
-            checks = checks or Checks((*entry.digests, *digests), entry.size)
+            checks = checks or Checks(dict.fromkeys((*digests, *more)), entry.size)
             checks.update(data)
             write(handle, data, position)
 
         with self._files.create(entry.path) as handle:
-            self._read(entry, 0, entry.size, sink)
+            self._transfer.read(entry, 0, entry.size, sink, first=first, in_one=True)
             self._files.begin_to_flush(handle, entry.size)
         try:
-            self._finish(entry, checks or Checks(entry.digests, 0))
+            self._finish(entry, checks or Checks(digests, 0))
         except FetchError:
             if not again:
                 raise
-            # Once more: it may have been damaged in transit.
             self._progress.add(-entry.size)
-            self._small(entry, again=False)
+            self._whole(entry, digests, again=False)
 
     def _large(self, entry: Entry) -> None:
         """Begin a large file. Keep what has arrived, unless it may have been lost with no digest to detect that."""
-        checks = Checks(self._describe(entry).digests, entry.size)
-        if not (checks.compares or self._journal.same_boot(entry)):
+        digests = self._transfer.attempt(lambda: self._snapshot.describe(entry)).digests
+        large = RangedFile(entry, Checks(digests, entry.size), digests)
+        if not (large.checks.compares or self._journal.same_boot(entry)):
             self._journal.forget(entry)
-        self._split(RangedFile(entry, checks))
-
-    def _split(self, large: RangedFile) -> None:
-        """Queue its missing ranges."""
-        entry = large.entry
         self._files.create_sparse(entry.path, entry.size)
         gaps = missing(self._journal.ranges(entry), entry.size)
-        length = range_length(entry.size, self._limits.connections)
         for start, stop in between(gaps, entry.size):
             large.arrived(start, stop)
-            if not large.again:
-                self._progress.add(stop - start)
-        for start, stop in gaps:
-            for position in range(start, stop, length):
-                part = Task(entry, large=large, start=position, stop=min(position + length, stop))
-                self._queue.put(part)
-        self._verify(large)
+            large.count(stop - start)
+            self._progress.add(stop - start)
+        length = range_length(entry.size, self._limits.connections)
+        ranges = [(p, min(p + length, stop)) for start, stop in gaps for p in range(start, stop, length)]
+        if ranges:
+            self._begin_ranges(large, ranges)
+        else:
+            self._range(large, entry.size, entry.size)
 
-    def _range(self, large: RangedFile, start: int, stop: int) -> None:
+    def _begin_ranges(self, large: RangedFile, ranges: list[tuple[int, int]]) -> None:
+        """Read the first range. The others follow once the answer shows that the source has ranges; or else it is the file."""
+        start, stop = ranges[0]
+        with contextlib.ExitStack() as stack:
+            try:
+                reader = self._transfer.attempt(
+                    lambda: stack.enter_context(self._transfer.open(large.entry, start, stop))
+                )
+            except RangeRefused:
+                self._in_one(large)
+                return
+            first = handed_over(stack.pop_all(), reader)
+        if is_whole(reader):
+            self._in_one(large, first)
+            return
+        for position, end in ranges[1:]:
+            self._queue.put(Task(large.entry, large=large, start=position, stop=end))
+        self._range(large, start, stop, first)
+
+    def _in_one(
+        self, large: RangedFile, first: AbstractContextManager[Reader] | None = None, *, again: bool = True
+    ) -> None:
+        """Download a large file in one stream: its source has no ranges, or what came in ranges is wrong."""
+        self._journal.forget(large.entry)
+        self._progress.add(-large.counted)
+        self._whole(large.entry, large.digests, first, again=again)
+
+    def _range(
+        self, large: RangedFile, start: int, stop: int, first: AbstractContextManager[Reader] | None = None
+    ) -> None:
+        """Download a range of a large file, unless a range of it was refused; the last thread to find that out reads it whole."""
+        if not large.enter():
+            return
+        try:
+            self._read_range(large, start, stop, first)
+            self._verify(large)
+        except RangeRefused:
+            large.refuse()
+        if large.leave():
+            self._in_one(large)
+
+    def _read_range(
+        self, large: RangedFile, start: int, stop: int, first: AbstractContextManager[Reader] | None
+    ) -> None:
         def sink(data: memoryview, position: int, _: tuple[Digest, ...]) -> None:
+            if large.refused:
+                raise RangeRefused(f"Another range of {large.entry.path} was refused.")
             write(handle, data, position)
+            large.count(len(data))
             self._journal.wrote(large.entry, position, position + len(data))
 
         with self._files.open(large.entry.path) as handle:
-            self._read(large.entry, start, stop, sink)
+            self._transfer.read(large.entry, start, stop, sink, first=first)
             begin_to_flush(handle, start, stop)
-        large.arrived(start, stop)
-        self._verify(large)
+        if start < stop:
+            large.arrived(start, stop)
 
     def _verify(self, large: RangedFile) -> None:
         """Hash the ranges that have arrived, in order; compare the digests after the last one.
@@ -307,90 +353,18 @@ class _Fetch:
                 large.checks.update(buffer[:count])
                 start += count
                 if self._stopped():
-                    raise _Stopped
+                    raise Stopped
 
     def _compare(self, large: RangedFile) -> None:
-        entry = large.entry
         try:
-            self._finish(entry, large.checks)
+            self._finish(large.entry, large.checks)
         except FetchError:
-            self._journal.forget(entry)
-            if large.again:
-                raise
-            # Once more, from the beginning: a range may have been damaged in transit.
-            self._progress.add(-entry.size)
-            self._split(RangedFile(entry, large.checks.reset(), again=True))
+            # Once more, in one stream: a range may have been damaged in transit, or have been another one than it said.
+            self._in_one(large, again=False)
 
     def _finish(self, entry: Entry, checks: Checks) -> None:
         verified = checks.verify(entry.path)
         self._journal.finished(entry, sha256=checks.sha256, verified=verified)
-
-    def _read(
-        self, entry: Entry, start: int, stop: int, sink: Callable[[memoryview, int, tuple[Digest, ...]], None]
-    ) -> None:
-        """Read a range to its end, resuming after each broken connection."""
-        position, failures = start, 0
-        while position < stop:
-            before = position
-            try:
-                for data, digests in self._pieces(entry, position, stop):
-                    sink(data, position, digests)
-                    position += len(data)
-                    self._progress.add(len(data))
-            except SourceChanged:
-                raise
-            except FetchError as error:
-                moved = position > before
-                failures = 1 if moved else failures + 1
-                self._pause(error, failures, at_once=moved)
-
-    def _describe(self, entry: Entry) -> Entry:
-        for failures in itertools.count(1):
-            try:
-                return self._snapshot.describe(entry)
-            except SourceChanged:
-                raise
-            except FetchError as error:
-                self._pause(error, failures)
-        raise AssertionError  # for the type checker
-
-    def _pause(self, error: FetchError, failures: int, *, at_once: bool = False) -> None:
-        """Wait after a transient error; raise any other, or one that has repeated too often."""
-        if not error.code.may_pass or failures >= self._limits.tries:
-            raise error
-        pause = self._rate.pause(0 if at_once else failures, error.retry_after)
-        if self._retried is not None and pause > 0:
-            self._retried(error, failures, pause)
-        self._rate.rest(pause, self._stopped)
-        if self._stopped():
-            raise _Stopped
-
-    def _pieces(self, entry: Entry, start: int, stop: int) -> Iterator[tuple[memoryview, tuple[Digest, ...]]]:
-        """Yield the bytes of a range, in pieces as large as the buffer unless they arrive slowly."""
-        self._rate.wait(self._stopped)
-        buffer, filled, since = self._buffer(), 0, time.monotonic()
-        slow = StallDetector(self._limits)
-        with self._snapshot.open(entry, start, stop) as reader:
-            self._latency.took(time.monotonic() - since)
-            try:
-                while start < stop and (count := reader.readinto(buffer[filled : filled + stop - start])):
-                    start, filled = start + count, filled + count
-                    if self._stopped():
-                        raise _Stopped
-                    slow.check(count, entry.path)
-                    self._rate.spend(count)
-                    if start == stop or filled == len(buffer) or time.monotonic() - since > _LONGEST_HELD:
-                        yield buffer[:filled], reader.digests
-                        filled, since = 0, time.monotonic()
-            except FetchError:
-                if filled:
-                    yield buffer[:filled], reader.digests
-                raise
-
-    def _buffer(self) -> memoryview:
-        if not hasattr(self._thread, "buffer"):
-            self._thread.buffer = memoryview(bytearray(_BUFFER))
-        return cast("memoryview", self._thread.buffer)
 
     def _stopped(self) -> bool:
         return self._queue.error is not None

@@ -22,7 +22,7 @@ from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 import attrs
 
 from tunewright._convert import to_dict
-from tunewright.errors import ExitCode, FetchError, SourceChanged
+from tunewright.errors import ExitCode, FetchError, RangeRefused, SourceChanged
 from tunewright.providers.limits import FetchLimits
 from tunewright.providers.snapshots import Digest, Entry, Reader, Snapshot
 from tunewright_launcher.answers import Headers, cut_off, reading, refusal, shown, size_of, unavailable
@@ -30,6 +30,9 @@ from tunewright_launcher.connection import Connection, Response
 
 _MOVED = (301, 302, 303, 307, 308)
 _MOST_REDIRECTS = 5
+# Answers of servers that know no ranges, or not this one; a request for the whole file shows what is wrong otherwise.
+_NO_RANGES = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, HTTPStatus.NOT_IMPLEMENTED)
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/")
 _LONGEST_MESSAGE = 64 << 10
 _URL = re.compile(r"(https?://[^/?#]+)([^#]*)")
 # Headers that may be sent to another host than the one that they were meant for.
@@ -247,13 +250,17 @@ class HttpSnapshot(Snapshot):
     @contextlib.contextmanager
     def open(self, entry: Entry, start: int, stop: int) -> Iterator[Reader]:
         """See `Snapshot.open`."""
-        whole = start == 0 and stop == entry.size
-        response, url = self._send(entry, None if whole else f"bytes={start}-{stop - 1}")
+        wanted = None if start == 0 and stop == entry.size else f"bytes={start}-{stop - 1}"
+        response, url = self._send(entry, wanted)
         try:
             with reading(url):
-                self._check(entry, response, start, stop)
-            digests = self.digests_in(response.headers) if whole else ()
-            yield _Body(response, url, stop - start, digests, ends=entry if stop == entry.size else None)
+                self._check(entry, response, ranged=wanted is not None)
+            if response.status == HTTPStatus.PARTIAL_CONTENT:
+                end = min(stop, _end_of_range(entry, response, start))
+                yield _Body(response, url, end - start, (), ends=entry if end == entry.size else None)
+            else:
+                digests = self.digests_in(response.headers)
+                yield _Body(response, url, entry.size, digests, ends=entry, whole=wanted is not None)
         finally:
             self.http.close_unread(response)
 
@@ -273,34 +280,40 @@ class HttpSnapshot(Snapshot):
             self._moved[entry.path] = _redirected(asked, url, HTTPStatus.FOUND)
         return response, url
 
-    def _check(self, entry: Entry, response: http.client.HTTPResponse, start: int, stop: int) -> None:
-        """Raise unless the response is the requested range; skip to its start if the server does not support ranges."""
+    def _check(self, entry: Entry, response: http.client.HTTPResponse, *, ranged: bool) -> None:
+        """Raise unless the response has bytes of the file that was listed."""
+        if ranged and response.status in _NO_RANGES:
+            raise RangeRefused(f"The request for a range of {entry.path} failed with {response.status}.")
         if response.status >= HTTPStatus.BAD_REQUEST or response.status in _MOVED:
             body = response.read(_LONGEST_MESSAGE)
             refused = self.refusal(entry, response.status, response.headers, body)
             raise refused or refusal(f"{entry.path} of {shown(self.request(entry).url)}", response)
-        size = size_of(response)
-        if size is not None and size != entry.size:
-            raise SourceChanged(f"{entry.path} has {size} bytes now, but had {entry.size} when it was listed.")
         if self.is_other(entry, response.headers):
             raise SourceChanged(f"{entry.path} is no longer the version that was listed.")
-        if response.status == HTTPStatus.PARTIAL_CONTENT:
-            expected = f"bytes {start}-{stop - 1}/"
-            if not (response.getheader("Content-Range") or "").startswith(expected):
-                cause = f"The server sent another range of {entry.path} than bytes {start} to {stop}."
-                remedy = "Check for a proxy that rewrites Range requests."
-                raise FetchError(cause, remedy=remedy, code=ExitCode.TRY_AGAIN)
-        else:
-            _skip(response, start)
+        size = size_of(response)
+        if size in (None, entry.size):
+            return
+        if not ranged:
+            raise SourceChanged(f"{entry.path} has {size} bytes now, but had {entry.size} when it was listed.")
+        if response.status != HTTPStatus.PARTIAL_CONTENT or not entry.digests:  # which decide, whatever the total
+            raise RangeRefused(f"The source answered a range of {entry.path} with the size {size}, not {entry.size}.")
 
 
 class _Body:
     """A `Reader` of a response; `ends` is the file that ends with it, after which nothing may follow."""
 
     def __init__(
-        self, response: Response, url: str, length: int, digests: tuple[Digest, ...], *, ends: Entry | None
+        self,
+        response: Response,
+        url: str,
+        length: int,
+        digests: tuple[Digest, ...],
+        *,
+        ends: Entry | None,
+        whole: bool = False,
     ) -> None:
         self.digests = digests
+        self.whole = whole
         self._response = response
         self._url = url
         self._left = length
@@ -342,6 +355,11 @@ def _proxy_headers(proxy: SplitResult) -> dict[str, str]:
     return {"Proxy-Authorization": f"Basic {base64.b64encode(user.encode()).decode()}"}
 
 
-def _skip(response: http.client.HTTPResponse, count: int) -> None:
-    while count > 0 and (skipped := response.read(min(count, 1 << 20))):
-        count -= len(skipped)
+def _end_of_range(entry: Entry, response: http.client.HTTPResponse, start: int) -> int:
+    """Return where a range ends that begins at `start`; a server may send less than was asked for, see RFC 9110, 14.2."""
+    sent = response.getheader("Content-Range") or ""
+    match = _CONTENT_RANGE.match(sent)
+    if match is None or int(match[1]) != start or int(match[2]) < start:
+        cause = f"The source sent another range of {entry.path} than the one from byte {start}: {sent or 'it does not say which'}."
+        raise RangeRefused(cause)
+    return int(match[2]) + 1

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import attrs
 
-from tunewright.providers.snapshots import Entry
+from tunewright.providers.snapshots import Digest, Entry
 from tunewright_launcher.digests import Checks
 
 MIB = 1 << 20
@@ -26,17 +26,44 @@ class RangedFile:
 
     Attributes:
         entry: the file as it was listed, which is how the journal identifies it.
-        checks: its digests.
-        again: whether it was fetched before, and did not match its digests.
+        checks: compares its digests.
+        digests: all that the source reports.
+        counted: bytes that the progress of the download has counted for it.
+        refused: whether the source refused a range, so that the file has to be read in one stream.
     """
 
     entry: Entry
     checks: Checks
-    again: bool = False
+    digests: tuple[Digest, ...]
+    counted: int = attrs.field(default=0, init=False)
+    refused: bool = attrs.field(default=False, init=False)
+    _active: int = attrs.field(default=0, init=False)
     _there: dict[int, int] = attrs.field(factory=dict, init=False)  # start → stop
     _position: int = attrs.field(default=0, init=False)
     _busy: bool = attrs.field(default=False, init=False)
     _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False)
+
+    def enter(self) -> bool:
+        """Record that a thread begins with a range; return whether it should."""
+        with self._lock:
+            self._active += not self.refused
+            return not self.refused
+
+    def leave(self) -> bool:
+        """Record that a thread is done with a range; return whether it has to read the file: a range was refused, and no other reads."""
+        with self._lock:
+            self._active -= 1
+            return self.refused and not self._active
+
+    def refuse(self) -> None:
+        """Record that the source refused a range; ranges that are being read end, and no other begins."""
+        with self._lock:
+            self.refused = True
+
+    def count(self, size: int) -> None:
+        """Record how many bytes the progress has counted."""
+        with self._lock:
+            self.counted += size
 
     def arrived(self, start: int, stop: int) -> None:
         """Record that a range is on the volume."""

@@ -83,6 +83,9 @@ class Entry:
 class Reader(Protocol):
     """A stream of the bytes of one range of a file.
 
+    A source that ignores the range, and sends the whole file from its first byte, says so with an attribute `whole = True`; the
+    engine then takes the stream for the file. One that can do neither raises `RangeRefused` in `Snapshot.open`.
+
     Attributes:
         digests: digests of the whole file that the source reports only with its response. Empty if there are none.
     """
@@ -91,6 +94,8 @@ class Reader(Protocol):
 
     def readinto(self, buffer: memoryview, /) -> int:
         """Read bytes into the start of the buffer, and return how many; 0 at the end of the range.
+
+        A range that ends early is opened again where it ended; if it then has no bytes at all, that is an error that may pass.
 
         Raises:
             FetchError: the range cannot be read. After TRY_AGAIN, the engine continues where the range broke off.
@@ -139,6 +144,7 @@ class Snapshot(ABC):
 
         Raises:
             FetchError: the range cannot be opened. UNAVAILABLE and TRY_AGAIN are retried.
+            RangeRefused: the source does not send this range; the engine opens the file from its first byte to its last.
             SourceChanged: the file has changed since it was listed.
         """
 
