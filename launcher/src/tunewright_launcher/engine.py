@@ -120,7 +120,7 @@ class _Fetch:
         self._report, self._retried = report, retried
         self._queue = Queue()
         self._progress = Progress(report)
-        self._transfer = Transfer(snapshot, limits, self._progress, retried=retried, stopped=self._stopped)
+        self._transfer = Transfer(snapshot, limits, self._progress, self._queue, retried)
 
     def anew(self) -> _Fetch:
         """Return the same download, to be run again."""

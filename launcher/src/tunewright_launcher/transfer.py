@@ -18,7 +18,7 @@ from tunewright.providers.limits import FetchLimits
 from tunewright.providers.snapshots import Digest, Entry, Reader, Snapshot
 from tunewright_launcher.progress import Progress
 from tunewright_launcher.rate_limit import RateLimiter, StallDetector
-from tunewright_launcher.tasks import MIB
+from tunewright_launcher.tasks import MIB, Queue
 from tunewright_launcher.threads import LatencyTracker
 
 _BUFFER = MIB // 2
@@ -44,8 +44,9 @@ class Transfer:
         snapshot: what is read.
         limits: limits on network use.
         progress: counts the bytes.
+        queue: has an error once the download has ended. Not a method of the download: a circle of references would keep what the
+            snapshot has on the disk.
         retried: receives each error after which there is a pause.
-        stopped: returns whether the download has ended.
     """
 
     def __init__(
@@ -53,16 +54,15 @@ class Transfer:
         snapshot: Snapshot,
         limits: FetchLimits,
         progress: Progress,
-        *,
+        queue: Queue,
         retried: Retried | None,
-        stopped: Callable[[], bool],
     ) -> None:
         self.latency = LatencyTracker()
         self._snapshot = snapshot
         self._limits = limits
         self._progress = progress
         self._retried = retried
-        self._stopped = stopped
+        self._queue = queue
         self._rate = RateLimiter(limits.rate)
         self._thread = threading.local()
 
@@ -185,6 +185,9 @@ class Transfer:
         slow.check(count, entry.path)
         self._rate.spend(count)
         return count
+
+    def _stopped(self) -> bool:
+        return self._queue.error is not None
 
     def _buffer(self) -> memoryview:
         if not hasattr(self._thread, "buffer"):
