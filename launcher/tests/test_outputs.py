@@ -89,6 +89,27 @@ def test_what_is_there_already_is_not_sent_again(store: Counting, model: Path) -
     assert store.sent == ["tokenizer/vocab.json", MARKER]
 
 
+def test_files_of_an_earlier_result_go_and_other_files_stay(store: Counting, model: Path, tmp_path: Path) -> None:
+    (model / "adapter_config.json").write_text("{}")
+    output_of(store).upload_model(model)
+    output_of(store).upload_checkpoint(checkpoint(tmp_path / "first", 10))
+    (tmp_path / "remote" / "notes.bin").write_text("of the user")
+    (tmp_path / "outside").write_text("not in the output")
+    marker = tmp_path / "remote" / MARKER
+    named = json.loads(marker.read_text())
+    named["files"] |= {"../outside": {}, "checkpoints/k1/checkpoint-10/model.bin": {}}
+    marker.write_text(json.dumps(named))
+    (model / "adapter_config.json").unlink()
+    (model / "tokenizer" / "vocab.json").unlink()
+    output_of(store).upload_model(model)
+    there = {path.relative_to(tmp_path / "remote").as_posix() for path in (tmp_path / "remote").rglob("*.*")}
+    assert {path for path in there if "/" not in path} == {"model.safetensors", "notes.bin", MARKER}
+    assert "checkpoints/k1/checkpoint-10/model.bin" in there
+    assert "tokenizer/vocab.json" not in there
+    assert (tmp_path / "outside").exists()
+    assert set(json.loads(marker.read_text())["files"]) == {"model.safetensors"}
+
+
 @pytest.mark.slow
 def test_an_upload_that_fails_for_a_while_comes_to_its_end(store: Counting, model: Path) -> None:
     store.refuses["model.safetensors"] = FetchError("down.", remedy="Wait.", code=ExitCode.UNAVAILABLE)

@@ -9,12 +9,13 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import functools
 import json
 import re
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -46,6 +47,7 @@ CHECKPOINTS = "checkpoints"
 _UPLOADS = 8  # files in parallel
 _CHECK_EVERY = 2.0  # seconds
 _SHOWN = 5  # names of files in a message
+_LOADED = ("*.safetensors", "*.bin", "*.index.json", "adapter_config.json")  # as soon as they are beside a model
 _NO_MIXTURE = dump_mixture(())
 _CHECKPOINT = re.compile(r"checkpoint-([0-9]+)")
 
@@ -76,11 +78,14 @@ class Output:
     def upload_model(self, folder: Path) -> None:
         """Upload the finished model; files that the store has already are not sent again.
 
+        Files of an earlier result that this one lacks are removed, as its shards or its adapter would be loaded too.
+
         Raises:
             FetchError: it cannot be uploaded.
         """
         emit(Phase(name="upload", text=f"uploading the model to {self.uri}"))
-        files, size = self._upload(folder, "")
+        before = self._earlier_files()
+        files, size = self._upload(folder, "", superseded=[path for path in before if not (folder / path).exists()])
         emit(Uploaded(item="model", uri=self.uri, files=files, bytes=size))
 
     def refuse_another(self, folder: Path, *, replace: bool) -> None:
@@ -170,7 +175,20 @@ class Output:
                 )
                 staging.commit(marker, records)
 
-    def _upload(self, folder: Path, to: str) -> tuple[int, int]:
+    def _earlier_files(self) -> list[str]:
+        """Return the files of an earlier result: those that its marker names; in a store without markers, those with weights."""
+        there = self._retry(lambda: {entry.path: entry for entry in self.store.entries("")})
+        if self.store.atomic:
+            return sorted(p for p in there if "/" not in p and any(fnmatch.fnmatch(p, name) for name in _LOADED))
+        marker = there.get(MARKER)
+        named = self._retry(lambda: self._named_by(marker)) if marker else set()
+        return sorted(path for path in named & there.keys() if not _is_beside_model(path))
+
+    def _named_by(self, marker: Entry) -> set[str]:
+        with self.store.snapshot("").open(marker, 0, marker.size) as reader:
+            return _files_of_marker(_read(reader, marker.size))
+
+    def _upload(self, folder: Path, to: str, *, superseded: Collection[str] = ()) -> tuple[int, int]:
         prefix = f"{to}/" if to else ""
         files = {f"{prefix}{path}": folder / path for path in sorted(walk(folder)) if path != MARKER}
         there = self._retry(lambda: {entry.path: entry for entry in self.store.entries(to) if entry.path in files})
@@ -180,6 +198,9 @@ class Output:
         else:
             with ThreadPoolExecutor(_UPLOADS) as pool:
                 list(pool.map(lambda item: self._send(dict([item])), missing.items()))
+        if superseded:  # before the marker: an upload that is repeated finds them in the earlier one
+            self._retry(lambda: self.store.remove_files(superseded))
+        if not self.store.atomic:
             self._mark(files, f"{prefix}{MARKER}", prefix)
         return len(files), sum(file.stat().st_size for file in files.values())
 
@@ -311,6 +332,20 @@ class _Unmarked(Snapshot):
 
     def describe(self, entry: Entry) -> Entry:
         return self._marked.describe(entry)
+
+
+def _files_of_marker(content: bytes) -> set[str]:
+    try:
+        return set(json.loads(content)["files"])
+    except (ValueError, TypeError, KeyError):  # not one of ours
+        return set()
+
+
+def _read(reader: Reader, size: int) -> bytes:
+    content, count = bytearray(size), 0
+    while count < size and (more := reader.readinto(memoryview(content)[count:])):
+        count += more
+    return bytes(content[:count])
 
 
 def _is_beside_model(path: str) -> bool:

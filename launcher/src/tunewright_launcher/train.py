@@ -15,7 +15,7 @@ from tunewright.events import Event, Phase, emit
 from tunewright.providers.base import TrainRun
 from tunewright_launcher.failure import Secrets, failure_of, traceback_of
 from tunewright_launcher.outputs import CheckpointUploads, load_output
-from tunewright_launcher.provider import document_file, load_trainer, read_mixture
+from tunewright_launcher.provider import document_file, input_slots, load_trainer, read_document, read_mixture
 from tunewright_launcher.ranks import while_others_wait
 from tunewright_launcher.step import Step, log
 
@@ -83,6 +83,7 @@ def train_run(step: Step, *, emit: Callable[[Event], None]) -> TrainRun:
         dataset=_input(step, "dataset"),
         mixture=tuple(attrs.evolve(part, folder=_input(step, part.slot)) for part in read_mixture(step)),
         eval_dataset=_input(step, "eval_dataset"),
+        uris=_uris(step),
         output=output,
         rank=_number(step.env, "RANK", 0),
         local_rank=_number(step.env, "LOCAL_RANK", 0),
@@ -90,6 +91,11 @@ def train_run(step: Step, *, emit: Callable[[Event], None]) -> TrainRun:
         resume_from=runner.newest_checkpoint(output / "checkpoints"),
         emit=emit,
     )
+
+
+def _uris(step: Step) -> dict[str, str]:
+    documents = {s: read_document(step, s) for s in input_slots(step) if document_file(step, s).is_file()}
+    return {slot: uri for slot, found in documents.items() if isinstance(uri := found.params.get("uri"), str)}
 
 
 def _input(step: Step, slot: str) -> Path | None:

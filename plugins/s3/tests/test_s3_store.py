@@ -60,6 +60,9 @@ def test_a_model_arrives_whole_and_is_not_sent_again(
     output(source("out")).upload_model(model)
     assert sent(proxy)[f"/{BUCKET}/out/model.safetensors"] == len(LARGE)
     assert gateway.get("out/model.safetensors") == LARGE[::-1]
+    (model / "config.json").unlink()
+    output(source("out")).upload_model(model)
+    assert set(gateway.keys("out/")) == {"out/model.safetensors", "out/sub/empty", "out/complete.json"}
 
 
 @pytest.mark.slow

@@ -43,6 +43,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 import attrs
 
+from tunewright._convert import to_dict
 from tunewright.errors import RequestError
 from tunewright.events import Event, Json
 from tunewright.providers.fields import one_of
@@ -202,6 +203,7 @@ class TrainRun:
         dataset: read-only folder of the dataset; None if the job has none, or a mixture.
         mixture: the datasets of a mixture, with their folders; empty for a single dataset.
         eval_dataset: read-only folder of the evaluation dataset; None if the job has none.
+        uris: URI of each input, as the user wrote it, by the name of its folder: "model", "dataset" or "dataset_1", …
         output: the output folder, shared by all ranks of a pod. Write checkpoints to `checkpoints`, and the finished
             model to `result`.
         rank: rank of this process in the job, from 0 to `world_size` - 1.
@@ -215,6 +217,7 @@ class TrainRun:
     dataset: Path | None = None
     mixture: tuple[MixturePart, ...] = ()
     eval_dataset: Path | None = None
+    uris: Mapping[str, str] = attrs.field(factory=dict, converter=to_dict)
     output: Path
     rank: int = 0
     local_rank: int = 0

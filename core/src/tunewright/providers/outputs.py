@@ -11,7 +11,7 @@ from __future__ import annotations
 import tempfile
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -73,6 +73,9 @@ class Store(ABC):
     @abstractmethod
     def remove(self, folder: str) -> None:
         """Remove everything below a folder, such as a checkpoint that a newer one replaces."""
+
+    def remove_files(self, paths: Collection[str]) -> None:  # noqa: B027 - optional
+        """Remove files of an earlier result that a newer one lacks, which would be loaded with it. By default they stay."""
 
     @abstractmethod
     def snapshot(self, folder: str) -> Snapshot:

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
+import huggingface_hub
 import peft
 import torch
 import transformers
 
 from tunewright.errors import RequestError
-from tunewright.providers import Message, Sampling, TrainedModel
+from tunewright.providers import MARKER, Message, Sampling, TrainedModel
 from tunewright_hf.config.tasks import CAUSAL, CLASSIFICATION, SEQ2SEQ, Task
 from tunewright_hf.errors import as_request_error
 from tunewright_hf.model.generation import answer_settings
+from tunewright_hf.model.origin import origin_of
+from tunewright_hf.model.saved_files import ADAPTER_CONFIG, finish_files
 
-_ADAPTER = "adapter_config.json"
 _STAGE = ".tunewright-merging-"
+_REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
 class HuggingFaceModel(TrainedModel):
@@ -67,6 +71,7 @@ class HuggingFaceModel(TrainedModel):
         shutil.rmtree(stage, ignore_errors=True)
         merged.save_pretrained(stage)
         self._tokenizer.save_pretrained(stage)
+        finish_files(stage, self._tokenizer)
         stage.rename(folder)
 
     def _prompt(self, messages: Sequence[Message], sampling: Sampling) -> list[int]:
@@ -114,7 +119,7 @@ def load(folder: Path, model: Path | None) -> HuggingFaceModel:
     """Load a result of the trainer `hf`; see `TrainerProvider.load_result`."""
     transformers.utils.logging.disable_progress_bar()
     adapter = _adapter_of(folder)
-    base = _base_of(str(adapter.get("base_model_name_or_path") or ""), folder, model) if adapter else folder
+    base = _base_of(adapter, folder, model) if adapter else folder
     remedy = "Give the folder of a result: the model's files, or an adapter beside --model, the model that it was trained on."
     with as_request_error("result", remedy):
         config = transformers.AutoConfig.from_pretrained(base)
@@ -128,7 +133,7 @@ def load(folder: Path, model: Path | None) -> HuggingFaceModel:
 
 def _adapter_of(folder: Path) -> dict[str, object]:
     """Return the configuration of an adapter; empty for a whole model."""
-    file = folder / _ADAPTER
+    file = folder / ADAPTER_CONFIG
     return dict(json.loads(file.read_text("utf-8"))) if file.is_file() else {}
 
 
@@ -141,15 +146,34 @@ def _task_of(named: object, folder: Path, config: transformers.PreTrainedConfig)
     return SEQ2SEQ if config.is_encoder_decoder else CAUSAL
 
 
-def _base_of(named: str, folder: Path, model: Path | None) -> Path:
+def _base_of(adapter: Mapping[str, object], folder: Path, model: Path | None) -> Path:
     """Return the folder of the model that an adapter belongs to.
 
     Raises:
         RequestError: it is not on this machine.
     """
-    base = model or Path(named)
-    if not base.is_dir():
-        problem = f"is an adapter of the model {named!r}, which is not on this machine"
-        remedy = "Give --model the folder of that model; `tunewright fetch hf://org/name .` downloads one."
-        raise RequestError(problem, field="result", value=str(folder), remedy=remedy)
-    return base
+    name, revision = str(adapter.get("base_model_name_or_path") or ""), cast("str | None", adapter.get("revision"))
+    base = model or (Path(name) if Path(name).is_dir() else _beside(folder, name) or _cached(name, revision))
+    if base is not None and base.is_dir():
+        return base
+    problem = f"is an adapter of the model {name!r}, which is not on this machine"
+    uri = f"hf://{name}{f'@{revision}' if revision else ''}" if _REPOSITORY.fullmatch(name) else name
+    fetch = uri if "://" in uri else "hf://org/name"
+    remedy = f"Give --model the folder of that model; `tunewright fetch {fetch} ./base` downloads it to ./base/model."
+    raise RequestError(problem, field="result", value=str(folder), remedy=remedy)
+
+
+def _beside(result: Path, name: str) -> Path | None:
+    """Return the model's folder in the job that made a result, if it is the model of that name."""
+    base = result.resolve().parent.parent / "model"
+    return base if (base / MARKER).is_file() and origin_of(base).name == name else None
+
+
+def _cached(name: str, revision: str | None) -> Path | None:
+    """Return a model's folder in the cache of huggingface_hub."""
+    if not _REPOSITORY.fullmatch(name):
+        return None
+    try:
+        return Path(huggingface_hub.snapshot_download(name, revision=revision, local_files_only=True))
+    except (OSError, ValueError):  # it is not there
+        return None

@@ -118,6 +118,12 @@ def test_the_launcher_uploads_models_and_checkpoints_and_finds_the_newest(hub, f
     output.fetch_checkpoint(back)
     found = {p.name: p.read_bytes() for p in (back / "checkpoint-2").iterdir() if p.name != "complete.json"}
     assert found == contents_of(files)
+    weights = next(name for name in files if name.endswith(".safetensors"))
+    (model / weights).rename(model / "model-00001-of-00001.safetensors")
+    output.upload_model(model)
+    assert weights not in repo.files, "it would be loaded instead of the new ones"
+    assert f"checkpoints/{'0' * 16}/checkpoint-2/{weights}" in repo.files
+    assert len(repo.commits) == 1 + 3 + 1 + 2
 
 
 def test_whether_it_may_be_written_to_is_asked_without_a_commit(hub):

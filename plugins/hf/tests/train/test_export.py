@@ -16,6 +16,7 @@ constants = pytest.importorskip("huggingface_hub.constants")
 
 class Hub(BaseHTTPRequestHandler):
     files: dict[str, bytes]
+    deleted: set[str]
     tokens: set[str]
 
     def do_POST(self) -> None:
@@ -31,11 +32,15 @@ class Hub(BaseHTTPRequestHandler):
             self.files |= {
                 x["value"]["path"]: base64.b64decode(x["value"]["content"]) for x in lines if x["key"] == "file"
             }
+            self.deleted.update(x["value"]["path"] for x in lines if x["key"] == "deletedFile")
             self.answer({"commitUrl": f"http://{self.headers['Host']}/org/name/commit/1", "commitOid": "1"})
         else:
             self.answer({"errors": [], "warnings": []})  # of a card
 
     def do_GET(self) -> None:
+        if "/tree/" in self.path:
+            self.answer([{"type": "file", "path": p, "size": 1, "oid": "0"} for p in self.files])
+            return
         self.answer({"id": "org/name", "siblings": [], "sha": "0"})
 
     def answer(self, document: object) -> None:
@@ -51,7 +56,7 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
-    handler = type("Handler", (Hub,), {"files": {}, "tokens": set()})
+    handler = type("Handler", (Hub,), {"files": {}, "deleted": set(), "tokens": set()})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
@@ -65,9 +70,17 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
 
 @pytest.mark.parametrize("strategy", ["end", pytest.param("every_save", marks=pytest.mark.slow)])
 def test_the_hub_gets_the_result(strategy: str, hub: type[Hub], train, qa: Path, tmp_path: Path) -> None:
+    before = [
+        "model-00001-of-00002.safetensors",
+        "model.safetensors.index.json",
+        "notes.md",
+        "last-checkpoint/model.safetensors",
+    ]
+    hub.files |= dict.fromkeys(before, b"of an earlier result")
     given = {"push_to_hub": True, "hub_model_id": "org/name", "hub_strategy": strategy, "lora_config": {}}
     training = train(tmp_path / "out", qa, max_steps=2, **given)
     result = {p.name: p.read_bytes() for p in training.result.iterdir()}
     assert {name: hub.files[name] for name in result} == result
-    assert not [name for name in hub.files if re.search("checkpoint|optimizer", name)]
+    assert not [name for name in hub.files if name not in before and re.search("checkpoint|optimizer", name)]
+    assert hub.deleted - {"training_args.bin"} == set(before[:2]), "they would be loaded with the new ones"
     assert hub.tokens == {"Bearer hf_of_the_container"}

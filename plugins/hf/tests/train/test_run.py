@@ -194,7 +194,7 @@ def test_eval_loss_is_the_mean_over_tokens(size: int, train, qa: Path, tmp_path:
 
 def test_the_card_tells_how_the_model_came_to_be(lora, full, merged) -> None:
     text = (lora.result / "README.md").read_text()
-    sections = {part.split("\n", 1)[0]: part for part in text.split("\n## ")[2:]}
+    sections = {part.split("\n", 1)[0]: part for part in text.split("\n## ")[3:]}
     read = {title: json.loads(part.split("```json\n")[1].split("```")[0]) for title, part in sections.items()}
     assert read["Run"]["transformers"] == transformers.__version__
     assert read["Run"]["torch"] == importlib.metadata.version("torch")

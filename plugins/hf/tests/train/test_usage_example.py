@@ -19,6 +19,7 @@ pytest.importorskip("transformers")
 from tunewright.providers import MARKER
 from tunewright_hf import HuggingFaceModelParams
 from tunewright_hf.config.tasks import CAUSAL, CLASSIFICATION, SEQ2SEQ, Task
+from tunewright_hf.model.origin import Origin
 from tunewright_hf.train.usage_example import Usage
 
 FAST = {"max_steps": 1, "save_strategy": "no", "eval_strategy": "no"}
@@ -105,12 +106,19 @@ def test_a_classifiers_card_runs_in_its_folder(
 
 @pytest.mark.parametrize("task", [CAUSAL, SEQ2SEQ, CLASSIFICATION], ids=lambda task: task.auto_class)
 @pytest.mark.parametrize("adapter", [True, False])
-@pytest.mark.parametrize("base", [None, Path('/models/it\'s "one"')])
-def test_the_code_of_any_card_is_python(task: Task, adapter: bool, base: Path | None) -> None:
+@pytest.mark.parametrize(
+    "base",
+    [
+        Origin(name='/models/it\'s "one"'),
+        Origin(name="s3://bucket/it's", uri="s3://bucket/it's"),
+        Origin(name="org/base", on_hub=True, revision="a" * 40, uri="hf://org/base"),
+    ],
+    ids=["folder", "bucket", "hub"],
+)
+def test_the_code_of_any_card_is_python(task: Task, adapter: bool, base: Origin) -> None:
     for turns in (True, False):
         usage = Usage(task=task, adapter=adapter, base=base, prompt='a "b"\n\\c', turns=turns, labels=("it's", 'a"b'))
         code = block(usage.section(), "python")
         compile(code, "card", "exec")
         assert ("messages" in code) == (turns and task.writes)
         assert ("PeftModel" in code) == adapter
-        assert "base_model:" not in usage.head(), "it did not come from the Hub"

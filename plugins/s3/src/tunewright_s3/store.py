@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import threading
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -75,13 +75,20 @@ class S3Store(Store):
         """See `Store.remove`; unfinished uploads are removed, too."""
         with translated(format_uri(self._bucket.name, self._prefix(folder))):
             for page in self._bucket.pages(self._prefix(folder)):
-                keys = [{"Key": item["Key"]} for item in page.get("Contents", ())]
-                for i in range(0, len(keys), _REMOVED_AT_ONCE):
-                    self._remove(keys[i : i + _REMOVED_AT_ONCE])
+                self._remove([item["Key"] for item in page.get("Contents", ())])
             for upload in _uploads(self._bucket, self._prefix(folder)):
                 _abort(self._bucket, upload["Key"], upload["UploadId"])
 
-    def _remove(self, keys: list[dict[str, str]]) -> None:
+    def remove_files(self, paths: Collection[str]) -> None:
+        """See `Store.remove_files`."""
+        with translated(format_uri(self._bucket.name, self._folder)):
+            self._remove([f"{self._folder}{path}" for path in paths])
+
+    def _remove(self, keys: Sequence[str]) -> None:
+        for i in range(0, len(keys), _REMOVED_AT_ONCE):
+            self._remove_some([{"Key": key} for key in keys[i : i + _REMOVED_AT_ONCE]])
+
+    def _remove_some(self, keys: list[dict[str, str]]) -> None:
         delete = {"Objects": keys, "Quiet": True}
         answer = self._bucket.client.delete_objects(Bucket=self._bucket.name, Delete=delete)
         if errors := answer.get("Errors"):

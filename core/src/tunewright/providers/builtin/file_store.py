@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from tunewright.errors import ExitCode, FetchError
@@ -55,6 +55,11 @@ class FileStore(Store):
         """Remove a folder."""
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self._folder / folder)
+
+    def remove_files(self, paths: Collection[str]) -> None:
+        """Remove files, where they still exist."""
+        for path in paths:
+            (self._folder / path).unlink(missing_ok=True)
 
     def snapshot(self, folder: str) -> Snapshot:
         """Return a snapshot of the files of a folder."""

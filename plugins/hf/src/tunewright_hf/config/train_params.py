@@ -77,6 +77,22 @@ def _prompts(value: object) -> tuple[str, ...]:
     return prompts
 
 
+_DTYPES = ("float32", "bfloat16", "float16")
+_SHORT_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+def _dtype(value: object) -> str | None:
+    """Return the name of a dtype: of one of torch, too, and as TrainingArguments abbreviates it."""
+    if value is None:
+        return None
+    name = str(value).removeprefix("torch.")
+    name = _SHORT_DTYPES.get(name, name)
+    if name not in _DTYPES:
+        remedy = f"Give {', '.join(_DTYPES[:-1])} or {_DTYPES[-1]}; or leave it out for the model's own."
+        raise RequestError("is not a dtype that weights are saved in", field="save_dtype", value=value, remedy=remedy)
+    return name
+
+
 def _callbacks(value: object) -> tuple[str, ...]:
     return _texts(value, "callbacks", "my_package:MyCallback")
 
@@ -242,6 +258,8 @@ class TrainParams(TrainerProvider):
             "tunewright.hf.callbacks", or "module:Class".
         sample_prompts: prompts that the trained model answers at the end, as `sample` events.
         merge: save the whole model with the adapter merged into it, instead of the adapter.
+        save_dtype: dtype of the saved weights: "float32", "bfloat16" or "float16". None: that of the model's own files, and
+            for an adapter the one that it is trained in.
         hub_token: token for `push_to_hub`; it reaches the containers as HF_TOKEN.
     """
 
@@ -260,6 +278,7 @@ class TrainParams(TrainerProvider):
     callbacks: tuple[str, ...] = attrs.field(default=(), converter=_callbacks)
     sample_prompts: tuple[str, ...] = attrs.field(default=(), converter=_prompts)
     merge: bool = attrs.field(default=False, validator=is_a(bool))
+    save_dtype: str | None = attrs.field(default=None, converter=_dtype)
     hub_token: str | SecretRef | None = secret(env="HF_TOKEN")
 
     @early_stopping_patience.validator
@@ -304,6 +323,7 @@ class TrainParams(TrainerProvider):
         properties = cast("dict[str, dict[str, Json]]", schema["properties"])
         properties["peft_config"] = properties["lora_config"]
         data = cast("dict[str, dict[str, Json]]", properties["data"]["properties"])
+        properties["save_dtype"] |= {"enum": [*_DTYPES, *_SHORT_DTYPES, None]}
         choices = {"format": FORMATS, "text_unit": (*TEXT_UNITS, None), "on_bad_row": (REFUSE, DROP)}
         for name, values in choices.items():
             data[name] = {**{k: v for k, v in data[name].items() if k != "type"}, "enum": [*values]}

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import http.client
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -93,6 +93,14 @@ class HubStore(Store):
         if any(True for _ in self.entries(folder)):
             with self._errors():
                 self._commit([CommitOperationDelete(path_in_repo=f"{folder}/", is_folder=True)], f"Remove {folder}")
+
+    def remove_files(self, paths: Collection[str]) -> None:
+        """Remove files with a commit."""
+        from huggingface_hub import CommitOperationDelete
+
+        with self._errors():
+            removed = [CommitOperationDelete(path_in_repo=path, is_folder=False) for path in paths]
+            self._commit(removed, f"Remove {len(removed)} files of an earlier result")
 
     def snapshot(self, folder: str) -> Snapshot:
         """A folder of the newest commit."""

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
+from fnmatch import fnmatch
 from pathlib import Path
 
 import huggingface_hub
+import peft
+import torch
 import transformers
 
 from tunewright.events import Saved
@@ -13,8 +17,15 @@ from tunewright.providers import TrainRun
 from tunewright_hf.config.train_params import TrainParams
 from tunewright_hf.data.prepare import Prepared
 from tunewright_hf.distributed import barrier
+from tunewright_hf.model.dtypes import SavedDtypes, saved_dtypes
+from tunewright_hf.model.folder import needed_model
+from tunewright_hf.model.saved_files import cast_adapters, finish_files, name_base, name_dtype
 from tunewright_hf.phases import say
 from tunewright_hf.train import model_card
+from tunewright_hf.train.card_origins import base_of
+
+# Files that are loaded as soon as they are beside a model.
+_LOADED = ("*.safetensors", "*.bin", "*.index.json", "adapter_config.json")
 
 
 def save(trainer: transformers.Trainer, params: TrainParams, run: TrainRun, data: Prepared) -> None:
@@ -24,10 +35,13 @@ def save(trainer: transformers.Trainer, params: TrainParams, run: TrainRun, data
     if run.rank == 0:
         shutil.rmtree(stage, ignore_errors=True)
     barrier()
-    _write_model(trainer, params, stage)
+    dtypes = saved_dtypes(needed_model(run), params.save_dtype)
+    _write_model(trainer, params, stage, dtypes)
     barrier()
     if run.rank == 0:
-        _finish(stage, trainer, model_card.render(trainer, params, run, data))
+        _finish(stage, trainer, run, dtypes, params)
+        (stage / "README.md").write_text(model_card.render(trainer, params, run, data), encoding="utf-8")
+        finish_files(stage, trainer.processing_class)
         shutil.rmtree(run.result, ignore_errors=True)
         stage.rename(run.result)
         if trainer.args.push_to_hub:
@@ -36,27 +50,52 @@ def save(trainer: transformers.Trainer, params: TrainParams, run: TrainRun, data
         run.emit(Saved(path=str(run.result)))
 
 
-def _write_model(trainer: transformers.Trainer, params: TrainParams, stage: Path) -> None:
+def _write_model(trainer: transformers.Trainer, params: TrainParams, stage: Path, dtypes: SavedDtypes) -> None:
     if trainer.is_fsdp_enabled:  # merge the shards of all ranks, as the documentation of transformers says
         trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
     if not params.merge:
+        trainer.saved_dtypes = None if _is_adapter(trainer.model) else dtypes
         trainer.save_model(str(stage), _internal_call=True)  # without it, push_to_hub uploads the checkpoints' folder
+        trainer.saved_dtypes = None
     elif trainer.args.should_save:
-        trainer.model.merge_and_unload().save_pretrained(stage)
+        merged = trainer.model.merge_and_unload()
+        merged.save_pretrained(stage, state_dict=dtypes.cast(merged.state_dict()))
         trainer.processing_class.save_pretrained(stage)
 
 
-def _finish(stage: Path, trainer: transformers.Trainer, text: str) -> None:
+def _finish(
+    stage: Path, trainer: transformers.Trainer, run: TrainRun, dtypes: SavedDtypes, params: TrainParams
+) -> None:
     (stage / "training_args.bin").unlink(missing_ok=True)  # a pickle; the card has the same as readable text
     if getattr(trainer.model, "generation_config", None) is not None:
         trainer.model.generation_config.save_pretrained(stage)
-    (stage / "README.md").write_text(text, encoding="utf-8")
+    if params.save_dtype is not None and _is_adapter(trainer.model):
+        cast_adapters(stage, dtypes)
+    name_dtype(stage, trainer.model.dtype, dtypes.default)
+    base = base_of(run)
+    name_base(stage, base.name, base.revision if base.on_hub else None)
+
+
+def _is_adapter(model: torch.nn.Module) -> bool:
+    return isinstance(model, peft.PeftModel)
 
 
 def push(trainer: transformers.Trainer, folder: Path) -> None:
     """Upload the result to the Hub, once the Trainer's own upload of checkpoints has finished."""
     trainer._finish_current_push()
     args = trainer.args
-    huggingface_hub.HfApi(token=args.hub_token).upload_folder(
-        repo_id=trainer.hub_model_id, folder_path=folder, revision=args.hub_revision, commit_message="End of training"
+    api = huggingface_hub.HfApi(token=args.hub_token)
+    there = api.list_repo_files(trainer.hub_model_id, revision=args.hub_revision)
+    api.upload_folder(
+        repo_id=trainer.hub_model_id,
+        folder_path=folder,
+        revision=args.hub_revision,
+        commit_message="End of training",
+        delete_patterns=superseded(there, folder) or None,
     )
+
+
+def superseded(there: Iterable[str], folder: Path) -> list[str]:
+    """Return the files of an earlier result in a repository that the new one lacks: its shards or adapter would be loaded too."""
+    weights = [path for path in there if "/" not in path and any(fnmatch(path, name) for name in _LOADED)]
+    return [path for path in weights if not (folder / path).exists()]

@@ -18,7 +18,9 @@ from tunewright_hf.data.prepare import Prepared
 from tunewright_hf.data.samples.encode import Counts
 from tunewright_hf.data.streaming import Stream
 from tunewright_hf.model.adapters import build_lora
+from tunewright_hf.train import card_origins
 from tunewright_hf.train.by_source import of_each
+from tunewright_hf.train.card_origins import base_of
 from tunewright_hf.train.provenance import record
 from tunewright_hf.train.usage_example import Usage
 
@@ -57,15 +59,19 @@ def render(trainer: transformers.Trainer, params: TrainParams, run: TrainRun, da
         },
     }
     body = "\n".join(f"## {title}\n\n```json\n{_json(s)}\n```\n" for title, s in sections.items() if s)
+    base = base_of(run)
     usage = Usage(
         task=params.task,
         adapter=adapter,
-        base=run.model,
+        base=base,
         labels=labels,
         prompt=next(iter(params.sample_prompts), _PROMPT),
         turns=data.turns,
+        trusted=params.trust_remote_code,
     )
-    return f"{usage.head()}\n# Model trained with Tunewright\n\n{usage.section()}\n{body}"
+    made = card_origins.section(params, base, run, data.format)
+    head = card_origins.head(params, base, run)
+    return f"{head}\n# Model trained with Tunewright\n\n{usage.section()}\n{made}\n{body}"
 
 
 def _mixture(

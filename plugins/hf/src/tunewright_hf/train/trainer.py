@@ -17,6 +17,7 @@ from tunewright.events import Phase
 from tunewright.providers import TrainRun
 from tunewright_hf.data.mixing.mixture_order import Order
 from tunewright_hf.data.mixing.sampler import MixtureSampler
+from tunewright_hf.model.dtypes import SavedDtypes
 from tunewright_hf.phases import LONG, lasting
 from tunewright_hf.train.by_source import SourceMeter
 from tunewright_hf.train.events import clock_of
@@ -36,6 +37,7 @@ class _Instrumented(transformers.Trainer):  # type: ignore[misc]
     by_source: SourceMeter | None = None  # of a mixture, as is the order
     order: Order | None = None
     reports_to: TrainRun | None = None  # receives the phases
+    saved_dtypes: SavedDtypes | None = None  # of the result; checkpoints have the dtypes of the training
 
     def __init__(self, *args: object, **keywords: object) -> None:
         super().__init__(*args, **keywords)
@@ -85,6 +87,12 @@ class _Instrumented(transformers.Trainer):  # type: ignore[misc]
     def _save_checkpoint(self, *args: Any, **keywords: Any) -> None:
         with self._lasting("save", f"saving a checkpoint at step {self.state.global_step}"):
             super()._save_checkpoint(*args, **keywords)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+        if self.saved_dtypes is not None and self.args.should_save:
+            model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+            state_dict = self.saved_dtypes.cast(model.state_dict() if state_dict is None else state_dict)
+        super()._save(output_dir, state_dict)
 
     def _lasting(self, name: str, text: str, *, batches: bool = False) -> AbstractContextManager[None]:
         """Tell of something that lasts, in a training that is quiet meanwhile."""

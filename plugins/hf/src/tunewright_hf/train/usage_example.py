@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+import shlex
 from collections.abc import Sequence
-from pathlib import Path
 
 import attrs
 
-from tunewright.providers import MARKER
 from tunewright_hf.config.tasks import CLASSIFICATION, SEQ2SEQ, Task
+from tunewright_hf.model.origin import Origin
+
+_FETCHED = "./base/model"
 
 
 @attrs.frozen(kw_only=True)
@@ -20,18 +21,20 @@ class Usage:
     Attributes:
         task: what the model was trained for.
         adapter: whether the result is an adapter.
-        base: folder that the job had the model in.
+        base: the model that was trained.
         labels: names of a classifier's classes.
         prompt: an example of what to ask.
         turns: whether the prompt is a message of a conversation, for the chat template.
+        trusted: whether Python code that comes with the model was trusted, which loading it needs as well.
     """
 
     task: Task
     adapter: bool
-    base: Path | None
+    base: Origin
     prompt: str
     labels: Sequence[str] = ()
     turns: bool = False
+    trusted: bool = False
 
     def section(self) -> str:
         """Return the section of the card."""
@@ -45,37 +48,35 @@ class Usage:
             f"```python\n{code}\n```\n\n{by_hand}"
         )
 
-    def head(self) -> str:
-        """Return the metadata of the card, for the Hub."""
-        library = "peft" if self.adapter else "transformers"
-        lines = [f"library_name: {library}", f"pipeline_tag: {self.task.pipeline}"]
-        repo = hub_name(self.base)
-        lines += [f"base_model: {repo[0]}"] if repo else []
-        lines += [f"base_model_relation: {'adapter' if self.adapter else 'finetune'}"] if repo or self.adapter else []
-        return "---\n" + "".join(f"{line}\n" for line in lines) + "---\n"
-
     def _imports(self) -> list[str]:
         peft = ["from peft import PeftModel"] if self.adapter else []
         return [*peft, f"from transformers import {self.task.auto_class}, AutoTokenizer"]
 
     def _loading(self) -> list[str]:
-        name, tokenizer = self.task.auto_class, "tokenizer = AutoTokenizer.from_pretrained(FOLDER)"
+        trust = ", trust_remote_code=True" if self.trusted else ""
+        name, tokenizer = self.task.auto_class, f"tokenizer = AutoTokenizer.from_pretrained(FOLDER{trust})"
         if not self.adapter:
-            return ['FOLDER = "."', f"model = {name}.from_pretrained(FOLDER)", tokenizer]
+            return ['FOLDER = "."', f"model = {name}.from_pretrained(FOLDER{trust})", tokenizer]
         # The adapter's folder has no model configuration, which would contain the labels.
         head = "" if self.task is not CLASSIFICATION else f", num_labels={len(self.labels) or 1}"
         head += f", id2label={dict(enumerate(self.labels))}" if self.labels else ""
-        repo = hub_name(self.base)
-        base = json.dumps(repo[0] if repo else str(self.base), ensure_ascii=False)
-        revision = f", revision={json.dumps(repo[1])}" if repo and repo[1] else ""
-        note = "" if repo else "  # the folder of the model that was trained"
+        revision = f", revision={json.dumps(self.base.revision)}" if self.base.on_hub and self.base.revision else ""
         return [
             'FOLDER = "."',
-            f"BASE = {base}{note}",
-            f"base = {name}.from_pretrained(BASE{revision}{head})",
+            self._base_line(),
+            f"base = {name}.from_pretrained(BASE{revision}{head}{trust})",
             "model = PeftModel.from_pretrained(base, FOLDER)",
             tokenizer,
         ]
+
+    def _base_line(self) -> str:
+        """Return the line of code that says where the base model is."""
+        base = self.base
+        if base.on_hub:
+            return f"BASE = {_quoted(base.name)}"
+        if base.uri:
+            return f"BASE = {_quoted(_FETCHED)}  # fetched with: tunewright fetch {base.uri} ./base"
+        return f"BASE = {_quoted(base.name)}  # the folder of the model that was trained"
 
     def _asking(self) -> list[str]:
         prompt = json.dumps(self.prompt, ensure_ascii=False)
@@ -102,16 +103,10 @@ class Usage:
             return []
         if not self.adapter:
             return ["tunewright chat ."]
-        repo = hub_name(self.base)
-        fetch = [f"tunewright fetch hf://{repo[0]}{f'@{repo[1]}' if repo[1] else ''} ./base"] if repo else []
-        base = "./base/model" if repo else "BASE"
+        fetch = [f"tunewright fetch {shlex.quote(self.base.uri)} ./base"] if self.base.uri else []
+        base = _FETCHED if self.base.uri else "BASE"
         return [*fetch, f"tunewright chat . --model {base}", f"tunewright merge . ./merged --model {base}"]
 
 
-def hub_name(folder: Path | None) -> tuple[str, str | None] | None:
-    """Return the repository on the Hub that a model was fetched from, and its commit; None if it came from elsewhere."""
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        marker = json.loads((folder / MARKER).read_text("utf-8")) if folder else {}
-        if str(marker["uri"]).startswith("hf://"):
-            return str(marker["uri"]).removeprefix("hf://").partition("@")[0], marker["revision"]
-    return None
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

@@ -63,6 +63,17 @@ def read_card(folder: Path) -> list[Configuration]:
     return parse_card(file.read_text(encoding="utf-8", errors="replace"), file) if file.is_file() else []
 
 
+def front_matter(folder: Path) -> Mapping[str, object]:
+    """Return the front matter of a folder's card; {} without any, or if it cannot be read."""
+    file = folder / NAME
+    front = _FRONT_MATTER.match(file.read_text(encoding="utf-8", errors="replace")) if file.is_file() else None
+    try:
+        card = yaml.safe_load(front[1]) if front else None
+    except yaml.YAMLError:
+        return {}
+    return card if isinstance(card, Mapping) else {}
+
+
 def parse_card(text: str, file: Path) -> list[Configuration]:
     """Return the configurations that the text of a card names; errors as `read_card`, about that file."""
     front = _FRONT_MATTER.match(text)
