@@ -110,7 +110,7 @@ def test_a_value(refusal: Refusal, assignment: str, says: str) -> None:
         ("open.csv", "open.csv': cannot be read as csv: line 2: the quote that opens in this row is never closed."),
         ("broken.jsonl", "broken.jsonl': cannot be read as json: line 2: expecting ',' delimiter, column 16."),
         ("odd.jsonl", "Its columns are: foo, bar."),
-        ("mail.csv", 'trainer.data.prompt_template: "{subject}"\n  trainer.data.completion_template: "{answer}"'),
+        ("mail.csv", 'trainer.data.prompt_template: "{subject}"\ntrainer.data.completion_template: "{answer}"'),
         ("sheet.xlsx", "rows cannot be read from .xlsx files. Save the sheet as CSV (UTF-8), and give that file."),
         ("empty", "empty': is empty. Give a folder with rows in parquet, JSONL"),
     ],

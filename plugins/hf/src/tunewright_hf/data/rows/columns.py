@@ -102,7 +102,7 @@ def _checked(value: object, column: str, data: DataParams | None) -> str | None:
         return value
     remedy = f"Make column {column!r} a column of texts, or name another one in DataParams."
     if lines := path_lines(column, value, data):
-        remedy = f"Say where the text is. Write, for example, under trainer, data in the job file:{lines}"
+        remedy = f"Say where the text is. Write, for example, in the job file:{lines}"
     elif isinstance(value, bool):
         remedy = f"Write into column {column!r} of the files what the model is to read or say."
     problem = f"column {column!r} holds a {type(value).__name__} where a text is needed: {str(value)[:80]}"

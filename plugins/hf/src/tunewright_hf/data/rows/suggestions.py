@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from tunewright_hf.config.data_params import DataParams
 from tunewright_hf.data.rows.accounting import Columns
+from tunewright_hf.data.rows.dialects import has_roles
 from tunewright_hf.data.rows.vocabulary import COMPLETIONS, MEANINGFUL, PROMPTS, has_no_meaning, is_rating, plain
 
 _DEPTH = 4
@@ -28,17 +29,23 @@ _CONTENTS = {
 }
 """Last words of names of texts."""
 _QUESTIONS = ("history", "post", "description", "request", "ticket", "message", "title", "subject")
-_ANSWERS = ("resolution", "fix", "outcome", "agent", "followup")
+_ANSWERS = ("resolution", "fix", "outcome", "agent", "followup", "solutions", "tgt", "sql", "translation", "reference")
 """Further names of what is asked and answered, good enough to suggest."""
+# What only checks or repeats what other columns say, and who says it.
+_ASIDE = re.compile(r"(.*_)?(toks|tokens|tests?|test_cases|input_output|sender|recipient|username)(_list)?")
+_LEAD = " Write, for example, in the job file:\n"
 _FORMS = '{"messages": [{"role": "user", "content": "\u2026"}, \u2026]}, {"prompt": "\u2026", "completion": "\u2026"} or {"text": "\u2026"}'
 
 
 def suggestion(columns: Columns) -> str:
     """Return lines that can be written as they are; "" if no column holds a text."""
+    for name, values in columns.items():
+        if values and all(has_roles(value) for value in values):
+            return f"{_LEAD}trainer.data.messages_column: {json.dumps(name, ensure_ascii=False)}"
     texts = [path for name, values in columns.items() for path in _texts(name, values)]
     if not any(columns.values()):
         texts = list(columns)  # whose values are not known
-    telling = [path for path in texts if tells(path)] or texts
+    telling = [path for path in texts if tells(path)]
     if not telling:
         return f" Write rows of one of these forms: {_FORMS}."
     # Beside an answer, a title or a subject is what was asked, though elsewhere it says nothing of its own.
@@ -49,7 +56,7 @@ def suggestion(columns: Columns) -> str:
 def tells(path: str) -> bool:
     """Return whether a path leads to what may be trained on: neither about the data, nor a rating, nor known to be wrong."""
     name = path.rpartition(".")[2] if not path.rpartition(".")[2].isdecimal() else path.partition(".")[0]
-    if _WRONG.search(plain(path)):
+    if _WRONG.search(plain(path)) or any(_ASIDE.fullmatch(plain(part)) for part in path.split(".")):
         return False
     return not (has_no_meaning(name) or plain(name) in MEANINGFUL or is_rating(name))
 
@@ -64,16 +71,12 @@ def _lines(paths: Sequence[str]) -> str:
     answered = answered or next((path for path in (*reversed(contents), *reversed(paths)) if path != asked), asked)
     if asked == answered:
         return _text_lines(asked)
-    return (
-        " Write, for example, under trainer, data in the job file:\n"
-        f'  trainer.data.prompt_template: "{{{asked}}}"\n'
-        f'  trainer.data.completion_template: "{{{answered}}}"'
-    )
+    return f'{_LEAD}trainer.data.prompt_template: "{{{asked}}}"\ntrainer.data.completion_template: "{{{answered}}}"'
 
 
 def _text_lines(path: str) -> str:
     line = f'text_template: "{{{path}}}"' if "." in path else f'text_column: "{path}"'
-    return f" Write, for example, under trainer, data in the job file:\n  {line}"
+    return f"{_LEAD}trainer.data.{line}"
 
 
 def _words(path: str) -> set[str]:
@@ -117,4 +120,6 @@ def path_lines(column: str, value: object, data: DataParams | None) -> str:
     shown = {
         name: templates[0].replace(f"{{{column}}}", f"{{{path}}}") for name, templates in written.items() if templates
     }
-    return "".join(f"\n  {name}_template: {json.dumps(text, ensure_ascii=False)}" for name, text in shown.items())
+    return "".join(
+        f"\ntrainer.data.{name}_template: {json.dumps(text, ensure_ascii=False)}" for name, text in shown.items()
+    )

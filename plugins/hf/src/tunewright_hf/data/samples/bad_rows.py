@@ -148,7 +148,10 @@ def located(split: Split, cache: Path, *, streaming: bool = False) -> Iterator[N
         found = places_of(split, [bad.number], cache, streaming=streaming)
         place = found.get(bad.number, f"row {bad.number + 1} of the split")
         problem = f"{bad.error.problem.rstrip('.')} ({place})"
-        remedy = f"{bad.error.remedy} To leave such rows out, and count them: {field_hint('on_bad_row', 'drop')}."
+        between = "\n" if "\n" in bad.error.remedy else " "  # lines of a job file stand by themselves
+        remedy = (
+            f"{bad.error.remedy}{between}To leave such rows out, and count them: {field_hint('on_bad_row', 'drop')}."
+        )
         raise RequestError(problem, field=bad.error.field, remedy=remedy) from bad.error
 
 
