@@ -28,6 +28,7 @@ from tunewright_hf.data.samples.language_modeling import check_tokenizer
 from tunewright_hf.model import adapters, attention, load
 from tunewright_hf.model.adapters import check_merge, with_head
 from tunewright_hf.model.config import is_known, longest_input
+from tunewright_hf.model.families import check_family
 from tunewright_hf.model.folder import load_config, load_tokenizer, needed_model
 from tunewright_hf.model.generation import goal_of
 from tunewright_hf.phases import say
@@ -46,12 +47,13 @@ def check(params: TrainParams, run: TrainRun) -> None:
     if run.mixture:
         params.check_mixture(run.mixture)
     check_weights(folder)
-    extensions.trainer_class(params.transformer_class)
+    trainer = extensions.trainer_class(params.transformer_class)
     attention.check_name(params.attn_implementation)
     extensions.build_callbacks(params)
     load.build_quantization(params.quantization_config)
     check_arguments(params, run)
     config = load_config(folder, params)
+    check_family(config, params.task, trust=params.trust_remote_code, loss=extensions.uses_models_loss(trainer))
     tokenizer = load_tokenizer(folder, params)
     resolve_max_length(params.data, longest_input(config, tokenizer, params.task))
     if params.lora_config is not None:

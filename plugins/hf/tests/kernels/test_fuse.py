@@ -53,6 +53,24 @@ def test_gradients_of_a_lora_group_are_right(grad: bool) -> None:
     assert [g is None for g in used] == [True, False, True, False], "what was not used gets no gradient, not zeros"
 
 
+def test_a_model_may_add_to_its_projections_in_place() -> None:
+    layers, x = (
+        torch.nn.ModuleDict({name: torch.nn.Linear(3, 4) for name in ("q_proj", "k_proj", "v_proj")}),
+        torch.ones(2, 3, 3),
+    )
+    model = peft.get_peft_model(layers, peft.LoraConfig(r=2, target_modules=["q_proj", "k_proj", "v_proj"]))
+    found = []
+    for fused in (0, 3):
+        assert (fuse_lora(model) if fused else 0) == fused
+        model.zero_grad()
+        q, k, v = (layers[name](x) for name in ("q_proj", "k_proj", "v_proj"))
+        q += 2 * k
+        v.mul_(q)
+        v.sum().backward()
+        found.append([p.grad.clone() for p in model.parameters() if p.requires_grad])
+    torch.testing.assert_close(*found)
+
+
 @pytest.mark.parametrize("trained", [True, False], ids=["head trained", "head frozen"])
 def test_gradients_of_the_loss_are_right(trained: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cross_entropy, "_LOGITS", 1)

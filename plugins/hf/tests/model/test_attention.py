@@ -17,7 +17,7 @@ datasets = pytest.importorskip("datasets")
 from tunewright_hf.data.samples import packing  # noqa: E402 - they need torch
 from tunewright_hf.data.samples.collators import Collator  # noqa: E402
 from tunewright_hf.kernels import attention as kernel  # noqa: E402 - they need torch
-from tunewright_hf.model import attention  # noqa: E402
+from tunewright_hf.model import attention, probe  # noqa: E402
 
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 SIZES |= {
@@ -101,8 +101,24 @@ def test_a_sample_that_changes_leaves_the_others_logits_alone(family: str) -> No
     with torch.no_grad():
         before, after = (model(**collate(rows)).logits[0].split(LENGTHS) for rows in (samples(), changed))
     assert [torch.equal(a, b) for a, b in zip(before, after, strict=True)] == [True, False, True, True]
-    assert attention.isolates_samples(model, collate)
-    assert attention.isolates_samples(model, collate, sharded=True)
+    assert probe.isolates_samples(model, collate)
+    assert probe.isolates_samples(model, collate, sharded=True)
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral", "gemma2"])
+@pytest.mark.parametrize("cache", [False, True])
+def test_positions_alone_or_a_filled_cache_are_as_good(family: str, cache: bool) -> None:
+    model, ids = model_of(family, "segments"), torch.arange(42).reshape(3, 14) + 2
+    positions = torch.stack([torch.cat([torch.arange(n), torch.arange(14 - n)]) for n in (5, 9, 3)])
+    bounds = torch.tensor([0, 5, 14], dtype=torch.int32)
+    given = {"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds, "max_length_q": 9, "max_length_k": 9}
+    with torch.no_grad():
+        expected = model_of(family, "eager")(input_ids=ids, position_ids=positions).logits
+        found = model(input_ids=ids, position_ids=positions).logits
+        model.config.use_cache = cache
+        one = model(input_ids=ids[:1], position_ids=positions[:1], **given).logits
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(one, expected[:1], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("family", "name"), [("gemma3_text", "sdpa"), ("gemma2", "eager")])
@@ -124,16 +140,16 @@ def test_layers_with_a_state_are_found_out(family: str) -> None:
     model = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.for_model(family, **given))
     attention.choose_attention(model, "auto", half=False)
     collate = Collator(0, padding_free=True)
-    assert not attention.isolates_samples(model, collate)
-    assert not attention.isolates_samples(model, collate, sharded=True)
-    assert not attention.isolates_samples(model.bfloat16(), collate)
+    assert not probe.isolates_samples(model, collate)
+    assert not probe.isolates_samples(model, collate, sharded=True)
+    assert not probe.isolates_samples(model.bfloat16(), collate)
 
 
 def test_little_that_leaks_is_found_out_in_half_precision_too() -> None:
     config = transformers.AutoConfig.for_model("bloom", hidden_size=32, n_layer=2, n_head=4, vocab_size=60)
     torch.manual_seed(0)
     model = transformers.AutoModelForCausalLM.from_config(config).bfloat16()
-    assert not attention.isolates_samples(model, Collator(0, padding_free=True))
+    assert not probe.isolates_samples(model, Collator(0, padding_free=True))
 
 
 def test_a_model_that_does_not_tell_its_attention_where_samples_begin_has_a_mask() -> None:
@@ -142,7 +158,7 @@ def test_a_model_that_does_not_tell_its_attention_where_samples_begin_has_a_mask
     attention.choose_attention(model, "auto", half=False)
     model.config.use_cache = False  # as Trainer does
     assert not attention.attends_per_sample(model)
-    assert attention.isolates_samples(model, Collator(0, padding_free=True))
+    assert probe.isolates_samples(model, Collator(0, padding_free=True))
 
 
 def test_dropout_is_applied() -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tunewright import RequestError
+from tunewright import RequestError, TrainRun
+from tunewright.events import Event
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -13,6 +14,7 @@ peft = pytest.importorskip("peft")
 
 from tunewright_hf.data.samples.collators import Collator  # noqa: E402
 from tunewright_hf.train import throughput  # noqa: E402 - it needs torch
+from tunewright_hf.train.events import EventCallback  # noqa: E402
 from tunewright_hf.train.failures import explain_out_of_memory  # noqa: E402
 
 TOKENS = 24
@@ -69,6 +71,26 @@ def test_the_meter_counts_tokens_without_pads(padding_free: bool, monkeypatch: p
     assert (found["tokens_per_second"], found["total_tokens_per_second"]) == (4, 8)
     assert found["mfu"] == (10 * 8 + 1 * 21) / 2000
     assert meter.counts().tolist() == [0, 0, 0], "each lap starts anew"
+
+
+def test_what_cannot_be_counted_is_left_out_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    model = model_of()
+    vars(model.config)["num_attention_heads"] = [4, 2]  # as of a family whose layers differ
+    assert throughput.flops_of(model) is None
+    meter = throughput.Meter(None, torch.device("cpu"), half=True)
+    for labels in ([[5, 5]], torch.ones(())):  # as another collator may make them
+        meter.add([{"input_ids": [[5, 5]], "attention_mask": torch.ones(1, 2), "labels": labels}] * 2)
+    assert caplog.text.count("cannot be counted") == 1
+    assert meter.lap(meter.counts().tolist(), seconds=1.0, world_size=1).keys() == {"data_wait", "peak_memory_bytes"}
+
+
+def test_metrics_that_are_no_numbers_are_left_out_of_events() -> None:
+    found: list[Event] = []
+    run = TrainRun(output=Path(), emit=found.append)
+    metrics = {"eval_loss": 0.5, "eval_f1": torch.tensor(0.25), "eval_confusion": [[1, 0], [0, 1]], "eval_note": "good"}
+    state, control = transformers.TrainerState(), transformers.TrainerControl()
+    EventCallback(run, None).on_evaluate(None, state, control, metrics)
+    assert [event.extra for event in found] == [{"eval_f1": 0.25}]
 
 
 def too_much() -> None:

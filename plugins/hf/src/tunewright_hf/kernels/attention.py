@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Sequence
-from typing import TypedDict, Unpack
+from collections.abc import Callable, Sequence
+from typing import TypedDict, Unpack, cast
 
 import torch
 import transformers
@@ -25,6 +25,7 @@ SEGMENTS = "segments"
 
 _KERNEL_HEAD_DIM = 256  # the largest that torch's variable-length kernels support
 _ONE_SAMPLE = 2  # boundaries of one sample: its begin and its end
+_STARTS_DIM = 2  # dimensions of what `mask` returns for padding-free batches; masks of "sdpa" have 4
 
 
 def register() -> None:
@@ -34,14 +35,55 @@ def register() -> None:
 
 
 def mask(
-    *, q_length: int, kv_length: int, attention_mask: torch.Tensor | None = None, **given: object
+    *,
+    batch_size: int,
+    q_length: int,
+    kv_length: int,
+    mask_function: Callable[..., torch.Tensor],
+    attention_mask: torch.Tensor | None = None,
+    device: torch.device | str = "cpu",
+    **given: object,
 ) -> torch.Tensor | None:
-    """Return no mask for padding-free batches, else the mask of "sdpa"; for transformers' AttentionMaskInterface."""
+    """Return the first tokens of samples for padding-free batches, else the mask of "sdpa"; for AttentionMaskInterface.
+
+    A batch may say where its samples begin by `position_ids` alone, as that of any collator. transformers knows it here
+    and not in the layers, so this is passed on to them.
+
+    Returns:
+        For padding-free batches int64 of (batch, tokens): the index of the first token in the sample of each token.
+    """
     # The only sign of a padding-free batch is that the mask may not be skipped as a plain causal one.
     padding_free = attention_mask is None and not given.get("allow_is_causal_skip", True) and not given.get("use_vmap")
     if padding_free and q_length == kv_length > 1:
+        starts = _sample_starts(mask_function, batch_size, q_length, device)
+        if starts is not None:
+            return starts
+    return sdpa_mask(
+        batch_size=batch_size,
+        q_length=q_length,
+        kv_length=kv_length,
+        mask_function=mask_function,
+        attention_mask=attention_mask,
+        device=device,
+        **given,
+    )
+
+
+def _sample_starts(
+    mask_function: Callable[..., torch.Tensor], rows: int, length: int, device: torch.device | str
+) -> torch.Tensor | None:
+    """Return what `mask` does; None if a token attends to a later one, as those of an image may.
+
+    A token begins a sample if it does not attend to the one before it.
+    """
+    row, head = torch.arange(rows, device=device)[:, None], torch.zeros(1, 1, dtype=torch.int64, device=device)
+    token = torch.arange(length, device=device)[None]
+    before, after = token[:, :-1], token[:, 1:]
+    if mask_function(row, head, before, after).any():
         return None
-    return sdpa_mask(q_length=q_length, kv_length=kv_length, attention_mask=attention_mask, **given)
+    continues = mask_function(row, head, after, before).expand(rows, -1)
+    begins = torch.nn.functional.pad(~continues, (1, 0), value=True)
+    return torch.where(begins, token, 0).cummax(1).values
 
 
 class AttentionKeywords(TypedDict, total=False):
@@ -76,42 +118,80 @@ def attend(
 ) -> tuple[torch.Tensor, None]:
     """Compute causal attention within each sample; for transformers' AttentionInterface.
 
-    Without `cu_seq_lens_q`, or with a mask, it is the "sdpa" of transformers (with soft-capping: "eager").
+    Where samples begin is in `cu_seq_lens_q`, or else in the tensor that `mask` returned. Without either it is the "sdpa"
+    of transformers (with soft-capping: "eager").
 
     Args:
         module: the layer.
-        query: (1, heads, tokens, head size).
-        key: (1, key heads, tokens, head size); `heads` is a multiple of `key heads`.
+        query: (rows, heads, tokens, head size).
+        key: (rows, key heads, tokens, head size); `heads` is a multiple of `key heads`.
         value: as `key`.
-        attention_mask: the mask that `mask` returned.
+        attention_mask: what `mask` returned.
         given: see `AttentionKeywords`.
 
     Returns:
-        (1, tokens, heads, head size), and None in place of the weights.
+        (rows, tokens, heads, head size), and None in place of the weights.
 
     Raises:
         ValueError: the layer's attention is not causal.
     """
     starts = given.get("cu_seq_lens_q")
-    if starts is None or attention_mask is not None:
+    firsts = attention_mask if attention_mask is not None and attention_mask.dim() == _STARTS_DIM else None
+    if firsts is None and (starts is None or attention_mask is not None):
+        if (
+            starts is not None and attention_mask is not None
+        ):  # of a batch that pads as well, or a model that fills its cache
+            attention_mask = attention_mask & _same_sample(starts, attention_mask.shape)
         if given.get("softcap") is None:
             return sdpa_attention_forward(module, query, key, value, attention_mask, **given)[0], None
         return _softcapped(query, key, value, attention_mask, given), None
     _check_causal(module, given)
+    if starts is None and firsts is not None:
+        return _attend_by_firsts(query, key, value, firsts, given), None
+    return _attend_per_sample((query, key, value), cast("torch.Tensor", starts), given), None
+
+
+def _attend_by_firsts(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, firsts: torch.Tensor, given: AttentionKeywords
+) -> torch.Tensor:
+    """Return the attention of several rows, for what `mask` returned. They are concatenated: a row's start is a sample's."""
+    rows, length = len(query), query.shape[2]
+    begins = firsts == torch.arange(length, device=query.device)
+    starts = torch.nn.functional.pad(begins.flatten().nonzero()[:, 0], (0, 1), value=rows * length).int()
+    known: AttentionKeywords = {**given, "max_length_q": int(starts.diff().max())}
+    joined = [x.transpose(0, 1).flatten(1, 2)[None] for x in (query, key, value)]
+    return _attend_per_sample(joined, starts, known).unflatten(1, (rows, length))[0]
+
+
+def _same_sample(starts: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """Return a mask of the pairs of tokens in one sample: bool of (tokens, tokens).
+
+    Raises:
+        ValueError: the mask's `shape` is not that of the samples.
+    """
+    numbers = torch.arange(len(starts) - 1, device=starts.device).repeat_interleave(starts.diff())
+    if [*shape[-2:]] != [len(numbers)] * 2:
+        raise ValueError(f"the mask has the shape {[*shape]}, and the samples have {len(numbers)} tokens")
+    return numbers[:, None] == numbers
+
+
+def _attend_per_sample(heads: Sequence[torch.Tensor], starts: torch.Tensor, given: AttentionKeywords) -> torch.Tensor:
+    """Return the attention of one row of samples that begin at `starts`, from query, key and value; shapes as in `attend`."""
+    query, key, value = heads
     plain = not (given.get("softcap") or given.get("dropout"))
     if plain and _is_single_sample(query, starts, given):
-        return _attend_single_sample(query, key, value, given), None
+        return _attend_single_sample(query, key, value, given)
     if plain and _has_kernel(query, value):
-        return _attend_by_kernel(query, key, value, starts, given), None
+        return _attend_by_kernel(query, key, value, starts, given)
     groups = query.shape[1] // key.shape[1]
     key, value = repeat_kv(key, groups), repeat_kv(value, groups)
     lengths = torch.diff(starts).tolist()
     if plain and _are_short(query, lengths, given):
-        return CausalFunction.apply(lengths, _scale(query, given), query, key, value), None
+        return cast("torch.Tensor", CausalFunction.apply(lengths, _scale(query, given), query, key, value))
     # One split has one gradient, where a slice for each sample would have a gradient of the whole row's size each.
     parts = [x.split(lengths, dim=2) for x in (query, key, value)]
     found = [_compute(q, k, v, _window(q, given), given) for q, k, v in zip(*parts, strict=True)]
-    return torch.cat(found, dim=2).transpose(1, 2).contiguous(), None
+    return torch.cat(found, dim=2).transpose(1, 2).contiguous()
 
 
 def _is_single_sample(query: torch.Tensor, starts: torch.Tensor, given: AttentionKeywords) -> bool:

@@ -109,8 +109,16 @@ class LoraFunction(torch.autograd.Function):  # type: ignore[misc]
         inner = rows @ a.t()  # (rows, sum of r)
         outputs = []
         for (weight, bias), up, scale, part in zip(frozen, b, scales, inner.split_with_sizes(ranks, 1), strict=True):
-            y = torch.nn.functional.linear(rows, weight, bias).addmm_(part, up.t(), alpha=scale)
-            outputs.append(y.view(*x.shape[:-1], -1))
+            # Memory of its own, in the output's shape: autograd refuses to change a view of several in place, as models do
+            # that add to their projections.
+            y = x.new_empty(*x.shape[:-1], len(weight))
+            flat = y.view(-1, len(weight))
+            if bias is None:
+                torch.mm(rows, weight.t(), out=flat)
+            else:
+                torch.addmm(bias, rows, weight.t(), out=flat)
+            flat.addmm_(part, up.t(), alpha=scale)
+            outputs.append(y)
         ctx.save_for_backward(rows, inner, a, *b, *(weight for weight, _ in frozen))
         ctx.scales, ctx.ranks, ctx.shape = scales, ranks, x.shape
         ctx.set_materialize_grads(False)

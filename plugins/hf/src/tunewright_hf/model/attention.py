@@ -1,4 +1,4 @@
-"""Choose a model's attention, and find out whether it supports padding-free batches."""
+"""Choose a model's attention, and find out whether it is one that skips pairs of tokens from different samples."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import ast
 import inspect
 import logging
 import sys
-from typing import cast
 
 import peft
 import torch
@@ -15,21 +14,12 @@ from transformers.utils import is_flash_attn_2_available
 
 from tunewright.errors import RequestError, did_you_mean
 from tunewright_hf import errors
-from tunewright_hf.data.samples.collators import Collator
-from tunewright_hf.data.tokenize import IGNORED
-from tunewright_hf.kernels import recognise
 from tunewright_hf.kernels.attention import SEGMENTS, register
-from tunewright_hf.model import config
 
 logger = logging.getLogger(__name__)
 
 _UNSUPPORTED = ("s_aux=", "position_bias=")  # arguments of some models' attention that "segments" does not implement
 _LAYERS_ATTENTION = ("attention", "attn", "self_attention", "self_attn")
-_ATTENTION = ("full_attention", "sliding_attention", "chunked_attention")
-
-# Largest change relative to the logits' mean magnitude: expert layers round differently in another batch. What leaks through a
-# convolution may be small in an untrained model, so more is allowed only if the model's code shows that nothing leaks.
-_MOST_CHANGED, _MOST_CHANGED_IN_HALF = 1e-5, 1e-2
 
 
 def check_name(name: str) -> None:
@@ -99,61 +89,3 @@ def attends_per_sample(model: transformers.PreTrainedModel | peft.PeftModel) -> 
     """Return whether a model's attention skips pairs of tokens from different samples, so that packing saves time."""
     name = model.config._attn_implementation
     return name == SEGMENTS or "flash" in name
-
-
-def isolates_samples(
-    model: transformers.PreTrainedModel | peft.PeftModel, collate: Collator, *, sharded: bool = False
-) -> bool:
-    """Return whether a sample in a packed row does not change the logits of the sample after it.
-
-    Attention is not the only possible leak: there are recurrent layers, convolutions, and remote code. So the model is
-    tried out.
-
-    Args:
-        model: the model, on the device that it computes on.
-        collate: a padding-free collator.
-        sharded: no rank has the whole model to try out, so its class must decide.
-    """
-    if sharded:
-        return _is_known_to_isolate(model)
-    ids = list(range(min(16, model.config.get_text_config().vocab_size)))
-    if _has_context_mask(model):
-        return False
-    was_training = model.training
-    model.eval()
-    try:
-        alike, other = (_second_logits(model, collate, first, ids) for first in (ids, ids[::-1]))
-    except (TypeError, ValueError, NotImplementedError, ImportError):  # an argument or a feature is not supported
-        return False
-    finally:
-        model.train(was_training)
-    rounded = any(p.dtype != torch.float32 for p in model.parameters())
-    most = _MOST_CHANGED_IN_HALF if rounded and _is_known_to_isolate(model) else _MOST_CHANGED
-    return bool((alike - other).abs().mean() <= most * alike.abs().mean())
-
-
-def _is_known_to_isolate(model: transformers.PreTrainedModel | peft.PeftModel) -> bool:
-    base = recognise.base_of(model)
-    own = type(base).__module__.startswith("transformers.")
-    return own and supports_segments(base) and not (_has_state(base) or _has_context_mask(base))
-
-
-def _has_state(model: transformers.PreTrainedModel | peft.PeftModel) -> bool:
-    """Return whether the model has layers that carry a state from token to token, outside of attention."""
-    kinds = getattr(model.config.get_text_config(), "layer_types", None) or []
-    return model._is_stateful or any(kind not in _ATTENTION for kind in kinds)
-
-
-def _has_context_mask(model: transformers.PreTrainedModel | peft.PeftModel) -> bool:
-    """Return whether the model has a mask of its context's size, which a packed row may exceed (GPT-Neo, GPT)."""
-    context = config.context_length(model.config)
-    return any(b.dim() > 1 and b.shape[-1] == b.shape[-2] == context for b in model.buffers())
-
-
-def _second_logits(
-    model: transformers.PreTrainedModel | peft.PeftModel, collate: Collator, first: list[int], second: list[int]
-) -> torch.Tensor:
-    batch = collate([{"input_ids": ids, "labels": [IGNORED] * len(ids)} for ids in (first, second)])
-    inputs = {k: v.to(model.device) if isinstance(v, torch.Tensor) else v for k, v in batch.items() if k != "labels"}
-    with torch.no_grad():
-        return cast("torch.Tensor", model(**inputs).logits[0, len(first) :].float())

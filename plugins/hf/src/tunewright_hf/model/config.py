@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import transformers
 
 from tunewright_hf.config.tasks import CAUSAL, CLASSIFICATION, Task
@@ -87,6 +89,33 @@ def needs_unused_parameter_search(config: transformers.PreTrainedConfig, task: T
     drops = any("layerdrop" in name and value for name, value in config.to_dict().items())
     known = task is CAUSAL and config.model_type in USES_ALL_WEIGHTS and not hasattr(config, "auto_map")
     return drops or not known
+
+
+def every_config(config: transformers.PreTrainedConfig) -> Iterator[transformers.PreTrainedConfig]:
+    """Yield a configuration, and those of its parts: of the text, the vision tower, the decoder."""
+    yield config
+    for name in config.sub_configs:
+        part = getattr(config, name, None)
+        if isinstance(part, transformers.PreTrainedConfig):
+            yield from every_config(part)
+
+
+def without_cache(config: transformers.PreTrainedConfig) -> Callable[[], None]:
+    """Disable the cache of keys and values, also in the parts of a model, and return what restores the settings.
+
+    A training has no use for it, and a model that fills one does not look for the samples of a packed row.
+    """
+    before = [
+        (part, part.use_cache) for part in every_config(config) if isinstance(getattr(part, "use_cache", None), bool)
+    ]
+
+    def restore() -> None:
+        for part, value in before:
+            part.use_cache = value
+
+    for part, _ in before:
+        part.use_cache = False
+    return restore
 
 
 def context_length(config: transformers.PreTrainedConfig) -> int | None:

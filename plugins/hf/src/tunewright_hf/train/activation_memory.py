@@ -69,6 +69,11 @@ def decide(trainer: transformers.Trainer, given: Mapping[str, object]) -> None:
         need = need_of(trainer)
     except torch.OutOfMemoryError:  # even with few tokens
         need = Need(fixed=available, per_token=0, tokens=0)
+    except (
+        Exception
+    ) as error:  # whatever a model or a Trainer class raises: the training will say so, if it does as well
+        logger.warning("activation_checkpointing: off; the memory of a step cannot be measured: %r", error)
+        return
     args.activation_checkpointing = args.gradient_checkpointing = needs_checkpointing(need, available)
     if args.activation_checkpointing:
         trainer.model.enable_input_require_grads()  # as if the user had asked for it

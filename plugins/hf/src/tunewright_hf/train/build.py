@@ -24,10 +24,11 @@ from tunewright_hf.data.streaming import Stream
 from tunewright_hf.data.tokenize import pad_token_id
 from tunewright_hf.distributed import check_sharding, is_sharded
 from tunewright_hf.kernels import fuse, recognise
-from tunewright_hf.model import adapters, attention
+from tunewright_hf.model import adapters, attention, probe
 from tunewright_hf.train.by_source import SourceCollator, SourceMeter, measure_loss
 from tunewright_hf.train.checkpoints import ProvenanceCallback, UnloggedLoss
 from tunewright_hf.train.events import EventCallback, TrainingClock, remove_printer
+from tunewright_hf.train.extensions import uses_models_loss
 from tunewright_hf.train.objective import objective_of
 from tunewright_hf.train.provenance import record
 from tunewright_hf.train.stream_state import StreamStateCallback
@@ -144,14 +145,14 @@ def _build_tokenised_trainer(
             preprocess_logits_for_metrics=objective.scores,
         )
     if task is CAUSAL:
-        trainer.data_collator = choose_collator(trainer, data, pad_id)
+        trainer.data_collator = choose_collator(trainer, data, pad_id, models_loss=uses_models_loss(cls))
     if data.evaluation is not None:  # else accelerate would cut losses of the last batch as those of repeated samples
         trainer.eval_dataset = fill_up(data.evaluation, args.eval_batch_size * args.world_size, pad_id, objective.blank)
     # Samples without labels are harmless only if the loss is divided by the supervised tokens of all ranks.
     divided = trainer.model_accepts_loss_kwargs or objective.loss is not None
     if (
         divided
-        and cls.compute_loss is transformers.Trainer.compute_loss  # others may divide by the tokens of a batch
+        and uses_models_loss(cls)  # others may divide by the tokens of a batch
         and isinstance(data.train, datasets.Dataset)
         and args.average_tokens_across_devices
         and not args.dataloader_drop_last
@@ -188,18 +189,23 @@ def set_pad_token(tokenizer: transformers.PreTrainedTokenizerBase, config: trans
     return int(tokenizer.pad_token_id)
 
 
-def choose_collator(trainer: transformers.Trainer, data: data_.Prepared, pad_id: int) -> Collator:
+def choose_collator(
+    trainer: transformers.Trainer, data: data_.Prepared, pad_id: int, *, models_loss: bool = True
+) -> Collator:
     """Return a padding-free collator if the model supports it, else one that pads.
 
     Raises:
-        RequestError: the data is packed, and the model does not support padding-free batches.
+        RequestError: the model cannot be trained as a causal language model, or the data is packed, and the model does not
+            support padding-free batches.
     """
     model = trainer.model
-    padding_free = Collator(pad_id, padding_free=True)
+    sharded, padding_free = is_sharded(trainer), Collator(pad_id, padding_free=True)
+    if not sharded:
+        probe.check_causal(model, autocast=trainer.accelerator.autocast(), loss=models_loss)
     packed = SEGMENTS in data.train.column_names
     # NEFTune scales its noise by the length of a batch's rows.
     wanted = packed or (attention.attends_per_sample(model) and trainer.args.neftune_noise_alpha is None)
-    if wanted and attention.isolates_samples(model, padding_free, sharded=is_sharded(trainer)):
+    if wanted and probe.isolates_samples(model, padding_free, sharded=sharded, autocast=trainer.accelerator.autocast()):
         return padding_free
     if packed:
         name = type(recognise.base_of(model)).__name__

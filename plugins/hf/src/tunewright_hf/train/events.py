@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import time
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,15 @@ _OF_A_STEP = ("loss", "epoch", "learning_rate", "tokens_per_second")
 _LIBRARIES = ("torch", "transformers", "peft", "accelerate", "datasets", "tokenizers")
 _QUIET = 3.0  # seconds without a log after which steps are told of between logs
 _OF_AN_EVAL = ("eval_loss", "eval_accuracy")
+
+
+def _numbers(measured: Mapping[str, object]) -> dict[str, float]:
+    """Return what is a number: metrics of one's own may be lists or texts, which events have no place for."""
+    found: dict[str, float] = {}
+    for name, value in measured.items():
+        with contextlib.suppress(TypeError, ValueError, RuntimeError):  # RuntimeError: of a tensor with several numbers
+            found[name] = float(value)  # type: ignore[arg-type]
+    return found
 
 
 class TrainingClock(transformers.TrainerCallback):  # type: ignore[misc]
@@ -130,7 +140,7 @@ class EventCallback(transformers.TrainerCallback):  # type: ignore[misc]
         if "loss" not in logs:
             return
         self._logged = time.monotonic()
-        found = {k: float(logs[k]) for k in ("loss", "epoch", "learning_rate", "grad_norm", *MEASURED) if k in logs}
+        found = _numbers({k: logs[k] for k in ("loss", "epoch", "learning_rate", "grad_norm", *MEASURED) if k in logs})
         known = {k: found.pop(k) for k in _OF_A_STEP if k in found}
         sources = of_each(logs, self._sources) or None
         self._emit(Step(step=state.global_step, total_steps=state.max_steps, sources=sources, extra=found, **known))
@@ -145,7 +155,7 @@ class EventCallback(transformers.TrainerCallback):  # type: ignore[misc]
         **_: object,
     ) -> None:
         """Emit `eval`."""
-        found = {k: float(v) for k, v in metrics.items() if k.startswith("eval_")}
+        found = _numbers({k: v for k, v in metrics.items() if k.startswith("eval_")})
         known = {k: found.pop(k) for k in _OF_AN_EVAL if k in found}
         own = {name: float(found.pop(f"eval_loss/{name}")) for name in self._sources if f"eval_loss/{name}" in found}
         sources = {name: {"loss": loss} for name, loss in own.items()} or None

@@ -33,6 +33,11 @@ def trainer_class(name: str) -> type[transformers.Trainer]:
     return cls
 
 
+def uses_models_loss(cls: type[transformers.Trainer]) -> bool:
+    """Return whether a Trainer class takes the loss that the model computes."""
+    return bool(cls.compute_loss is transformers.Trainer.compute_loss)
+
+
 def arguments_class(name: str) -> type[transformers.TrainingArguments]:
     """Return the class of a Trainer's arguments: by name for those of transformers, else by the constructor's annotation."""
     default: type[transformers.TrainingArguments] = transformers.TrainingArguments

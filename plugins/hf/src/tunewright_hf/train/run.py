@@ -26,7 +26,7 @@ from tunewright_hf.data.samples.encode import check_highest
 from tunewright_hf.data.samples.preference import PREFERENCE
 from tunewright_hf.data.streaming import Stream, Streamed
 from tunewright_hf.distributed import are_several, barrier, check_same_checkpoint, check_world
-from tunewright_hf.model.config import longest_input, needs_unused_parameter_search
+from tunewright_hf.model.config import longest_input, needs_unused_parameter_search, without_cache
 from tunewright_hf.model.folder import load_config, load_tokenizer, needed_model
 from tunewright_hf.model.generation import goal_of, stop_at_turn_ends, warn_of_untrained
 from tunewright_hf.model.load import drop_unknown_pad, load_model
@@ -68,7 +68,7 @@ def train(params: TrainParams, run: TrainRun) -> None:
     model = load_model(folder, params, args, data.classes, adapts=class_lora is None)
     stop_at_turn_ends(model, tokenizer, goal.stops, turns=data.turns)
     warn_of_untrained(model, tokenizer, turns=data.turns)
-    use_cache = getattr(model.config, "use_cache", None)
+    restore_cache = without_cache(model.config)
     args.eval_on_start |= owes_evaluation(args, run.resume_from)
     say(run, "tokenise" if pairs else "probe", "tokenising the pairs" if pairs else "trying out the model")
     trainer = build_trainer(
@@ -86,9 +86,7 @@ def train(params: TrainParams, run: TrainRun) -> None:
         sample_answers.answer_samples_before(trainer, params, data.format, run)
         with stopping_on_sigterm(trainer):
             trainer.train(resume_from_checkpoint=str(run.resume_from) if run.resume_from else None)
-        if use_cache is not None:
-            # Trainer disables the cache, and the saved configuration would disable it for everybody who loads the result.
-            model.config.use_cache = use_cache
+        restore_cache()  # the saved configuration would disable it for everybody who loads the result
         report_stream(trainer, run)
         export.save(trainer, params, run, data)
         sample_answers.answer_samples(trainer, params, data.format, run)

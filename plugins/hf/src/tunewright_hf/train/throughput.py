@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import resource
 import sys
 import time
@@ -15,6 +17,8 @@ import transformers
 
 from tunewright_hf.data.tokenize import IGNORED
 from tunewright_hf.distributed import shape_of
+
+logger = logging.getLogger(__name__)
 
 MEASURED = ("tokens_per_second", "total_tokens_per_second", "mfu", "peak_memory_bytes", "data_wait")
 """The names of what `Meter` logs."""
@@ -66,7 +70,16 @@ class Flops:
         config = model.config.get_text_config()
         head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         per_token = sum(shape_of(w).numel() * (6 if w.requires_grad else 4) for w in weights)
-        return cls(per_token, 12 * config.num_hidden_layers * config.num_attention_heads * head)
+        return cls(float(per_token), float(12 * config.num_hidden_layers * config.num_attention_heads * head))
+
+
+def flops_of(model: transformers.PreTrainedModel | peft.PeftModel) -> Flops | None:
+    """Count as `Flops.of`; None as well if the model has other fields than most, as one whose layers differ."""
+    try:
+        return Flops.of(model)
+    except Exception as error:  # whatever a configuration raises: no log is worth a training
+        logger.info("no MFU: the operations of %s are unknown: %r", type(model).__name__, error)
+        return None
 
 
 def device_name(device: torch.device) -> str:
@@ -128,6 +141,7 @@ class Meter:
     half: bool
     _counts: torch.Tensor = attrs.field(factory=lambda: torch.zeros(3, dtype=torch.int64))
     _waited: float = 0.0
+    _uncounted: bool = False
 
     def timed(self, batches: Iterator[_T]) -> Iterator[_T]:
         """Yield the batches, and measure the time spent waiting for each."""
@@ -144,11 +158,19 @@ class Meter:
         for batch in batches:
             if "cu_seq_lens_q" not in batch and "attention_mask" not in batch:  # a format of the Trainer class
                 continue
-            counts = _count(batch)
+            try:
+                counts = _count(batch)
+            except Exception as error:  # whatever another collator makes: no log is worth a training
+                if not self._uncounted:
+                    logger.warning("no throughput: the tokens of a batch of %s cannot be counted: %r", [*batch], error)
+                self._uncounted = True
+                return
             self._counts = self._counts.to(counts.device) + counts
 
     def counts(self) -> torch.Tensor:
-        """Return this rank's counts on its device, for a sum over all ranks."""
+        """Return this rank's counts on its device, for a sum over all ranks; NaN if a batch could not be counted."""
+        if self._uncounted:
+            return torch.full((3,), torch.nan, device=self.device)
         # fp32 is precise enough, and not every device has fp64.
         return self._counts.to(self.device, torch.float32)
 
@@ -173,4 +195,4 @@ class Meter:
             operations = self.flops.per_token * tokens + self.flops.per_pair * pairs
             found["mfu"] = operations / (peak * world_size)
         self._counts, self._waited = torch.zeros_like(self._counts), 0.0
-        return found
+        return {name: value for name, value in found.items() if not math.isnan(value)}

@@ -17,11 +17,12 @@ from tunewright.events import Phase
 from tunewright.providers import TrainRun
 from tunewright_hf.data.mixing.mixture_order import Order
 from tunewright_hf.data.mixing.sampler import MixtureSampler
+from tunewright_hf.model.config import without_cache
 from tunewright_hf.model.dtypes import SavedDtypes
 from tunewright_hf.phases import LONG, lasting
 from tunewright_hf.train.by_source import SourceMeter
 from tunewright_hf.train.events import clock_of
-from tunewright_hf.train.throughput import Flops, Meter
+from tunewright_hf.train.throughput import Meter, flops_of
 
 
 def instrumented(base: type[transformers.Trainer]) -> type[transformers.Trainer]:
@@ -41,8 +42,9 @@ class _Instrumented(transformers.Trainer):  # type: ignore[misc]
 
     def __init__(self, *args: object, **keywords: object) -> None:
         super().__init__(*args, **keywords)
+        without_cache(self.model.config)  # transformers sets `use_cache` of the arguments
         self._predicted = 0  # batches that were evaluated on
-        self._meter = Meter(Flops.of(self.model), self.args.device, self.args.bf16 or self.args.fp16)
+        self._meter = Meter(flops_of(self.model), self.args.device, self.args.bf16 or self.args.fp16)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[dict[str, torch.Tensor]], num_batches: int, device: torch.device
