@@ -157,6 +157,7 @@ class S3Proxy(FaultyServer):
         rewrite: text of listings → what it is replaced by.
         damaged: end of the path of uploads that pass with one bit changed; "" for none.
         hidden: beginnings of names, in lower case, of headers that are left out of answers.
+        unknown: beginnings of names, in lower case, of headers of requests that are refused, as Backblaze B2 does.
     """
 
     def __init__(self, store: Gateway) -> None:
@@ -165,13 +166,15 @@ class S3Proxy(FaultyServer):
         self.rewrite: dict[str, str] = {}
         self.damaged = ""
         self.hidden: tuple[str, ...] = ()
+        self.unknown: tuple[str, ...] = ()
         self._store = store
 
     def answer(self, request: Request) -> Answer:
         for text, status, code in self.refusals:
             if text in request.target:
-                body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>no</Message></Error>"
-                return Answer(status=status, body=b"" if request.method == "HEAD" else body.encode())
+                return _refused(status, code, "no")
+        if unknown := [name for name in request.headers if self.unknown and name.startswith(self.unknown)]:
+            return _refused(400, "InvalidArgument", f"Unsupported header '{unknown[0]}' received for this API call.")
         response = self._ask(request)
         hidden = ("connection", "transfer-encoding", "date", *self.hidden)
         headers = {k: v for k, v in response.getheaders() if not k.lower().startswith(hidden)}
@@ -196,6 +199,11 @@ class S3Proxy(FaultyServer):
             body[len(body) // 2] ^= 1
         connection.endheaders(bytes(body) or None)
         return connection.getresponse()
+
+
+def _refused(status: int, code: str, message: str) -> Answer:
+    body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message}</Message></Error>"
+    return Answer(status=status, body=body.encode())
 
 
 def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
+import html
 import http.client
+import re
 import ssl
 import time
 from collections.abc import Iterator
@@ -15,9 +17,25 @@ from urllib.parse import urlsplit
 from tunewright.errors import ExitCode, FetchError, SourceChanged
 
 _BUSY = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
-_DENIED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
-_GONE = (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
+_PROXY = "Give the proxy's user and password in init_env: https_proxy=http://USER:PASSWORD@HOST:PORT."
+_DENIED = (ExitCode.NO_PERMISSION, "Give a credential with read access.")
+_GONE = (ExitCode.NOT_FOUND, "Check the URI.")
+_FINAL = {
+    HTTPStatus.UNAUTHORIZED: _DENIED,
+    HTTPStatus.FORBIDDEN: _DENIED,
+    HTTPStatus.NOT_FOUND: _GONE,
+    HTTPStatus.GONE: _GONE,
+    HTTPStatus.PROXY_AUTHENTICATION_REQUIRED: (ExitCode.NO_PERMISSION, f"It is the proxy that refuses. {_PROXY}"),
+}
 _CHANGED = (HTTPStatus.PRECONDITION_FAILED, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
+
+_LONGEST_WORDS = 4096  # bytes of a body that are searched
+_MOST_WORDS = 300  # characters that are shown
+_IN_JSON = re.compile(r'"(message|error|detail|error_description)"\s*:\s*"((?:[^"\\]|\\.)*)"', re.IGNORECASE)
+_IN_XML = re.compile(r"<message>([^<]*)</message>", re.IGNORECASE)
+_TITLE = re.compile(r"<title>([^<]*)</title>", re.IGNORECASE)
+_TUNNEL = re.compile(r"Tunnel connection failed: (.*)")
+_TAG = re.compile(r"<[^>]*>")
 
 Headers = http.client.HTTPMessage
 """Headers of a response; `get` and `in` ignore case."""
@@ -31,22 +49,21 @@ class Answered(Protocol):
     headers: Headers
 
 
-def refusal(what: str, response: Answered) -> FetchError:
+def refusal(what: str, response: Answered, body: bytes = b"") -> FetchError:
     """Return the error for an unsuccessful response.
 
     Args:
         what: what was requested, without secrets.
         response: the response.
+        body: the beginning of its body, whose words become part of the message.
     """
-    said = f"The request for {what} failed with {response.status} {response.reason}."
+    said = f"The request for {what} failed with {response.status} {response.reason}.{words_of(body)}"
     wait = retry_after(response.headers)
     if response.status in _CHANGED:
         return SourceChanged(f"{said} It has changed since it was listed.")
-    if response.status in _DENIED:
-        remedy = "Give a credential with read access."
-        return FetchError(said, remedy=remedy, code=ExitCode.NO_PERMISSION)
-    if response.status in _GONE:
-        return FetchError(said, remedy="Check the URI.", code=ExitCode.NOT_FOUND)
+    if response.status in _FINAL:
+        code, remedy = _FINAL[HTTPStatus(response.status)]
+        return FetchError(said, remedy=remedy, code=code)
     if response.status in _BUSY:
         return FetchError(said, remedy="It is retried.", code=ExitCode.TRY_AGAIN, retry_after=wait)
     if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -61,10 +78,36 @@ def unavailable(url: str, error: Exception) -> FetchError:
         cause = f"The certificate of {shown(url)} is not trusted: {error.verify_message}."
         remedy = "Mount your certificate authority's certificates, and set SSL_CERT_FILE to the file in init_env."
         return FetchError(cause, remedy=remedy, code=ExitCode.USAGE)
+    if isinstance(error, OSError) and (tunnel := _TUNNEL.search(str(error))):
+        cause = f"The proxy on the way to {shown(url)} refused the connection: {tunnel[1]}."
+        if tunnel[1].startswith("407"):
+            return FetchError(cause, remedy=_PROXY, code=ExitCode.NO_PERMISSION)
+        remedy = "Let the proxy pass it, or name the host in no_proxy, both in init_env."
+        return FetchError(cause, remedy=remedy, code=ExitCode.UNAVAILABLE)
     cause = f"{shown(url)} does not respond: {error or type(error).__name__}."
     return FetchError(
         cause, remedy="Check that the server is reachable from where the step runs.", code=ExitCode.UNAVAILABLE
     )
+
+
+def words_of(body: bytes) -> str:
+    """Return what a server says in the body of a refusal, as a sentence for a message; "" if it says nothing readable.
+
+    Args:
+        body: XML or HTML, JSON with a message, or text.
+    """
+    text = body[:_LONGEST_WORDS].decode(errors="replace").strip()
+    if text.startswith(("{", "[")):
+        text = " ".join(match[2] for match in _IN_JSON.finditer(text))
+    elif inside := _IN_XML.search(text):
+        text = inside[1]
+    elif "<html" in text.lower():
+        found = _TITLE.search(text)
+        text = found[1] if found else ""
+    text = " ".join(html.unescape(_TAG.sub(" ", text)).split())
+    if not text.isprintable() or not text:
+        return ""
+    return f" The server says: {text[:_MOST_WORDS].rstrip('.')}."
 
 
 def retry_after(headers: Headers) -> float | None:

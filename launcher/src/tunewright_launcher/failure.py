@@ -32,7 +32,10 @@ class Secrets:
 
     def _take(self, variables: Iterable[str], env: Mapping[str, str]) -> None:
         for variable in variables:
-            if value := env.get(variable):
+            given = env.get(variable) or ""
+            for value in filter(
+                None, {given, given.rstrip("\r\n")}
+            ):  # providers get them without their last line break
                 # As libraries print them: as they are, in a URL, and in a repr.
                 self._values |= {value, quote(value, safe=""), repr(value)[1:-1]}
 

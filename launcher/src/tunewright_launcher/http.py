@@ -5,7 +5,7 @@ A source derives its snapshot from `HttpSnapshot` and makes the request for each
 
 from __future__ import annotations
 
-from tunewright_launcher.answers import Answered, Headers, refusal, retry_after, shown, size_of, unavailable
+from tunewright_launcher.answers import Answered, Headers, refusal, retry_after, shown, size_of, unavailable, words_of
 from tunewright_launcher.digests import is_there
 from tunewright_launcher.files import Files, begin_to_flush, check_path, hostile, write
 from tunewright_launcher.http_client import Http, HttpRequest, HttpSnapshot
@@ -28,5 +28,6 @@ __all__ = [
     "shown",
     "size_of",
     "unavailable",
+    "words_of",
     "write",
 ]

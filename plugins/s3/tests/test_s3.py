@@ -13,6 +13,7 @@ from tunewright.providers.fields import secret_env
 from tunewright.testing import DatasetProviderTests, ModelProviderTests
 from tunewright_s3 import S3DatasetParams, S3ModelParams, format_uri, parse_uri
 
+POINT = "arn:aws:s3:eu-west-1:123456789012:accesspoint/my-point"
 URI = "s3://doc-example-bucket1/train_dataset"
 KEY_ID, KEY, SESSION = "a-key-id-for-the-test", "a/secret+key/for-the-test", "a-session/for+the=test"
 
@@ -72,6 +73,10 @@ def test_no_prefix_leads_out_of_a_folder(text: str) -> None:
         ("s3://my.bucket", "my.bucket", ""),
         ("s3://my.bucket/", "my.bucket", ""),
         ("s3://abc/a b/c%20d?e#f/", "abc", "a b/c%20d?e#f/"),
+        ("s3://My_Bucket/a", "My_Bucket", "a"),
+        ("s3://tenant:bucket/a/b", "tenant:bucket", "a/b"),
+        (f"s3://{POINT}", POINT, ""),
+        (f"s3://{POINT}/a/b/", POINT, "a/b/"),
     ],
 )
 def test_uris_are_taken_as_they_stand(uri: str, bucket: str, prefix: str) -> None:
@@ -80,8 +85,9 @@ def test_uris_are_taken_as_they_stand(uri: str, bucket: str, prefix: str) -> Non
 
 @pytest.mark.parametrize(
     "uri",
-    ["s3://", "s3:///key", "s3:bucket", "s3://ab/c", "s3://Upper/c", "s3://a_b_c/d", "s3://-abc/d", "s3://abc-/d", "s3://a..b/c",
-     "s3://10.0.0.1/c", f"s3://{'a' * 64}/b", "s3://abc:9000/d", "s3://abc/../d", "s3://abc/d/..", "s3://abc/./d", "s3://abc//d",
+    ["s3://", "s3:///key", "s3:bucket", "s3://-abc/d", "s3://a..b/c", "s3://../c", "s3://a%2Fb/c", "s3://a b/c",
+     "s3://10.0.0.1/c", f"s3://{'a' * 256}/b", "s3://abc:9000/d", "s3://localhost/d", "s3://a:b:c/d", "s3://arn:aws:s3:::bucket/d",
+     "s3://arn:aws:s3:eu-west-1:123456789012:accesspoint/../d", "s3://abc/../d", "s3://abc/d/..", "s3://abc/./d", "s3://abc//d",
      "s3://abc/d//e", "s3://abc/d\\..\\e", "s3://abc/d\0", "s3://abc/d\n", "s3+https://abc/d", "hf://abc/d", None],
 )  # fmt: skip
 def test_what_names_no_objects_is_refused(uri: str) -> None:

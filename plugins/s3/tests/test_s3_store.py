@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from tests.servers.s3 import BUCKET, Gateway, S3Proxy
 from tunewright import ExitCode, FetchError
 from tunewright.providers.limits import FetchLimits
 from tunewright_launcher.outputs import Output
-from tunewright_s3 import S3ModelParams
+from tunewright_s3 import S3ModelParams, store
 from tunewright_s3.store import MIB, PART, part_size
 
 Source = Callable[..., S3ModelParams]
@@ -81,8 +82,9 @@ def test_a_checkpoint_comes_back_to_a_new_node(gateway: Gateway, source: Source,
 
 
 def test_an_upload_goes_on_with_the_parts_that_are_there(
-    gateway: Gateway, proxy: S3Proxy, source: Source, model: Path
+    gateway: Gateway, proxy: S3Proxy, source: Source, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(store, "DEAD_AFTER", -60)
     proxy.faults.append(Fault(path="partNumber=2", status=503, times=-1))
     with pytest.raises(FetchError, match="503") as caught:
         output(source("resumed")).upload_model(model)
@@ -108,6 +110,65 @@ def test_parts_of_other_contents_are_not_gone_on_with(
     (model / "model.safetensors").write_bytes(LARGE[::-1])
     output(source("other")).upload_model(model)
     assert gateway.get("other/model.safetensors") == LARGE[::-1]
+
+
+@pytest.mark.slow
+def test_an_upload_that_lives_is_neither_gone_on_with_nor_ended(
+    gateway: Gateway, proxy: S3Proxy, source: Source, model: Path
+) -> None:
+    """Another job sends another file to the same key; each completes its own, and the last one stays."""
+    proxy.faults.append(Fault(path="partNumber=2", status=503, times=-1))
+    first = output(source("both"))
+    with pytest.raises(FetchError):
+        first.upload_model(model)
+    proxy.faults.clear()
+    (model / "model.safetensors").write_bytes(LARGE[:PART] + LARGE[PART:][::-1])
+    output(source("both")).upload_model(model)
+    assert gateway.get("both/model.safetensors") == LARGE[:PART] + LARGE[PART:][::-1]
+    (model / "model.safetensors").write_bytes(LARGE)
+    sent(proxy)
+    first.upload_model(model)
+    assert sent(proxy)[f"/{BUCKET}/both/model.safetensors"] == PART, "it goes on with its own"
+    assert gateway.get("both/model.safetensors") == LARGE
+    assert not [key for key in gateway.unfinished() if key.startswith("both")]
+
+
+@pytest.mark.slow
+def test_jobs_that_upload_to_one_prefix_at_once_all_come_to_their_end(
+    gateway: Gateway, source: Source, tmp_path: Path
+) -> None:
+    bodies = {f"job-{i}": random.Random(i).randbytes(2 * PART) for i in range(3)}
+    for name, body in bodies.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(body)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda name: output(source("at-once")).upload_model(tmp_path / name), bodies))
+    assert gateway.get("at-once/model.safetensors") in bodies.values()
+    assert not [key for key in gateway.unfinished() if key.startswith("at-once")]
+
+
+@pytest.mark.parametrize("unknown", ["x-amz-checksum-", "x-amz-sdk-checksum"])
+def test_a_store_that_refuses_checksums_gets_the_md5_alone(
+    gateway: Gateway, proxy: S3Proxy, source: Source, model: Path, unknown: str
+) -> None:
+    proxy.unknown = (unknown,)
+    target = source(f"plain-{unknown}")
+    output(target).check_writable()
+    output(target).upload_model(model)
+    assert gateway.get(f"plain-{unknown}/model.safetensors") == LARGE
+    assert gateway.get(f"plain-{unknown}/sub/empty") == b""
+    assert all("content-md5" in r.headers for r in proxy.log if r.method == "PUT")
+
+
+@pytest.mark.parametrize("refusal", [(501, "NotImplemented"), (400, "MissingContentMD5")])
+def test_where_objects_cannot_be_removed_together_they_are_removed_one_by_one(
+    gateway: Gateway, proxy: S3Proxy, source: Source, refusal: tuple[int, str]
+) -> None:
+    proxy.refusals = [("?delete", *refusal)]
+    for name in ("a/1", "a/b/2", "c"):
+        gateway.put(f"single/{name}", b"x")
+    source("single").store().remove("a")
+    assert gateway.keys("single/") == ["single/c"]
 
 
 @pytest.mark.parametrize("path", ["config.json", "model.safetensors"])

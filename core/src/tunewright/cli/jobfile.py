@@ -222,7 +222,7 @@ def _secret(value: object, field: str, *, as_env: bool) -> object:
             if not literal:
                 problem = f"refers to the environment variable {name}, which is not set"
                 raise RequestError(problem, field=field, remedy=f"Run: export {name}=…")
-            return SecretValue(literal) if as_env else literal
+            return SecretValue(literal) if as_env else literal.rstrip("\r\n")  # as a file ends, and no credential
         case {"secret": str(name), "key": str(key), **rest} if not rest:
             return SecretRef(name=name, key=key)
     return _resolve(value, field, as_env=as_env)

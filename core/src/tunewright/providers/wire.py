@@ -141,7 +141,9 @@ def structure(cls: type[_T], params: Mapping[str, Json], secrets: Mapping[str, s
     Raises:
         RequestError: a field is unknown, missing or has the wrong type.
     """
-    values: dict[str, object] = {k: secrets[env] for k, env in secret_fields(cls).items() if env in secrets}
+    # A Secret that was made of a file ends in the file's last line break, which belongs to no credential.
+    given = {name: secrets[env].rstrip("\r\n") for name, env in secret_fields(cls).items() if env in secrets}
+    values: dict[str, object] = {**given}
     values |= _typed(params, cls)
     try:
         return cls(**values)

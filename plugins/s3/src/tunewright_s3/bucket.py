@@ -13,6 +13,7 @@ from botocore import UNSIGNED
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
+from botocore.handlers import validate_bucket_name
 
 from tunewright.providers import user_variable
 from tunewright_launcher.http import Http, HttpRequest, retry
@@ -41,6 +42,7 @@ class Access:
         endpoint_url: of a store other than Amazon's.
         addressing_style: "path", "virtual" or "auto".
         anonymous: send no credential.
+        request_payer: "requester" if whoever asks pays.
     """
 
     access_key_id: str | None = attrs.field(default=None, repr=False)
@@ -50,6 +52,7 @@ class Access:
     endpoint_url: str | None = None
     addressing_style: str = "auto"
     anonymous: bool = False
+    request_payer: str | None = None
 
 
 class Bucket:
@@ -60,6 +63,8 @@ class Bucket:
         access: the credential, and where the bucket is.
 
     Attributes:
+        about: what every request of `client` has: the bucket, and who pays.
+        pays: whether requests say that whoever asks pays.
         client: botocore's client. It sends each request once; callers retry.
         http: sends the requests that `request` makes.
 
@@ -69,6 +74,8 @@ class Bucket:
 
     def __init__(self, name: str, access: Access) -> None:
         self.name = name
+        self.pays = access.request_payer is not None
+        self.about = {"Bucket": name, **({"RequestPayer": "requester"} if self.pays else {})}
         session = botocore.session.Session()
         # Nobody needs the dates, and parsing them is half the cost of a listing.
         session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
@@ -85,6 +92,8 @@ class Bucket:
             )
             self._credentials: Credentials | None = None if access.anonymous else session.get_credentials()
             self.http = Http(ca_bundle=session.get_config_variable("ca_bundle"))
+        # It refuses names that stores have: `uri` has refused what is hostile.
+        self.client.meta.events.unregister("before-parameter-build.s3", validate_bucket_name)
         self._region = ""
         self._lock = threading.Lock()
         self._signer = Signer("")
@@ -98,7 +107,7 @@ class Bucket:
         Raises:
             FetchError: the objects cannot be listed.
         """
-        asked: dict[str, str] = {"Bucket": self.name, "Prefix": prefix}
+        asked: dict[str, str] = {**self.about, "Prefix": prefix}
         page = self._page(asked)
         while True:
             yield page
@@ -111,7 +120,7 @@ class Bucket:
         return retry(lambda: self._page(asked), _PATIENCE, lambda *_: None)
 
     def _page(self, asked: Mapping[str, str]) -> Mapping[str, Any]:
-        with translated(format_uri(self.name, asked["Prefix"])):
+        with translated(format_uri(self.name, asked["Prefix"]), pays=self.pays):
             return self.client.list_objects_v2(**asked)  # type: ignore[no-any-return]
 
     def request(self, key: str, headers: Mapping[str, str], *, method: str = "GET", query: str = "") -> HttpRequest:
@@ -127,6 +136,8 @@ class Bucket:
             FetchError: there is no credential, or it cannot be refreshed.
         """
         base, host, folder = self._located()
+        if self.pays:
+            headers = {**headers, "x-amz-request-payer": "requester"}
         path = f"{folder}{quote(key)}"
         url = f"{base}{path}{'?' if query else ''}{query}"
         if self._credentials is None:

@@ -16,11 +16,13 @@ from tunewright.providers import MARKER, Digest, Entry, Reader
 from tunewright_launcher.http import HttpRequest, HttpSnapshot
 from tunewright_s3.bucket import Bucket, Item
 from tunewright_s3.digests import digests_in, parts_of
-from tunewright_s3.errors import code_in, gone, refused, translated
+from tunewright_s3.errors import gone, refused, translated
 from tunewright_s3.sums import LONGEST, NAME, Sums
 from tunewright_s3.uri import format_uri
 
 # A refused HEAD does not say why, but the GET that follows it does.
+_CHECKSUMS = "x-amz-checksum-mode"
+_UNKNOWN_HEADER = (400, 501)
 _MUTE = (400, 401, 403, 404, 405, 501)
 
 
@@ -51,6 +53,8 @@ class S3Snapshot(HttpSnapshot):
         self._query = f"versionId={quote(version_id, safe='')}" if version_id else ""
         self._uri = format_uri(bucket.name, prefix)
         self.revision = version_id
+        self._asks_for_checksums = True
+        self._is_object = False
 
     def entries(self) -> Iterator[Entry]:
         """Yield the objects as they are listed, with digests if a file among them lists those.
@@ -79,10 +83,13 @@ class S3Snapshot(HttpSnapshot):
         """Yield a page's files by relative path, without those of sibling folders: `data` is also a prefix of `data-old/x`."""
         for item in page:
             key = str(item["Key"])
+            self._is_object = self._is_object or (key == self._prefix)
             path = key.removeprefix(self._folder)
             if key == self._folder or (path.endswith("/") and item["Size"] == 0):
                 continue  # a placeholder for a folder, as created by consoles
             if key.startswith(self._folder):
+                if self._is_object and path == self._prefix.rpartition("/")[2]:
+                    raise self._both()
                 yield path, item
             elif key == self._prefix:
                 yield key.rpartition("/")[2], item
@@ -105,14 +112,14 @@ class S3Snapshot(HttpSnapshot):
             return body
         if not listed and response.status < HTTPStatus.INTERNAL_SERVER_ERROR:
             return None
-        raise refused(what, response.status, response.headers, code_in(body))
+        raise refused(what, response.status, response.headers, body, pays=self._bucket.pays)
 
     def _version(self, version_id: str) -> Entry:
         # A HEAD would not say what is wrong.
         what = f"Version {version_id} of {self._uri}"
         try:
-            with translated(what):
-                found = self._bucket.client.get_object(Bucket=self._bucket.name, Key=self._prefix, VersionId=version_id)
+            with translated(what, pays=self._bucket.pays):
+                found = self._bucket.client.get_object(Key=self._prefix, VersionId=version_id, **self._bucket.about)
         except FetchError as error:
             if error.code is not ExitCode.BAD_DATA:
                 raise
@@ -128,9 +135,17 @@ class S3Snapshot(HttpSnapshot):
         cause = f"{self._uri} does not exist: there is no object with that key, and none below it."
         return FetchError(cause, remedy="Check the URI.", code=ExitCode.NOT_FOUND)
 
+    def _both(self) -> FetchError:
+        name = self._prefix.rpartition("/")[2]
+        cause = (
+            f"{self._uri} is an object, and a folder that holds another object {name!r}: both would be the same file."
+        )
+        remedy = f"Write {self._uri}/ for the folder; the object alone cannot be named then."
+        return FetchError(cause, remedy=remedy, code=ExitCode.USAGE)
+
     def request(self, entry: Entry) -> HttpRequest:
         """Return a signed GET for the version that was listed."""
-        return self._bucket.request(entry.source, _headers(entry), query=self._query)
+        return self._bucket.request(entry.source, self._headers(entry), query=self._query)
 
     def digests_in(self, headers: HTTPMessage) -> tuple[Digest, ...]:
         """See `HttpSnapshot.digests_in`."""
@@ -138,8 +153,19 @@ class S3Snapshot(HttpSnapshot):
 
     def refusal(self, entry: Entry, status: int, headers: HTTPMessage, body: bytes) -> FetchError | None:
         """See `HttpSnapshot.refusal`; S3's error codes say more than the status."""
-        what, code = format_uri(self._bucket.name, entry.source), code_in(body)
-        return gone(what) if status == HTTPStatus.NOT_FOUND else refused(what, status, headers, code)
+        what = format_uri(self._bucket.name, entry.source)
+        return (
+            gone(what)
+            if status == HTTPStatus.NOT_FOUND
+            else refused(what, status, headers, body, pays=self._bucket.pays)
+        )
+
+    def asks_again(self, request: HttpRequest, status: int) -> bool:
+        """See `HttpSnapshot.asks_again`; Backblaze B2, for one, refuses a header that asks for checksums."""
+        if status not in _UNKNOWN_HEADER or _CHECKSUMS not in request.headers:
+            return False
+        self._asks_for_checksums = False
+        return True
 
     @contextlib.contextmanager
     def open(self, entry: Entry, start: int, stop: int) -> Iterator[Reader]:
@@ -171,23 +197,24 @@ class S3Snapshot(HttpSnapshot):
         return first if even else None
 
     def _head(self, entry: Entry, query: str = "") -> HTTPMessage:
-        query = "&".join(filter(None, (query, self._query)))  # sorted, as the signature requires
-        request = self._bucket.request(entry.source, _headers(entry), method="HEAD", query=query)
+        both = "&".join(filter(None, (query, self._query)))  # sorted, as the signature requires
+        request = self._bucket.request(entry.source, self._headers(entry), method="HEAD", query=both)
         response, _ = self.http.send(request)
         response.read()
+        if self.asks_again(request, response.status):
+            return self._head(entry, query)
         if response.status in _MUTE:
             return HTTPMessage()
         if response.status >= HTTPStatus.MULTIPLE_CHOICES:
-            raise refused(format_uri(self._bucket.name, entry.source), response.status, response.headers, "")
+            raise refused(format_uri(self._bucket.name, entry.source), response.status, response.headers, b"")
         return response.headers
+
+    def _headers(self, entry: Entry) -> dict[str, str]:
+        headers = {_CHECKSUMS: "ENABLED"} if self._asks_for_checksums else {}
+        if entry.validator:
+            headers["if-match"] = entry.validator
+        return headers
 
 
 def _entry(path: str, item: Item, digests: tuple[Digest, ...]) -> Entry:
     return Entry(path=path, size=item["Size"], digests=digests, validator=item.get("ETag"), source=item["Key"])
-
-
-def _headers(entry: Entry) -> dict[str, str]:
-    headers = {"x-amz-checksum-mode": "ENABLED"}
-    if entry.validator:
-        headers["if-match"] = entry.validator
-    return headers

@@ -110,6 +110,7 @@ class S3Source(FilePatterns, SnapshotSource):
         endpoint_url: URL of a store other than Amazon's: "https://minio.example:9000".
         addressing_style: where the bucket's name goes in URLs: "path", "virtual" (in the host name), or "auto".
         anonymous: send no credential; for public buckets.
+        request_payer: "requester" to pay for the requests and the bytes, where the bucket's owner lets whoever asks pay.
         version_id: version of the one object that `uri` names, in a bucket with versioning.
     """
 
@@ -122,6 +123,7 @@ class S3Source(FilePatterns, SnapshotSource):
     endpoint_url: str | None = attrs.field(default=None, validator=check_http_url)
     addressing_style: str = attrs.field(default="auto", validator=one_of("auto", "path", "virtual"))
     anonymous: bool = attrs.field(default=False, validator=check_flag)
+    request_payer: str | None = attrs.field(default=None, validator=attrs.validators.optional(one_of("requester")))
     version_id: str | None = attrs.field(default=None, validator=check_text)
 
     def __attrs_post_init__(self) -> None:

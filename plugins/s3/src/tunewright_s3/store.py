@@ -6,20 +6,22 @@ import base64
 import contextlib
 import hashlib
 import threading
+import time
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import attrs
 from botocore.exceptions import ClientError
+from botocore.utils import parse_timestamp
 
 from tunewright import ExitCode, FetchError
 from tunewright.providers import Entry, Snapshot, Store
 from tunewright_s3.bucket import Bucket
 from tunewright_s3.digests import md5_of, parts_of
-from tunewright_s3.errors import translated
+from tunewright_s3.errors import is_known, translated
 from tunewright_s3.snapshot import S3Snapshot
 from tunewright_s3.uri import format_uri
 
@@ -29,13 +31,16 @@ _MOST_PARTS = 10_000  # S3's limit
 _PARTS_AT_ONCE = 8  # of all files together; each is in memory while it is sent
 _OF_ONE_FILE = 4
 _REMOVED_AT_ONCE = 1000  # S3's limit
+DEAD_AFTER = 900.0  # seconds without a new part after which an upload has nobody any more
+_LOST = ("NoSuchUpload", "InvalidPart", "InvalidPartOrder")
+_UNSUPPORTED = (400, 405, 411, 501)  # what stores answer to a request that they do not know, or know in part
 
 
 class S3Store(Store):
     """The objects below a prefix, for writing.
 
     Every request has the MD5 and the CRC-32 of its data, and a store compares at least one of them. All stores support MD5;
-    the CRC-32 is stored with the object, so that a later fetch can verify it.
+    the CRC-32 is stored with the object, so that a later fetch can verify it. Stores that refuse the CRC-32 get the MD5 alone.
 
     Args:
         bucket: the bucket.
@@ -46,7 +51,7 @@ class S3Store(Store):
         self._bucket = bucket
         self._folder = f"{prefix.rstrip('/')}/" if prefix else ""
         self._objects = S3Snapshot(bucket, prefix)
-        self._room = threading.BoundedSemaphore(_PARTS_AT_ONCE)
+        self._shared = _Shared()
 
     def entries(self, folder: str) -> Iterator[Entry]:
         """See `Store.entries`; the entries have digests."""
@@ -65,11 +70,11 @@ class S3Store(Store):
             key = f"{self._folder}{path}"
             with translated(format_uri(self._bucket.name, key)):
                 if file.stat().st_size <= PART:
-                    data = file.read_bytes()
-                    about = {"Bucket": self._bucket.name, "Key": key}
-                    self._bucket.client.put_object(Body=data, **about, **_checks(data))
+                    self._shared.sums.send(
+                        self._bucket.client.put_object, file.read_bytes(), Key=key, **self._bucket.about
+                    )
                 else:
-                    _Upload(self._bucket, key, file, self._room).run()
+                    _Upload(self._bucket, key, file, self._shared).run()
 
     def remove(self, folder: str) -> None:
         """See `Store.remove`; unfinished uploads are removed, too."""
@@ -85,12 +90,23 @@ class S3Store(Store):
             self._remove([f"{self._folder}{path}" for path in paths])
 
     def _remove(self, keys: Sequence[str]) -> None:
+        """Remove objects together, or one by one where the store does not know how to, or wants the request's MD5."""
         for i in range(0, len(keys), _REMOVED_AT_ONCE):
-            self._remove_some([{"Key": key} for key in keys[i : i + _REMOVED_AT_ONCE]])
+            some = keys[i : i + _REMOVED_AT_ONCE]
+            try:
+                self._remove_together(some)
+            except ClientError as error:
+                if _status(error) not in _UNSUPPORTED or is_known(error):
+                    raise
+                with ThreadPoolExecutor(_PARTS_AT_ONCE) as pool:
+                    list(pool.map(self._remove_one, some))
 
-    def _remove_some(self, keys: list[dict[str, str]]) -> None:
-        delete = {"Objects": keys, "Quiet": True}
-        answer = self._bucket.client.delete_objects(Bucket=self._bucket.name, Delete=delete)
+    def _remove_one(self, key: str) -> None:
+        self._bucket.client.delete_object(Key=key, **self._bucket.about)
+
+    def _remove_together(self, keys: Sequence[str]) -> None:
+        delete = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
+        answer = self._bucket.client.delete_objects(Delete=delete, **self._bucket.about)
         if errors := answer.get("Errors"):
             what, code = format_uri(self._bucket.name, errors[0].get("Key", "")), errors[0].get("Code", "")
             cause = f"{len(errors)} objects could not be removed, among them {what}: {code}."
@@ -106,51 +122,138 @@ class S3Store(Store):
         return f"{self._folder}{folder}/" if folder else self._folder
 
 
-class _Upload:
-    """A multipart upload that does not send equal parts of an earlier attempt again."""
+class _Sums:
+    """How data is checked on its way up: by MD5 and CRC-32, or by MD5 alone where a store refuses the other."""
 
-    def __init__(self, bucket: Bucket, key: str, file: Path, room: threading.BoundedSemaphore) -> None:
+    def __init__(self) -> None:
+        self.crc = True
+
+    def send(self, request: Callable[..., Mapping[str, Any]], data: bytes, **about: Any) -> Mapping[str, Any]:
+        """Send a request with the data and its checksums."""
+        return self.ask(lambda: request(Body=data, **about, **self.of(data)))
+
+    def ask(self, request: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+        """Send a request, which looks at `crc`; once more without the CRC-32 if the store does not know it.
+
+        Raises:
+            ClientError: it is refused.
+        """
+        crc = self.crc
+        try:
+            return request()
+        except ClientError as error:
+            if not crc or _status(error) not in _UNSUPPORTED or is_known(error):
+                raise
+            self.crc = False
+            return request()
+
+    def of(self, data: bytes) -> dict[str, str]:
+        """Return the checksums of data, as botocore names them."""
+        md5 = hashlib.md5(data, usedforsecurity=False).digest()
+        found = {"ContentMD5": base64.b64encode(md5).decode()}
+        return {**found, "ChecksumCRC32": _crc32(data)} if self.crc else found
+
+
+@attrs.frozen
+class _Shared:
+    """What the uploads of a store share: room for parts, how they are checked, and key → the upload that this process has begun."""
+
+    room: threading.BoundedSemaphore = attrs.field(factory=lambda: threading.BoundedSemaphore(_PARTS_AT_ONCE))
+    sums: _Sums = attrs.field(factory=_Sums)
+    own: dict[str, str] = attrs.field(factory=dict)
+
+
+class _Upload:
+    """A multipart upload that does not send equal parts of an earlier attempt again.
+
+    It goes on with its own upload of this process, or with one that nobody has sent a part of for a long time: another job may be
+    sending another file to the same key, and whoever completes its upload would complete a mixture.
+    """
+
+    def __init__(self, bucket: Bucket, key: str, file: Path, shared: _Shared) -> None:
         self._bucket = bucket
-        self._about = {"Bucket": bucket.name, "Key": key}
+        self._about = {**bucket.about, "Key": key}
         self._file = file
         self._size = file.stat().st_size
         self._length = part_size(self._size)
-        self._room = room
+        self._room, self._sums, self._own = shared.room, shared.sums, shared.own
         self._sent: dict[int, Mapping[str, Any]] = {}
 
     def run(self) -> None:
         """Upload the missing parts, and complete the upload."""
         client, key = self._bucket.client, self._about["Key"]
-        upload = self._resume() or client.create_multipart_upload(ChecksumAlgorithm="CRC32", **self._about)["UploadId"]
         numbers = range(1, -(-self._size // self._length) + 1)
-        with ThreadPoolExecutor(_OF_ONE_FILE) as pool:
-            parts = list(pool.map(lambda number: self._part(upload, number), numbers))
-        client.complete_multipart_upload(UploadId=upload, MultipartUpload={"Parts": parts}, **self._about)
-        for left in self._unfinished():
-            _abort(self._bucket, key, left)
+        try:
+            upload = self._own[key] = self._resume() or self._begin()
+            with ThreadPoolExecutor(_OF_ONE_FILE) as pool:
+                parts = list(pool.map(lambda number: self._part(upload, number), numbers))
+            client.complete_multipart_upload(UploadId=upload, MultipartUpload={"Parts": parts}, **self._about)
+        except ClientError as error:
+            if str(error.response.get("Error", {}).get("Code")) in _LOST and (lost := self._own.pop(key, None)):
+                _abort(self._bucket, key, lost)
+            raise
+        del self._own[key]
+
+    def _begin(self) -> str:
+        def request() -> Mapping[str, Any]:
+            about = {**self._about, **({"ChecksumAlgorithm": "CRC32"} if self._sums.crc else {})}
+            return self._bucket.client.create_multipart_upload(**about)  # type: ignore[no-any-return]
+
+        return str(self._sums.ask(request)["UploadId"])
 
     def _resume(self) -> str | None:
-        """Return the newest unfinished upload, if there is one."""
+        """Return this process's unfinished upload, or the newest dead one; dead ones that do not help are removed."""
+        key, found = self._about["Key"], None
         for upload in self._unfinished():
-            pages = self._bucket.client.get_paginator("list_parts").paginate(UploadId=upload, **self._about)
-            self._sent = {part["PartNumber"]: part for page in pages for part in page.get("Parts", ())}
-            if all("ChecksumCRC32" in part for part in self._sent.values()):
-                return upload
-        return None
+            own = self._own.get(key) == upload
+            parts, now = self._parts(upload)
+            if not own and not _is_dead(parts.values(), now):
+                continue
+            if found is None and (own or all("ChecksumCRC32" in part for part in parts.values()) == self._sums.crc):
+                found, self._sent = upload, parts
+            elif not own:
+                _abort(self._bucket, key, upload)
+        return found
+
+    def _parts(self, upload: str) -> tuple[dict[int, Mapping[str, Any]], float]:
+        """Return the parts that were sent, and the store's time, in seconds since 1970."""
+        pages = [*self._bucket.client.get_paginator("list_parts").paginate(UploadId=upload, **self._about)]
+        headers = pages[0]["ResponseMetadata"]["HTTPHeaders"] if pages else {}
+        date = headers.get("date")
+        now = parse_timestamp(date).timestamp() if date else time.time()
+        return {part["PartNumber"]: part for page in pages for part in page.get("Parts", ())}, now
 
     def _unfinished(self) -> list[str]:
-        found = [u for u in _uploads(self._bucket, self._about["Key"]) if u["Key"] == self._about["Key"]]
-        return [str(u["UploadId"]) for u in sorted(found, key=lambda u: u["Initiated"], reverse=True)]
+        key = self._about["Key"]
+        found = [u for u in _uploads(self._bucket, key) if u["Key"] == key]
+        ids = [str(u["UploadId"]) for u in sorted(found, key=lambda u: u["Initiated"], reverse=True)]
+        own = self._own.get(key)
+        return [own, *(id_ for id_ in ids if id_ != own)] if own in ids else ids
 
     def _part(self, upload: str, number: int) -> dict[str, Any]:
         with self._room, self._file.open("rb") as stream:
             stream.seek((number - 1) * self._length)
             data = stream.read(self._length)
-            checks, sent = _checks(data), self._sent.get(number, {})
-            if sent.get("Size") != len(data) or sent.get("ChecksumCRC32") != checks["ChecksumCRC32"]:
+            sent: Mapping[str, Any] = self._sent.get(number, {})
+            if not _is_same(sent, data):
                 about = {"UploadId": upload, "PartNumber": number, **self._about}
-                sent = self._bucket.client.upload_part(Body=data, **about, **checks)
-        return {"PartNumber": number, "ETag": sent["ETag"], "ChecksumCRC32": checks["ChecksumCRC32"]}
+                sent = self._sums.send(self._bucket.client.upload_part, data, **about)
+        crc = {"ChecksumCRC32": _crc32(data)} if self._sums.crc else {}
+        return {"PartNumber": number, "ETag": sent["ETag"], **crc}
+
+
+def _is_dead(parts: Iterable[Mapping[str, Any]], now: float) -> bool:
+    """Return whether an upload that has parts has got none for a long time."""
+    times = [str(part.get("LastModified", "")) for part in parts]
+    return all(times) and bool(times) and now - max(parse_timestamp(t).timestamp() for t in times) > DEAD_AFTER
+
+
+def _is_same(sent: Mapping[str, Any], data: bytes) -> bool:
+    if sent.get("Size") != len(data):
+        return False
+    if crc := sent.get("ChecksumCRC32"):
+        return bool(crc == _crc32(data))
+    return str(sent.get("ETag", "")).strip('"') == hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
 def part_size(size: int) -> int:
@@ -158,23 +261,25 @@ def part_size(size: int) -> int:
     return max(PART, -(-size // (_MOST_PARTS * MIB)) * MIB)
 
 
-def _checks(data: bytes) -> dict[str, str]:
-    md5 = hashlib.md5(data, usedforsecurity=False).digest()
-    crc = zlib.crc32(data).to_bytes(4, "big")
-    return {"ContentMD5": base64.b64encode(md5).decode(), "ChecksumCRC32": base64.b64encode(crc).decode()}
+def _crc32(data: bytes) -> str:
+    return base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()
+
+
+def _status(error: ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 def _uploads(bucket: Bucket, prefix: str) -> list[Mapping[str, Any]]:
     """Return the unfinished multipart uploads below a prefix; none if the credential may not list them."""
-    pages = bucket.client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket.name, Prefix=prefix)
+    pages = bucket.client.get_paginator("list_multipart_uploads").paginate(Prefix=prefix, **bucket.about)
     try:
         return [upload for page in pages for upload in page.get("Uploads", ())]
     except ClientError as error:
-        if error.response["Error"]["Code"] in ("AccessDenied", "NotImplemented"):
+        if error.response["Error"]["Code"] == "AccessDenied" or _status(error) in _UNSUPPORTED:
             return []
         raise
 
 
 def _abort(bucket: Bucket, key: str, upload: str) -> None:
     with contextlib.suppress(ClientError):  # it has ended already, or is left to the bucket's lifecycle rules
-        bucket.client.abort_multipart_upload(Bucket=bucket.name, Key=key, UploadId=upload)
+        bucket.client.abort_multipart_upload(Key=key, UploadId=upload, **bucket.about)
