@@ -15,7 +15,7 @@ from tests.servers.faulty import Fault
 from tests.servers.served import IndexedServer, install
 
 from tunewright import RequestError
-from tunewright.cli.fetching import fetch_by_hand
+from tunewright.cli.fetching import Inputs, fetch_by_hand, inputs_of
 
 FILES = {"/config.json": b"{}", "/weights.bin": bytes(1 << 20)}
 
@@ -71,6 +71,10 @@ def start(site: Path, tmp_path: Path):
     return make
 
 
+def of(source: str, *assignments: str, kind: str = "model", only: tuple[str, ...] = ()) -> Inputs:
+    return inputs_of(source, kind, only, assignments)  # type: ignore[arg-type] # one of the two kinds
+
+
 def events_in(out: str) -> list[dict[str, object]]:
     return [json.loads(line) for line in out.splitlines()]
 
@@ -80,18 +84,18 @@ def test_a_folder_is_fetched_once_and_then_known_by_its_marker(tmp_path, capsys)
     source.mkdir()
     (source / "config.json").write_text("{}")
     for cached in (False, True):
-        fetch_by_hand(source.as_uri(), target, "model", as_json=True)
+        fetch_by_hand(of(source.as_uri()), target, as_json=True)
         fetched = json.loads(capsys.readouterr().out.splitlines()[-1])
         assert (fetched["event"], fetched["files"], fetched["cached"]) == ("fetched", 1, cached)
     assert (target / "model" / "config.json").read_text() == "{}"
     assert (target / "model" / "complete.json").exists()
-    fetch_by_hand(source.as_uri(), target, "model", as_json=False)
+    fetch_by_hand(of(source.as_uri()), target, as_json=False)
     assert capsys.readouterr().out.splitlines()[-1] == f"It is in {target / 'model'}"
 
 
 def test_what_is_not_there_is_named_and_nothing_is_left(tmp_path, capsys):
     with pytest.raises(click.exceptions.Exit) as caught:
-        fetch_by_hand((tmp_path / "missing").as_uri(), tmp_path / "target", "dataset", as_json=True)
+        fetch_by_hand(of((tmp_path / "missing").as_uri(), kind="dataset"), tmp_path / "target", as_json=True)
     out, err = capsys.readouterr()
     failed = events_in(out)[-1]
     assert caught.value.exit_code == failed["code"] == 66
@@ -104,7 +108,7 @@ def test_what_is_not_there_is_named_and_nothing_is_left(tmp_path, capsys):
 def test_without_the_launcher_the_message_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tunewright_launcher", None)
     with pytest.raises(RequestError, match=r"pip install 'tunewright\[local\]'"):
-        fetch_by_hand("file:///x", tmp_path / "target", "model", as_json=False)
+        fetch_by_hand(of("file:///x"), tmp_path / "target", as_json=False)
     assert not (tmp_path / "target").exists()
 
 
@@ -163,3 +167,78 @@ def test_ctrl_c_ends_the_step_too_and_the_next_fetch_resumes(start, server: Inde
     out, err = again.communicate(timeout=60)
     assert again.returncode == 0, err
     assert out.splitlines()[-1] == f"It is in {tmp_path / 'volume' / 'model'}"
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Path:
+    """A job file with inputs beside it, of which the model's token is in a cluster."""
+    for name in ("base", "first", "second", "held-out"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.json").write_text("{}")
+        (tmp_path / name / "other.txt").write_text(name)
+    (tmp_path / "job.yaml").write_text(
+        """
+        model: {uri: ./base, allow_patterns: ["*.json"]}
+        dataset: [{uri: ./first, weight: 2}, {uri: ./second, weight: 1}]
+        eval_dataset: ./held-out
+        trainer: {provider: not-installed}
+        init_env: {TUNEWRIGHT_FETCH_CONNECTIONS: "2"}
+        """
+    )
+    return tmp_path / "job.yaml"
+
+
+def test_the_inputs_of_a_job_file_are_those_of_its_job(job: Path) -> None:
+    found = of(str(job))
+    assert list(found.sources) == ["model", "dataset_1", "dataset_2", "eval_dataset"]
+    assert found.sources["dataset_2"].provider.uri == (job.parent / "second").as_uri()
+    assert found.variables == {"TUNEWRIGHT_FETCH_CONNECTIONS": "2"}
+    assert list(of(str(job), only=("dataset",)).sources) == ["dataset_1", "dataset_2"]
+    with pytest.raises(RequestError, match="has: model, dataset_1, dataset_2, eval_dataset"):
+        of(str(job), only=("data",))
+    with pytest.raises(RequestError, match=r"job.yaml --only model"):
+        of("hf://org/name", only=("model",))
+
+
+@pytest.mark.slow
+def test_one_input_of_a_job_file_is_fetched_as_the_job_does(job: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / "job.yaml").write_text(job.read_text().replace(', allow_patterns: ["*.json"]', ""))
+    fetch_by_hand(of(str(job), only=("model", "dataset_2")), tmp_path / "volume", as_json=True)
+    assert [e["slot"] for e in events_in(capsys.readouterr().out) if e["event"] == "fetched"] == ["model", "dataset_2"]
+    assert (tmp_path / "volume" / "dataset_2" / "second.json").exists()
+
+
+def test_a_secret_of_a_cluster_comes_from_the_environment_or_the_remedy_says_how(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = tmp_path / "job.yaml"
+    job.write_text("model: {uri: hf://org/name, access_token: {secret: hub, key: token}}")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with pytest.raises(RequestError, match=r"--set model\.access_token\.env=HF_TOKEN"):
+        fetch_by_hand(of(str(job)), tmp_path / "volume", as_json=True)
+    assert not (tmp_path / "volume").exists()
+
+
+def test_a_volume_of_a_cluster_is_not_fetched_by_hand(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="volume of a cluster"):
+        fetch_by_hand(of("pvc://claim/folder"), tmp_path / "volume", as_json=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "env"),
+    [
+        (["--set", "token.env=MY_TOKEN"], {"MY_TOKEN": "secret-token"}),
+        (["--set", "model.token.env=MY_TOKEN"], {"MY_TOKEN": "secret-token\n"}),
+        ([], {"SERVED_TOKEN": "secret-token"}),
+    ],
+)
+def test_a_secret_comes_from_any_variable(
+    start, server: IndexedServer, tmp_path: Path, options: list[str], env: dict[str, str]
+) -> None:
+    server.token = "secret-token"
+    process = start(server.url.replace("http://", "served://"), *options, **env)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "secret-token" not in out + err
+    assert (tmp_path / "volume" / "model" / "weights.bin").read_bytes() == FILES["/weights.bin"]

@@ -9,13 +9,11 @@ import click
 
 from tunewright._planning import selection
 from tunewright.cli import jobfile
-from tunewright.cli.steps import document, run_step
+from tunewright.cli.steps import document, run_step, secrets_of
 from tunewright.environment import OUTPUT_SLOT
 from tunewright.errors import RequestError
-from tunewright.plan.secrets import SecretRef
 from tunewright.plugins.registry import Registry
 from tunewright.providers.base import ModelProvider
-from tunewright.providers.fields import secret_env
 from tunewright.providers.outputs import OutputTarget
 from tunewright.request.request import ResolvedProvider
 
@@ -41,10 +39,7 @@ def select_target(uri: str, assignments: Sequence[str]) -> ResolvedProvider[Mode
     if not isinstance(provider, OutputTarget):
         problem, remedy = "is a volume of a cluster", "Give s3://bucket/prefix, hf://org/name or a folder."
         raise RequestError(problem, field=OUTPUT_SLOT, value=provider.uri, remedy=remedy)
-    for variable, given in secret_env(provider).items():
-        if isinstance(given, SecretRef):
-            problem = f"is in a Secret of a cluster ({given.name}), which this machine does not read"
-            raise RequestError(problem, field=variable, remedy="Give {env: NAME} instead.")
+    secrets_of(provider, OUTPUT_SLOT)  # refuses those of a cluster
     return selected
 
 
@@ -56,11 +51,10 @@ def push_by_hand(folder: Path, target: ResolvedProvider[ModelProvider], *, repla
         click.exceptions.Exit: the step failed, with its exit code; it has said why.
     """
     needed = document("push", OUTPUT_SLOT, target)
-    values = {name: value for name, value in secret_env(target.provider).items() if not isinstance(value, SecretRef)}
     run_step(
         ["upload", str(folder.absolute()), *(["--replace"] if replace else [])],
         {OUTPUT_SLOT: needed},
-        secrets={name: value.reveal() for name, value in values.items()},
+        secrets=secrets_of(target.provider, OUTPUT_SLOT),
         as_json=as_json,
     )
     if not as_json:

@@ -25,7 +25,9 @@ from tunewright._planning.assemble import document_of
 from tunewright._views.follow import view_for
 from tunewright.errors import RequestError
 from tunewright.events import parse_event
+from tunewright.plan.secrets import SecretValue
 from tunewright.providers.base import SourceProvider
+from tunewright.providers.fields import secret_env, secret_fields
 from tunewright.providers.wire import WireDocument
 from tunewright.request.libraries import missing, refuse_missing
 from tunewright.request.request import ResolvedProvider
@@ -45,6 +47,29 @@ def document(command: str, slot: str, selected: ResolvedProvider[SourceProvider]
     if (lacking := missing(slot, plugin.dist, provider.extra)) is not None:
         refuse_missing([lacking])
     return document_of(slot, plugin, provider)
+
+
+def secrets_of(provider: SourceProvider, field: str, env: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+    """Return the values of a provider's secrets by their variables; for one in a Secret of a cluster, that of the environment.
+
+    Args:
+        provider: the provider.
+        field: its key in a job file, for messages.
+        env: the user's environment, or nothing.
+
+    Raises:
+        RequestError: a secret is in a cluster, and not in the environment.
+    """
+    names = {variable: name for name, variable in secret_fields(type(provider)).items()}
+    found: dict[str, str] = {}
+    for variable, given in secret_env(provider).items():
+        if isinstance(given, SecretValue):
+            found[variable] = given.reveal()
+        elif variable not in env:
+            problem = f"is in a Secret of a cluster ({given.name}), which this machine does not read"
+            remedy = f"Give it from a variable: --set {field}.{names[variable]}.env={variable}"
+            raise RequestError(problem, field=f"{field}.{names[variable]}", remedy=remedy)
+    return found
 
 
 def run_step(

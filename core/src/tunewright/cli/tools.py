@@ -49,17 +49,46 @@ def new_plugin(name: str) -> None:
     examples=[
         ("fetch hf://org/name inputs", "Fetch a model into inputs/model."),
         ("fetch --kind dataset s3://bucket/train inputs", "Fetch a dataset into inputs/dataset."),
+        ("fetch hf://org/gated inputs --set access_token.env=MY_TOKEN", "Take the token from another variable."),
+        ("fetch job.yaml inputs --only model", "Fetch the model of a job file, with all that the file says of it."),
     ],
 )
-@click.argument("uri")
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--kind", type=click.Choice(["model", "dataset"]), default="model", show_default=True)
+@click.argument("source", shell_complete=completion.paths)
+@click.argument("folder", type=click.Path(path_type=Path), default="inputs")
+@click.option(
+    "--kind",
+    type=click.Choice(["model", "dataset"]),
+    default="model",
+    show_default=True,
+    help="What a URI is: a model or a dataset.",
+)
+@click.option(
+    "--only", multiple=True, metavar="INPUT", help='Fetch only this input of a job file: "model", "dataset", …'
+)
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="A=B",
+    help="Set a field of the source, as below `model` in a job file: --set revision=v2. For a job file, any of its keys.",
+)
 @json_option
-def fetch(*, uri: str, folder: Path, kind: Literal["model", "dataset"], as_json: bool) -> None:
-    """Fetch URI into FOLDER/model or FOLDER/dataset, as an init container does."""
-    from tunewright.cli.fetching import fetch_by_hand
+def fetch(
+    *,
+    source: str,
+    folder: Path,
+    kind: Literal["model", "dataset"],
+    only: tuple[str, ...],
+    assignments: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Fetch SOURCE into FOLDER/model or FOLDER/dataset, as an init container does.
 
-    fetch_by_hand(uri, folder, kind, as_json=as_json)
+    SOURCE is a URI, a path, or a job file, of which all inputs are fetched. FOLDER is ./inputs by default.
+    """
+    from tunewright.cli.fetching import fetch_by_hand, inputs_of
+
+    fetch_by_hand(inputs_of(source, kind, only, assignments), folder, as_json=as_json)
 
 
 @click.command(
