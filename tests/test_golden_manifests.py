@@ -163,6 +163,18 @@ def gpus_and_eval_dataset(client):
     )
 
 
+def adapter(client):
+    source = {
+        "provider": "s3",
+        "uri": "s3://bucket/first/model",
+        "access_key_id": S3_KEY_ID,
+        "secret_access_key": S3_SECRET,
+    }
+    model = {"provider": "hf", "uri": "hf://org/model@v1", "access_token": HF_TOKEN}
+    trainer = {"provider": "hf", "lora_config": {}}
+    return fine_tuning(client, "adapter", model=model, adapter=source, trainer=trainer)
+
+
 def elastic(client):
     storage = {"access_modes": ["ReadWriteMany"]}
     return fine_tuning(client, "elastic", num_workers=2, elastic=(1, 3), storage=storage)
@@ -320,6 +332,7 @@ CASES: list[Callable[[TrainingClient], Manifests]] = [
     secrets_literal,
     secrets_by_reference,
     gpus_and_eval_dataset,
+    adapter,
     elastic,
     queue_and_scheduling,
     topology_spread,

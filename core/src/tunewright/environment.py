@@ -42,7 +42,8 @@ GRACE = "TUNEWRIGHT_GRACE"
 PARENT = "TUNEWRIGHT_PARENT"
 """The process that a step must not outlive, where nothing else ends it."""
 
-INPUT_SLOTS = ("model", "dataset", "eval_dataset")
+INPUT_SLOTS = ("model", "adapter", "dataset", "eval_dataset")
+_MODEL_SLOTS = ("model", "adapter", "output")
 OUTPUT_SLOT = "output"
 _MIXTURE_SLOT = re.compile(r"dataset_[1-9][0-9]*")
 
@@ -59,9 +60,9 @@ def is_input_slot(name: str) -> bool:
 
 def kind_of_slot(slot: str) -> str:
     """Return the kind of provider that fills a slot or, for the output, receives it."""
-    if slot == OUTPUT_SLOT:
+    if slot in _MODEL_SLOTS:
         return "model"
-    return "dataset" if is_input_slot(slot) and slot != "model" else slot
+    return "dataset" if is_input_slot(slot) else slot
 
 
 def fetch_container(slot: str) -> str:
@@ -84,7 +85,7 @@ class Paths:
     """The paths in a container.
 
     Attributes:
-        workspace: folder of the slots: model/, dataset/ (or dataset_1/, … of a mixture), eval_dataset/, output/.
+        workspace: folder of the slots: model/, adapter/, dataset/ (or dataset_1/, … of a mixture), eval_dataset/, output/.
         elsewhere: folders of the slots that the plan places outside the workspace: slot → folder.
         config: read-only folder of the job's configuration files.
         run: scratch folder of the pod, where a verdict is written.
@@ -100,7 +101,7 @@ class Paths:
     elsewhere: Mapping[str, Path] = attrs.field(factory=dict, converter=to_dict)
 
     def slot(self, name: str) -> Path:
-        """Return the folder of a slot: "model", "dataset", "dataset_1", "eval_dataset" or "output"."""
+        """Return the folder of a slot: "model", "adapter", "dataset", "dataset_1", "eval_dataset" or "output"."""
         return self.elsewhere.get(name, self.workspace / name)
 
     def to_env(self) -> dict[str, str]:

@@ -63,6 +63,26 @@ def test_equal_requests_give_equal_plans(client) -> None:
     assert assemble(first).files == assemble(second).files
 
 
+def test_an_adapter_is_fetched_as_a_model_with_its_own_credentials(client, plan_of) -> None:
+    adapter = {"provider": "acme", "uri": "acme://a", "token": "a-literal"}
+    with pytest.raises(RequestError, match="adapter: is given, but this trainer does not continue adapters"):
+        plan_of(adapter=adapter)
+    request = client.train_request(**train_options())
+    source = client.train_request(**train_options(model=adapter)).model
+    plan = assemble(attrs.evolve(request, adapter=source))
+    found = by_name(plan)
+    assert [*found][:4] == ["install-plugins", "fetch-model", "fetch-adapter", "fetch-dataset"]
+    tokens = [found[f"fetch-{slot}"].env["ACME_TOKEN"].reveal() for slot in ("model", "adapter")]
+    assert tokens == ["m-literal", "a-literal"]
+    assert (
+        Mount(volume="workspace", path="/workspace/adapter", sub_path="adapter", read_only=True)
+        in found["train"].mounts
+    )
+    assert WireDocument.loads(plan.files["adapter.json"]).kind == "model"
+    assert "adapter" in json.loads(plan.files["job.json"])
+    assert not set(plan.files) - set(assemble(request).files) - {"adapter.json"}
+
+
 def test_nothing_is_touched(client, monkeypatch: pytest.MonkeyPatch) -> None:
     request = client.train_request(**train_options())
     assemble(request)  # what is imported and cached on first use is so now

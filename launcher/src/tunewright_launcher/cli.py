@@ -53,7 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tunewright_launcher", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     fetching = commands.add_parser("fetch", help="download a model or dataset into its slot")
-    fetching.add_argument("slot", type=_slot, help="model, dataset, eval_dataset, or dataset_1, … of a mixture")
+    fetching.add_argument(
+        "slot", type=_slot, help="model, adapter, dataset, eval_dataset, or dataset_1, … of a mixture"
+    )
     commands.add_parser("check", help="refuse a job that cannot be trained, before the ranks start")
     commands.add_parser("run", help="run -- COMMAND …: start the ranks, pass signals on, count attempts")
     commands.add_parser("train", help="train as one rank; started by torchrun")

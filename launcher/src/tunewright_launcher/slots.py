@@ -112,7 +112,7 @@ class Slot:
 
     Attributes:
         workspace: the volume's folder.
-        name: "model", "dataset" or "eval_dataset"; any folder name outside of jobs.
+        name: "model", "adapter", "dataset" or "eval_dataset"; any folder name outside of jobs.
     """
 
     workspace: Path

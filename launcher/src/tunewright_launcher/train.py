@@ -80,6 +80,7 @@ def train_run(step: Step, *, emit: Callable[[Event], None]) -> TrainRun:
     output = step.paths.slot(environment.OUTPUT_SLOT)
     return TrainRun(
         model=_input(step, "model"),
+        adapter=_input(step, "adapter"),
         dataset=_input(step, "dataset"),
         mixture=tuple(attrs.evolve(part, folder=_input(step, part.slot)) for part in read_mixture(step)),
         eval_dataset=_input(step, "eval_dataset"),

@@ -123,6 +123,7 @@ def train(model_folder: Path) -> Callable[..., Training]:
         *,
         eval_dataset: Path | None = None,
         model: Path | None = None,
+        adapter: Path | None = None,
         cut_at=None,
         terminate_at=None,
         **given,
@@ -142,6 +143,7 @@ def train(model_folder: Path) -> Callable[..., Training]:
         output.mkdir(exist_ok=True)
         run = TrainRun(
             model=model or model_folder,
+            adapter=adapter,
             dataset=dataset if isinstance(dataset, Path) else None,
             mixture=() if isinstance(dataset, Path) else dataset,
             eval_dataset=eval_dataset,

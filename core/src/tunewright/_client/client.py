@@ -158,6 +158,7 @@ class TrainingClient:
             raise RequestError(problem, field="eval_dataset", remedy="Give one of them.")
         target = selection.select_output(self.registry, given.pop("output", None), base)
         source = selection.select_model(self.registry, model, base)
+        adapter = given.pop("adapter", None)
         if evaluation is not None:
             own = selection.select_dataset(self.registry, evaluation, base, "eval_dataset")
         told = trainer.provider.for_model(source.provider).for_datasets(
@@ -167,6 +168,7 @@ class TrainingClient:
         request = _train_request(
             name=generated_name("train") if name is None else name,
             model=source,
+            adapter=None if adapter is None else selection.select_model(self.registry, adapter, base, "adapter"),
             dataset=chosen and attrs.evolve(chosen, provider=attrs.evolve(chosen.provider, eval_dataset=None)),
             mixture=mixture,
             eval_dataset=own,
@@ -176,6 +178,8 @@ class TrainingClient:
             upload_checkpoints=given.pop("upload_checkpoints", None),
             **with_policies(_given(given)),
         )
+        if request.adapter:
+            told.check_adapter(None, model=None)
         if mixture:
             told.check_mixture([resolved.part for resolved in mixture])
         return request

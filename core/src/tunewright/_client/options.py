@@ -50,6 +50,7 @@ class TrainOptions(JobOptions, total=False):
     Attributes:
         name: the job's name, unless it is the first argument; generated if left out.
         model: where the model comes from: a URI, a path, a dict {"provider": …, "uri": …}, or a provider object.
+        adapter: where an adapter of the model comes from, likewise, to continue training from it.
         dataset: where the dataset comes from, likewise; or a list of datasets to mix, in which a dict may also have the keys
             of `MixturePart`: "weight", "name", "repeat" and "data", and a provider object as its "provider".
         eval_dataset: where the evaluation dataset comes from, likewise.
@@ -60,6 +61,7 @@ class TrainOptions(JobOptions, total=False):
 
     name: str
     model: ProviderLike
+    adapter: ProviderLike
     dataset: ProviderLike | Sequence[ProviderLike]
     eval_dataset: ProviderLike
     trainer: ProviderLike

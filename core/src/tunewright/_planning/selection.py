@@ -32,9 +32,11 @@ _S = TypeVar("_S", bound=SourceProvider)
 _P = TypeVar("_P", bound=Provider)
 
 
-def select_model(registry: Registry, value: object, base: Path | None) -> ResolvedProvider[ModelProvider]:
-    """Resolve `model=`. Relative paths are relative to the folder `base`, and refused if that is None."""
-    return _source(registry, value, "model", base, lambda plugin: plugin.provider("model"))
+def select_model(
+    registry: Registry, value: object, base: Path | None, field: str = "model"
+) -> ResolvedProvider[ModelProvider]:
+    """Resolve `model=` or `adapter=`. Relative paths are relative to the folder `base`, and refused if that is None."""
+    return _source(registry, value, field, base, lambda plugin: plugin.provider("model"))
 
 
 def select_dataset(

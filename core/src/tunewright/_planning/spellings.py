@@ -34,6 +34,7 @@ CREATE_JOB: Final[Mapping[str, str]] = {**_COMMON, "job": "manifest"}
 
 OTHER_WORDS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("base_model", "model_name", "model_name_or_path", "model_id", "model_uri"), "model"),
+    **dict.fromkeys(("adapters", "adapter_name_or_path", "lora_path", "peft_model", "lora_adapter"), "adapter"),
     **dict.fromkeys(("data", "train_dataset", "dataset_name", "datasets", "train_data"), "dataset"),
     **dict.fromkeys(("eval", "val_dataset", "validation_dataset", "test_dataset"), "eval_dataset"),
     **dict.fromkeys(("output_dir", "output_uri", "output_path", "save_to"), "output"),

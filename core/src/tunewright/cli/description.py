@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _F = TypeVar("_F", bound=Callable[..., None])
 
-_OPTIONS = ("model", "dataset", "eval_dataset", "trainer", "output", "name")
+_OPTIONS = ("model", "adapter", "dataset", "eval_dataset", "trainer", "output", "name")
 
 
 @attrs.frozen(kw_only=True)
@@ -73,6 +73,9 @@ def described(command: _F) -> _F:
 
     @click.argument("job_file", type=click.Path(path_type=Path), required=False)
     @click.option("--model", help="Model: a URI such as hf://org/name, or a path.", shell_complete=completion.paths)
+    @click.option(
+        "--adapter", help="Adapter to continue training from: a URI, or a path.", shell_complete=completion.paths
+    )
     @click.option("--dataset", help="Dataset: a URI, or a path.", shell_complete=completion.paths)
     @click.option("--eval-dataset", help="Dataset to evaluate on.", shell_complete=completion.paths)
     @click.option("--trainer", help='Trainer; "hf" without a job file.')

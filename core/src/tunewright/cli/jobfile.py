@@ -242,7 +242,7 @@ def written_for(job: JobFile, client: Mapping[str, str], folder: Path, file: Pat
     return yaml_text.dump({k: document[k] for k in sorted(document, key=_order)})
 
 
-_FIRST = ("name", "backend", "namespace", "context", "model", "dataset", "eval_dataset", "trainer")
+_FIRST = ("name", "backend", "namespace", "context", "model", "adapter", "dataset", "eval_dataset", "trainer")
 
 
 def _order(key: str) -> int:

@@ -23,7 +23,10 @@ from tunewright.request.storage import Storage
 
 _CLASSES = (Scheduling, RunPolicy, CodeRequest, TrainRequest)
 _ONLY_PYTHON = {"base_folder", "train_func", "parameters"}
-_SOURCES: Mapping[str, Kind] = {"model": "model", "dataset": "dataset", "eval_dataset": "dataset", "output": "model"}
+_SOURCES: Mapping[str, Kind] = {
+    **dict.fromkeys(("model", "adapter", "output"), "model"),
+    **dict.fromkeys(("dataset", "eval_dataset"), "dataset"),
+}
 _PATH: Final = r"^(\.{1,2}([/\\]|$)|/|~/|[A-Za-z]:[/\\])"
 
 _CLIENT: Mapping[str, str] = {

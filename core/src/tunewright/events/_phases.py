@@ -59,7 +59,7 @@ class Progress(Event):
 
     Attributes:
         phase: "fetch".
-        slot: the input: "model", "dataset" or "eval_dataset"; "dataset_1", "dataset_2", … of a list.
+        slot: the input: "model", "adapter", "dataset" or "eval_dataset"; "dataset_1", "dataset_2", … of a list.
         done: bytes on the volume.
         total: bytes of all files; None while that is unknown.
     """

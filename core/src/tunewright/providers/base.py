@@ -200,10 +200,11 @@ class TrainRun:
 
     Attributes:
         model: read-only folder of the model; None if the job has none.
+        adapter: read-only folder of an adapter of the model, to continue training from; None if the job has none.
         dataset: read-only folder of the dataset; None if the job has none, or a mixture.
         mixture: the datasets of a mixture, with their folders; empty for a single dataset.
         eval_dataset: read-only folder of the evaluation dataset; None if the job has none.
-        uris: URI of each input, as the user wrote it, by the name of its folder: "model", "dataset" or "dataset_1", …
+        uris: URI of each input, as the user wrote it, by the name of its folder: "model", "adapter", "dataset", "dataset_1", …
         output: the output folder, shared by all ranks of a pod. Write checkpoints to `checkpoints`, and the finished
             model to `result`.
         rank: rank of this process in the job, from 0 to `world_size` - 1.
@@ -214,6 +215,7 @@ class TrainRun:
     """
 
     model: Path | None = None
+    adapter: Path | None = None
     dataset: Path | None = None
     mixture: tuple[MixturePart, ...] = ()
     eval_dataset: Path | None = None
@@ -319,6 +321,22 @@ class TrainerProvider(UsableResult, Provider):
             RequestError: an input is not usable. The error names the field, the value and the remedy.
         """
 
+    def check_adapter(self, adapter: Path | None, *, model: Path | None) -> None:  # noqa: ARG002 - for subclasses
+        """Refuse an adapter that the trainer cannot continue: any, unless this is overridden.
+
+        Called like `check_inputs`, for jobs with an adapter.
+
+        Args:
+            adapter: folder of the adapter; None if it is not on this machine.
+            model: folder of the model, or None likewise.
+
+        Raises:
+            RequestError: the adapter is not usable. The error names the field, the value and the remedy.
+        """
+        problem = "is given, but this trainer does not continue adapters"
+        remedy = "Leave it out, or give a trainer that does, such as hf."
+        raise RequestError(problem, field="adapter", remedy=remedy)
+
     def check_mixture(self, parts: Sequence[MixturePart]) -> None:
         """Refuse a list of datasets that the trainer cannot train on: any, unless this is overridden.
 
@@ -332,7 +350,7 @@ class TrainerProvider(UsableResult, Provider):
         raise RequestError(problem, field="dataset", remedy=remedy)
 
     def check(self, run: TrainRun) -> None:
-        """Refuse a job that cannot work, before the ranks start. By default calls `check_inputs` and `check_mixture`.
+        """Refuse a job that cannot work, before the ranks start. By default calls `check_inputs` and the other checks.
 
         Called once, in an init container that uses the trainer's image, so heavy libraries are available.
 
@@ -343,6 +361,8 @@ class TrainerProvider(UsableResult, Provider):
             RequestError: the job cannot work. The error names the field, the value and the remedy.
         """
         self.check_inputs(model=run.model, dataset=run.dataset, eval_dataset=run.eval_dataset)
+        if run.adapter is not None:
+            self.check_adapter(run.adapter, model=run.model)
         if run.mixture:
             self.check_mixture(run.mixture)
 

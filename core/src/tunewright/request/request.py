@@ -156,6 +156,7 @@ class TrainRequest(Request):
 
     Attributes:
         model: the provider that fetches the model.
+        adapter: the provider that fetches an adapter of the model, to continue training from.
         dataset: the provider that fetches the dataset; None for a mixture.
         mixture: the datasets of a mixture, and the providers that fetch them; empty for a single dataset.
         eval_dataset: the provider that fetches the evaluation dataset.
@@ -166,6 +167,7 @@ class TrainRequest(Request):
     """
 
     model: ResolvedProvider[ModelProvider] | None = None
+    adapter: ResolvedProvider[ModelProvider] | None = None
     dataset: ResolvedProvider[DatasetProvider] | None = None
     mixture: tuple[ResolvedPart, ...] = attrs.field(default=(), converter=to_tuple)
     eval_dataset: ResolvedProvider[DatasetProvider] | None = None
@@ -177,7 +179,8 @@ class TrainRequest(Request):
     def sources(self) -> dict[str, ResolvedProvider[ModelProvider] | ResolvedProvider[DatasetProvider]]:
         """The inputs that the request names: input → provider."""
         mixed = {resolved.part.slot: resolved.source for resolved in self.mixture}
-        slots = {"model": self.model, "dataset": self.dataset, **mixed, "eval_dataset": self.eval_dataset}
+        before = {"model": self.model, "adapter": self.adapter, "dataset": self.dataset}
+        slots = {**before, **mixed, "eval_dataset": self.eval_dataset}
         return {slot: selected for slot, selected in slots.items() if selected is not None}
 
     @property
@@ -211,6 +214,8 @@ class TrainRequest(Request):
         trainer.check_inputs(
             model=paths.get("model"), dataset=paths.get("dataset"), eval_dataset=paths.get("eval_dataset")
         )
+        if self.adapter:
+            trainer.check_adapter(paths.get("adapter"), model=paths.get("model"))
         if self.mixture:
             parts = (resolved.part for resolved in self.mixture)
             trainer.check_mixture([attrs.evolve(part, folder=paths[part.slot]) for part in parts])

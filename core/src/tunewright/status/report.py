@@ -37,7 +37,7 @@ class Download:
     """One input of one worker.
 
     Attributes:
-        slot: the input: "model", "dataset" or "eval_dataset"; "dataset_1", "dataset_2", … of a list.
+        slot: the input: "model", "adapter", "dataset" or "eval_dataset"; "dataset_1", "dataset_2", … of a list.
         worker: index of the worker.
         files: number of files.
         bytes: bytes of all files.

@@ -28,8 +28,9 @@ from tunewright_hf.data.samples.language_modeling import check_tokenizer
 from tunewright_hf.model import adapters, attention, load
 from tunewright_hf.model.adapters import check_merge, with_head
 from tunewright_hf.model.config import is_known, longest_input
+from tunewright_hf.model.continued import check_fits, continued
 from tunewright_hf.model.families import check_family
-from tunewright_hf.model.folder import load_config, load_tokenizer, needed_model
+from tunewright_hf.model.folder import load_config, load_tokenizer, needed_model, tokenizer_folder
 from tunewright_hf.model.generation import goal_of
 from tunewright_hf.phases import say
 from tunewright_hf.train import arguments, extensions
@@ -43,7 +44,10 @@ def check(params: TrainParams, run: TrainRun) -> None:
     """
     say(run, "check", "checking the model, the dataset and the arguments")
     folder = needed_model(run)
+    params = continued(params, run)
     params.check_inputs(model=folder, dataset=run.dataset, eval_dataset=run.eval_dataset)
+    if run.adapter is not None:
+        params.check_adapter(run.adapter, model=folder)
     if run.mixture:
         params.check_mixture(run.mixture)
     check_weights(folder)
@@ -54,7 +58,8 @@ def check(params: TrainParams, run: TrainRun) -> None:
     check_arguments(params, run)
     config = load_config(folder, params)
     check_family(config, params.task, trust=params.trust_remote_code, loss=extensions.uses_models_loss(trainer))
-    tokenizer = load_tokenizer(folder, params)
+    check_fits(params, config, run)
+    tokenizer = load_tokenizer(tokenizer_folder(run), params)
     resolve_max_length(params.data, longest_input(config, tokenizer, params.task))
     if params.lora_config is not None:
         check_lora(params.lora_config, config, params.task, merge=params.merge)

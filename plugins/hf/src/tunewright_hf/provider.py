@@ -40,6 +40,14 @@ class HuggingFaceTrainParams(TrainParams):
             if folder is not None:
                 self.check_format(check_dataset(folder, self.data, field))
 
+    def check_adapter(self, adapter: Path | None, *, model: Path | None) -> None:  # noqa: ARG002 - the base's signature
+        """Refuse a folder without a LoRA adapter; `check` compares it with the model."""
+        from tunewright_hf.model.files import adapter_config
+
+        self.check_adapter_mode(given=True)
+        if adapter is not None:
+            adapter_config(adapter)
+
     def for_part(self, part: MixturePart, dataset: DatasetProvider) -> MixturePart:
         """Return a dataset of a mixture with the configuration, the split and the rows that its provider names."""
         from tunewright_hf.config.mixture import with_provider_part

@@ -15,6 +15,7 @@ from tunewright.providers import (
     ModelProvider,
     SecretRef,
     TrainerProvider,
+    one_of,
     schema_of_class,
     secret,
 )
@@ -23,6 +24,7 @@ from tunewright_hf.config.dataset_part import DatasetPart, with_eval_part, with_
 from tunewright_hf.config.library_arguments import BitsAndBytesConfig, LoraConfig, TrainingArguments
 from tunewright_hf.config.library_fields import known_fields
 from tunewright_hf.config.other_words import OF_TRAINER
+from tunewright_hf.config.saving import DTYPES, SHORT_DTYPES, dtype_name
 from tunewright_hf.config.tasks import (
     CAUSAL,
     CLASSIFICATION,
@@ -32,6 +34,9 @@ from tunewright_hf.config.tasks import (
     check_num_labels,
     class_name,
 )
+
+CONTINUE = "continue"
+MERGE = "merge"
 
 
 def _arguments(value: object) -> TrainingArguments:
@@ -75,22 +80,6 @@ def _prompts(value: object) -> tuple[str, ...]:
         remedy = "Write a prompt, or leave it out: the tokenizer may have no token to start an answer from."
         raise RequestError("contains an empty prompt", field="sample_prompts", value=value, remedy=remedy)
     return prompts
-
-
-_DTYPES = ("float32", "bfloat16", "float16")
-_SHORT_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-
-
-def _dtype(value: object) -> str | None:
-    """Return the name of a dtype: of one of torch, too, and as TrainingArguments abbreviates it."""
-    if value is None:
-        return None
-    name = str(value).removeprefix("torch.")
-    name = _SHORT_DTYPES.get(name, name)
-    if name not in _DTYPES:
-        remedy = f"Give {', '.join(_DTYPES[:-1])} or {_DTYPES[-1]}; or leave it out for the model's own."
-        raise RequestError("is not a dtype that weights are saved in", field="save_dtype", value=value, remedy=remedy)
-    return name
 
 
 def _callbacks(value: object) -> tuple[str, ...]:
@@ -258,6 +247,8 @@ class TrainParams(TrainerProvider):
             "tunewright.hf.callbacks", or "module:Class".
         sample_prompts: prompts that the trained model answers at the end, as `sample` events.
         merge: save the whole model with the adapter merged into it, instead of the adapter.
+        adapter_mode: what becomes of the job's `adapter`. "continue" trains it on, with its own configuration. "merge" merges it into
+            the model's weights first: then `lora_config` trains a new adapter, which needs `merge`, or all weights are trained.
         save_dtype: dtype of the saved weights: "float32", "bfloat16" or "float16". None: that of the model's own files, and
             for an adapter the one that it is trained in.
         hub_token: token for `push_to_hub`; it reaches the containers as HF_TOKEN.
@@ -278,7 +269,8 @@ class TrainParams(TrainerProvider):
     callbacks: tuple[str, ...] = attrs.field(default=(), converter=_callbacks)
     sample_prompts: tuple[str, ...] = attrs.field(default=(), converter=_prompts)
     merge: bool = attrs.field(default=False, validator=is_a(bool))
-    save_dtype: str | None = attrs.field(default=None, converter=_dtype)
+    adapter_mode: str = attrs.field(default=CONTINUE, validator=one_of(CONTINUE, MERGE))
+    save_dtype: str | None = attrs.field(default=None, converter=dtype_name)
     hub_token: str | SecretRef | None = secret(env="HF_TOKEN")
 
     @early_stopping_patience.validator
@@ -323,7 +315,7 @@ class TrainParams(TrainerProvider):
         properties = cast("dict[str, dict[str, Json]]", schema["properties"])
         properties["peft_config"] = properties["lora_config"]
         data = cast("dict[str, dict[str, Json]]", properties["data"]["properties"])
-        properties["save_dtype"] |= {"enum": [*_DTYPES, *_SHORT_DTYPES, None]}
+        properties["save_dtype"] |= {"enum": [*DTYPES, *SHORT_DTYPES, None]}
         choices = {"format": FORMATS, "text_unit": (*TEXT_UNITS, None), "on_bad_row": (REFUSE, DROP)}
         for name, values in choices.items():
             data[name] = {**{k: v for k, v in data[name].items() if k != "type"}, "enum": [*values]}
@@ -356,6 +348,22 @@ class TrainParams(TrainerProvider):
         if isinstance(evaluated, DatasetPart):
             data = with_eval_part(data, evaluated)
         return attrs.evolve(self, data=data)
+
+    def check_adapter_mode(self, *, given: bool) -> None:
+        """Refuse an `adapter_mode` that does not fit the other parameters; `given`: whether the job has an adapter."""
+        if self.adapter_mode == CONTINUE:
+            return
+        if not given:
+            remedy = "Give the job's adapter: adapter: hf://org/name or ./folder; or leave adapter_mode out."
+            raise RequestError("has no adapter to merge", field="adapter_mode", value=self.adapter_mode, remedy=remedy)
+        if self.quantization_config is not None:
+            remedy = "Merge it first with `tunewright merge`, and give the merged model."
+            problem = "does not work with quantised weights, which cannot take an adapter exactly"
+            raise RequestError(problem, field="adapter_mode", value=self.adapter_mode, remedy=remedy)
+        if self.lora_config is not None and not self.merge:
+            remedy = "Give merge: true, so that the result is a whole model; or continue the adapter."
+            problem = "would leave an adapter for merged weights that are not saved anywhere"
+            raise RequestError(problem, field="adapter_mode", value=self.adapter_mode, remedy=remedy)
 
     def check_single(self) -> None:
         """Refuse what only a list of datasets gives a meaning to, for a single one."""

@@ -64,7 +64,7 @@ def _in_files(folder: Path) -> tuple[dict[str, torch.dtype], Mapping[torch.dtype
     named: dict[str, torch.dtype] = {}
     sizes: collections.Counter[torch.dtype] = collections.Counter()
     for file in sorted(folder.glob("*.safetensors")):
-        for name, tensor in _header(file).items():
+        for name, tensor in header(file).items():
             if (dtype := _NAMES.get(str(tensor.get("dtype")))) is not None:
                 start, stop = tensor["data_offsets"]
                 named[name] = dtype
@@ -72,8 +72,8 @@ def _in_files(folder: Path) -> tuple[dict[str, torch.dtype], Mapping[torch.dtype
     return named, sizes
 
 
-def _header(file: Path) -> dict[str, dict[str, Any]]:
-    """Return the header of a file of safetensors: 8 bytes of its length, and JSON."""
+def header(file: Path) -> dict[str, dict[str, Any]]:
+    """Return the header of a file of safetensors, by tensor: `dtype`, `shape` and `data_offsets`."""
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         return dict(json.loads(stream.read(length)))

@@ -17,6 +17,33 @@ def check_model(folder: Path) -> None:
         raise RequestError("has no config.json", field="model", value=str(folder), remedy=remedy)
 
 
+def adapter_config(folder: Path) -> dict[str, object]:
+    """Return the configuration of a LoRA adapter.
+
+    Raises:
+        RequestError: the folder has something else, or lacks the weights.
+    """
+    file, value = folder / "adapter_config.json", str(folder)
+    if not file.is_file():
+        remedy = "Give a folder as PEFT saves an adapter: adapter_config.json and adapter_model.safetensors."
+        whole = " A whole model is given as the model." if (folder / "config.json").is_file() else ""
+        inner = f" Give {folder / 'model'}." if (folder / "model" / file.name).is_file() else ""
+        raise RequestError("has no adapter_config.json", field="adapter", value=value, remedy=f"{remedy}{whole}{inner}")
+    try:
+        config = dict(json.loads(file.read_text("utf-8")))
+    except (ValueError, TypeError) as error:
+        problem, remedy = f"has an adapter_config.json that is not JSON: {error}", "Fetch or copy the adapter again."
+        raise RequestError(problem, field="adapter", value=value, remedy=remedy) from error
+    if config.get("peft_type") != "LORA":
+        remedy = "Merge it into its model with peft, and give the merged model as the model."
+        problem = f"is an adapter of the type {config.get('peft_type')}, and only LoRA adapters are continued"
+        raise RequestError(problem, field="adapter", value=value, remedy=remedy)
+    if not any((folder / f"adapter_model.{kind}").is_file() for kind in ("safetensors", "bin")):
+        remedy = "Fetch or copy the adapter again."
+        raise RequestError("lacks its weights (adapter_model.safetensors)", field="adapter", value=value, remedy=remedy)
+    return config
+
+
 def check_result(folder: Path) -> None:
     """Raise RequestError unless the folder contains a finished model or adapter with all of its weights."""
     value, configs = str(folder), ("config.json", "adapter_config.json")

@@ -26,6 +26,13 @@ def needed_model(run: TrainRun) -> Path:
     return run.model
 
 
+def tokenizer_folder(run: TrainRun) -> Path:
+    """Return the folder to load the tokenizer from: an adapter's own, which has the template that it was trained with."""
+    if run.adapter is not None and (run.adapter / "tokenizer_config.json").is_file():
+        return run.adapter
+    return needed_model(run)
+
+
 def load_config(folder: Path, params: TrainParams) -> transformers.PreTrainedConfig:
     """Return the model's configuration.
 

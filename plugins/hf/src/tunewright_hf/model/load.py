@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 import transformers
 
 from tunewright_hf import errors
-from tunewright_hf.config.library_arguments import BitsAndBytesConfig
+from tunewright_hf.config.library_arguments import BitsAndBytesConfig, LoraConfig
 from tunewright_hf.config.tasks import CAUSAL
-from tunewright_hf.config.train_params import TrainParams
+from tunewright_hf.config.train_params import MERGE, TrainParams
 from tunewright_hf.data.samples.classification import Classes
 from tunewright_hf.distributed import shape_of
 from tunewright_hf.errors import as_request_error
+from tunewright_hf.model.continued import merged_with, with_adapter
 
 if TYPE_CHECKING:
     import peft
@@ -68,6 +70,7 @@ def load_model(
     classes: Classes | None = None,
     *,
     adapts: bool = True,
+    adapter: Path | None = None,
 ) -> transformers.PreTrainedModel | peft.PeftModel:
     """Return the model, with its adapter if one is configured, and with a head for a classifier's classes.
 
@@ -77,11 +80,11 @@ def load_model(
         args: the resolved arguments.
         classes: a classifier's classes.
         adapts: whether to create the adapter; False if the Trainer class does.
+        adapter: the adapter to go on from.
     """
     import peft
 
-    from tunewright_hf.model import adapters, attention
-    from tunewright_hf.model.adapters import check_merge, with_head
+    from tunewright_hf.model import attention
 
     dtype = weights_dtype(params, args)
     transformers.set_seed(args.seed)  # adapters and heads are initialised at random
@@ -97,15 +100,10 @@ def load_model(
     elif params.attn_implementation != "auto":
         with errors.as_request_error("attn_implementation", "Give another name, or leave it out."):
             model.set_attn_implementation(params.attn_implementation)
+    if adapter is not None and params.adapter_mode == MERGE:
+        model, adapter = merged_with(model, adapter), None
     if params.lora_config is not None and adapts:
-        with errors.as_request_error("lora_config", "Change the field that it names."):
-            lora = adapters.build_lora(params.lora_config, params.task.lora)
-            model = peft.get_peft_model(model, with_head(lora, model, loading) if classes else lora)
-            if params.merge:
-                check_merge(model)
-        if classes:  # PEFT casts adapters to fp32, but not a head
-            for weight in model.parameters():
-                weight.data = weight.data.float() if weight.requires_grad else weight.data
+        model = _adapted(model, params, loading if classes else None, adapter)
         if args.activation_checkpointing:
             model.enable_input_require_grads()  # else checkpointed blocks of frozen weights propagate no gradients
     if args.deepspeed and not transformers.integrations.is_deepspeed_zero3_enabled():
@@ -115,6 +113,38 @@ def load_model(
     precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"
     logger.info("training %d of %d weights in %s; loaded as %s", trained, everything, precision, dtype)
     return model
+
+
+def _adapted(
+    model: transformers.PreTrainedModel,
+    params: TrainParams,
+    loading: Mapping[str, Collection[str]] | None,
+    adapter: Path | None,
+) -> peft.PeftModel:
+    """Return the model with a new adapter, or with the one to continue.
+
+    Args:
+        model: the model.
+        params: the user's parameters, which have a `lora_config`.
+        loading: the loading info of a classifier; None for other models.
+        adapter: the adapter to continue; None for a new one.
+    """
+    import peft
+
+    from tunewright_hf.model import adapters
+
+    with errors.as_request_error("lora_config", "Change the field that it names."):
+        lora = adapters.build_lora(cast("LoraConfig", params.lora_config), params.task.lora)
+        if adapter is not None:
+            adapted = with_adapter(model, adapter, lora)
+        else:
+            adapted = peft.get_peft_model(model, lora if loading is None else adapters.with_head(lora, model, loading))
+        if params.merge:
+            adapters.check_merge(adapted)
+    if loading is not None:  # PEFT casts adapters to fp32, but not a head
+        for weight in adapted.parameters():
+            weight.data = weight.data.float() if weight.requires_grad else weight.data
+    return adapted
 
 
 def quantised(params: TrainParams, args: transformers.TrainingArguments, dtype: torch.dtype) -> dict[str, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import yaml
 
 from tunewright.providers import TrainRun
-from tunewright_hf.config.train_params import TrainParams
+from tunewright_hf.config.train_params import MERGE, TrainParams
 from tunewright_hf.model.origin import Origin, origin_of
 
 
@@ -51,6 +51,9 @@ def section(params: TrainParams, base: Origin, run: TrainRun, form: str) -> str:
         form: the format of the data.
     """
     lines = [f"- Base model: {base}"]
+    if run.adapter is not None:
+        word = "Merged before" if params.adapter_mode == MERGE else "Continued from"
+        lines.append(f"- {word}: {origin_of(run.adapter, run.uris.get('adapter'))}")
     lines += [f"- Data: {origin}" for origin in datasets_of(run)]
     lines.append(f"- Method: {_method(params, form)}")
     return "## How it was made\n\n" + "\n".join(lines) + "\n"

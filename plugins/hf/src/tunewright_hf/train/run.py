@@ -16,7 +16,7 @@ import transformers
 from tunewright.providers import TrainRun
 from tunewright_hf import distributed
 from tunewright_hf.config.tasks import CAUSAL
-from tunewright_hf.config.train_params import TrainParams
+from tunewright_hf.config.train_params import CONTINUE, TrainParams
 from tunewright_hf.data import prepare as data_
 from tunewright_hf.data.inputs import resolve_max_length
 from tunewright_hf.data.loader_process import unwrap_carried_errors
@@ -27,7 +27,8 @@ from tunewright_hf.data.samples.preference import PREFERENCE
 from tunewright_hf.data.streaming import Stream, Streamed
 from tunewright_hf.distributed import are_several, barrier, check_same_checkpoint, check_world
 from tunewright_hf.model.config import longest_input, needs_unused_parameter_search, without_cache
-from tunewright_hf.model.folder import load_config, load_tokenizer, needed_model
+from tunewright_hf.model.continued import continued
+from tunewright_hf.model.folder import load_config, load_tokenizer, needed_model, tokenizer_folder
 from tunewright_hf.model.generation import goal_of, stop_at_turn_ends, warn_of_untrained
 from tunewright_hf.model.load import drop_unknown_pad, load_model
 from tunewright_hf.phases import say
@@ -49,7 +50,8 @@ def train(params: TrainParams, run: TrainRun) -> None:
     """
     transformers.utils.logging.disable_progress_bar()  # the log is not a terminal, and events report the progress
     folder = needed_model(run)
-    config, tokenizer = load_config(folder, params), load_tokenizer(folder, params)
+    params = continued(params, run)
+    config, tokenizer = load_config(folder, params), load_tokenizer(tokenizer_folder(run), params)
     max_length = resolve_max_length(params.data, longest_input(config, tokenizer, params.task))
     goal = goal_of(params, folder, config, tokenizer)
     data = prepare_all(run, params.data, tokenizer, max_length, goal)
@@ -63,9 +65,10 @@ def train(params: TrainParams, run: TrainRun) -> None:
         data = attrs.evolve(data, train=stream_of(data.train, args, run, config, data_.scratch(run)))
     cls = extensions.trainer_class(params.transformer_class)
     pairs = data.format == PREFERENCE
-    class_lora = params.lora_config if pairs and build.creates_adapter(cls) else None
+    continues = run.adapter is not None and params.adapter_mode == CONTINUE
+    class_lora = params.lora_config if pairs and build.creates_adapter(cls) and not continues else None
     say(run, "load", "loading the model")
-    model = load_model(folder, params, args, data.classes, adapts=class_lora is None)
+    model = load_model(folder, params, args, data.classes, adapts=class_lora is None, adapter=run.adapter)
     stop_at_turn_ends(model, tokenizer, goal.stops, turns=data.turns)
     warn_of_untrained(model, tokenizer, turns=data.turns)
     restore_cache = without_cache(model.config)

@@ -1,0 +1,180 @@
+"""Going on from an adapter: the configuration that it continues with, whether it fits the model, and its weights."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import attrs
+import torch
+import transformers
+
+from tunewright.errors import RequestError
+from tunewright.providers import TrainRun
+from tunewright_hf.config.library_arguments import LoraConfig
+from tunewright_hf.config.train_params import MERGE, TrainParams
+from tunewright_hf.errors import as_request_error
+from tunewright_hf.model.config import is_known
+from tunewright_hf.model.dtypes import header
+from tunewright_hf.model.files import adapter_config
+from tunewright_hf.model.origin import origin_of
+
+if TYPE_CHECKING:
+    import peft
+
+logger = logging.getLogger(__name__)
+
+_REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+# Fields of a LoRA that change neither its shape nor what its weights mean: a continued one may have others.
+_FREE = frozenset({"lora_dropout", "init_lora_weights", "task_type"})
+
+
+def continued(params: TrainParams, run: TrainRun) -> TrainParams:
+    """Return the parameters for a run, with the adapter's own configuration if it is continued.
+
+    Raises:
+        RequestError: the run's adapter cannot be read, `lora_config` contradicts it, or it is not used.
+    """
+    if run.adapter is None:
+        params.check_adapter_mode(given=False)
+        return params
+    own = _config_of(run.adapter)
+    if params.adapter_mode == MERGE:
+        return params
+    given = params.lora_config or LoraConfig()
+    for name, value in given.items():
+        if name not in _FREE and not _agrees(name, value, own.get(name, _default(name))):
+            problem = f"differs from the adapter's, which is {own.get(name, _default(name))!r}"
+            remedy = "Leave it out to continue the adapter, or give adapter_mode='merge' to train a new one."
+            raise RequestError(problem, field=f"lora_config.{name}", value=value, remedy=remedy)
+    freely = {name: value for name, value in given.items() if name in _FREE}
+    return attrs.evolve(params, lora_config=LoraConfig(**{**own, **freely}))
+
+
+def _config_of(folder: Path) -> LoraConfig:
+    import peft
+
+    adapter_config(folder)
+    with as_request_error("adapter", "Give the folder of a LoRA adapter as PEFT saves it."):
+        return LoraConfig.of(peft.PeftConfig.from_pretrained(folder))
+
+
+def _agrees(name: str, given: object, own: object) -> bool:
+    if name == "target_modules" and given == "all-linear":  # which PEFT replaces by the names of the layers
+        return True
+    if isinstance(given, list | tuple) and isinstance(own, list | tuple):
+        return sorted(map(str, given)) == sorted(map(str, own))
+    return given == own
+
+
+def _default(name: str) -> object:
+    import peft
+
+    return getattr(peft.LoraConfig(), name)
+
+
+def check_fits(params: TrainParams, config: transformers.PreTrainedConfig, run: TrainRun) -> None:
+    """Refuse an adapter of another base model, and one whose weights do not fit the model's layers.
+
+    Args:
+        params: the user's parameters.
+        config: the model's configuration.
+        run: the run; without an adapter, nothing is checked.
+
+    Raises:
+        RequestError: the adapter does not fit.
+    """
+    if run.adapter is None:
+        return
+    _check_base(run)
+    if is_known(config, params.task):  # remote code may need its weights
+        _check_shapes(params, config, run.adapter)
+
+
+def _check_base(run: TrainRun) -> None:
+    """Compare the base that an adapter names with the model, where both are known by their ids on the Hub."""
+    assert run.adapter is not None  # noqa: S101 - for the type checker: checked by the caller
+    assert run.model is not None  # noqa: S101 - likewise
+    named = adapter_config(run.adapter)
+    base, revision = str(named.get("base_model_name_or_path") or ""), str(named.get("revision") or "")
+    model = origin_of(run.model, run.uris.get("model"))
+    if base == model.name:
+        if _COMMIT.fullmatch(revision) and model.revision and revision != model.revision:
+            logger.warning("the adapter was trained on commit %s of %s, not on %s", revision, base, model.revision)
+        return
+    if not (model.on_hub and _REPOSITORY.fullmatch(base)):
+        logger.warning("the adapter names its base model %s; whether %s is the same is not known", base, model.name)
+        return
+    problem = f"belongs to the model {base}, not to {model.name}"
+    remedy = f"Give model: hf://{base}. If both are the same weights, correct base_model_name_or_path in its adapter_config.json."
+    raise RequestError(problem, field="adapter", value=run.uris.get("adapter", str(run.adapter)), remedy=remedy)
+
+
+def _check_shapes(params: TrainParams, config: transformers.PreTrainedConfig, folder: Path) -> None:
+    import peft
+
+    lora = cast("peft.LoraConfig", peft.PeftConfig.from_pretrained(folder))
+    lora.init_lora_weights = True  # other ways look at the weights
+    lora.inference_mode = False
+    with torch.device("meta"):
+        model = getattr(transformers, params.task.auto_class).from_config(config)
+    with as_request_error("adapter", "Give an adapter of this model."):
+        adapted = peft.get_peft_model(model, lora, low_cpu_mem_usage=True)
+    wanted = peft.get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    shapes = {name: tuple(tensor.shape) for name, tensor in wanted.items() if ".lora_" in name}
+    found = {name: shape for name, shape in _shapes(folder).items() if ".lora_" in name}
+    for name in sorted(shapes.keys() | found.keys()):
+        if shapes.get(name) != found.get(name):
+            has, needs = found.get(name, "nothing"), shapes.get(name, "nothing")
+            problem = f"does not fit the model: for {name} it has {has}, and the model needs {needs}"
+            remedy = "Give the model that the adapter was trained on."
+            raise RequestError(problem, field="adapter", value=str(folder), remedy=remedy)
+
+
+def _shapes(folder: Path) -> Mapping[str, tuple[int, ...]]:
+    """Return the shapes of an adapter's weights by name, without reading the weights."""
+    file = folder / "adapter_model.safetensors"
+    if file.is_file():
+        return {name: tuple(tensor["shape"]) for name, tensor in header(file).items() if name != "__metadata__"}
+    with as_request_error("adapter", "Give the folder of a LoRA adapter as PEFT saves it."):
+        state = torch.load(folder / "adapter_model.bin", map_location="meta", weights_only=True)
+        return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
+def with_adapter(model: transformers.PreTrainedModel, folder: Path, lora: peft.LoraConfig) -> peft.PeftModel:
+    """Return the model with the weights of an adapter, to train them on.
+
+    Args:
+        model: the model.
+        folder: the adapter.
+        lora: the configuration to continue it with.
+
+    Raises:
+        RequestError: PEFT cannot load it.
+    """
+    return _loaded(model, folder, is_trainable=True, config=lora)
+
+
+def merged_with(model: transformers.PreTrainedModel, folder: Path) -> transformers.PreTrainedModel:
+    """Return the model with an adapter merged into its weights, all of which are trainable.
+
+    Raises:
+        RequestError: PEFT cannot load or merge it.
+    """
+    merged = _loaded(model, folder).merge_and_unload()
+    for weight in merged.parameters():
+        weight.requires_grad_(weight.is_floating_point())
+    return merged
+
+
+def _loaded(model: transformers.PreTrainedModel, folder: Path, **options: object) -> peft.PeftModel:
+    import peft
+
+    with as_request_error("adapter", "Give a complete adapter of this model."):
+        # On the CPU, or PEFT reads the weights of every rank into the first GPU.
+        return peft.PeftModel.from_pretrained(model, folder, torch_device="cpu", **options)
