@@ -50,13 +50,21 @@ def _piece(text: str, *, supervised: bool) -> str:
 
 def _samples(request: TrainRequest) -> Iterator[Preview]:
     model, dataset = _on_this_machine("model", request.model), _on_this_machine("dataset", request.dataset)
+    adapter = _on_this_machine("adapter", request.adapter)
     mixture = tuple(
         attrs.evolve(resolved.part, folder=_on_this_machine(f"dataset[{number}]", resolved.source))
         for number, resolved in enumerate(request.mixture)
     )
     try:
         with tempfile.TemporaryDirectory() as output:
-            run = TrainRun(model=model, dataset=dataset, mixture=mixture, output=Path(output), emit=lambda _: None)
+            run = TrainRun(
+                model=model,
+                adapter=adapter,
+                dataset=dataset,
+                mixture=mixture,
+                output=Path(output),
+                emit=lambda _: None,
+            )
             yield from request.trainer.provider.preview(run)
     except ImportError as error:
         distribution = request.trainer.plugin.dist
@@ -71,7 +79,7 @@ def _on_this_machine(field: str, selected: ResolvedProvider[SourceProvider] | No
     source = selected.provider
     if (path := source.local_path()) is not None:
         return path
-    kind = "model" if field == "model" else "dataset"
+    kind = "dataset" if field.startswith("dataset") else "model"
     written = field.replace("[", ".").replace("]", ".uri")
     folder = "inputs" if written == kind else written.replace(".", "-").removesuffix("-uri")
     remedy = (

@@ -45,7 +45,7 @@ from tunewright_hf.data.samples.preference import PREFERENCE, pair_of, shown
 from tunewright_hf.data.samples.seq2seq import Pair, PairEncoder
 from tunewright_hf.data.tokenize import IGNORED, Sample, trailing_specials
 from tunewright_hf.model.config import longest_input
-from tunewright_hf.model.folder import load_config, load_tokenizer, needed_model
+from tunewright_hf.model.folder import load_config, load_tokenizer, needed_model, tokenizer_folder, with_lora
 from tunewright_hf.model.generation import goal_of
 from tunewright_hf.startup import without_garbage_collection
 
@@ -60,7 +60,8 @@ def preview(params: TrainParams, run: TrainRun) -> Iterator[Preview]:
     """
     folder = needed_model(run)
     with without_garbage_collection():  # they import more of transformers
-        config, tokenizer = load_config(folder, params), load_tokenizer(folder, params)
+        config, tokenizer = load_config(folder, params), load_tokenizer(tokenizer_folder(run), params)
+    params = with_lora(params, run)
     max_length = resolve_max_length(params.data, longest_input(config, tokenizer, params.task))
     goal = goal_of(params, folder, config, tokenizer)
     if not run.mixture:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import attrs
 import transformers
 
 from tunewright.errors import RequestError
 from tunewright.providers import TrainRun
+from tunewright_hf.config.library_arguments import LoraConfig
 from tunewright_hf.config.tasks import TASKS
-from tunewright_hf.config.train_params import TrainParams
+from tunewright_hf.config.train_params import CONTINUE, TrainParams
 from tunewright_hf.data.templates.overrides import override
 from tunewright_hf.errors import as_request_error
 from tunewright_hf.model.config import is_known
@@ -31,6 +33,12 @@ def tokenizer_folder(run: TrainRun) -> Path:
     if run.adapter is not None and (run.adapter / "tokenizer_config.json").is_file():
         return run.adapter
     return needed_model(run)
+
+
+def with_lora(params: TrainParams, run: TrainRun) -> TrainParams:
+    """Return the parameters of a LoRA, if the run continues one, whose own configuration is not needed."""
+    continues = run.adapter is not None and params.adapter_mode == CONTINUE
+    return attrs.evolve(params, lora_config=params.lora_config or LoraConfig()) if continues else params
 
 
 def load_config(folder: Path, params: TrainParams) -> transformers.PreTrainedConfig:
