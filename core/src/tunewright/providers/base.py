@@ -324,11 +324,7 @@ class TrainerProvider(UsableResult, Provider):
     def check_adapter(self, adapter: Path | None, *, model: Path | None) -> None:  # noqa: ARG002 - for subclasses
         """Refuse an adapter that the trainer cannot continue: any, unless this is overridden.
 
-        Called like `check_inputs`, for jobs with an adapter.
-
-        Args:
-            adapter: folder of the adapter; None if it is not on this machine.
-            model: folder of the model, or None likewise.
+        Called like `check_inputs`, with the folders of the adapter and of the model, or None likewise.
 
         Raises:
             RequestError: the adapter is not usable. The error names the field, the value and the remedy.
