@@ -110,6 +110,71 @@ def test_files_of_an_earlier_result_go_and_other_files_stay(store: Counting, mod
     assert set(json.loads(marker.read_text())["files"]) == {"model.safetensors"}
 
 
+def test_weights_that_another_program_left_go_too_and_the_users_files_stay(
+    store: Counting, model: Path, tmp_path: Path
+) -> None:
+    remote = tmp_path / "remote"
+    (remote / "onnx").mkdir(parents=True)
+    old = ["pytorch_model.bin", "model.safetensors.index.json", "adapter_model.safetensors", "adapter_config.json"]
+    kept = ["README.md", "notes.bin", "model.gguf", "onnx/model.safetensors"]
+    for name in old + kept:
+        (remote / name).write_text("of somebody")
+    output_of(store).upload_model(model)
+    there = {path.relative_to(remote).as_posix() for path in remote.rglob("*") if path.is_file()}
+    assert there == {*kept, "model.safetensors", "tokenizer/vocab.json", MARKER}
+
+
+def test_links_in_a_result_are_uploaded_as_what_they_lead_to(store: Counting, model: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "blobs"
+    outside.mkdir()
+    (model / "model.safetensors").rename(outside / "weights")
+    (model / "model.safetensors").symlink_to(outside / "weights")
+    (model / "best").symlink_to("tokenizer")
+    (model / "around").symlink_to(".")
+    (model / "nowhere").symlink_to("not-there")
+    said: list[str] = []
+    output = Output(store=store, uri="file:///remote", key="k", limits=FetchLimits(retry_for=5), say=said.append)
+    output.upload_model(model)
+    assert sorted(store.sent[:-1]) == ["best/vocab.json", "model.safetensors", "tokenizer/vocab.json"]
+    assert (tmp_path / "remote/model.safetensors").read_bytes() == (outside / "weights").read_bytes()
+    assert not (tmp_path / "remote/model.safetensors").is_symlink()
+    assert "around" in said[0]
+    assert "nowhere" in said[0]
+
+
+class Disturbed(Counting):
+    """Somebody else removes a file, so many times, while the marker is written."""
+
+    times = 1
+
+    def upload(self, files: Mapping[str, Path]) -> None:
+        super().upload(files)
+        if MARKER in files and self.times:
+            self.times -= 1
+            self.remove_files(["model.safetensors"])
+
+
+@pytest.mark.parametrize("times", [1, -1])
+def test_what_another_job_removes_meanwhile_is_uploaded_again(model: Path, tmp_path: Path, times: int) -> None:
+    store = Disturbed(tmp_path / "remote")
+    store.times = times
+    if times > 0:
+        output_of(store).upload_model(model)
+        assert (tmp_path / "remote" / "model.safetensors").exists()
+        return
+    with pytest.raises(FetchError, match="Another job uploads to file:///remote at the same time") as caught:
+        output_of(store).upload_model(model)
+    assert caught.value.code is ExitCode.TRY_AGAIN
+
+
+def test_a_result_replaces_one_of_another_shape_only_where_that_is_asked_for(store: Counting, model: Path) -> None:
+    output_of(store).upload_model(model)
+    (model / "model.safetensors").rename(model / "model-00001-of-00001.safetensors")
+    with pytest.raises(FetchError, match=r"holds other files than the result's: model.safetensors"):
+        output_of(store).refuse_another(model, replace=False)
+    output_of(store).refuse_another(model, replace=True)
+
+
 @pytest.mark.slow
 def test_an_upload_that_fails_for_a_while_comes_to_its_end(store: Counting, model: Path) -> None:
     store.refuses["model.safetensors"] = FetchError("down.", remedy="Wait.", code=ExitCode.UNAVAILABLE)

@@ -227,6 +227,31 @@ def walk(folder: Path) -> Iterator[str]:
                 raise hostile(path.relative_to(folder).as_posix(), f"is {kind}")
 
 
+def result_files(folder: Path) -> tuple[dict[str, Path], list[str]]:
+    """Find the files of a result, as they are to be uploaded: with what links lead to in place of links.
+
+    Returns:
+        Relative path → file, in order; and the paths that have no file, with the reason: links that lead nowhere or into a circle,
+        and what is neither a file nor a folder.
+    """
+    found: dict[str, Path] = {}
+    left_out: list[str] = []
+
+    def add(inside: Path, name: str, above: tuple[Path, ...]) -> None:
+        for path in sorted(inside.iterdir()):
+            relative = f"{name}{path.name}"
+            if path.is_file():
+                found[relative] = path
+            elif path.is_dir() and (real := path.resolve()) not in above:
+                add(path, f"{relative}/", (*above, real))
+            else:
+                reason = "a link that leads nowhere, or to a folder around it" if path.is_symlink() else "not a file"
+                left_out.append(f"{relative} ({reason})")
+
+    add(folder, "", (folder.resolve(),))
+    return dict(sorted(found.items())), left_out
+
+
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 digest of a file, in hexadecimal digits."""
     with path.open("rb") as file:

@@ -15,7 +15,7 @@ import json
 import re
 import tempfile
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -36,7 +36,7 @@ from tunewright.runner.checkpoints import MARKER, newest_checkpoint
 from tunewright_launcher.digests import is_there
 from tunewright_launcher.engine import fetch_snapshot
 from tunewright_launcher.fetch import limits_of
-from tunewright_launcher.files import sha256_of, walk
+from tunewright_launcher.files import result_files, sha256_of
 from tunewright_launcher.journal import Journal
 from tunewright_launcher.provider import TRAINER, document_file, input_slots, load_source, read_document, read_mixture
 from tunewright_launcher.retry import retry
@@ -47,7 +47,10 @@ CHECKPOINTS = "checkpoints"
 _UPLOADS = 8  # files in parallel
 _CHECK_EVERY = 2.0  # seconds
 _SHOWN = 5  # names of files in a message
-_LOADED = ("*.safetensors", "*.bin", "*.index.json", "adapter_config.json")  # as soon as they are beside a model
+_TRIES_AGAINST_OTHERS = 3
+# What transformers and PEFT load as soon as it is beside a model, whatever else is there.
+_LOADED = ("*.safetensors", "pytorch_model*.bin", "training_args.bin", "*.index.json", "adapter_config.json", "adapter_model.*",
+           "tf_model.h5", "flax_model.msgpack")  # fmt: skip
 _NO_MIXTURE = dump_mixture(())
 _CHECKPOINT = re.compile(r"checkpoint-([0-9]+)")
 
@@ -84,23 +87,31 @@ class Output:
             FetchError: it cannot be uploaded.
         """
         emit(Phase(name="upload", text=f"uploading the model to {self.uri}"))
-        before = self._earlier_files()
-        files, size = self._upload(folder, "", superseded=[path for path in before if not (folder / path).exists()])
-        emit(Uploaded(item="model", uri=self.uri, files=files, bytes=size))
+        for _ in range(_TRIES_AGAINST_OTHERS):
+            files = self._files_of(folder)
+            size = self._upload(files, "", supersedes=True)
+            if self.store.atomic or not (lost := self._lost(files)):
+                emit(Uploaded(item="model", uri=self.uri, files=len(files), bytes=size))
+                return
+            self.say(f"Somebody else removed or changed {_few(lost)} in {self.uri} meanwhile. Uploading again.")
+        cause = f"Another job uploads to {self.uri} at the same time, and each replaces the other's files."
+        raise FetchError(cause, remedy="Give each job an output of its own.", code=ExitCode.TRY_AGAIN)
 
     def refuse_another(self, folder: Path, *, replace: bool) -> None:
         """Check that uploading a model by hand would neither overwrite another one nor mix with it.
 
         Args:
             folder: the model.
-            replace: whether files of the same name may be overwritten.
+            replace: whether its files may be overwritten, or removed where this one lacks them.
 
         Raises:
             FetchError: USAGE: there is another one.
         """
-        files = {path: folder / path for path in walk(folder) if path != MARKER}
-        there = {e.path: e for e in self._retry(lambda: [*self.store.entries("")]) if not _is_beside_model(e.path)}
-        if others := sorted(there.keys() - files.keys()):
+        files = self._files_of(folder)
+        found = self._listed("")
+        there = {path: entry for path, entry in found.items() if not _is_beside_model(path)}
+        removed = self._earlier_files(found) if replace else set()
+        if others := sorted(there.keys() - files.keys() - removed):
             cause = f"{self.uri} holds other files than the result's: {_few(others)}."
             raise FetchError(cause, remedy="Give another URI, or remove those files.", code=ExitCode.USAGE)
         changed = [] if replace else sorted(p for p, entry in there.items() if not is_there(entry, files[p]))
@@ -115,10 +126,12 @@ class Output:
             FetchError: it cannot be uploaded.
             FileNotFoundError: it was removed meanwhile, because there are newer ones.
         """
-        files, size = self._upload(folder, f"{self._checkpoints}/{folder.name}")
+        to = f"{self._checkpoints}/{folder.name}"
+        files = {f"{to}/{path}": file for path, file in self._files_of(folder).items()}
+        size = self._upload(files, to)
         for name in self._names() - {folder.name}:
             self._retry(functools.partial(self.store.remove, f"{self._checkpoints}/{name}"))
-        emit(Uploaded(item=folder.name, uri=self.uri, files=files, bytes=size))
+        emit(Uploaded(item=folder.name, uri=self.uri, files=len(files), bytes=size))
 
     def fetch_checkpoint(self, folder: Path) -> None:
         """Download the newest complete checkpoint into a folder, unless the folder has it or a newer one.
@@ -175,34 +188,57 @@ class Output:
                 )
                 staging.commit(marker, records)
 
-    def _earlier_files(self) -> list[str]:
-        """Return the files of an earlier result: those that its marker names; in a store without markers, those with weights."""
-        there = self._retry(lambda: {entry.path: entry for entry in self.store.entries("")})
-        if self.store.atomic:
-            return sorted(p for p in there if "/" not in p and any(fnmatch.fnmatch(p, name) for name in _LOADED))
-        marker = there.get(MARKER)
+    def _files_of(self, folder: Path) -> dict[str, Path]:
+        files, left_out = result_files(folder)
+        if left_out:
+            self.say(f"{folder} is uploaded without {_few(left_out)}.")
+        files.pop(MARKER, None)
+        return files
+
+    def _listed(self, folder: str) -> dict[str, Entry]:
+        return self._retry(lambda: {entry.path: entry for entry in self.store.entries(folder)})
+
+    def _lost(self, files: Mapping[str, Path]) -> list[str]:
+        """Return the files that are not in the store any more, because somebody else uploads there."""
+        there = self._listed("")
+        sizes = {path: entry.size for path, entry in there.items()}
+        return sorted(path for path, file in files.items() if sizes.get(path) != file.stat().st_size)
+
+    def _earlier_files(self, there: Mapping[str, Entry]) -> set[str]:
+        """Return the files of an earlier result: those that its marker names, and whatever is loaded as soon as it is there."""
+        loaded = {p for p in there if "/" not in p and any(fnmatch.fnmatch(p, name) for name in _LOADED)}
+        marker = None if self.store.atomic else there.get(MARKER)
         named = self._retry(lambda: self._named_by(marker)) if marker else set()
-        return sorted(path for path in named & there.keys() if not _is_beside_model(path))
+        return {path for path in loaded | (named & there.keys()) if not _is_beside_model(path)}
 
     def _named_by(self, marker: Entry) -> set[str]:
         with self.store.snapshot("").open(marker, 0, marker.size) as reader:
             return _files_of_marker(_read(reader, marker.size))
 
-    def _upload(self, folder: Path, to: str, *, superseded: Collection[str] = ()) -> tuple[int, int]:
-        prefix = f"{to}/" if to else ""
-        files = {f"{prefix}{path}": folder / path for path in sorted(walk(folder)) if path != MARKER}
-        there = self._retry(lambda: {entry.path: entry for entry in self.store.entries(to) if entry.path in files})
+    def _upload(self, files: Mapping[str, Path], to: str, *, supersedes: bool = False) -> int:
+        """Upload files, by their paths in the store, and mark them; return their bytes.
+
+        Args:
+            files: path → file.
+            to: the folder that all of them are in; "" for the model.
+            supersedes: whether they replace an earlier result.
+        """
+        there = self._listed(to)
         missing = {path: file for path, file in files.items() if not is_there(there.get(path), file)}
         if self.store.atomic:
-            self._send(missing)
+            superseded = sorted(self._earlier_files(there) - files.keys()) if supersedes else []
+            if missing or superseded:
+                self._retry(lambda: self.store.replace(missing, superseded))
         else:
             with ThreadPoolExecutor(_UPLOADS) as pool:
                 list(pool.map(lambda item: self._send(dict([item])), missing.items()))
-        if superseded:  # before the marker: an upload that is repeated finds them in the earlier one
-            self._retry(lambda: self.store.remove_files(superseded))
-        if not self.store.atomic:
+            if supersedes:  # before the marker: an upload that is repeated finds them in the earlier one
+                superseded = sorted(self._earlier_files(self._listed(to)) - files.keys())
+                if superseded:
+                    self._retry(lambda: self.store.remove_files(superseded))
+            prefix = f"{to}/" if to else ""
             self._mark(files, f"{prefix}{MARKER}", prefix)
-        return len(files), sum(file.stat().st_size for file in files.values())
+        return sum(file.stat().st_size for file in files.values())
 
     def _mark(self, files: Mapping[str, Path], marker: str, prefix: str) -> None:
         records = {p.removeprefix(prefix): {"size": f.stat().st_size, "sha256": sha256_of(f)} for p, f in files.items()}

@@ -74,6 +74,18 @@ class Store(ABC):
     def remove(self, folder: str) -> None:
         """Remove everything below a folder, such as a checkpoint that a newer one replaces."""
 
+    def replace(self, files: Mapping[str, Path], superseded: Collection[str]) -> None:
+        """Upload files, and remove those of an earlier result. A service with commits does both in one, and overrides this.
+
+        Args:
+            files: as in `upload`; may be empty.
+            superseded: paths in the store; may be empty.
+        """
+        if files:
+            self.upload(files)
+        if superseded:
+            self.remove_files(superseded)
+
     def remove_files(self, paths: Collection[str]) -> None:  # noqa: B027 - optional
         """Remove files of an earlier result that a newer one lacks, which would be loaded with it. By default they stay."""
 

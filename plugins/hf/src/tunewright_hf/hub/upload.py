@@ -70,7 +70,11 @@ class HubStore(Store):
 
     def upload(self, files: Mapping[str, Path]) -> None:
         """Commit the files together, and compare the commit's digests with them."""
-        from huggingface_hub import CommitOperationAdd
+        self.replace(files, ())
+
+    def replace(self, files: Mapping[str, Path], superseded: Collection[str]) -> None:
+        """Commit the files, and the removal of others, together; compare the commit's digests with them."""
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
         self._make()
         with contextlib.ExitStack() as opened:
@@ -78,7 +82,12 @@ class HubStore(Store):
             contents = files if self._has_xet else {p: opened.enter_context(f.open("rb")) for p, f in files.items()}
             with self._errors():
                 added = [CommitOperationAdd(path_in_repo=p, path_or_fileobj=contents[p]) for p in files]
-                commit = self._commit(added, f"Upload {len(added)} files with Tunewright")
+                # Of a try before, which was answered too late, there may be none left to remove.
+                old = {entry.path for entry in self.entries("")} & {*superseded}
+                removed = [CommitOperationDelete(path_in_repo=path, is_folder=False) for path in sorted(old)]
+                if not (added or removed):
+                    return
+                commit = self._commit([*added, *removed], _message(len(added), len(removed)))
         there = {entry.path: entry for entry in self._hub.tree(commit) if entry.path in files}
         for path, file in files.items():
             if not is_there(there.get(path), file):
@@ -96,11 +105,7 @@ class HubStore(Store):
 
     def remove_files(self, paths: Collection[str]) -> None:
         """Remove files with a commit."""
-        from huggingface_hub import CommitOperationDelete
-
-        with self._errors():
-            removed = [CommitOperationDelete(path_in_repo=path, is_folder=False) for path in paths]
-            self._commit(removed, f"Remove {len(removed)} files of an earlier result")
+        self.replace({}, paths)
 
     def snapshot(self, folder: str) -> Snapshot:
         """A folder of the newest commit."""
@@ -181,6 +186,13 @@ class _Answer:
     status: int
     reason: str
     headers: Headers
+
+
+def _message(added: int, removed: int) -> str:
+    """Return what a commit says of itself."""
+    if not added:
+        return f"Remove {removed} files of an earlier result"
+    return f"Upload {added} files with Tunewright" + (f", and remove {removed} of an earlier result" if removed else "")
 
 
 def _http_error(error: BaseException | None) -> HfHubHTTPError | None:
