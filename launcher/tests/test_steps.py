@@ -19,10 +19,14 @@ from tunewright.runner.checkpoints import mark_checkpoint
 TRAINER = """
 import json
 import os
+import sys
 
 import attrs
 from tunewright import RequestError, SecretRef, TrainerProvider, hookimpl, secret
 from tunewright.events import CustomEvent
+
+
+class Panic(BaseException): ...
 
 
 @attrs.frozen(kw_only=True)
@@ -37,6 +41,8 @@ class Toy(TrainerProvider):
             import a_library_that_is_not_there
         if self.does == "exit":
             raise SystemExit(3)
+        if self.does == "panic":
+            raise Panic("a library in Rust")
         if self.does == "burst":
             raise ValueError(f"a library's error with {self.token} in it")
 
@@ -47,6 +53,12 @@ class Toy(TrainerProvider):
             raise RequestError("is refused by a rank", field="does", value=self.does, remedy="Write 'train'.")
         if self.does == "burst":
             raise ValueError(f"a library's error with {self.token} in it")
+        if self.does == "panic":
+            raise Panic("a library in Rust")
+        if self.does == "leave":
+            sys.exit(0)
+        if self.does == "nothing":
+            return
         about = {"rank": run.rank, "world": run.world_size, "resume": str(run.resume_from)}
         if run.mixture:
             about["mixture"] = [[p.name, p.weight, p.folder.name, (p.folder / "data.txt").read_text()] for p in run.mixture]
@@ -257,6 +269,32 @@ def test_a_rank_trains_and_rank_0_speaks_for_all(pod: Pod) -> None:
     (pod.folder / "workspace/output/model/model.bin").unlink()
     (pod.folder / "workspace/output/model").rmdir()
     assert "toy" not in pod.run("train", {"RANK": "1", "WORLD_SIZE": "2"}).stdout
+
+
+@pytest.mark.slow
+def test_a_trainer_that_leaves_no_model_fails_for_good_and_is_named(pod: Pod) -> None:
+    pod.prepare(does="nothing")
+    done = pod.run("train", {"RANK": "0", "WORLD_SIZE": "1"})
+    verdict = pod.verdict()
+    assert verdict is not None
+    assert done.returncode == verdict["code"] == 64
+    assert "'toy'" in str(verdict["cause"])
+    assert "without a model" in str(verdict["cause"])
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("does", "says"), [("panic", "Panic: a library in Rust"), ("leave", "SystemExit: 0")])
+def test_whatever_a_trainer_raises_is_a_failure_with_its_words(pod: Pod, does: str, says: str) -> None:
+    pod.prepare(does=does)
+    done = pod.run("train", {"RANK": "0", "WORLD_SIZE": "1"})
+    assert done.returncode == 1
+    assert says in done.stderr
+    if does == "panic":
+        assert pod.run("check").returncode == 0
+        verdict = pod.verdict()
+        assert verdict is not None
+        assert says in str(verdict["cause"])
 
 
 def test_a_rank_resumes_from_the_newest_complete_checkpoint(pod: Pod) -> None:

@@ -49,6 +49,29 @@ def test_a_target_that_uploads_travels_as_a_document(plan_of) -> None:
     assert plan.output == plan.main.env["TUNEWRIGHT_OUTPUT"] == "out://bucket/tuned"
 
 
+OWN = """
+@attrs.frozen(kw_only=True)
+class Own(Trainer):
+    def container(self, defaults):
+        return attrs.evolve(defaults, command=(*defaults.command[:-3], "/opt/train.py"))
+
+
+@hookimpl
+def tunewright_trainer_provider():
+    return Own
+"""
+
+
+def test_a_trainer_with_a_program_of_its_own_is_refused_where_it_would_not_upload(plan_of, client, site) -> None:
+    site.providers("own", extra=OWN)
+    client.registry._index = None
+    trainer = {"provider": "own"}
+    assert plan_of(trainer=trainer).main.command[-1] == "/opt/train.py"
+    assert plan_of(trainer=trainer, output="pvc://results/tuned").main.command[-1] == "/opt/train.py"
+    with pytest.raises(RequestError, match=r"output='out://bucket/tuned': .*the trainer 'own'.*`tunewright push`"):
+        plan_of(trainer=trainer, output=OUT)
+
+
 @pytest.mark.parametrize("output", [None, "pvc://results/tuned"])
 def test_without_an_upload_there_is_no_document(plan_of, output: str | None) -> None:
     plan = plan_of(output=output)

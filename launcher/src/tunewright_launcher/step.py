@@ -84,7 +84,9 @@ def run_init_step(container: str, work: Callable[[Step], None], env: Mapping[str
         work(Step.read(env, secrets))
     except Terminated:
         return runner.TERMINATED
-    except (Exception, SystemExit) as error:  # libraries exit, too, as kaggle's does
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # libraries exit, as kaggle's does, or panic, as those in Rust do
         return _fail(container, error, settings, secrets)
     return 0
 

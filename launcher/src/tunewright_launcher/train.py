@@ -15,7 +15,7 @@ from tunewright.events import Event, Phase, emit
 from tunewright.providers.base import TrainRun
 from tunewright_launcher.failure import Secrets, failure_of, traceback_of
 from tunewright_launcher.outputs import CheckpointUploads, load_output
-from tunewright_launcher.provider import document_file, input_slots, load_trainer, read_document, read_mixture
+from tunewright_launcher.provider import TRAINER, document_file, input_slots, load_trainer, read_document, read_mixture
 from tunewright_launcher.ranks import while_others_wait
 from tunewright_launcher.step import Step, log
 
@@ -36,7 +36,9 @@ def train(env: Mapping[str, str]) -> int:
     except (RequestError, FetchError, PluginError) as error:
         log(name, secrets.redact(str(error)))
         return _final(error, secrets, folder)
-    except Exception as error:  # whatever it is: the next attempt resumes from the newest checkpoint
+    except (
+        BaseException
+    ) as error:  # also a library's exit or panic: the next attempt resumes from the newest checkpoint
         log(name, secrets.redact(traceback_of(error)))
         failure = failure_of(error, secrets)
         if failure.code == ExitCode.NO_SPACE:  # the next attempt would find none either
@@ -67,8 +69,24 @@ def _train(step: Step, name: str) -> None:
     uploads = output if step.env.get(environment.UPLOAD_CHECKPOINTS) else None
     with CheckpointUploads(uploads, run.checkpoints):
         load_trainer(step).train(run)
+    if first:
+        _check_result(step, run.result)
     if document_file(step, environment.OUTPUT_SLOT).is_file():
         while_others_wait(step.env, lambda: output.upload_model(run.result) if output else None)
+
+
+def _check_result(step: Step, result: Path) -> None:
+    """Refuse a training that has ended without a model.
+
+    Raises:
+        PluginError: the trainer has not written one.
+    """
+    if result.is_dir() and any(result.iterdir()):
+        return
+    trainer = read_document(step, TRAINER)
+    problem = f"The trainer {trainer.provider!r} has ended without an error, and without a model in {result}."
+    remedy = f"It has to write the finished model to run.result: tell the author of {trainer.distribution}."
+    raise PluginError(f"{problem} {remedy}", name=trainer.provider, dist=trainer.distribution)
 
 
 def train_run(step: Step, *, emit: Callable[[Event], None]) -> TrainRun:

@@ -12,6 +12,7 @@ from tunewright._planning.job_document import job_document
 from tunewright._planning.layout import OUTPUT as OUTPUT_VOLUME
 from tunewright._planning.layout import VolumeLayout, lay_out
 from tunewright._planning.mixture import mixture_document
+from tunewright._planning.uploads import TRAIN, refuse_lost_output, upload_env, uploaded_target
 from tunewright.environment import OUTPUT_SLOT, kind_of_slot
 from tunewright.errors import RequestError
 from tunewright.plan import images
@@ -24,7 +25,6 @@ from tunewright.plan.plan import (
     RUNS,
     WORKSPACE,
     ContainerSpec,
-    EphemeralClaim,
     ExistingClaim,
     JobPlan,
     Mount,
@@ -192,18 +192,20 @@ def _trainer(request: TrainRequest, layout: VolumeLayout) -> ContainerSpec:
     defaults = ContainerSpec(
         name=MAIN_STEP,
         image=request.image or trainer.image or images.trainer(gpus=gpus),
-        command=(*LAUNCHER, "run", "--", *TORCHRUN, "-m", "tunewright_launcher", "train"),
+        command=(*LAUNCHER, "run", "--", *TORCHRUN, *TRAIN),
         env={
             **_run_env(request),
             **_prepared_env(request, layout),
-            **_upload_env(request, layout),
+            **upload_env(request, layout),
             **request.env,
             **_main_secrets(request),
         },
         resources=request.resources_per_worker,
         mounts=(*_input_mounts(request, layout), _output_mount(layout)),
     )
-    return _shaped(request.trainer.plugin, trainer.container(defaults), "container")
+    made = _shaped(request.trainer.plugin, trainer.container(defaults), "container")
+    refuse_lost_output(request, made)
+    return made
 
 
 def _main_secrets(request: TrainRequest) -> dict[str, SecretRef | SecretValue]:
@@ -216,17 +218,8 @@ def _main_secrets(request: TrainRequest) -> dict[str, SecretRef | SecretValue]:
     return own | uploads
 
 
-def _upload_env(request: TrainRequest, layout: VolumeLayout) -> dict[str, str]:
-    """Upload checkpoints if they would be lost with the pod, unless the user says otherwise."""
-    wanted = request.upload_checkpoints
-    if wanted is None:
-        wanted = isinstance(layout.output.source, EphemeralClaim)
-    return {environment.UPLOAD_CHECKPOINTS: "1"} if wanted and request.output_target else {}
-
-
 def _output_document(request: TrainRequest) -> dict[str, str]:
-    target = request.output_target
-    if target is None or target.provider.mounted_claim() is not None:
+    if (target := uploaded_target(request)) is None:
         return {}
     return {f"{OUTPUT_SLOT}.json": document_of(OUTPUT_SLOT, target.plugin, target.provider).dumps()}
 

@@ -248,7 +248,8 @@ class TrainerProvider(UsableResult, Provider):
         Args:
             defaults: a complete container. Its command is `python -m tunewright_launcher run -- torchrun
                 --max-restarts=0 -m tunewright_launcher train`. To use an entry point of your own, replace the last
-                part, `-m tunewright_launcher train`, by another torchrun target.
+                part, `-m tunewright_launcher train`, by another torchrun target. A job with an `output=` is then refused,
+                as it is the launcher that uploads.
 
         Returns:
             `defaults`, or a changed copy: `attrs.evolve(defaults, …)`.
