@@ -27,7 +27,7 @@ from tunewright_hf.data.rows.formats import check_dataset
 from tunewright_hf.data.samples.language_modeling import check_tokenizer
 from tunewright_hf.model import adapters, attention, load
 from tunewright_hf.model.adapters import check_merge, with_head
-from tunewright_hf.model.config import is_known, longest_input
+from tunewright_hf.model.config import auto_class_of, is_known, longest_input
 from tunewright_hf.model.continued import check_fits, continued
 from tunewright_hf.model.families import check_family
 from tunewright_hf.model.folder import load_config, load_tokenizer, needed_model, tokenizer_folder
@@ -108,11 +108,11 @@ def check_lora(
         LoraConfig(**{**given, "init_lora_weights": True}), task.lora
     )  # others look at the weights
     with torch.device("meta"):
-        model = getattr(transformers, task.auto_class).from_config(config)
+        model = getattr(transformers, auto_class_of(config, task)).from_config(config)
     with errors.as_request_error(
         "lora_config", "Name layers that the model has, or leave target_modules out: its default is all-linear."
     ):
-        plain = with_head(plain, model) if task is CLASSIFICATION else plain
+        plain = adapters.fit_to(with_head(plain, model) if task is CLASSIFICATION else plain, model)
         adapted = peft.get_peft_model(model, plain, low_cpu_mem_usage=True)
     if merge:
         check_merge(adapted)

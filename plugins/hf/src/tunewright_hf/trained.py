@@ -19,6 +19,7 @@ from tunewright.errors import RequestError
 from tunewright.providers import MARKER, Message, Sampling, TrainedModel
 from tunewright_hf.config.tasks import CAUSAL, CLASSIFICATION, SEQ2SEQ, Task
 from tunewright_hf.errors import as_request_error
+from tunewright_hf.model.config import auto_class_of
 from tunewright_hf.model.generation import answer_settings
 from tunewright_hf.model.origin import origin_of
 from tunewright_hf.model.saved_files import ADAPTER_CONFIG, finish_files
@@ -124,7 +125,7 @@ def load(folder: Path, model: Path | None) -> HuggingFaceModel:
     with as_request_error("result", remedy):
         config = transformers.AutoConfig.from_pretrained(base)
         task = _task_of(adapter.get("task_type"), folder, config)
-        loaded = getattr(transformers, task.auto_class).from_pretrained(base, dtype="auto")
+        loaded = getattr(transformers, auto_class_of(config, task)).from_pretrained(base, dtype="auto")
         if adapter:
             loaded = peft.PeftModel.from_pretrained(loaded, folder)
         device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -9,12 +9,15 @@ from tunewright import RequestError
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
+peft = pytest.importorskip("peft")
 
+from tunewright_hf.config.library_arguments import LoraConfig  # noqa: E402
 from tunewright_hf.config.tasks import CAUSAL  # noqa: E402 - they need torch
 from tunewright_hf.data.samples.collators import Collator  # noqa: E402
 from tunewright_hf.kernels import attention as kernel  # noqa: E402
-from tunewright_hf.model import attention, probe  # noqa: E402
+from tunewright_hf.model import adapters, attention, probe  # noqa: E402
 from tunewright_hf.model.families import check_family  # noqa: E402
+from tunewright_hf.model.miniature import miniature  # noqa: E402
 
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 SIZES |= {"num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 64, "vocab_size": 60}
@@ -102,3 +105,23 @@ def test_no_probe_is_left_in_a_model() -> None:
     probe.isolates_samples(model, COLLATE)
     assert model.training
     assert model.config._attn_implementation == "segments"
+
+
+@pytest.mark.parametrize(
+    ("family", "left"),
+    [
+        ("llama4_text", "router"),
+        pytest.param("mamba2", "out_proj", marks=pytest.mark.slow),
+        pytest.param("gpt_oss", "experts", marks=pytest.mark.slow),
+    ],
+)
+def test_all_linear_leaves_out_what_lora_does_not_fit(family: str, left: str, caplog) -> None:
+    given = {"num_heads": 8, "head_dim": 8} if family == "mamba2" else {}
+    model = transformers.AutoModelForCausalLM.from_config(
+        miniature(transformers.AutoConfig.for_model(family, hidden_size=2048, **dict.fromkeys(given, 64)), **given)
+    )
+    adapted = peft.get_peft_model(model, adapters.fit_to(adapters.build_lora(LoraConfig()), model))
+    names = [name for name, module in adapted.named_modules() if hasattr(module, "lora_A")]
+    assert names
+    assert not any(left in name for name in names)
+    assert left in caplog.text

@@ -55,7 +55,10 @@ CLASSIFICATION = Task(
     writes=False,
 )
 
-TASKS = {task.auto_class: task for task in (CAUSAL, SEQ2SEQ, CLASSIFICATION)}
+IMAGE_TEXT = "AutoModelForImageTextToText"
+"""The Auto class of models that read images as well. Their text is trained as that of a causal language model."""
+
+TASKS = {**{task.auto_class: task for task in (CAUSAL, SEQ2SEQ, CLASSIFICATION)}, IMAGE_TEXT: CAUSAL}
 
 
 def class_name(value: object) -> str | None:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import collections
+import logging
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import peft
+import torch
 import transformers
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 from tunewright.errors import RequestError
 from tunewright_hf.config.library_arguments import LoraConfig, construct
+from tunewright_hf.distributed import shape_of
 from tunewright_hf.errors import as_request_error
+from tunewright_hf.model.config import reads_images
+from tunewright_hf.model.language import language_names
+
+logger = logging.getLogger(__name__)
 
 # Modules that PEFT itself saves with the adapter, for TaskType SEQ_CLS.
 _KNOWN_HEADS = re.compile(r"(^|\.)(classifier|score)($|\.)")
@@ -51,6 +58,61 @@ def build_lora(config: LoraConfig, task_type: str = "CAUSAL_LM") -> peft.LoraCon
     ours: dict[str, object] = {} if targets else {"target_modules": "all-linear"}
     with as_request_error("lora_config", "Change the field that it names."):
         return construct(peft.LoraConfig, {**ours, **config, "task_type": task_type})
+
+
+def fit_to(lora: peft.LoraConfig, model: transformers.PreTrainedModel) -> peft.LoraConfig:
+    """Let an adapter leave out what it does not fit: the parts of a model for images, and for "all-linear" some layers.
+
+    These are routers, which return more than a product, and the projections of state space layers that PEFT refuses.
+
+    Args:
+        lora: the configuration; it is changed and returned.
+        model: the model, before it is adapted.
+    """
+    excluded = _excluded_by_user(lora)
+    if reads_images(model.config):
+        others = f"(?!{'|'.join(language_names(model))}).*"
+        excluded += [] if others in "".join(excluded) else [others]  # as in an adapter that is continued
+    if lora.target_modules == peft.utils.constants.INCLUDE_LINEAR_LAYERS_SHORTHAND:
+        unfit = sorted({_any_layer(name) for name in _unfit(model)})
+        excluded += unfit
+        if unfit:
+            logger.warning("all-linear leaves out what LoRA does not fit: %s", ", ".join(unfit))
+        if experts := sorted({_any_layer(name) for name in _expert_weights(model, lora)}):
+            logger.warning(
+                "all-linear leaves out the experts: %s; adapt them with lora_config.target_parameters",
+                ", ".join(experts),
+            )
+    if excluded:
+        lora.exclude_modules = "|".join(excluded)
+    return lora
+
+
+def _excluded_by_user(lora: peft.LoraConfig) -> list[str]:
+    """Return the modules that the user excludes, as patterns: PEFT takes a pattern, or the ends of names."""
+    given = lora.exclude_modules
+    if not given:
+        return []
+    return [f"(?:{given})"] if isinstance(given, str) else [rf"(?:.*\.)?{re.escape(name)}" for name in given]
+
+
+def _unfit(model: torch.nn.Module) -> Iterator[str]:
+    """Yield the names of layers that are linear by their class, and are used in another way than by calling them."""
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear) and type(module).__module__.startswith("transformers."):
+            yield name  # with a forward of its own
+        if "Mamba" in type(module).__name__ and isinstance(getattr(module, "out_proj", None), torch.nn.Linear):
+            yield f"{name}.out_proj"  # its weight is passed to a kernel
+
+
+def _expert_weights(model: transformers.PreTrainedModel, lora: peft.LoraConfig) -> list[str]:
+    """Return the names of weights that several experts have in one tensor, which no linear layer holds."""
+    stacked = [n for n, w in model.named_parameters() if "expert" in n and len(shape_of(w)) == 3]  # noqa: PLR2004
+    return [] if lora.target_parameters else stacked
+
+
+def _any_layer(name: str) -> str:
+    return re.sub(r"\d+", r"\\d+", re.escape(name))
 
 
 def check_merge(model: peft.PeftModel) -> None:

@@ -15,6 +15,7 @@ from transformers.utils import is_flash_attn_2_available
 from tunewright.errors import RequestError, did_you_mean
 from tunewright_hf import errors
 from tunewright_hf.kernels.attention import SEGMENTS, register
+from tunewright_hf.model.language import language_part
 
 logger = logging.getLogger(__name__)
 
@@ -48,13 +49,14 @@ def choose_attention(model: transformers.PreTrainedModel, wanted: str, *, half: 
         RequestError: the model does not support the attention.
     """
     register()
-    name = _automatic(model, half=half) if wanted == "auto" else wanted
+    part = language_part(model)
+    name = _automatic(part, half=half) if wanted == "auto" else wanted
     with errors.as_request_error("attn_implementation", "Give another name, or leave it out."):
-        if name == SEGMENTS and not supports_segments(model):
+        if name == SEGMENTS and not supports_segments(part):
             raise ValueError(f"{type(model).__name__} needs an attention with features that segments lacks")
         if name is not None:
-            model.set_attn_implementation(name)
-    logger.info("attention: %s", model.config._attn_implementation)
+            part.set_attn_implementation(name)
+    logger.info("attention: %s", part.config._attn_implementation)
 
 
 def _automatic(model: transformers.PreTrainedModel, *, half: bool) -> str | None:
@@ -87,5 +89,5 @@ def _forwards_keywords(code: str) -> bool:
 
 def attends_per_sample(model: transformers.PreTrainedModel | peft.PeftModel) -> bool:
     """Return whether a model's attention skips pairs of tokens from different samples, so that packing saves time."""
-    name = model.config._attn_implementation
+    name = language_part(model).config._attn_implementation
     return name == SEGMENTS or "flash" in name

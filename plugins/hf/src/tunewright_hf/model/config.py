@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import transformers
 
-from tunewright_hf.config.tasks import CAUSAL, CLASSIFICATION, Task
+from tunewright_hf.config.tasks import CAUSAL, CLASSIFICATION, IMAGE_TEXT, Task
 
 USES_ALL_WEIGHTS = frozenset(
     [
@@ -37,6 +37,26 @@ USES_ALL_WEIGHTS = frozenset(
 """The `model_type` of causal language models that were tested to have a gradient for every weight in every step."""
 
 
+def auto_class_of(config: transformers.PreTrainedConfig, task: Task) -> str:
+    """Return the name of the Auto class to load a model with: a causal language model may be part of one that reads images."""
+    return IMAGE_TEXT if task is CAUSAL and reads_images(config) else task.auto_class
+
+
+def reads_images(config: transformers.PreTrainedConfig) -> bool:
+    """Return whether a model also reads images, and answers with text.
+
+    The Auto class of causal language models would load such a model without its vision tower, if at all. It does so only
+    for a folder that was saved in this way.
+    """
+    known, alone = (
+        getattr(transformers, name)._model_mapping._model_mapping.get(config.model_type)
+        for name in (IMAGE_TEXT, CAUSAL.auto_class)
+    )
+    if known is None or config.is_encoder_decoder:
+        return False
+    return known in (named := config.architectures or []) or alone not in named
+
+
 def is_known(config: transformers.PreTrainedConfig, task: Task) -> bool:
     """Return whether transformers itself has a model for this configuration and task.
 
@@ -45,7 +65,8 @@ def is_known(config: transformers.PreTrainedConfig, task: Task) -> bool:
     """
     if task is CAUSAL and not transformers.utils.is_torch_available() and _is_causal_by_name(config):
         return True  # the mappings below need torch
-    return type(config) in getattr(transformers, task.auto_class)._model_mapping  # there is no public mapping
+    name = auto_class_of(config, task)
+    return type(config) in getattr(transformers, name)._model_mapping  # there is no public mapping
 
 
 def _is_causal_by_name(config: transformers.PreTrainedConfig) -> bool:

@@ -17,7 +17,7 @@ from tunewright.providers import TrainRun
 from tunewright_hf.config.library_arguments import LoraConfig
 from tunewright_hf.config.train_params import MERGE, TrainParams
 from tunewright_hf.errors import as_request_error
-from tunewright_hf.model.config import is_known
+from tunewright_hf.model.config import auto_class_of, is_known
 from tunewright_hf.model.dtypes import header
 from tunewright_hf.model.files import adapter_config
 from tunewright_hf.model.origin import origin_of
@@ -122,7 +122,7 @@ def _check_shapes(params: TrainParams, config: transformers.PreTrainedConfig, fo
     lora.init_lora_weights = True  # other ways look at the weights
     lora.inference_mode = False
     with torch.device("meta"):
-        model = getattr(transformers, params.task.auto_class).from_config(config)
+        model = getattr(transformers, auto_class_of(config, params.task)).from_config(config)
     with as_request_error("adapter", "Give an adapter of this model."):
         adapted = peft.get_peft_model(model, lora, low_cpu_mem_usage=True)
     wanted = peft.get_peft_model_state_dict(adapted, save_embedding_layers=False)

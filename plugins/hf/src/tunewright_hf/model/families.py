@@ -8,7 +8,7 @@ import transformers
 
 from tunewright_hf.config.tasks import CAUSAL, Task
 from tunewright_hf.model import probe
-from tunewright_hf.model.config import USES_ALL_WEIGHTS
+from tunewright_hf.model.config import USES_ALL_WEIGHTS, auto_class_of
 from tunewright_hf.model.miniature import miniature
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def _built(config: transformers.PreTrainedConfig, task: Task, *, trust: bool) ->
     try:
         small = miniature(config)
         small._name_or_path = config._name_or_path  # where its code is, if it brings some
-        return getattr(transformers, task.auto_class).from_config(small, trust_remote_code=trust).eval()
+        return getattr(transformers, auto_class_of(config, task)).from_config(small, trust_remote_code=trust).eval()
     except Exception as error:  # whatever an architecture makes of sizes that it was not written for
         logger.info("no miniature of %s to try out: %r", config.model_type, error)
         return None

@@ -17,7 +17,9 @@ from tunewright_hf.config.train_params import MERGE, TrainParams
 from tunewright_hf.data.samples.classification import Classes
 from tunewright_hf.distributed import shape_of
 from tunewright_hf.errors import as_request_error
+from tunewright_hf.model.config import auto_class_of
 from tunewright_hf.model.continued import merged_with, with_adapter
+from tunewright_hf.model.folder import load_config
 
 if TYPE_CHECKING:
     import peft
@@ -85,17 +87,20 @@ def load_model(
     import peft
 
     from tunewright_hf.model import attention
+    from tunewright_hf.model.language import freeze_other_parts
 
     dtype = weights_dtype(params, args)
     transformers.set_seed(args.seed)  # adapters and heads are initialised at random
     head = {**classes.config, "ignore_mismatched_sizes": True} if classes else {}
     head |= quantised(params, args, dtype)
-    model, loading = getattr(transformers, params.task.auto_class).from_pretrained(
+    name = auto_class_of(load_config(folder, params), params.task)
+    model, loading = getattr(transformers, name).from_pretrained(
         folder, dtype=dtype, trust_remote_code=params.trust_remote_code, output_loading_info=True, **head
     )
     if params.quantization_config is not None:
         model = peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)  # Trainer enables it
     if params.task is CAUSAL:
+        freeze_other_parts(model)
         attention.choose_attention(model, params.attn_implementation, half=args.bf16 or args.fp16)
     elif params.attn_implementation != "auto":
         with errors.as_request_error("attn_implementation", "Give another name, or leave it out."):
@@ -138,6 +143,7 @@ def _adapted(
         if adapter is not None:
             adapted = with_adapter(model, adapter, lora)
         else:
+            lora = adapters.fit_to(lora, model)
             adapted = peft.get_peft_model(model, lora if loading is None else adapters.with_head(lora, model, loading))
         if params.merge:
             adapters.check_merge(adapted)

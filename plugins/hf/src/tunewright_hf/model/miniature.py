@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import transformers
@@ -12,7 +12,8 @@ import transformers
 VOCABULARY = 64
 """Tokens that a miniature knows; special tokens are the last ones."""
 
-_HEADS, _HEAD, _HIDDEN, _INNER, _LAYERS, _CONTEXT, _WINDOW = 4, 8, 32, 64, 2, 256, 4
+_HEADS, _HEAD, _HIDDEN, _INNER, _CONTEXT, _WINDOW = 4, 8, 32, 64, 256, 4
+_KEY_HEADS, _LAYERS = 2, 3
 
 # What a field is, by its name: the first that matches counts. None leaves the field as it is.
 _SIZES: tuple[tuple[str, int | None], ...] = (
@@ -30,7 +31,9 @@ _SIZES: tuple[tuple[str, int | None], ...] = (
     (r"shared_expert", 1),
     (r"expert", 4),
     (r"lora_rank|lora_dim|_rank$|rank_", _HEAD),
-    (r"(key_value|kv|num_key)_?.*heads|n_head_kv|num_kv|n_kv|multi_query_group", 2),
+    (r"(key_value|kv|num_key)_?.*heads|n_head_kv|num_kv|n_kv|multi_query_group", _KEY_HEADS),
+    (r"mamba.*n_?heads|mamba_num_heads|ssm.*heads", 8),
+    (r"rotary_dim", 4),
     (r"(num|n)_.*heads?$|(^|_)(n_head|num_heads|heads|n_heads|attention_heads)$|num_head", _HEADS),
     (r"head_?dim|d_kv|kv_channels|head_size|head_hidden|headdim|d_head|qk_|v_head", _HEAD),
     (r"state_size|d_state|ssm_state", _HEAD),
@@ -58,19 +61,23 @@ def miniature(config: transformers.PreTrainedConfig, **given: Any) -> transforme
 
 def _shrunk(given: Mapping[str, Any]) -> dict[str, Any]:
     keep = _chosen_layers(given)
-    found: dict[str, Any] = {}
-    for name, value in given.items():
-        if isinstance(value, Mapping) and name.startswith("rope_"):
-            found[name] = _plain_rope(value)
-        elif isinstance(value, Mapping) and (name.endswith("config") or "model_type" in value):
-            found[name] = _shrunk(value)
-        elif keep and isinstance(value, list) and len(value) == _depth(given):
-            found[name] = [value[i] for i in keep]
-        else:
-            found[name] = _size(name, value, len(keep))
+    found = {name: _field(name, value, given, keep) for name, value in given.items()}
     if "initializer_range" in found:
         found["initializer_range"] = 0.2
     return found
+
+
+def _field(name: str, value: Any, given: Mapping[str, Any], keep: Sequence[int]) -> Any:
+    if name == "per_layer_config" and isinstance(value, Mapping):
+        own = {str(k): v for k, v in value.items()}
+        return {i: _shrunk(own[str(layer)]) for i, layer in enumerate(keep) if str(layer) in own}
+    if isinstance(value, Mapping) and name.startswith("rope_"):
+        return _plain_rope(value)
+    if isinstance(value, Mapping) and (name.endswith("config") or "model_type" in value):
+        return _shrunk(value)
+    if keep and isinstance(value, list) and len(value) == _depth(given):
+        return [_size(name, value[i], given, len(keep)) for i in keep]
+    return _size(name, value, given, len(keep))
 
 
 def _depth(given: Mapping[str, Any]) -> int:
@@ -99,25 +106,31 @@ def _chosen_layers(given: Mapping[str, Any]) -> list[int]:
     return sorted([*chosen, *rest[: max(0, _LAYERS - len(chosen))]])
 
 
-def _size(name: str, value: Any, depth: int) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int) or value == 0:
+def _size(name: str, value: Any, given: Mapping[str, Any], depth: int) -> Any:
+    if name == "head_dim" and value is None:
+        return _HEAD
+    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
         return value
     size = next((size for pattern, size in _SIZES if re.search(pattern, name)), None)
     if size is None:
         return VOCABULARY - 1 - value % 16 if "token" in name and value >= VOCABULARY else value
+    if size == _KEY_HEADS:
+        return _key_heads(value, given)
     if size == _LAYERS and depth:
         return min(value, depth)
-    return min(value, size) if value > 0 else value
+    return min(value, size)
+
+
+def _key_heads(value: int, given: Mapping[str, Any]) -> int:
+    """Return the number of key heads: all, some or one, as the given ones are of the query heads."""
+    names = ("num_attention_heads", "n_head", "num_heads", "n_heads")
+    heads = next((v for n in names if isinstance(v := given.get(n), int)), _HEADS)
+    return _HEADS if value >= heads else min(value, _KEY_HEADS)
 
 
 def _plain_rope(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return rotary embeddings that need no context of a certain size; three axes where a family has them."""
     if any(isinstance(v, Mapping) for v in value.values()):
         return {k: _plain_rope(v) if isinstance(v, Mapping) else v for k, v in value.items()}
-    kept = {
-        k: v
-        for k, v in value.items()
-        if k in ("rope_theta", "partial_rotary_factor", "mrope_section", "mrope_interleaved")
-    }
-    if "mrope_section" in kept:
-        kept["mrope_section"] = [2, 1, 1]
-    return {"rope_type": "default", **kept}
+    numbers = {k: v for k, v in value.items() if isinstance(v, (int, float))}
+    return {**numbers, "rope_type": "default", "mrope_section": [2, 1, 1]}

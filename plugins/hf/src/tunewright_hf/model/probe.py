@@ -18,6 +18,7 @@ from tunewright_hf.kernels import recognise
 from tunewright_hf.kernels.attention import SEGMENTS
 from tunewright_hf.model import config
 from tunewright_hf.model.attention import supports_segments
+from tunewright_hf.model.language import language_part
 
 Model: TypeAlias = "transformers.PreTrainedModel | peft.PeftModel"
 
@@ -172,7 +173,7 @@ def _is_window(name: str, value: object) -> bool:
 @contextlib.contextmanager
 def _another_attention(model: Model) -> Iterator[None]:
     """Let transformers compute the attention, where "segments" does."""
-    base = recognise.base_of(model)
+    base = language_part(model)
     if base.config._attn_implementation != SEGMENTS:
         yield
         return
@@ -185,7 +186,7 @@ def _another_attention(model: Model) -> Iterator[None]:
 
 def _is_known_to_isolate(model: Model) -> bool:
     base = recognise.base_of(model)
-    own = type(base).__module__.startswith("transformers.")
+    own = type(base).__module__.startswith("transformers.") and not config.reads_images(base.config)
     return own and supports_segments(base) and not (_has_state(base) or _has_context_mask(base))
 
 

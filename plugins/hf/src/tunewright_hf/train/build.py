@@ -83,7 +83,7 @@ def build_trainer(
     args.save_total_limit = None  # `EventCallback` removes older ones, but only once the new one is complete
     args.remove_unused_columns = False  # the collator needs all of them
     if data.format == PREFERENCE:
-        adapter = None if lora is None else adapters.build_lora(lora, task.lora)
+        adapter = None if lora is None else adapters.fit_to(adapters.build_lora(lora, task.lora), model)
         with errors.as_request_error("transformer_class", "Change the argument that it names, or name another class."):
             trainer = build_preference_trainer(
                 instrumented(cls),

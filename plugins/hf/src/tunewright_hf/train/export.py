@@ -19,6 +19,7 @@ from tunewright_hf.data.prepare import Prepared
 from tunewright_hf.distributed import barrier
 from tunewright_hf.model.dtypes import SavedDtypes, saved_dtypes
 from tunewright_hf.model.folder import needed_model
+from tunewright_hf.model.language import copy_processor
 from tunewright_hf.model.saved_files import cast_adapters, finish_files, name_base, name_dtype
 from tunewright_hf.phases import say
 from tunewright_hf.train import model_card
@@ -72,6 +73,8 @@ def _finish(
     if params.save_dtype is not None and _is_adapter(trainer.model):
         cast_adapters(stage, dtypes)
     name_dtype(stage, trainer.model.dtype, dtypes.default)
+    if not _is_adapter(trainer.model) or params.merge:
+        copy_processor(needed_model(run), stage)
     base = base_of(run)
     name_base(stage, base.name, base.revision if base.on_hub else None)
 

@@ -18,6 +18,7 @@ from tunewright_hf.data.prepare import Prepared
 from tunewright_hf.data.samples.encode import Counts
 from tunewright_hf.data.streaming import Stream
 from tunewright_hf.model.adapters import build_lora
+from tunewright_hf.model.config import auto_class_of
 from tunewright_hf.train import card_origins
 from tunewright_hf.train.by_source import of_each
 from tunewright_hf.train.card_origins import base_of
@@ -68,6 +69,7 @@ def render(trainer: transformers.Trainer, params: TrainParams, run: TrainRun, da
         prompt=next(iter(params.sample_prompts), _PROMPT),
         turns=data.turns,
         trusted=params.trust_remote_code,
+        loader=auto_class_of(trainer.model.config, params.task),
     )
     made = card_origins.section(params, base, run, data.format)
     head = card_origins.head(params, base, run)

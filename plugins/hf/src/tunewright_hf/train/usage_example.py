@@ -25,6 +25,7 @@ class Usage:
         labels: names of a classifier's classes.
         prompt: an example of what to ask.
         turns: whether the prompt is a message of a conversation, for the chat template.
+        loader: the Auto class to load the model with; "" for that of the task.
         trusted: whether Python code that comes with the model was trusted, which loading it needs as well.
     """
 
@@ -35,6 +36,7 @@ class Usage:
     labels: Sequence[str] = ()
     turns: bool = False
     trusted: bool = False
+    loader: str = ""
 
     def section(self) -> str:
         """Return the section of the card."""
@@ -50,11 +52,14 @@ class Usage:
 
     def _imports(self) -> list[str]:
         peft = ["from peft import PeftModel"] if self.adapter else []
-        return [*peft, f"from transformers import {self.task.auto_class}, AutoTokenizer"]
+        return [*peft, f"from transformers import {self.loader or self.task.auto_class}, AutoTokenizer"]
 
     def _loading(self) -> list[str]:
         trust = ", trust_remote_code=True" if self.trusted else ""
-        name, tokenizer = self.task.auto_class, f"tokenizer = AutoTokenizer.from_pretrained(FOLDER{trust})"
+        name, tokenizer = (
+            self.loader or self.task.auto_class,
+            f"tokenizer = AutoTokenizer.from_pretrained(FOLDER{trust})",
+        )
         if not self.adapter:
             return ['FOLDER = "."', f"model = {name}.from_pretrained(FOLDER{trust})", tokenizer]
         # The adapter's folder has no model configuration, which would contain the labels.
