@@ -86,6 +86,7 @@ class Http:
         """
         for _ in range(_MOST_REDIRECTS + 1):
             response = self._once(request)
+            self._thread.url = request.url
             location = response.getheader("Location")
             if response.status not in _MOVED or not location:
                 return response, request.url
@@ -96,6 +97,11 @@ class Http:
         raise FetchError(
             f"{shown(request.url)} redirects without end.", remedy="Check the endpoint.", code=ExitCode.BAD_DATA
         )
+
+    @property
+    def answered_by(self) -> str:
+        """The URL that the last response of this thread came from, after redirects; "" before the first one."""
+        return getattr(self._thread, "url", "")
 
     def ask(self, request: HttpRequest, longest: int) -> tuple[Response, bytes]:
         """Return the response, whatever its status, with its short body.

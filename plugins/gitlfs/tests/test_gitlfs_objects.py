@@ -218,3 +218,18 @@ def test_an_answer_that_is_no_answer_is_bad_data(server, fetch, monkeypatch, bod
     server.commit("org/model", {"a.bin": WEIGHTS})
     monkeypatch.setattr(server, "_batch", lambda _: Answer(body=body.replace(b"%s", WEIGHTS.oid.encode())))
     fetch.fails(ExitCode.BAD_DATA, "LFS at")
+
+
+def test_an_lfs_server_elsewhere_is_asked_where_the_user_names_it(tmp_path, server, fetch):
+    with GitServer(tmp_path / "lfs") as lfs:
+        server.accepts = {basic("x-access-token", TOKEN)}
+        lfs.accepts = {basic("x-access-token", "another-token")}
+        lfs.commit("org/model", MODEL)
+        server.commit("org/model", MODEL)
+        server.lfs_error = (404, "no LFS here")
+        fetch.fails(ExitCode.NOT_FOUND, "lfs_url=", token=TOKEN)
+        url = f"{lfs.url}/org/model.git/info/lfs/"
+        fetch.fails(ExitCode.NO_PERMISSION, "lfs_token=", token=TOKEN, lfs_url=url)
+        assert not [r for r in lfs.log if "authorization" in r.headers]
+        assert fetch.run(token=TOKEN, lfs_url=url, lfs_token="another-token") == contents(MODEL)
+        assert not [r for r in lfs.log if _authorization(r) == basic("x-access-token", TOKEN).lower()]

@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import attrs
@@ -317,7 +318,7 @@ def test_a_framework_that_kaggle_does_not_have_is_said(kaggle: FakeKaggle, fetch
 
 def test_what_is_not_listed_can_be_left_out_as_the_message_says(kaggle: FakeKaggle, fetch) -> None:
     archive = put(kaggle, DATASET).archives[2]
-    archive.body = make_zip({**FILES, "unlisted.txt": b"x"})
+    archive.body, archive.hashed = make_zip({**FILES, "unlisted.txt": b"x"}), False
     fetch.fails(ExitCode.BAD_DATA, "'unlisted.txt'", "ignore_patterns", uri=DATASET)
     assert fetch.run(DATASET, ignore_patterns=["unlisted.txt"]) == FILES
 
@@ -352,3 +353,26 @@ api.competition_download_files("titanic", path=sys.argv[1] + "/competition")
     for folder in ("", "model/"):
         assert {p: (tmp_path / "out" / folder / p).read_bytes() for p in FILES} == FILES
     assert list((tmp_path / "out" / "competition").iterdir())
+
+
+@pytest.mark.parametrize("pack_files", [Archive.zipped, Archive.tarred])
+def test_what_the_listing_lacks_is_data_too_where_the_store_vouches_for_the_archive(
+    kaggle: FakeKaggle, fetch, pack_files: Callable[..., Archive]
+) -> None:
+    """Listings have lacked what is in folders."""
+    files = {"a.csv": b"1", "train/b.csv": b"22", "train/deep/c.csv": b"333"}
+    archive = put(kaggle, DATASET).archives[2] = pack_files(files)
+    archive.listed = [("a.csv", 1)]
+    assert fetch.run(DATASET) == files
+    assert fetch.run(DATASET, allow_patterns=["train/*"]).keys() == files.keys() - {"a.csv"}
+    fetch.workspace = fetch.workspace / "other"
+    fetch.workspace.mkdir()
+    archive.hashed = False
+    fetch.fails(ExitCode.BAD_DATA, "not listed", "no digest", uri=DATASET)
+
+
+@pytest.mark.parametrize("name", ["data.csv", "data.zip"])
+def test_a_single_file_that_is_not_in_an_archive_is_the_data(kaggle: FakeKaggle, fetch, name: str) -> None:
+    body = make_zip({"inside.csv": b"1"}) if name.endswith("zip") else b"a,b\n1,2\n"
+    put(kaggle, DATASET).archives[2] = Archive(body=body, listed=[(name, len(body))])
+    assert fetch.run(DATASET) == {name: body}

@@ -26,6 +26,7 @@ from tunewright_launcher.http import Headers, Http, HttpRequest, refusal, retry_
 BATCH = 100
 _FRESH = 5.0  # seconds for which a refused action cannot have expired
 _KEPT = 64  # batches whose actions are kept: each takes hundreds of bytes
+_ELSEWHERE = "If its .lfsconfig names another LFS server, give lfs_url= that server's URL."
 _JSON = "application/vnd.git-lfs+json"
 _LONGEST_ANSWER = 16 << 20
 _QUOTA = (507, 509)  # insufficient storage; bandwidth limit exceeded, which no RFC has
@@ -183,7 +184,7 @@ def _object_error(api: LfsApi, oid: str, code: int, message: str) -> FetchError:
         remedy = "Give a credential that can read it. If a quota is used up, have it raised."
         return FetchError(cause, remedy=remedy, code=ExitCode.NO_PERMISSION)
     if code in _MISSING:
-        remedy = "Push it with `git lfs push --all`, or leave the file out with exclude=."
+        remedy = f"Push it with `git lfs push --all`, or leave the file out with exclude=. {_ELSEWHERE}"
         return FetchError(cause, remedy=remedy, code=ExitCode.NOT_FOUND)
     if code == HTTPStatus.TOO_MANY_REQUESTS or code >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return FetchError(cause, remedy="The request will be retried.", code=ExitCode.UNAVAILABLE)
@@ -197,7 +198,9 @@ def _refused(api: LfsApi, status: int, headers: Headers, body: bytes) -> FetchEr
         remedy = "Give a credential that can read it. If a quota is used up, have it raised."
         return FetchError(cause, remedy=remedy, code=ExitCode.NO_PERMISSION, retry_after=retry_after(headers))
     if status in _MISSING:
-        remedy = "The repository has LFS files, but its server has no LFS: check whether LFS is enabled there."
+        remedy = (
+            f"The repository has LFS files, but this server has no LFS: check whether it is enabled there. {_ELSEWHERE}"
+        )
         return FetchError(cause, remedy=remedy, code=ExitCode.NOT_FOUND)
     return None
 

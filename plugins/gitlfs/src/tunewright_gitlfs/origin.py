@@ -237,6 +237,48 @@ class SshOrigin:
             yield argv
 
 
+class LfsElsewhere:
+    """An origin whose LFS server is another one, which the user names.
+
+    Args:
+        origin: the repository's own server.
+        url: the URL of the LFS server.
+        token: an access token of it; None for the repository's credential if that is for the same host, or else for none.
+    """
+
+    def __init__(self, origin: Origin, url: str, token: str | None) -> None:
+        self._origin = origin
+        self._url = url.rstrip("/")
+        self._offers = _offers(token, None, None)
+        self._own = token is None and _host_of(url) == _host_of(origin.url)
+        self._lock = threading.Lock()
+        self.url = origin.url
+
+    def git_environment(self) -> AbstractContextManager[Mapping[str, str]]:
+        """See `Origin.git_environment`."""
+        return self._origin.git_environment()
+
+    def git_config(self) -> Mapping[str, str]:
+        """See `Origin.git_config`."""
+        return self._origin.git_config()
+
+    def lfs(self, refused: LfsApi | None = None) -> LfsApi:
+        """See `Origin.lfs`."""
+        if self._own:
+            return attrs.evolve(self._origin.lfs(refused), url=self._url)
+        with self._lock:
+            if refused is not None and refused.headers == self._headers():
+                if not self._offers[1:]:
+                    remedy = "Give lfs_token= a token of that server which can read the repository's objects."
+                    cause = f"The LFS server {self._url} refuses to serve objects."
+                    raise FetchError(cause, remedy=remedy, code=ExitCode.NO_PERMISSION)
+                self._offers.pop(0)
+            return LfsApi(url=self._url, headers=self._headers())
+
+    def _headers(self) -> Mapping[str, str]:
+        return {"Authorization": self._offers[0]} if self._offers else {}
+
+
 def _offers(token: str | None, username: str | None, password: str | None) -> list[str]:
     """Return values of an Authorization header, the most common form first."""
     if token is not None:

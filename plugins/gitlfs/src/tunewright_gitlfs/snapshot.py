@@ -151,6 +151,7 @@ class _NoPointer:
 
     def __init__(self, reader: Reader, path: str) -> None:
         self.digests = reader.digests
+        self.whole = bool(getattr(reader, "whole", False))
         self._reader = reader
         self._path = path
         self._text = b""

@@ -14,6 +14,7 @@ from tunewright.providers import (
     SnapshotSource,
     accept_keywords,
     check_exclusive,
+    check_http_url,
     check_patterns,
     check_text,
     check_together,
@@ -75,6 +76,9 @@ class GitLFSSource(SnapshotSource):
         include: patterns of the LFS files to fetch, as in gitignore(5), relative to `path`; none for all. Files that are
             not in LFS are always fetched.
         exclude: patterns of the files to leave out, in LFS or not.
+        lfs_url: URL of the LFS server: "https://lfs.example/org/name". None for the repository's own; a `.lfsconfig` in the
+            repository is ignored, since it could name any host.
+        lfs_token: an access token of the LFS server that `lfs_url` names. On the repository's own host, its credential is used.
         token: an access token of the server.
         username: user name, for servers without tokens; needs `password`.
         password: password, for servers without tokens; needs `username`.
@@ -88,6 +92,8 @@ class GitLFSSource(SnapshotSource):
     path: str | None = attrs.field(default=None, validator=[check_text, _check_folder])
     include: tuple[str, ...] = attrs.field(default=(), converter=patterns, validator=check_patterns)
     exclude: tuple[str, ...] = attrs.field(default=(), converter=patterns, validator=check_patterns)
+    lfs_url: str | None = attrs.field(default=None, validator=check_http_url)
+    lfs_token: str | SecretRef | None = secret(env="GIT_LFS_TOKEN")
     token: str | SecretRef | None = secret(env="GIT_TOKEN")
     username: str | SecretRef | None = secret(env="GIT_USERNAME")
     password: str | SecretRef | None = secret(env="GIT_PASSWORD")
@@ -97,6 +103,8 @@ class GitLFSSource(SnapshotSource):
     def __attrs_post_init__(self) -> None:
         """Refuse URIs that are unsafe for git, and credentials that do not fit the URI."""
         check_together(self, "username", "password")
+        if self.lfs_token is not None:
+            check_together(self, "lfs_token", "lfs_url")
         check_exclusive(self, "token", "password", "ssh_private_key")
         for field, uri in uris_of(self):
             self._check_credentials(self._source(uri, field), field)
@@ -108,7 +116,7 @@ class GitLFSSource(SnapshotSource):
 
     def snapshot(self) -> Snapshot:
         """Fetch the commit without its files, and return its snapshot; runs in the container."""
-        from tunewright_gitlfs.origin import HttpOrigin, Origin, SshOrigin
+        from tunewright_gitlfs.origin import HttpOrigin, LfsElsewhere, Origin, SshOrigin
         from tunewright_gitlfs.snapshot import GitSnapshot
         from tunewright_launcher.http import Http
 
@@ -119,6 +127,8 @@ class GitLFSSource(SnapshotSource):
         else:
             token, username, password = map(_literal, (self.token, self.username, self.password))
             origin = HttpOrigin(source, http, token=token, username=username, password=password)
+        if self.lfs_url is not None:
+            origin = LfsElsewhere(origin, self.lfs_url, _literal(self.lfs_token))
         patterns = {"include": self.include, "exclude": self.exclude}
         return GitSnapshot(origin, http, ref=source.ref, folder=source.folder, **patterns)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import attrs
 import pytest
-from tests.servers.faulty import Fault
+from tests.servers.faulty import Answer, Fault, FaultyServer
 from tests.servers.git import Lfs
 from tests.servers.hub import Hub, Repo, tokens_in
 
@@ -262,6 +262,18 @@ def test_a_gated_repository(token, hub, fetch):
     hub.repo("org/model", FILES, gated=True)
     page = f"{hub.url}/org/model"
     fetch.fails(ExitCode.NO_PERMISSION, "gated", f"Accept its terms on {page}", access_token=token)
+
+
+def test_a_mirror_that_redirects_to_the_hub_says_that_the_token_was_not_sent_there(hub, fetch):
+    class Mirror(FaultyServer):
+        def answer(self, request):
+            return Answer(status=307, headers={"Location": f"{hub.url}{request.target}"})
+
+    hub.repo("org/model", FILES, gated=True, members={TOKEN})
+    with Mirror() as mirror:
+        endpoint = f"give endpoint='{hub.url}'"
+        fetch.fails(ExitCode.NO_PERMISSION, "gated", "was not sent", endpoint, access_token=TOKEN, endpoint=mirror.url)
+    assert not [request for request in hub.log if "authorization" in request.headers]
 
 
 def test_a_gated_repository_whose_terms_were_accepted(hub, fetch):

@@ -10,6 +10,7 @@ import errno
 import hashlib
 import lzma
 import os
+import shutil
 import stat
 import struct
 import tarfile
@@ -56,16 +57,20 @@ class Member:
 
     Attributes:
         path: the member's path in the archive.
+        size: bytes, as the archive says.
         problem: why it is refused, unless it is a regular file.
         open: opens its contents.
     """
 
     path: str
+    size: int
     problem: str | None
     open: Callable[[], IO[bytes]]
 
 
-def unpack(archive: Path, folder: Path, listed: Mapping[str, int], selects: Callable[[str], bool]) -> dict[str, str]:
+def unpack(
+    archive: Path, folder: Path, listed: Mapping[str, int], selects: Callable[[str], bool], *, vouched: bool = False
+) -> dict[str, str]:
     """Unpack the selected files of a zip or a tar into a folder, and compare them with what was listed.
 
     Args:
@@ -73,6 +78,7 @@ def unpack(archive: Path, folder: Path, listed: Mapping[str, int], selects: Call
         folder: the folder to unpack into.
         listed: path → size in bytes of every file that the source lists.
         selects: returns whether to unpack a path; other members are skipped, whatever they are.
+        vouched: whether the archive has matched a digest of its source, so that members that are not listed belong to it, too.
 
     Returns:
         SHA-256 of each unpacked file, by path.
@@ -84,17 +90,37 @@ def unpack(archive: Path, folder: Path, listed: Mapping[str, int], selects: Call
     wanted = {path: size for path, size in listed.items() if selects(path)}
     with Files(folder) as files, _damaged():
         files.reserve(sum(wanted.values()))
-        unpacking = _Unpacking(files, wanted)
+        unpacking = _Unpacking(files, wanted, vouched=vouched)
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as opened:
                 unpacking.run(filter(lambda member: selects(member.path), _of_zip(opened)), threads=_THREADS)
         else:
             with _opened(archive) as stream:
-                tar = _Bounded(stream, limit=2 * sum(listed.values()) + 16 * _BLOCK)
+                tar = _Bounded(
+                    stream,
+                    limit=(shutil.disk_usage(folder).free if vouched else 0) + 2 * sum(listed.values()) + 16 * _BLOCK,
+                )
                 unpacking.run(filter(lambda member: selects(member.path), _of_tar(tar)), threads=1)
     if lacking := wanted.keys() - unpacking.digests.keys():
         raise _bad(f"The archive lacks {len(lacking)} of the listed files, for example {min(lacking)!r}.")
     return unpacking.digests
+
+
+def holds(archive: Path, path: str) -> bool:
+    """Return whether a file is an archive with a member of that path, rather than the file itself.
+
+    Raises:
+        FetchError: BAD_DATA: it is a damaged archive.
+    """
+    with _damaged():
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as opened:
+                return path in opened.namelist()
+        if not tarfile.is_tarfile(archive):
+            return False
+        with tarfile.open(archive) as tar:
+            return any(info.name.removeprefix("./") == path for info in tar)
+    raise AssertionError  # for the type checker
 
 
 class _Unpacking:
@@ -103,12 +129,14 @@ class _Unpacking:
     Args:
         files: creates the files.
         wanted: path → size in bytes.
+        vouched: whether the archive itself says what else there is.
     """
 
-    def __init__(self, files: Files, wanted: Mapping[str, int]) -> None:
+    def __init__(self, files: Files, wanted: Mapping[str, int], *, vouched: bool) -> None:
+        self._vouched = vouched
         self.digests: dict[str, str] = {}
         self._files = files
-        self._wanted = wanted
+        self._wanted = dict(wanted)
         self._begun: set[str] = set()
         self._lock = threading.Lock()
 
@@ -133,9 +161,11 @@ class _Unpacking:
         if member.problem is not None:
             raise hostile(path, member.problem)
         if path not in self._wanted:
-            # Skipped, it might be most of the data: Kaggle's listings have been incomplete before. And nothing says which
-            # size it should have.
-            raise hostile(path, "is in the archive, but not listed")
+            # Skipped, it might be most of the data: Kaggle's listings have been incomplete before.
+            if not self._vouched:  # nothing says that it belongs there, and which size it should have
+                raise hostile(path, "is in the archive, but not listed, and the store gives no digest of the archive")
+            self._files.reserve(member.size)
+            self._wanted[path] = member.size
         if path in self._begun:
             raise hostile(path, "is in the archive twice")
         self._begun.add(path)
@@ -163,7 +193,7 @@ def _of_zip(archive: zipfile.ZipFile) -> Iterator[Member]:
         # zipfile truncates a name at a NUL; the original name counts.
         path = info.orig_filename if "\0" in info.orig_filename else info.filename
         is_file = stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG)
-        yield Member(path, None if is_file else _NO_FILE, lambda info=info: _inflated(archive, info))  # type: ignore[misc]
+        yield Member(path, info.file_size, None if is_file else _NO_FILE, lambda info=info: _inflated(archive, info))  # type: ignore[misc]
 
 
 def _inflated(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
@@ -181,7 +211,7 @@ def _of_tar(stream: _Source) -> Iterator[Member]:
             if info.isdir():
                 continue
             path, problem = info.name.removeprefix("./"), None if info.isreg() else _NO_FILE
-            yield Member(path, problem, lambda info=info: tar.extractfile(info))  # type: ignore[misc]
+            yield Member(path, info.size, problem, lambda info=info: tar.extractfile(info))  # type: ignore[misc]
             tar.members.clear()  # otherwise tarfile keeps them all
     while stream.read(_BLOCK):  # gzip's checksum is at the very end
         pass

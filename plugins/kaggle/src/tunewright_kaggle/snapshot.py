@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import http.client
 from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
@@ -14,7 +15,7 @@ import attrs
 from tunewright import ExitCode, FetchError
 from tunewright.providers import Digest, Entry
 from tunewright_kaggle.api import Account, Api, refused
-from tunewright_kaggle.archive import unpack
+from tunewright_kaggle.archive import holds, unpack
 from tunewright_kaggle.uri import KaggleCompetition, KaggleHandle
 from tunewright_launcher.http import Headers, HttpRequest, HttpSnapshot, check_path, hostile, size_of, unavailable
 
@@ -40,6 +41,7 @@ class KaggleSnapshot(HttpSnapshot):
         self._handle = self._api.pin(handle)
         self._selects = selects
         self._listed: dict[str, int] = {}
+        self._vouched = False
         version = None if isinstance(self._handle, KaggleCompetition) else self._handle.version
         self.revision = None if version is None else str(version)
 
@@ -50,7 +52,8 @@ class KaggleSnapshot(HttpSnapshot):
             if self._listed.setdefault(file.path, file.size) != file.size:
                 raise hostile(file.path, "is listed twice")
         wanted = [path for path in self._listed if self._selects(path)]
-        if not wanted:
+        # A listing without folders may lack what is in them; the archive then shows what is selected.
+        if not wanted and (not self._listed or any("/" in path for path in self._listed)):
             cause = f"{self._handle.uri} has {len(self._listed)} files, but none of them is selected."
             raise FetchError(cause, remedy="Check the URI and the patterns.", code=ExitCode.NOT_FOUND)
         for path in wanted:
@@ -78,7 +81,9 @@ class KaggleSnapshot(HttpSnapshot):
             cause = f"The store does not report the size of the archive of {self._handle.uri}."
             raise FetchError(cause, remedy="The request will be retried.", code=ExitCode.TRY_AGAIN)
         tag = response.getheader("ETag")
-        return Entry(path=ARCHIVE, size=size, validator=tag, digests=_digests(response.headers))
+        digests = _digests(response.headers)
+        self._vouched = bool(digests)
+        return Entry(path=ARCHIVE, size=size, validator=tag, digests=digests)
 
     def request(self, entry: Entry) -> HttpRequest:
         """See `HttpSnapshot.request`. Kaggle redirects to a store with a signed URL, which is renewed when it expires."""
@@ -99,11 +104,26 @@ class KaggleSnapshot(HttpSnapshot):
         cause = f"The store answered {status} to a request for a part of {self._handle.uri}."
         return FetchError(cause, remedy="The request will be retried with a new URL.", code=ExitCode.TRY_AGAIN)
 
+    def _alone(self, archive: Path) -> str | None:
+        """Return the path of a single file, which Kaggle does not always put into an archive; None for an archive."""
+        if [*self._listed.values()] != [archive.stat().st_size]:
+            return None
+        path = next(iter(self._listed))
+        return None if holds(archive, path) else path
+
     def finish(self, folder: Path) -> Mapping[str, str]:
         """Unpack the archive, and remove it."""
         archive = folder / ARCHIVE
-        digests = unpack(archive, folder, self._listed, self._selects)
+        if (path := self._alone(archive)) is not None:
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            archive.rename(folder / path)
+            with (folder / path).open("rb") as file:
+                return {path: hashlib.file_digest(file, "sha256").hexdigest()}
+        digests = unpack(archive, folder, self._listed, self._selects, vouched=self._vouched)
         archive.unlink()
+        if not digests:
+            cause = f"{self._handle.uri} has no file that is selected."
+            raise FetchError(cause, remedy="Check the patterns.", code=ExitCode.NOT_FOUND)
         return digests
 
 

@@ -133,12 +133,26 @@ class Hub:
     def _remedy(self) -> str:
         return f"Check the name, and give access_token= a token that can read {self.page}."
 
+    def _not_sent(self, cause: str) -> FetchError | None:
+        """Return the error for a refusal by another host than the endpoint, which redirects there; None for the endpoint's own."""
+        own, other = urlsplit(self.endpoint), urlsplit(self.http.answered_by or self.endpoint)
+        if not self.token or (own.scheme, own.netloc) == (other.scheme, other.netloc):
+            return None
+        there = f"{other.scheme}://{other.netloc}"
+        cause = f"{cause}, and the token was not sent: {self.endpoint} redirects to {there}, and the token is for {own.netloc}."
+        remedy = f"If you trust {there} with the token, give endpoint={there!r}; or else an endpoint that serves the files itself."
+        return FetchError(cause, remedy=remedy, code=ExitCode.NO_PERMISSION)
+
     def _gated(self) -> FetchError:
+        if elsewhere := self._not_sent(f"{self.repo.uri} is gated"):
+            return elsewhere
         who = "the token's account has not been given access" if self.token else "no token is given"
         remedy = f"Accept its terms on {self.page}, and give access_token= a token of the account that did."
         return FetchError(f"{self.repo.uri} is gated, and {who}.", remedy=remedy, code=ExitCode.NO_PERMISSION)
 
     def _denied(self, status: int, what: str, reason: str) -> FetchError:
+        if elsewhere := self._not_sent(f"{what} was refused with {status}"):
+            return elsewhere
         if status == HTTPStatus.UNAUTHORIZED and not self.token:
             cause = f"{what} is private or does not exist: without a token {self.endpoint} does not say which."
             return FetchError(cause, remedy=self._remedy, code=ExitCode.NO_PERMISSION)
