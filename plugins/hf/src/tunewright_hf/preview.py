@@ -164,12 +164,18 @@ def label_names(rows: datasets.Dataset | datasets.IterableDataset, column: str) 
     return dict(enumerate(getattr((rows.features or {}).get(column), "names", None) or ()))
 
 
+def _side(label: object) -> str:
+    return "chosen" if label else "rejected"
+
+
 def _answers(row: Mapping[str, object], data: DataParams, tokenizer: PreTrainedTokenizerBase) -> Iterator[Preview]:
     """Yield a pair as it is. Its Trainer class truncates and tokenises it, so the final token counts may differ."""
     pair = pair_of(row, data)
     if pair is not None:
+        if "label" in pair:  # as if it were the better or the worse one of a pair
+            pair = {"prompt": pair["prompt"], "chosen": "", "rejected": "", _side(pair["label"]): pair["completion"]}
         texts = {name: shown(value) for name, value in pair.items() if name != "tools"}
-        better, worse = texts["chosen"], f" [rejected:{texts['rejected']}]"
+        better, worse = texts["chosen"], texts["rejected"] and f" [rejected:{texts['rejected']}]"
         pieces = ((texts.get("prompt", ""), False), (better, True), (worse, False))
         tokens, supervised = (
             len(tokenizer(t, add_special_tokens=False)["input_ids"]) for t in ("".join(texts.values()), better)

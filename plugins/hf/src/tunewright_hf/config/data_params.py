@@ -144,16 +144,17 @@ class DataParams:
 
     Attributes:
         format: which tokens are supervised. "text": all tokens; "prompt_completion": the completion; "chat": the assistant's
-            turns; "classification": a label for a text; "preference": a better and a worse answer, for Trainer classes
-            that train on such pairs; "auto": chosen by the columns (messages, then prompt and completion, then text, then
-            chosen and rejected), by the templates and by the task.
+            turns; "classification": a label for a text; "preference": a better and a worse answer, or an answer and whether it
+            is wanted, for Trainer classes that train on such rows; "auto": chosen by the columns (messages, then prompt and
+            completion, then text, then chosen and rejected), by the templates and by the task.
         text_column: column with the text, for "text" and "classification".
         prompt_column: column with the prompt, for "prompt_completion" and "preference".
-        completion_column: column with the completion, for "prompt_completion".
+        completion_column: column with the completion, for "prompt_completion", and for "preference" with one answer.
         messages_column: column with lists of {"role", "content"}, for "chat".
         tools_column: column with the tools that the assistant may call, for "chat", as JSON schemas of functions. The
             column is optional; give None if it contains something else.
-        label_column: column with the label, for "classification": a text or number, or a list of labels.
+        label_column: column with the label, for "classification": a text or number, or a list of labels; for "preference" with one
+            answer: true or false.
         chosen_column: column with the better answer, for "preference".
         rejected_column: column with the worse answer, for "preference".
         system_column: column with a system prompt, for "chat", and for "prompt_completion" with a chat template. None: a

@@ -20,7 +20,7 @@ from tunewright_hf.distributed import barrier
 from tunewright_hf.model.dtypes import SavedDtypes, saved_dtypes
 from tunewright_hf.model.folder import needed_model
 from tunewright_hf.model.language import copy_processor
-from tunewright_hf.model.saved_files import cast_adapters, finish_files, name_base, name_dtype
+from tunewright_hf.model.saved_files import ADAPTER_CONFIG, cast_adapters, finish_files, name_base, name_dtype
 from tunewright_hf.phases import say
 from tunewright_hf.train import model_card
 from tunewright_hf.train.card_origins import base_of
@@ -58,10 +58,18 @@ def _write_model(trainer: transformers.Trainer, params: TrainParams, stage: Path
         trainer.saved_dtypes = None if _is_adapter(trainer.model) else dtypes
         trainer.save_model(str(stage), _internal_call=True)  # without it, push_to_hub uploads the checkpoints' folder
         trainer.saved_dtypes = None
+        if trainer.args.should_save:
+            _remove_references(stage)
     elif trainer.args.should_save:
         merged = trainer.model.merge_and_unload()
         merged.save_pretrained(stage, state_dict=dtypes.cast(merged.state_dict()))
         trainer.processing_class.save_pretrained(stage)
+
+
+def _remove_references(stage: Path) -> None:
+    """Remove copies of an adapter that a Trainer class keeps to compare with, as TRL's "ref": PEFT saves all adapters."""
+    for config in stage.glob(f"*/{ADAPTER_CONFIG}"):
+        shutil.rmtree(config.parent)
 
 
 def _finish(

@@ -113,6 +113,49 @@ def test_a_trainer_of_pairs_learns_them_and_resumes(
     assert '"dropped": 1' in (whole.result / "README.md").read_text()
 
 
+MESSAGES = {
+    "prompt": [{"role": "user", "content": "1?"}],
+    "chosen": [{"role": "assistant", "content": "2."}],
+    "rejected": [{"role": "assistant", "content": "3."}],
+}
+BOTH = [MESSAGES["prompt"][0], MESSAGES["chosen"][0]]
+ANSWER = {"prompt": "1?", "completion": "2.", "label": True}
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        (ANSWER, ANSWER),
+        ({**ANSWER, "label": 0}, {**ANSWER, "label": False}),
+        ({**ANSWER, "prompt": MESSAGES["prompt"], "completion": MESSAGES["chosen"]}, {}),
+        ({**ANSWER, "completion": " "}, None),
+        ({**ANSWER, "prompt": None}, None),
+        ({**ANSWER, "label": "true"}, "has the label 'true', which is neither true nor false"),
+        ({**ANSWER, "label": None}, "has the label None"),
+        (
+            {**ANSWER, "completion": MESSAGES["chosen"]},
+            "columns hold different things: prompt a str, completion a list",
+        ),
+    ],
+)
+def test_one_answer_has_a_label_that_says_whether_it_is_wanted(row, expected) -> None:
+    from tunewright_hf.data.samples.preference import pair_of
+
+    data = DataParams(format="preference")
+    if isinstance(expected, str):
+        with pytest.raises(RequestError, match=expected):
+            pair_of(row, data)
+    else:
+        assert pair_of(row, data) == (expected if expected != {} else row)
+
+
+def test_answers_with_labels_are_preferences_only_if_that_is_said(dataset_of: Callable[..., Path]) -> None:
+    folder = dataset_of([ANSWER])
+    assert check_dataset(folder, DataParams(format="preference"), "dataset") == "preference"
+    with pytest.raises(RequestError, match="label"):
+        check_dataset(folder, DataParams(), "dataset")
+
+
 def test_nothing_is_written_into_the_dataset(trainer_class: str, train, tmp_path: Path) -> None:
     folder = tmp_path / "pairs"
     datasets.Dataset.from_list([{**r, "question": r["prompt"]} for r in ROWS]).save_to_disk(folder)
@@ -121,14 +164,6 @@ def test_nothing_is_written_into_the_dataset(trainer_class: str, train, tmp_path
     given = {"transformer_class": trainer_class, "data": data, "lora_config": {"r": 4}, "max_steps": 1}
     train(tmp_path / "out", folder, **given)
     assert sorted(folder.rglob("*")) == before
-
-
-MESSAGES = {
-    "prompt": [{"role": "user", "content": "1?"}],
-    "chosen": [{"role": "assistant", "content": "2."}],
-    "rejected": [{"role": "assistant", "content": "3."}],
-}
-BOTH = [MESSAGES["prompt"][0], MESSAGES["chosen"][0]]
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,8 @@ def _as_said(have: Sequence[str], columns: Columns, data: DataParams) -> list[Co
     found = []
     for name in _wanted(data):
         paths = _needed(name, data)
+        if name == data.format == "preference" and not {data.chosen_column, data.rejected_column} & set(have):
+            paths = (*data.columns_of("prompt"), data.completion_column, data.label_column)  # of unpaired ones
         if all(_leads_to_a_value(path, have, columns) for path in paths):
             needed = tuple(dict.fromkeys(column_of(path, have) for path in paths))
             beside = {"chat": data.tools_column, "preference": data.prompt_column}.get(name)

@@ -1,4 +1,4 @@
-"""Preference pairs: rows with a better and a worse answer, for Trainer classes such as those of TRL.
+"""Preferences: rows with a better and a worse answer, or one answer and its label, for Trainer classes such as TRL's.
 
 Tunewright validates the pairs and passes them on, in columns `chosen`, `rejected` and, unless both begin with it, `prompt`
 (and `tools`). They are either all texts or all lists of messages; a message's content in parts is joined to one text. The
@@ -18,6 +18,7 @@ from tunewright_hf.config.data_params import DataParams
 from tunewright_hf.data.rows.columns import messages_of, text_of, tools_of
 from tunewright_hf.data.rows.dialects import Message
 from tunewright_hf.data.samples.bad_rows import NOTHING, Dropped, drop, refuse_or_drop
+from tunewright_hf.data.samples.unpaired import is_unpaired, labelled, unpaired_columns
 
 PREFERENCE = "preference"
 NO_PAIR = f"{NOTHING}, because there are no two different answers, or no prompt"
@@ -37,6 +38,7 @@ def pairs_of(rows: datasets.Dataset, data: DataParams, cache: Path) -> tuple[dat
     """
     cache.mkdir(parents=True, exist_ok=True)
     dropped: Dropped = {}
+    unpaired = is_unpaired(rows.column_names, data)
     keep = {"data": data, "dropped": dropped}
     file = str(cache / "pairs.arrow")
     rows = rows.filter(
@@ -50,8 +52,13 @@ def pairs_of(rows: datasets.Dataset, data: DataParams, cache: Path) -> tuple[dat
     if data.prompt_template:
         file = str(cache / "prompts.arrow")
         rows = rows.map(_with_prompt, fn_kwargs={"data": data}, cache_file_name=file, load_from_cache_file=False)
-    there = {name: column for name, column in _columns(data).items() if column in rows.column_names}
+    wanted = unpaired_columns(data) if unpaired else _columns(data)
+    there = {name: column for name, column in wanted.items() if column in rows.column_names}
     rows = rows.select_columns(list(there.values())).rename_columns({c: name for name, c in there.items() if c != name})
+    if unpaired:
+        file = str(cache / "labelled.arrow")
+        features = datasets.Features({**rows.features, "label": datasets.Value("bool")})
+        return rows.map(labelled, features=features, cache_file_name=file, load_from_cache_file=False), dropped
     if _is_text(rows, "prompt") and not _is_text(rows, "chosen"):
         rows = rows.map(_with_messages, cache_file_name=str(cache / "messages.arrow"), load_from_cache_file=False)
     if any(_is_in_parts(rows, name) for name in _TEXTS if name in there):
@@ -76,6 +83,8 @@ def pair_of(row: Mapping[str, object], data: DataParams) -> dict[str, object] | 
         RequestError: as `pairs_of`.
     """
     written = {**row, **_with_prompt(row, data)} if data.prompt_template else row
+    if is_unpaired(written, data):
+        return labelled({name: written.get(column) for name, column in unpaired_columns(data).items()})
     pair = {name: written[column] for name, column in _columns(data).items() if column in written}
     pair = _with_messages(pair)
     return _with_texts(pair) if is_pair(pair) else None
@@ -164,4 +173,5 @@ def shown(value: object) -> str:
 
 def is_conversation(pairs: datasets.Dataset) -> bool:
     """Return whether the answers are lists of messages."""
-    return not isinstance(pairs.features["chosen"], datasets.Value)
+    answers = "chosen" if "chosen" in pairs.features else "completion"
+    return not isinstance(pairs.features[answers], datasets.Value)
