@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tunewright import RequestError
+from tunewright import RequestError, TrainRun
+from tunewright_hf import HuggingFaceTrainParams
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -96,3 +97,21 @@ def test_images_are_refused_in_a_line(train, dataset_of, model_folder: Path, tmp
         with pytest.raises(RequestError, match=r"image") as caught:
             train(tmp_path / name, dataset_of(given, name=name), model=model, **PACE)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_an_adapter_is_continued_or_merged_and_images_stay(train, qa: Path, model_folder: Path, tmp_path: Path) -> None:
+    model = made("gemma3", model_folder, tmp_path / "model")
+    first = train(tmp_path / "first", qa, model=model, lora_config={"r": 4}, **PACE).result
+    second = train(tmp_path / "second", qa, model=model, adapter=first, **PACE).result
+    one, other = tensors(first), tensors(second)
+    assert one.keys() == other.keys()
+    assert any((one[name] != other[name]).any() for name in one)
+    run = TrainRun(model=model, adapter=second, dataset=qa, output=tmp_path / "out", emit=lambda _: None)
+    HuggingFaceTrainParams().check(run)
+    whole = tensors(train(tmp_path / "whole", qa, model=model, adapter=second, adapter_mode="merge", **PACE).result)
+    before = tensors(model)
+    assert whole.keys() == before.keys()
+    changed = {name for name in whole if not torch.equal(whole[name], before[name])}
+    assert changed
+    assert not [name for name in changed if "vision" in name]

@@ -161,14 +161,15 @@ def with_adapter(model: transformers.PreTrainedModel, folder: Path, lora: peft.L
 
 
 def merged_with(model: transformers.PreTrainedModel, folder: Path) -> transformers.PreTrainedModel:
-    """Return the model with an adapter merged into its weights, all of which are trainable.
+    """Return the model with an adapter merged into its weights, which are trained or frozen as before.
 
     Raises:
         RequestError: PEFT cannot load or merge it.
     """
+    trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
     merged = _loaded(model, folder).merge_and_unload()
-    for weight in merged.parameters():
-        weight.requires_grad_(weight.is_floating_point())
+    for name, weight in merged.named_parameters():
+        weight.requires_grad_(name in trained)
     return merged
 
 
