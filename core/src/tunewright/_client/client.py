@@ -159,16 +159,18 @@ class TrainingClient:
         target = selection.select_output(self.registry, given.pop("output", None), base)
         source = selection.select_model(self.registry, model, base)
         adapter = given.pop("adapter", None)
+        own_adapter = None if adapter is None else selection.select_model(self.registry, adapter, base, "adapter")
         if evaluation is not None:
             own = selection.select_dataset(self.registry, evaluation, base, "eval_dataset")
-        told = trainer.provider.for_model(source.provider).for_datasets(
+        told = trainer.provider.for_model(source.provider)
+        told = (told.for_adapter(own_adapter.provider) if own_adapter else told).for_datasets(
             chosen.provider if chosen else None, own.provider if own else None
         )
         mixture = with_provider_options(told, parts)
         request = _train_request(
             name=generated_name("train") if name is None else name,
             model=source,
-            adapter=None if adapter is None else selection.select_model(self.registry, adapter, base, "adapter"),
+            adapter=own_adapter,
             dataset=chosen and attrs.evolve(chosen, provider=attrs.evolve(chosen.provider, eval_dataset=None)),
             mixture=mixture,
             eval_dataset=own,
@@ -178,8 +180,6 @@ class TrainingClient:
             upload_checkpoints=given.pop("upload_checkpoints", None),
             **with_policies(_given(given)),
         )
-        if request.adapter:
-            told.check_adapter(None, model=None)
         if mixture:
             told.check_mixture([resolved.part for resolved in mixture])
         return request

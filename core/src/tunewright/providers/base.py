@@ -273,6 +273,18 @@ class TrainerProvider(UsableResult, Provider):
         """
         return self
 
+    def for_adapter(self, adapter: ModelProvider) -> Self:  # noqa: ARG002 - for subclasses
+        """Return this trainer with what it continues an adapter with. By default, jobs with an adapter are refused.
+
+        Called once, on the client, after `for_model`. Compare the adapter with the model in `check`.
+
+        Raises:
+            RequestError: the trainer does not continue adapters, or not with its other settings.
+        """
+        problem = "is given, but this trainer does not continue adapters"
+        remedy = "Leave it out, or give a trainer that does, such as hf."
+        raise RequestError(problem, field="adapter", remedy=remedy)
+
     def for_datasets(
         self,
         dataset: DatasetProvider | None,  # noqa: ARG002 - for subclasses
@@ -322,18 +334,6 @@ class TrainerProvider(UsableResult, Provider):
             RequestError: an input is not usable. The error names the field, the value and the remedy.
         """
 
-    def check_adapter(self, adapter: Path | None, *, model: Path | None) -> None:  # noqa: ARG002 - for subclasses
-        """Refuse an adapter that the trainer cannot continue: any, unless this is overridden.
-
-        Called like `check_inputs`, with the folders of the adapter and of the model, or None likewise.
-
-        Raises:
-            RequestError: the adapter is not usable. The error names the field, the value and the remedy.
-        """
-        problem = "is given, but this trainer does not continue adapters"
-        remedy = "Leave it out, or give a trainer that does, such as hf."
-        raise RequestError(problem, field="adapter", remedy=remedy)
-
     def check_mixture(self, parts: Sequence[MixturePart]) -> None:
         """Refuse a list of datasets that the trainer cannot train on: any, unless this is overridden.
 
@@ -347,7 +347,7 @@ class TrainerProvider(UsableResult, Provider):
         raise RequestError(problem, field="dataset", remedy=remedy)
 
     def check(self, run: TrainRun) -> None:
-        """Refuse a job that cannot work, before the ranks start. By default calls `check_inputs` and the other checks.
+        """Refuse a job that cannot work, before the ranks start. By default calls `check_inputs` and `check_mixture`.
 
         Called once, in an init container that uses the trainer's image, so heavy libraries are available.
 
@@ -358,8 +358,6 @@ class TrainerProvider(UsableResult, Provider):
             RequestError: the job cannot work. The error names the field, the value and the remedy.
         """
         self.check_inputs(model=run.model, dataset=run.dataset, eval_dataset=run.eval_dataset)
-        if run.adapter is not None:
-            self.check_adapter(run.adapter, model=run.model)
         if run.mixture:
             self.check_mixture(run.mixture)
 

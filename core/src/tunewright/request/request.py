@@ -214,8 +214,6 @@ class TrainRequest(Request):
         trainer.check_inputs(
             model=paths.get("model"), dataset=paths.get("dataset"), eval_dataset=paths.get("eval_dataset")
         )
-        if self.adapter:
-            trainer.check_adapter(paths.get("adapter"), model=paths.get("model"))
         if self.mixture:
             parts = (resolved.part for resolved in self.mixture)
             trainer.check_mixture([attrs.evolve(part, folder=paths[part.slot]) for part in parts])

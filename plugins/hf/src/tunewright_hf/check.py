@@ -46,8 +46,6 @@ def check(params: TrainParams, run: TrainRun) -> None:
     folder = needed_model(run)
     params = continued(params, run)
     params.check_inputs(model=folder, dataset=run.dataset, eval_dataset=run.eval_dataset)
-    if run.adapter is not None:
-        params.check_adapter(run.adapter, model=folder)
     if run.mixture:
         params.check_mixture(run.mixture)
     check_weights(folder)

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import attrs
 
-from tunewright.providers import DatasetProvider, MixturePart, Preview, TrainedModel, TrainRun, accept_keywords
-from tunewright_hf.config.train_params import TrainParams, rewrite_keywords
+from tunewright.providers import (
+    DatasetProvider,
+    MixturePart,
+    ModelProvider,
+    Preview,
+    TrainedModel,
+    TrainRun,
+    accept_keywords,
+)
+from tunewright_hf.config.library_arguments import LoraConfig
+from tunewright_hf.config.train_params import CONTINUE, TrainParams, rewrite_keywords
 from tunewright_hf.startup import without_garbage_collection
 
 
@@ -40,13 +49,15 @@ class HuggingFaceTrainParams(TrainParams):
             if folder is not None:
                 self.check_format(check_dataset(folder, self.data, field))
 
-    def check_adapter(self, adapter: Path | None, *, model: Path | None) -> None:  # noqa: ARG002 - the base's signature
-        """Refuse a folder without a LoRA adapter; `check` compares it with the model."""
+    def for_adapter(self, adapter: ModelProvider) -> Self:
+        """Return this trainer with LoRA, if it continues the adapter; `check` compares it with the model."""
         from tunewright_hf.model.files import adapter_config
 
         self.check_adapter_mode(given=True)
-        if adapter is not None:
-            adapter_config(adapter)
+        if (path := adapter.local_path()) is not None and path.is_dir():
+            adapter_config(path)
+        continues = self.adapter_mode == CONTINUE and self.lora_config is None
+        return attrs.evolve(self, lora_config=LoraConfig()) if continues else self
 
     def for_part(self, part: MixturePart, dataset: DatasetProvider) -> MixturePart:
         """Return a dataset of a mixture with the configuration, the split and the rows that its provider names."""

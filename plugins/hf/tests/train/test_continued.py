@@ -16,6 +16,7 @@ safetensors = pytest.importorskip("safetensors.torch")
 from tunewright import TrainRun  # noqa: E402
 from tunewright.errors import RequestError  # noqa: E402
 from tunewright.providers import MARKER  # noqa: E402
+from tunewright.providers.builtin.file import FileModel  # noqa: E402
 from tunewright_hf import HuggingFaceTrainParams  # noqa: E402
 
 # Nothing but the weights passes from one epoch to the next: no momentum, no schedule, no order of its own.
@@ -144,17 +145,23 @@ def test_what_does_not_fit_is_refused_by_the_check(
 
 def test_what_is_no_adapter_is_refused_on_the_client(model_folder: Path, tmp_path: Path) -> None:
     params = HuggingFaceTrainParams()
+
+    def offer(folder: Path) -> HuggingFaceTrainParams:
+        return params.for_adapter(FileModel(uri=folder.as_uri()))
+
     with pytest.raises(RequestError, match=r"has no adapter_config.json.*A whole model is given as the model"):
-        params.check_adapter(model_folder, model=None)
+        offer(model_folder)
     inner = tmp_path / "model"
     inner.mkdir()
     (inner / "adapter_config.json").write_text('{"peft_type": "IA3"}')
     with pytest.raises(RequestError, match=f"Give {inner}"):
-        params.check_adapter(tmp_path, model=None)
+        offer(tmp_path)
     with pytest.raises(RequestError, match="is an adapter of the type IA3"):
-        params.check_adapter(inner, model=None)
+        offer(inner)
     (inner / "adapter_config.json").write_text('{"peft_type": "LORA"}')
     with pytest.raises(RequestError, match="lacks its weights"):
-        params.check_adapter(inner, model=None)
+        offer(inner)
+    (inner / "adapter_model.safetensors").touch()
+    assert offer(inner).result_commands() == ("chat", "merge")
     with pytest.raises(RequestError, match="has no adapter to merge"):
         HuggingFaceTrainParams(adapter_mode="merge").check_adapter_mode(given=False)

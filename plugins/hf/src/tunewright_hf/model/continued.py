@@ -43,6 +43,7 @@ def continued(params: TrainParams, run: TrainRun) -> TrainParams:
     if run.adapter is None:
         params.check_adapter_mode(given=False)
         return params
+    params.check_adapter_mode(given=True)
     own = _config_of(run.adapter)
     if params.adapter_mode == MERGE:
         return params
