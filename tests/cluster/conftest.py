@@ -96,7 +96,7 @@ def volumes(cluster: Cluster, namespace: str) -> Iterator[Callable[..., Path | N
 def on_node(own_cluster: Cluster, image: str) -> Callable[..., dict]:
     """Pod overrides that give steps this machine's Python environment, and with it torch and our own packages.
 
-    A step that `commands` names runs that command in place of its own; "train" is the main container's.
+    A step that `commands` names runs that command in place of its own; "train" is the main container's, whose name is `main`.
     """
     folders = sorted({str(REPOSITORY), sys.prefix, sys.base_prefix})
     folders = [f for f in folders if not any(f != g and Path(f).is_relative_to(g) for g in folders)]
@@ -109,11 +109,11 @@ def on_node(own_cluster: Cluster, image: str) -> Callable[..., dict]:
         own = {"command": command} if command else {}
         return {"name": name, "image": image, "volumeMounts": mounts, "env": env, **own}
 
-    def overrides(*init_steps: str, commands: Mapping[str, list[str]] | None = None) -> dict:
+    def overrides(*init_steps: str, commands: Mapping[str, list[str]] | None = None, main: str = "pytorch") -> dict:
         own = commands or {}
         spec = {
             "volumes": [{"name": names[f], "hostPath": {"path": f, "type": "Directory"}} for f in folders],
-            "containers": [container("pytorch", own.get("train"))],
+            "containers": [container(main, own.get("train"))],
             "initContainers": [container(step, own.get(step)) for step in init_steps],
         }
         return {"spec": {k: v for k, v in spec.items() if v}}

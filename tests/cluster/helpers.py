@@ -54,8 +54,9 @@ while not (workspace / "output" / "go").exists():
 """In place of a training: says what the slots hold, and comes to its end once `go` is in the output folder."""
 
 
-ROLE = Path(__file__).parents[2] / "deploy" / "rbac" / "user.yaml"
-"""The published role: all that a user needs in a namespace."""
+RBAC = Path(__file__).parents[2] / "deploy" / "rbac"
+ROLES = {"kubernetes": RBAC / "user.yaml", "job": RBAC / "user-job.yaml"}
+"""The published roles by backend: all that a user needs in a namespace."""
 
 
 class ReachableS3(S3Proxy):
@@ -107,16 +108,16 @@ def fresh_namespace(cluster: Cluster) -> Iterator[str]:
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
-def client_in(cluster: Cluster, namespace: str) -> TrainingClient:
+def client_in(cluster: Cluster, namespace: str, backend: str = "kubernetes") -> TrainingClient:
     """The client of a user who has the published role; on a cluster of others, of whoever its kubeconfig names."""
     if cluster.state is None:
-        return TrainingClient("kubernetes", namespace=namespace, config_file=str(cluster.kubeconfig))
-    cluster.apply(*_role(namespace, "alice"))
-    return TrainingClient("kubernetes", namespace=namespace, config_file=str(cluster.state / "kubeconfig-alice"))
+        return TrainingClient(backend, namespace=namespace, config_file=str(cluster.kubeconfig))
+    cluster.apply(*_role(namespace, "alice", backend))
+    return TrainingClient(backend, namespace=namespace, config_file=str(cluster.state / "kubeconfig-alice"))
 
 
-def _role(namespace: str, user: str) -> tuple[dict, dict]:
-    role = yaml.safe_load(ROLE.read_text("utf-8"))
+def _role(namespace: str, user: str, backend: str) -> tuple[dict, dict]:
+    role = yaml.safe_load(ROLES[backend].read_text("utf-8"))
     role["metadata"]["namespace"] = namespace
     group = "rbac.authorization.k8s.io"
     binding = {

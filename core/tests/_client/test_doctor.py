@@ -11,7 +11,9 @@ import yaml
 from tunewright import SecretRef, TrainingClient
 from tunewright._client.doctor import diagnose
 from tunewright.backends.base import Finding
+from tunewright.backends.job.kind import IndexedJob
 from tunewright.backends.kubernetes import doctor as cluster
+from tunewright.backends.kubernetes.kind import JobKind
 from tunewright.backends.pytorchjob.kind import PyTorchJob
 from tunewright.cli import main
 
@@ -172,15 +174,16 @@ def test_without_a_kubeconfig_the_remedy_says_what_to_do(
     assert 'set KUBECONFIG; without a cluster, use backend="local"' in out
 
 
-def test_the_published_role_grants_what_is_asked_for_and_nothing_else() -> None:
-    role = yaml.safe_load((ROOT / "deploy" / "rbac" / "user.yaml").read_text("utf-8"))
+@pytest.mark.parametrize("kind", [PyTorchJob(), IndexedJob()], ids=["PyTorchJob", "Job"])
+def test_the_published_role_grants_what_is_asked_for_and_nothing_else(kind: JobKind) -> None:
+    role = yaml.safe_load((ROOT / kind.role).read_text("utf-8"))
     granted = {
         f"{resource}.{group}".rstrip("."): tuple(rule["verbs"])
         for rule in role["rules"]
         for group in rule["apiGroups"]
         for resource in rule["resources"]
     }
-    assert granted == cluster.rights(PyTorchJob())
+    assert granted == cluster.rights(kind)
 
 
 def storage_class(name: str, **annotations: str) -> dict:

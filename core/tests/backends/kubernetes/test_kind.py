@@ -1,7 +1,4 @@
-"""A second kind of job object, sketched: a plain Indexed Job with a headless Service, in about 60 lines."""
-
-from collections.abc import Callable
-from typing import ClassVar
+"""What holds for every kind of job object."""
 
 import kubernetes_validate
 import pytest
@@ -10,81 +7,15 @@ from hypothesis import strategies as st
 
 from tunewright import JobState, RequestError, SecretValue
 from tunewright.backends.base import BackendOptions
+from tunewright.backends.job import IndexedJobBackend
+from tunewright.backends.job.kind import IndexedJob
 from tunewright.backends.kubernetes.backend import KubernetesBackend
 from tunewright.backends.kubernetes.doctor import rights
-from tunewright.backends.kubernetes.kind import JobKind, Object
-from tunewright.backends.kubernetes.live import LiveJob
 from tunewright.backends.kubernetes.state import phase_of
+from tunewright.backends.pytorchjob import PyTorchJobBackend
 from tunewright.backends.pytorchjob.kind import PyTorchJob
 from tunewright.backends.pytorchjob.render import MAIN
-from tunewright.plan.manifests import Document
 from tunewright.plan.plan import ContainerSpec, JobPlan, Mount, NewClaim, Volume
-from tunewright.request.raw import RawManifest, part
-from tunewright.request.update import JobUpdate
-
-INDEX = "batch.kubernetes.io/job-completion-index"
-
-
-class IndexedJob(JobKind):
-    api_version: ClassVar[str] = "batch/v1"
-    kind: ClassVar[str] = "Job"
-    plural: ClassVar[str] = "jobs"
-    controller: ClassVar[str] = "Kubernetes"
-    installation: ClassVar[str] = "It is part of every cluster."
-    selector: ClassVar[str] = ""
-    main_container: ClassVar[str] = "main"
-    job_label: ClassVar[str] = "batch.kubernetes.io/job-name"
-    pod_name: ClassVar[str] = "-[0-9]+-[a-z0-9]+"
-
-    def check(self, plan: JobPlan) -> None:
-        if plan.elastic:
-            raise RequestError("is not what an Indexed Job can do", field="elastic", remedy="Leave it out.")
-
-    def job(self, plan: JobPlan, metadata: Document, template: Document) -> Document:
-        pod = {**template["spec"], "subdomain": plan.name, "restartPolicy": "Never"}
-        count = {"completions": plan.num_workers, "parallelism": plan.num_workers, "completionMode": "Indexed"}
-        spec = {**count, "template": {**template, "spec": pod}}
-        return {"apiVersion": self.api_version, "kind": self.kind, "metadata": metadata, "spec": spec}
-
-    def companions(self, plan: JobPlan) -> list[Document]:
-        spec = {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": {self.job_label: plan.name}}
-        return [{"apiVersion": "v1", "kind": "Service", "metadata": {"name": plan.name}, "spec": spec}]
-
-    def raw(self, manifest: RawManifest) -> Document:
-        return part(manifest.document, "spec", "manifest")
-
-    def read(self, document: Object) -> LiveJob:
-        spec = document["spec"]
-        return LiveJob.read(
-            document,
-            suspended=bool(spec.get("suspend")),
-            steps=self.steps(spec["template"]),
-            workers=spec["completions"],
-            called={"Complete": "Succeeded"},
-        )
-
-    def template(self, document: Object) -> Object:
-        return document["spec"]["template"]
-
-    def processes(self, document: Object) -> int:
-        return 1
-
-    def worker(self, pod: Object) -> int:
-        return int(pod["metadata"]["labels"][INDEX])
-
-    def suspend(self, *, suspended: bool) -> Object:
-        return {"spec": {"suspend": suspended}}
-
-    def change(self, document: Object, update: JobUpdate, pods: Callable[[Object], Object] | None) -> Object:
-        return {"template": {"spec": pods(document["spec"]["template"]["spec"])}} if pods else {}
-
-
-class IndexedJobBackend(KubernetesBackend):
-    kind: ClassVar[JobKind] = IndexedJob()
-
-
-class PyTorchJobBackend(KubernetesBackend):
-    kind: ClassVar[JobKind] = PyTorchJob()
 
 
 def plan(**changes: object) -> JobPlan:
@@ -118,7 +49,7 @@ def test_a_second_kind_is_rendered_with_everything_that_all_kinds_share() -> Non
         ("PersistentVolumeClaim", "sft-work"),
     ]
     assert job["metadata"]["annotations"]["tunewright.dev/objects"].split(",")[0] == "Service/sft"
-    assert [c["name"] for c in job["spec"]["template"]["spec"]["containers"]] == ["main"]
+    assert [c["name"] for c in job["spec"]["template"]["spec"]["containers"]] == ["train"]
     for document in (job, service, *others):
         assert document["metadata"]["namespace"] == "team"
         kubernetes_validate.validate(document, "1.34", strict=True)
@@ -140,12 +71,15 @@ def test_two_kinds_have_the_same_pods_but_for_what_their_controllers_want(worker
     job = plan(main=main, init_containers=inits, num_workers=workers, volumes=[])
     ours, theirs = (pod_of(rendered(backend, job)[0]) for backend in (PyTorchJobBackend, IndexedJobBackend))
     assert ours["containers"][0].pop("name") == MAIN
-    assert theirs["containers"][0].pop("name") == "main"
+    assert theirs["containers"][0].pop("name") == "train"
+    for pod in (ours, theirs):
+        for container in (*pod.get("initContainers", ()), *pod["containers"]):
+            container["env"] = [v for v in container["env"] if not v["name"].startswith(("PET_", "TUNEWRIGHT_WORKER"))]
     assert ours == {k: v for k, v in theirs.items() if k not in {"subdomain", "restartPolicy"}}
 
 
 def test_what_a_kind_cannot_do_is_refused_in_its_own_words() -> None:
-    with pytest.raises(RequestError, match="elastic: is not what an Indexed Job can do"):
+    with pytest.raises(RequestError, match=r'elastic=.*fixed number of peers.*backend="kubernetes"'):
         rendered(IndexedJobBackend, plan(elastic=(1, 2)))
 
 

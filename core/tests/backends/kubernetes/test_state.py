@@ -238,8 +238,10 @@ def test_a_refusal_says_what_to_do(status: int, message: str, kind: str, remedy:
 
 def test_a_hint_finds_the_job_again() -> None:
     found = "tunewright logs -f sft --backend kubernetes -n team"
-    assert names.command_for("logs -f", "sft", "team") == found
-    assert names.command_for("logs -f", "sft", "team", "prod") == f"{found} --context prod"
+    assert names.command_for("logs -f", "sft", "team", backend="kubernetes") == found
+    assert (
+        names.command_for("logs -f", "sft", "team", backend="kubernetes", context="prod") == f"{found} --context prod"
+    )
 
 
 def test_a_refusal_soon_after_the_connection_broke_is_not_believed() -> None:

@@ -66,7 +66,7 @@ def test_what_cannot_be_changed_is_refused_with_a_remedy(options: dict, says: st
 def test_labels_annotations_and_ttl_change_the_job_at_any_time() -> None:
     update = job_update(str, {"labels": {"team": "b", "old": None}, "annotations": {"why": "x"}, "ttl": 60})
     for now in (document(), document("Running"), document("Succeeded"), document(suspend=True, queue="a")):
-        refuse_too_late(KIND.read(now), update)
+        refuse_too_late(KIND, KIND.read(now), update)
         assert patch_for(KIND, now, update) == {
             "metadata": {"labels": {"team": "b", "old": None}, "annotations": {"why": "x"}},
             "spec": {"runPolicy": {"ttlSecondsAfterFinished": 60}},
@@ -86,14 +86,14 @@ def test_labels_annotations_and_ttl_change_the_job_at_any_time() -> None:
 def test_what_running_pods_would_not_see_is_refused(field: str, now: dict, says: str) -> None:
     update = JobUpdate(**{field: "high" if field in ("queue", "priority_class") else 9})
     with pytest.raises(JobError, match=says) as caught:
-        refuse_too_late(KIND.read(now), update)
+        refuse_too_late(KIND, KIND.read(now), update)
     assert field in str(caught.value)
 
 
 def test_of_a_suspended_job_the_pods_are_changed_too_and_only_there() -> None:
     now = document(suspend=True)
     update = job_update(str, {"queue": "b", "priority_class": "high", "deadline": 100, "max_restarts": 9})
-    refuse_too_late(KIND.read(now), update)
+    refuse_too_late(KIND, KIND.read(now), update)
     patch = patch_for(KIND, now, update)
     assert patch["metadata"] == {"labels": {names.QUEUE: "b"}, "resourceVersion": "7"}
     assert patch["spec"]["runPolicy"] == {"activeDeadlineSeconds": 100}

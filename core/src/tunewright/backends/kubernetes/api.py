@@ -31,6 +31,7 @@ _PATHS = {
     "Secret": "/api/v1/namespaces/{}/secrets",
     "ConfigMap": "/api/v1/namespaces/{}/configmaps",
     "PersistentVolumeClaim": "/api/v1/namespaces/{}/persistentvolumeclaims",
+    "Service": "/api/v1/namespaces/{}/services",
     "Namespace": "/api/v1/namespaces",
     "StorageClass": "/apis/storage.k8s.io/v1/storageclasses",
 }

@@ -19,12 +19,20 @@ from tunewright.backends.kubernetes.failures import ApiFailure, ClusterError, Na
 from tunewright.backends.kubernetes.informer import Informer, JobCache
 from tunewright.backends.kubernetes.kind import JobKind, Object
 from tunewright.backends.kubernetes.live import LiveJob, Pod, as_job_pod, in_order
-from tunewright.backends.kubernetes.logs import Follower, Wanted, newest_events, read
+from tunewright.backends.kubernetes.logs import Follower, Wanted, newest_events, read, wanted_of
 from tunewright.backends.kubernetes.raw import check_namespace, render_raw
 from tunewright.backends.kubernetes.record import record_of
 from tunewright.backends.kubernetes.render import render
 from tunewright.backends.kubernetes.state import JobPhase, phase_of, start_of, status_of
-from tunewright.backends.kubernetes.submit import await_gone, has_pods, kept_claims, plan_digest, remains, submit
+from tunewright.backends.kubernetes.submit import (
+    UNFINISHED,
+    await_gone,
+    has_pods,
+    kept_claims,
+    plan_digest,
+    remains,
+    submit,
+)
 from tunewright.backends.kubernetes.update import patch_for, refuse_too_late
 from tunewright.errors import AlreadyRunning, AlreadySucceeded, JobError, TunewrightError
 from tunewright.events import Event
@@ -145,7 +153,7 @@ class KubernetesBackend(Backend):
         self, name: str, *, follow: bool = False, container: str | None = None, worker: int | None = None
     ) -> Iterator[LogLine]:
         with self._explained(name):
-            wanted = _wanted(self._job(name), self.kind.added_containers, container, worker)
+            wanted = wanted_of(self._job(name), self.kind.added_containers, container, worker)
             if not follow:
                 return self._explained_lines(name, read(self._api, self._pods(name), wanted))
             news = self._follow(name, wanted)
@@ -154,7 +162,7 @@ class KubernetesBackend(Backend):
     def updates(self, name: str) -> Iterator[LogLine | JobStatus]:  # noqa: D102 - the base's
         with self._explained(name):
             return self._explained_lines(
-                name, self._follow(name, _wanted(self._job(name), self.kind.added_containers, None, None))
+                name, self._follow(name, wanted_of(self._job(name), self.kind.added_containers, None, None))
             )
 
     def events(self, name: str) -> builtins.list[Event]:  # noqa: D102 - the base's
@@ -174,7 +182,7 @@ class KubernetesBackend(Backend):
 
     def newest_events(self, name: str) -> Iterator[Event]:  # noqa: D102 - the base's
         with self._explained(name):
-            for pod, container in Wanted(MAIN_STEP, 0).of(self._pods(name)):
+            for pod, container in reversed(Wanted(MAIN_STEP, 0).of(self._pods(name))):
                 yield from newest_events(self._api, pod, container)
 
     def record(self, name: str) -> JobRecord:  # noqa: D102 - the base's
@@ -189,9 +197,10 @@ class KubernetesBackend(Backend):
     def update(self, name: str, update: JobUpdate) -> None:  # noqa: D102 - the base's
         with self._explained(name):
             document = self._api.get(self.kind.kind, name)
-            refuse_too_late(self._ours(document), update)
+            patch = patch_for(self.kind, document, update)
+            refuse_too_late(self.kind, self._ours(document), update)
             try:
-                self._api.patch(self.kind.kind, name, patch_for(self.kind, document, update))
+                self._api.patch(self.kind.kind, name, patch)
             except ApiFailure as failure:
                 if not failure.conflict:
                     raise
@@ -201,12 +210,12 @@ class KubernetesBackend(Backend):
     def suspend(self, name: str) -> None:  # noqa: D102 - the base's
         with self._explained(name):
             job = self._job(name)
-            _refuse_queued(job)
+            _refuse_queued(self.kind, job)
             if job.ended:
                 raise JobError(f"Job {name!r} has already ended; there is nothing to suspend.", name=name)
             doing(f"suspending {name}, and waiting until its pods have ended")
             self._api.patch(self.kind.kind, name, self.kind.suspend(suspended=True))
-            if not await_gone(lambda: has_pods(self._api, name), _END_TIMEOUT):
+            if not await_gone(lambda: has_pods(self._api, name, unfinished=True), _END_TIMEOUT):
                 raise _still_ending(self.kind, name)
 
     def resume(self, name: str) -> None:
@@ -228,7 +237,9 @@ class KubernetesBackend(Backend):
             self._delete(self._job(name))
 
     def command_for(self, command: str, name: str) -> str:  # noqa: D102 - the base's
-        return names.command_for(command, name, self._api.namespace, self._options.context)
+        return names.command_for(
+            command, name, self._api.namespace, backend=self.kind.backend, context=self._options.context
+        )
 
     def diagnose(self, plan: JobPlan | None) -> Iterator[Finding]:  # noqa: D102 - the base's
         try:
@@ -238,7 +249,7 @@ class KubernetesBackend(Backend):
             yield problem("cluster", error)
 
     def _resume(self, job: LiveJob) -> None:
-        _refuse_queued(job)
+        _refuse_queued(self.kind, job)
         if job.ended:
             ending = "succeeded" if "Succeeded" in job.conditions else "failed"
             remedy = f"To run it again, delete it and submit it again: {self.command_for('delete', job.name)}"
@@ -258,7 +269,7 @@ class KubernetesBackend(Backend):
     def _makes_way(self, job: LiveJob, documents: Sequence[Object]) -> bool:
         """Remove an existing job for the new one and return True; return False where it is the same job, which continues."""
         name = job.name
-        if not job.ours or job.annotations.get(names.PLAN) != plan_digest(documents):
+        if not job.ours or job.annotations.get(names.PLAN) != plan_digest(self.kind, documents):
             differs = job.ours and difference(self._api, documents)
             owner = f"this request differs from it in {differs}" if differs else "its plan differs"
             owner = owner if job.ours else "Tunewright did not create it"
@@ -275,7 +286,7 @@ class KubernetesBackend(Backend):
         if not job.suspended or job.queue:
             follow = self.command_for("follow", name)
             raise AlreadyRunning(f"An identical job {name!r} is already running. Follow it: {follow}", name=name)
-        if not (documents[0]["spec"].get("runPolicy") or {}).get("suspend"):
+        if not self.kind.suspended(documents[0]):
             self._resume(job)
         return False
 
@@ -348,7 +359,7 @@ class KubernetesBackend(Backend):
     def _unfinished_pods(self) -> dict[str, builtins.list[Pod]]:
         # Of all jobs: a job's labels can be changed after submission, and its pods keep the old ones.
         selector = f"{names.MANAGED_BY}=tunewright"
-        query = {"labelSelector": selector, "fieldSelector": "status.phase!=Succeeded,status.phase!=Failed"}
+        query = {"labelSelector": selector, "fieldSelector": UNFINISHED}
         found: dict[str, builtins.list[Pod]] = {}
         for document in self._api.recent("Pod", query).items:
             job = document["metadata"]["labels"].get(self.kind.job_label, "")
@@ -367,26 +378,15 @@ class KubernetesBackend(Backend):
             raise explained(failure, self._api.kind, name=name, namespace=self._api.namespace) from failure
 
 
-def _wanted(job: LiveJob, added: Collection[str], container: str | None, worker: int | None) -> Wanted:
-    if container is not None and container not in {*job.steps, *added}:
-        raise JobError(
-            f"Job {job.name!r} has no container {container!r}. It has: {', '.join(job.steps)}.", name=job.name
-        )
-    if worker is not None and not 0 <= worker < job.workers:
-        raise JobError(
-            f"Job {job.name!r} has no worker {worker}. Its workers are 0 to {job.workers - 1}.", name=job.name
-        )
-    return Wanted(container, worker)
-
-
 def _status(job: LiveJob, pods: Sequence[Pod]) -> JobStatus:
     return status_of(job, phase := phase_of(job, pods), start_of(job, phase, pods), pods)
 
 
-def _refuse_queued(job: LiveJob) -> None:
+def _refuse_queued(kind: JobKind, job: LiveJob) -> None:
     if job.queue:
+        delete = names.command_for("delete", job.name, job.namespace, backend=kind.backend)
         problem = f"Job {job.name!r} is in Kueue's queue {job.queue!r}; only Kueue suspends and resumes it."
-        raise JobError(f"{problem} To end it: {names.command_for('delete', job.name, job.namespace)}", name=job.name)
+        raise JobError(f"{problem} To end it: {delete}", name=job.name)
 
 
 def _no_such(name: str, namespace: str) -> ClusterError:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tunewright.backends.kubernetes.api import Api
 from tunewright.backends.kubernetes.failures import ApiFailure
-from tunewright.backends.kubernetes.kind import Object
+from tunewright.backends.kubernetes.kind import JobKind, Object
 from tunewright.plan.changes import Change, job_changes, listed
 from tunewright.plan.plan import RUNNER_FILE
 
@@ -33,7 +33,7 @@ def _changes(api: Api, documents: Sequence[Object]) -> list[Change]:
             continue
         for (spec, files), found in ((old, existing), (new, document)):
             files.update(_files(found))
-            spec.update(_spec(found))
+            spec.update(_spec(api.kind, found))
     return job_changes(old, new, only_given=True)
 
 
@@ -43,12 +43,12 @@ def _existing(api: Api, document: Object) -> Object | None:
     return None
 
 
-def _spec(document: Object) -> dict[str, Any]:
+def _spec(kind: JobKind, document: Object) -> dict[str, Any]:
     if document["kind"] == _CLAIM:
         return {"claim": document["spec"]}
     if "spec" not in document:
         return {}
-    return {k: v for k, v in document["spec"].items() if k != "runPolicy"}
+    return {k: v for k, v in document["spec"].items() if k not in kind.policy}
 
 
 def _files(config: Object) -> dict[str, str]:

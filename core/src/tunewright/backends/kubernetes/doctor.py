@@ -47,7 +47,7 @@ def diagnose(api: Api, plan: JobPlan, document: Object) -> Iterator[Finding]:
         yield _refused("cluster", failure, plan.name, api)
         return
     yield Finding(about="cluster", level="ok", text=f"Kubernetes {version} responds; the namespace is {api.namespace}.")
-    yield _rights(missing, api.namespace)
+    yield _rights(missing, api)
     yield _operator(api, document, may_create="create" not in missing.get(api.kind.resource, ()))
     yield from _pod_security(api, plan)
     yield from _storage(api, plan)
@@ -64,8 +64,8 @@ def sample_plan() -> JobPlan:
 
 
 def rights(kind: JobKind) -> dict[str, tuple[str, ...]]:
-    """Return all that a user needs in a namespace: resource, with its group → verbs. deploy/rbac/user.yaml grants it."""
-    return {kind.resource: _JOB_RIGHTS, **_RIGHTS}
+    """Return all that a user needs in a namespace: resource, with its group → verbs. The kind's role in deploy/rbac grants it."""
+    return {kind.resource: _JOB_RIGHTS, **_RIGHTS, **kind.further_rights}
 
 
 def _images(plan: JobPlan) -> Iterator[Finding]:
@@ -96,14 +96,14 @@ def _missing_rights(api: Api) -> dict[str, list[str]]:
     return {resource: verbs for resource, verbs in denied.items() if verbs}
 
 
-def _rights(missing: Mapping[str, list[str]], namespace: str) -> Finding:
+def _rights(missing: Mapping[str, list[str]], api: Api) -> Finding:
+    namespace, role = api.namespace, api.kind.role
     if not missing:
-        return Finding(
-            about="rights", level="ok", text=f"You have all rights that jobs need in namespace {namespace!r}."
-        )
+        text = f"You have all rights that jobs need in namespace {namespace!r}."
+        return Finding(about="rights", level="ok", text=text)
     listed = "; ".join(f"{', '.join(verbs)} {resource}" for resource, verbs in missing.items())
     text = f"In namespace {namespace!r} you lack these rights: {listed}."
-    remedy = "Ask your cluster admin to bind the role of deploy/rbac/user.yaml to you, or choose another namespace."
+    remedy = f"Ask your cluster admin to bind the role of {role} to you, or choose another namespace."
     return Finding(about="rights", level="problem", text=text, remedy=remedy)
 
 

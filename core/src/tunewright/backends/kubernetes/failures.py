@@ -170,7 +170,7 @@ def explanation(
         "name": name,
         "namespace": namespace,
         "said": said,
-        "delete": names.command_for("delete", name, namespace),
+        "delete": names.command_for("delete", name, namespace, backend=job_kind.backend),
         "kind": job_kind.kind,
         "api_version": job_kind.api_version,
         "controller": job_kind.controller,

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
+from tunewright import environment
 from tunewright.backends.kubernetes.live import LiveJob, Pod
 from tunewright.plan.manifests import Document
 from tunewright.plan.plan import MAIN_STEP, ContainerSpec, JobPlan
@@ -24,28 +25,36 @@ class JobKind(ABC):
     """One kind of job object.
 
     Class attributes:
+        backend: name of the backend whose jobs are of this kind, for commands that people type.
         api_version: its group and version: "kubeflow.org/v1".
         kind: "PyTorchJob".
         plural: its resource in the API: "pytorchjobs".
         controller: what runs such jobs, for messages: "the training-operator".
         installation: how a user without it gets it, as a sentence.
+        role: the file with the role that its users need.
         selector: how to find the controller's pods, for messages: "control-plane=…".
         main_container: the name that the controller wants the main container to have.
         added_containers: names of init containers that the controller adds by itself.
         job_label: the pods' label whose value is the job's name.
         pod_name: a regular expression for what follows the job's name in the name of a pod.
+        further_rights: what a user needs for its companions: resource, with its group → verbs.
+        policy: the fields of a job's spec that may differ between two submissions of the same job.
     """
 
+    backend: ClassVar[str]
     api_version: ClassVar[str]
     kind: ClassVar[str]
     plural: ClassVar[str]
     controller: ClassVar[str]
     installation: ClassVar[str]
+    role: ClassVar[str]
     selector: ClassVar[str]
     main_container: ClassVar[str]
     added_containers: ClassVar[frozenset[str]] = frozenset()
     job_label: ClassVar[str]
     pod_name: ClassVar[str]
+    further_rights: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    policy: ClassVar[frozenset[str]]
 
     @abstractmethod
     def check(self, plan: JobPlan) -> None:
@@ -94,6 +103,10 @@ class JobKind(ABC):
         """Return the index of the worker that a pod is."""
 
     @abstractmethod
+    def suspended(self, document: Object) -> bool:
+        """Return whether a job object says that it is suspended."""
+
+    @abstractmethod
     def suspend(self, *, suspended: bool) -> Object:
         """Return the merge patch that suspends a job or resumes it."""
 
@@ -105,7 +118,14 @@ class JobKind(ABC):
             document: the job as it is now.
             update: what changes; `ttl` and `deadline` are this method's.
             pods: from the spec of a pod to its merge patch; None where the pods stay as they are.
+
+        Raises:
+            RequestError: its controller does not let the pods of a job change.
         """
+
+    def worker_name(self, plan: JobPlan) -> list[Document]:  # noqa: ARG002 - for kinds whose pods do not keep their names
+        """Return the variables that name a pod's worker, WORKER last: unique among jobs, and the same after a restart."""
+        return [{"name": environment.WORKER, "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]
 
     def unsafe_under(self, policy: str, plan: JobPlan) -> str:  # noqa: ARG002 - for kinds that are
         """Say why a Pod Security policy would keep the plan's pods from running, and what to do; "" where it does not."""

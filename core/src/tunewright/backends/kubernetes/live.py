@@ -54,8 +54,9 @@ class Pod:
     """One worker's pod.
 
     Attributes:
-        name: the same whenever the controller recreates the pod; the uid differs.
+        name: its name, which some controllers give to the pod that replaces it, too; the uid differs.
         worker: index of the worker; a Master is worker 0.
+        created: when it was created; None where that does not matter.
         phase: Pending, Running, Succeeded, Failed or Unknown.
         ending: whether it is being deleted.
         node: where it runs; "" while unknown.
@@ -66,6 +67,7 @@ class Pod:
     name: str
     uid: str
     worker: int
+    created: datetime | None = None
     phase: str = "Pending"
     ending: bool = False
     node: str = ""
@@ -90,6 +92,7 @@ class Pod:
             name=metadata["name"],
             uid=metadata["uid"],
             worker=worker,
+            created=moment(metadata.get("creationTimestamp")),
             phase=status.get("phase") or "Pending",
             ending="deletionTimestamp" in metadata,
             node=document["spec"].get("nodeName") or "",
@@ -210,8 +213,14 @@ def moment(text: str | None) -> datetime | None:
 
 
 def in_order(pods: Sequence[Pod]) -> list[Pod]:
-    """Sort the pods by worker; of two pods of one worker, the terminating one comes first."""
-    return sorted(pods, key=lambda pod: (pod.worker, not pod.ending))
+    """Sort the pods by worker; of two pods of one worker, the terminating one comes first, and the older one."""
+    return sorted(pods, key=lambda pod: (pod.worker, not pod.ending, str(pod.created or "")))
+
+
+def newest(pods: Sequence[Pod]) -> list[Pod]:
+    """Return the pods without those that have failed and were replaced: some controllers keep them, for their logs."""
+    last = {pod.worker: pod for pod in in_order(pods)}
+    return [pod for pod in in_order(pods) if pod.phase != "Failed" or pod is last[pod.worker]]
 
 
 def ended_containers(pods: Sequence[Pod]) -> Iterator[tuple[Pod, Container]]:

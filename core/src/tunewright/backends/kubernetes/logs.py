@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from http import HTTPStatus
 
 import attrs
@@ -13,6 +13,7 @@ from tunewright.backends.kubernetes.api import Api
 from tunewright.backends.kubernetes.failures import ApiFailure
 from tunewright.backends.kubernetes.informer import Informer, JobCache
 from tunewright.backends.kubernetes.live import Container, LiveJob, Pod, in_order
+from tunewright.errors import JobError
 from tunewright.events import Event, parse_event
 from tunewright.status.status import JobStatus, LogLine
 
@@ -45,6 +46,29 @@ class Wanted:
             for container in pod.containers
             if container.phase != "waiting" and self.container in {None, container.step}
         ]
+
+
+def wanted_of(job: LiveJob, added: Collection[str], container: str | None, worker: int | None) -> Wanted:
+    """Return what a user selects of a job's logs.
+
+    Args:
+        job: the job.
+        added: containers that its controller adds by itself.
+        container: its name in logs; None for all.
+        worker: index; None for all.
+
+    Raises:
+        JobError: there is no such container or worker.
+    """
+    if container is not None and container not in {*job.steps, *added}:
+        raise JobError(
+            f"Job {job.name!r} has no container {container!r}. It has: {', '.join(job.steps)}.", name=job.name
+        )
+    if worker is not None and not 0 <= worker < job.workers:
+        raise JobError(
+            f"Job {job.name!r} has no worker {worker}. Its workers are 0 to {job.workers - 1}.", name=job.name
+        )
+    return Wanted(container, worker)
 
 
 def read(api: Api, pods: Sequence[Pod], wanted: Wanted) -> Iterator[LogLine]:

@@ -59,10 +59,10 @@ def file_keys(plan: JobPlan) -> dict[str, str]:
     return {name: file_key(name) if any("/" in n for n in plan.files) else name for name in plan.files}
 
 
-def command_for(command: str, job: str, namespace: str, context: str | None = None) -> str:
+def command_for(command: str, job: str, namespace: str, *, backend: str, context: str | None = None) -> str:
     """Return the command line that does something with a job; see `Backend.command_for`."""
     place = f" --context {context}" if context else ""
-    return f"tunewright {command} {job} --backend kubernetes -n {namespace}{place}"
+    return f"tunewright {command} {job} --backend {backend} -n {namespace}{place}"
 
 
 def object_id(document: Mapping[str, object]) -> str:

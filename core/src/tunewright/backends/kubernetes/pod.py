@@ -104,7 +104,7 @@ def _container(kind: JobKind, plan: JobPlan, container: ContainerSpec, groups: v
         "image": container.image,
         **_given(
             command=list(container.command),
-            env=_env(plan, container),
+            env=_env(kind, plan, container),
             resources=_resources(_resources_of(plan, container)),
         ),
         "volumeMounts": volumes.mounts(plan, container, groups),
@@ -114,15 +114,16 @@ def _container(kind: JobKind, plan: JobPlan, container: ContainerSpec, groups: v
     }
 
 
-def _env(plan: JobPlan, container: ContainerSpec) -> list[Document]:
+def _env(kind: JobKind, plan: JobPlan, container: ContainerSpec) -> list[Document]:
     own = {**_HOME, **container.env, **_PATHS}
     if container is plan.main:
         own[environment.GRACE] = str(_grace(container))
     if volumes.installs_packages(plan):
         own["PYTHONPATH"] = _python_path(container.env.get("PYTHONPATH"))
-    # A pod's name is unique in its namespace, and the same when the pod is recreated, as a worker's name must be.
-    worker = {"name": environment.WORKER, "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
-    return [worker, *(_variable(plan, container, k, v) for k, v in own.items() if k != environment.WORKER)]
+    return [
+        *kind.worker_name(plan),
+        *(_variable(plan, container, k, v) for k, v in own.items() if k != environment.WORKER),
+    ]
 
 
 def _variable(plan: JobPlan, container: ContainerSpec, name: str, value: EnvValue) -> Document:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import attrs
 
 from tunewright.backends.kubernetes import names
-from tunewright.backends.kubernetes.live import Container, LiveJob, Pod, ended_containers, in_order
+from tunewright.backends.kubernetes.live import Container, LiveJob, Pod, ended_containers, in_order, newest
 from tunewright.errors import Failure
 from tunewright.runner.verdicts import FAILURE
 from tunewright.status.state import JobState
@@ -57,7 +57,7 @@ def status_of(job: LiveJob, phase: JobPhase, said: str = "", pods: Sequence[Pod]
         finished=job.finished if job.ended else None,
         result=_result(job) if phase.state is JobState.SUCCEEDED else None,
         labels=job.labels,
-        pods=Counter(_at(pod) for pod in in_order(pods) if not pod.ending),
+        pods=Counter(_at(pod) for pod in newest(pods) if not pod.ending),
     )
 
 
@@ -79,12 +79,12 @@ def phase_of(job: LiveJob, pods: Sequence[Pod]) -> JobPhase:
 
 
 def _on_its_way(job: LiveJob, pods: Sequence[Pod]) -> JobPhase:
-    present = [pod for pod in pods if not pod.ending]
+    present = [pod for pod in newest(pods) if not pod.ending]
     steps = tuple((pod, step) for pod in present if (step := pod.active_step))
     training = tuple((pod, pod.main) for pod in present if pod.trains and pod.main)
     if training and len(training) == len(present) >= job.workers:
         return JobPhase(JobState.RUNNING, progress_sources=training)
-    if "Restarting" in job.conditions:
+    if "Restarting" in job.conditions or any(_is_replaced(pod) for pod in pods):
         return JobPhase(JobState.RESTARTING, _restart(job, pods, steps), progress_sources=steps)
     if steps:
         return JobPhase(JobState.DOWNLOADING, _step(*steps[0]), progress_sources=steps)
@@ -92,6 +92,11 @@ def _on_its_way(job: LiveJob, pods: Sequence[Pod]) -> JobPhase:
     if training or any(pod.main and pod.main.phase == "terminated" for pod in present):
         return JobPhase(JobState.RUNNING, _waiting(present), progress_sources=training)
     return JobPhase(JobState.CREATED, _waiting(present))
+
+
+def _is_replaced(pod: Pod) -> bool:
+    """Return whether a pod has failed, and not for good: its controller has replaced it, or will."""
+    return pod.phase == "Failed" and (pod.main is None or pod.main.exit_code not in _FINAL)
 
 
 def _held(job: LiveJob) -> JobPhase:
@@ -127,7 +132,7 @@ def _ending(pod: Pod, container: Container) -> str:
 def _restart(job: LiveJob, pods: Sequence[Pod], steps: Sequence[tuple[Pod, Container]]) -> str:
     for pod, container in ended_containers(pods):
         return _ending(pod, container)
-    return _step(*steps[0]) if steps else _waiting(pods) or job.conditions["Restarting"][0]
+    return _step(*steps[0]) if steps else _waiting(pods) or job.conditions.get("Restarting", ("",))[0]
 
 
 def _step(pod: Pod, step: Container) -> str:
@@ -151,7 +156,7 @@ def start_of(job: LiveJob, phase: JobPhase, pods: Sequence[Pod]) -> str:
     """Return what a job that has not begun waits for, where nothing stands in its way; "" if it has begun, or something does."""
     if phase.state is not JobState.CREATED or phase.detail:
         return ""
-    present = [pod for pod in in_order(pods) if not pod.ending]
+    present = [pod for pod in newest(pods) if not pod.ending]
     if len(present) < job.workers:
         return f"{len(present)} of {job.workers} pods are created"
     for pod in present:

@@ -12,13 +12,16 @@ from tunewright._doing import doing
 from tunewright.backends.kubernetes import names
 from tunewright.backends.kubernetes.api import Api
 from tunewright.backends.kubernetes.failures import ApiFailure, NameTaken
-from tunewright.backends.kubernetes.kind import Object
+from tunewright.backends.kubernetes.kind import JobKind, Object
 from tunewright.plan.plan import JOB_FILE, RUNNER_FILE, JobPlan, NewClaim
 
 # Seconds to wait for the pods of an earlier job of the same name to terminate: more than twice the usual grace period,
 # which the user can raise.
 _LEFTOVERS = 90.0
 _TICK = 0.25
+UNFINISHED = "status.phase!=Succeeded,status.phase!=Failed"
+"""Selects the pods that have not ended."""
+
 _NOT_THE_JOB = (RUNNER_FILE, JOB_FILE)  # files that may differ between two submissions of the same job
 _CLAIM = "PersistentVolumeClaim"
 
@@ -41,7 +44,7 @@ def submit(api: Api, documents: Sequence[Object], kept: Collection[str]) -> None
         NameTaken: an object of that name already exists.
         ApiFailure: the cluster refuses a request.
     """
-    digest, name = plan_digest(documents), documents[0]["metadata"]["name"]
+    digest, name = plan_digest(api.kind, documents), documents[0]["metadata"]["name"]
     job, *owned = documents
     job = _with_digest(job, digest)
     owned = [_with_digest(document, digest) if _is_kept(document, kept) else document for document in owned]
@@ -85,13 +88,13 @@ def kept_claims(plan: JobPlan) -> set[str]:
     return {name for name, source in sources.items() if isinstance(source, NewClaim) and source.keep}
 
 
-def plan_digest(documents: Sequence[Object]) -> str:
+def plan_digest(kind: JobKind, documents: Sequence[Object]) -> str:
     """Return a digest of what a job does: two submissions with the same digest are the same job.
 
     Deadline, number of restarts, labels and secrets do not count.
     """
     job, *owned = documents
-    spec = {k: v for k, v in job["spec"].items() if k != "runPolicy"}
+    spec = {k: v for k, v in job["spec"].items() if k not in kind.policy}
     files = [d["data"] for d in owned if d["kind"] == "ConfigMap"]
     claims = [d["spec"] for d in owned if d["kind"] == _CLAIM]
     data = [{name: text for name, text in texts.items() if name not in _NOT_THE_JOB} for texts in files]
@@ -108,9 +111,12 @@ def await_gone(look: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-def has_pods(api: Api, name: str) -> bool:
-    """Return whether a job of that name has pods."""
-    return bool(api.list("Pod", {"labelSelector": f"{api.kind.job_label}={name}"}, metadata=True).items)
+def has_pods(api: Api, name: str, *, unfinished: bool = False) -> bool:
+    """Return whether a job of that name has pods, or such as have not ended yet."""
+    selector = {"labelSelector": f"{api.kind.job_label}={name}"}
+    if unfinished:
+        selector["fieldSelector"] = UNFINISHED
+    return bool(api.list("Pod", selector, metadata=True).items)
 
 
 def remains(api: Api, name: str) -> bool:

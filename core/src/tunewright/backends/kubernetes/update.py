@@ -17,7 +17,7 @@ _OF_PODS = ("queue", "priority_class", "deadline", "max_restarts")
 """Fields that would not reach running pods."""
 
 
-def refuse_too_late(job: LiveJob, update: JobUpdate) -> None:
+def refuse_too_late(kind: JobKind, job: LiveJob, update: JobUpdate) -> None:
     """Refuse an update that would not take effect any more.
 
     Raises:
@@ -30,11 +30,9 @@ def refuse_too_late(job: LiveJob, update: JobUpdate) -> None:
         problem = f"Job {job.name!r} has ended, so {given} can no longer be changed."
         raise JobError(f"{problem} You can still change labels, annotations and ttl.", name=job.name)
     problem = f"The pods of job {job.name!r} already exist, and {given} would not reach them."
-    remedy = (
-        f"Kueue decides when it runs, so delete it and submit it again: {names.command_for('delete', job.name, job.namespace)}"
-        if job.queue
-        else f"Suspend it first: {names.command_for('suspend', job.name, job.namespace)}"
-    )
+    command = names.command_for("delete" if job.queue else "suspend", job.name, job.namespace, backend=kind.backend)
+    first = "Kueue decides when it runs, so delete it and submit it again" if job.queue else "Suspend it first"
+    remedy = f"{first}: {command}"
     raise JobError(f"{problem} {remedy}", name=job.name)
 
 

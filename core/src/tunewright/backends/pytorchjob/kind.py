@@ -25,6 +25,7 @@ _SCHEDULING_POLICY = ["minAvailable", "minResources", "priorityClass", "queue", 
 class PyTorchJob(JobKind):
     """A PyTorchJob: elastic Workers, or a Master and Workers for an image that starts itself."""
 
+    backend: ClassVar[str] = "kubernetes"
     api_version: ClassVar[str] = "kubeflow.org/v1"
     kind: ClassVar[str] = "PyTorchJob"
     plural: ClassVar[str] = "pytorchjobs"
@@ -33,11 +34,13 @@ class PyTorchJob(JobKind):
         "Ask your cluster admin to install training-operator 1.9: "
         "https://www.kubeflow.org/docs/components/trainer/legacy-v1/installation/"
     )
+    role: ClassVar[str] = "deploy/rbac/user.yaml"
     selector: ClassVar[str] = "control-plane=kubeflow-training-operator"
     main_container: ClassVar[str] = MAIN
     added_containers: ClassVar[frozenset[str]] = frozenset({_INIT_PYTORCH})
     job_label: ClassVar[str] = "training.kubeflow.org/job-name"
     pod_name: ClassVar[str] = "-(master|worker)-[0-9]+"
+    policy: ClassVar[frozenset[str]] = frozenset({"runPolicy"})
 
     def check(self, plan: JobPlan) -> None:  # noqa: D102 - the base's
         for name in plan.scheduling.scheduling_policy or {}:
@@ -53,10 +56,9 @@ class PyTorchJob(JobKind):
         return raw_spec(manifest)
 
     def read(self, document: Object) -> LiveJob:  # noqa: D102 - the base's
-        spec = document["spec"]
         return LiveJob.read(
             document,
-            suspended=bool((spec.get("runPolicy") or {}).get("suspend")),
+            suspended=self.suspended(document),
             steps=self.steps(self.template(document)),
             workers=sum(int(replica.get("replicas", 1)) for replica in _replicas(document).values()),
         )
@@ -79,6 +81,9 @@ class PyTorchJob(JobKind):
         inits = [c["name"] for c in pod["spec"].get("initContainers") or []]
         offset = 1 if not is_master and _INIT_PYTORCH in inits else 0
         return int(labels.get(_INDEX) or 0) + offset
+
+    def suspended(self, document: Object) -> bool:  # noqa: D102 - the base's
+        return bool((document["spec"].get("runPolicy") or {}).get("suspend"))
 
     def suspend(self, *, suspended: bool) -> Object:  # noqa: D102 - the base's
         return {"spec": {"runPolicy": {"suspend": suspended}}}

@@ -1,0 +1,143 @@
+"""The backend `job` on a real cluster: plain Jobs of Kubernetes, with no operator, for a user with the published role."""
+
+import time
+from pathlib import Path
+
+import pytest
+from tests.cluster.cluster import Cluster
+from tests.cluster.helpers import CHEAP, WAITS, client_in, command, eventually, left, requests
+
+from tunewright import Job, JobError, JobState, RequestError, SecretValue, TrainingClient
+from tunewright._client.doctor import diagnose
+from tunewright.errors import AlreadySucceeded
+
+pytestmark = pytest.mark.timeout(600)
+
+KINDS = "jobs,pods,services,secrets,configmaps"
+REDUCE = """
+import os, sys
+import torch
+import torch.distributed as dist
+
+dist.init_process_group("gloo")
+ranks = torch.tensor([dist.get_rank() + 1])
+dist.all_reduce(ranks)
+dist.destroy_process_group()
+sys.stdout.write(f"rank {os.environ['RANK']} {os.environ['LOCAL_RANK']} {os.environ['WORLD_SIZE']} {int(ranks)}\\n")
+"""
+# Ends as `run` does when a worker is to be started again; and once `go` is there, well.
+AGAIN = f"""{WAITS.partition("while")[0]}
+if len(list(output.glob("life-*"))) < 2:
+    raise SystemExit(129)
+print("the end", flush=True)
+"""
+
+
+@pytest.fixture
+def client(cluster: Cluster, namespace: str) -> TrainingClient:
+    return client_in(cluster, namespace, "job")
+
+
+def test_two_workers_of_two_processes_reduce_together(
+    own_cluster: Cluster, client: TrainingClient, namespace: str, image: str, volumes, on_node, tmp_path: Path
+) -> None:
+    volumes("ReadWriteMany")
+    (tmp_path / "reduce.py").write_text(REDUCE)
+
+    def submit() -> Job:
+        return client.create_job(
+            "reduce",
+            script=tmp_path / "reduce.py",
+            base_image=image,
+            num_workers=2,
+            num_procs_per_worker=2,
+            storage={"access_modes": ["ReadWriteMany"]},
+            resources_per_worker=CHEAP,
+            pod_overrides=on_node(main="train"),
+            env={"TOKEN": SecretValue("a-literal-secret")},
+        )
+
+    job = submit()
+    assert job.wait(timeout=300).state is JobState.SUCCEEDED, list(job.logs())
+    lines = list(job.log_lines())
+    said = {line.text[line.text.index("rank ") :] for line in lines if "rank " in line.text}
+    assert said == {f"rank {rank} {rank % 2} 4 10" for rank in range(4)}
+    assert {line.worker for line in lines if "rank " in line.text} == {0, 1}, "no worker's log is removed with its pod"
+    assert (job.report().record.workers, job.report().record.processes) == (2, 2)
+    with pytest.raises(AlreadySucceeded, match="tunewright delete reduce --backend job"):
+        submit()
+    job.delete()
+    eventually(lambda: left(own_cluster, namespace, "reduce", KINDS), [])
+
+
+def test_submitting_creates_what_a_job_needs_and_nothing_else(
+    own_cluster: Cluster, client: TrainingClient, namespace: str, image: str, volumes
+) -> None:
+    volumes()
+    client.create_job("hello", base_image=image, command=command("print('hello')")).wait(timeout=180)
+    kinds = ("configmaps", "jobs", "persistentvolumeclaims", "services")
+    written = {
+        what: n for what, n in requests(own_cluster, namespace).items() if what.startswith(("create ", "patch "))
+    }
+    assert written == {f"create {kind}": 1 for kind in kinds}
+    owners = own_cluster.json("service", "hello", "-n", namespace)["metadata"]["ownerReferences"]
+    assert [owner["kind"] for owner in owners] == ["Job"]
+
+
+def test_a_worker_that_asks_for_it_starts_again_and_its_log_is_followed(
+    client: TrainingClient, image: str, volumes
+) -> None:
+    volumes()
+    job = client.create_job("again", base_image=image, command=command(AGAIN))
+    states = []
+    status = job.wait(timeout=240, callback=lambda status: states.append(status.state))
+    assert status.state is JobState.SUCCEEDED, list(job.logs())
+    assert JobState.RESTARTING in states
+    assert [line for line in job.logs() if line.startswith("lives")] == ["lives: 1", "lives: 2"]
+
+
+def test_any_other_code_is_final_at_once(client: TrainingClient, image: str, volumes) -> None:
+    volumes()
+    job = client.create_job("final", base_image=image, command=command("raise SystemExit(3)"), max_restarts=5)
+    began = time.monotonic()
+    status = job.wait([JobState.FAILED], timeout=120)
+    assert status.failure is not None
+    assert status.failure.code == 3
+    assert len(client.get_job_pods("final")) == 1, "it was not started again"
+    assert time.monotonic() - began < 90
+
+
+def test_it_is_suspended_and_goes_on(
+    own_cluster: Cluster, client: TrainingClient, namespace: str, image: str, volumes
+) -> None:
+    folder = volumes()
+    job = client.create_job("rests", base_image=image, command=command(WAITS))
+    eventually(lambda: any("lives: 1" in line for line in job.logs()), wanted=True)
+    job.suspend()
+    assert job.state is JobState.SUSPENDED
+    assert [p for p in client.get_job_pods("rests") if p.phase not in ("Failed", "Succeeded")] == []
+    with pytest.raises(RequestError, match=r"max_restarts: cannot be changed.*submit it again"):
+        client.update_job("rests", max_restarts=9)
+    client.update_job("rests", ttl=3600)
+    assert own_cluster.json("job", "rests", "-n", namespace)["spec"]["ttlSecondsAfterFinished"] == 3600
+    job.resume()
+    eventually(lambda: any("lives: 2" in line for line in job.logs()), wanted=True)
+    (folder / "output" / "go").touch()
+    assert job.wait(timeout=120).state is JobState.SUCCEEDED
+
+
+def test_doctor_finds_nothing_missing(client: TrainingClient) -> None:
+    findings = {finding.about: finding for finding in diagnose(client)}
+    assert (findings["rights"].level, findings["operator"].level) == ("ok", "ok")
+    assert "Job batch/v1" in findings["operator"].text
+
+
+def test_jobs_of_others_are_not_touched(
+    own_cluster: Cluster, client: TrainingClient, namespace: str, image: str
+) -> None:
+    pod = {"restartPolicy": "Never", "containers": [{"name": "c", "image": image, "command": ["true"]}]}
+    about = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "theirs", "namespace": namespace}}
+    own_cluster.apply({**about, "spec": {"template": {"spec": pod}}})
+    assert client.list_jobs() == []
+    with pytest.raises(JobError, match="Tunewright did not create the Job 'theirs'"):
+        client.get_job("theirs").status()
