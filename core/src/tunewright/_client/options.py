@@ -50,10 +50,10 @@ class TrainOptions(JobOptions, total=False):
     Attributes:
         name: the job's name, unless it is the first argument; generated if left out.
         model: where the model comes from: a URI, a path, a dict {"provider": …, "uri": …}, or a provider object.
-        adapter: where an adapter of the model comes from, likewise, to continue training from it.
         dataset: where the dataset comes from, likewise; or a list of datasets to mix, in which a dict may also have the keys
             of `MixturePart`: "weight", "name", "repeat" and "data", and a provider object as its "provider".
         eval_dataset: where the evaluation dataset comes from, likewise.
+        adapter: where an adapter of the model comes from, likewise, to continue training from it.
         trainer: what trains: the name of a provider, a dict {"provider": …}, or a provider object.
         output: where the result is uploaded to: a writable URI, a dict {"provider": …, "uri": …}, or a provider object.
         base_folder: the folder that relative paths start from; by default the working directory.
@@ -61,9 +61,9 @@ class TrainOptions(JobOptions, total=False):
 
     name: str
     model: ProviderLike
-    adapter: ProviderLike
     dataset: ProviderLike | Sequence[ProviderLike]
     eval_dataset: ProviderLike
+    adapter: ProviderLike
     trainer: ProviderLike
     output: ProviderLike
     upload_checkpoints: bool
