@@ -20,6 +20,7 @@ from transformers.models.llama import modeling_llama  # noqa: E402 - as torch
 
 from tunewright_hf.kernels import cross_entropy, rms_norm, rotary  # noqa: E402 - needs torch
 from tunewright_hf.kernels.lora import FusedLinear, LoraFunction, fuse_lora  # noqa: E402
+from tunewright_hf.train import objective  # noqa: E402
 
 SIZES = {"vocab_size": 50, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 SIZES |= {"num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 64, "bos_token_id": 0, "eos_token_id": 1}
@@ -317,12 +318,23 @@ def test_evaluation_and_disabled_adapters_are_pefts_own() -> None:
     for model in (plain, twin):
         model.eval()
     with count(LoraFunction) as made, count(cross_entropy.LossFunction) as losses:
-        found, expected = twin(**batch(), supervised=torch.tensor([0])), plain(**batch())
+        found, expected = twin(**batch()), plain(**batch())
     assert not made
     assert not losses
     assert torch.equal(found.logits, expected.logits)
     assert torch.equal(found.loss, expected.loss)
     assert torch.equal(twin.generate(**inputs, max_new_tokens=3), plain.generate(**inputs, max_new_tokens=3))
+
+
+def test_an_evaluation_needs_no_logits() -> None:
+    plain, twin, _ = adapted()
+    inputs = batch()
+    where = cross_entropy.supervised_positions(inputs["labels"])
+    expected, found = plain.eval()(**inputs), twin.eval()(**inputs, supervised=where)
+    assert "logits" not in found
+    torch.testing.assert_close(found.loss, expected.loss, check_dtype=False)
+    theirs, ours = (objective.token_losses(x, inputs["labels"]) for x in (expected.logits, found.losses))
+    torch.testing.assert_close(ours, theirs)
 
 
 def test_saved_and_merged_as_ever(tmp_path: Path) -> None:

@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 from typing import TypedDict, Unpack, cast
 
 import torch
-import transformers
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from tunewright_hf.kernels.attention_cpu import LONGEST, CausalFunction
+from tunewright_hf.kernels.patches import register_attention
 
 SEGMENTS = "segments"
 """The attention's name in transformers."""
@@ -30,8 +30,7 @@ _STARTS_DIM = 2  # dimensions of what `mask` returns for padding-free batches; m
 
 def register() -> None:
     """Register "segments" with transformers."""
-    transformers.AttentionInterface.register(SEGMENTS, attend)
-    transformers.AttentionMaskInterface.register(SEGMENTS, mask)
+    register_attention(SEGMENTS, attend, mask)
 
 
 def mask(

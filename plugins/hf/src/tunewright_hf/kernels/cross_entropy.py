@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import types
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Protocol, cast
 
 import attrs
 import torch
 import transformers
 from torch.autograd.function import FunctionCtx, once_differentiable
-from transformers.loss.loss_utils import ForCausalLMLoss
 from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers.utils import ModelOutput
 
 from tunewright_hf.data.tokenize import IGNORED
-from tunewright_hf.kernels.recognise import base_of, is_same
+from tunewright_hf.kernels import patches
+from tunewright_hf.kernels.patches import Context, Patch, Undo
+from tunewright_hf.kernels.recognise import base_of
 
 SUPERVISED = "supervised"
 """The key of a batch's supervised positions, and the keyword of the model's forward."""
 
 # Logits in memory at once: 128 MiB in fp32, or enough positions for efficient matrix products. A GPU needs more of them.
 _LOGITS, _FEWEST_ROWS, _MORE_ON_GPUS = 2**25, 256, 4
+
+_TRIED, _MOST_COMPARED = 8, 1024  # tokens of a trial's samples; rows of the gradient of `lm_head`
 
 
 @attrs.frozen
@@ -55,25 +60,112 @@ class Record(Protocol):
         """Receive the loss of each, and the flat indices of their labels."""
 
 
-def fuse_loss(model: torch.nn.Module, record: Record | None = None) -> bool:
-    """Monkey-patch a causal language model so that its forward, in training, returns the loss without logits.
+@dataclasses.dataclass
+class TokenLosses(ModelOutput):  # type: ignore[misc]
+    """What a model with a fused loss returns in an evaluation, in place of logits.
+
+    Attributes:
+        loss: their mean over the supervised tokens.
+        losses: float32 of (samples, length - 1), the loss of each label but the first ones; 0 where it is ignored.
+    """
+
+    loss: torch.Tensor | None = None
+    losses: torch.Tensor | None = None
+
+
+def fuse_loss(model: torch.nn.Module, record: Record | None = None, context: Context = nullcontext) -> bool:
+    """Let a causal language model return the loss without logits, in training and in evaluations.
+
+    An evaluation is a forward pass outside of training that is given the supervised positions.
 
     Args:
         model: the model, which may have an adapter.
-        record: receives the loss of each supervised position.
+        record: receives the loss of each supervised position, in training.
+        context: see `tunewright_hf.kernels.patches.replace`.
 
     Returns:
-        Whether the model was patched. Its own forward must be that of Llama, instruction by instruction, as for Mistral or
-        Qwen: others scale or cap their logits, or add to the loss.
+        Whether it does. Its own forward must be that of Llama, as for Mistral or Qwen: others scale or cap their logits, or
+        add to the loss.
     """
     causal = base_of(model)
-    head = getattr(causal, "lm_head", None)
-    known = is_same(type(causal).forward, transformers.LlamaForCausalLM.forward)
-    known = known and causal.loss_function is ForCausalLMLoss
-    if head is None or not known or type(head) is not torch.nn.Linear or head.bias is not None:
+    head: torch.nn.Module = getattr(causal, "lm_head", None)
+    reason = ""
+    if type(head) is not torch.nn.Linear or head.bias is not None:
+        reason = "the model has no lm_head that is a nn.Linear without bias"
+    elif patches.has_own_forward(causal):
+        reason = "the model was given another forward"
+    if reason:
+        patches.say_left("loss", reason)
         return False
-    causal.forward = types.MethodType(_with_fused_loss(type(causal).forward, record), causal)
-    return True
+    patch = attrs.evolve(LOSS, apply=functools.partial(_apply, record=record))
+    return bool(patches.replace(patch, [causal], context))
+
+
+def loss_code(causal: torch.nn.Module) -> dict[str, object]:
+    """Return the functions of a model's loss, by their names in `LOSS_TESTED`."""
+    loss = causal.loss_function
+    return {"ForCausalLMLoss": loss, "fixed_cross_entropy": getattr(loss, "__globals__", {}).get("fixed_cross_entropy")}
+
+
+def _code(causal: torch.nn.Module) -> Mapping[str, object]:
+    return {"forward of LlamaForCausalLM": type(causal).forward, **loss_code(causal)}
+
+
+def _apply(causal: torch.nn.Module, record: Record | None = None) -> Undo:
+    return patches.set_forward(causal, _with_fused_loss(type(causal).forward, record))
+
+
+def _trial(causal: torch.nn.Module) -> Sequence[torch.Tensor | None]:
+    """Compute a step's loss with its gradients at `lm_head`, and the losses of an evaluation; the layers below compute once more."""
+    vocabulary, head = causal.config.get_text_config().vocab_size, causal.lm_head.weight
+    ids = (torch.arange(2 * _TRIED, device=head.device) % vocabulary).view(2, _TRIED)
+    labels = ids.clone()
+    labels[0, : _TRIED // 2] = IGNORED
+    hidden: list[torch.Tensor] = []
+
+    def hold(_: torch.nn.Module, __: object, output: ModelOutput) -> ModelOutput:
+        hidden.append(output.last_hidden_state.detach().requires_grad_())
+        output.last_hidden_state = hidden[-1]
+        return output
+
+    handle = causal.model.register_forward_hook(hold)
+    try:
+        with patches.as_in_training(causal):
+            loss = causal(input_ids=ids, labels=labels, num_items_in_batch=torch.tensor(_TRIED, device=ids.device)).loss
+            found = torch.autograd.grad(loss, [hidden[-1], *([head] if head.requires_grad else [])])
+        with patches.as_in_training(causal, training=False), torch.no_grad():
+            losses = _evaluated(causal, ids, labels)
+    finally:
+        handle.remove()
+    return [loss, *(gradient[:_MOST_COMPARED] for gradient in found), *losses]
+
+
+def _evaluated(causal: torch.nn.Module, ids: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    if patches.has_own_forward(causal):
+        found = causal(input_ids=ids, labels=labels, **{SUPERVISED: supervised_positions(labels)})
+        return found.loss, found.losses
+    found = causal(input_ids=ids, labels=labels)
+    logits = found.logits[:, :-1].float().transpose(1, 2)
+    each = torch.nn.functional.cross_entropy(logits, labels[:, 1:], ignore_index=IGNORED, reduction="none")
+    return found.loss, each
+
+
+LOSS_TESTED = {
+    "ForCausalLMLoss": frozenset({"882c6f0afc0bb5d6"}),
+    "fixed_cross_entropy": frozenset({"1d5f61da007213ce"}),
+}
+"""Digests of a causal language model's loss; see `tunewright_hf.kernels.patches.Patch`."""
+
+LOSS = Patch(
+    name="loss",
+    tested={"forward of LlamaForCausalLM": frozenset({"f90c5b8119401393"}), **LOSS_TESTED},
+    versions="transformers 5.24",
+    code=_code,
+    apply=_apply,
+    trial=_trial,
+    alike=id,
+)
+"""What is replaced here."""
 
 
 def _with_fused_loss(
@@ -87,21 +179,49 @@ def _with_fused_loss(
         supervised: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs: object,
-    ) -> CausalLMOutputWithPast:
+    ) -> CausalLMOutputWithPast | TokenLosses:
         special = kwargs.get("shift_labels") is not None or kwargs.get("logits_to_keep") is not None
-        if labels is None or not self.training or special:
+        asked = self.training or supervised is not None
+        if labels is None or not asked or special:
             return original(self, *args, labels=labels, num_items_in_batch=num_items_in_batch, **kwargs)
         kwargs.pop("return_dict", None)
         hidden = self.model(*args, **kwargs).last_hidden_state
         where = supervised_positions(labels) if supervised is None else supervised
         rows, targets = hidden.flatten(0, 1).index_select(0, where), labels.flatten()[where + 1]
+        count = len(where) if num_items_in_batch is None else num_items_in_batch
+        if not self.training:
+            each = token_losses(rows, self.lm_head.weight, targets)
+            losses = each.new_zeros(labels.numel()).index_copy(0, where + 1, each).view(labels.shape)[:, 1:]
+            return TokenLosses(loss=each.sum() / count, losses=losses)
         each = None if record is None else torch.empty(len(where), device=rows.device)
         loss = fused_loss(rows, self.lm_head.weight, targets, each)
         if record is not None and each is not None:
             record(each, where=where + 1)
-        return CausalLMOutputWithPast(loss=loss / (len(where) if num_items_in_batch is None else num_items_in_batch))
+        return CausalLMOutputWithPast(loss=loss / count)
 
     return forward
+
+
+def token_losses(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return the cross entropy of each row of `hidden @ weightᵀ`, in float32 at least, without a gradient; see `fused_loss`."""
+    device = hidden.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+    accurate = torch.promote_types(dtype, torch.float32)
+    with torch.no_grad(), torch.autocast(device, enabled=False):
+        weight = weight.to(dtype).t()
+        pieces = zip(
+            *(x.split(_rows_at_once(hidden, weight.shape[1])) for x in (hidden.to(dtype), targets)), strict=True
+        )
+        found = [
+            torch.nn.functional.cross_entropy((rows @ weight).to(accurate), wanted, reduction="none")
+            for rows, wanted in pieces
+        ]
+    return torch.cat(found).float()
+
+
+def _rows_at_once(hidden: torch.Tensor, vocabulary: int) -> int:
+    """Return how many rows of logits are in memory at once."""
+    return max(_FEWEST_ROWS, _LOGITS * (_MORE_ON_GPUS if hidden.is_cuda else 1) // vocabulary)
 
 
 def fused_loss(
@@ -137,7 +257,7 @@ class LossFunction(torch.autograd.Function):  # type: ignore[misc]
         loss = torch.zeros((), dtype=accurate, device=hidden.device)
         d_hidden = torch.empty_like(hidden)
         d_weight = torch.zeros_like(weight, dtype=accurate) if ctx.needs_input_grad[1] else None
-        step = max(_FEWEST_ROWS, _LOGITS * (_MORE_ON_GPUS if hidden.is_cuda else 1) // len(weight))
+        step = _rows_at_once(hidden, len(weight))
         places = [None] * len(targets.split(step)) if each is None else each.split(step)
         for rows, wanted, d_rows, place in zip(
             hidden.split(step), targets.split(step), d_hidden.split(step), places, strict=True

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import cast
 
 import torch
 from peft.tuners import lora
 from torch.autograd.function import FunctionCtx, once_differentiable
+
+from tunewright_hf.kernels import patches
+from tunewright_hf.kernels.patches import Context, Patch, Undo
 
 _SAME_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
@@ -151,29 +156,102 @@ class LoraFunction(torch.autograd.Function):  # type: ignore[misc]
         return (d_x, None, None, *used, *d_b)
 
 
-def fuse_lora(model: torch.nn.Module) -> int:
+def fuse_lora(model: torch.nn.Module, context: Context = nullcontext) -> int:
     """Turn every plain LoRA layer on a frozen `nn.Linear` into a FusedLinear, and return their number."""
-    fused = 0
+    groups: list[tuple[torch.nn.Module, ...]] = []
+    left: Counter[str] = Counter()
     for parent in list(model.modules()):
-        plain = {name: child for name, child in parent.named_children() if _is_plain(child)}
-        together = [[plain.pop(n) for n in names] for names in _SAME_INPUT if set(names) <= plain.keys()]
-        for members in (*together, *([child] for child in plain.values())):
-            group = Group(members)
+        plain: dict[str, torch.nn.Module] = {}
+        for name, child in parent.named_children():
+            if isinstance(child, lora.LoraLayer):
+                reason = _not_plain(child)
+                left[reason] += bool(reason)
+                plain |= {} if reason else {name: child}
+        together = [tuple(plain.pop(n) for n in names) for names in _SAME_INPUT if set(names) <= plain.keys()]
+        groups += [*together, *((child,) for child in plain.values())]
+    for reason, count in left.items():
+        if count:
+            patches.say_left(f"{count} LoRA layers", reason)
+    return sum(map(len, patches.replace(LAYERS, groups, context)))
+
+
+def _not_plain(layer: lora.LoraLayer) -> str:
+    """Return why a layer is not LoRA as in the paper, one adapter on the frozen weights of a `nn.Linear`; "" if it is."""
+    if type(layer) is not lora.Linear or type(layer.base_layer) is not torch.nn.Linear:
+        return f"they are {type(layer).__name__} on {type(layer.base_layer).__name__}"
+    if any(p.requires_grad for p in layer.base_layer.parameters()):
+        return "the weights below them are trained, too"
+    if len(layer.lora_A) != 1:
+        return "they have several adapters"
+    if layer.lora_variant or any(layer.lora_bias.values()):
+        return "they are a variant of LoRA, or have lora_bias"
+    return "" if all(type(d) is torch.nn.Identity for d in layer.lora_dropout.values()) else "they have lora_dropout"
+
+
+def _code(_: Sequence[lora.Linear]) -> Mapping[str, object]:
+    return {"forward of peft.tuners.lora.Linear": lora.Linear.forward}  # `_not_plain` refuses other classes
+
+
+def _apply(members: Sequence[lora.Linear]) -> Undo:
+    return patches.set_class(members, FusedLinear, group=Group(members))
+
+
+def _trial(members: Sequence[lora.Linear]) -> Sequence[torch.Tensor | None]:
+    weight = members[0].base_layer.weight
+    x = patches.trial_rows(1, 3, weight.shape[1], like=weight)
+    adapters = [layer.weight for m in members for pair in (m.lora_A, m.lora_B) for layer in pair.values()]
+    trained = [a for a in adapters if a.requires_grad]
+    with _adapting(members, x.detach()), patches.as_in_training(*members):
+        outputs = [m(x) for m in members]
+        d_x, *gradients = patches.trial_gradients(outputs, [x, *trained])
+    return [*outputs, d_x, *(None if g is None else g.flatten() for g in gradients)]
+
+
+@contextmanager
+def _adapting(members: Sequence[lora.Linear], x: torch.Tensor) -> Iterator[None]:
+    """Let adapters, whose B begins as zeros, add as much to the outputs as the frozen weights; afterwards B is as before."""
+    generator = torch.Generator().manual_seed(2)
+    before = []
+    try:
+        with torch.no_grad():
             for member in members:
-                member.__class__ = FusedLinear
-                member.group = group
-            fused += len(members)
-    return fused
+                (a,), (b,) = member.lora_A.values(), member.lora_B.values()
+                before.append((b.weight, b.weight.clone()))
+                (scale,) = member.scaling.values()
+                inner, frozen = (a(x.to(a.weight.dtype)) * scale).float(), member.base_layer(x).float()
+                size = frozen.norm() / inner.norm().clamp_min(1e-12) / b.weight.shape[0] ** 0.5
+                drawn = torch.randn(*b.weight.shape, generator=generator).to(b.weight.device)
+                b.weight.copy_(drawn * (size if size > 0 else 1.0))
+        yield
+    finally:
+        with torch.no_grad():
+            for weight, old in before:
+                weight.copy_(old)
 
 
-def _is_plain(module: torch.nn.Module) -> bool:
-    """Return whether a module is LoRA as in the paper: one adapter on frozen weights, no dropout, bias, DoRA or variant."""
-    return (
-        type(module) is lora.Linear
-        and type(module.base_layer) is torch.nn.Linear
-        and not any(p.requires_grad for p in module.base_layer.parameters())
-        and len(module.lora_A) == 1
-        and not module.lora_variant
-        and not any(module.lora_bias.values())
-        and all(type(d) is torch.nn.Identity for d in module.lora_dropout.values())
+def _alike(members: Sequence[lora.Linear]) -> tuple[object, ...]:
+    return tuple(
+        (
+            *(
+                (w.shape, w.dtype, w.requires_grad)
+                for pair in (m.lora_A, m.lora_B)
+                for w in (layer.weight for layer in pair.values())
+            ),
+            (m.base_layer.weight.shape, m.base_layer.weight.dtype, m.base_layer.weight.device),
+            m.base_layer.bias is None,
+            tuple(m.scaling.values()),
+        )
+        for m in members
     )
+
+
+LAYERS = Patch(
+    name="LoRA layers",
+    tested={"forward of peft.tuners.lora.Linear": frozenset({"e72a29c82865463a"})},
+    versions="peft 0.18 to 0.21",
+    code=_code,
+    apply=_apply,
+    trial=_trial,
+    alike=_alike,
+)
+"""What is replaced here."""

@@ -6,14 +6,15 @@ It is bound by memory: in transformers one step reads and writes its input a doz
 from __future__ import annotations
 
 import functools
-import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch.autograd.function import FunctionCtx, once_differentiable
-from transformers.models.llama import modeling_llama
 
-from tunewright_hf.kernels.recognise import HALVES, is_same
+from tunewright_hf.kernels import patches
+from tunewright_hf.kernels.patches import Context, Patch, Undo
+from tunewright_hf.kernels.recognise import HALVES
 
 
 class NormFunction(torch.autograd.Function):  # type: ignore[misc]
@@ -44,22 +45,50 @@ class NormFunction(torch.autograd.Function):  # type: ignore[misc]
         return d_x.mul_(factor).addcmul_(x, mean * factor**3, value=-1), d_weight, None
 
 
-def fuse_norms(model: torch.nn.Module) -> int:
+def fuse_norms(model: torch.nn.Module, context: Context = nullcontext) -> int:
     """Replace the forward of every RMSNorm that is computed as in Llama, and return their number."""
-    fused = 0
-    for module in model.modules():
-        own = type(module).forward
-        if "forward" not in vars(module) and is_same(own, modeling_llama.LlamaRMSNorm.forward):
-            module.forward = types.MethodType(_norm(own), module)
-            fused += 1
-    return fused
+    norms = [m for m in model.modules() if type(m).__name__.endswith("RMSNorm") and not patches.has_own_forward(m)]
+    return len(patches.replace(NORMS, norms, context))
+
+
+def _code(norm: torch.nn.Module) -> Mapping[str, object]:
+    return {"forward of LlamaRMSNorm": type(norm).forward}
+
+
+def _apply(norm: torch.nn.Module) -> Undo:
+    return patches.set_forward(norm, _norm(type(norm).forward))
+
+
+def _trial(norm: torch.nn.Module) -> Sequence[torch.Tensor | None]:
+    x = patches.trial_rows(2, 3, norm.weight.shape[-1], like=norm.weight)
+    with patches.as_in_training(norm):
+        y = norm(x)
+    inputs = [x, norm.weight] if norm.weight.requires_grad else [x]
+    return [y, *patches.trial_gradients([y], inputs)]
+
+
+def _alike(norm: torch.nn.Module) -> tuple[object, ...]:
+    weight = norm.weight
+    return weight.shape, weight.dtype, weight.device, weight.requires_grad, norm.variance_epsilon
+
+
+NORMS = Patch(
+    name="norms",
+    tested={"forward of LlamaRMSNorm": frozenset({"45005fab68325f87"})},
+    versions="transformers 5.24",
+    code=_code,
+    apply=_apply,
+    trial=_trial,
+    alike=_alike,
+)
+"""What is replaced here."""
 
 
 def _norm(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     no_autocast = torch.autocast("cuda", enabled=False)  # autocast would compute it in fp32
 
     @functools.wraps(original)
-    def forward(self: modeling_llama.LlamaRMSNorm, hidden_states: torch.Tensor) -> torch.Tensor:
+    def forward(self: torch.nn.Module, hidden_states: torch.Tensor) -> torch.Tensor:
         # The original computes in fp32 for every dtype.
         dtype = hidden_states.dtype
         if not self.training or dtype != self.weight.dtype:

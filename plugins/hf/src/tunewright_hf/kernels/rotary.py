@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import functools
-import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any, cast
 
 import torch
 from torch.autograd.function import FunctionCtx, once_differentiable
-from transformers.models.llama import modeling_llama
-from transformers.utils import deprecation
 
-from tunewright_hf.kernels.recognise import is_same
+from tunewright_hf.kernels import patches
+from tunewright_hf.kernels.patches import Context, Patch, Undo
 
 Rotary = Callable[..., tuple[torch.Tensor, torch.Tensor]]
-_ROTARY = "apply_rotary_pos_emb"
+_ROTARY, _HALF = "apply_rotary_pos_emb", "rotate_half"
+_HEAD_SIZE = 8  # of a trial, if the layer does not say its own
 
 
 class RotaryFunction(torch.autograd.Function):  # type: ignore[misc]
@@ -47,47 +48,65 @@ def _rotated(
     return y
 
 
-def fuse_rotary(model: torch.nn.Module) -> int:
+def fuse_rotary(model: torch.nn.Module, context: Context = nullcontext) -> int:
     """Replace the rotation of every attention layer that rotates as Llama does, and return their number.
 
     A layer's forward looks the function up in its module's globals. Each layer gets a copy of its forward whose globals
     contain the faster function, so that transformers itself is not patched.
     """
-    fused = 0
-    for module in model.modules():
-        own = _undeprecated(type(module).forward)
-        if "forward" not in vars(module) and own is not None and _rotates(own):
-            changed = types.FunctionType(
-                own.__code__,
-                {**own.__globals__, _ROTARY: _rotary(own.__globals__[_ROTARY], module)},
-                own.__name__,
-                own.__defaults__,
-                own.__closure__,
-            )
-            changed.__kwdefaults__ = own.__kwdefaults__
-            module.forward = types.MethodType(functools.update_wrapper(changed, own), module)
-            fused += 1
-    return fused
+    layers = [m for m in model.modules() if not patches.has_own_forward(m) and _rotates(m)]
+    return len(patches.replace(ROTATIONS, layers, context))
 
 
-def _undeprecated(function: object) -> types.FunctionType | None:
-    """Return the function inside the deprecation decorators of transformers; None if another decorator wraps it."""
-    while isinstance(function, types.FunctionType):
-        inner = getattr(function, "__wrapped__", None)
-        if inner is None:
-            return function
-        function = inner if function.__code__.co_filename == deprecation.__file__ else None
-    return None
+def _rotates(layer: torch.nn.Module) -> bool:
+    forward = patches.undecorated(type(layer).forward)
+    return forward is not None and _ROTARY in forward.__code__.co_names and _ROTARY in forward.__globals__
 
 
-def _rotates(forward: types.FunctionType) -> bool:
-    known = forward.__globals__
-    return (
-        _ROTARY in forward.__code__.co_names
-        and _ROTARY in known
-        and is_same(known[_ROTARY], modeling_llama.apply_rotary_pos_emb)
-        and is_same(known["rotate_half"], modeling_llama.rotate_half)
-    )
+def _code(layer: torch.nn.Module) -> Mapping[str, object]:
+    known = patches.undecorated(type(layer).forward).__globals__  # type: ignore[union-attr] # `_rotates` has looked
+    return {name: known.get(name) for name in (_ROTARY, _HALF)}
+
+
+def _apply(layer: torch.nn.Module) -> Undo:
+    own = patches.undecorated(type(layer).forward)
+    assert own is not None  # noqa: S101 - for the type checker: `_rotates` has looked
+    changed = patches.with_globals(own, **{_ROTARY: _rotary(own.__globals__[_ROTARY], layer)})
+    return patches.set_forward(layer, changed)
+
+
+def _trial(layer: torch.nn.Module) -> Sequence[torch.Tensor | None]:
+    own = patches.has_own_forward(layer)
+    forward: Any = vars(layer)["forward"].__func__ if own else patches.undecorated(type(layer).forward)
+    rotate = cast("Rotary", forward.__globals__[_ROTARY])
+    weight, size = _weight(layer), getattr(layer, "head_dim", _HEAD_SIZE)
+    q, k = (patches.trial_rows(1, heads, 3, size, like=weight, seed=heads) for heads in (4, 2))
+    cos, sin = (patches.trial_rows(1, 3, size, like=weight, seed=seed).detach() for seed in (5, 6))
+    with patches.as_in_training(layer):
+        rotated = rotate(q, k, cos, sin)
+    return [*rotated, *patches.trial_gradients(rotated, [q, k])]
+
+
+def _alike(layer: torch.nn.Module) -> tuple[object, ...]:
+    weight = _weight(layer)
+    return type(layer), weight.dtype, weight.device, getattr(layer, "head_dim", None)
+
+
+def _weight(layer: torch.nn.Module) -> torch.Tensor:
+    """Return a weight that is not quantized."""
+    return next(p for p in layer.parameters() if p.is_floating_point())
+
+
+ROTATIONS = Patch(
+    name="rotations",
+    tested={_ROTARY: frozenset({"7890dadf358a0525"}), _HALF: frozenset({"40a78839a80b582c"})},
+    versions="transformers 5.24",
+    code=_code,
+    apply=_apply,
+    trial=_trial,
+    alike=_alike,
+)
+"""What is replaced here."""
 
 
 def _rotary(original: Rotary, layer: torch.nn.Module) -> Rotary:

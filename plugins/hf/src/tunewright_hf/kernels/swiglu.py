@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import functools
 import logging
-import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import cast
 
 import attrs
@@ -16,9 +16,10 @@ import torch
 import transformers
 from torch.autograd.function import FunctionCtx, once_differentiable
 from transformers.activations import SiLUActivation
-from transformers.models.llama import modeling_llama
 
-from tunewright_hf.kernels.recognise import HALVES, is_same
+from tunewright_hf.kernels import patches
+from tunewright_hf.kernels.patches import Context, Patch, Undo
+from tunewright_hf.kernels.recognise import HALVES
 
 logger = logging.getLogger(__name__)
 
@@ -77,23 +78,61 @@ class GateFunction(torch.autograd.Function):  # type: ignore[misc]
         return tuple(cast("_Kernels", _kernels()).backward(grad, *ctx.saved_tensors))
 
 
-def fuse_gates(model: transformers.PreTrainedModel) -> int:
+def fuse_gates(model: transformers.PreTrainedModel, context: Context = nullcontext) -> int:
     """Replace the forward of every feed-forward layer that is computed as in Llama, on a GPU, and return their number."""
     if model.device.type != "cuda" or _kernels() is None:
         return 0
-    fused = 0
-    for module in model.modules():
-        own = type(module).forward
-        known = "forward" not in vars(module) and is_same(own, modeling_llama.LlamaMLP.forward)
-        if known and isinstance(module.act_fn, (torch.nn.SiLU, SiLUActivation)):
-            module.forward = types.MethodType(_gated(own), module)
-            fused += 1
-    return fused
+    layers = [m for m in model.modules() if _is_gated(m) and not patches.has_own_forward(m)]
+    return len(patches.replace(GATES, layers, context))
+
+
+def _is_gated(module: torch.nn.Module) -> bool:
+    names = ("gate_proj", "up_proj", "down_proj")
+    silu = isinstance(getattr(module, "act_fn", None), (torch.nn.SiLU, SiLUActivation))
+    return silu and all(isinstance(getattr(module, name, None), torch.nn.Module) for name in names)
+
+
+def _code(layer: torch.nn.Module) -> Mapping[str, object]:
+    return {"forward of LlamaMLP": type(layer).forward}
+
+
+def _apply(layer: torch.nn.Module) -> Undo:
+    return patches.set_forward(layer, _gated(type(layer).forward))
+
+
+def _trial(layer: torch.nn.Module) -> Sequence[torch.Tensor | None]:
+    x = patches.trial_rows(1, 3, layer.gate_proj.in_features, like=_input_of(layer))
+    with patches.as_in_training(layer):
+        y = layer(x)
+    return [y, *patches.trial_gradients([y], [x])]
+
+
+def _alike(layer: torch.nn.Module) -> tuple[object, ...]:
+    weight = layer.gate_proj.weight
+    return type(layer.act_fn), type(layer.gate_proj), weight.shape, weight.dtype, weight.device
+
+
+def _input_of(layer: torch.nn.Module) -> torch.Tensor:
+    """Return a tensor of a layer's dtype and device; quantized weights compute in half precision."""
+    weight = layer.gate_proj.weight
+    return torch.empty(0, dtype=weight.dtype if weight.is_floating_point() else HALVES[0], device=weight.device)
+
+
+GATES = Patch(
+    name="gates",
+    tested={"forward of LlamaMLP": frozenset({"b3edfb98c6d7eddb"})},
+    versions="transformers 5.24",
+    code=_code,
+    apply=_apply,
+    trial=_trial,
+    alike=_alike,
+)
+"""What is replaced here."""
 
 
 def _gated(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     @functools.wraps(original)
-    def forward(self: modeling_llama.LlamaMLP, x: torch.Tensor) -> torch.Tensor:
+    def forward(self: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
         if not self.training:
             return original(self, x)
         gate, up = self.gate_proj(x), self.up_proj(x)

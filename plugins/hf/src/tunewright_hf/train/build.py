@@ -23,7 +23,7 @@ from tunewright_hf.data.samples.preference import PREFERENCE
 from tunewright_hf.data.streaming import Stream
 from tunewright_hf.data.tokenize import pad_token_id
 from tunewright_hf.distributed import check_sharding, is_sharded
-from tunewright_hf.kernels import fuse, recognise
+from tunewright_hf.kernels import attention_trial, fuse, recognise
 from tunewright_hf.model import adapters, attention, probe
 from tunewright_hf.train.by_source import SourceCollator, SourceMeter, measure_loss
 from tunewright_hf.train.checkpoints import ProvenanceCallback, UnloggedLoss
@@ -32,7 +32,7 @@ from tunewright_hf.train.extensions import uses_models_loss
 from tunewright_hf.train.objective import objective_of
 from tunewright_hf.train.provenance import record
 from tunewright_hf.train.stream_state import StreamStateCallback
-from tunewright_hf.train.trainer import instrumented
+from tunewright_hf.train.trainer import computes_loss_as_usual, instrumented
 
 logger = logging.getLogger(__name__)
 
@@ -145,6 +145,9 @@ def _build_tokenised_trainer(
             preprocess_logits_for_metrics=objective.scores,
         )
     if task is CAUSAL:
+        if not is_sharded(trainer):
+            base = recognise.base_of(trainer.model)
+            attention_trial.keep_if_equal(base, Collator(pad_id, padding_free=True), trainer.accelerator.autocast)
         trainer.data_collator = choose_collator(trainer, data, pad_id, models_loss=uses_models_loss(cls))
     if data.evaluation is not None:  # else accelerate would cut losses of the last batch as those of repeated samples
         trainer.eval_dataset = fill_up(data.evaluation, args.eval_batch_size * args.world_size, pad_id, objective.blank)
@@ -171,7 +174,9 @@ def _build_tokenised_trainer(
 def fuse_layers(trainer: transformers.Trainer, params: TrainParams) -> None:
     """Replace layers by faster ones if the user wants it, and let the loss of a mixture be measured by dataset."""
     meter, args = trainer.by_source, trainer.args
-    fused = params.fused_layers and fuse.fuse(trainer, meter.record if meter else None)
+    record, usual = meter.record if meter else None, computes_loss_as_usual(trainer)
+    fused = params.fused_layers and fuse.fuse(trainer, record, own_loss=not usual)
+    trainer.loss_apart = params.task is CAUSAL and usual and not (fused or args.use_liger_kernel)
     if meter is None or fused or params.task is not CAUSAL:
         return
     replaced = args.torch_compile or args.use_liger_kernel or args.n_gpu > 1 or args.label_smoothing_factor

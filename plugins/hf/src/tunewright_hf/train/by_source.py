@@ -13,11 +13,13 @@ from typing import Any
 import attrs
 import torch
 import transformers
-from transformers.loss.loss_utils import ForCausalLMLoss
 
 from tunewright_hf.data.mixing.mixture_order import SOURCE
 from tunewright_hf.data.samples.packing import SEGMENTS
 from tunewright_hf.data.tokenize import IGNORED
+from tunewright_hf.kernels import patches
+from tunewright_hf.kernels.cross_entropy import LOSS_TESTED, loss_code
+from tunewright_hf.kernels.patches import Patch, Undo
 from tunewright_hf.kernels.recognise import base_of
 
 SOURCES, COUNTS = "sources", "source_counts"
@@ -181,10 +183,21 @@ def measure_loss(model: torch.nn.Module, meter: SourceMeter) -> bool:
     Returns:
         Whether it does: its loss has to be the usual one of causal language models.
     """
-    causal: Any = base_of(model)
-    usual: Callable[..., torch.Tensor] = ForCausalLMLoss
-    if getattr(causal, "loss_function", None) is not usual:
-        return False
+    patch = Patch(
+        name="loss by dataset",
+        tested=LOSS_TESTED,
+        versions="transformers 5.24",
+        code=loss_code,
+        apply=lambda causal: _measured(causal, meter),
+        trial=_trial,
+        alike=id,
+    )
+    return bool(patches.replace(patch, [base_of(model)]))
+
+
+def _measured(causal: Any, meter: SourceMeter) -> Undo:
+    """Let a model's loss be computed by way of the loss of each token."""
+    usual: Callable[..., torch.Tensor] = causal.loss_function
 
     def loss(  # noqa: PLR0917 - models pass them by position, too
         logits: torch.Tensor,
@@ -195,7 +208,6 @@ def measure_loss(model: torch.nn.Module, meter: SourceMeter) -> bool:
         shift_labels: torch.Tensor | None = None,
         **more: object,
     ) -> torch.Tensor:
-        """As ForCausalLMLoss, by way of the loss of each token."""
         if shift_labels is not None or not causal.training:
             given = {"num_items_in_batch": num_items_in_batch, "ignore_index": ignore_index, **more}
             return usual(logits, labels, vocab_size, shift_labels=shift_labels, **given)
@@ -206,5 +218,14 @@ def measure_loss(model: torch.nn.Module, meter: SourceMeter) -> bool:
         meter.record_all(each.roll(1), targets.roll(1))  # a label is predicted by the position before it
         return each.sum() / ((targets != ignore_index).sum() if num_items_in_batch is None else num_items_in_batch)
 
-    causal.loss_function = loss
-    return True
+    return patches.set_loss(causal, loss)
+
+
+def _trial(causal: Any) -> Sequence[torch.Tensor | None]:
+    """Compute the loss of random logits, as a model in training does, and their gradient."""
+    logits = patches.trial_rows(2, 4, 7, like=torch.empty(0, device=causal.device))
+    labels = torch.tensor([[IGNORED, 3, 6, 0], [1, IGNORED, 2, 2]], device=causal.device)
+    with patches.as_in_training(causal):
+        given: tuple[dict[str, Any], ...] = ({}, {"num_items_in_batch": torch.tensor(3, device=causal.device)})
+        found = [causal.loss_function(logits=logits, labels=labels, vocab_size=7, **more) for more in given]
+    return [*found, *torch.autograd.grad(sum(found), [logits])]

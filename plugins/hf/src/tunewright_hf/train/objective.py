@@ -17,6 +17,8 @@ from tunewright_hf.data.samples.collators import Collator, PairCollator, TargetC
 from tunewright_hf.data.tokenize import IGNORED
 from tunewright_hf.train.by_source import SourceMeans, SourceMeter
 
+_LOGITS = 2**25  # copied at once
+
 
 @attrs.frozen(kw_only=True)
 class Objective:
@@ -147,9 +149,14 @@ def summed_losses(losses: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 def each_token_loss(
     logits: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the loss of each label but the first ones, and these labels; both of shape (samples, length - 1)."""
-    scores = (logits[0] if isinstance(logits, tuple) else logits)[:, :-1]
-    return each_answer_loss(scores, labels[:, 1:])
+    """Return the loss of each label but the first ones, and these labels; both of shape (samples, length - 1).
+
+    A model with a fused loss returns these losses in place of logits; see `TokenLosses`.
+    """
+    found, targets = logits[0] if isinstance(logits, tuple) else logits, labels[:, 1:]
+    if found.dim() == targets.dim():  # transformers has padded the losses, too
+        return found.masked_fill(targets == IGNORED, 0), targets
+    return each_answer_loss(found[:, :-1], targets)
 
 
 def each_answer_loss(
@@ -157,10 +164,16 @@ def each_answer_loss(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the loss of each label, and the labels, which are at the positions of their logits."""
     scores = logits[0] if isinstance(logits, tuple) else logits
-    losses = torch.nn.functional.cross_entropy(
-        scores.float().transpose(1, 2), labels, ignore_index=IGNORED, reduction="none"
-    )
-    return losses, labels
+    size = max(
+        1, _LOGITS // (scores.shape[0] * scores.shape[2])
+    )  # positions; copies of all logits may not fit into memory
+    found = [
+        torch.nn.functional.cross_entropy(
+            piece.float().transpose(1, 2), targets, ignore_index=IGNORED, reduction="none"
+        )
+        for piece, targets in zip(scores.split(size, 1), labels.split(size, 1), strict=True)
+    ]
+    return torch.cat(found, dim=1), labels
 
 
 def losses(logits: torch.Tensor, labels: torch.Tensor, problem: str, smoothing: float = 0.0) -> torch.Tensor:

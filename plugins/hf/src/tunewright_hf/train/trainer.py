@@ -24,6 +24,8 @@ from tunewright_hf.train.by_source import SourceMeter
 from tunewright_hf.train.events import clock_of
 from tunewright_hf.train.throughput import Meter, flops_of
 
+_OF_THE_LOSS = ("compute_loss", "prediction_step", "evaluation_loop", "training_step")
+
 
 def instrumented(base: type[transformers.Trainer]) -> type[transformers.Trainer]:
     """Return a subclass of a Trainer class that logs what `Meter` measures on all ranks, and that resumes exactly.
@@ -34,15 +36,26 @@ def instrumented(base: type[transformers.Trainer]) -> type[transformers.Trainer]
     return cast("type[transformers.Trainer]", type(f"Instrumented{base.__name__}", (_Instrumented, base), {}))
 
 
+def computes_loss_as_usual(trainer: transformers.Trainer) -> bool:
+    """Return whether an instrumented Trainer's class computes losses and evaluates as transformers' Trainer does.
+
+    Others may need logits, which a model with a fused loss does not return.
+    """
+    base, usual = type(trainer).__mro__[2], transformers.Trainer
+    return all(getattr(base, name) is getattr(usual, name) for name in _OF_THE_LOSS)
+
+
 class _Instrumented(transformers.Trainer):  # type: ignore[misc]
     by_source: SourceMeter | None = None  # of a mixture, as is the order
     order: Order | None = None
+    loss_apart = False  # whether evaluations need the model's logits only
     reports_to: TrainRun | None = None  # receives the phases
     saved_dtypes: SavedDtypes | None = None  # of the result; checkpoints have the dtypes of the training
 
     def __init__(self, *args: object, **keywords: object) -> None:
         super().__init__(*args, **keywords)
         without_cache(self.model.config)  # transformers sets `use_cache` of the arguments
+        self._ordered = False
         self._predicted = 0  # batches that were evaluated on
         self._meter = Meter(flops_of(self.model), self.args.device, self.args.bf16 or self.args.fp16)
 
@@ -66,12 +79,17 @@ class _Instrumented(transformers.Trainer):  # type: ignore[misc]
     def _get_train_sampler(self, train_dataset: object = None) -> torch.utils.data.Sampler | None:
         if self.order is None:
             return super()._get_train_sampler(train_dataset)
+        self._ordered = True
         blanks = len(self.train_dataset) - self.order.samples
         # At the beginning of an epoch, or where it is resumed, the state's epoch is its number and what has passed of it.
         return MixtureSampler(self.order, blanks, lambda: int(self.state.epoch or 0))
 
     def get_train_dataloader(self) -> DataLoader:
-        return _outliving_sigterm(super().get_train_dataloader())
+        loader = super().get_train_dataloader()
+        if self.order is not None and not self._ordered:  # samples in another order would be another training
+            found = f"transformers {transformers.__version__} does not ask Trainer._get_train_sampler for the order of samples"
+            raise RuntimeError(f"{found}, which a mixture needs. Use another version of it.")
+        return _outliving_sigterm(loader)
 
     def get_eval_dataloader(self, *args: object, **keywords: object) -> DataLoader:
         return _outliving_sigterm(super().get_eval_dataloader(*args, **keywords))
@@ -82,9 +100,18 @@ class _Instrumented(transformers.Trainer):  # type: ignore[misc]
         with torch.random.fork_rng(devices=[]), self._lasting("evaluate", "evaluating", batches=True):
             return cast("dict[str, float]", super().evaluate(*args, **keywords))
 
-    def prediction_step(self, *args: Any, **keywords: Any) -> Any:
+    def prediction_step(
+        self, model: torch.nn.Module, inputs: dict[str, torch.Tensor], *args: Any, **keywords: Any
+    ) -> Any:
         self._predicted += 1
-        return super().prediction_step(*args, **keywords)
+        if not self.loss_apart:
+            return super().prediction_step(model, inputs, *args, **keywords)
+        if self.by_source is not None:
+            self.by_source.take(inputs)
+        # Given labels, the model would copy all logits to compute a loss, which the metrics compute in pieces.
+        labels = self._prepare_input(inputs["labels"])
+        unlabelled = {name: value for name, value in inputs.items() if name != "labels"}
+        return None, super().prediction_step(model, unlabelled, *args, **keywords)[1], labels
 
     def _save_checkpoint(self, *args: Any, **keywords: Any) -> None:
         with self._lasting("save", f"saving a checkpoint at step {self.state.global_step}"):
