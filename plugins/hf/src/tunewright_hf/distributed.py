@@ -42,6 +42,15 @@ def barrier() -> None:
         torch.distributed.barrier()
 
 
+def smallest_of_ranks(number: int) -> int:
+    """Return the smallest number that a rank gives."""
+    if not are_several():
+        return number
+    numbers = [0] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(numbers, number)
+    return min(numbers)
+
+
 def join_ranks(given: Mapping[str, object], world_size: int) -> None:
     """Initialise the process group on CPUs. Transformers would do so too, but without `ddp_timeout`."""
     cpu = bool(given.get("use_cpu")) or not torch.cuda.is_available()

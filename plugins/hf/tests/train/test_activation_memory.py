@@ -106,3 +106,37 @@ def test_what_is_kept_of_a_token_is_measured_with_a_sample_as_long_as_the_longes
     assert len(found["input_ids"]) == len(found["labels"]) == found["length"] == size
     assert found.get(SEGMENTS, [size]) == [size]
     assert max(found["input_ids"]) < sum(rows[0]), "of the first row, again and again"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("given", [{}, {"fused_layers": False}, {"per_device_eval_batch_size": 8}], ids=str)
+def test_an_evaluation_that_has_no_room_is_of_fewer_samples_with_the_same_loss(
+    given: dict[str, object], train: Callable, qa: Path, tmp_path: Path, monkeypatch, caplog
+) -> None:
+    pace = {"max_steps": 2, "logging_steps": 1, "save_strategy": "no", "eval_strategy": "steps", "eval_steps": 2}
+    pace |= {"activation_checkpointing": False, "lora_config": {"r": 4}, **given}
+    usual = train(tmp_path / "usual", qa, **pace)
+    monkeypatch.setattr(activation_memory, "memory_of", lambda _: 1)
+    with caplog.at_level(logging.WARNING, "tunewright_hf.train.activation_memory"):
+        small = train(tmp_path / "small", qa, **pace)
+    assert [e["eval_loss"] for e in small.of("eval")] == pytest.approx(
+        [e["eval_loss"] for e in usual.of("eval")], abs=1e-6
+    )
+    expected = "1 would fit" if "per_device_eval_batch_size" in given else "evaluating 1 samples at once"
+    assert [expected in message for message in caplog.messages] == [True]
+
+
+@pytest.mark.slow
+def test_an_evaluation_with_the_fused_loss_has_no_logits(
+    train: Callable, qa: Path, tmp_path: Path, monkeypatch
+) -> None:
+    from tunewright_hf.train import objective
+
+    def whole(*_: object) -> None:
+        raise AssertionError("these are logits")
+
+    monkeypatch.setattr(objective, "each_answer_loss", whole)
+    pace = {"max_steps": 2, "save_strategy": "no", "eval_strategy": "steps", "eval_steps": 2}
+    assert train(tmp_path / "fused", qa, **pace).of("eval")
+    with pytest.raises(AssertionError, match="these are logits"):
+        train(tmp_path / "plain", qa, **pace, fused_layers=False)

@@ -112,6 +112,25 @@ def test_a_memory_that_is_too_small_is_told_with_what_to_do(allocate: Callable[[
     assert "activation_checkpointing=True" in error.value.remedy
 
 
+@pytest.mark.parametrize(
+    ("sizes", "evaluates", "expected"),
+    [
+        ((6, 4), True, "per_device_eval_batch_size=4: .* Lower it, which does not change eval_loss"),
+        ((6, 1), True, r"DataParams.max_length: .*\(in an evaluation\).* Lower it\.$"),
+        ((1, 4), False, r"DataParams.max_length: .* Set activation_checkpointing=True; or lower it\."),
+    ],
+)
+def test_the_field_that_made_a_batch_too_large_is_named(
+    sizes: tuple[int, int], evaluates: bool, expected: str, tmp_path: Path
+) -> None:
+    names = ("per_device_train_batch_size", "per_device_eval_batch_size")
+    args = transformers.TrainingArguments(
+        output_dir=str(tmp_path), use_cpu=True, **dict(zip(names, sizes, strict=True))
+    )
+    with pytest.raises(RequestError, match=expected), explain_out_of_memory(args, lambda: evaluates):
+        as_on_a_gpu()
+
+
 def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
     args = transformers.TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
     with pytest.raises(RuntimeError, match="mat1 and mat2"), explain_out_of_memory(args):

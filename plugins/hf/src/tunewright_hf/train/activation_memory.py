@@ -1,4 +1,7 @@
-"""Activation checkpointing: enable it if a step would not fit into memory, by the bytes that the model keeps per token."""
+"""The plan for memory: activation checkpointing if a step would not fit, and evaluations of fewer samples at once.
+
+It follows from the bytes that the model keeps of a token.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ import transformers
 
 from tunewright_hf.data.samples.packing import SEGMENTS
 from tunewright_hf.data.streaming import Stream
-from tunewright_hf.distributed import are_several, is_sharded
+from tunewright_hf.distributed import are_several, is_sharded, smallest_of_ranks
 from tunewright_hf.kernels import attention_cpu
 
 logger = logging.getLogger(__name__)
@@ -54,17 +57,18 @@ def needs_checkpointing(need: Need, available: int) -> bool:
 
 
 def decide(trainer: transformers.Trainer, given: Mapping[str, object]) -> None:
-    """Set `activation_checkpointing` before training, unless the user did.
+    """Set `activation_checkpointing` before training, unless the user did, and lower `per_device_eval_batch_size`.
 
     Sharded models are left as they are, since no rank knows what the others hold, and so is DeepSpeed, which may offload
     gradients and optimizer state.
     """
     args = trainer.args
-    if is_sharded(trainer) or trainer.is_deepspeed_enabled or any(given.get(name) is not None for name in _NAMES):
-        return
-    if not trainer.model.supports_gradient_checkpointing:
+    if is_sharded(trainer) or trainer.is_deepspeed_enabled:
         return
     available = memory_of(args.device)
+    if any(given.get(name) is not None for name in _NAMES) or not trainer.model.supports_gradient_checkpointing:
+        fit_evaluation(trainer, Need(fixed=fixed_bytes(trainer), per_token=0, tokens=0), available, given)
+        return
     try:
         need = need_of(trainer)
     except torch.OutOfMemoryError:  # even with few tokens
@@ -80,14 +84,58 @@ def decide(trainer: transformers.Trainer, given: Mapping[str, object]) -> None:
     state = "on" if args.activation_checkpointing else "off"
     gib = [f"{n / 2**30:.1f}" for n in (need.whole, available)]
     logger.info("activation_checkpointing: %s; without it a step needs about %s GiB of %s GiB", state, *gib)
+    fit_evaluation(trainer, need, available, given)
+
+
+def fit_evaluation(
+    trainer: transformers.Trainer, need: Need, available: int, given: Mapping[str, object] | None = None
+) -> None:
+    """Lower the number of samples that are evaluated at once until they fit; eval_loss stays the same.
+
+    The number that the user gave is kept, and a warning says what it needs.
+    """
+    data, args = trainer.eval_dataset, trainer.args
+    if not isinstance(data, datasets.Dataset):
+        return
+    given_size = (given or {}).get("per_device_eval_batch_size")
+    layers = getattr(trainer.model.config.get_text_config(), "num_hidden_layers", 1)
+    per_token = logits_bytes(trainer) + need.per_token // layers  # an evaluation keeps what one layer computes
+    padding_free = "cu_seq_lens_q" in trainer.data_collator([data[0]])
+    sizes = [n for n in range(args.per_device_eval_batch_size, 0, -1) if not args.per_device_eval_batch_size % n]
+    needs = {n: need.fixed + per_token * largest_batch(data, n, padding_free=padding_free) for n in sizes}
+    size = smallest_of_ranks(next((n for n, needed in needs.items() if needed <= _USABLE * available), 1))
+    if size == args.per_device_eval_batch_size:
+        return
+    gib = [f"{n / 2**30:.1f}" for n in (needs[args.per_device_eval_batch_size], available)]
+    logger.warning(
+        "per_device_eval_batch_size=%d needs about %s GiB of %s GiB: %s",
+        args.per_device_eval_batch_size,
+        *gib,
+        f"{size} would fit" if given_size is not None else f"evaluating {size} samples at once",
+    )
+    if given_size is None:
+        args.per_device_eval_batch_size = size
+
+
+def logits_bytes(trainer: transformers.Trainer) -> int:
+    """Return the bytes of a token's logits in an evaluation; 0 if the model returns losses in their place."""
+    if trainer.returns_losses:
+        return 0
+    size: int = next(p for p in trainer.model.parameters() if p.is_floating_point()).itemsize + 4  # and a copy in fp32
+    return size * int(trainer.model.config.get_text_config().vocab_size)
+
+
+def fixed_bytes(trainer: transformers.Trainer) -> int:
+    """Return the bytes of weights, gradients and optimizer state."""
+    parameters = list(trainer.model.parameters())
+    trained = [p for p in parameters if p.requires_grad]
+    gradients = sum(p.nbytes for p in trained) * (2 if are_several() else 1)  # DDP keeps a copy in its buckets
+    return int(sum(p.nbytes for p in parameters) + gradients + _ADAM * sum(p.numel() for p in trained))
 
 
 def need_of(trainer: transformers.Trainer) -> Need:
     """Return what a step needs, measured by a forward pass of the trainer's model with one sample of the data."""
-    args, parameters = trainer.args, list(trainer.model.parameters())
-    trained = [p for p in parameters if p.requires_grad]
-    gradients = sum(p.nbytes for p in trained) * (2 if are_several() else 1)  # DDP keeps a copy in its buckets
-    fixed = sum(p.nbytes for p in parameters) + gradients + _ADAM * sum(p.numel() for p in trained)
+    args, fixed = trainer.args, fixed_bytes(trainer)
     batch = trainer.data_collator([_measured(trainer.train_dataset)])
     size = batch["input_ids"].numel()
     padding_free = "cu_seq_lens_q" in batch

@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 # A restart loses at most a tenth of the run, or 500 steps. A run logs about a hundred times, and at least every 50 steps.
 _SAVES, _MOST_STEPS_TO_SAVE = 10, 500
 _LOGS, _MOST_STEPS_TO_LOG = 100, 50
+_MOST_EVALUATED = 8  # samples at once, unless the user gives another number
 
 
 def build_arguments(
@@ -64,6 +65,8 @@ def build_arguments(
         "logging_first_step": True,
         "logging_nan_inf_filter": False,  # transformers would log the last finite loss instead of NaN
         "save_total_limit": 2,
+        # A step has room for as many. The size does not change eval_loss, which is a mean over tokens.
+        "per_device_eval_batch_size": min(_MOST_EVALUATED, _number(given, "per_device_train_batch_size")),
         "eval_strategy": "epoch" if evaluates else "no",
         **_precision(given),
         **(defaults or {}),
@@ -131,12 +134,14 @@ def check_drop_last(args: transformers.TrainingArguments, samples: int) -> None:
 
 def total_steps(given: Mapping[str, object], samples: int, world_size: int) -> int:
     """Return the number of optimizer steps in a run."""
+    if _number(given, "max_steps") > 0:
+        return int(_number(given, "max_steps"))
+    batches = math.ceil(samples / (_number(given, "per_device_train_batch_size") * world_size))
+    epochs, accumulated = (_number(given, name) for name in ("num_train_epochs", "gradient_accumulation_steps"))
+    return math.ceil(epochs * math.ceil(batches / accumulated))
 
-    def number(name: str) -> float:
-        default = transformers.TrainingArguments.__dataclass_fields__[name].default
-        return float(typing.cast("float", given.get(name, default)))
 
-    if number("max_steps") > 0:
-        return int(number("max_steps"))
-    batches = math.ceil(samples / (number("per_device_train_batch_size") * world_size))
-    return math.ceil(number("num_train_epochs") * math.ceil(batches / number("gradient_accumulation_steps")))
+def _number(given: Mapping[str, object], name: str) -> float:
+    """Return a number that the user gave, or the default of transformers."""
+    default = transformers.TrainingArguments.__dataclass_fields__[name].default
+    return typing.cast("float", given.get(name, default))

@@ -176,6 +176,7 @@ def fuse_layers(trainer: transformers.Trainer, params: TrainParams) -> None:
     meter, args = trainer.by_source, trainer.args
     record, usual = meter.record if meter else None, computes_loss_as_usual(trainer)
     fused = params.fused_layers and fuse.fuse(trainer, record, own_loss=not usual)
+    trainer.returns_losses = fused
     trainer.loss_apart = params.task is CAUSAL and usual and not (fused or args.use_liger_kernel)
     if meter is None or fused or params.task is not CAUSAL:
         return

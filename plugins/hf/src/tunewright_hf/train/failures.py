@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import transformers
@@ -25,15 +25,22 @@ _COLLECTIVE = ("gloo", "nccl", "pair closure")  # in gloo's messages, not all of
 
 
 @contextlib.contextmanager
-def explain_machine_errors(args: transformers.TrainingArguments, run: TrainRun) -> Iterator[None]:
+def explain_machine_errors(
+    args: transformers.TrainingArguments, run: TrainRun, evaluates: Callable[[], bool]
+) -> Iterator[None]:
     """Replace a library's error by one that says what the machine lacks.
+
+    Args:
+        args: the Trainer's arguments.
+        run: the training run.
+        evaluates: returns whether an evaluation is going on.
 
     Raises:
         RequestError: out of memory.
         OSError: the volume is full.
         RuntimeError: another rank died or hangs.
     """
-    with explain_out_of_memory(args), explain_full_volume(run), explain_lost_ranks(args, run):
+    with explain_out_of_memory(args, evaluates), explain_full_volume(run), explain_lost_ranks(args, run):
         yield
 
 
@@ -85,8 +92,46 @@ def _is_full_volume(error: Exception, run: TrainRun) -> bool:
 
 
 @contextlib.contextmanager
-def explain_out_of_memory(args: transformers.TrainingArguments) -> Iterator[None]:
+def explain_out_of_memory(
+    args: transformers.TrainingArguments, evaluates: Callable[[], bool] = lambda: False
+) -> Iterator[None]:
     """Raise RequestError for running out of memory. It is final: a restart would fail at the same batch.
+
+    Raises:
+        RequestError: with the field that made the batch large, and the remedy.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        problem = f"is too large for the memory of {args.device}: {str(error).partition('. ')[0]}"
+        shorter = "lower DataParams.max_length"
+        if evaluates():
+            field, remedy = "per_device_eval_batch_size", "Lower it, which does not change eval_loss; or "
+            size = args.per_device_eval_batch_size
+            problem = f"{problem} (in an evaluation)"
+        else:
+            field, remedy = (
+                "per_device_train_batch_size",
+                "Lower it, and raise gradient_accumulation_steps in proportion; ",
+            )
+            size = args.per_device_train_batch_size
+            remedy += "or " if args.activation_checkpointing else "or set activation_checkpointing=True; or "
+        if size == 1:  # there is no smaller batch: its samples are too long
+            field, size, shorter = "DataParams.max_length", None, "lower it"
+            remedy = remedy.split("; ", 1)[1]
+        raise RequestError(problem, field=field, value=size, remedy=_sentence(remedy + shorter)) from error
+
+
+def _sentence(remedy: str) -> str:
+    remedy = remedy.removeprefix("or ")
+    return f"{remedy[0].upper()}{remedy[1:]}."
+
+
+@contextlib.contextmanager
+def explain_too_large_model(args: transformers.TrainingArguments) -> Iterator[None]:
+    """Raise RequestError for running out of memory while the model is loaded and tried out, before the first batch.
 
     Raises:
         RequestError: with the remedy.
@@ -94,11 +139,16 @@ def explain_out_of_memory(args: transformers.TrainingArguments) -> Iterator[None
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-        if not known and not any(w in str(error) for w in _NO_MEMORY):
+        if not is_out_of_memory(error):
             raise
-        problem = f"is too large for the memory of {args.device}: {str(error).partition('. ')[0]}"
-        checkpointing = "" if args.activation_checkpointing else " or set activation_checkpointing=True;"
-        remedy = f"Lower it, and raise gradient_accumulation_steps in proportion;{checkpointing} or lower DataParams.max_length."
-        size = args.per_device_train_batch_size
-        raise RequestError(problem, field="per_device_train_batch_size", value=size, remedy=remedy) from error
+        problem = f"does not fit into the memory of {args.device}: {str(error).partition('. ')[0]}"
+        remedy = (
+            "Give quantization_config=…, share it among GPUs with fsdp, or give a smaller model or a larger machine."
+        )
+        raise RequestError(problem, field="model", remedy=remedy) from error
+
+
+def is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
+    """Return whether an error is for lack of memory, of a GPU or of the machine."""
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return known or any(word in str(error) for word in _NO_MEMORY)

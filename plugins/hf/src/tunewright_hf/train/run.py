@@ -35,7 +35,7 @@ from tunewright_hf.phases import say
 from tunewright_hf.train import activation_memory, arguments, build, deepspeed, export, extensions, sample_answers
 from tunewright_hf.train.build import build_trainer
 from tunewright_hf.train.checkpoints import clear_incomplete, owes_evaluation
-from tunewright_hf.train.failures import explain_machine_errors
+from tunewright_hf.train.failures import explain_machine_errors, explain_too_large_model
 from tunewright_hf.train.stop import stopping_on_sigterm
 from tunewright_hf.train.stream_state import stream_of
 
@@ -68,7 +68,8 @@ def train(params: TrainParams, run: TrainRun) -> None:
     continues = run.adapter is not None and params.adapter_mode == CONTINUE
     class_lora = params.lora_config if pairs and build.creates_adapter(cls) and not continues else None
     say(run, "load", "loading the model")
-    model = load_model(folder, params, args, data.classes, adapts=class_lora is None, adapter=run.adapter)
+    with explain_too_large_model(args):
+        model = load_model(folder, params, args, data.classes, adapts=class_lora is None, adapter=run.adapter)
     stop_at_turn_ends(model, tokenizer, goal.stops, turns=data.turns)
     warn_of_untrained(model, tokenizer, turns=data.turns)
     restore_cache = without_cache(model.config)
@@ -85,7 +86,7 @@ def train(params: TrainParams, run: TrainRun) -> None:
         say(run, "probe", "measuring the memory of a step")
         activation_memory.decide(trainer, params.training_parameters)
 
-    with explain_machine_errors(args, run), unwrap_carried_errors():
+    with explain_machine_errors(args, run, lambda: trainer.evaluating), unwrap_carried_errors():
         sample_answers.answer_samples_before(trainer, params, data.format, run)
         with stopping_on_sigterm(trainer):
             trainer.train(resume_from_checkpoint=str(run.resume_from) if run.resume_from else None)

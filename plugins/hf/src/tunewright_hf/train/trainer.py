@@ -48,6 +48,8 @@ def computes_loss_as_usual(trainer: transformers.Trainer) -> bool:
 class _Instrumented(transformers.Trainer):  # type: ignore[misc]
     by_source: SourceMeter | None = None  # of a mixture, as is the order
     order: Order | None = None
+    evaluating = False  # also after an evaluation that failed
+    returns_losses = False  # whether the model returns losses in an evaluation, and no logits
     loss_apart = False  # whether evaluations need the model's logits only
     reports_to: TrainRun | None = None  # receives the phases
     saved_dtypes: SavedDtypes | None = None  # of the result; checkpoints have the dtypes of the training
@@ -97,8 +99,11 @@ class _Instrumented(transformers.Trainer):  # type: ignore[misc]
     def evaluate(self, *args: object, **keywords: object) -> dict[str, float]:
         # The data loader of an evaluation draws a seed. After a checkpoint that was saved before it, the resumed training would
         # draw other random numbers.
+        self.evaluating = True
         with torch.random.fork_rng(devices=[]), self._lasting("evaluate", "evaluating", batches=True):
-            return cast("dict[str, float]", super().evaluate(*args, **keywords))
+            found = cast("dict[str, float]", super().evaluate(*args, **keywords))
+        self.evaluating = False
+        return found
 
     def prediction_step(
         self, model: torch.nn.Module, inputs: dict[str, torch.Tensor], *args: Any, **keywords: Any
