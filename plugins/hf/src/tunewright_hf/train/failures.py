@@ -106,7 +106,6 @@ def explain_out_of_memory(
         if not is_out_of_memory(error):
             raise
         problem = f"is too large for the memory of {args.device}: {str(error).partition('. ')[0]}"
-        shorter = "lower DataParams.max_length"
         if evaluates():
             field, remedy = "per_device_eval_batch_size", "Lower it, which does not change eval_loss; or "
             size = args.per_device_eval_batch_size
@@ -119,9 +118,10 @@ def explain_out_of_memory(
             size = args.per_device_train_batch_size
             remedy += "or " if args.activation_checkpointing else "or set activation_checkpointing=True; or "
         if size == 1:  # there is no smaller batch: its samples are too long
-            field, size, shorter = "DataParams.max_length", None, "lower it"
-            remedy = remedy.split("; ", 1)[1]
-        raise RequestError(problem, field=field, value=size, remedy=_sentence(remedy + shorter)) from error
+            remedy = _sentence(remedy.split("; ", 1)[1] + "lower it")
+            raise RequestError(problem, field="DataParams.max_length", remedy=remedy) from error
+        remedy = _sentence(f"{remedy}lower DataParams.max_length")
+        raise RequestError(problem, field=field, value=size, remedy=remedy) from error
 
 
 def _sentence(remedy: str) -> str:
