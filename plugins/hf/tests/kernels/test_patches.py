@@ -15,8 +15,8 @@ from transformers.loss import loss_utils  # noqa: E402
 from transformers.models.llama import modeling_llama  # noqa: E402
 
 import tunewright_hf  # noqa: E402
-from tunewright_hf.data.samples.collators import Collator  # noqa: E402 - needs torch
-from tunewright_hf.kernels import attention, attention_trial, cross_entropy, lora, patches, rms_norm, rotary  # noqa: E402
+from tunewright_hf.kernels import attention, cross_entropy, lora, patches, rms_norm, rotary  # noqa: E402 - needs torch
+from tunewright_hf.model.attention import choose_attention  # noqa: E402
 
 SIZES = {"vocab_size": 50, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4}
 SIZES |= {"num_key_value_heads": 2, "max_position_embeddings": 64, "pad_token_id": None}
@@ -159,40 +159,20 @@ def touched(model, left: str) -> list[object]:
 
 
 def changed_attention(module, query, key, value, attention_mask, **given):
-    found = attention.repeat_kv
-    groups = query.shape[1] // key.shape[1]
-    y = torch.nn.functional.scaled_dot_product_attention(
-        query, found(key, groups), found(value, groups), attn_mask=attention_mask, is_causal=attention_mask is None
-    )
+    y = torch.nn.functional.scaled_dot_product_attention(query, key, value, attention_mask, enable_gqa=True)
     return 1.1 * y.transpose(1, 2), None
 
 
-def without(attend, name: str):
-    def renamed(*given, **more):
-        return attend(*given, **{k: v for k, v in more.items() if k != name})
-
-    return renamed
-
-
-@pytest.mark.parametrize("change", [None, "its source", "cu_seq_lens_q", "sliding_window"])
-def test_segments_is_kept_only_where_it_computes_what_transformers_computes(change, monkeypatch, caplog) -> None:
-    attention.register()
-    torch.manual_seed(0)
-    config = transformers.MistralConfig(**SIZES, sliding_window=16, attn_implementation="eager")
-    model = transformers.MistralForCausalLM(config)
-    if change == "its source":
-        monkeypatch.setattr(attention_trial, "sdpa_attention_forward", changed_attention)
-    elif change is not None:  # an argument has another name
-        monkeypatch.setitem(
-            transformers.AttentionInterface._global_mapping, attention.SEGMENTS, without(attention.attend, change)
-        )
-    model.set_attn_implementation(attention.SEGMENTS)
+def test_segments_is_not_chosen_where_the_attention_of_transformers_is_another(monkeypatch, caplog) -> None:
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**SIZES))
+    choose_attention(model, "auto", half=False)
+    assert model.config._attn_implementation == "segments"
+    monkeypatch.setattr(attention, "sdpa_attention_forward", changed_attention)
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**SIZES))
     with caplog.at_level(logging.INFO, "tunewright_hf.kernels"):
-        kept = attention_trial.keep_if_equal(model, Collator(0, padding_free=True))
-    assert kept is (change is None)
-    assert model.config._attn_implementation == ("segments" if kept else "sdpa")
-    assert model.config.sliding_window == 16
-    assert ("attention not fused: " in caplog.text) is not kept
+        choose_attention(model, "auto", half=False)
+    assert model.config._attn_implementation == "sdpa"
+    assert "attention not fused: the source of " in caplog.text
 
 
 def test_a_trial_leaves_no_trace() -> None:

@@ -17,7 +17,6 @@ datasets = pytest.importorskip("datasets")
 from tunewright_hf.data.samples import packing  # noqa: E402 - they need torch
 from tunewright_hf.data.samples.collators import Collator  # noqa: E402
 from tunewright_hf.kernels import attention as kernel  # noqa: E402 - they need torch
-from tunewright_hf.kernels import attention_trial  # noqa: E402
 from tunewright_hf.model import attention, probe  # noqa: E402
 
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -251,7 +250,6 @@ def test_packing_is_refused_where_samples_would_see_each_other(
 ) -> None:
     monkeypatch.setattr(kernel, "mask", lambda **_: None)
     monkeypatch.setattr(kernel, "attend", kernel.sdpa_attention_forward)
-    monkeypatch.setattr(attention_trial, "keep_if_equal", lambda *_: True)  # it would set another attention
     with pytest.raises(
         RequestError,
         match=r"DataParams\.packing=True: .*LlamaForCausalLM.*does not isolate the samples of a row from each other",

@@ -18,7 +18,7 @@ from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_f
 from transformers.masking_utils import sdpa_mask
 
 from tunewright_hf.kernels.attention_cpu import LONGEST, CausalFunction
-from tunewright_hf.kernels.patches import register_attention
+from tunewright_hf.kernels.patches import other_source, register_attention, say_left
 
 SEGMENTS = "segments"
 """The attention's name in transformers."""
@@ -83,6 +83,18 @@ def _sample_starts(
     continues = mask_function(row, head, after, before).expand(rows, -1)
     begins = torch.nn.functional.pad(~continues, (1, 0), value=True)
     return torch.where(begins, token, 0).cummax(1).values
+
+
+def is_tested() -> bool:
+    """Return whether "segments" may stand in for the attention of the installed transformers; the log says why not.
+
+    The trial is that of padding-free batches: `tunewright_hf.model.probe.isolates_samples` compares the two on the model.
+    """
+    code = {"sdpa_attention_forward": sdpa_attention_forward}
+    reason = other_source(code, {"sdpa_attention_forward": frozenset({"1b8dc81c4ba4d409"})}, "transformers 5.24")
+    if reason is not None:
+        say_left("attention", reason)
+    return reason is None
 
 
 class AttentionKeywords(TypedDict, total=False):

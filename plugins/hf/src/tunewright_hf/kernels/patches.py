@@ -34,7 +34,8 @@ Site = TypeVar("Site")
 Undo = Callable[[], None]
 Context = Callable[[], AbstractContextManager[object]]
 
-_MOST_APART = 1e-4  # difference of a row, relative to its length, in fp32
+# Largest difference of a row, relative to its length. Half precision rounds to three digits, TF32 to little more.
+_MOST_APART, _MOST_APART_IN_HALF = 1e-4, 2e-2
 
 _SKIPPED = ("ctx", "kind", "type_comment", "type_params")  # differ between versions of Python, or mean nothing
 _OWN_DECORATORS = Path(transformers.__file__).parent / "utils"
@@ -53,7 +54,6 @@ class Patch(Generic[Site]):
         trial: computes with a site, and returns tensors to compare; each row of the last axis counts by itself. It is called
             before and after `apply`, and must draw the same inputs both times.
         alike: sites for which this is the same need one trial.
-        most_apart_in_half: largest difference of a row, relative to its length, in half precision or TF32.
     """
 
     name: str
@@ -63,7 +63,6 @@ class Patch(Generic[Site]):
     apply: Callable[[Site], Undo]
     trial: Callable[[Site], Sequence[torch.Tensor | None]]
     alike: Callable[[Site], Hashable]
-    most_apart_in_half: float = 2e-2  # rounded to three digits
 
 
 def replace(patch: Patch[Site], sites: Iterable[Site], context: Context = nullcontext) -> list[Site]:
@@ -104,10 +103,14 @@ def say_left(what: str, reason: str) -> None:
 
 
 def _other_source(patch: Patch[Site], site: Site) -> str | None:
-    """Return the reason if a site has another source than was tested."""
-    for name, function in patch.code(site).items():
-        if digest_of(function) not in patch.tested[name]:
-            return f"the source of {_name_of(function)} is not the {name} that was tested ({patch.versions})"
+    return other_source(patch.code(site), patch.tested, patch.versions)
+
+
+def other_source(code: Mapping[str, object], tested: Mapping[str, frozenset[str]], versions: str) -> str | None:
+    """Return the reason if functions have another source than was tested; see `Patch`."""
+    for name, function in code.items():
+        if digest_of(function) not in tested[name]:
+            return f"the source of {_name_of(function)} is not the {name} that was tested ({versions})"
     return None
 
 
@@ -124,7 +127,7 @@ def _try(patch: Patch[Site], site: Site, context: Context) -> str | None:
     undo = patch.apply(site)
     try:
         found = _results(patch, site, context)
-        reason = different(found, expected, patch.most_apart_in_half if _is_rounded(expected, context) else _MOST_APART)
+        reason = different(found, expected, _MOST_APART_IN_HALF if _is_rounded(expected, context) else _MOST_APART)
     except Exception as error:  # as above
         reason = f"the replacement failed on a trial input ({_short(error)})"
     if reason is not None:

@@ -14,7 +14,7 @@ from transformers.utils import is_flash_attn_2_available
 
 from tunewright.errors import RequestError, did_you_mean
 from tunewright_hf import errors
-from tunewright_hf.kernels.attention import SEGMENTS, register
+from tunewright_hf.kernels.attention import SEGMENTS, is_tested, register
 from tunewright_hf.model.language import language_part
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ def choose_attention(model: transformers.PreTrainedModel, wanted: str, *, half: 
 def _automatic(model: transformers.PreTrainedModel, *, half: bool) -> str | None:
     if torch.cuda.is_available() and half and model._supports_flash_attn and is_flash_attn_2_available():
         return "flash_attention_2"
-    return SEGMENTS if supports_segments(model) else None
+    return SEGMENTS if supports_segments(model) and is_tested() else None
 
 
 def supports_segments(model: transformers.PreTrainedModel) -> bool:

@@ -23,7 +23,7 @@ from tunewright_hf.data.samples.preference import PREFERENCE
 from tunewright_hf.data.streaming import Stream
 from tunewright_hf.data.tokenize import pad_token_id
 from tunewright_hf.distributed import check_sharding, is_sharded
-from tunewright_hf.kernels import attention_trial, fuse, recognise
+from tunewright_hf.kernels import fuse, recognise
 from tunewright_hf.model import adapters, attention, probe
 from tunewright_hf.train.by_source import SourceCollator, SourceMeter, measure_loss
 from tunewright_hf.train.checkpoints import ProvenanceCallback, UnloggedLoss
@@ -145,9 +145,6 @@ def _build_tokenised_trainer(
             preprocess_logits_for_metrics=objective.scores,
         )
     if task is CAUSAL:
-        if not is_sharded(trainer):
-            base = recognise.base_of(trainer.model)
-            attention_trial.keep_if_equal(base, Collator(pad_id, padding_free=True), trainer.accelerator.autocast)
         trainer.data_collator = choose_collator(trainer, data, pad_id, models_loss=uses_models_loss(cls))
     if data.evaluation is not None:  # else accelerate would cut losses of the last batch as those of repeated samples
         trainer.eval_dataset = fill_up(data.evaluation, args.eval_batch_size * args.world_size, pad_id, objective.blank)
