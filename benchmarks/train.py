@@ -37,7 +37,8 @@ from tunewright.providers import wire
 ARMS = ("ours", "trl_tuned", "trl_segment", "trl_default", "sdk_1_9")
 TRL = "trl>=1.16,<2"
 _RANK = Path(__file__).with_name("train_rank.py").absolute()
-_MOST_LOSS_APART = 0.01  # of the loss: arms put other documents together in a step
+_MOST_LEARNT_APART = 0.25  # of what was learnt most: arms put other documents together in a step
+_LEAST_LEARNT = 0.02  # nats; with less the losses would tell nothing
 
 # Best of some products, so that it is what the machine can do.
 _MATMUL = """
@@ -100,6 +101,7 @@ class Run(NamedTuple):
         peak: bytes, of the rank that needed most; on a GPU of its memory.
         others: processors that other processes kept busy meanwhile.
         loss: on the held-out documents.
+        untrained: the same before the training.
     """
 
     rate: float
@@ -110,6 +112,7 @@ class Run(NamedTuple):
     peak: int
     others: float
     loss: float
+    untrained: float = float("nan")
 
 
 def environment() -> Path:
@@ -247,6 +250,7 @@ def measure(plan: Plan, folder: Path) -> tuple[dict[str, list[Run]], list[float]
         inputs = folder / "inputs"
         inputs.mkdir(exist_ok=True)
         pool.submit(write_inputs, inputs, plan.setting, dtype=plan.dtype).result()
+        untrained = pool.submit(held_out_loss, inputs, None, plan.device).result()
         for number in range(plan.repeats):
             products.append(matmul_rate(plan))
             for arm in plan.arms:
@@ -254,7 +258,8 @@ def measure(plan: Plan, folder: Path) -> tuple[dict[str, list[Run]], list[float]
                 found = run(arm, plan, inputs, workspace)
                 if not number:  # later rounds train the same
                     adapter = workspace / "output" / "model"
-                    found = found._replace(loss=pool.submit(held_out_loss, inputs, adapter, plan.device).result())
+                    loss = pool.submit(held_out_loss, inputs, adapter, plan.device).result()
+                    found = found._replace(loss=loss, untrained=untrained)
                 runs[arm].append(found)
                 print(
                     f"round {number + 1}: {arm:12} {found.rate:8.0f} tokens/s, {found.cpu_rate:8.0f} a CPU s",
@@ -267,14 +272,17 @@ def check_equal(runs: Mapping[str, Sequence[Run]]) -> None:
     """Whether the arms' rates may be compared.
 
     Raises:
-        RuntimeError: one learnt other tokens than the others, or came to another loss.
+        RuntimeError: one learnt other tokens than the others, or more or less from them; or none learnt anything.
     """
     tokens = {arm: found[0].tokens for arm, found in runs.items()}
-    losses = {arm: found[0].loss for arm, found in runs.items()}
+    learnt = {arm: found[0].untrained - found[0].loss for arm, found in runs.items()}
     if len(set(tokens.values())) > 1:
         raise RuntimeError(f"the arms learnt different numbers of tokens: {tokens}")
-    if max(losses.values()) - min(losses.values()) > _MOST_LOSS_APART * min(losses.values()):
-        raise RuntimeError(f"the arms came to different losses: {losses}")
+    most = max(learnt.values())
+    if not most >= _LEAST_LEARNT:  # NaN is nothing, too
+        raise RuntimeError(f"no arm learnt enough for a comparison: the loss fell by {learnt}")
+    if not all(most - fell <= _MOST_LEARNT_APART * most for fell in learnt.values()):
+        raise RuntimeError(f"the arms did not learn the same: the loss fell by {learnt}")
 
 
 def ratio(runs: Mapping[str, Sequence[Run]], arm: str, field: str) -> float:

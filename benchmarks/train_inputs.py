@@ -188,14 +188,14 @@ def _tokenizer(setting: Setting) -> object:
     )
 
 
-def held_out_loss(inputs: Path, adapter: Path, device: str) -> float:
-    """Mean loss, in nats, on documents that no arm has seen, with the adapter that an arm saved."""
+def held_out_loss(inputs: Path, adapter: Path | None, device: str) -> float:
+    """Mean loss, in nats, on documents that no arm has seen, with the adapter that an arm saved; None: without any."""
     import peft
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model = AutoModelForCausalLM.from_pretrained(inputs / "model", dtype="auto").to(device)
-    model = peft.PeftModel.from_pretrained(model, adapter).eval()
+    model = (model if adapter is None else peft.PeftModel.from_pretrained(model, adapter)).eval()
     tokenizer = AutoTokenizer.from_pretrained(inputs / "model")
     total = tokens = 0.0
     for line in (inputs / "held_out.jsonl").read_text("utf-8").splitlines():
