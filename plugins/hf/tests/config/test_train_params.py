@@ -14,6 +14,7 @@ from tunewright.providers import wire
 from tunewright.providers.fields import secret_env
 from tunewright_hf import DataParams, HuggingFaceTrainParams, LoraConfig, TrainingArguments
 from tunewright_hf.config import library_fields
+from tunewright_hf.config.library_arguments import BitsAndBytesConfig
 
 
 def there_and_back(params: HuggingFaceTrainParams) -> HuggingFaceTrainParams:
@@ -247,3 +248,13 @@ def test_another_object_of_that_name_is_refused() -> None:
 
     with pytest.raises(RequestError, match="not LoraConfig"):
         HuggingFaceTrainParams(lora_config=LoraConfig())
+
+
+def test_a_field_of_a_newer_library_is_let_through_and_a_typo_is_not(caplog: pytest.LogCaptureFixture) -> None:
+    given = TrainingArguments(zyx_qqq=3)
+    assert given["zyx_qqq"] == 3
+    assert "TrainingArguments.zyx_qqq is not a field in transformers " in caplog.text
+    with pytest.raises(RequestError, match="Did you mean 'learning_rate'"):
+        TrainingArguments(learning_rat=1e-4)
+    with pytest.raises(RequestError, match="is not a field"):
+        BitsAndBytesConfig(zyx_qqq=3)  # the real class would ignore it

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
+import logging
 import math
 import typing
 from collections.abc import Iterator, Mapping
@@ -18,7 +19,7 @@ from typing import ClassVar, Self, cast
 
 import attrs
 
-from tunewright.errors import RequestError, did_you_mean
+from tunewright.errors import RequestError, did_you_mean, similar_name
 from tunewright.events import Json
 from tunewright.providers import Argument, document_class, schema_of_type
 from tunewright_hf.config.library_fields import known_fields, library
@@ -27,6 +28,8 @@ from tunewright_hf.config.other_words import OF_ARGUMENTS, OF_LORA
 _PYTHON = {"bool": bool, "int": int, "float": (int, float), "str": str, "list": list, "dict": dict, "None": type(None)}
 
 T = typing.TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 
 class StandIn(Mapping[str, Json]):
@@ -39,6 +42,8 @@ class StandIn(Mapping[str, Json]):
     # Numbers that the real class does not validate, and that fail far into a run.
     positive: ClassVar[frozenset[str]] = frozenset()
     not_negative: ClassVar[frozenset[str]] = frozenset()
+    # Whether the real class refuses fields that it does not know.
+    refuses_unknown: ClassVar[bool] = True
     # What other programs call the fields, for "did you mean".
     other_words: ClassVar[Mapping[str, str]] = {}
 
@@ -94,6 +99,10 @@ class StandIn(Mapping[str, Json]):
         if name.endswith("_token"):
             remedy = "Give it as HuggingFaceTrainParams(hub_token=…), which keeps it in a Secret."
             raise RequestError("is a secret, but these arguments are written to files", field=field, remedy=remedy)
+        if name not in known and cls.refuses_unknown and similar_name(name, list(known), cls.other_words) is None:
+            # The image may have a newer library; its real class refuses the field in the check, before anything trains.
+            logger.warning("%s is not a field in %s: the job's image decides", field, library(cls.schema))
+            return _plain(value, field)
         if name not in known:
             remedy = did_you_mean(name, list(known), cls.other_words)
             problem = f"is not a field in {library(cls.schema)}"
@@ -312,6 +321,7 @@ class BitsAndBytesConfig(StandIn):
 
     schema = "BitsAndBytesConfig"
     home = "transformers"
+    refuses_unknown = False
     managed: ClassVar[Mapping[str, str]] = {}
     derived: ClassVar[frozenset[str]] = frozenset()
 
