@@ -19,7 +19,7 @@ from typing import ClassVar, Self, cast
 
 import attrs
 
-from tunewright.errors import RequestError, did_you_mean, similar_name
+from tunewright.errors import RequestError, did_you_mean
 from tunewright.events import Json
 from tunewright.providers import Argument, document_class, schema_of_type
 from tunewright_hf.config.library_fields import known_fields, library
@@ -99,12 +99,12 @@ class StandIn(Mapping[str, Json]):
         if name.endswith("_token"):
             remedy = "Give it as HuggingFaceTrainParams(hub_token=…), which keeps it in a Secret."
             raise RequestError("is a secret, but these arguments are written to files", field=field, remedy=remedy)
-        if name not in known and cls.refuses_unknown and similar_name(name, list(known), cls.other_words) is None:
-            # The image may have a newer library; its real class refuses the field in the check, before anything trains.
-            logger.warning("%s is not a field in %s: the job's image decides", field, library(cls.schema))
-            return _plain(value, field)
         if name not in known:
             remedy = did_you_mean(name, list(known), cls.other_words)
+            if cls.refuses_unknown and not remedy.startswith("Did you mean"):
+                # The image may have a newer library; its real class refuses the field in the check, before anything trains.
+                logger.warning("%s is not a field in %s: the job's image decides", field, library(cls.schema))
+                return _plain(value, field)
             problem = f"is not a field in {library(cls.schema)}"
             raise RequestError(problem, field=field, remedy=remedy)
         if name in cls.managed:
