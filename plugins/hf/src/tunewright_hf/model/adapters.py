@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import functools
+import inspect
 import logging
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -97,12 +99,31 @@ def _excluded_by_user(lora: peft.LoraConfig) -> list[str]:
 
 
 def _unfit(model: torch.nn.Module) -> Iterator[str]:
-    """Yield the names of layers that are linear by their class, and are used in another way than by calling them."""
+    """Yield the names of layers that are linear by their class, and are used in another way than as such a layer."""
     for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Linear) and type(module).__module__.startswith("transformers."):
-            yield name  # with a forward of its own
-        if "Mamba" in type(module).__name__ and isinstance(getattr(module, "out_proj", None), torch.nn.Linear):
-            yield f"{name}.out_proj"  # its weight is passed to a kernel
+        for child, layer in module.named_children():
+            if isinstance(layer, torch.nn.Linear) and (_reads_weight(type(module), child) or not _is_product(layer)):
+                yield f"{name}.{child}".lstrip(".")
+
+
+@functools.cache
+def _reads_weight(owner: type[torch.nn.Module], child: str) -> bool:
+    """Return whether a module passes a layer's weight on, as to a kernel, where an adapter would have no effect."""
+    if not owner.__module__.startswith("transformers."):
+        return False
+    return re.search(rf"self\.{child}\.weight\b(?!\.(?:dtype|device|shape))", inspect.getsource(owner)) is not None
+
+
+def _is_product(layer: torch.nn.Linear) -> bool:
+    """Return whether a layer returns what a linear layer does: a router may return more."""
+    if not type(layer).__module__.startswith("transformers."):
+        return True
+    try:
+        with torch.no_grad():
+            found = layer(torch.zeros(2, layer.in_features, dtype=layer.weight.dtype, device=layer.weight.device))
+    except (TypeError, ValueError, RuntimeError):  # as with a weight that is sharded
+        return True
+    return isinstance(found, torch.Tensor) and found.shape == (2, layer.out_features)
 
 
 def _expert_weights(model: transformers.PreTrainedModel, lora: peft.LoraConfig) -> list[str]:

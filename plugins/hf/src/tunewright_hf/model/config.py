@@ -48,13 +48,10 @@ def reads_images(config: transformers.PreTrainedConfig) -> bool:
     The Auto class of causal language models would load such a model without its vision tower, if at all. It does so only
     for a folder that was saved in this way.
     """
-    known, alone = (
-        getattr(transformers, name)._model_mapping._model_mapping.get(config.model_type)
-        for name in (IMAGE_TEXT, CAUSAL.auto_class)
-    )
+    known = getattr(transformers, IMAGE_TEXT)._model_mapping._model_mapping.get(config.model_type)
     if known is None or config.is_encoder_decoder:
         return False
-    return known in (named := config.architectures or []) or alone not in named
+    return not config.architectures or known in config.architectures
 
 
 def is_known(config: transformers.PreTrainedConfig, task: Task) -> bool:

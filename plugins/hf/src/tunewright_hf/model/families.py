@@ -6,12 +6,16 @@ import logging
 
 import transformers
 
+from tunewright.errors import RequestError
 from tunewright_hf.config.tasks import CAUSAL, Task
 from tunewright_hf.model import probe
 from tunewright_hf.model.config import USES_ALL_WEIGHTS, auto_class_of
 from tunewright_hf.model.miniature import miniature
 
 logger = logging.getLogger(__name__)
+
+REFUSED = {"shieldgemma2": "which transformers cannot load again once it is saved"}
+"""Reasons that no miniature shows, by model type."""
 
 
 def check_family(config: transformers.PreTrainedConfig, task: Task, *, trust: bool = False, loss: bool = True) -> None:
@@ -28,6 +32,8 @@ def check_family(config: transformers.PreTrainedConfig, task: Task, *, trust: bo
     Raises:
         RequestError: names the model and says what to give.
     """
+    if reason := REFUSED.get(config.model_type):
+        raise RequestError(f"is a {type(config).__name__}, {reason}", field="model", remedy="Give another model.")
     if task is CAUSAL and config.model_type not in USES_ALL_WEIGHTS:  # those were tested
         model = _built(config, task, trust=trust)
         if model is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import TypeAlias, cast
@@ -34,6 +35,9 @@ _MOST_APART, _MOST_APART_IN_HALF = 1e-3, 0.1
 
 # A model that attends to later tokens, or is to copy its input, is far beyond these.
 _MOST_FROM_LATER, _SAME_LOSS = 1e-2, 1e-3
+
+# What models complain of that are not made for texts alone. Whatever else they raise is for the training to say.
+_NEEDS_MORE = re.compile(r"pixel|image|patches|audio|input_features|required positional argument")
 
 # What models raise that do not support an argument or a feature.
 _UNSUPPORTED = (TypeError, ValueError, NotImplementedError, ImportError)
@@ -81,7 +85,7 @@ def isolates_samples(
 def check_causal(model: Model, *, autocast: AbstractContextManager[object] | None = None, loss: bool = True) -> None:
     """Refuse a model that cannot learn to predict the next token.
 
-    Such are encoders, whose tokens attend to the ones that they are to predict, and decoders of encoder-decoder models, which
+    Such are models that need images, encoders, whose tokens attend to the ones that they are to predict, and decoders of encoder-decoder models, which
     transformers does not shift the labels for: they would learn to copy their input.
 
     Args:
@@ -107,7 +111,10 @@ def flaw_of(model: Model, *, autocast: AbstractContextManager[object] | None = N
         with evaluating(model, autocast):
             found = model(input_ids=ids, labels=ids)
             other = model(input_ids=changed).logits
-    except (*_UNSUPPORTED, RuntimeError, AttributeError):  # what else a model needs is for the training to say
+    except (*_UNSUPPORTED, RuntimeError, AttributeError, AssertionError) as error:
+        text = " ".join(str(error).split())
+        return f"which reads more than the tokens of a text: {text.rstrip('.')}" if _NEEDS_MORE.search(text) else ""
+    if getattr(found, "logits", None) is None:
         return ""
     logits = found.logits.float()
     if logits.ndim != 3 or logits.shape[:2] != ids.shape:  # noqa: PLR2004 - (1, tokens, vocabulary)
