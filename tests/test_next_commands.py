@@ -25,7 +25,7 @@ CLASSIFIER = {"transformer_type": "AutoModelForSequenceClassification"}
 
 
 def in_cluster(command: str) -> str:
-    return names.command_for(command, "sft", "team", "prod")
+    return names.command_for(command, "sft", "team", backend="kubernetes", context="prod")
 
 
 def here(command: str) -> str:

@@ -177,7 +177,8 @@ def check_fused(model, task) -> bool:
     try:
         plain = peft.get_peft_model(model, adapters.fit_to(lora, model))
     except ValueError as error:
-        assert "No modules were targeted" in str(error)
+        if "No modules were targeted" not in str(error):
+            raise
         return False  # `check` refuses `lora_config` with PEFT's words
     assert any(hasattr(module, "lora_A") for module in plain.modules()), "LoRA adapts nothing"
     expected = step(plain, batch_of(task))

@@ -102,7 +102,8 @@ def _unfit(model: torch.nn.Module) -> Iterator[str]:
     """Yield the names of layers that are linear by their class, and are used in another way than as such a layer."""
     for name, module in model.named_modules():
         for child, layer in module.named_children():
-            if isinstance(layer, torch.nn.Linear) and (_reads_weight(type(module), child) or not _is_product(layer)):
+            owner: type[torch.nn.Module] = type(module)
+            if isinstance(layer, torch.nn.Linear) and (_reads_weight(owner, child) or not _is_product(layer)):
                 yield f"{name}.{child}".lstrip(".")
 
 

@@ -95,7 +95,7 @@ def fit_evaluation(
     The number that the user gave is kept, and a warning says what it needs.
     """
     data, args = trainer.eval_dataset, trainer.args
-    if not isinstance(data, datasets.Dataset):
+    if args.eval_strategy == "no" or not isinstance(data, datasets.Dataset):
         return
     given_size = (given or {}).get("per_device_eval_batch_size")
     layers = getattr(trainer.model.config.get_text_config(), "num_hidden_layers", 1)
