@@ -7,7 +7,8 @@ import functools
 import inspect
 import logging
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping
+from typing import cast
 
 import peft
 import torch
@@ -102,17 +103,23 @@ def _unfit(model: torch.nn.Module) -> Iterator[str]:
     """Yield the names of layers that are linear by their class, and are used in another way than as such a layer."""
     for name, module in model.named_modules():
         for child, layer in module.named_children():
-            owner: type[torch.nn.Module] = type(module)
-            if isinstance(layer, torch.nn.Linear) and (_reads_weight(owner, child) or not _is_product(layer)):
+            if isinstance(layer, torch.nn.Linear) and (_reads_weight(type(module), child) or not _is_product(layer)):
                 yield f"{name}.{child}".lstrip(".")
 
 
-@functools.cache
 def _reads_weight(owner: type[torch.nn.Module], child: str) -> bool:
     """Return whether a module passes a layer's weight on, as to a kernel, where an adapter would have no effect."""
     if not owner.__module__.startswith("transformers."):
         return False
-    return re.search(rf"self\.{child}\.weight\b(?!\.(?:dtype|device|shape))", inspect.getsource(owner)) is not None
+    return (
+        re.search(rf"self\.{child}\.weight\b(?!\.(?:dtype|device|shape))", _source_of(cast("Hashable", owner)))
+        is not None
+    )
+
+
+@functools.cache
+def _source_of(owner: Hashable) -> str:
+    return inspect.getsource(cast("type", owner))
 
 
 def _is_product(layer: torch.nn.Linear) -> bool:
