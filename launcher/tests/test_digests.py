@@ -111,8 +111,17 @@ def test_crc32_comes_out_the_same_without_the_library_that_is_faster() -> None:
 
 
 @pytest.mark.usefixtures("without_anycrc")
-def test_a_crc_that_nothing_here_computes_is_not_compared() -> None:
-    assert not checked(b"123456789", Digest(algorithm="crc64nvme", value="00")).compares
+@pytest.mark.parametrize("part_size", [None, 4])
+def test_a_crc_that_nothing_here_computes_is_refused_and_never_passed_over(part_size: int | None) -> None:
+    with pytest.raises(FetchError, match=r"crc64nvme digests cannot be computed here.*pip install anycrc") as caught:
+        checked(b"123456789", Digest(algorithm="crc64nvme", value="00", part_size=part_size))
+    assert caught.value.code is ExitCode.USAGE
+
+
+def test_a_kind_of_digest_that_nobody_knows_is_refused() -> None:
+    with pytest.raises(FetchError, match=r"'sha3\.14', which is not one of sha256, ") as caught:
+        checked(b"123456789", Digest(algorithm="sha3.14", value="00"))  # type: ignore[arg-type] # a plugin's mistake
+    assert caught.value.code is ExitCode.USAGE
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha1", "md5", "crc32", "git-blob-sha1"])

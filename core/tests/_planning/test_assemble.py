@@ -25,7 +25,7 @@ CALLS = []
 def tunewright_modify_plan(plan, request):
     import attrs, shared_log
     shared_log.calls.append("{name}")
-    return attrs.evolve(plan, labels={{**plan.labels, "order": plan.labels.get("order", "") + "{name}."}})
+    return attrs.evolve(plan, labels={{**plan.labels, "order": plan.labels.get("order", "x") + ".{name}"}})
 """
 PYTHON = ("python", "-m", "tunewright_launcher")
 INSTALL = ("python3", "$(TUNEWRIGHT_CONFIG)/run.py", "--install")
@@ -373,9 +373,9 @@ def test_the_hook_is_called_for_the_selected_plugins_once_each_in_their_order(pl
     import shared_log
 
     assert shared_log.calls == ["mod", "dat", "eva", "tra"]
-    assert plan.labels["order"] == "mod.dat.eva.tra."
+    assert plan.labels["order"] == "x.mod.dat.eva.tra"
     shared_log.calls.clear()
-    assert plan_of(model="dat://m", dataset="dat://d", trainer="tra").labels["order"] == "dat.tra."
+    assert plan_of(model="dat://m", dataset="dat://d", trainer="tra").labels["order"] == "x.dat.tra"
     assert shared_log.calls == ["dat", "tra"]
 
 
@@ -387,6 +387,13 @@ def test_the_hook_is_called_for_the_selected_plugins_once_each_in_their_order(pl
             PluginLoadError,
             "'odd' of distribution tunewright-odd violates the plugin contract: its hook .* returned str",
         ),
+        ("attrs.evolve(plan)", PluginLoadError, "'odd' .* returned NoneType, not a JobPlan; it has to return the plan"),
+        (
+            "return attrs.evolve(plan, labels={'bad label!': 'x'})",
+            PluginLoadError,
+            "'odd' of .* a plan that no cluster accepts: labels.*bad label!",
+        ),
+        ("raise type('Panic', (BaseException,), {})('x')", PluginLoadError, "'odd' .* raised Panic: x"),
         ("raise KeyError('x')", PluginLoadError, "its hook tunewright_modify_plan raised KeyError: 'x'"),
         (
             "from tunewright import RequestError\n    raise RequestError('not so', field='a', remedy='So.')",
@@ -402,12 +409,6 @@ def test_a_hook_that_fails_names_its_plugin_and_one_that_refuses_is_heard(
     client.registry._index = None
     with pytest.raises(error, match=says):
         plan_of(trainer="odd")
-
-
-def test_a_hook_that_returns_nothing_changes_nothing(plan_of, site, client) -> None:
-    site.providers("odd", extra="\n@hookimpl\ndef tunewright_modify_plan(plan): ...\n")
-    client.registry._index = None
-    assert plan_of(trainer="odd").name == "sft"
 
 
 def test_a_plugin_may_shape_its_containers(plan_of, site, client) -> None:

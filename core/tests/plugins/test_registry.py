@@ -226,6 +226,11 @@ FAULTS = {
     ),
     "a hook that raises": ("import a_library_that_nobody_has", "No module named 'a_library_that_nobody_has'"),
     "a hook that exits": ("raise SystemExit(3)", "SystemExit: 3"),
+    "a hook that refuses": (
+        "from tunewright import RequestError; raise RequestError('not so', field='a', remedy='So.')",
+        "RequestError: a: not so",
+    ),
+    "a hook that panics": ("raise type('Panic', (BaseException,), {})('x')", "Panic: x"),
 }
 
 

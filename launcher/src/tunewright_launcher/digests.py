@@ -7,7 +7,7 @@ import hashlib
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, get_args
 
 from tunewright.errors import ExitCode, FetchError
 from tunewright.providers.snapshots import Algorithm, Digest, Entry
@@ -46,14 +46,17 @@ class Checks:
     """The digests of one file: SHA-256, for the marker, and those of its source.
 
     Args:
-        digests: the source's. One that cannot be computed here, because its library is not installed, is not compared.
+        digests: the source's.
         size: bytes of the whole file.
+
+    Raises:
+        FetchError: USAGE: a digest cannot be computed here. It is never passed over: all of them must match.
     """
 
     def __init__(self, digests: Iterable[Digest], size: int) -> None:
         self._digests, self._size = tuple(digests), size
         self._sha256 = hashlib.sha256()
-        self._expected = [(d, hasher) for d in self._digests if (hasher := _hasher(d, size)) is not None]
+        self._expected = [(digest, _hasher(digest, size)) for digest in self._digests]
 
     def reset(self) -> Checks:
         """Return the same digests, of no bytes yet."""
@@ -94,9 +97,9 @@ class Checks:
 _SHA256: Hasher = hashlib.sha256()  # a placeholder for the one that is computed anyway
 
 
-def _hasher(digest: Digest, size: int) -> Hasher | None:
+def _hasher(digest: Digest, size: int) -> Hasher:
     if digest.part_size is not None:
-        return _OfParts(digest.algorithm, digest.part_size) if _new(digest.algorithm) else None
+        return _OfParts(digest.algorithm, digest.part_size)
     if digest.algorithm == "sha256":
         return _SHA256
     if digest.algorithm == "git-blob-sha1":
@@ -104,11 +107,20 @@ def _hasher(digest: Digest, size: int) -> Hasher | None:
     return _new(digest.algorithm)
 
 
-def _new(algorithm: Algorithm) -> Hasher | None:
+def _new(algorithm: Algorithm) -> Hasher:
     if algorithm in _CRCS:
-        function = _crc_function(algorithm)
-        return function and _Crc(function, _CRCS[algorithm].width)
-    return hashlib.new(algorithm, usedforsecurity=False)
+        if function := _crc_function(algorithm):
+            return _Crc(function, _CRCS[algorithm].width)
+        remedy = "Install the package that computes it where the step runs: pip install anycrc"
+        raise FetchError(
+            f"The source's {algorithm} digests cannot be computed here.", remedy=remedy, code=ExitCode.USAGE
+        )
+    try:
+        return hashlib.new(algorithm, usedforsecurity=False)
+    except ValueError as error:
+        cause = f"The source reports digests of the kind {algorithm!r}, which is not one of {', '.join(get_args(Algorithm))}."
+        remedy = "Report this to the author of the source's plugin."
+        raise FetchError(cause, remedy=remedy, code=ExitCode.USAGE) from error
 
 
 @functools.cache
@@ -140,8 +152,8 @@ class _OfParts:
     def __init__(self, algorithm: Algorithm, part_size: int) -> None:
         self._algorithm: Algorithm = algorithm
         self._part_size = part_size
-        self._part, self._left = _known(algorithm), part_size
-        self._all = _known(algorithm)
+        self._part, self._left = _new(algorithm), part_size
+        self._all = _new(algorithm)
 
     def update(self, data: memoryview, /) -> None:
         while data:
@@ -153,7 +165,7 @@ class _OfParts:
 
     def _close_part(self) -> None:
         self._all.update(memoryview(self._part.digest()))
-        self._part, self._left = _known(self._algorithm), self._part_size
+        self._part, self._left = _new(self._algorithm), self._part_size
 
     def digest(self) -> bytes:
         if self._left != self._part_size:
@@ -161,24 +173,18 @@ class _OfParts:
         return self._all.digest()
 
 
-def _known(algorithm: Algorithm) -> Hasher:
-    hasher = _new(algorithm)
-    assert hasher is not None  # noqa: S101 - `_hasher` has checked
-    return hasher
-
-
 def is_there(entry: Entry | None, file: Path) -> bool:
     """Return whether a store has a file with these contents, as far as its digests tell."""
     if entry is None or entry.size != file.stat().st_size:
         return False
-    checks = Checks(entry.digests, entry.size)
-    if not checks.compares:
-        return False
-    with file.open("rb") as stream:
-        while data := stream.read(_BLOCK):
-            checks.update(memoryview(data))
     try:
+        checks = Checks(entry.digests, entry.size)
+        if not checks.compares:
+            return False
+        with file.open("rb") as stream:
+            while data := stream.read(_BLOCK):
+                checks.update(memoryview(data))
         checks.verify(file.name)
-    except FetchError:
+    except FetchError:  # it differs, or the digest cannot be computed here
         return False
     return True

@@ -84,7 +84,7 @@ def tunewright_modify_plan(plan: JobPlan, request: Request) -> JobPlan:
         request: the user's request.
 
     Returns:
-        The changed plan, or `plan` itself.
+        The changed plan, or `plan` itself; None is an error, as a forgotten `return` would be no change.
 
     Raises:
         TunewrightError: the plugin refuses the request; the error reaches the user as it is.

@@ -103,24 +103,33 @@ class Plugin:
         """Return the plan as changed by this plugin's `tunewright_modify_plan`, or unchanged without such a hook.
 
         Raises:
-            PluginLoadError: the hook fails, or does not return a plan.
+            PluginLoadError: the hook fails, or does not return a valid plan.
             TunewrightError: the hook refuses the request.
         """
-        from tunewright.plan.plan import JobPlan
+        from tunewright.plan.plan import JobPlan, label_problem
 
-        changed = self._call("tunewright_modify_plan", plan=plan, request=request)
-        if changed is not None and not isinstance(changed, JobPlan):
-            raise _breaks_contract(
-                self, f"its hook tunewright_modify_plan returned {type(changed).__name__}, not a JobPlan"
-            )
-        return plan if changed is None else changed
+        hook = "tunewright_modify_plan"
+        if not getattr(self._manager.hook, hook).get_hookimpls():
+            return plan
+        changed = self._call(hook, plan=plan, request=request)
+        if not isinstance(changed, JobPlan):
+            hint = "; it has to return the plan, changed or not" if changed is None else ""
+            raise _breaks_contract(self, f"its hook {hook} returned {type(changed).__name__}, not a JobPlan{hint}")
+        if problem := label_problem(changed):
+            raise _breaks_contract(self, f"its hook {hook} returned a plan that no cluster accepts: {problem}")
+        return changed
 
     def _call(self, hook: str, **arguments: object) -> object:
         try:
             return getattr(self._manager.hook, hook)(**arguments)
-        except TunewrightError:
+        except KeyboardInterrupt:
             raise
-        except (Exception, SystemExit) as error:  # as in _load: a hook may import the class that it returns
+        except TunewrightError as error:
+            if arguments:  # it refuses the request
+                raise
+            problem = f"its hook {hook} raised {type(error).__name__}: {error}"
+            raise _breaks_contract(self, problem) from error
+        except BaseException as error:  # as in _load: a hook may import the class that it returns
             problem = f"its hook {hook} raised {type(error).__name__}: {error}"
             raise _breaks_contract(self, problem) from error
 
@@ -263,7 +272,11 @@ def _load(point: importlib.metadata.EntryPoint) -> Plugin:
     try:
         manager.register(point.load(), name=name)
         manager.check_pending()
-    except (Exception, SystemExit) as error:  # an import may raise anything, even SystemExit, as kaggle does
+    except KeyboardInterrupt:
+        raise
+    except (
+        BaseException
+    ) as error:  # an import may raise anything: SystemExit, as kaggle does, or the panic of a library in Rust
         message = (
             f"Plugin {name!r} of distribution {dist} could not be loaded: {type(error).__name__}: {error}. "
             f"Reinstall it (`pip install --force-reinstall {dist}`) or uninstall it. Other plugins are not affected."
