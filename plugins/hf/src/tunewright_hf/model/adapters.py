@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import collections
-import functools
 import inspect
 import logging
 import re
-from collections.abc import Collection, Hashable, Iterator, Mapping
-from typing import cast
+from collections.abc import Collection, Iterator, Mapping
 
 import peft
 import torch
@@ -111,26 +109,20 @@ def _reads_weight(owner: type[torch.nn.Module], child: str) -> bool:
     """Return whether a module passes a layer's weight on, as to a kernel, where an adapter would have no effect."""
     if not owner.__module__.startswith("transformers."):
         return False
-    return (
-        re.search(rf"self\.{child}\.weight\b(?!\.(?:dtype|device|shape))", _source_of(cast("Hashable", owner)))
-        is not None
-    )
-
-
-@functools.cache
-def _source_of(owner: Hashable) -> str:
-    return inspect.getsource(cast("type", owner))
+    return re.search(rf"self\.{child}\.weight\b(?!\.(?:dtype|device|shape))", inspect.getsource(owner)) is not None
 
 
 def _is_product(layer: torch.nn.Linear) -> bool:
     """Return whether a layer returns what a linear layer does: a router may return more."""
-    if not type(layer).__module__.startswith("transformers."):
+    if (
+        not type(layer).__module__.startswith("transformers.") or not layer.weight.numel()
+    ):  # nothing is here if it is sharded
         return True
     try:
         with torch.no_grad():
             found = layer(torch.zeros(2, layer.in_features, dtype=layer.weight.dtype, device=layer.weight.device))
-    except (TypeError, ValueError, RuntimeError):  # as with a weight that is sharded
-        return True
+    except (TypeError, ValueError, RuntimeError):  # as of a layer that has groups of inputs
+        return False
     return isinstance(found, torch.Tensor) and found.shape == (2, layer.out_features)
 
 
