@@ -27,7 +27,7 @@ from tunewright.backends.kubernetes.state import JobPhase, phase_of, start_of, s
 from tunewright.backends.kubernetes.submit import (
     UNFINISHED,
     await_gone,
-    has_pods,
+    has_unfinished_pods,
     kept_claims,
     plan_digest,
     remains,
@@ -215,7 +215,7 @@ class KubernetesBackend(Backend):
                 raise JobError(f"Job {name!r} has already ended; there is nothing to suspend.", name=name)
             doing(f"suspending {name}, and waiting until its pods have ended")
             self._api.patch(self.kind.kind, name, self.kind.suspend(suspended=True))
-            if not await_gone(lambda: has_pods(self._api, name, unfinished=True), _END_TIMEOUT):
+            if not await_gone(lambda: has_unfinished_pods(self._api, name), _END_TIMEOUT):
                 raise _still_ending(self.kind, name)
 
     def resume(self, name: str) -> None:

@@ -111,12 +111,21 @@ def await_gone(look: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-def has_pods(api: Api, name: str, *, unfinished: bool = False) -> bool:
-    """Return whether a job of that name has pods, or such as have not ended yet."""
-    selector = {"labelSelector": f"{api.kind.job_label}={name}"}
-    if unfinished:
-        selector["fieldSelector"] = UNFINISHED
-    return bool(api.list("Pod", selector, metadata=True).items)
+def has_pods(api: Api, name: str) -> bool:
+    """Return whether a job of that name has pods."""
+    return bool(api.list("Pod", _of_job(api, name), metadata=True).items)
+
+
+def has_unfinished_pods(api: Api, name: str) -> bool:
+    """Return whether a job has pods that have not ended, or are being deleted; some controllers keep others for their logs."""
+    pods = api.list("Pod", _of_job(api, name), metadata=True).items
+    if any("deletionTimestamp" in pod["metadata"] for pod in pods):
+        return True
+    return bool(api.list("Pod", {**_of_job(api, name), "fieldSelector": UNFINISHED}, metadata=True).items)
+
+
+def _of_job(api: Api, name: str) -> dict[str, str]:
+    return {"labelSelector": f"{api.kind.job_label}={name}"}
 
 
 def remains(api: Api, name: str) -> bool:
