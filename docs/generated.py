@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 
 import attrs
 import click
 from griffe import Docstring, DocstringSectionKind
 
+_FAMILIES = Path(__file__).with_name("model-families.json")
 _REQUIRED = ("model", "dataset", "trainer")
 
 
@@ -69,6 +72,35 @@ def events() -> str:
     return "\n".join(_event(name, event) for name, event in EVENTS.items())
 
 
+def model_families() -> str:
+    """Return what becomes of each family of models: trained, refused with the reason, or not tried out with the reason."""
+    found = json.loads(_FAMILIES.read_text("utf-8"))
+    parts = (_loader(name, families) for name, families in found["families"].items())
+    return f"As of transformers {found['transformers']}.\n\n" + "\n".join(parts)
+
+
+def _loader(name: str, families: Mapping[str, str]) -> str:
+    kinds = {kind: [f for f, text in families.items() if text.partition(":")[0] == kind] for kind in _kinds(families)}
+    lines = [f"## `{name}`: {len(families)} families", ""]
+    for kind, members in kinds.items():
+        lines += [f"**{kind.capitalize()}: {len(members)}**", ""]
+        reasons = [(f"`{member}`", families[member].partition(": ")[2].replace("|", "/")) for member in members]
+        if all(reason for _, reason in reasons):
+            lines += [
+                _table(("Family", "Reason"), ((m, f"`{r}`" if kind == "not built" else r) for m, r in reasons)),
+                "",
+            ]
+        else:
+            lines += [", ".join(member for member, _ in reasons), ""]
+    return "\n".join(lines)
+
+
+def _kinds(families: Mapping[str, str]) -> list[str]:
+    return sorted(
+        {text.partition(":")[0] for text in families.values()}, key=lambda kind: (kind[:7] != "trained", kind)
+    )
+
+
 PARTS: Mapping[str, Callable[[], str]] = {
     "job-keys": job_keys,
     "train-keys": train_keys,
@@ -78,6 +110,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "trainer-fields": trainer_fields,
     "cli": commands,
     "events": events,
+    "model-families": model_families,
 }
 
 
