@@ -55,10 +55,7 @@ def build_arguments(
         _check_early_stopping(given, evaluates=evaluates)
         # A resumed training continues to count evaluations.
         given = {"load_best_model_at_end": True, "restore_callback_states_from_checkpoint": True, **given}
-    if given.get("neftune_noise_alpha") is not None and params.data.packing:
-        problem = "is scaled by the length of a sample, which packed rows do not have"
-        value = given["neftune_noise_alpha"]
-        raise RequestError(problem, field="neftune_noise_alpha", value=value, remedy="Leave out either it or packing.")
+    _check_noise(given, packing=params.data.packing)
     ours = {
         "report_to": "none",
         "disable_tqdm": True,
@@ -85,6 +82,13 @@ def build_arguments(
         own.setdefault("max_length", params.data.max_length)
     with as_request_error("training_parameters", "Change the argument that it names."):
         return construct(cls, {**ours, **own, **given, "output_dir": str(output), "batch_eval_metrics": True})
+
+
+def _check_noise(given: Mapping[str, object], *, packing: bool) -> None:
+    value = given.get("neftune_noise_alpha")
+    if value is not None and packing:
+        problem = "is scaled by the length of a sample, which packed rows do not have"
+        raise RequestError(problem, field="neftune_noise_alpha", value=value, remedy="Leave out either it or packing.")
 
 
 def _check_early_stopping(given: Mapping[str, object], *, evaluates: bool) -> None:
