@@ -39,7 +39,7 @@ from tunewright_launcher.fetch import limits_of
 from tunewright_launcher.files import result_files, sha256_of
 from tunewright_launcher.journal import Journal
 from tunewright_launcher.provider import TRAINER, document_file, input_slots, load_source, read_document, read_mixture
-from tunewright_launcher.retry import retry
+from tunewright_launcher.retry import retry, settled
 from tunewright_launcher.slots import CompletionMarker, LeaseLost, Slot
 from tunewright_launcher.step import Step, log
 
@@ -196,7 +196,7 @@ class Output:
         return files
 
     def _listed(self, folder: str) -> dict[str, Entry]:
-        return self._retry(lambda: {entry.path: entry for entry in self.store.entries(folder)})
+        return self._retry(settled(lambda: {entry.path: entry for entry in self.store.entries(folder)}))
 
     def _lost(self, files: Mapping[str, Path]) -> list[str]:
         """Return the files that are not in the store any more, because somebody else uploads there."""
@@ -207,11 +207,13 @@ class Output:
     def _earlier_files(self, there: Mapping[str, Entry]) -> set[str]:
         """Return the files of an earlier result: those that its marker names, and whatever is loaded as soon as it is there."""
         loaded = {p for p in there if "/" not in p and any(fnmatch.fnmatch(p, name) for name in _LOADED)}
-        marker = None if self.store.atomic else there.get(MARKER)
-        named = self._retry(lambda: self._named_by(marker)) if marker else set()
+        has_marker = MARKER in there and not self.store.atomic
+        named = self._retry(settled(lambda: self._named_by(self._listed("").get(MARKER)))) if has_marker else set()
         return {path for path in loaded | (named & there.keys()) if not _is_beside_model(path)}
 
-    def _named_by(self, marker: Entry) -> set[str]:
+    def _named_by(self, marker: Entry | None) -> set[str]:
+        if marker is None:
+            return set()
         with self.store.snapshot("").open(marker, 0, marker.size) as reader:
             return _files_of_marker(_read(reader, marker.size))
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from tunewright.errors import FetchError
+from tunewright.errors import ExitCode, FetchError, SourceChanged
 
 _LONGEST_PAUSE = 60.0
 
@@ -42,3 +42,15 @@ def retry(work: Callable[[], _T], retry_for: float, say: Callable[[FetchError, i
         time.sleep(wait)
         pause = min(2 * pause, _LONGEST_PAUSE)
     raise AssertionError  # for the type checker
+
+
+def settled(read: Callable[[], _T]) -> Callable[[], _T]:
+    """Return a function that reads what another job may be replacing at this moment, for `retry` to call again then."""
+
+    def once() -> _T:
+        try:
+            return read()
+        except SourceChanged as error:
+            raise FetchError(error.cause, remedy=error.remedy, code=ExitCode.TRY_AGAIN) from error
+
+    return once

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import attrs
 import pytest
 from tests.servers.faulty import Fault
 from tests.servers.s3 import BUCKET, Gateway, S3Proxy
@@ -141,8 +142,10 @@ def test_jobs_that_upload_to_one_prefix_at_once_all_come_to_their_end(
     for name, body in bodies.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "model.safetensors").write_bytes(body)
+    limits = attrs.evolve(LIMITS, retry_for=60)
     with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda name: output(source("at-once")).upload_model(tmp_path / name), bodies))
+        uploads = [attrs.evolve(output(source("at-once")), limits=limits) for _ in bodies]
+        list(pool.map(lambda upload, name: upload.upload_model(tmp_path / name), uploads, bodies))
     assert gateway.get("at-once/model.safetensors") in bodies.values()
     assert not [key for key in gateway.unfinished() if key.startswith("at-once")]
 
