@@ -75,9 +75,9 @@ def test_a_result_becomes_a_private_repository_once(hub: Hub, tmp_path: Path) ->
 @pytest.mark.slow
 def test_another_model_is_neither_overwritten_nor_mixed_with(hub: Hub, tmp_path: Path) -> None:
     folder, target = write(tmp_path / "result"), ("hf://org/mine", "--set", f"output.endpoint={hub.url}")
-    repo = hub.repo("org/mine", {"model.safetensors": b"of another", "README.md": b"# Another"})
+    repo = hub.repo("org/mine", {"data.csv": b"of another", "README.md": b"# Another"})
     mixed = push(tmp_path, folder, *target, "--replace", HF_TOKEN=TOKEN)
-    assert (mixed.returncode, "other files than the result's: model.safetensors." in mixed.stderr) == (64, True)
+    assert (mixed.returncode, "other files than the result's: data.csv." in mixed.stderr) == (64, True)
     repo = hub.repo("org/mine", {"README.md": b"# Another", "LICENSE": b"MIT", ".gitattributes": b""})
     before = len(repo.commits)
     refused = push(tmp_path, folder, *target, HF_TOKEN=TOKEN)
