@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from tunewright import environment
 from tunewright.backends.kubernetes import names
@@ -66,8 +66,8 @@ def _codes(operator: str, values: Sequence[int]) -> Document:
 
 
 def _template(plan: JobPlan, template: Document) -> Document:
-    spec = _mapping(template["spec"])
-    first, *others = _list(spec["containers"])
+    spec = cast("dict[str, Any]", template["spec"])
+    first, *others = spec["containers"]
     first = {**first, "env": [*first.get("env", ()), *_rendezvous(plan)]}
     # The subdomain is the Service's name: with it, a pod's host name can be resolved.
     pod = {**spec, "containers": [first, *others], "subdomain": plan.name, "restartPolicy": "Never"}
@@ -121,11 +121,3 @@ def raw_spec(manifest: RawManifest) -> Document:
     path = "manifest.spec.template.metadata"
     metadata = labelled(part(template, "metadata", "manifest.spec.template"), names.labels(manifest.name), path)
     return {**spec, "template": {**template, "metadata": metadata}}
-
-
-def _mapping(value: object) -> dict[str, Any]:
-    return dict(value)  # type: ignore[call-overload, no-any-return]
-
-
-def _list(value: object) -> list[dict[str, Any]]:
-    return list(value)  # type: ignore[call-overload, no-any-return]

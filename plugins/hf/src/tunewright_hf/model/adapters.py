@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import collections
+import functools
 import inspect
 import logging
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping
+from typing import cast
 
 import peft
 import torch
@@ -109,7 +111,16 @@ def _reads_weight(owner: type[torch.nn.Module], child: str) -> bool:
     """Return whether a module passes a layer's weight on, as to a kernel, where an adapter would have no effect."""
     if not owner.__module__.startswith("transformers."):
         return False
-    return re.search(rf"self\.{child}\.weight\b(?!\.(?:dtype|device|shape))", inspect.getsource(owner)) is not None
+    return (
+        re.search(rf"self\.{child}\.weight\b(?!\.(?:dtype|device|shape))", _source_of(cast("Hashable", owner)))
+        is not None
+    )
+
+
+@functools.cache
+def _source_of(owner: Hashable) -> str:
+    """Return a class's source. To find it, its whole module is parsed: once for a class, and not for each of its layers."""
+    return inspect.getsource(cast("type", owner))
 
 
 def _is_product(layer: torch.nn.Linear) -> bool:

@@ -106,27 +106,28 @@ def explain_out_of_memory(
         if not is_out_of_memory(error):
             raise
         problem = f"is too large for the memory of {args.device}: {str(error).partition('. ')[0]}"
+        others: list[str] = []  # what helps besides a smaller batch and shorter samples
         if evaluates():
-            field, remedy = "per_device_eval_batch_size", "Lower it, which does not change eval_loss; or "
+            field, smaller = "per_device_eval_batch_size", "lower it, which does not change eval_loss"
             size = args.per_device_eval_batch_size
             problem = f"{problem} (in an evaluation)"
         else:
-            field, remedy = (
+            field, smaller = (
                 "per_device_train_batch_size",
-                "Lower it, and raise gradient_accumulation_steps in proportion; ",
+                "lower it, and raise gradient_accumulation_steps in proportion",
             )
             size = args.per_device_train_batch_size
-            remedy += "or " if args.activation_checkpointing else "or set activation_checkpointing=True; or "
+            others = [] if args.activation_checkpointing else ["set activation_checkpointing=True"]
         if size == 1:  # there is no smaller batch: its samples are too long
-            remedy = _sentence(remedy.split("; ", 1)[1] + "lower it")
+            remedy = _sentence(*others, "lower it")
             raise RequestError(problem, field="DataParams.max_length", remedy=remedy) from error
-        remedy = _sentence(f"{remedy}lower DataParams.max_length")
+        remedy = _sentence(smaller, *others, "lower DataParams.max_length")
         raise RequestError(problem, field=field, value=size, remedy=remedy) from error
 
 
-def _sentence(remedy: str) -> str:
-    remedy = remedy.removeprefix("or ")
-    return f"{remedy[0].upper()}{remedy[1:]}."
+def _sentence(*alternatives: str) -> str:
+    text = "; or ".join(alternatives)
+    return f"{text[0].upper()}{text[1:]}."
 
 
 @contextlib.contextmanager
