@@ -15,6 +15,7 @@ from tunewright._page.frozen import frozen_page
 from tunewright._page.server import PageServer
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+expect = sync_api.expect  # waits: what is looked for may come with the page's next answer
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
 )
@@ -123,16 +124,16 @@ def test_the_list_leads_to_a_job_that_grows_while_one_looks(server, jobs, folder
     page = opened(server.address, width, scheme)
     page.wait_for_selector("text=run-a")
     assert "token" not in page.url, "an address that is copied from the bar gives nothing away"
-    assert page.locator(".jobs tbody tr").count() == 3
+    expect(page.locator(".jobs tbody tr")).to_have_count(3)
     assert fits(page)
     page.click("text=run-c")
     page.wait_for_selector("figure.chart path.line")
-    titles = page.locator("figure.chart .title").all_inner_texts()
-    assert titles == ["Loss", "Learning rate", "Gradient norm", "Tokens per second", "Peak memory", "Data wait", "MFU"]
+    titles = ["Loss", "Learning rate", "Gradient norm", "Tokens per second", "Peak memory", "Data wait", "MFU"]
+    expect(page.locator("figure.chart .title")).to_have_text(titles)
     page.wait_for_selector("text=a plain line")
-    assert HOSTILE in page.locator(".log").inner_text()
-    assert page.locator(".sample .prompt").inner_text() == HOSTILE
-    assert "script: train.py" in page.locator(".code").inner_text()
+    expect(page.locator(".log")).to_contain_text(HOSTILE)
+    expect(page.locator(".sample .prompt")).to_have_text(HOSTILE)
+    expect(page.locator(".code")).to_contain_text("script: train.py")
     assert fits(page)
     back = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (sum(int(part) for part in back[4:-1].split(",")) < 200) == (scheme == "dark")
@@ -147,8 +148,8 @@ def test_a_running_job_moves_without_a_reload(server, jobs, folder, opened) -> N
     page.wait_for_selector("text=step 40 of 40", timeout=20_000)
     page.wait_for_selector(".chip.succeeded", timeout=30_000)
     page.wait_for_selector("text=tunewright chat run-c")
-    assert page.locator(".answers").inner_text().split("\n") == ["before training", "before", "after training", "after"]
-    assert page.locator(".log").get_attribute("data-kept") == "yes", "it was updated in place"
+    expect(page.locator(".answers .answer > *")).to_have_text(["before training", "before", "after training", "after"])
+    expect(page.locator(".log"), "it was updated in place").to_have_attribute("data-kept", "yes")
 
 
 def test_jobs_that_are_chosen_are_compared(server, opened) -> None:
@@ -157,8 +158,9 @@ def test_jobs_that_are_chosen_are_compared(server, opened) -> None:
     page.check("input[aria-label='Compare run-b']")
     page.click("text=Compare 2 jobs")
     page.wait_for_selector("text=Differences between the job files")
-    assert page.locator("figure.chart").first.locator("path.line").count() == 4, "loss and evaluation loss of each"
-    assert "args" in page.locator("table").last.inner_text()
+    lines = page.locator("figure.chart").first.locator("path.line")
+    expect(lines, "loss and evaluation loss of each").to_have_count(4)
+    expect(page.locator("table").last).to_contain_text("args")
     assert fits(page)
 
 
@@ -168,15 +170,15 @@ def test_a_curve_is_read_with_the_pointer_and_with_keys(server, opened) -> None:
     chart = page.locator("figure.chart").first
     chart.locator("path.line").first.wait_for()
     chart.locator("svg").hover(position={"x": 60, "y": 60})
-    assert "step 2" in chart.locator(".last").inner_text()
+    expect(chart.locator(".last")).to_contain_text("step 2")
     chart.locator("svg").focus()
     page.mouse.move(0, 0)
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("ArrowLeft")
-    assert "step 39" in chart.locator(".last").inner_text()
+    expect(chart.locator(".last")).to_contain_text("step 39")
     page.check("text=Log scale")
     page.check("text=Smooth")
-    assert chart.locator("path.faint").count() == 1
+    expect(chart.locator("path.faint")).to_have_count(1)
 
 
 def test_without_the_token_there_is_a_page_that_says_what_to_do(server, browser) -> None:
@@ -213,9 +215,9 @@ def test_the_frozen_page_is_the_same_page_without_a_server(jobs, folder, opened,
     file.write_text(jobs[0].report().to_html(), "utf-8")
     page = opened(file.as_uri(), width, scheme)
     page.wait_for_selector("figure.chart path.line")
-    assert page.locator("figure.chart").count() == 7
-    assert page.locator(".sample .prompt").inner_text() == HOSTILE
-    assert "script: train.py" in page.locator(".code").inner_text()
+    expect(page.locator("figure.chart")).to_have_count(7)
+    expect(page.locator(".sample .prompt")).to_have_text(HOSTILE)
+    expect(page.locator(".code")).to_contain_text("script: train.py")
     assert fits(page)
 
 
