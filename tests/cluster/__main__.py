@@ -3,9 +3,9 @@
 import os
 import sys
 
-from tests.cluster import cluster, gang, images, programs, scheduling
+from tests.cluster import cluster, gang, images, programs, scheduling, trainer
 
-STAGES = {"kueue": scheduling.install, "gang": gang.install}
+STAGES = {"kueue": scheduling.install, "gang": gang.install, "trainer": trainer.install}
 
 
 def main(words: list[str]) -> None:
@@ -24,7 +24,7 @@ def main(words: list[str]) -> None:
         case ["down"]:
             cluster.down()
         case _:
-            sys.exit("usage: python -m tests.cluster build|up [--with kueue|gang]|down|packages")
+            sys.exit("usage: python -m tests.cluster build|up [--with kueue|gang|trainer]|down|packages")
 
 
 if __name__ == "__main__":

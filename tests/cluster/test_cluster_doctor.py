@@ -178,7 +178,7 @@ def test_a_namespace_that_is_not_there_is_a_problem(cluster: Cluster) -> None:
 
 
 def test_a_job_of_that_name_is_not_in_the_way(cluster: Cluster, client: TrainingClient) -> None:
-    client.backend._api.create(client.backend.render(_plan(client)).reveal()[0])
+    client.backend.api.create(client.backend.render(_plan(client)).reveal()[0])
     findings = found(client, base_image="cluster.test/any:1", command=["true"])
     assert findings["operator"].level == "ok"
 

@@ -161,7 +161,7 @@ def test_what_the_operators_webhook_refuses_is_said(client: TrainingClient, clus
     documents = client.backend.render(plan).reveal()
     documents[0]["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]["containers"][0]["name"] = "other"
     with pytest.raises(Refused, match="pytorch"), client.backend._explained("odd"):
-        submit.submit(client.backend._api, documents, ())
+        submit.submit(client.backend.api, documents, ())
     nothing_left(cluster, namespace)
 
 

@@ -283,7 +283,7 @@ def test_a_record_has_the_conditions_and_the_steps_in_the_order_of_their_times()
     }
     begun = {"terminated": {"exitCode": 0, "startedAt": "2026-11-24T12:01:00Z", "finishedAt": later}}
     earlier = {"terminated": {"exitCode": 0, "startedAt": CREATED, "finishedAt": later}}
-    record = record_of(KIND, document, [pod(0, fetch_model=begun), pod(1, fetch_model=earlier)], config)
+    record = record_of(KIND, document, [pod(0, fetch_model=begun), pod(1, fetch_model=earlier)], config, document)
     assert [(str(c.state), c.detail) for c in record.conditions] == [
         ("Downloading", "fetch-model"),
         ("Running", ""),

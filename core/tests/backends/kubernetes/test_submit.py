@@ -18,6 +18,7 @@ class Server:
 
     namespace = "team"
     kind = PyTorchJobBackend.kind
+    context = None
 
     def __init__(self, *, breaks_after: int | None = None, keeps: bool = True) -> None:
         self.objects: dict[tuple[str, str], dict] = {}
@@ -51,7 +52,7 @@ class Server:
 
 def backend(server: Server) -> PyTorchJobBackend:
     made = PyTorchJobBackend(BackendOptions())
-    made.__dict__["_api"] = server
+    made.__dict__["api"] = server
     return made
 
 

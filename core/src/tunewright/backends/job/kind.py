@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from tunewright.backends.job.render import INDEX, JOB_NAME, MAIN, raw_spec, service, spec_of, worker_name
+from tunewright.backends.job.render import JOB_NAME, MAIN, raw_spec, service, spec_of
+from tunewright.backends.kubernetes.indexed import worker_name, worker_of
 from tunewright.backends.kubernetes.kind import JobKind, Object
 from tunewright.backends.kubernetes.live import LiveJob
 from tunewright.errors import RequestError
@@ -78,7 +79,7 @@ class IndexedJob(JobKind):
         return int(given) if given.isdecimal() else 1
 
     def worker(self, pod: Object) -> int:  # noqa: D102 - the base's
-        return int((pod["metadata"].get("labels") or {}).get(INDEX) or 0)
+        return worker_of(pod)
 
     def suspended(self, document: Object) -> bool:  # noqa: D102 - the base's
         return bool(document["spec"].get("suspend"))

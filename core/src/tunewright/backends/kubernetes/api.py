@@ -55,11 +55,13 @@ class Api:
         client: the official client, for its connection.
         namespace: where.
         kind: the kind of its job objects.
+        context: of the kubeconfig, for commands that people type; None for the current one.
     """
 
-    def __init__(self, client: ApiClient, namespace: str, kind: JobKind) -> None:
+    def __init__(self, client: ApiClient, namespace: str, kind: JobKind, context: str | None = None) -> None:
         self._client = client
-        self._paths = {**_PATHS, kind.kind: kind.path}
+        self.context = context
+        self._paths = {**_PATHS, **kind.paths}
         self.namespace = namespace
         self.kind = kind
         # Kind → version of this client's last write. The server caches each kind separately.
@@ -79,7 +81,7 @@ class Api:
             remedy = "Install it: pip install 'tunewright[kubernetes]'"
             raise RequestError(problem, field="backend", value="kubernetes", remedy=remedy) from error
         client, namespace = _connection(options)
-        return cls(client, options.namespace or namespace, kind)
+        return cls(client, options.namespace or namespace, kind, options.context)
 
     def get(self, kind: str, name: str, *, metadata: bool = False) -> Object:
         """Return an object, or only its metadata."""
@@ -121,6 +123,10 @@ class Api:
             if not (token := answer["metadata"].get("continue")):
                 return Page(items, answer["metadata"].get("resourceVersion", ""))
             more = {"continue": token}
+
+    def first(self, kind: str) -> None:
+        """Ask for one object of a kind, from the API server's cache: whether the cluster knows it and the user may."""
+        self._json("GET", self._path(kind), {"limit": "1", "resourceVersion": "0"}, accept=_METADATA.format("List"))
 
     def ask(self, path: str) -> Object:
         """Return what the API server says about itself at a path: "/version", "/apis/kubeflow.org/v1"."""

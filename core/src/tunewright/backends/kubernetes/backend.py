@@ -14,12 +14,13 @@ from tunewright.backends.base import Backend, BackendOptions, Finding, problem
 from tunewright.backends.kubernetes import doctor, names
 from tunewright.backends.kubernetes.api import Api
 from tunewright.backends.kubernetes.difference import difference
-from tunewright.backends.kubernetes.events import events_about, time_of
+from tunewright.backends.kubernetes.events import events_about
 from tunewright.backends.kubernetes.failures import ApiFailure, ClusterError, NameTaken, explained
 from tunewright.backends.kubernetes.informer import Informer, JobCache
 from tunewright.backends.kubernetes.kind import JobKind, Object
 from tunewright.backends.kubernetes.live import LiveJob, Pod, as_job_pod, in_order
 from tunewright.backends.kubernetes.logs import Follower, Wanted, newest_events, read, wanted_of
+from tunewright.backends.kubernetes.obstacles import incompleteness, obstacle
 from tunewright.backends.kubernetes.raw import check_namespace, render_raw
 from tunewright.backends.kubernetes.record import record_of
 from tunewright.backends.kubernetes.render import render
@@ -31,6 +32,7 @@ from tunewright.backends.kubernetes.submit import (
     kept_claims,
     plan_digest,
     remains,
+    remove_unowned,
     submit,
 )
 from tunewright.backends.kubernetes.update import patch_for, refuse_too_late
@@ -40,7 +42,6 @@ from tunewright.plan.manifests import Manifests
 from tunewright.plan.plan import MAIN_STEP, JobPlan
 from tunewright.request.raw import RawManifest
 from tunewright.request.update import JobUpdate
-from tunewright.status.state import JobState
 from tunewright.status.status import JobPod, JobRecord, JobStatus, LogLine
 from tunewright.status.summary import progress_of
 
@@ -100,16 +101,16 @@ class KubernetesBackend(Backend):
     def submit_raw(self, manifest: RawManifest) -> None:
         """Submit the user's own manifest; raises as `submit`."""
         documents = self.render_raw(manifest).reveal()
-        check_namespace(documents[0], self._api.namespace)
+        check_namespace(self.kind.parts(documents)[1], self.api.namespace)
         self._submit(documents, ())
 
     def _submit(self, documents: Sequence[Object], kept: Collection[str]) -> None:
-        name = documents[0]["metadata"]["name"]
+        name = self.kind.parts(documents)[1]["metadata"]["name"]
         with self._explained(name):
-            old = self._api.find(self.kind.kind, name)
+            old = self.api.find(self.kind.kind, name)
             if old is not None and not (job := self.kind.read(old)).ending and not self._makes_way(job, documents):
                 return
-            submit(self._api, documents, kept)
+            submit(self.api, documents, kept)
 
     def get(self, name: str) -> JobStatus:  # noqa: D102 - the base's
         with self._explained(name):
@@ -125,7 +126,7 @@ class KubernetesBackend(Backend):
         with self._explained(""):
             jobs = [
                 self.kind.read(document)
-                for document in self._api.recent(self.kind.kind, {"labelSelector": selector}).items
+                for document in self.api.recent(self.kind.kind, {"labelSelector": selector}).items
             ]
             pods = self._unfinished_pods() if any(not job.ended for job in jobs) else {}
         jobs.sort(key=lambda job: (job.created, job.name), reverse=True)
@@ -139,13 +140,13 @@ class KubernetesBackend(Backend):
         """
         with self._explained(name):
             yield self._status(self._job(name), self._pods(name))
-            with Informer(self._api) as informer:
+            with Informer(self.api) as informer:
                 informer.watch(name)
                 cache = JobCache()
                 while True:
                     cache.take(informer.get(_TICK))
                     if cache.gone:
-                        raise _no_such(name, self._api.namespace)
+                        raise _no_such(name, self.api.namespace)
                     if cache.whole and cache.job:
                         yield self._status(cache.job, cache.pods)
 
@@ -155,7 +156,7 @@ class KubernetesBackend(Backend):
         with self._explained(name):
             wanted = wanted_of(self._job(name), self.kind.added_containers, container, worker)
             if not follow:
-                return self._explained_lines(name, read(self._api, self._pods(name), wanted))
+                return self._explained_lines(name, read(self.api, self._pods(name), wanted))
             news = self._follow(name, wanted)
             return self._explained_lines(name, (item for item in news if isinstance(item, LogLine)))
 
@@ -169,7 +170,7 @@ class KubernetesBackend(Backend):
         with self._explained(name):
             job = self._job(name)
             try:
-                return events_about(self.kind, job, self._api.list("Event", {}).items)
+                return events_about(self.kind, job, self.api.list("Event", {}).items)
             except ApiFailure as failure:
                 if failure.status == HTTPStatus.FORBIDDEN:
                     return []  # the containers' own events are still worth having
@@ -183,24 +184,24 @@ class KubernetesBackend(Backend):
     def newest_events(self, name: str) -> Iterator[Event]:  # noqa: D102 - the base's
         with self._explained(name):
             for pod, container in reversed(Wanted(MAIN_STEP, 0).of(self._pods(name))):
-                yield from newest_events(self._api, pod, container)
+                yield from newest_events(self.api, pod, container)
 
     def record(self, name: str) -> JobRecord:  # noqa: D102 - the base's
         with self._explained(name):
-            document = self._api.get(self.kind.kind, name)
+            document = self.api.get(self.kind.kind, name)
             self._ours(document)
-            config: Object | None = None
-            with contextlib.suppress(ApiFailure):  # the rest of the record is still worth having
-                config = self._api.find("ConfigMap", names.config_name(name))
-            return record_of(self.kind, document, self._pods(name), config)
+            config, template = self._found("ConfigMap", names.config_name(name)), document
+            if holder := self.kind.holder(document):
+                template = self._found(*holder) or {}
+            return record_of(self.kind, document, self._pods(name), config, template)
 
     def update(self, name: str, update: JobUpdate) -> None:  # noqa: D102 - the base's
         with self._explained(name):
-            document = self._api.get(self.kind.kind, name)
+            document = self.api.get(self.kind.kind, name)
             patch = patch_for(self.kind, document, update)
             refuse_too_late(self.kind, self._ours(document), update)
             try:
-                self._api.patch(self.kind.kind, name, patch)
+                self.api.patch(self.kind.kind, name, patch)
             except ApiFailure as failure:
                 if not failure.conflict:
                     raise
@@ -214,8 +215,8 @@ class KubernetesBackend(Backend):
             if job.ended:
                 raise JobError(f"Job {name!r} has already ended; there is nothing to suspend.", name=name)
             doing(f"suspending {name}, and waiting until its pods have ended")
-            self._api.patch(self.kind.kind, name, self.kind.suspend(suspended=True))
-            if not await_gone(lambda: has_unfinished_pods(self._api, name), _END_TIMEOUT):
+            self.api.patch(self.kind.kind, name, self.kind.suspend(suspended=True))
+            if not await_gone(lambda: has_unfinished_pods(self.api, name), _END_TIMEOUT):
                 raise _still_ending(self.kind, name)
 
     def resume(self, name: str) -> None:
@@ -234,17 +235,19 @@ class KubernetesBackend(Backend):
             JobError: there is no such job, or its pods do not terminate.
         """
         with self._explained(name):
+            if self.api.find(self.kind.kind, name, metadata=True) is None and remove_unowned(self.api, name):
+                return
             self._delete(self._job(name))
 
     def command_for(self, command: str, name: str) -> str:  # noqa: D102 - the base's
         return names.command_for(
-            command, name, self._api.namespace, backend=self.kind.backend, context=self._options.context
+            command, name, self.api.namespace, backend=self.kind.backend, context=self._options.context
         )
 
     def diagnose(self, plan: JobPlan | None) -> Iterator[Finding]:  # noqa: D102 - the base's
         try:
             plan = plan or doctor.sample_plan()
-            yield from doctor.diagnose(self._api, plan, self.render(plan).reveal()[0])
+            yield from doctor.diagnose(self.api, plan, self.render(plan).reveal()[0])
         except TunewrightError as error:  # this kind of job cannot run the plan, or there is no kubeconfig
             yield problem("cluster", error)
 
@@ -258,19 +261,19 @@ class KubernetesBackend(Backend):
             raise JobError(
                 f"Job {job.name!r} is not suspended. Follow it: {self.command_for('follow', job.name)}", name=job.name
             )
-        self._api.patch(self.kind.kind, job.name, self.kind.suspend(suspended=False))
+        self.api.patch(self.kind.kind, job.name, self.kind.suspend(suspended=False))
 
     def _delete(self, job: LiveJob) -> None:
         doing(f"deleting {job.name}, and waiting until its pods have ended")
-        self._api.delete(self.kind.kind, job.name, uid=job.uid, propagation="Foreground")
-        if not await_gone(lambda: remains(self._api, job.name), _END_TIMEOUT):
+        self.api.delete(self.kind.kind, job.name, uid=job.uid, propagation="Foreground")
+        if not await_gone(lambda: remains(self.api, job.name), _END_TIMEOUT):
             raise _still_ending(self.kind, job.name)
 
     def _makes_way(self, job: LiveJob, documents: Sequence[Object]) -> bool:
         """Remove an existing job for the new one and return True; return False where it is the same job, which continues."""
         name = job.name
         if not job.ours or job.annotations.get(names.PLAN) != plan_digest(self.kind, documents):
-            differs = job.ours and difference(self._api, documents)
+            differs = job.ours and difference(self.api, documents)
             owner = f"this request differs from it in {differs}" if differs else "its plan differs"
             owner = owner if job.ours else "Tunewright did not create it"
             remedy = f"Choose another name, or delete it: {self.command_for('delete', name)}"
@@ -281,69 +284,42 @@ class KubernetesBackend(Backend):
         if "Failed" in job.conditions:
             self._delete(job)
             return True
-        if incomplete := self._incomplete(job):
+        if incomplete := incompleteness(self.api, job):
             raise NameTaken(f"An identical job {name!r} already exists. {incomplete}", name=name)
         if not job.suspended or job.queue:
             follow = self.command_for("follow", name)
             raise AlreadyRunning(f"An identical job {name!r} is already running. Follow it: {follow}", name=name)
-        if not self.kind.suspended(documents[0]):
+        if not self.kind.suspended(self.kind.parts(documents)[1]):
             self._resume(job)
         return False
 
     def _status(self, job: LiveJob, pods: Sequence[Pod]) -> JobStatus:
         phase = phase_of(job, pods)
-        said = self._said(phase) or self._obstacle(job, phase, pods)
+        said = self._said(phase) or obstacle(self.api, job, phase, pods)
         return status_of(job, phase, said or start_of(job, phase, pods), pods)
 
     def _said(self, phase: JobPhase) -> str:
         """Return the job's progress, from its containers' newest events."""
         for pod, container in phase.progress_sources[:_PROGRESS_SOURCES]:
-            if text := progress_of(newest_events(self._api, pod, container), fetching=container.init):
+            if text := progress_of(newest_events(self.api, pod, container), fetching=container.init):
                 return text
         return ""
 
-    def _obstacle(self, job: LiveJob, phase: JobPhase, pods: Sequence[Pod]) -> str:
-        """Return what holds the job up, where neither the job nor its pods say so."""
-        starting = phase.state is JobState.CREATED
-        if starting and (incomplete := self._incomplete(job)):
-            return incomplete
-        present = [pod for pod in pods if not pod.ending]
-        lacks = len(present) < job.workers  # the controller could not create them all
-        # Under gang scheduling the existing pods wait for the missing ones, and report nothing else.
-        if (phase.detail and not (starting and lacks)) or not (starting or phase.state is JobState.RUNNING):
-            return ""
-        if lacks:
-            return self._warning(job.name, job.uid)
-        return self._warning(present[0].name, present[0].uid) if starting else ""
-
-    def _incomplete(self, job: LiveJob) -> str:
-        """Say that the object created last is missing; return "" where it exists or may not be read."""
-        kind, _, name = job.annotations.get(names.OBJECTS, "").rpartition(",")[2].partition("/")
-        with contextlib.suppress(ApiFailure):
-            if name and not self._api.find(kind, name, metadata=True):
-                remedy = (
-                    f"The client stopped while submitting the job. Delete it: {self.command_for('delete', job.name)}"
-                )
-                return f"Incomplete: {kind}/{name} is missing. {remedy}"
-        return ""
-
-    def _warning(self, name: str, uid: str) -> str:
-        """Return the newest warning among the events of an object."""
-        selector = f"involvedObject.name={name},involvedObject.uid={uid},type=Warning"
-        with contextlib.suppress(ApiFailure):
-            found = self._api.list("Event", {"fieldSelector": selector}).items
-            return max((time_of(event), str(event.get("message", ""))) for event in found)[1] if found else ""
-        return ""
-
     def _follow(self, name: str, wanted: Wanted) -> Iterator[LogLine | JobStatus]:
-        return Follower(self._api, name, wanted, status=_status, pods=lambda: self._pods(name)).updates()
+        return Follower(self.api, name, wanted, status=_status, pods=lambda: self._pods(name)).updates()
 
     def _explained_lines(self, name: str, lines: Iterator[_Item]) -> Iterator[_Item]:
         with self._explained(name):
             yield from lines
 
+    def _found(self, kind: str, name: str) -> Object | None:
+        """Return an object that a record is still worth having without; None if it is not there or may not be read."""
+        with contextlib.suppress(ApiFailure, KeyError):  # KeyError: a kind that only its own users may read
+            return self.api.find(kind, name)
+        return None
+
     def _job(self, name: str) -> LiveJob:
-        return self._ours(self._api.get(self.kind.kind, name))
+        return self._ours(self.api.get(self.kind.kind, name))
 
     def _ours(self, document: Object) -> LiveJob:
         job = self.kind.read(document)
@@ -354,20 +330,21 @@ class KubernetesBackend(Backend):
 
     def _pods(self, name: str) -> builtins.list[Pod]:
         selector = {"labelSelector": f"{self.kind.job_label}={name}"}
-        return [self.kind.read_pod(document) for document in self._api.list("Pod", selector).items]
+        return [self.kind.read_pod(document) for document in self.api.list("Pod", selector).items]
 
     def _unfinished_pods(self) -> dict[str, builtins.list[Pod]]:
         # Of all jobs: a job's labels can be changed after submission, and its pods keep the old ones.
         selector = f"{names.MANAGED_BY}=tunewright"
         query = {"labelSelector": selector, "fieldSelector": UNFINISHED}
         found: dict[str, builtins.list[Pod]] = {}
-        for document in self._api.recent("Pod", query).items:
+        for document in self.api.recent("Pod", query).items:
             job = document["metadata"]["labels"].get(self.kind.job_label, "")
             found.setdefault(job, []).append(self.kind.read_pod(document))
         return found
 
     @functools.cached_property
-    def _api(self) -> Api:
+    def api(self) -> Api:
+        """The connection to the namespace, made on first use."""
         return Api.connect(self._options, self.kind)
 
     @contextlib.contextmanager
@@ -375,7 +352,7 @@ class KubernetesBackend(Backend):
         try:
             yield
         except ApiFailure as failure:
-            raise explained(failure, self._api.kind, name=name, namespace=self._api.namespace) from failure
+            raise explained(failure, self.api.kind, name=name, namespace=self.api.namespace) from failure
 
 
 def _status(job: LiveJob, pods: Sequence[Pod]) -> JobStatus:

@@ -20,7 +20,7 @@ def difference(api: Api, documents: Sequence[Object]) -> str:
 
     Args:
         api: the cluster, which has the job.
-        documents: the manifests of the request, the job first.
+        documents: the manifests of the request.
     """
     return listed(_changes(api, documents))
 

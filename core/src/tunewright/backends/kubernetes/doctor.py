@@ -37,7 +37,7 @@ def diagnose(api: Api, plan: JobPlan, document: Object) -> Iterator[Finding]:
     Args:
         api: the connection to the namespace in which jobs will run.
         plan: the job to check, or a small sample job.
-        document: its job object.
+        document: the first object that is created for it.
     """
     yield from _images(plan)
     try:
@@ -112,6 +112,8 @@ def _operator(api: Api, document: Object, *, may_create: bool) -> Finding:
     kind = api.kind
     try:
         served = api.ask(f"/apis/{kind.api_version}")["resources"]
+        for version in kind.needs:
+            api.ask(f"/apis/{version}")
         if may_create:
             api.create({**document, "metadata": {**document["metadata"], "name": generated_name("doctor")}}, dry=True)
     except ApiFailure as failure:

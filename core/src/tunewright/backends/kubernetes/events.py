@@ -27,7 +27,8 @@ def events_about(kind: JobKind, job: LiveJob, found: Iterable[Mapping[str, Any]]
         found: Events of the job's namespace.
     """
     pod = re.compile(re.escape(job.name) + kind.pod_name)
-    owned = {(kind.kind, job.name), *_objects(job)}
+    between = {(name, f"{job.name}{suffix}") for name, suffix in kind.between.items()}
+    owned = {(kind.kind, job.name), *between, *_objects(job)}
     about = [
         event
         for event in found

@@ -7,7 +7,7 @@ kind is a class derived from `JobKind`, a backend that names it, and an entry po
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from tunewright import environment
@@ -35,10 +35,16 @@ class JobKind(ABC):
         selector: how to find the controller's pods, for messages: "control-plane=…".
         main_container: the name that the controller wants the main container to have.
         added_containers: names of init containers that the controller adds by itself.
+        needs: further versions of the API that its controller needs, as "jobset.x-k8s.io/v1alpha2".
+        before: objects of the same group and name that must exist before the job: kind → its resource.
+        unready: words of the refusal by which the controller's webhook says that it has not seen those objects yet.
+        between: objects that the controller puts between the job and its pods, and whose warnings are the job's: kind → what
+            follows the job's name in theirs.
         job_label: the pods' label whose value is the job's name.
         pod_name: a regular expression for what follows the job's name in the name of a pod.
         further_rights: what a user needs for its companions: resource, with its group → verbs.
-        policy: the fields of a job's spec that may differ between two submissions of the same job.
+        policy: the fields of a job's spec, and of those objects at any depth, that may differ between two submissions of the
+            same job.
     """
 
     backend: ClassVar[str]
@@ -51,6 +57,10 @@ class JobKind(ABC):
     selector: ClassVar[str]
     main_container: ClassVar[str]
     added_containers: ClassVar[frozenset[str]] = frozenset()
+    needs: ClassVar[tuple[str, ...]] = ()
+    before: ClassVar[Mapping[str, str]] = {}
+    unready: ClassVar[str] = ""
+    between: ClassVar[Mapping[str, str]] = {}
     job_label: ClassVar[str]
     pod_name: ClassVar[str]
     further_rights: ClassVar[Mapping[str, tuple[str, ...]]] = {}
@@ -74,6 +84,10 @@ class JobKind(ABC):
             template: of the pods, with the user's `pod_overrides`.
         """
 
+    def foundations(self, plan: JobPlan, template: Document) -> list[Document]:  # noqa: ARG002 - for kinds that need some
+        """Return the objects of `before`: they are created before the job, which owns them from then on."""
+        return []
+
     def companions(self, plan: JobPlan) -> list[Document]:  # noqa: ARG002 - for kinds that need some
         """Return the objects besides Secret, ConfigMap and claims, created after the job and owned by it."""
         return []
@@ -92,7 +106,15 @@ class JobKind(ABC):
 
     @abstractmethod
     def template(self, document: Object) -> Object:
-        """Return the pod template of a job's first worker."""
+        """Return the pod template of a job's first worker.
+
+        Args:
+            document: the job, or the object that `holder` names.
+        """
+
+    def holder(self, document: Object) -> tuple[str, str] | None:  # noqa: ARG002 - for kinds whose jobs do not hold it
+        """Return kind and name of the object of the namespace that holds a job's pod template; None: the job itself."""
+        return None
 
     @abstractmethod
     def processes(self, document: Object) -> int:
@@ -136,9 +158,15 @@ class JobKind(ABC):
         return Pod.read(document, self.worker(document), self.step_name)
 
     @property
-    def path(self) -> str:
-        """The path of its objects in the API; `{}` stands for the namespace."""
-        return f"/apis/{self.api_version}/namespaces/{{}}/{self.plural}"
+    def paths(self) -> dict[str, str]:
+        """The paths of its objects in the API, and of those of `before`: kind → path; `{}` stands for the namespace."""
+        plurals = {self.kind: self.plural, **self.before}
+        return {kind: f"/apis/{self.api_version}/namespaces/{{}}/{plural}" for kind, plural in plurals.items()}
+
+    def parts(self, documents: Sequence[Object]) -> tuple[list[Object], Object, list[Object]]:
+        """Split rendered manifests into those before the job, the job, and what it owns."""
+        at = next(i for i, document in enumerate(documents) if document["kind"] == self.kind)
+        return list(documents[:at]), documents[at], list(documents[at + 1 :])
 
     @property
     def resource(self) -> str:

@@ -61,6 +61,7 @@ class Pod:
         ending: whether it is being deleted.
         node: where it runs; "" while unknown.
         problem: why it cannot be scheduled; "" where it can.
+        attempt: how often the whole job was started again before, where the pods of earlier attempts are deleted.
         containers: the ones with a status, init containers first, in start order.
     """
 
@@ -72,6 +73,7 @@ class Pod:
     ending: bool = False
     node: str = ""
     problem: str = ""
+    attempt: int = 0
     containers: tuple[Container, ...] = ()
 
     @classmethod

@@ -19,6 +19,9 @@ OUTPUT = "tunewright.dev/output"
 OBJECTS = "tunewright.dev/objects"
 """Annotation of the job: the objects that belong to it, as comma-separated `Kind/name`."""
 
+STEPS = "tunewright.dev/steps"
+"""Annotation of a job whose object does not hold its pods' template: names of the containers, comma-separated, in start order."""
+
 PLAN = "tunewright.dev/plan"
 """Annotation of the job and of the claims that outlive it, set at submit: a digest of what the job does."""
 

@@ -14,7 +14,9 @@ from tunewright.status.status import JobCondition, JobRecord, documents_in
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
-def record_of(kind: JobKind, job: Object, pods: Sequence[Pod], config: Mapping[str, Any] | None) -> JobRecord:
+def record_of(
+    kind: JobKind, job: Object, pods: Sequence[Pod], config: Mapping[str, Any] | None, holder: Object
+) -> JobRecord:
     """Return the record of a job.
 
     Args:
@@ -22,8 +24,9 @@ def record_of(kind: JobKind, job: Object, pods: Sequence[Pod], config: Mapping[s
         job: the job object.
         pods: its remaining pods.
         config: its ConfigMap; None if it could not be read.
+        holder: what holds its pods' template; empty if it could not be read.
     """
-    pod = kind.template(job)["spec"]
+    pod = kind.template(holder)["spec"] if holder else {"containers": []}
     containers = [*pod.get("initContainers", ()), *pod["containers"]]
     main: Mapping[str, Any] = next((c for c in containers if c["name"] == kind.main_container), {})
     conditions = [*_conditions(job), *_downloads(pods)]

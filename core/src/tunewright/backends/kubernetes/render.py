@@ -29,7 +29,8 @@ def render(kind: JobKind, plan: JobPlan, namespace: str | None) -> Manifests:
     owned = [*kind.companions(plan), *_secret(plan), _config(plan), *volumes.claims(plan)]
     template = overridden(pod_template(kind, plan), plan.pod_overrides)
     check_output(kind, plan, template)
-    documents = [kind.job(plan, _metadata(plan, owned), template), *owned]
+    job = kind.job(plan, _metadata(plan, owned), template)
+    documents = [*kind.foundations(plan, template), job, *owned]
     return Manifests([_within(d, namespace) for d in documents] if namespace else documents)
 
 

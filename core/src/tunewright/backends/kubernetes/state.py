@@ -95,7 +95,9 @@ def _on_its_way(job: LiveJob, pods: Sequence[Pod]) -> JobPhase:
 
 
 def _is_replaced(pod: Pod) -> bool:
-    """Return whether a pod has failed, and not for good: its controller has replaced it, or will."""
+    """Return whether a pod has failed, and not for good: its controller has replaced it, or will; or is such a replacement."""
+    if pod.attempt:
+        return True
     return pod.phase == "Failed" and (pod.main is None or pod.main.exit_code not in _FINAL)
 
 

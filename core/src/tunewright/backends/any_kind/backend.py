@@ -1,0 +1,161 @@
+"""A backend that chooses the kind of a job object by what the cluster can run, and finds the jobs of all kinds again."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import ClassVar, Final, Self
+
+from tunewright._doing import doing
+from tunewright.backends.any_kind.presence import holds, lists, usable
+from tunewright.backends.base import Backend, BackendOptions, Finding
+from tunewright.backends.job import IndexedJobBackend
+from tunewright.backends.kubernetes.backend import KubernetesBackend
+from tunewright.backends.kubernetes.kind import JobKind
+from tunewright.backends.kubernetes.submit import remove_unowned
+from tunewright.backends.pytorchjob import PyTorchJobBackend
+from tunewright.backends.trainjob import TrainJobBackend
+from tunewright.errors import TunewrightError
+from tunewright.events import Event
+from tunewright.plan.manifests import Manifests
+from tunewright.plan.plan import JobPlan
+from tunewright.request.raw import RawManifest
+from tunewright.request.update import JobUpdate
+from tunewright.status.status import JobPod, JobRecord, JobStatus, LogLine
+
+IN_ORDER: Final = (PyTorchJobBackend, TrainJobBackend, IndexedJobBackend)
+"""The kinds, the one that can do most first."""
+
+_EVER = datetime.min.replace(tzinfo=UTC)
+
+
+class AnyKindBackend(Backend):
+    """Submits PyTorchJobs where the training-operator runs, else TrainJobs, else Jobs; manages the jobs of all kinds.
+
+    Without a cluster, plans are rendered as PyTorchJobs.
+
+    Attributes:
+        kinds: a backend for each kind, in the order in which they are chosen.
+
+    Args:
+        options: what `TrainingClient` was given.
+    """
+
+    suspends_on_interrupt: ClassVar[bool] = False
+
+    def __init__(self, options: BackendOptions) -> None:
+        self.kinds: builtins.list[KubernetesBackend] = [kind.connect(options) for kind in IN_ORDER]
+        self._known: dict[str, KubernetesBackend] = {}
+
+    @classmethod
+    def connect(cls, options: BackendOptions) -> Self:
+        """Return a backend. The kubeconfig is read later, on the first request."""
+        return cls(options)
+
+    def render(self, plan: JobPlan) -> Manifests:
+        """Render the plan as a PyTorchJob, whatever the cluster runs; raises as `Backend.render`."""
+        return self.kinds[0].render(plan)
+
+    def render_raw(self, manifest: RawManifest) -> Manifests:
+        """Render the user's own manifest, of any kind; raises as `Backend.render_raw`."""
+        return self._wrote(manifest).render_raw(manifest)
+
+    def submit(self, plan: JobPlan) -> None:
+        """Submit the plan as a job of the first kind that the cluster can run; raises as `KubernetesBackend.submit`."""
+        chosen = self._find(plan.name) or self._chosen()
+        self._known[plan.name] = chosen
+        if chosen is not self.kinds[0]:
+            doing(f"submitting {plan.name} as a {chosen.kind.kind}: this cluster runs no {self.kinds[0].kind.kind}s")
+        chosen.submit(plan)
+
+    def submit_raw(self, manifest: RawManifest) -> None:
+        """Submit the user's own manifest, of any kind; raises as `submit`."""
+        self._wrote(manifest).submit_raw(manifest)
+
+    def get(self, name: str) -> JobStatus:  # noqa: D102 - the base's
+        return self._of(name).get(name)
+
+    def watch(self, name: str) -> Iterator[JobStatus]:  # noqa: D102 - the base's
+        return self._of(name).watch(name)
+
+    def list(self, labels: Mapping[str, str] | None = None) -> builtins.list[JobStatus]:
+        """Return the namespace's Tunewright jobs of all kinds that the user may list, newest first."""
+        found = [job for kind in self.kinds if lists(kind.api) for job in kind.list(labels)]
+        return sorted(found, key=lambda job: (job.created or _EVER, job.name), reverse=True)
+
+    def logs(  # noqa: D102 - the base's
+        self, name: str, *, follow: bool = False, container: str | None = None, worker: int | None = None
+    ) -> Iterator[LogLine]:
+        return self._of(name).logs(name, follow=follow, container=container, worker=worker)
+
+    def updates(self, name: str) -> Iterator[LogLine | JobStatus]:  # noqa: D102 - the base's
+        return self._of(name).updates(name)
+
+    def newest_events(self, name: str) -> Iterator[Event]:  # noqa: D102 - the base's
+        return self._of(name).newest_events(name)
+
+    def events(self, name: str) -> builtins.list[Event]:  # noqa: D102 - the base's
+        return self._of(name).events(name)
+
+    def pods(self, name: str) -> builtins.list[JobPod]:  # noqa: D102 - the base's
+        return self._of(name).pods(name)
+
+    def record(self, name: str) -> JobRecord:  # noqa: D102 - the base's
+        return self._of(name).record(name)
+
+    def update(self, name: str, update: JobUpdate) -> None:  # noqa: D102 - the base's
+        self._of(name).update(name, update)
+
+    def suspend(self, name: str) -> None:  # noqa: D102 - the base's
+        self._of(name).suspend(name)
+
+    def resume(self, name: str) -> None:  # noqa: D102 - the base's
+        self._of(name).resume(name)
+
+    def delete(self, name: str) -> None:  # noqa: D102 - the base's
+        if self._find(name) is None and any(remove_unowned(kind.api, name) for kind in self.kinds):
+            return
+        self._of(name).delete(name)
+        self._known.pop(name, None)
+
+    def command_for(self, command: str, name: str) -> str:  # noqa: D102 - the base's
+        return self.kinds[0].command_for(command, name)
+
+    def diagnose(self, plan: JobPlan | None) -> Iterator[Finding]:
+        """Yield what the kind needs that jobs would be submitted as, and what the others would need to be chosen."""
+        try:
+            usables = [kind for kind in self.kinds if usable(kind.api)]
+        except TunewrightError:
+            usables = []  # no cluster: the diagnosis of the first kind says why
+        chosen = usables[0] if usables else self.kinds[0]
+        if usables:
+            yield Finding(about="kind", level="ok", text=f"Jobs are submitted as {chosen.kind.kind}s.")
+            yield from (_missing(kind.kind) for kind in self.kinds if kind not in usables)
+        yield from chosen.diagnose(plan)
+
+    def _chosen(self) -> KubernetesBackend:
+        """Return the first kind that the cluster can run, and that the user may create; else the first, which says why not."""
+        return next((kind for kind in self.kinds if usable(kind.api)), self.kinds[0])
+
+    def _of(self, name: str) -> KubernetesBackend:
+        """Return the kind of a job; where there is no such job, one that says so."""
+        return self._find(name) or next((kind for kind in self.kinds if lists(kind.api)), self.kinds[0])
+
+    def _find(self, name: str) -> KubernetesBackend | None:
+        if name not in self._known:
+            found = next((kind for kind in self.kinds if holds(kind.api, name)), None)
+            if found is None:
+                return None
+            self._known[name] = found
+        return self._known[name]
+
+    def _wrote(self, manifest: RawManifest) -> KubernetesBackend:
+        """Return the kind of a manifest; for an unknown one the first, which refuses it."""
+        return next((k for k in self.kinds if k.kind.kind == manifest.document.get("kind")), self.kinds[0])
+
+
+def _missing(kind: JobKind) -> Finding:
+    text = f"You cannot create {kind.kind}s here, which {kind.controller} would run. Jobs do without."
+    remedy = f"If you want them: {kind.installation} The role of their users is {kind.role}."
+    return Finding(about="kind", level="note", text=text, remedy=remedy)

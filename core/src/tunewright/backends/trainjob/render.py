@@ -1,0 +1,88 @@
+"""A TrainJob and its TrainingRuntime, from a plan or from the user's manifest. Pure.
+
+https://www.kubeflow.org/docs/components/trainer/operator-guides/runtime/
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, cast
+
+from tunewright.backends.kubernetes import names
+from tunewright.backends.kubernetes.indexed import pod_failure_rules, rendezvous
+from tunewright.errors import RequestError
+from tunewright.plan.manifests import Document
+from tunewright.plan.plan import JobPlan
+from tunewright.request.raw import RawManifest, part
+
+API: Final = "trainer.kubeflow.org/v1alpha1"
+RUNTIME: Final = "TrainingRuntime"
+
+MAIN: Final = "node"
+"""Name of the main container, and of the replicated job: the controller's torch plugin looks for both."""
+
+_ANCESTOR = {"trainer.kubeflow.org/trainjob-ancestor-step": "trainer"}
+
+# SIGTERM comes from a deletion: the pod alone is replaced, and nothing counts. All other restarts are the JobSet's, which
+# starts all workers again at once and counts them.
+_TERMINATED = (143,)
+
+
+def spec_of(plan: JobPlan) -> Document:
+    """Return the spec of the TrainJob."""
+    policy = plan.run_policy
+    given = {"suspend": policy.suspend or None, "activeDeadlineSeconds": policy.deadline}
+    return {
+        "runtimeRef": {"apiGroup": API.partition("/")[0], "kind": RUNTIME, "name": plan.name},
+        "trainer": {"numNodes": plan.num_workers, "numProcPerNode": plan.num_procs_per_worker},
+        **{k: v for k, v in given.items() if v is not None},
+    }
+
+
+def runtime(plan: JobPlan, template: Document) -> Document:
+    """Return the TrainingRuntime that carries the plan, whose pods have a template."""
+    ttl = plan.run_policy.ttl
+    job_set = {
+        **({"ttlSecondsAfterFinished": ttl} if ttl is not None else {}),
+        "failurePolicy": {
+            "maxRestarts": plan.run_policy.max_restarts,
+            "rules": [{"name": "final", "action": "FailJobSet", "onJobFailureReasons": ["PodFailurePolicy"]}],
+        },
+        "replicatedJobs": [{"name": MAIN, "template": _job(plan, template)}],
+    }
+    return {
+        "apiVersion": API,
+        "kind": RUNTIME,
+        "metadata": {"name": plan.name, "labels": names.labels(plan.name)},
+        "spec": {"mlPolicy": {"numNodes": plan.num_workers, "torch": {}}, "template": {"spec": job_set}},
+    }
+
+
+def _job(plan: JobPlan, template: Document) -> Document:
+    """Return the template of the Job whose pods are the workers; see https://jobset.sigs.k8s.io/docs/concepts/."""
+    spec = {
+        "completionMode": "Indexed",
+        "completions": plan.num_workers,
+        "parallelism": plan.num_workers,
+        "backoffLimit": 0,  # the first counted failure ends the Job, and the JobSet decides what follows
+        "podReplacementPolicy": "Failed",  # two pods of one worker would write the same checkpoints
+        "podFailurePolicy": {"rules": pod_failure_rules(MAIN, ignored=_TERMINATED)},
+        "template": _pod(plan, template),
+    }
+    return {"metadata": {"labels": _ANCESTOR}, "spec": spec}
+
+
+def _pod(plan: JobPlan, template: Document) -> Document:
+    spec = cast("dict[str, Any]", template["spec"])
+    first, *others = spec["containers"]
+    address = f"{plan.name}-{MAIN}-0-0.{plan.name}"
+    first = {**first, "env": [*first.get("env", ()), *rendezvous(plan, address)]}
+    return {**template, "spec": {**spec, "containers": [first, *others], "restartPolicy": "Never"}}
+
+
+def raw_spec(manifest: RawManifest) -> Document:
+    """Return the spec that the user wrote; raises as `JobKind.raw`."""
+    spec = part(manifest.document, "spec", "manifest")
+    if not part(spec, "runtimeRef", "manifest.spec").get("name"):
+        remedy = "Name a TrainingRuntime or ClusterTrainingRuntime: kubectl get clustertrainingruntimes"
+        raise RequestError("has no name", field="manifest.spec.runtimeRef", remedy=remedy)
+    return dict(spec)
