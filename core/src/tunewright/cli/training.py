@@ -242,6 +242,8 @@ def follow_or_print(created: Job | Manifests, *, detach: bool, as_json: bool) ->
 
     if not isinstance(created, Job):
         click.echo(created.to_yaml() if not as_json else _as_lines(created), nl=False)
+        if created.note:
+            click.echo(created.note, err=True)
         return
     if detach:
         click.echo(f"Submitted {created.name}. To follow it: {created.command_for('follow')}", err=as_json)

@@ -20,10 +20,16 @@ class Manifests(Sequence[dict[str, Json]]):
 
     Args:
         documents: JSON-like values whose leaves may be `SecretValue`.
+        note: what else their reader should know, as a sentence; "" for nothing.
     """
 
-    def __init__(self, documents: Sequence[Document]) -> None:
+    def __init__(self, documents: Sequence[Document], note: str = "") -> None:
         self._documents = tuple(documents)
+        self.note = note
+
+    def noted(self, note: str) -> Manifests:
+        """Return the same manifests with a note."""
+        return Manifests(self._documents, note)
 
     def reveal(self) -> list[dict[str, Json]]:
         """Return the documents with their secrets. Only the backend's `submit` may call this."""

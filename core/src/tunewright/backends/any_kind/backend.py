@@ -55,7 +55,10 @@ class AnyKindBackend(Backend):
 
     def render(self, plan: JobPlan) -> Manifests:
         """Render the plan as a PyTorchJob, whatever the cluster runs; raises as `Backend.render`."""
-        return self.kinds[0].render(plan)
+        first, *others = (kind.kind for kind in self.kinds)
+        choices = " or ".join(f"--backend {kind.backend}" for kind in others)
+        note = f"Rendered as a {first.kind}. Submitting looks at what the cluster can run; to render another kind: {choices}."
+        return self.kinds[0].render(plan).noted(note)
 
     def render_raw(self, manifest: RawManifest) -> Manifests:
         """Render the user's own manifest, of any kind; raises as `Backend.render_raw`."""
