@@ -45,6 +45,12 @@ def test_an_empty_patch_changes_nothing() -> None:
     assert overridden(TEMPLATE, {"spec": {}, "metadata": {}}) == TEMPLATE
 
 
+@pytest.mark.parametrize("name", ["train", "node", "pytorch"])
+def test_the_main_container_answers_to_its_name_in_any_kind_of_job(name: str) -> None:
+    (container,) = patched(containers=[{"name": name, "command": ["mine"]}])["containers"]
+    assert (container["name"], container["command"], container["image"]) == ("pytorch", ["mine"], "i:1")
+
+
 def test_mappings_are_merged_and_null_removes() -> None:
     assert patched(nodeSelector={"zone": "a"})["nodeSelector"] == {"gpu": "h100", "zone": "a"}
     assert patched(nodeSelector={"gpu": None})["nodeSelector"] == {}
@@ -100,7 +106,7 @@ def test_a_secret_gives_way_to_a_value_when_it_is_removed() -> None:
         ({"spec": {"tolerations": "all"}}, "is not a list"),
         ({"spec": {"containers": [{"env": []}]}}, r"containers\[0\]=.*has no 'name'"),
         ({"spec": {"containers": ["pytorch"]}}, "has no 'name'"),
-        ({"spec": {"containers": [{"name": "train", "command": ["x"]}]}}, "The main container is 'pytorch'"),
+        ({"spec": {"containers": [{"name": "trian", "command": ["x"]}]}}, "The main container is 'pytorch'"),
         (
             {"spec": {"initContainers": [{"name": "chekc"}]}},
             r"\[chekc\]: is not a container of the job.*There are: check, pytorch",

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from tunewright.errors import RequestError
 from tunewright.plan._quantity import to_number
+from tunewright.plan.plan import MAIN_STEP
 from tunewright.plan.secrets import refuse_literal_tokens
 
 _FIELD = "pod_overrides"
@@ -29,6 +30,9 @@ _MERGE_KEYS = {
     "schedulingGates": "name",
 }
 
+_MAIN_NAMES = frozenset({MAIN_STEP, "pytorch", "node"})
+"""What a patch may call the main container: a job file is written before it is known of which kind the job will be."""
+
 _DIRECTIVE = "$patch"
 _KINDS = ("initContainers", "containers")
 
@@ -36,7 +40,7 @@ _KINDS = ("initContainers", "containers")
 def overridden(template: Mapping[str, object], patch: Mapping[str, object]) -> Mapping[str, object]:
     """Apply the patch to the template; neither is changed.
 
-    Mappings are merged, null removes a field, and `$patch: delete` in an element of a merged list removes that element.
+    The main container answers to the name that any kind of job has for it. Mappings are merged, null removes a field, and `$patch: delete` in an element of a merged list removes that element.
 
     Raises:
         RequestError: it is not a patch of a pod template, or the result cannot run.
@@ -44,9 +48,22 @@ def overridden(template: Mapping[str, object], patch: Mapping[str, object]) -> M
     if not patch:
         return template
     _check_patch(patch)
+    patch = _with_main_named(patch, template)
     result = _merged_mapping(template, patch, _FIELD)
     _check_result(result, template)
     return result
+
+
+def _with_main_named(patch: Mapping[str, object], template: Mapping[str, object]) -> Mapping[str, object]:
+    """Call the main container what this kind of job calls it."""
+    spec, known = _mapping(patch.get("spec")), [c["name"] for c in _elements(template["spec"], "containers")]
+    if "containers" not in spec or not isinstance(spec["containers"], list | tuple):
+        return patch
+    named = [
+        {**c, "name": known[0]} if isinstance(c, Mapping) and c.get("name") in _MAIN_NAMES - {*known} else c
+        for c in spec["containers"]
+    ]
+    return {**patch, "spec": {**spec, "containers": named}}
 
 
 def _merged(base: object, patch: object, path: str, name: str) -> object:
@@ -92,7 +109,7 @@ def _merged_list(base: Sequence[object], patch: Sequence[object], key: str, path
 
 
 def _check_patch(patch: Mapping[str, object]) -> None:
-    remedy = 'It patches a pod template: {"spec": {"containers": [{"name": "pytorch", …}]}, "metadata": {…}}.'
+    remedy = 'It patches a pod template: {"spec": {"containers": [{"name": "train", …}]}, "metadata": {…}}.'
     for name, value in patch.items():
         if name not in ("metadata", "spec") or not isinstance(value, Mapping):
             raise RequestError("is not a part of a pod template", field=f"{_FIELD}.{name}", value=value, remedy=remedy)
