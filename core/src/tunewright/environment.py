@@ -29,6 +29,7 @@ OUTPUT = "TUNEWRIGHT_OUTPUT"
 UPLOAD_CHECKPOINTS = "TUNEWRIGHT_UPLOAD_CHECKPOINTS"
 WORLD_SIZE = "TUNEWRIGHT_WORLD_SIZE"
 SECRETS = "TUNEWRIGHT_SECRETS"
+_FETCH = "fetch-"
 _SLOT = "TUNEWRIGHT_SLOT_"
 
 # Variables of the containers, set by the backend.
@@ -67,7 +68,12 @@ def kind_of_slot(slot: str) -> str:
 
 def fetch_container(slot: str) -> str:
     """Return the name of the init container that downloads an input."""
-    return f"fetch-{slot.replace('_', '-')}"
+    return f"{_FETCH}{slot.replace('_', '-')}"
+
+
+def is_fetch_container(name: str) -> bool:
+    """Return whether a container is one of `fetch_container`."""
+    return name.startswith(_FETCH)
 
 
 def slot_variable(slot: str) -> str:

@@ -1,5 +1,6 @@
 """TrainJobs of Kubeflow Trainer 2: the runtime that carries a plan, what is started again, and what a TrainJob cannot do."""
 
+import attrs
 import pytest
 
 from tunewright import JobState, RequestError, SecretValue
@@ -10,8 +11,9 @@ from tunewright.backends.kubernetes.state import phase_of
 from tunewright.backends.kubernetes.submit import plan_digest
 from tunewright.backends.trainjob import TrainJobBackend
 from tunewright.backends.trainjob.kind import TrainJob
-from tunewright.plan.plan import ContainerSpec, JobPlan
+from tunewright.plan.plan import ContainerSpec, EphemeralClaim, ExistingClaim, JobPlan, Mount, NewClaim, Volume
 from tunewright.plan.policies import RunPolicy, Scheduling
+from tunewright.plan.resources import Resources
 from tunewright.request.raw import raw_manifest
 from tunewright.request.update import JobUpdate
 
@@ -97,6 +99,50 @@ def test_what_its_runtime_says_cannot_be_changed() -> None:
     for update in (JobUpdate(ttl=60), JobUpdate(max_restarts=9)):
         with pytest.raises(RequestError, match=r"cannot be changed.*submit it again"):
             KIND.change(job, update, lambda pod: pod)
+
+
+def with_devices(source: object, **resources: object) -> list[dict]:
+    mounts = [Mount(volume="shared", path="/workspace/model", sub_path="model")]
+    main = attrs.evolve(
+        MAIN,
+        command=["python", "-m", "tunewright_launcher", "run", "--", "torchrun", "train"],
+        resources=Resources(cpu=2, **resources),
+        mounts=mounts,
+    )
+    fetch = attrs.evolve(FETCH, mounts=mounts)
+    return rendered(main=main, init_containers=[fetch], volumes=[Volume(name="shared", source=source)])
+
+
+SHARED = NewClaim(size="1Gi", access_modes=("ReadWriteMany",))
+
+
+@pytest.mark.parametrize(
+    ("source", "resources", "first"),
+    [
+        (SHARED, {"gpu": 8}, True),
+        (SHARED, {"extended": {"example.com/accelerator": 1}}, True),
+        (ExistingClaim(claim="team"), {"gpu": 8}, True),
+        (SHARED, {}, False),
+        (NewClaim(size="1Gi", access_modes=("ReadWriteOnce",)), {"gpu": 8}, False),
+        (EphemeralClaim(size="1Gi"), {"gpu": 8}, False),
+    ],
+    ids=["gpu", "device", "existing", "no device", "one node", "own volume"],
+)
+def test_no_device_is_held_while_inputs_are_fetched_to_a_shared_volume(
+    source: object, resources: dict, first: bool
+) -> None:
+    jobs = job_set(with_devices(source, **resources))["replicatedJobs"]
+    assert [job["name"] for job in jobs] == (["prepare", "node"] if first else ["node"])
+    assert jobs[-1].get("dependsOn") == ([{"name": "prepare", "status": "Complete"}] if first else None)
+    if not first:
+        return
+    prepare, node = (job["template"]["spec"]["template"]["spec"] for job in jobs)
+    assert prepare["initContainers"] == node["initContainers"]
+    (main,) = prepare["containers"]
+    assert main["command"] == ["python", "-m", "tunewright_launcher", "run", "--", "python", "-c", "pass"]
+    assert {"name": "TUNEWRIGHT_WORKER", "value": "sft-prepare"} in main["env"]
+    held = [c["resources"]["limits"] for c in (*prepare["initContainers"], main) if "limits" in c["resources"]]
+    assert all(set(limits) <= {"cpu", "memory"} for limits in held)
 
 
 def live(*conditions: str) -> dict:

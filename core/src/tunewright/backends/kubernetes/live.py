@@ -220,9 +220,9 @@ def in_order(pods: Sequence[Pod]) -> list[Pod]:
 
 
 def newest(pods: Sequence[Pod]) -> list[Pod]:
-    """Return the pods without those that have failed and were replaced: some controllers keep them, for their logs."""
+    """Return the pods without those that have ended and were followed by others: some controllers keep them, for their logs."""
     last = {pod.worker: pod for pod in in_order(pods)}
-    return [pod for pod in in_order(pods) if pod.phase != "Failed" or pod is last[pod.worker]]
+    return [pod for pod in in_order(pods) if pod.phase not in ("Failed", "Succeeded") or pod is last[pod.worker]]
 
 
 def ended_containers(pods: Sequence[Pod]) -> Iterator[tuple[Pod, Container]]:

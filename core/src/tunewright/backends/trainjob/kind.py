@@ -11,6 +11,7 @@ from tunewright.backends.kubernetes import names
 from tunewright.backends.kubernetes.indexed import worker_name, worker_of
 from tunewright.backends.kubernetes.kind import JobKind, Object
 from tunewright.backends.kubernetes.live import LiveJob, Pod
+from tunewright.backends.trainjob.prepare import PREPARE
 from tunewright.backends.trainjob.render import API, MAIN, RUNTIME, raw_spec, runtime, spec_of
 from tunewright.errors import RequestError
 from tunewright.plan.manifests import Document
@@ -41,7 +42,7 @@ class TrainJob(JobKind):
     unready: ClassVar[str] = "must be created before"
     between: ClassVar[Mapping[str, str]] = {"JobSet": "", "Job": f"-{MAIN}-0"}
     job_label: ClassVar[str] = "jobset.sigs.k8s.io/jobset-name"
-    pod_name: ClassVar[str] = f"-{MAIN}-0-[0-9]+-[a-z0-9]{{5}}"
+    pod_name: ClassVar[str] = f"-({MAIN}|{PREPARE})-0-[0-9]+-[a-z0-9]{{5}}"
     further_rights: ClassVar[Mapping[str, tuple[str, ...]]] = {
         f"trainingruntimes.{API.partition('/')[0]}": ("create", "get", "patch", "delete")
     }

@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 
 from tunewright.backends.kubernetes import names
 from tunewright.backends.kubernetes.indexed import pod_failure_rules, rendezvous
+from tunewright.backends.trainjob import prepare
 from tunewright.errors import RequestError
 from tunewright.plan.manifests import Document
 from tunewright.plan.plan import JobPlan
@@ -47,7 +48,7 @@ def runtime(plan: JobPlan, template: Document) -> Document:
             "maxRestarts": plan.run_policy.max_restarts,
             "rules": [{"name": "final", "action": "FailJobSet", "onJobFailureReasons": ["PodFailurePolicy"]}],
         },
-        "replicatedJobs": [{"name": MAIN, "template": _job(plan, template)}],
+        "replicatedJobs": _jobs(plan, template),
     }
     return {
         "apiVersion": API,
@@ -55,6 +56,14 @@ def runtime(plan: JobPlan, template: Document) -> Document:
         "metadata": {"name": plan.name, "labels": names.labels(plan.name)},
         "spec": {"mlPolicy": {"numNodes": plan.num_workers, "torch": {}}, "template": {"spec": job_set}},
     }
+
+
+def _jobs(plan: JobPlan, template: Document) -> list[Document]:
+    workers = {"name": MAIN, "template": _job(plan, template)}
+    if not prepare.fetches_first(plan):
+        return [workers]
+    waits = {"dependsOn": [{"name": prepare.PREPARE, "status": "Complete"}]}
+    return [prepare.job(plan, template), {**workers, **waits}]
 
 
 def _job(plan: JobPlan, template: Document) -> Document:
