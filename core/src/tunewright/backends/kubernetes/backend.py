@@ -265,7 +265,7 @@ class KubernetesBackend(Backend):
 
     def _delete(self, job: LiveJob) -> None:
         doing(f"deleting {job.name}, and waiting until its pods have ended")
-        self.api.delete(self.kind.kind, job.name, uid=job.uid, propagation="Foreground")
+        self.api.delete(self.kind.kind, job.name, uid=job.uid, propagation=self.kind.propagation)
         if not await_gone(lambda: remains(self.api, job.name), _END_TIMEOUT):
             raise _still_ending(self.kind, job.name)
 

@@ -40,6 +40,9 @@ class TrainJob(JobKind):
     needs: ClassVar[tuple[str, ...]] = ("jobset.x-k8s.io/v1alpha2",)
     before: ClassVar[Mapping[str, str]] = {RUNTIME: "trainingruntimes"}
     unready: ClassVar[str] = "must be created before"
+    # In the foreground the runtime would go first, and the webhook refuses every change of a TrainJob without its runtime, that
+    # of its finalizers too: it would stay for ever.
+    propagation: ClassVar[str] = "Background"
     between: ClassVar[Mapping[str, str]] = {"JobSet": "", "Job": f"-{MAIN}-0"}
     job_label: ClassVar[str] = "jobset.sigs.k8s.io/jobset-name"
     pod_name: ClassVar[str] = f"-({MAIN}|{PREPARE})-0-[0-9]+-[a-z0-9]{{5}}"
