@@ -108,11 +108,18 @@ def fresh_namespace(cluster: Cluster) -> Iterator[str]:
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
-def client_in(cluster: Cluster, namespace: str, backend: str = "kubernetes") -> TrainingClient:
-    """The client of a user who has the published role; on a cluster of others, of whoever its kubeconfig names."""
+def client_in(cluster: Cluster, namespace: str, backend: str = "kubernetes", role: str | None = None) -> TrainingClient:
+    """The client of a user who has the published role; on a cluster of others, of whoever its kubeconfig names.
+
+    Args:
+        cluster: where.
+        namespace: the user's.
+        backend: what the user asks for.
+        role: the backend whose role the user has, if it is another one.
+    """
     if cluster.state is None:
         return TrainingClient(backend, namespace=namespace, config_file=str(cluster.kubeconfig))
-    cluster.apply(*_role(namespace, "alice", backend))
+    cluster.apply(*_role(namespace, "alice", role or backend))
     return TrainingClient(backend, namespace=namespace, config_file=str(cluster.state / "kubeconfig-alice"))
 
 
@@ -174,7 +181,20 @@ def command(text: str) -> list[str]:
 
 def sees_in_place_of_training(on_node: Callable[..., dict]) -> dict:
     """Pod overrides with which a job fetches, and neither checks nor trains: torch takes long to start."""
-    return on_node(*STEPS, commands={"check": ["true"], "train": [*RUN, *command(SEES)]})
+    return on_node(*STEPS, commands={"check": ["true"], "train": [*RUN, *command(SEES)]}, main="train")
+
+
+@contextlib.contextmanager
+def devices_of(cluster: Cluster, name: str) -> Iterator[Callable[[int], None]]:
+    """Says how many devices of a made-up resource the node has; none in the end."""
+
+    def devices(number: int | None) -> None:
+        amount = {name: None if number is None else str(number)}
+        change = json.dumps({"status": {"capacity": amount, "allocatable": amount}})
+        cluster.kubectl("patch", "node", NODE, "--subresource=status", "--type=merge", "-p", change)
+
+    yield devices
+    devices(None)
 
 
 def eventually(look: Callable[[], object], wanted: object, seconds: float = 120) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import attrs
 import pytest
+from tests.cluster import trainer
 from tests.cluster.cluster import Cluster
 from tests.cluster.helpers import CHEAP, WAITS, client_in, command, eventually, left, requests
 
@@ -82,7 +83,7 @@ print("the end", flush=True)
 @pytest.fixture(params=list(KINDS))
 def backend(request: pytest.FixtureRequest, cluster: Cluster) -> str:
     """The backend whose jobs are of the kind."""
-    if request.param == "trainjob" and not cluster.kubectl("get", "crd", "trainjobs.trainer.kubeflow.org", check=False):
+    if request.param == "trainjob" and not trainer.installed(cluster):
         pytest.skip(
             "needs Trainer: python -m tests.cluster up --with trainer, and TUNEWRIGHT_CLUSTER_TESTS=its KUBECONFIG"
         )

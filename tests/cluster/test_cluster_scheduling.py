@@ -1,14 +1,12 @@
 """Queues of a real Kueue: jobs wait for their turn, which they say, and get it. Gangs of scheduler-plugins: all pods or none."""
 
-import json
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 from tests.cluster.cluster import Cluster
-from tests.cluster.helpers import CHEAP, WAITS, command, eventually
+from tests.cluster.helpers import CHEAP, WAITS, command, devices_of, eventually
 from tests.cluster.scheduling import QUEUES, queue
-from tests.cluster.settings import NODE
 
 from tunewright import JobError, JobState, TrainingClient
 
@@ -83,13 +81,8 @@ def slots(own_cluster: Cluster) -> Iterator[Callable[[int | None], None]]:
         how = "python -m tests.cluster up --with gang, and TUNEWRIGHT_CLUSTER_TESTS=its KUBECONFIG"
         pytest.skip(f"needs scheduler-plugins: {how}")
 
-    def slots(number: int | None) -> None:
-        amount = {SLOT: None if number is None else str(number)}
-        change = json.dumps({"status": {"capacity": amount, "allocatable": amount}})
-        own_cluster.kubectl("patch", "node", NODE, "--subresource=status", "--type=merge", "-p", change)
-
-    yield slots
-    slots(None)
+    with devices_of(own_cluster, SLOT) as slots:
+        yield slots
 
 
 def test_a_gang_starts_as_a_whole_or_not_at_all(

@@ -52,6 +52,11 @@ _PROBE = {
 _READY = 240.0  # seconds
 
 
+def installed(cluster: Cluster) -> bool:
+    """Whether the cluster has Trainer."""
+    return bool(cluster.kubectl("get", "crd", "trainjobs.trainer.kubeflow.org", "--ignore-not-found"))
+
+
 def build() -> list[Path]:
     """The archives of the controllers' images.
 

@@ -159,5 +159,5 @@ def suspend(name: str, connection: Connection) -> None:
 def delete(name: str, connection: Connection) -> None:
     """Stop a job and delete it with everything that it owns."""
     with waiting():
-        connection.job(name).delete()
+        connection.client().delete_job(name)
     click.echo(f"Deleted {name}.")

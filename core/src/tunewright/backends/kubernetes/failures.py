@@ -137,7 +137,7 @@ _REFUSALS: tuple[tuple[type[ClusterError], Callable[[ApiFailure], bool], str, st
         ClusterError,
         lambda failure: failure.status == HTTPStatus.NOT_FOUND,
         "There is no job {name!r} in namespace {namespace!r}.",
-        "List the jobs: tunewright list --backend kubernetes -n {namespace}",
+        "List the jobs: tunewright list --backend {backend} -n {namespace}",
     ),
     (
         NameTaken,
@@ -171,6 +171,7 @@ def explanation(
         "namespace": namespace,
         "said": said,
         "delete": names.command_for("delete", name, namespace, backend=job_kind.backend),
+        "backend": job_kind.backend,
         "kind": job_kind.kind,
         "api_version": job_kind.api_version,
         "controller": job_kind.controller,

@@ -1,0 +1,148 @@
+"""What only TrainJobs have, on the real controllers of Trainer 2 and JobSet; what all kinds share is in test_cluster_kinds."""
+
+from collections.abc import Iterator
+
+import pytest
+from tests.cluster import trainer
+from tests.cluster.cluster import Cluster
+from tests.cluster.helpers import (
+    CHEAP,
+    WAITS,
+    at_s3,
+    client_in,
+    command,
+    devices_of,
+    downloads,
+    eventually,
+    left,
+    sees_in_place_of_training,
+)
+from tests.servers.s3 import Gateway, S3Proxy
+
+from tunewright import JobError, JobState, TrainingClient
+from tunewright.backends.base import BackendOptions
+from tunewright.backends.trainjob import TrainJobBackend
+from tunewright.plan.plan import ContainerSpec, JobPlan
+
+pytestmark = pytest.mark.timeout(600)
+
+DEVICE = "tunewright.test/device"
+ALL = "trainjobs,trainingruntimes,jobsets,jobs,pods,services,secrets,configmaps"
+
+
+@pytest.fixture(autouse=True)
+def _trainer(cluster: Cluster) -> None:
+    if not trainer.installed(cluster):
+        pytest.skip(
+            "needs Trainer: python -m tests.cluster up --with trainer, and TUNEWRIGHT_CLUSTER_TESTS=its KUBECONFIG"
+        )
+
+
+@pytest.fixture
+def client(cluster: Cluster, namespace: str) -> TrainingClient:
+    return client_in(cluster, namespace, "trainjob")
+
+
+@pytest.fixture
+def device(own_cluster: Cluster) -> Iterator[None]:
+    """The node has one device."""
+    with devices_of(own_cluster, DEVICE) as devices:
+        devices(1)
+        yield
+
+
+@pytest.mark.usefixtures("device")
+def test_no_device_is_held_until_everything_is_downloaded(
+    own_cluster: Cluster,
+    client: TrainingClient,
+    namespace: str,
+    image: str,
+    volumes,
+    on_node,
+    s3: S3Proxy,
+    gateway: Gateway,
+) -> None:
+    for name, content in (("model/config.json", b"{}"), ("data/rows.jsonl", b'{"text": "a row"}\n')):
+        gateway.put(f"devices/{name}", content)
+    folder = volumes("ReadWriteMany")
+    s3.refusals = [("devices/", 503, "SlowDown")]
+    job = client.train(
+        "first",
+        model=at_s3(s3, "devices/model"),
+        dataset=at_s3(s3, "devices/data"),
+        trainer="hf",
+        image=image,
+        storage={"access_modes": ["ReadWriteMany"]},
+        resources_per_worker={**CHEAP, DEVICE: 1},
+        pod_overrides=sees_in_place_of_training(on_node),
+    )
+
+    def holders() -> set[str]:
+        """The replicated jobs whose pods ask for the device."""
+        pods = own_cluster.json("pods", "-n", namespace)["items"]
+        return {
+            pod["metadata"]["labels"]["jobset.sigs.k8s.io/replicatedjob-name"]
+            for pod in pods
+            if any(DEVICE in c["resources"].get("limits", {}) for c in pod["spec"]["containers"])
+        }
+
+    job.wait([JobState.DOWNLOADING], timeout=180)
+    assert holders() == set()
+    s3.log.clear()
+    s3.refusals = []
+    job.wait([JobState.RUNNING], timeout=180)
+    assert holders() == {"node"}
+    eventually(lambda: "has seen" in job.logs(container="train"), wanted=True)
+    assert set(downloads(s3).values()) == {1}, "the workers' own steps find everything there"
+    (folder / "output" / "go").touch()
+    assert job.wait(timeout=180).state is JobState.SUCCEEDED
+
+
+def test_under_restricted_pod_security_it_runs(
+    cluster: Cluster, client: TrainingClient, namespace: str, image: str, volumes
+) -> None:
+    cluster.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
+    volumes("ReadWriteMany")
+    shared = {"access_modes": ["ReadWriteMany"]}
+    job = client.create_job("pair", base_image=image, command=command("print('hello')"), num_workers=2, storage=shared)
+    assert job.wait(timeout=180).state is JobState.SUCCEEDED
+
+
+def test_the_pods_of_a_finished_job_go_after_its_ttl_and_the_job_stays(
+    own_cluster: Cluster, client: TrainingClient, namespace: str, image: str, volumes
+) -> None:
+    volumes()
+    job = client.create_job("brief", base_image=image, command=command("print('hello')"), ttl=3)
+    job.wait(timeout=180)
+    eventually(lambda: own_cluster.json("pods,jobsets", "-n", namespace)["items"], [])
+    assert job.state is JobState.SUCCEEDED
+    job.delete()
+    eventually(lambda: left(own_cluster, namespace, "brief", ALL), [])
+
+
+def test_what_a_dead_client_left_is_deleted_under_the_jobs_name(
+    own_cluster: Cluster, client: TrainingClient, namespace: str, image: str
+) -> None:
+    plan = JobPlan(name="half", init_containers=(), main=ContainerSpec(name="train", image=image, command=["true"]))
+    own_cluster.apply(TrainJobBackend(BackendOptions(namespace=namespace)).render(plan).reveal()[0])
+    assert left(own_cluster, namespace, "half", ALL) == ["TrainingRuntime/half"]
+    client.delete_job("half")
+    assert left(own_cluster, namespace, "half", ALL) == []
+    with pytest.raises(JobError, match="There is no job 'half'"):
+        client.delete_job("half")
+
+
+def test_a_user_with_its_role_gets_a_trainjob_without_asking_for_one(
+    own_cluster: Cluster, namespace: str, image: str, volumes
+) -> None:
+    folder = volumes()
+    client = client_in(own_cluster, namespace, "kubernetes", role="trainjob")
+    job = client.create_job("chosen", base_image=image, command=command(WAITS))
+    assert left(own_cluster, namespace, "chosen", "pytorchjobs,trainjobs") == ["TrainJob/chosen"]
+    job.wait([JobState.RUNNING], timeout=180)
+    another = client_in(own_cluster, namespace, "kubernetes", role="trainjob")
+    assert [found.name for found in another.list_jobs()] == ["chosen"]
+    (folder / "output" / "go").touch()
+    assert another.get_job("chosen").wait(timeout=120).state is JobState.SUCCEEDED
+    another.delete_job("chosen")
+    eventually(lambda: left(own_cluster, namespace, "chosen", ALL), [])
