@@ -18,11 +18,13 @@ from tests.cluster import images, programs
 from tests.cluster.cluster import Broken, Cluster
 from tests.cluster.programs import Module
 
-KUEUE = Module("sigs.k8s.io/kueue", "0.14.0", {"kueue": "sigs.k8s.io/kueue/cmd/kueue"})
+KUEUE = Module("sigs.k8s.io/kueue", "0.17.0", {"kueue": "sigs.k8s.io/kueue/cmd/kueue"})
 QUEUES = {"tunewright.test/queues": "kueue"}
 """Label of the namespaces whose jobs Kueue looks at: in all others it can do no harm while it starts."""
 
 _IMAGE = f"{images.HOST}/kueue:1"
+_KINDS = {"kubeflow.org/pytorchjob": "pytorchjobs", "trainer.kubeflow.org/trainjob": "trainjobs", "batch/job": "jobs"}
+"""Kueue's name of an integration → the resource whose webhook is kept."""
 _NAMESPACE = "kueue-system"
 _READY = 120.0  # seconds
 
@@ -64,7 +66,7 @@ def install(cluster: Cluster) -> None:
 
 
 def _adapt(document: dict[str, Any]) -> None:
-    """For this cluster: our image, only PyTorchJobs, and only in the namespaces that are meant."""
+    """For this cluster: our image, only our kinds of jobs, and only in the namespaces that are meant."""
     if document["kind"] == "Deployment":
         pod = document["spec"]["template"]["spec"]
         pod["securityContext"]["runAsUser"] = 65532  # published images say so themselves
@@ -74,19 +76,23 @@ def _adapt(document: dict[str, Any]) -> None:
     elif document["kind"] == "ConfigMap" and document["metadata"]["name"] == "kueue-manager-config":
         ((file, text),) = document["data"].items()
         configuration = yaml.safe_load(text)
-        configuration["integrations"]["frameworks"] = ["kubeflow.org/pytorchjob"]
+        configuration["integrations"]["frameworks"] = list(_KINDS)
         configuration["leaderElection"]["leaderElect"] = False
         document["data"][file] = yaml.safe_dump(configuration)
     elif document["kind"].endswith("WebhookConfiguration"):
         document["webhooks"] = [webhook for webhook in document["webhooks"] if _looks_at_our_kinds(webhook)]
         for webhook in document["webhooks"]:
-            if "pytorchjob" in webhook["name"]:
+            if not _own(webhook):
                 webhook["namespaceSelector"] = {"matchLabels": QUEUES}
 
 
+def _own(webhook: dict[str, Any]) -> bool:
+    return any("kueue.x-k8s.io" in rule["apiGroups"] for rule in webhook["rules"])
+
+
 def _looks_at_our_kinds(webhook: dict[str, Any]) -> bool:
-    own = any("kueue.x-k8s.io" in rule["apiGroups"] for rule in webhook["rules"])
-    return own or "pytorchjob" in webhook["name"]
+    looked_at = {resource for rule in webhook["rules"] for resource in rule["resources"]}
+    return _own(webhook) or bool(looked_at & set(_KINDS.values()))
 
 
 def queue(namespace: str, **quota: str) -> tuple[dict[str, Any], dict[str, Any]]:

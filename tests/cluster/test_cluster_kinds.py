@@ -184,6 +184,25 @@ def test_what_run_calls_final_is_final_at_once(client: TrainingClient, image: st
     assert time.monotonic() - began < 90
 
 
+def test_a_lack_of_memory_is_told_with_the_limit(client: TrainingClient, image: str, volumes) -> None:
+    volumes()
+    hungry = command("held = []\nwhile True: held.append(bytearray(16 << 20))")
+    limit = {"cpu": "500m", "memory": "96Mi"}
+    job = client.create_job("hungry", base_image=image, command=hungry, max_restarts=0, resources_per_worker=limit)
+    failure = job.wait([JobState.FAILED], timeout=180).failure
+    assert failure is not None
+    assert "train ran out of memory: the memory limit of 96Mi is too small for it" in failure.cause
+    assert "resources_per_worker={'memory': …}" in failure.remedy
+
+
+def test_an_image_that_is_not_there_is_told_with_what_to_do(client: TrainingClient, volumes) -> None:
+    volumes()
+    job = client.create_job("no-image", base_image="cluster.test/nowhere:1", command=["true"])
+    eventually(lambda: "cannot start" in job.status().detail, wanted=True)
+    assert "for a private registry, give image_pull_secrets=" in job.status().detail
+    job.delete()
+
+
 def test_it_is_suspended_and_goes_on(
     own_cluster: Cluster, client: TrainingClient, kind: Kind, namespace: str, image: str, volumes
 ) -> None:

@@ -1,5 +1,7 @@
 """The state of a job in a cluster, from what the API says of it."""
 
+import json
+
 import attrs
 import pytest
 
@@ -103,7 +105,7 @@ def ended(code: int, message: str = "", reason: str = "Error", at: str = CREATED
             job("Created", "Restarting", workers=2),
             [pod(0, main=RUNS), pod(1, main=ended(137, reason="OOMKilled"))],
             JobState.RESTARTING,
-            "Worker 1: train ended with exit code 137 (OOMKilled).",
+            "Worker 1: train ran out of memory: its node has no more. Give it more",
         ),
         (job("Created", "Restarting"), [pod(fetch_model=RUNS)], JobState.RESTARTING, "fetch-model"),
         (job("Created", "Restarting", Restarting="lost"), [pod(main=RUNS, ending=True)], JobState.RESTARTING, "lost"),
@@ -188,6 +190,16 @@ def test_a_failure_without_a_message_is_told_by_its_exit_code() -> None:
     assert phase_of(job("Failed"), [pod(main=ended(2))]).detail == "Worker 0: train ended with exit code 2."
     init = phase_of(job("Failed"), [pod(1, fetch_model=ended(9))]).detail
     assert init == "Worker 1: fetch-model ended with exit code 9."
+
+
+def test_a_lack_of_memory_is_called_so_whatever_run_says_of_a_signal() -> None:
+    message = json.dumps({"code": 1, "cause": "The training command ended with signal SIGKILL.", "remedy": "Look."})
+    found = pod(main=ended(137, message, reason="OOMKilled"))
+    limited = attrs.evolve(found, containers=tuple(attrs.evolve(c, memory="64Gi") for c in found.containers))
+    failure = phase_of(job("Failed"), [limited]).failure
+    assert failure is not None
+    assert failure.cause == "Worker 0: train ran out of memory: the memory limit of 64Gi is too small for it."
+    assert "resources_per_worker={'memory': …}" in failure.remedy
 
 
 def test_the_model_of_a_training_has_a_folder_of_its_own() -> None:

@@ -30,6 +30,7 @@ class Container:
         started: when it started.
         finished: when it terminated.
         restarts: how often it was restarted within its pod.
+        memory: its limit, as a Kubernetes quantity; "" for none.
     """
 
     name: str
@@ -42,6 +43,12 @@ class Container:
     started: datetime | None = None
     finished: datetime | None = None
     restarts: int = 0
+    memory: str = ""
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether the kernel killed a process of it because it reached its limit."""
+        return self.reason == "OOMKilled"
 
     @property
     def failed(self) -> bool:
@@ -86,9 +93,10 @@ class Pod:
             step_name: maps a container's name to its name in logs and messages.
         """
         metadata, status = document["metadata"], document.get("status") or {}
+        limits = _memory_limits(document["spec"])
         known = [
-            *(_container(c, step_name, init=True) for c in status.get("initContainerStatuses") or []),
-            *(_container(c, step_name, init=False) for c in status.get("containerStatuses") or []),
+            *(_container(c, step_name, limits, init=True) for c in status.get("initContainerStatuses") or []),
+            *(_container(c, step_name, limits, init=False) for c in status.get("containerStatuses") or []),
         ]
         return cls(
             name=metadata["name"],
@@ -231,7 +239,14 @@ def ended_containers(pods: Sequence[Pod]) -> Iterator[tuple[Pod, Container]]:
     yield from sorted(found, key=lambda pair: str(pair[1].finished or ""))
 
 
-def _container(status: Mapping[str, Any], step_name: Callable[[str], str], *, init: bool) -> Container:
+def _memory_limits(spec: Mapping[str, Any]) -> dict[str, str]:
+    containers = (*(spec.get("initContainers") or ()), *(spec.get("containers") or ()))
+    return {c["name"]: str(((c.get("resources") or {}).get("limits") or {}).get("memory", "")) for c in containers}
+
+
+def _container(
+    status: Mapping[str, Any], step_name: Callable[[str], str], limits: Mapping[str, str], *, init: bool
+) -> Container:
     state = status.get("state") or {}
     phase: Phase = "terminated" if "terminated" in state else "running" if "running" in state else "waiting"
     said = state.get(phase) or {}
@@ -246,6 +261,7 @@ def _container(status: Mapping[str, Any], step_name: Callable[[str], str], *, in
         started=moment(said.get("startedAt")),
         finished=moment(said.get("finishedAt")),
         restarts=int(status.get("restartCount") or 0),
+        memory=limits.get(status["name"], ""),
     )
 
 

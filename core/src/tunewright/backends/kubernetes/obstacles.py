@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
+
+import attrs
 
 from tunewright.backends.kubernetes import names
 from tunewright.backends.kubernetes.api import Api
 from tunewright.backends.kubernetes.events import time_of
 from tunewright.backends.kubernetes.failures import ApiFailure
+from tunewright.backends.kubernetes.kind import Object
 from tunewright.backends.kubernetes.live import LiveJob, Pod, moment
+from tunewright.backends.kubernetes.remedies import remedy_for
 from tunewright.backends.kubernetes.state import JobPhase
 from tunewright.status.state import JobState
 
@@ -26,8 +30,20 @@ def obstacle(api: Api, job: LiveJob, phase: JobPhase, pods: Sequence[Pod]) -> st
     if (phase.detail and not (starting and lacks)) or not (starting or phase.state is JobState.RUNNING):
         return ""
     if lacks:
-        return _warning(api, job.created, *(f"{job.name}{suffix}" for suffix in ("", *api.kind.between.values())))
-    return _warning(api, present[0].created or job.created, present[0].name) if starting else ""
+        return _newest(api, job.created, *(f"{job.name}{suffix}" for suffix in ("", *api.kind.between.values())))
+    return _held(api, job, present[0]) if starting else ""
+
+
+def _held(api: Api, job: LiveJob, pod: Pod) -> str:
+    """Return what holds up a pod: its newest event, if that is a warning, or the image that is being pulled."""
+    events = [e for e in _events(api, pod.created or job.created, pod.name) if not (pod.node and e.scheduling)]
+    newest = max(events, key=lambda event: event.when, default=None)
+    if newest is None:
+        return ""
+    if newest.reason == "Pulling":
+        seconds = int((datetime.now(UTC) - newest.when).total_seconds())
+        return f"worker {pod.worker}: {newest.message[:1].lower()}{newest.message[1:]} for {max(seconds, 0)} s"
+    return newest.said() if newest.warns else ""
 
 
 def incompleteness(api: Api, job: LiveJob) -> str:
@@ -41,13 +57,38 @@ def incompleteness(api: Api, job: LiveJob) -> str:
     return ""
 
 
-def _warning(api: Api, since: datetime, *names: str) -> str:
-    """Return the newest warning among the events of objects of these names; what is older belongs to earlier ones."""
-    found: list[tuple[str, str]] = []
+@attrs.frozen
+class _Seen:
+    when: datetime
+    warns: bool
+    reason: str
+    message: str
+
+    @property
+    def scheduling(self) -> bool:
+        """Whether it is about finding a node, and so over once there is one."""
+        return self.reason == "FailedScheduling"
+
+    def said(self) -> str:
+        return " ".join(filter(None, (f"{self.message.rstrip('.')}.", remedy_for(self.reason))))
+
+
+def _newest(api: Api, since: datetime, *names: str) -> str:
+    """Return the newest warning among the events of objects of these names."""
+    warnings = [event for event in _events(api, since, *names) if event.warns]
+    return max(warnings, key=lambda event: event.when).said() if warnings else ""
+
+
+def _events(api: Api, since: datetime, *names: str) -> list[_Seen]:
+    """Return the events of objects of these names; what is older than they are belongs to earlier ones."""
+    found: list[_Seen] = []
     with contextlib.suppress(ApiFailure):
         for name in dict.fromkeys(names):
-            selector = f"involvedObject.name={name},type=Warning"
-            found += [
-                (time_of(e), str(e.get("message", ""))) for e in api.list("Event", {"fieldSelector": selector}).items
-            ]
-    return max(((when, said) for when, said in found if (moment(when) or since) >= since), default=("", ""))[1]
+            listed = api.list("Event", {"fieldSelector": f"involvedObject.name={name}"}).items
+            found += [_seen(event, since) for event in listed]
+    return [event for event in found if event.when >= since]
+
+
+def _seen(event: Object, since: datetime) -> _Seen:
+    warns = event.get("type") == "Warning"
+    return _Seen(moment(time_of(event)) or since, warns, event.get("reason") or "", str(event.get("message") or ""))

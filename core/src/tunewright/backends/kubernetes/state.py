@@ -9,6 +9,7 @@ import attrs
 
 from tunewright.backends.kubernetes import names
 from tunewright.backends.kubernetes.live import Container, LiveJob, Pod, ended_containers, in_order, newest
+from tunewright.backends.kubernetes.remedies import UNSCHEDULABLE, out_of_memory, remedy_for
 from tunewright.errors import Failure
 from tunewright.runner.verdicts import FAILURE
 from tunewright.status.state import JobState
@@ -121,12 +122,18 @@ def _failure(job: LiveJob, pods: Sequence[Pod]) -> Failure:
     # The controller judges the main container, which exits with the verdict of the init containers before it.
     for pod, container in [pair for pair in failed if not pair[1].init] or failed:
         code = container.exit_code or FAILURE
+        if container.out_of_memory:
+            return Failure(code, *out_of_memory(pod.worker, container.step, container.memory)).seen_in(
+                container.step, pod.worker
+            )
         found = Failure.from_message(container.message, code) if container.message else None
         return (found or Failure(code, _ending(pod, container))).seen_in(container.step, pod.worker)
     return Failure(FAILURE, job.conditions["Failed"][0])
 
 
 def _ending(pod: Pod, container: Container) -> str:
+    if container.out_of_memory:
+        return " ".join(out_of_memory(pod.worker, container.step, container.memory))
     why = f" ({container.reason})" if container.reason not in {"", "Error"} else ""
     return f"Worker {pod.worker}: {container.step} ended with exit code {container.exit_code}{why}."
 
@@ -145,12 +152,12 @@ def _waiting(pods: Sequence[Pod]) -> str:
     """Return what a stuck pod is waiting for."""
     for pod in pods:
         if pod.problem:
-            return f"worker {pod.worker} cannot be scheduled: {pod.problem}"
+            return f"worker {pod.worker} cannot be scheduled: {pod.problem.rstrip('.')}. {UNSCHEDULABLE}"
         for container in pod.containers:
             if container.phase == "waiting" and container.reason not in _ON_ITS_WAY:
                 said = f": {container.message}" if container.message else ""
                 found = f"worker {pod.worker}: {container.step} cannot start: {container.reason}{said}"
-                return ". ".join(filter(None, (found, _verdict(pod))))
+                return ". ".join(filter(None, (found.rstrip("."), _verdict(pod) or remedy_for(container.reason))))
     return ""
 
 
