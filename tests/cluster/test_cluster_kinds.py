@@ -1,5 +1,8 @@
 """The same jobs on a real cluster as each kind of job object, for a user with the kind's published role and no other right."""
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -222,6 +225,26 @@ def test_it_is_suspended_and_goes_on(
     eventually(lambda: any("lives: 2" in line for line in job.logs()), wanted=True)
     (folder / "output" / "go").touch()
     assert job.wait(timeout=120).state is JobState.SUCCEEDED
+
+
+@pytest.mark.parametrize("backend", ["kubernetes"], indirect=True)
+def test_a_result_that_stays_is_told_and_removed_on_request(
+    cluster: Cluster, client: TrainingClient, namespace: str, image: str, volumes
+) -> None:
+    volumes()
+    client.create_job("brief", base_image=image, command=["true"]).wait(timeout=180)
+    options = ("--backend", "kubernetes", "-n", namespace)
+    environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig.with_name("kubeconfig-alice"))}
+
+    def delete(*words: str) -> str:
+        arguments = [str(Path(sys.executable).with_name("tunewright")), "delete", "brief", *words, *options]
+        return subprocess.run(arguments, env=environment, capture_output=True, text=True, check=True).stdout
+
+    said = delete()
+    assert "stays on the claim brief-workspace. To delete it, too: tunewright delete brief --with-result" in said
+    assert cluster.json("pvc", "-n", namespace)["items"]
+    assert "Deleted brief." in delete("--with-result")
+    eventually(lambda: cluster.json("pvc", "-n", namespace)["items"], [])
 
 
 def test_doctor_finds_nothing_missing(client: TrainingClient, kind: Kind) -> None:

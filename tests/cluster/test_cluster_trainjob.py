@@ -120,6 +120,32 @@ def test_the_pods_of_a_finished_job_go_after_its_ttl_and_the_job_stays(
     eventually(lambda: left(own_cluster, namespace, "brief", ALL), [])
 
 
+def test_a_trainjob_that_the_user_wrote_runs_with_a_runtime_of_others(
+    own_cluster: Cluster, namespace: str, image: str
+) -> None:
+    """As Trainer 2's own examples: a runtime of the platform team's, and a TrainJob that names it."""
+    pod = {"restartPolicy": "Never", "containers": [{"name": "node", "image": image}]}
+    ancestor = {"labels": {"trainer.kubeflow.org/trainjob-ancestor-step": "trainer"}}
+    node = {"name": "node", "template": {"metadata": ancestor, "spec": {"template": {"spec": pod}}}}
+    api = {"apiVersion": "trainer.kubeflow.org/v1alpha1"}
+    spec = {"mlPolicy": {"numNodes": 1, "torch": {}}, "template": {"spec": {"replicatedJobs": [node]}}}
+    metadata = {"name": "torch", "namespace": namespace}
+    own_cluster.apply({**api, "kind": "TrainingRuntime", "metadata": metadata, "spec": spec})
+    says = ["python3", "-uc", "import os, time; print('node', os.environ['PET_NODE_RANK']); time.sleep(5)"]
+    wrote = {
+        "runtimeRef": {"kind": "TrainingRuntime", "name": "torch"},
+        "trainer": {"numNodes": 2, "image": image, "command": says},
+    }
+    client = client_in(own_cluster, namespace, "kubernetes", role="trainjob")
+    job = client.create_job(manifest={**api, "kind": "TrainJob", "metadata": {"name": "example"}, "spec": wrote})
+    eventually(lambda: [(one.name, one.state) for one in client.list_jobs()], [("example", JobState.RUNNING)])
+    assert job.wait(timeout=120).state is JobState.SUCCEEDED
+    assert {line for line in job.logs() if "node" in line} == {"node 0", "node 1"}
+    job.delete()
+    eventually(lambda: left(own_cluster, namespace, "example", ALL), [])
+    assert left(own_cluster, namespace, "torch", ALL) == ["TrainingRuntime/torch"], "it is not the job's"
+
+
 def test_what_a_dead_client_left_is_deleted_under_the_jobs_name(
     own_cluster: Cluster, client: TrainingClient, namespace: str, image: str
 ) -> None:

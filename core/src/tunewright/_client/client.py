@@ -314,9 +314,9 @@ class TrainingClient:
         """Start a suspended or interrupted job again."""
         self.get_job(name).resume()
 
-    def delete_job(self, name: str) -> None:
-        """Stop a job and delete it with everything that it owns; also what a client left that died while submitting it."""
-        self.backend.delete(name)
+    def delete_job(self, name: str, *, with_result: bool = False) -> None:
+        """Stop a job and delete it with everything that it owns, also if a client died while submitting it; see `Job.delete`."""
+        Job(name, self.backend).delete(with_result=with_result)
 
 
 def _code(given: dict[str, object]) -> tuple[dict[str, str], tuple[str, ...], tuple[str, ...]]:

@@ -213,6 +213,26 @@ class Job:
         """Start a suspended or interrupted job again."""
         self._backend.resume(self.name)
 
-    def delete(self) -> None:
-        """Stop the job and delete it with everything that it owns."""
-        self._backend.delete(self.name)
+    def delete(self, *, with_result: bool = False) -> None:
+        """Stop the job and delete it with everything that it owns.
+
+        Args:
+            with_result: also delete the claim that holds the only copy of its result, even if the job is already gone.
+
+        Raises:
+            JobError: there is no such job, or it cannot be deleted.
+        """
+        kept = self._backend.kept(self.name) if with_result else []
+        try:
+            self._backend.delete(self.name)
+        except JobError:
+            if not kept or self._exists():
+                raise
+        self._backend.discard(kept)
+
+    def _exists(self) -> bool:
+        try:
+            self._backend.get(self.name)
+        except JobError:
+            return False
+        return True

@@ -8,7 +8,7 @@ from __future__ import annotations
 import builtins
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
@@ -218,6 +218,19 @@ class Backend(ABC):
         Raises:
             JobError: there is no such job.
         """
+
+    def kept(self, name: str) -> builtins.list[str]:  # noqa: ARG002 - for backends that keep something
+        """Return what `delete` leaves, or has left, of a job: volumes that hold the only copy of its result; by default none."""
+        return []
+
+    def discard(self, kept: Sequence[str]) -> None:
+        """Delete what `kept` returned, after its job.
+
+        Raises:
+            JobError: the user may not, or the backend keeps nothing.
+        """
+        if kept:
+            raise JobError(f"{kept[0]!r} cannot be deleted: this backend keeps nothing of its jobs.", name=kept[0])
 
     def command_for(self, command: str, name: str) -> str:
         """Return the command line that runs a `tunewright` command on a job, with the options that select this backend.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,9 @@ from tunewright.cli import completion
 from tunewright.cli.grouped import Command
 from tunewright.cli.options import Connection, Duration, connected, json_option, name_argument
 from tunewright.cli.waiting import waiting
+
+if TYPE_CHECKING:
+    from tunewright.backends.base import Backend
 
 
 @click.command("list", cls=Command, examples=[("list --label team=nlp", "List the jobs of a team.")])
@@ -153,11 +157,34 @@ def suspend(name: str, connection: Connection) -> None:
     click.echo(f"Suspended {name}. To continue from its newest checkpoint: {job.command_for('resume')}")
 
 
-@click.command(cls=Command, examples=[("delete sft", "Delete it with its files.")])
+@click.command(
+    cls=Command,
+    examples=[
+        ("delete sft", "Delete it with its files."),
+        ("delete sft --with-result", "On a cluster, delete also the claim that holds its only result, now or later."),
+    ],
+)
 @name_argument
+@click.option("--with-result", is_flag=True, help="Delete also the claim that holds the only copy of its result.")
 @connected
-def delete(name: str, connection: Connection) -> None:
+def delete(*, name: str, with_result: bool, connection: Connection) -> None:
     """Stop a job and delete it with everything that it owns."""
+    client = connection.client()
     with waiting():
-        connection.client().delete_job(name)
+        client.delete_job(name, with_result=with_result)
     click.echo(f"Deleted {name}.")
+    if not with_result and (kept := _kept(client.backend, name)):
+        command = client.backend.command_for("delete", f"{name} --with-result")
+        click.echo(
+            f"Its result stays on {', '.join(f'the claim {claim}' for claim in kept)}. To delete it, too: {command}"
+        )
+
+
+def _kept(backend: Backend, name: str) -> list[str]:
+    """Return what is left, as far as the user may see it."""
+    from tunewright.errors import JobError
+
+    try:
+        return backend.kept(name)
+    except JobError:
+        return []

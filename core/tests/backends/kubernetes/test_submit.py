@@ -1,13 +1,16 @@
 """A submission whose answers are lost on the way, or whose client was ended."""
 
+import attrs
 import pytest
 
+from tunewright import SecretValue
 from tunewright.backends.base import BackendOptions
 from tunewright.backends.kubernetes.api import Page
 from tunewright.backends.kubernetes.failures import ApiFailure, NameTaken, Unavailable
 from tunewright.backends.pytorchjob import PyTorchJobBackend
 from tunewright.errors import AlreadyRunning
 from tunewright.plan.plan import ContainerSpec, JobPlan
+from tunewright.plan.policies import RunPolicy
 
 MAIN = ContainerSpec(name="train", image="image:1", command=("train",))
 PLAN = JobPlan(name="sft", init_containers=(), main=MAIN)
@@ -49,6 +52,9 @@ class Server:
     def delete(self, kind: str, name: str, *, uid: str) -> None:
         assert self.objects.pop((kind, name))["metadata"]["uid"] == uid
 
+    def patch(self, kind: str, name: str, change: dict) -> None:
+        self.objects[kind, name]["spec"]["runPolicy"]["suspend"] = change["spec"]["runPolicy"]["suspend"]
+
 
 def backend(server: Server) -> PyTorchJobBackend:
     made = PyTorchJobBackend(BackendOptions())
@@ -81,3 +87,20 @@ def test_what_an_ended_client_left_is_called_incomplete_and_not_the_very_same_jo
         NameTaken, match=r"Incomplete: ConfigMap/sft-config is missing.*tunewright delete sft .*-n team"
     ):
         backend(server).submit(PLAN)
+
+
+def with_token(value: str, *, suspend: bool) -> JobPlan:
+    main = attrs.evolve(MAIN, env={"TOKEN": SecretValue(value)})
+    return attrs.evolve(PLAN, main=main, run_policy=RunPolicy(suspend=suspend))
+
+
+def test_a_suspended_job_is_not_resumed_with_another_secret_than_was_meant() -> None:
+    server = Server()
+    backend(server).submit(with_token("expired-token", suspend=True))
+    sealed = server.objects["PyTorchJob", "sft"]["metadata"]["annotations"]["tunewright.dev/secrets"]
+    assert "expired-token" not in sealed
+    with pytest.raises(NameTaken, match=r"submitted with other secrets.*newest checkpoint: tunewright delete sft"):
+        backend(server).submit(with_token("new-token", suspend=False))
+    assert server.objects["PyTorchJob", "sft"]["spec"]["runPolicy"]["suspend"], "nothing has changed"
+    backend(server).submit(with_token("expired-token", suspend=False))
+    assert not server.objects["PyTorchJob", "sft"]["spec"]["runPolicy"]["suspend"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import ClassVar, Final, Self
 
@@ -121,6 +121,12 @@ class AnyKindBackend(Backend):
             return
         self._of(name).delete(name)
         self._known.pop(name, None)
+
+    def kept(self, name: str) -> builtins.list[str]:  # noqa: D102 - the base's
+        return self.kinds[0].kept(name)  # claims are the same for all kinds
+
+    def discard(self, kept: Sequence[str]) -> None:  # noqa: D102 - the base's
+        self.kinds[0].discard(kept)
 
     def command_for(self, command: str, name: str) -> str:  # noqa: D102 - the base's
         return self.kinds[0].command_for(command, name)

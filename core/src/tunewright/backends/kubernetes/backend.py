@@ -11,7 +11,7 @@ from typing import ClassVar, Self, TypeVar
 
 from tunewright._doing import doing
 from tunewright.backends.base import Backend, BackendOptions, Finding, problem
-from tunewright.backends.kubernetes import doctor, names
+from tunewright.backends.kubernetes import claims, doctor, names
 from tunewright.backends.kubernetes.api import Api
 from tunewright.backends.kubernetes.difference import difference
 from tunewright.backends.kubernetes.events import events_about
@@ -24,6 +24,7 @@ from tunewright.backends.kubernetes.obstacles import incompleteness, obstacle
 from tunewright.backends.kubernetes.raw import check_namespace, render_raw
 from tunewright.backends.kubernetes.record import record_of
 from tunewright.backends.kubernetes.render import render
+from tunewright.backends.kubernetes.sealed import same
 from tunewright.backends.kubernetes.state import JobPhase, phase_of, start_of, status_of
 from tunewright.backends.kubernetes.submit import (
     UNFINISHED,
@@ -239,6 +240,15 @@ class KubernetesBackend(Backend):
                 return
             self._delete(self._job(name))
 
+    def kept(self, name: str) -> builtins.list[str]:
+        """Return the claims that `delete` leaves, or has left, because they hold the only copy of the result."""
+        with self._explained(name):
+            return claims.kept(self.api, name)
+
+    def discard(self, kept: Sequence[str]) -> None:  # noqa: D102 - the base's
+        with self._explained(kept[0] if kept else ""):
+            claims.discard(self.api, kept)
+
     def command_for(self, command: str, name: str) -> str:  # noqa: D102 - the base's
         return names.command_for(
             command, name, self.api.namespace, backend=self.kind.backend, context=self._options.context
@@ -289,6 +299,10 @@ class KubernetesBackend(Backend):
         if not job.suspended or job.queue:
             follow = self.command_for("follow", name)
             raise AlreadyRunning(f"An identical job {name!r} is already running. Follow it: {follow}", name=name)
+        if (sealed := job.annotations.get(names.SECRETS)) and not same(documents, sealed):
+            remedy = f"Delete it and submit it again, and it goes on from its newest checkpoint: {self.command_for('delete', name)}"
+            problem = f"Job {name!r} was submitted with other secrets, which Kubernetes keeps while it exists."
+            raise NameTaken(f"{problem} {remedy}", name=name)
         if not self.kind.suspended(self.kind.parts(documents)[1]):
             self._resume(job)
         return False
@@ -333,9 +347,9 @@ class KubernetesBackend(Backend):
         return [self.kind.read_pod(document) for document in self.api.list("Pod", selector).items]
 
     def _unfinished_pods(self) -> dict[str, builtins.list[Pod]]:
-        # Of all jobs: a job's labels can be changed after submission, and its pods keep the old ones.
-        selector = f"{names.MANAGED_BY}=tunewright"
-        query = {"labelSelector": selector, "fieldSelector": UNFINISHED}
+        # Of all jobs: a job's labels can be changed after submission, and its pods keep the old ones; and the pods of a job
+        # that the user wrote may have none of ours.
+        query = {"labelSelector": self.kind.job_label, "fieldSelector": UNFINISHED}
         found: dict[str, builtins.list[Pod]] = {}
         for document in self.api.recent("Pod", query).items:
             job = document["metadata"]["labels"].get(self.kind.job_label, "")

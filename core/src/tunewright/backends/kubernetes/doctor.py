@@ -21,7 +21,7 @@ _RIGHTS: Mapping[str, tuple[str, ...]] = {
     "events": ("list",),
     "secrets": ("create",),
     "configmaps": ("create", "get"),
-    "persistentvolumeclaims": ("create", "get"),
+    "persistentvolumeclaims": ("create", "get", "list", "delete"),
 }
 """What a user needs in a namespace, whatever kind of job it is: resource, with its group → verbs."""
 

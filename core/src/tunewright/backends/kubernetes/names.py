@@ -22,6 +22,9 @@ OBJECTS = "tunewright.dev/objects"
 STEPS = "tunewright.dev/steps"
 """Annotation of a job whose object does not hold its pods' template: names of the containers, comma-separated, in start order."""
 
+SECRETS = "tunewright.dev/secrets"
+"""Annotation of a job with literal secrets, set at submit: a salted digest of them, slow to guess from."""
+
 PLAN = "tunewright.dev/plan"
 """Annotation of the job and of the claims that outlive it, set at submit: a digest of what the job does."""
 

@@ -14,6 +14,7 @@ from tunewright.backends.kubernetes import names
 from tunewright.backends.kubernetes.api import Api
 from tunewright.backends.kubernetes.failures import ApiFailure, NameTaken
 from tunewright.backends.kubernetes.kind import JobKind, Object
+from tunewright.backends.kubernetes.sealed import seal
 from tunewright.plan.plan import JOB_FILE, RUNNER_FILE, JobPlan, NewClaim
 
 # Seconds to wait for the pods of an earlier job of the same name to terminate: more than twice the usual grace period,
@@ -52,7 +53,7 @@ def submit(api: Api, documents: Sequence[Object], kept: Collection[str]) -> None
     """
     before, job, owned = api.kind.parts(documents)
     digest, name = plan_digest(api.kind, documents), job["metadata"]["name"]
-    job = _with_digest(job, digest)
+    job = _annotated(_with_digest(job, digest), names.SECRETS, seal(documents))
     owned = [_with_digest(document, digest) if _is_kept(document, kept) else document for document in owned]
     missing = [document for document in owned if not _is_kept_already(api, name, document, kept)]
     doing(f"waiting until no pod of an earlier job {name} is left")
@@ -216,15 +217,22 @@ def _is_kept_already(api: Api, job: str, document: Object, kept: Collection[str]
     if "deletionTimestamp" not in found["metadata"] and _is_kept(document, kept) and theirs == ours:
         return True
     problem = f"A claim named {metadata['name']!r} already exists, and it was created for another job than {job!r}."
-    remedy = (
-        f"Choose another name for the job, or delete the claim with its files: kubectl delete pvc {metadata['name']}"
+    delete = names.command_for(
+        "delete", f"{job} --with-result", api.namespace, backend=api.kind.backend, context=api.context
     )
+    remedy = f"Choose another name for the job, or delete the claim with its files: {delete}"
     raise NameTaken(f"{problem} {remedy}", name=job)
 
 
 def _with_digest(document: Object, digest: str) -> Object:
+    return _annotated(document, names.PLAN, digest)
+
+
+def _annotated(document: Object, name: str, value: str) -> Object:
+    if not value:
+        return document
     metadata = document["metadata"]
-    annotations = {**(metadata.get("annotations") or {}), names.PLAN: digest}
+    annotations = {**(metadata.get("annotations") or {}), name: value}
     return {**document, "metadata": {**metadata, "annotations": annotations}}
 
 
