@@ -3,7 +3,9 @@
 import fcntl
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -22,16 +24,37 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 WANTED = "TUNEWRIGHT_CLUSTER_TESTS"
+SECONDS = "TUNEWRIGHT_CLUSTER_SECONDS"
+"""After these, no further test begins. A file is not always the last one: each day begins with another."""
+
+_began = time.monotonic()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """One line for each file, and not one for each test, says why they are skipped."""
+    if os.environ.get(SECONDS):
+        ours = [item for item in items if item.path.is_relative_to(Path(__file__).parent)]
+        items[:] = [item for item in items if item not in ours] + _in_turn(ours, date.today().toordinal())
     if os.environ.get(WANTED):
         return
     skip = pytest.mark.skip(reason=f"cluster tests run with {WANTED}=1 (as root), or =KUBECONFIG of a cluster")
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(skip)
+
+
+def _in_turn(items: list[pytest.Item], day: int) -> list[pytest.Item]:
+    """The tests, beginning with another file each day."""
+    files = sorted({item.path for item in items})
+    order = [*files[day % len(files) :], *files[: day % len(files)]] if files else []
+    return sorted(items, key=lambda item: order.index(item.path))
+
+
+@pytest.fixture(autouse=True)
+def _in_time() -> None:
+    """No test begins that could not end in time."""
+    if (seconds := os.environ.get(SECONDS)) and time.monotonic() - _began > float(seconds):
+        pytest.skip(f"the {seconds} seconds for cluster tests are over; another day begins with these")
 
 
 @pytest.fixture(scope="session")
