@@ -50,8 +50,8 @@ def _in_turn(items: list[pytest.Item], day: int) -> list[pytest.Item]:
     return sorted(items, key=lambda item: order.index(item.path))
 
 
-@pytest.fixture(autouse=True)
-def _in_time() -> None:
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
     """No test begins that could not end in time."""
     if (seconds := os.environ.get(SECONDS)) and time.monotonic() - _began > float(seconds):
         pytest.skip(f"the {seconds} seconds for cluster tests are over; another day begins with these")
