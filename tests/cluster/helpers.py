@@ -55,7 +55,12 @@ while not (workspace / "output" / "go").exists():
 
 
 RBAC = Path(__file__).parents[2] / "deploy" / "rbac"
-ROLES = {"kubernetes": RBAC / "user.yaml", "job": RBAC / "user-job.yaml", "trainjob": RBAC / "user-trainjob.yaml"}
+ROLES = {
+    "kubernetes": RBAC / "user.yaml",
+    "pytorchjob": RBAC / "user.yaml",
+    "job": RBAC / "user-job.yaml",
+    "trainjob": RBAC / "user-trainjob.yaml",
+}
 """The published roles by backend: all that a user needs in a namespace."""
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 from tests.cluster.cluster import Cluster
+from tests.cluster.helpers import client_in
 
 from tunewright import TrainingClient
 from tunewright._client.doctor import diagnose
@@ -28,7 +29,7 @@ def levels(findings: dict[str, Finding]) -> dict[str, str]:
 
 def test_a_user_with_the_published_role_can_run_jobs(cluster: Cluster, client: TrainingClient, namespace: str) -> None:
     findings = found(client)
-    expected = {"images": "ok", "cluster": "ok", "rights": "ok", "operator": "ok", "storage": "note"}
+    expected = {"kind": "note", "images": "ok", "cluster": "ok", "rights": "ok", "operator": "ok", "storage": "note"}
     assert levels(findings) == expected, findings
     assert "accepted a dry run" in findings["operator"].text
     assert "deploy/rbac/doctor.yaml" in findings["storage"].remedy
@@ -129,7 +130,7 @@ def test_a_cluster_without_the_operator_is_said(
 ) -> None:
     # The real server's answer for a group that it does not know.
     monkeypatch.setattr("tunewright.backends.pytorchjob.kind.PyTorchJob.api_version", "not-installed.example/v1")
-    client = TrainingClient("kubernetes", namespace=namespace, config_file=str(cluster.kubeconfig))
+    client = TrainingClient("pytorchjob", namespace=namespace, config_file=str(cluster.kubeconfig))
     finding = found(client)["operator"]
     assert (finding.level, "training-operator is not installed" in finding.text) == ("problem", True)
 
@@ -177,7 +178,8 @@ def test_a_namespace_that_is_not_there_is_a_problem(cluster: Cluster) -> None:
     assert (finding.level, "Namespace 'nowhere' does not exist" in finding.text) == ("problem", True)
 
 
-def test_a_job_of_that_name_is_not_in_the_way(cluster: Cluster, client: TrainingClient) -> None:
+def test_a_job_of_that_name_is_not_in_the_way(cluster: Cluster, namespace: str) -> None:
+    client = client_in(cluster, namespace, "pytorchjob")
     client.backend.api.create(client.backend.render(_plan(client)).reveal()[0])
     findings = found(client, base_image="cluster.test/any:1", command=["true"])
     assert findings["operator"].level == "ok"

@@ -8,7 +8,7 @@ import time
 
 import pytest
 from tests.cluster.cluster import Cluster
-from tests.cluster.helpers import eventually, nothing_left
+from tests.cluster.helpers import client_in, eventually, nothing_left
 from tests.servers.hub import Hub
 
 from tunewright import JobError, JobState, TrainingClient
@@ -156,7 +156,8 @@ def test_a_quota_that_is_exceeded_is_named(own_cluster: Cluster, client: Trainin
     nothing_left(own_cluster, namespace)
 
 
-def test_what_the_operators_webhook_refuses_is_said(client: TrainingClient, cluster: Cluster, namespace, image) -> None:
+def test_what_the_operators_webhook_refuses_is_said(cluster: Cluster, namespace: str, image: str) -> None:
+    client = client_in(cluster, namespace, "pytorchjob")
     plan = assemble(client.code_request("odd", base_image=image, command=["true"]))
     documents = client.backend.render(plan).reveal()
     documents[0]["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]["containers"][0]["name"] = "other"
@@ -183,7 +184,7 @@ def test_an_unknown_namespace_is_named(cluster: Cluster, image: str) -> None:
 def test_an_operator_that_is_not_installed_is_said(
     cluster: Cluster, namespace: str, image: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = TrainingClient("kubernetes", namespace=namespace, config_file=str(cluster.kubeconfig))
+    client = TrainingClient("pytorchjob", namespace=namespace, config_file=str(cluster.kubeconfig))
     # The real server's answer for a group that it does not know; the operator itself stays for the other tests.
     monkeypatch.setattr("tunewright.backends.pytorchjob.kind.PyTorchJob.api_version", "not-installed.example/v1")
     for call in (lambda: client.create_job("none", base_image=image, command=["true"]), client.list_jobs):

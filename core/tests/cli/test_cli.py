@@ -392,6 +392,21 @@ def test_list_and_status_show_jobs_to_people_and_programs(tunewright: Run, backe
     assert "finished" not in out
 
 
+def test_a_list_has_only_the_states_that_are_asked_for_and_so_many_jobs(tunewright: Run, backend) -> None:
+    for number, state in enumerate((JobState.FAILED, JobState.RUNNING, JobState.FAILED, JobState.FAILED)):
+        created = datetime(2026, 11, 24, 12, number, tzinfo=UTC)
+        backend.script[f"j{number}"] = [JobStatus(name=f"j{number}", state=state, created=created)]
+
+    def names(*options: str) -> list[str]:
+        _, out, _ = tunewright("list", "--backend", "memory", "--json", *options)
+        return sorted(json.loads(line)["name"] for line in out.splitlines())
+
+    assert names("--state", "failed") == ["j0", "j2", "j3"]
+    assert len(names("--state", "FAILED", "--limit", "2")) == 2
+    assert names("--state", "running", "--state", "created") == ["j1"]
+    assert tunewright("list", "--state", "lost")[0] == 64
+
+
 def test_a_log_says_events_in_words_and_events_are_json(tunewright: Run, backend) -> None:
     finished(backend)
     said = ["training: 2 steps on 1 processes", "step 1/2: loss 2.0000", "checkpoint at step 2"]

@@ -17,18 +17,37 @@ if TYPE_CHECKING:
     from tunewright.backends.base import Backend
 
 
-@click.command("list", cls=Command, examples=[("list --label team=nlp", "List the jobs of a team.")])
+# As `JobState` has them, whose module a completion need not load.
+_STATES = click.Choice(
+    ["Created", "Queued", "Downloading", "Running", "Restarting", "Suspended", "Succeeded", "Failed"],
+    case_sensitive=False,
+)
+
+
+@click.command(
+    "list",
+    cls=Command,
+    examples=[
+        ("list --label team=nlp", "List the jobs of a team."),
+        ("list --state failed --limit 20", "List the newest jobs that failed."),
+    ],
+)
 @click.option("--label", "-l", "labels", multiple=True, metavar="KEY=VALUE", help="Only list jobs with this label.")
+@click.option("--state", "states", multiple=True, type=_STATES, help="Only list jobs in this state; may be repeated.")
+@click.option("--limit", type=click.IntRange(min=1), help="List at most so many jobs, the newest ones.")
 @connected
 @json_option
-def list_(labels: tuple[str, ...], connection: Connection, as_json: bool) -> None:
+def list_(
+    *, labels: tuple[str, ...], states: tuple[str, ...], limit: int | None, connection: Connection, as_json: bool
+) -> None:
     """List jobs, newest first, with model, loss and duration."""
     from tunewright._page.overview import rows
     from tunewright.cli.labels import pairs
     from tunewright.cli.show import job_rows
 
     backend = connection.client().backend
-    job_rows(rows(backend, backend.list(pairs(labels))), as_json=as_json)
+    found = [job for job in backend.list(pairs(labels)) if not states or str(job.state) in states]
+    job_rows(rows(backend, found[:limit]), as_json=as_json)
 
 
 @click.command(cls=Command, examples=[("status sft", "Say why it waits, or why it failed, and what to do.")])

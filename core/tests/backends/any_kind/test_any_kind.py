@@ -7,7 +7,7 @@ from tunewright.backends.any_kind import AnyKindBackend
 from tunewright.backends.any_kind.backend import IN_ORDER
 from tunewright.backends.base import BackendOptions
 from tunewright.backends.kubernetes.api import Page
-from tunewright.backends.kubernetes.failures import ApiFailure, Unavailable
+from tunewright.backends.kubernetes.failures import ApiFailure, Forbidden, Unavailable
 from tunewright.backends.kubernetes.kind import JobKind
 from tunewright.plan.plan import ContainerSpec, JobPlan
 
@@ -147,6 +147,11 @@ def test_no_cluster_and_no_job_are_told_apart() -> None:
         backend(Server(ALL, ALL, reachable=False)).get("sft")
     with pytest.raises(JobError, match="There is no job 'sft' in namespace 'team'"):
         backend(Server(ALL, ALL)).delete("sft")
+
+
+def test_who_may_list_nothing_is_told_so() -> None:
+    with pytest.raises(Forbidden, match="You lack a right in namespace 'team'"):
+        backend(Server(ALL, set())).list()
 
 
 def test_a_runtime_that_a_dead_client_left_is_deleted_under_the_jobs_name() -> None:

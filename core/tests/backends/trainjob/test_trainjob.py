@@ -180,6 +180,17 @@ def test_its_steps_are_known_without_its_runtime_and_its_images_with_it() -> Non
     assert record_of(KIND, live(), [], None, {}).images == {}
 
 
+def test_it_runs_since_it_was_resumed_or_else_created() -> None:
+    assert KIND.read(live("Complete")).started == KIND.read(live("Complete")).created
+    held = live("Suspended")
+    assert KIND.read(held).started is None
+    at = "2026-11-29T12:30:00Z"
+    held["status"]["conditions"] = [{"type": "Suspended", "status": "False", "lastTransitionTime": at}]
+    started = KIND.read(held).started
+    assert started is not None
+    assert started.minute == 30
+
+
 def test_a_job_that_the_user_wrote_names_a_runtime_and_keeps_its_spec() -> None:
     about = {"apiVersion": "trainer.kubeflow.org/v1alpha1", "kind": "TrainJob", "metadata": {"name": "mine"}}
     spec = {"runtimeRef": {"name": "torch-distributed"}, "trainer": {"numNodes": 2}}

@@ -83,8 +83,13 @@ class AnyKindBackend(Backend):
         return self._of(name).watch(name)
 
     def list(self, labels: Mapping[str, str] | None = None) -> builtins.list[JobStatus]:
-        """Return the namespace's Tunewright jobs of all kinds that the user may list, newest first."""
-        found = [job for kind in self.kinds if lists(kind.api) for job in kind.list(labels)]
+        """Return the namespace's Tunewright jobs of all kinds that the user may list, newest first.
+
+        Raises:
+            ClusterError: the cluster cannot be reached, or the user may list none of them.
+        """
+        listed = [kind for kind in self.kinds if lists(kind.api)] or self.kinds[:1]
+        found = [job for kind in listed for job in kind.list(labels)]
         return sorted(found, key=lambda job: (job.created or _EVER, job.name), reverse=True)
 
     def logs(  # noqa: D102 - the base's

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import ClassVar
 
 import attrs
@@ -10,7 +11,7 @@ import attrs
 from tunewright.backends.kubernetes import names
 from tunewright.backends.kubernetes.indexed import worker_name, worker_of
 from tunewright.backends.kubernetes.kind import JobKind, Object
-from tunewright.backends.kubernetes.live import LiveJob, Pod
+from tunewright.backends.kubernetes.live import LiveJob, Pod, moment
 from tunewright.backends.trainjob.prepare import PREPARE
 from tunewright.backends.trainjob.render import API, MAIN, RUNTIME, raw_spec, runtime, spec_of
 from tunewright.errors import RequestError
@@ -19,6 +20,7 @@ from tunewright.plan.plan import MAIN_STEP, JobPlan
 from tunewright.request.raw import RawManifest
 from tunewright.request.update import JobUpdate
 
+_SUSPENDED = "Suspended"
 _ATTEMPT = "jobset.sigs.k8s.io/restart-attempt"
 
 
@@ -80,13 +82,14 @@ class TrainJob(JobKind):
 
     def read(self, document: Object) -> LiveJob:  # noqa: D102 - the base's
         steps = (document["metadata"].get("annotations") or {}).get(names.STEPS) or MAIN_STEP
-        return LiveJob.read(
+        found = LiveJob.read(
             document,
             suspended=self.suspended(document),
             steps=tuple(steps.split(",")),
             workers=int((document["spec"].get("trainer") or {}).get("numNodes") or 1),
             called={"Complete": "Succeeded"},
         )
+        return attrs.evolve(found, started=_started(document, found))
 
     def template(self, document: Object) -> Object:  # noqa: D102 - the base's
         jobs = document["spec"]["template"]["spec"]["replicatedJobs"]
@@ -133,3 +136,11 @@ class TrainJob(JobKind):
     def worker_name(self, plan: JobPlan) -> list[Document]:
         """Return variables that name a worker by its job and index: a pod that replaces another has a name of its own."""
         return worker_name(plan)
+
+
+def _started(document: Object, job: LiveJob) -> datetime | None:
+    """Return since when the job may run, which its status has no field for: when it was resumed, or else created."""
+    for condition in (document.get("status") or {}).get("conditions") or []:
+        if condition["type"] == _SUSPENDED:
+            return moment(condition.get("lastTransitionTime")) if condition["status"] == "False" else None
+    return None if job.suspended else job.created
