@@ -17,14 +17,15 @@ def main(words: list[str]) -> None:
             images.build(programs.build())
         case ["up"]:
             print(f"KUBECONFIG={cluster.up().kubeconfig}")
-        case ["up", "--with", stage] if stage in STAGES:
+        case ["up", "--with", *stages] if stages and set(stages) <= set(STAGES):
             running = cluster.up()
-            STAGES[stage](running)
+            for stage in stages:
+                STAGES[stage](running)
             print(f"KUBECONFIG={running.kubeconfig}")
         case ["down"]:
             cluster.down()
         case _:
-            sys.exit("usage: python -m tests.cluster build|up [--with kueue|gang|trainer]|down|packages")
+            sys.exit("usage: python -m tests.cluster build|up [--with [kueue] [gang] [trainer]]|down|packages")
 
 
 if __name__ == "__main__":

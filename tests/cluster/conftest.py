@@ -14,6 +14,7 @@ from tests.cluster import images, programs
 from tests.cluster.buildah import PATH
 from tests.cluster.cluster import Cluster
 from tests.cluster.helpers import ReachableS3, client_in, fresh_namespace, volumes_in
+from tests.cluster.scheduling import QUEUES, queue
 from tests.cluster.settings import HOST_IP
 from tests.servers.faulty import FaultyServer
 from tests.servers.s3 import Gateway, S3Proxy
@@ -113,6 +114,18 @@ def volumes(cluster: Cluster, namespace: str) -> Iterator[Callable[..., Path | N
     """Makes a volume that the next claim may bind to; returns its folder. A cluster of others makes its own."""
     with volumes_in(cluster, namespace) as volume:
         yield volume
+
+
+@pytest.fixture
+def team(cluster: Cluster, namespace: str) -> Iterator[None]:
+    """A queue `team` in the test's namespace, into whose quota one cheap job fits."""
+    if not cluster.kubectl("get", "crd", "localqueues.kueue.x-k8s.io", "--ignore-not-found"):
+        pytest.skip("needs Kueue: python -m tests.cluster up --with kueue, and TUNEWRIGHT_CLUSTER_TESTS=its KUBECONFIG")
+    labels = (f"{name}={value}" for name, value in QUEUES.items())
+    cluster.kubectl("label", "namespace", namespace, *labels)
+    cluster.apply(*queue(namespace, cpu="15m", memory="1Gi"))
+    yield
+    cluster.kubectl("delete", "clusterqueue", namespace, "--wait=false")
 
 
 @pytest.fixture(scope="session")

@@ -227,6 +227,26 @@ def test_it_is_suspended_and_goes_on(
     assert job.wait(timeout=120).state is JobState.SUCCEEDED
 
 
+@pytest.mark.usefixtures("team")
+def test_a_job_waits_in_its_queue_for_the_one_before_it(client: TrainingClient, image: str, volumes) -> None:
+    def submit(name: str) -> Job:
+        volumes()
+        waits = command(WAITS)
+        return client.create_job(name, base_image=image, command=waits, queue="team", resources_per_worker=CHEAP)
+
+    first = submit("first")
+    first.wait([JobState.RUNNING], timeout=180)
+    second = submit("second")
+    assert second.wait([JobState.QUEUED], timeout=180).detail == "waits for its turn in Kueue's queue 'team'"
+    for change in (second.suspend, second.resume, first.suspend):
+        with pytest.raises(JobError, match="Kueue's queue 'team'; only Kueue suspends and resumes it"):
+            change()
+    assert second.status().pods == {}
+    first.delete()
+    assert second.wait([JobState.RUNNING], timeout=180).pods == {"train": 1}
+    second.delete()
+
+
 @pytest.mark.parametrize("backend", ["kubernetes"], indirect=True)
 def test_a_result_that_stays_is_told_and_removed_on_request(
     cluster: Cluster, client: TrainingClient, namespace: str, image: str, volumes

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 import pytest
 from tests.cluster.cluster import Cluster
 from tests.cluster.helpers import CHEAP, WAITS, command, devices_of, eventually
-from tests.cluster.scheduling import QUEUES, queue
 
 from tunewright import JobError, JobState, TrainingClient
 
@@ -14,43 +13,13 @@ pytestmark = pytest.mark.timeout(600)
 
 SLOT = "tunewright.test/slot"
 """A resource of the node, of which a test says how much there is."""
-ONE_JOB = {"cpu": "15m", "memory": "1Gi"}
-"""A quota into which one job of CHEAP fits."""
-
-
-@pytest.fixture
-def _team(cluster: Cluster, namespace: str) -> Iterator[None]:
-    """A queue `team` in the test's namespace, for one job at a time."""
-    if not cluster.kubectl("get", "crd", "localqueues.kueue.x-k8s.io", "--ignore-not-found"):
-        pytest.skip("needs Kueue: python -m tests.cluster up --with kueue, and TUNEWRIGHT_CLUSTER_TESTS=its KUBECONFIG")
-    labels = (f"{name}={value}" for name, value in QUEUES.items())
-    cluster.kubectl("label", "namespace", namespace, *labels)
-    cluster.apply(*queue(namespace, **ONE_JOB))
-    yield
-    cluster.kubectl("delete", "clusterqueue", namespace, "--wait=false")
 
 
 def submit(client: TrainingClient, name: str, image: str, queue: str = "team"):
     return client.create_job(name, base_image=image, command=command(WAITS), queue=queue, resources_per_worker=CHEAP)
 
 
-@pytest.mark.usefixtures("_team")
-def test_a_job_waits_in_its_queue_for_the_one_before_it(client: TrainingClient, image: str, volumes) -> None:
-    volumes()
-    volumes()
-    first = submit(client, "first", image)
-    first.wait([JobState.RUNNING], timeout=180)
-    second = submit(client, "second", image)
-    assert second.wait([JobState.QUEUED], timeout=180).detail == "waits for its turn in Kueue's queue 'team'"
-    for change in (second.suspend, second.resume, first.suspend):
-        with pytest.raises(JobError, match="Kueue's queue 'team'; only Kueue suspends and resumes it"):
-            change()
-    assert second.status().pods == {}
-    first.delete()
-    assert second.wait([JobState.RUNNING], timeout=180).pods == {"train": 1}
-
-
-@pytest.mark.usefixtures("_team")
+@pytest.mark.usefixtures("team")
 def test_a_job_in_a_queue_that_is_not_there_is_moved_to_one_that_is(
     cluster: Cluster, client: TrainingClient, namespace: str, image: str, volumes
 ) -> None:
