@@ -190,7 +190,9 @@ def test_a_crash_is_started_again_until_the_attempts_are_used_up(pod: Pod) -> No
     codes = [pod.end("import sys; sys.exit(7)", TUNEWRIGHT_MAX_RESTARTS="2") for _ in range(3)]
     assert codes == [129, 129, 1]
     assert [e["event"] for e in pod.events] == ["attempt", "failed"]
-    assert pod.events[0] == {"event": "attempt", "attempt": 3, "limit": 3}
+    after = "The training command ended with exit code 7."
+    assert pod.events[0] == {"event": "attempt", "attempt": 3, "limit": 3, "after": after}
+    assert f"attempt 3 of 3; the one before it: {after}" in pod.err, "its own log may be gone with its pod"
     assert pod.message.startswith(
         "The training command ended with exit code 7; 3 of 3 attempts since the last checkpoint."
     )

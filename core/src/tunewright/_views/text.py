@@ -69,7 +69,8 @@ def _doing(event: Phase | Retry | Progress | Attempt) -> str:
             of = f" of {size_text(event.total)}" if event.total else ""
             return f"{event.slot}: {size_text(event.done)}{of}"
         case Attempt() if event.attempt > 1:
-            return f"workers start again: attempt {event.attempt} of {_known(event.limit)}"
+            again = f"workers start again: attempt {event.attempt} of {_known(event.limit)}"
+            return f"{again}. {event.after}" if event.after else again
     return "starting the worker processes"
 
 

@@ -44,12 +44,14 @@ class Attempt(Event):
     Attributes:
         attempt: number of the start since the newest checkpoint, from 1.
         limit: how many are allowed.
+        after: how the start before it ended, as its pod may be gone with its log; None for nothing known.
     """
 
     wire_name: ClassVar[str] = "attempt"
 
     attempt: int
     limit: int | None = attrs.field(default=None, metadata=ONLY_IF_KNOWN)
+    after: str | None = attrs.field(default=None, metadata=ONLY_IF_KNOWN)
 
 
 @attrs.frozen(kw_only=True)

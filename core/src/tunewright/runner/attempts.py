@@ -32,7 +32,7 @@ class Attempts:
         try:
             if self._output is None or not self._output.is_dir():
                 raise FileNotFoundError("there is no output folder")
-            number, step = _read_attempts(self._output / self._name)
+            number, step, before = _read_attempts(self._output / self._name)
             self._step = newest_step(self._output)
             number = 1 if self._advanced(step) else number + 1
             self._write(number)
@@ -40,13 +40,20 @@ class Attempts:
             log(f"attempts cannot be counted, so the first crash is final: {error}")
             return
         self.number = number
-        emit({"event": "attempt", "attempt": number, "limit": self.limit})
+        emit({"event": "attempt", "attempt": number, "limit": self.limit, **({"after": before} if before else {})})
+        if before:
+            log(f"attempt {number} of {self.limit}; the one before it: {before}")
 
     def left(self) -> bool:
         """Return whether the command may be started again after a crash."""
         if not self.number or self._output is None:
             return False
         return self.number < self.limit or (self.limit > 1 and newest_step(self._output) > self._step)
+
+    def remember(self, how: str) -> None:
+        """Keep how this start ended for the next one: its pod may be deleted, and its log with it."""
+        with contextlib.suppress(OSError):
+            self._write(self.number, how)
 
     def uncount(self) -> None:
         """Take this start back: the process was terminated from outside."""
@@ -64,15 +71,16 @@ class Attempts:
         # With max_restarts=0 the first crash is final, whether or not there are new checkpoints.
         return self.limit > 1 and self._step > step
 
-    def _write(self, number: int) -> None:
+    def _write(self, number: int, ended: str = "") -> None:
         assert self._output is not None  # noqa: S101 - for the type checker: begin() has looked
-        write_atomically(self._output / self._name, json.dumps({"attempts": number, "step": self._step}))
+        record = {"attempts": number, "step": self._step, **({"ended": ended} if ended else {})}
+        write_atomically(self._output / self._name, json.dumps(record))
 
 
-def _read_attempts(file: Path) -> tuple[int, int]:
-    """Return the starts so far, and the step of the newest checkpoint at the last one (-1: none)."""
+def _read_attempts(file: Path) -> tuple[int, int, str]:
+    """Return the starts so far, the step of the newest checkpoint at the last one (-1: none), and how that one ended."""
     try:
         record = json.loads(read(file) or "{}")
-        return int(record["attempts"]), int(record["step"])
+        return int(record["attempts"]), int(record["step"]), str(record.get("ended", ""))
     except (ValueError, KeyError, TypeError):
-        return 0, -1
+        return 0, -1, ""

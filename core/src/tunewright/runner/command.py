@@ -98,11 +98,12 @@ def _judge(end: End, settings: Settings, attempts: Attempts) -> int | Failure:
     how = f"The training command ended with {ending(end.code)}"
     if killed := killed_ranks(end.stderr):
         how = f"{how}: {', '.join(killed)}"
+    shown = f" Its error: {without_secrets(error, os.environ)[:ERROR_LENGTH]}." if error else ""
     if attempts.left():
+        attempts.remember(f"{how}.{shown}")
         log(f"{how}; it will be started again (attempt {attempts.number} of {attempts.limit})")
         return START_AGAIN
     since = f"{attempts.number} of {attempts.limit} attempts since the last checkpoint" if attempts.number else ""
-    shown = f" Its error: {without_secrets(error, os.environ)[:ERROR_LENGTH]}." if error else ""
     cause = f"{how}{f'; {since}' if since else ''}.{shown}"
     return Failure(FAILURE, cause, "Look for the first error in the log; max_restarts= allows more attempts.")
 
