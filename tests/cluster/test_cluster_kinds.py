@@ -12,9 +12,11 @@ import pytest
 from tests.cluster import trainer
 from tests.cluster.cluster import Cluster
 from tests.cluster.helpers import CHEAP, WAITS, client_in, command, eventually, left, requests
+from tests.cluster.images import PAUSE
 
 from tunewright import Job, JobError, JobState, RequestError, SecretValue, TrainingClient
 from tunewright._client.doctor import diagnose
+from tunewright.backends.any_kind.backend import IN_ORDER
 from tunewright.errors import AlreadySucceeded
 
 pytestmark = pytest.mark.timeout(600)
@@ -41,6 +43,7 @@ class Kind:
     changes: tuple[str, ...] = ()
 
 
+KIND_LABELS = {one.kind.backend: one.kind.job_label for one in IN_ORDER}
 KINDS: Mapping[str, Kind] = {
     "kubernetes": Kind(
         main="pytorch",
@@ -203,6 +206,22 @@ def test_an_image_that_is_not_there_is_told_with_what_to_do(client: TrainingClie
     job = client.create_job("no-image", base_image="cluster.test/nowhere:1", command=["true"])
     eventually(lambda: "cannot start" in job.status().detail, wanted=True)
     assert "for a private registry, give image_pull_secrets=" in job.status().detail
+    job.delete()
+
+
+def test_an_image_that_cannot_run_the_command_ends_the_job_at_once(
+    own_cluster: Cluster, client: TrainingClient, backend: str, namespace: str, volumes
+) -> None:
+    volumes()
+    job = client.create_job("no-python", base_image=PAUSE, command=["true"])
+    failure = job.wait([JobState.FAILED], timeout=120).failure
+    assert failure is not None
+    assert "train cannot be started" in failure.cause
+    assert "that the image holds Python 3" in failure.remedy
+    selector = KIND_LABELS[backend]
+    unfinished = ("pods", "-n", namespace, "-l", f"{selector}=no-python", "--field-selector=status.phase!=Failed")
+    eventually(lambda: own_cluster.json(*unfinished)["items"], [])
+    assert job.state is JobState.FAILED, "and it stays so"
     job.delete()
 
 

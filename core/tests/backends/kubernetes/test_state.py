@@ -1,6 +1,7 @@
 """The state of a job in a cluster, from what the API says of it."""
 
 import json
+import re
 
 import attrs
 import pytest
@@ -11,7 +12,7 @@ from tunewright.backends.kubernetes.failures import ApiFailure, explained
 from tunewright.backends.kubernetes.informer import Informer
 from tunewright.backends.kubernetes.live import LiveJob, Pod
 from tunewright.backends.kubernetes.record import record_of
-from tunewright.backends.kubernetes.state import phase_of, start_of, status_of
+from tunewright.backends.kubernetes.state import hopeless, phase_of, start_of, status_of
 from tunewright.backends.pytorchjob.kind import PyTorchJob
 from tunewright.errors import Failure
 from tunewright.status.state import JobState
@@ -200,6 +201,30 @@ def test_a_lack_of_memory_is_called_so_whatever_run_says_of_a_signal() -> None:
     assert failure is not None
     assert failure.cause == "Worker 0: train ran out of memory: the memory limit of 64Gi is too small for it."
     assert "resources_per_worker={'memory': …}" in failure.remedy
+
+
+NO_PYTHON = 'exec: "python3": executable file not found in $PATH'
+
+
+@pytest.mark.parametrize(
+    ("pods", "words"),
+    [
+        ([pod(main=ended(128, NO_PYTHON, reason="StartError"))], "train cannot be started: exec.*holds Python 3"),
+        ([pod(check=ended(137, reason="OOMKilled"), main=WAITS)], "check ran out of memory"),
+        ([pod(main=ended(137, reason="OOMKilled"))], None),
+        ([pod(main=ended(129))], None),
+        ([pod(check=ended(0), main=RUNS)], None),
+    ],
+    ids=["no python", "step without memory", "training without memory", "crash", "runs"],
+)
+def test_what_fails_each_time_in_the_same_way_is_told_from_what_may_not(pods: list[Pod], words: str | None) -> None:
+    failure = hopeless(pods)
+    assert (failure is None) == (words is None)
+    if failure is not None:
+        assert re.search(words or "", str(failure))
+        noted = attrs.evolve(job(), annotations={names.FAILURE: failure.to_message().decode()})
+        noted = attrs.evolve(noted, conditions={"Failed": (failure.to_message().decode(), None)})
+        assert phase_of(noted, []).failure == failure, "whatever becomes of its pods"
 
 
 def test_the_model_of_a_training_has_a_folder_of_its_own() -> None:

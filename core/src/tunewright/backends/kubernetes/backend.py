@@ -14,6 +14,7 @@ from tunewright.backends.base import Backend, BackendOptions, Finding, problem
 from tunewright.backends.kubernetes import claims, doctor, names
 from tunewright.backends.kubernetes.api import Api
 from tunewright.backends.kubernetes.difference import difference
+from tunewright.backends.kubernetes.endless import end_if_hopeless
 from tunewright.backends.kubernetes.events import events_about
 from tunewright.backends.kubernetes.failures import ApiFailure, ClusterError, NameTaken, explained
 from tunewright.backends.kubernetes.informer import Informer, JobCache
@@ -308,6 +309,7 @@ class KubernetesBackend(Backend):
         return False
 
     def _status(self, job: LiveJob, pods: Sequence[Pod]) -> JobStatus:
+        job = end_if_hopeless(self.api, job, pods)
         phase = phase_of(job, pods)
         said = self._said(phase) or obstacle(self.api, job, phase, pods)
         return status_of(job, phase, said or start_of(job, phase, pods), pods)
@@ -319,8 +321,13 @@ class KubernetesBackend(Backend):
                 return text
         return ""
 
+    def _followed(self, job: LiveJob, pods: Sequence[Pod]) -> JobStatus:
+        """Return the status without what only further requests could tell."""
+        job = end_if_hopeless(self.api, job, pods)
+        return status_of(job, phase := phase_of(job, pods), start_of(job, phase, pods), pods)
+
     def _follow(self, name: str, wanted: Wanted) -> Iterator[LogLine | JobStatus]:
-        return Follower(self.api, name, wanted, status=_status, pods=lambda: self._pods(name)).updates()
+        return Follower(self.api, name, wanted, status=self._followed, pods=lambda: self._pods(name)).updates()
 
     def _explained_lines(self, name: str, lines: Iterator[_Item]) -> Iterator[_Item]:
         with self._explained(name):
@@ -367,10 +374,6 @@ class KubernetesBackend(Backend):
             yield
         except ApiFailure as failure:
             raise explained(failure, self.api.kind, name=name, namespace=self.api.namespace) from failure
-
-
-def _status(job: LiveJob, pods: Sequence[Pod]) -> JobStatus:
-    return status_of(job, phase := phase_of(job, pods), start_of(job, phase, pods), pods)
 
 
 def _refuse_queued(kind: JobKind, job: LiveJob) -> None:

@@ -38,6 +38,7 @@ class JobKind(ABC):
         needs: further versions of the API that its controller needs, as "jobset.x-k8s.io/v1alpha2".
         before: objects of the same group and name that must exist before the job: kind → its resource.
         unready: words of the refusal by which the controller's webhook says that it has not seen those objects yet.
+        restarts_forever: whether its controller starts pods again for ever that fail before `run` can count.
         propagation: how a job is deleted; "Foreground" lets the object stay until its pods have ended.
         between: objects that the controller puts between the job and its pods, and whose warnings are the job's: kind → what
             follows the job's name in theirs.
@@ -61,6 +62,7 @@ class JobKind(ABC):
     needs: ClassVar[tuple[str, ...]] = ()
     before: ClassVar[Mapping[str, str]] = {}
     unready: ClassVar[str] = ""
+    restarts_forever: ClassVar[bool] = False
     propagation: ClassVar[str] = "Foreground"
     between: ClassVar[Mapping[str, str]] = {}
     job_label: ClassVar[str]

@@ -188,6 +188,8 @@ class LiveJob:
             for c in status.get("conditions") or []
             if c["status"] == "True"
         }
+        if failure := (metadata.get("annotations") or {}).get(names.FAILURE):
+            conditions = {"Failed": (failure, conditions.get("Suspended", ("", None))[1])}
         ended = conditions.get("Failed") or conditions.get("Succeeded")
         return cls(
             name=metadata["name"],

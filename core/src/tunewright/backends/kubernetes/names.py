@@ -22,6 +22,9 @@ OBJECTS = "tunewright.dev/objects"
 STEPS = "tunewright.dev/steps"
 """Annotation of a job whose object does not hold its pods' template: names of the containers, comma-separated, in start order."""
 
+FAILURE = "tunewright.dev/failure"
+"""Annotation of a job that was ended because it could never run, where its controller would start it again for ever: the failure."""
+
 SECRETS = "tunewright.dev/secrets"
 """Annotation of a job with literal secrets, set at submit: a salted digest of them, slow to guess from."""
 

@@ -21,6 +21,8 @@ _ON_ITS_WAY = ("", "PodInitializing", "ContainerCreating")
 # Exit codes that are final under the restart policy ExitCode; containers with higher ones are restarted.
 _FINAL = range(1, 128)
 
+_CANNOT_START = 128  # containerd's, when a container's command does not exist
+
 
 @attrs.frozen
 class JobPhase:
@@ -118,17 +120,39 @@ def _result(job: LiveJob) -> str | None:
 
 def _failure(job: LiveJob, pods: Sequence[Pod]) -> Failure:
     """Return the failure of what failed first for good, from its termination message, where `run` and `fetch` write it."""
+    if noted := job.annotations.get(names.FAILURE):
+        return Failure.from_message(noted, FAILURE)
     failed = sorted(ended_containers(pods), key=lambda pair: pair[1].exit_code not in _FINAL)
     # The controller judges the main container, which exits with the verdict of the init containers before it.
     for pod, container in [pair for pair in failed if not pair[1].init] or failed:
         code = container.exit_code or FAILURE
-        if container.out_of_memory:
-            return Failure(code, *out_of_memory(pod.worker, container.step, container.memory)).seen_in(
-                container.step, pod.worker
-            )
-        found = Failure.from_message(container.message, code) if container.message else None
-        return (found or Failure(code, _ending(pod, container))).seen_in(container.step, pod.worker)
-    return Failure(FAILURE, job.conditions["Failed"][0])
+        said = Failure.from_message(container.message, code) if container.message else None
+        found = _known(pod, container, code) or said or Failure(code, _ending(pod, container))
+        return found.seen_in(container.step, pod.worker)
+    return Failure.from_message(job.conditions["Failed"][0], FAILURE)
+
+
+def hopeless(pods: Sequence[Pod]) -> Failure | None:
+    """Return the failure of a pod that would fail in the same way each time that it is started again; None if there is none.
+
+    What `run` counts is not meant, but what happens before it, or in its place: an image that cannot run the command, and a
+    step that needs more memory than its limit.
+    """
+    for pod, container in ended_containers(in_order(pods)):
+        found = _known(pod, container, FAILURE)
+        if found and (container.init or not container.out_of_memory):
+            return found.seen_in(container.step, pod.worker)
+    return None
+
+
+def _known(pod: Pod, container: Container, code: int) -> Failure | None:
+    """Return the failure of a container that the node ended, or could not start; None for any other."""
+    if container.out_of_memory:
+        return Failure(code, *out_of_memory(pod.worker, container.step, container.memory))
+    if container.exit_code == _CANNOT_START and (remedy := remedy_for(container.reason)):
+        said = container.message.rstrip(".")
+        return Failure(code, f"Worker {pod.worker}: {container.step} cannot be started: {said}.", remedy)
+    return None
 
 
 def _ending(pod: Pod, container: Container) -> str:
