@@ -1,5 +1,6 @@
 """The same jobs on a real cluster as each kind of job object, for a user with the kind's published role and no other right."""
 
+import json
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from tunewright import Job, JobError, JobState, RequestError, SecretValue, Train
 from tunewright._client.doctor import diagnose
 from tunewright.backends.any_kind.backend import IN_ORDER
 from tunewright.errors import AlreadySucceeded
+from tunewright.status.status import JobStatus
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -222,6 +224,19 @@ def test_an_image_that_cannot_run_the_command_ends_the_job_at_once(
     unfinished = ("pods", "-n", namespace, "-l", f"{selector}=no-python", "--field-selector=status.phase!=Failed")
     eventually(lambda: own_cluster.json(*unfinished)["items"], [])
     assert job.state is JobState.FAILED, "and it stays so"
+    job.delete()
+
+
+@pytest.mark.parametrize("backend", ["kubernetes"], indirect=True)
+def test_kubectl_shows_the_progress_of_a_job_that_is_followed(
+    cluster: Cluster, client: TrainingClient, namespace: str, image: str, volumes
+) -> None:
+    volumes()
+    event = {"event": "step", "step": 7, "total_steps": 9, "loss": 0.5}
+    job = client.create_job("steps", base_image=image, command=command(f"print({json.dumps(event)!r})"))
+    assert JobState.SUCCEEDED in [news.state for news in client.backend.updates("steps") if isinstance(news, JobStatus)]
+    annotations = cluster.json("pytorchjob", "steps", "-n", namespace)["metadata"]["annotations"]
+    assert annotations["tunewright.dev/progress"] == "step 7/9, loss 0.5000"
     job.delete()
 
 

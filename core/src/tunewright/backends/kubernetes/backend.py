@@ -22,6 +22,7 @@ from tunewright.backends.kubernetes.kind import JobKind, Object
 from tunewright.backends.kubernetes.live import LiveJob, Pod, as_job_pod, in_order
 from tunewright.backends.kubernetes.logs import Follower, Wanted, newest_events, read, wanted_of
 from tunewright.backends.kubernetes.obstacles import incompleteness, obstacle
+from tunewright.backends.kubernetes.progress import ProgressNotes
 from tunewright.backends.kubernetes.raw import check_namespace, render_raw
 from tunewright.backends.kubernetes.record import record_of
 from tunewright.backends.kubernetes.render import render
@@ -164,9 +165,8 @@ class KubernetesBackend(Backend):
 
     def updates(self, name: str) -> Iterator[LogLine | JobStatus]:  # noqa: D102 - the base's
         with self._explained(name):
-            return self._explained_lines(
-                name, self._follow(name, wanted_of(self._job(name), self.kind.added_containers, None, None))
-            )
+            news = self._follow(name, wanted_of(self._job(name), self.kind.added_containers, None, None))
+            return self._explained_lines(name, ProgressNotes(self.api, name).during(news))
 
     def events(self, name: str) -> builtins.list[Event]:  # noqa: D102 - the base's
         with self._explained(name):

@@ -22,6 +22,9 @@ OBJECTS = "tunewright.dev/objects"
 STEPS = "tunewright.dev/steps"
 """Annotation of a job whose object does not hold its pods' template: names of the containers, comma-separated, in start order."""
 
+PROGRESS = "tunewright.dev/progress"
+"""Annotation of a running job, written by who follows it: its newest step, for kubectl."""
+
 FAILURE = "tunewright.dev/failure"
 """Annotation of a job that was ended because it could never run, where its controller would start it again for ever: the failure."""
 

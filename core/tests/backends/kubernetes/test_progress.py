@@ -1,0 +1,54 @@
+"""The progress of a job, for kubectl: what it says, and how often it is written."""
+
+import json
+
+import attrs
+import pytest
+
+from tunewright.backends.kubernetes.failures import ApiFailure
+from tunewright.backends.kubernetes.progress import ProgressNotes, described
+from tunewright.backends.pytorchjob.kind import PyTorchJob
+from tunewright.events import Step
+from tunewright.status.state import JobState
+from tunewright.status.status import JobStatus, LogLine
+
+KIND = PyTorchJob()
+
+
+@attrs.define
+class Api:
+    kind: PyTorchJob = KIND
+    notes: list[str] = attrs.field(factory=list)
+    refuses: bool = False
+
+    def patch(self, kind: str, name: str, change: dict) -> None:
+        if self.refuses:
+            raise ApiFailure(403, "no")
+        assert (kind, name) == ("PyTorchJob", "sft")
+        self.notes.append(change["metadata"]["annotations"]["tunewright.dev/progress"])
+
+
+def line(step: int, worker: int = 0) -> LogLine:
+    event = {"event": "step", "step": step, "total_steps": 100, "loss": 1.5, "tokens_per_second": 5100.4}
+    return LogLine(text=json.dumps(event), container="train", worker=worker)
+
+
+def test_a_note_is_written_at_most_every_ten_seconds_and_everything_is_passed_on() -> None:
+    api, now = Api(), iter(range(0, 1000, 4))
+    news = [JobStatus(name="sft", state=JobState.RUNNING), *(line(step) for step in range(1, 7)), line(9, worker=1)]
+    assert list(ProgressNotes(api, "sft", lambda: float(next(now))).during(news)) == news
+    assert api.notes == [
+        "step 1/100, loss 1.5000, 5,100 tokens/s per rank",
+        "step 4/100, loss 1.5000, 5,100 tokens/s per rank, 6 min left",
+    ]
+
+
+def test_who_may_not_write_it_follows_all_the_same() -> None:
+    assert list(ProgressNotes(Api(refuses=True), "sft").during([line(1)])) == [line(1)]
+
+
+@pytest.mark.parametrize(
+    ("left", "said"), [(None, ""), (42, ", 42 s left"), (600, ", 10 min left"), (9000, ", 2.5 h left")]
+)
+def test_what_is_known_is_said(left: float | None, said: str) -> None:
+    assert described(Step(step=3), left) == f"step 3{said}"
