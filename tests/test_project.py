@@ -14,7 +14,7 @@ from tests.servers.tools import Missing, tool
 
 ROOT = Path(__file__).parent.parent
 OURS = [ROOT / "core", ROOT / "launcher", *sorted(p.parent for p in (ROOT / "plugins").glob("*/pyproject.toml"))]
-PACKAGES = [*OURS, ROOT / "examples" / "tunewright-http"]
+PACKAGES = [*OURS, ROOT / "examples" / "tunewright-web"]
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 SOURCES = ["core/src/tunewright", "launcher/src/tunewright_launcher", "plugins/hf/src/tunewright_hf"]
 RECORDS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))

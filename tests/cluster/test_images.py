@@ -17,7 +17,7 @@ from tunewright.plan.images import BUNDLED, VERSION
 pytestmark = pytest.mark.timeout(900)
 
 CONSTRAINTS = images.REPOSITORY / "launcher" / "images" / "constraints.txt"
-HTTP = images.REPOSITORY / "examples" / "tunewright-http"
+WEB = images.REPOSITORY / "examples" / "tunewright-web"
 PLUGINS = """
 import importlib, importlib.util
 from tunewright.plugins.registry import Registry
@@ -145,12 +145,12 @@ def test_a_file_is_fetched_in_it_by_hand(run: Run) -> None:
 
 
 def test_a_plugin_of_others_is_added_as_its_dockerfile_says(storage: str, tmp_path: Path) -> None:
-    tag = f"{images.HOST}/tunewright-http:1"
-    buildah.build(tag, HTTP / "Dockerfile", HTTP, arguments={"BASE_IMAGE": storage})
+    tag = f"{images.HOST}/tunewright-web:1"
+    buildah.build(tag, WEB / "Dockerfile", WEB, arguments={"BASE_IMAGE": storage})
     assert settings(tag)["User"] == "1000:1000"
     with buildah.mounted(tag) as root:
         names, _ = runner(root, tmp_path)("python", "-c", PLUGINS.format(libraries=LIBRARIES)).splitlines()
-    assert {"http", "https", "hf"} <= set(names.split())
+    assert {"web", "hf"} <= set(names.split())
 
 
 TRAINERS = "TUNEWRIGHT_TRAINER_IMAGES"

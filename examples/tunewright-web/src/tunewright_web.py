@@ -1,6 +1,6 @@
-"""Models and datasets from web servers, for Tunewright: a complete plugin to use as a template.
+"""Single files from web servers, for Tunewright: a complete plugin to use as a template.
 
-train(model="file:///models/tiny", dataset="https://data.example/train.jsonl", trainer="hf")
+train(model="file:///models/tiny", dataset="web+https://data.example/train.jsonl", trainer="hf")
 """
 # ruff: noqa: RUF009 - secret() returns an attrs field
 
@@ -24,6 +24,7 @@ from tunewright import DatasetProvider, ExitCode, FetchError, ModelProvider, Req
 from tunewright.providers import SourceProvider
 
 _CHUNK = 1 << 20
+_SCHEME = "web+"
 _DENIED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 _GONE = (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
 _BUSY = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
@@ -31,7 +32,7 @@ _BUSY = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_R
 
 # Without slots: two base classes with slots cannot be combined, and DatasetProvider has them.
 @attrs.frozen(kw_only=True, slots=False)
-class HttpSource(SourceProvider):
+class WebSource(SourceProvider):
     """A single file on a web server.
 
     Attributes:
@@ -89,7 +90,7 @@ class HttpSource(SourceProvider):
             raise FetchError(cause, remedy="Correct sha256=, or find out why the file changed.", code=ExitCode.BAD_DATA)
 
     def _open(self) -> http.client.HTTPResponse:
-        request = urllib.request.Request(self.uri)
+        request = urllib.request.Request(self.uri.removeprefix(_SCHEME))
         if self.etag is not None:
             request.add_header("If-Match", self.etag)
         if self.token is not None:
@@ -103,20 +104,20 @@ class HttpSource(SourceProvider):
 
 
 @attrs.frozen(kw_only=True)
-class HttpModel(HttpSource, ModelProvider):
+class WebModel(WebSource, ModelProvider):
     """A model in a single file."""
 
     def download_model(self, target: Path) -> None:
-        """See `HttpSource.download`."""
+        """See `WebSource.download`."""
         self.download(target)
 
 
 @attrs.frozen(kw_only=True)
-class HttpDataset(HttpSource, DatasetProvider):
+class WebDataset(WebSource, DatasetProvider):
     """A dataset in a single file."""
 
     def download_dataset(self, target: Path) -> None:
-        """See `HttpSource.download`."""
+        """See `WebSource.download`."""
         self.download(target)
 
 
@@ -131,21 +132,20 @@ def file_name(uri: str) -> str:
     if "@" in parts.netloc:
         raise RequestError("contains a user name or password", field="uri", remedy="Pass token= instead.")
     name = unquote(parts.path.rpartition("/")[2])
-    web = (
-        parts.scheme in ("http", "https") and parts.hostname and uri.isascii() and uri.isprintable() and " " not in uri
-    )
+    plain = uri.isascii() and uri.isprintable() and " " not in uri
+    web = uri.startswith(_SCHEME) and parts.scheme in ("http", "https") and parts.hostname and plain
     if not web or parts.fragment or name in ("", ".", "..") or not name.isprintable() or set('/\\:*?"<>|') & set(name):
-        remedy = "Write it as https://host/path/name, percent-encoded where necessary."
+        remedy = "Write it as web+https://host/path/name, percent-encoded where necessary."
         raise RequestError("is not the URL of a file", field="uri", value=uri, remedy=remedy)
     return name
 
 
 def _split(uri: str) -> SplitResult:
     try:
-        parts = urlsplit(uri)
+        parts = urlsplit(uri.removeprefix(_SCHEME))
         _ = parts.port  # raises if it is not a port
     except (ValueError, TypeError):
-        raise RequestError("is not a URL", field="uri", remedy="Write it as https://host/path/name.") from None
+        raise RequestError("is not a URL", field="uri", remedy="Write it as web+https://host/path/name.") from None
     return parts
 
 
@@ -199,9 +199,9 @@ def _changed(cause: str) -> FetchError:
 
 @hookimpl
 def tunewright_model_provider() -> type[ModelProvider]:  # noqa: D103 - the hookspec documents it
-    return HttpModel
+    return WebModel
 
 
 @hookimpl
 def tunewright_dataset_provider() -> type[DatasetProvider]:  # noqa: D103 - the hookspec documents it
-    return HttpDataset
+    return WebDataset

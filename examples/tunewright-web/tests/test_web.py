@@ -11,7 +11,7 @@ import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tunewright_http import HttpDataset, HttpModel, file_name
+from tunewright_web import WebDataset, WebModel, file_name
 
 from tunewright import ExitCode, FetchError, RequestError, SecretRef
 from tunewright.providers import wire
@@ -33,7 +33,7 @@ class Server(ThreadingHTTPServer):
         self.released = threading.Event()
 
     def url(self, path: str) -> str:
-        return f"http://127.0.0.1:{self.server_port}/{path}"
+        return f"web+http://127.0.0.1:{self.server_port}/{path}"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -119,48 +119,50 @@ def server(make_server: type[Server]) -> Server:
     return make_server()
 
 
-def refused(source: HttpDataset, target: Path) -> FetchError:
+def refused(source: WebDataset, target: Path) -> FetchError:
     with pytest.raises(FetchError) as caught:
         source.download_dataset(target)
     assert source.uri in str(caught.value)
     return caught.value
 
 
-class TestHttpsModel(ModelProviderTests):
-    name = "https"
+class TestWebModel(ModelProviderTests):
+    name = "web"
 
-    def provider(self) -> HttpModel:
-        return HttpModel(uri="https://data.example/model.gguf", token=TOKEN, sha256=DIGEST, etag=ETAG, timeout=5.0)
-
-
-class TestHttpsDataset(DatasetProviderTests):
-    name = "https"
-
-    def provider(self) -> HttpDataset:
-        return HttpDataset(uri="https://data.example/a.jsonl", eval_dataset="https://data.example/b.jsonl", token=TOKEN)
+    def provider(self) -> WebModel:
+        return WebModel(uri="web+https://data.example/model.gguf", token=TOKEN, sha256=DIGEST, etag=ETAG, timeout=5.0)
 
 
-class TestHttpDataset(DatasetProviderTests):
-    name = "http"
+class TestWebDataset(DatasetProviderTests):
+    name = "web"
 
-    def provider(self) -> HttpDataset:
-        return HttpDataset(uri="http://data.example/a.jsonl", token=TOKEN)
+    def provider(self) -> WebDataset:
+        return WebDataset(
+            uri="web+https://data.example/a.jsonl", eval_dataset="web+https://data.example/b.jsonl", token=TOKEN
+        )
+
+
+class TestWebDatasetWithoutTls(DatasetProviderTests):
+    name = "web"
+
+    def provider(self) -> WebDataset:
+        return WebDataset(uri="web+http://data.example/a.jsonl", token=TOKEN)
 
 
 def test_a_dataset_arrives_whole_under_its_name(server: Server, tmp_path: Path) -> None:
-    HttpDataset(uri=server.url("ok/my%20data.jsonl?version=2"), sha256=DIGEST.upper(), etag=ETAG).download_dataset(
+    WebDataset(uri=server.url("ok/my%20data.jsonl?version=2"), sha256=DIGEST.upper(), etag=ETAG).download_dataset(
         tmp_path
     )
     assert (tmp_path / "my data.jsonl").read_bytes() == BODY
 
 
 def test_a_model_arrives_too(server: Server, tmp_path: Path) -> None:
-    HttpModel(uri=server.url("ok/model.bin")).download_model(tmp_path)
+    WebModel(uri=server.url("ok/model.bin")).download_model(tmp_path)
     assert (tmp_path / "model.bin").read_bytes() == BODY
 
 
 def test_a_body_without_a_length_arrives(server: Server, tmp_path: Path) -> None:
-    HttpDataset(uri=server.url("chunks/a.txt")).download_dataset(tmp_path)
+    WebDataset(uri=server.url("chunks/a.txt")).download_dataset(tmp_path)
     assert (tmp_path / "a.txt").read_bytes() == b"hello"
 
 
@@ -184,24 +186,24 @@ def test_a_body_without_a_length_arrives(server: Server, tmp_path: Path) -> None
     ],
 )
 def test_each_fault_has_its_exit_code(server: Server, tmp_path: Path, path: str, code: ExitCode) -> None:
-    assert refused(HttpDataset(uri=server.url(path), timeout=0.3), tmp_path).code is code
+    assert refused(WebDataset(uri=server.url(path), timeout=0.3), tmp_path).code is code
 
 
 def test_a_server_that_is_not_there_is_unavailable(server: Server, tmp_path: Path) -> None:
     gone = Server()
     gone.server_close()
-    assert refused(HttpDataset(uri=gone.url("ok/a")), tmp_path).code is ExitCode.UNAVAILABLE
+    assert refused(WebDataset(uri=gone.url("ok/a")), tmp_path).code is ExitCode.UNAVAILABLE
 
 
 def test_another_digest_is_bad_data(server: Server, tmp_path: Path) -> None:
-    error = refused(HttpDataset(uri=server.url("ok/a"), sha256="0" * 64), tmp_path)
+    error = refused(WebDataset(uri=server.url("ok/a"), sha256="0" * 64), tmp_path)
     assert error.code is ExitCode.BAD_DATA
     assert DIGEST in str(error)
 
 
 @pytest.mark.parametrize("path", ["ok/a", "pinned/a"])
 def test_another_version_is_bad_data_whether_or_not_the_server_looks(server: Server, tmp_path: Path, path: str) -> None:
-    assert refused(HttpDataset(uri=server.url(path), etag='"v0"'), tmp_path).code is ExitCode.BAD_DATA
+    assert refused(WebDataset(uri=server.url(path), etag='"v0"'), tmp_path).code is ExitCode.BAD_DATA
 
 
 def test_a_full_disk_is_no_space(server: Server, tmp_path: Path) -> None:
@@ -209,7 +211,7 @@ def test_a_full_disk_is_no_space(server: Server, tmp_path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
     try:
-        error = refused(HttpDataset(uri=server.url("ok/a")), tmp_path)
+        error = refused(WebDataset(uri=server.url("ok/a")), tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert error.code is ExitCode.NO_SPACE
@@ -219,16 +221,16 @@ def test_a_full_disk_is_no_space(server: Server, tmp_path: Path) -> None:
 
 def test_the_token_opens_its_server_and_no_other(make_server: type[Server], tmp_path: Path) -> None:
     first, second = make_server(), make_server()
-    first.elsewhere = second.url("ok/a")
-    HttpDataset(uri=first.url("private/a"), token=TOKEN).download_dataset(tmp_path)
-    HttpDataset(uri=first.url("moved/b"), token=TOKEN).download_dataset(tmp_path)
+    first.elsewhere = second.url("ok/a").removeprefix("web+")
+    WebDataset(uri=first.url("private/a"), token=TOKEN).download_dataset(tmp_path)
+    WebDataset(uri=first.url("moved/b"), token=TOKEN).download_dataset(tmp_path)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() == BODY
     assert first.authorizations == [f"Bearer {TOKEN}"] * 2
     assert second.authorizations == [None]
 
 
 def test_a_wrong_token_does_not_show(server: Server, tmp_path: Path) -> None:
-    error = refused(HttpDataset(uri=server.url("private/a"), token="a-wrong-token"), tmp_path)
+    error = refused(WebDataset(uri=server.url("private/a"), token="a-wrong-token"), tmp_path)
     assert error.code is ExitCode.NO_PERMISSION
     assert "a-wrong-token" not in str(error)
 
@@ -236,34 +238,35 @@ def test_a_wrong_token_does_not_show(server: Server, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "uri",
     [
-        "https://data.example",
-        "https://data.example/",
-        "https://data.example/folder/",
-        "https://data.example/%2e%2e",
-        "https://data.example/..%2Fa",
-        "https://data.example/a%00",
-        "https://data.example/a%5Cb",
-        "https://data.example/a#part",
-        "https://data.example/a b",
-        "https://data.example:port/a",
-        "https://[data.example/a",
-        "https:///a",
-        "https:a",
-        "ftp://data.example/a",
-        "https://dätä.example/a",
+        "web+https://data.example",
+        "web+https://data.example/",
+        "web+https://data.example/folder/",
+        "web+https://data.example/%2e%2e",
+        "web+https://data.example/..%2Fa",
+        "web+https://data.example/a%00",
+        "web+https://data.example/a%5Cb",
+        "web+https://data.example/a#part",
+        "web+https://data.example/a b",
+        "web+https://data.example:port/a",
+        "web+https://[data.example/a",
+        "web+https:///a",
+        "web+https:a",
+        "https://data.example/a",
+        "web+ftp://data.example/a",
+        "web+https://dätä.example/a",
     ],
 )
 def test_what_is_no_file_of_a_web_server_is_refused(uri: str) -> None:
     with pytest.raises(RequestError):
-        HttpDataset(uri=uri)
+        WebDataset(uri=uri)
     with pytest.raises(RequestError):
-        HttpDataset(uri="https://data.example/a", eval_dataset=uri)
+        WebDataset(uri="web+https://data.example/a", eval_dataset=uri)
 
 
 @pytest.mark.parametrize("user", ["name:a-wrong-token", "a-wrong-token"])
 def test_credentials_in_the_uri_are_refused_unseen(user: str) -> None:
     with pytest.raises(RequestError, match="token=") as caught:
-        HttpDataset(uri=f"https://{user}@data.example/a")
+        WebDataset(uri=f"web+https://{user}@data.example/a")
     assert "a-wrong-token" not in str(caught.value)
 
 
@@ -275,26 +278,26 @@ def test_credentials_in_the_uri_are_refused_unseen(user: str) -> None:
         {"etag": 'W/"v1"'},
         {"timeout": 0.0},
         {"token": "two\nlines"},
-        {"sha256": DIGEST, "eval_dataset": "https://data.example/b"},
-        {"etag": ETAG, "eval_dataset": "https://data.example/b"},
+        {"sha256": DIGEST, "eval_dataset": "web+https://data.example/b"},
+        {"etag": ETAG, "eval_dataset": "web+https://data.example/b"},
     ],
 )
 def test_bad_fields_are_named(fields: dict[str, str]) -> None:
     with pytest.raises(RequestError, match=next(iter(fields))) as caught:
-        HttpDataset(uri="https://data.example/a", **fields)  # type: ignore[arg-type]
+        WebDataset(uri="web+https://data.example/a", **fields)  # type: ignore[arg-type]
     assert "lines" not in str(caught.value) or "token" not in fields
 
 
 def test_a_reference_stays_one_on_the_client() -> None:
-    source = HttpDataset(uri="https://data.example/a", token=SecretRef(name="web", key="token"))
-    assert wire.unstructure(source, "dataset") == {"uri": "https://data.example/a"}
+    source = WebDataset(uri="web+https://data.example/a", token=SecretRef(name="web", key="token"))
+    assert wire.unstructure(source, "dataset") == {"uri": "web+https://data.example/a"}
     assert attrs.evolve(source) == source
 
 
 @given(st.text())
 def test_no_name_leads_out_of_the_folder(text: str) -> None:
     try:
-        name = file_name(f"https://data.example/{text}")
+        name = file_name(f"web+https://data.example/{text}")
     except RequestError:
         return
     assert Path("/target", name).parent == Path("/target")
