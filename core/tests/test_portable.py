@@ -40,7 +40,9 @@ print(json.dumps(done))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("package", ["tunewright", "tunewright_s3", "tunewright_kaggle", "tunewright_gitlfs"])
+@pytest.mark.parametrize(
+    "package", ["tunewright", "tunewright_s3", "tunewright_kaggle", "tunewright_gitlfs", "tunewright_http"]
+)
 def test_the_client_side_imports_without_what_only_linux_has(package: str) -> None:
     arguments = json.dumps([MODULES, NAMES, [package]])
     done = subprocess.run([sys.executable, "-c", CODE, arguments], capture_output=True, text=True, check=False)

@@ -14,6 +14,8 @@ from http import HTTPStatus
 from typing import Protocol
 from urllib.parse import urlsplit
 
+import attrs
+
 from tunewright.errors import ExitCode, FetchError, SourceChanged
 
 _BUSY = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
@@ -47,6 +49,20 @@ class Answered(Protocol):
     status: int
     reason: str
     headers: Headers
+
+
+@attrs.define(kw_only=True)
+class _Answer:
+    status: int
+    reason: str
+    headers: Headers
+
+
+def answered(status: int, headers: Headers, reason: str | None = None) -> Answered:
+    """Return the status and headers of a response as `refusal` takes them; the reason is the status's usual one by default."""
+    return _Answer(
+        status=status, reason=http.client.responses.get(status, "") if reason is None else reason, headers=headers
+    )
 
 
 def refusal(what: str, response: Answered, body: bytes = b"") -> FetchError:

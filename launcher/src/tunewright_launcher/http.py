@@ -5,23 +5,42 @@ A source derives its snapshot from `HttpSnapshot` and makes the request for each
 
 from __future__ import annotations
 
-from tunewright_launcher.answers import Answered, Headers, refusal, retry_after, shown, size_of, unavailable, words_of
+from tunewright_launcher.answers import (
+    Answered,
+    Headers,
+    answered,
+    reading,
+    refusal,
+    retry_after,
+    shown,
+    size_of,
+    unavailable,
+    words_of,
+)
 from tunewright_launcher.digests import is_there
 from tunewright_launcher.files import Files, begin_to_flush, check_path, hostile, write
 from tunewright_launcher.http_client import Http, HttpRequest, HttpSnapshot
 from tunewright_launcher.retry import retry
+from tunewright_launcher.stated import digests_in
+from tunewright_launcher.sums import LONGEST_SUMS, SUMS_NAME, Sums
 
 __all__ = [
+    "LONGEST_SUMS",
+    "SUMS_NAME",
     "Answered",
     "Files",
     "Headers",
     "Http",
     "HttpRequest",
     "HttpSnapshot",
+    "Sums",
+    "answered",
     "begin_to_flush",
     "check_path",
+    "digests_in",
     "hostile",
     "is_there",
+    "reading",
     "refusal",
     "retry",
     "retry_after",

@@ -10,7 +10,9 @@ from tunewright.environment import IMAGES, user_variable
 VERSION = "0.1.0"
 _REPOSITORY = "docker.io/tunewright"
 
-BUNDLED = frozenset({"tunewright", "tunewright-hf", "tunewright-s3", "tunewright-kaggle", "tunewright-gitlfs"})
+BUNDLED = frozenset(
+    {"tunewright", "tunewright-hf", "tunewright-s3", "tunewright-kaggle", "tunewright-gitlfs", "tunewright-http"}
+)
 """The distributions in these images; any other plugin is pip-installed when the pod starts."""
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import http.client
 from collections.abc import Callable, Iterator, Mapping
@@ -13,11 +11,20 @@ from pathlib import Path
 import attrs
 
 from tunewright import ExitCode, FetchError
-from tunewright.providers import Digest, Entry
+from tunewright.providers import Entry
 from tunewright_kaggle.api import Account, Api, refused
 from tunewright_kaggle.archive import holds, unpack
 from tunewright_kaggle.uri import KaggleCompetition, KaggleHandle
-from tunewright_launcher.http import Headers, HttpRequest, HttpSnapshot, check_path, hostile, size_of, unavailable
+from tunewright_launcher.http import (
+    Headers,
+    HttpRequest,
+    HttpSnapshot,
+    check_path,
+    digests_in,
+    hostile,
+    size_of,
+    unavailable,
+)
 
 ARCHIVE = ".kaggle-archive"
 _DENIED = (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN)
@@ -81,7 +88,7 @@ class KaggleSnapshot(HttpSnapshot):
             cause = f"The store does not report the size of the archive of {self._handle.uri}."
             raise FetchError(cause, remedy="The request will be retried.", code=ExitCode.TRY_AGAIN)
         tag = response.getheader("ETag")
-        digests = _digests(response.headers)
+        digests = digests_in(response.headers, partial=True, among=("md5",))
         self._vouched = bool(digests)
         return Entry(path=ARCHIVE, size=size, validator=tag, digests=digests)
 
@@ -125,17 +132,3 @@ class KaggleSnapshot(HttpSnapshot):
             cause = f"{self._handle.uri} has no file that is selected."
             raise FetchError(cause, remedy="Check the patterns.", code=ExitCode.NOT_FOUND)
         return digests
-
-
-def _digests(headers: Headers) -> tuple[Digest, ...]:
-    """Return the MD5 from the header of Google's store: `x-goog-hash: crc32c=…,md5=…`, in base64."""
-    found = []
-    for header in headers.get_all("x-goog-hash") or ():
-        for part in header.split(","):
-            algorithm, _, value = part.strip().partition("=")
-            if algorithm == "md5":
-                try:
-                    found.append(Digest(algorithm="md5", value=base64.b64decode(value, validate=True).hex()))
-                except binascii.Error:
-                    continue
-    return tuple(found)

@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 
-import attrs
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -25,7 +24,7 @@ from botocore.exceptions import (
 
 from tunewright import ExitCode, FetchError
 from tunewright.errors import SourceChanged
-from tunewright_launcher.http import refusal, retry_after, words_of
+from tunewright_launcher.http import answered, refusal, retry_after, words_of
 
 _CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,64})</Code>")
 _QUERY = re.compile(r"[?]\S*")
@@ -92,8 +91,7 @@ def refused(what: str, status: int, headers: http.client.HTTPMessage, body: byte
     """
     code = code_in(body)
     if code not in _MEANINGS:
-        reason = code or http.client.responses.get(status, "")
-        return refusal(what, _Answer(status=status, reason=reason, headers=headers), body)
+        return refusal(what, answered(status, headers, code or None), body)
     exit_code, meaning, remedy = _MEANINGS[code]
     if code == "AccessDenied" and not pays:
         remedy += _PAYS
@@ -183,10 +181,3 @@ def _of_botocore(what: str, error: BotoCoreError) -> FetchError:
         return FetchError(f"{what} does not answer: {kind}.", remedy=remedy, code=ExitCode.UNAVAILABLE)
     cause = f"{what} cannot be requested: {kind}: {_QUERY.sub('', str(error))}."
     return FetchError(cause, remedy="Check the provider's fields, and AWS_… in init_env.", code=ExitCode.USAGE)
-
-
-@attrs.define(kw_only=True)
-class _Answer:
-    status: int
-    reason: str
-    headers: http.client.HTTPMessage

@@ -13,11 +13,10 @@ import attrs
 
 from tunewright import ExitCode, FetchError
 from tunewright.providers import MARKER, Digest, Entry, Reader
-from tunewright_launcher.http import HttpRequest, HttpSnapshot
+from tunewright_launcher.http import LONGEST_SUMS, SUMS_NAME, HttpRequest, HttpSnapshot, Sums
 from tunewright_s3.bucket import Bucket, Item
 from tunewright_s3.digests import digests_in, parts_of
 from tunewright_s3.errors import gone, refused, translated
-from tunewright_s3.sums import LONGEST, NAME, Sums
 from tunewright_s3.uri import format_uri
 
 # A refused HEAD does not say why, but the GET that follows it does.
@@ -99,7 +98,7 @@ class S3Snapshot(HttpSnapshot):
         marker = self._beside(MARKER, first)
         if marker is not None and (sums := Sums.of_marker(MARKER, marker)):
             return sums
-        return Sums.read(self._beside(NAME, first) or b"")
+        return Sums.read(self._beside(SUMS_NAME, first) or b"")
 
     def _beside(self, name: str, first: Mapping[str, Any]) -> bytes | None:
         key = f"{self._folder}{name}"
@@ -107,7 +106,7 @@ class S3Snapshot(HttpSnapshot):
         if not listed and not first.get("IsTruncated"):
             return None
         what = format_uri(self._bucket.name, key)
-        response, body = self.http.ask(self._bucket.request(key, {}), LONGEST)
+        response, body = self.http.ask(self._bucket.request(key, {}), LONGEST_SUMS)
         if response.status == HTTPStatus.OK:
             return body
         if not listed and response.status < HTTPStatus.INTERNAL_SERVER_ERROR:

@@ -1,4 +1,4 @@
-"""Files that list the digests of the objects beside them: SHA256SUMS, as `sha256sum` writes it, and an output's marker."""
+"""Files that list the digests of the files beside them: SHA256SUMS, as `sha256sum` writes it, and an output's marker."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable
 
 import attrs
 
-from tunewright import ExitCode, FetchError
-from tunewright.providers import Digest
+from tunewright.errors import ExitCode, FetchError
+from tunewright.providers.snapshots import Digest
 
-NAME = "SHA256SUMS"
-LONGEST = 64 << 20  # bytes
+SUMS_NAME = "SHA256SUMS"
+LONGEST_SUMS = 64 << 20
+"""Bytes of a file with digests that are read at most."""
 
 _LINE = re.compile(rb"(\\?)([0-9a-fA-F]{64}) [ *](?:\./)?(.+)")
 _ESCAPED = re.compile(rb"\\([\\nr])")
@@ -29,15 +30,15 @@ class Sums:
         all: whether the file lists all files.
     """
 
-    name: str = NAME
+    name: str = SUMS_NAME
     known: dict[str, bytes] = attrs.field(factory=dict)
     all: bool = False
     _seen: set[str] = attrs.field(factory=set)
 
     @classmethod
-    def read(cls, text: bytes) -> Sums:
+    def read(cls, text: bytes, name: str = SUMS_NAME) -> Sums:
         """Read a SHA256SUMS file; lines that are not digests are ignored."""
-        return cls(NAME, dict(_pairs(text.splitlines())))
+        return cls(name, dict(_pairs(text.splitlines())))
 
     @classmethod
     def of_marker(cls, name: str, text: bytes) -> Sums | None:

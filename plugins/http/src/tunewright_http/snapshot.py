@@ -1,0 +1,150 @@
+"""A file, or the files that a list names, on a web server, as a snapshot for the fetch engine."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import ClassVar
+from urllib.parse import quote
+
+from tunewright import ExitCode, FetchError
+from tunewright.providers import Digest, Entry
+from tunewright_http.server import Server, validator_of
+from tunewright_http.uri import Place
+from tunewright_launcher.http import (
+    LONGEST_SUMS,
+    Headers,
+    HttpRequest,
+    HttpSnapshot,
+    Sums,
+    answered,
+    check_path,
+    digests_in,
+)
+
+_ASKED_AT_ONCE = 16
+
+
+class HttpFiles(HttpSnapshot):
+    """One file, or the files of a folder that a list of digests names.
+
+    The version of each file is what the server says of it: its digest, its entity tag, or the time of its last change. Where a list or
+    the user gives the digest, that alone decides.
+
+    Args:
+        server: the server.
+        place: the file or folder.
+        selects: returns whether to fetch a relative path.
+        manifest: name of the list in the folder.
+        sha256: SHA-256 of the one file.
+        file_name: name of the one file, instead of the one in the URL.
+    """
+
+    forkable: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        server: Server,
+        place: Place,
+        *,
+        selects: Callable[[str], bool] = lambda _: True,
+        manifest: str,
+        sha256: str | None = None,
+        file_name: str | None = None,
+    ) -> None:
+        super().__init__(server.http)
+        self._server = server
+        self._place = place
+        self._selects = selects
+        self._manifest = manifest
+        self._sha256 = sha256
+        self._name = file_name or place.name
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield the file, or those that the list names."""
+        if self._place.name:
+            yield self._file()
+            return
+        sums = self._list()
+        paths = [path for path in sums.known if self._selects(path)]
+        if not paths:
+            cause = (
+                f"{self._manifest} in {self._place.url} lists {len(sums.known)} files, but none of them is selected."
+            )
+            raise FetchError(cause, remedy="Check the patterns.", code=ExitCode.NOT_FOUND)
+        yield from self._listed(paths, sums)
+
+    def _file(self) -> Entry:
+        digests = self._known_digests()
+        return self._entry(self._name, self._place.url, digests)
+
+    def _known_digests(self) -> tuple[Digest, ...]:
+        """Return the digest of the one file, if the user gives it, or a list beside it does."""
+        if self._sha256 is not None:
+            return (Digest(algorithm="sha256", value=self._sha256.lower()),)
+        try:
+            text = self._server.text(f"{self._place.folder}{quote(self._manifest)}", LONGEST_SUMS)
+        except FetchError:  # whatever is wrong with a list that nobody asked for
+            return ()
+        return Sums.read(text or b"").see(self._place.name) or ()
+
+    def _list(self) -> Sums:
+        url = f"{self._place.folder}{quote(self._manifest)}"
+        text = self._server.text(url, LONGEST_SUMS)
+        remedy = (
+            f"Write it in the folder: find . -type f ! -name {self._manifest} -exec sha256sum {{}} + > {self._manifest}"
+        )
+        if text is None:
+            cause = f"{self._place.url} is a folder, and it has no list of its files: there is no {self._manifest}."
+            raise FetchError(cause, remedy=f"{remedy}; or name one file.", code=ExitCode.NOT_FOUND)
+        sums = Sums.read(text, self._manifest)
+        if not sums.known:
+            cause = f"{url} lists no SHA-256 digests of files."
+            raise FetchError(cause, remedy=f"{remedy}.", code=ExitCode.BAD_DATA)
+        return sums
+
+    def _listed(self, paths: list[str], sums: Sums) -> Iterator[Entry]:
+        """Yield the files, whose sizes the server is asked for, several at a time."""
+        pending: deque[Future[Entry]] = deque()
+        with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+            try:
+                for path in paths:
+                    check_path(path)
+                    url = f"{self._place.folder}{quote(path, errors='surrogateescape')}"
+                    pending.append(pool.submit(self._entry, path, url, sums.see(path) or ()))
+                    if len(pending) > 4 * _ASKED_AT_ONCE:
+                        yield pending.popleft().result()
+                while pending:
+                    yield pending.popleft().result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _entry(self, path: str, url: str, digests: tuple[Digest, ...]) -> Entry:
+        about = self._server.about(url)
+        if digests:
+            return Entry(path=path, size=about.size, digests=digests, source=url)
+        return Entry(path=path, size=about.size, digests=about.digests, validator=about.validator, source=url)
+
+    def request(self, entry: Entry) -> HttpRequest:
+        """Return a GET with the credential."""
+        return self._server.request(entry.source)
+
+    def digests_in(self, headers: Headers) -> tuple[Digest, ...]:
+        """See `HttpSnapshot.digests_in`."""
+        return digests_in(headers)
+
+    def is_other(self, entry: Entry, headers: Headers) -> bool:
+        """See `HttpSnapshot.is_other`; where a list has the digest, that decides."""
+        found = validator_of(headers)
+        if entry.validator is None or found is None or _is_tag(found) != _is_tag(entry.validator):
+            return False
+        return found.removeprefix("W/") != entry.validator.removeprefix("W/")
+
+    def refusal(self, entry: Entry, status: int, headers: Headers, body: bytes) -> FetchError | None:
+        """See `HttpSnapshot.refusal`."""
+        return self._server.refused(entry.source, answered(status, headers), body)
+
+
+def _is_tag(validator: str) -> bool:
+    return validator.startswith(('"', "W/"))
