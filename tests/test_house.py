@@ -25,6 +25,7 @@ PUBLIC = {
     "tunewright.providers",
     "tunewright.testing",
     "tunewright_launcher.http",
+    "tunewright_launcher.objects",
 }
 IN_A_FUNCTION = "\n\ndef _late() -> None:\n    import {}\n"
 FOR_TYPES = "\n\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import {}\n"

@@ -13,6 +13,7 @@ HEAVY = {
     "botocore",
     "datasets",
     "git",
+    "google",
     "huggingface_hub",
     "jinja2",
     "kaggle",

@@ -41,7 +41,8 @@ print(json.dumps(done))
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "package", ["tunewright", "tunewright_s3", "tunewright_kaggle", "tunewright_gitlfs", "tunewright_http"]
+    "package",
+    ["tunewright", "tunewright_s3", "tunewright_kaggle", "tunewright_gitlfs", "tunewright_http", "tunewright_gs"],
 )
 def test_the_client_side_imports_without_what_only_linux_has(package: str) -> None:
     arguments = json.dumps([MODULES, NAMES, [package]])

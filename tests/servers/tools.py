@@ -14,6 +14,7 @@ MODULES = {
     "versitygw": ("github.com/versity/versitygw", "v1.8.0", "cmd/versitygw"),
     "s5cmd": ("github.com/peak/s5cmd/v2", "v2.3.0", ""),
     "git-lfs": ("github.com/git-lfs/git-lfs/v3", "v3.8.1", ""),
+    "fake-gcs-server": ("github.com/fsouza/fake-gcs-server", "v1.52.3", ""),
     "actionlint": ("github.com/rhysd/actionlint", "v1.7.12", "cmd/actionlint"),
 }
 

@@ -21,7 +21,7 @@ from tunewright_launcher.digests import is_there
 from tunewright_launcher.files import Files, begin_to_flush, check_path, hostile, write
 from tunewright_launcher.http_client import Http, HttpRequest, HttpSnapshot
 from tunewright_launcher.retry import retry
-from tunewright_launcher.stated import digests_in
+from tunewright_launcher.stated import digests_in, digits_of
 from tunewright_launcher.sums import LONGEST_SUMS, SUMS_NAME, Sums
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "begin_to_flush",
     "check_path",
     "digests_in",
+    "digits_of",
     "hostile",
     "is_there",
     "reading",

@@ -165,7 +165,7 @@ class Http:
         known = self._origin(origin)
         target = f"{known.prefix}{'' if path.startswith('/') else '/'}{path}"
         usual = {"Host": known.parts.netloc, "Accept-Encoding": "identity", **known.headers}
-        headers = (*usual.items(), *request.headers.items())
+        headers = {**usual, **request.headers}.items()
         try:
             return connection.ask(request.method, target, headers, request.body, self._timeout)
         except ValueError as error:

@@ -102,5 +102,6 @@ def test_keys_come_from_a_real_server_as_they_are(gateway: Gateway, source) -> N
         gateway.put(key, b"1" * size)
     bucket, _ = source("quick")._open_bucket()
     (page,) = bucket.pages("quick/")
-    assert [(item["Key"], item["Size"]) for item in page["Contents"]] == list(zip(keys, range(3), strict=True))
-    assert {tuple(item) for item in page["Contents"]} == {FIELDS}, "by us"
+    assert [(found.key, found.size) for found in page.objects] == list(zip(keys, range(3), strict=True))
+    raw = bucket._page({**bucket.about, "Prefix": "quick/"})
+    assert {tuple(item) for item in raw["Contents"]} == {FIELDS}, "by us"

@@ -10,9 +10,7 @@ from tunewright.environment import IMAGES, user_variable
 VERSION = "0.1.0"
 _REPOSITORY = "docker.io/tunewright"
 
-BUNDLED = frozenset(
-    {"tunewright", "tunewright-hf", "tunewright-s3", "tunewright-kaggle", "tunewright-gitlfs", "tunewright-http"}
-)
+BUNDLED = frozenset(f"tunewright{suffix}" for suffix in ("", "-hf", "-s3", "-gs", "-http", "-kaggle", "-gitlfs"))
 """The distributions in these images; any other plugin is pip-installed when the pod starts."""
 
 

@@ -15,9 +15,11 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.handlers import validate_bucket_name
 
+from tunewright import FetchError
 from tunewright.providers import user_variable
-from tunewright_launcher.http import Http, HttpRequest, retry
-from tunewright_s3.errors import translated
+from tunewright_launcher.http import Headers, Http, HttpRequest, retry
+from tunewright_launcher.objects import Object, Page
+from tunewright_s3.errors import refused, translated
 from tunewright_s3.quick import LISTED, make_quick, take_objects
 from tunewright_s3.signing import Signer
 from tunewright_s3.uri import format_uri
@@ -101,8 +103,20 @@ class Bucket:
         self.client.meta.events.register("before-sign.s3", self._learn_region)
         self.client.meta.events.register(LISTED, take_objects)
 
-    def pages(self, prefix: str) -> Iterator[Mapping[str, Any]]:
-        """Yield pages of the objects whose keys begin with a prefix: "Contents", unless empty, and "IsTruncated".
+    def uri(self, key: str = "") -> str:
+        """See `tunewright_launcher.objects.Bucket`."""
+        return format_uri(self.name, key)
+
+    def get(self, key: str) -> HttpRequest:
+        """See `tunewright_launcher.objects.Bucket`."""
+        return self.request(key, {})
+
+    def refused(self, what: str, status: int, headers: Headers, body: bytes) -> FetchError:
+        """See `tunewright_launcher.objects.Bucket`."""
+        return refused(what, status, headers, body, pays=self.pays)
+
+    def pages(self, prefix: str) -> Iterator[Page]:
+        """Yield pages of the objects whose keys begin with a prefix.
 
         Raises:
             FetchError: the objects cannot be listed.
@@ -110,7 +124,8 @@ class Bucket:
         asked: dict[str, str] = {**self.about, "Prefix": prefix}
         page = self._page(asked)
         while True:
-            yield page
+            contents = page.get("Contents", ())
+            yield Page([Object(i["Key"], i["Size"], i.get("ETag")) for i in contents], bool(page.get("IsTruncated")))
             if not page.get("IsTruncated"):
                 return
             asked["ContinuationToken"] = page["NextContinuationToken"]

@@ -23,7 +23,6 @@ from botocore.exceptions import (
 )
 
 from tunewright import ExitCode, FetchError
-from tunewright.errors import SourceChanged
 from tunewright_launcher.http import answered, refusal, retry_after, words_of
 
 _CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,64})</Code>")
@@ -110,11 +109,6 @@ def code_in(body: bytes) -> str:
 def is_known(error: ClientError) -> bool:
     """Return whether an error's code says what is wrong, so that the request would be refused in any form."""
     return str(error.response.get("Error", {}).get("Code", "")) in _MEANINGS
-
-
-def gone(what: str) -> FetchError:
-    """Return the error for an object that vanished after it was listed: the engine lists again once, then it is final."""
-    return SourceChanged(f"{what} was listed, but no longer exists.", remedy="Check the URI.", code=ExitCode.NOT_FOUND)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import hashlib
 import threading
 import time
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from botocore.exceptions import ClientError
 from botocore.utils import parse_timestamp
 
 from tunewright import ExitCode, FetchError
-from tunewright.providers import Entry, Snapshot, Store
+from tunewright.providers import Entry, Snapshot
+from tunewright_launcher.objects import ObjectStore
 from tunewright_s3.bucket import Bucket
 from tunewright_s3.digests import md5_of, parts_of
 from tunewright_s3.errors import is_known, translated
@@ -36,7 +37,7 @@ _LOST = ("NoSuchUpload", "InvalidPart", "InvalidPartOrder")
 _UNSUPPORTED = (400, 405, 411, 501)  # what stores answer to a request that they do not know, or know in part
 
 
-class S3Store(Store):
+class S3Store(ObjectStore):
     """The objects below a prefix, for writing.
 
     Every request has the MD5 and the CRC-32 of its data, and a store compares at least one of them. All stores support MD5;
@@ -48,63 +49,50 @@ class S3Store(Store):
     """
 
     def __init__(self, bucket: Bucket, prefix: str) -> None:
+        super().__init__(bucket, prefix)
         self._bucket = bucket
-        self._folder = f"{prefix.rstrip('/')}/" if prefix else ""
-        self._objects = S3Snapshot(bucket, prefix)
+        self._described = S3Snapshot(bucket, prefix)
         self._shared = _Shared()
 
-    def entries(self, folder: str) -> Iterator[Entry]:
-        """See `Store.entries`; the entries have digests."""
-        for page in self._bucket.pages(self._prefix(folder)):
-            for item in page.get("Contents", ()):
-                path = item["Key"].removeprefix(self._folder)
-                entry = Entry(path=path, size=item["Size"], validator=item["ETag"], source=item["Key"])
-                if parts_of(item["ETag"]) > 1:
-                    yield self._objects.describe(entry)
-                else:
-                    yield attrs.evolve(entry, digests=md5_of(item["ETag"]))
+    def described(self, entry: Entry) -> Entry:
+        """Return the entry with the digest that its entity tag is, or that the store says when it is asked."""
+        if parts_of(entry.validator) > 1:
+            return self._described.describe(entry)
+        return attrs.evolve(entry, digests=md5_of(entry.validator or ""))
 
-    def upload(self, files: Mapping[str, Path]) -> None:
-        """See `Store.upload`. A large file is resumed where an earlier attempt ended."""
-        for path, file in files.items():
-            key = f"{self._folder}{path}"
-            with translated(format_uri(self._bucket.name, key)):
-                if file.stat().st_size <= PART:
-                    self._shared.sums.send(
-                        self._bucket.client.put_object, file.read_bytes(), Key=key, **self._bucket.about
-                    )
-                else:
-                    _Upload(self._bucket, key, file, self._shared).run()
+    def send(self, key: str, file: Path) -> None:
+        """Upload a file. A large one is resumed where an earlier attempt ended."""
+        with translated(self._bucket.uri(key)):
+            if file.stat().st_size <= PART:
+                about = {**self._bucket.about, "Key": key}
+                self._shared.sums.send(self._bucket.client.put_object, file.read_bytes(), **about)
+            else:
+                _Upload(self._bucket, key, file, self._shared).run()
 
     def remove(self, folder: str) -> None:
         """See `Store.remove`; unfinished uploads are removed, too."""
-        with translated(format_uri(self._bucket.name, self._prefix(folder))):
-            for page in self._bucket.pages(self._prefix(folder)):
-                self._remove([item["Key"] for item in page.get("Contents", ())])
-            for upload in _uploads(self._bucket, self._prefix(folder)):
+        super().remove(folder)
+        with translated(self._bucket.uri(self.prefix(folder))):
+            for upload in _uploads(self._bucket, self.prefix(folder)):
                 _abort(self._bucket, upload["Key"], upload["UploadId"])
 
-    def remove_files(self, paths: Collection[str]) -> None:
-        """See `Store.remove_files`."""
-        with translated(format_uri(self._bucket.name, self._folder)):
-            self._remove([f"{self._folder}{path}" for path in paths])
+    def delete(self, keys: Sequence[str]) -> None:
+        """Delete objects together, or one by one where the store does not know how to, or wants the request's MD5."""
+        with translated(self._bucket.uri(self._folder)):
+            for i in range(0, len(keys), _REMOVED_AT_ONCE):
+                some = keys[i : i + _REMOVED_AT_ONCE]
+                try:
+                    self._delete_together(some)
+                except ClientError as error:
+                    if _status(error) not in _UNSUPPORTED or is_known(error):
+                        raise
+                    super().delete(some)
 
-    def _remove(self, keys: Sequence[str]) -> None:
-        """Remove objects together, or one by one where the store does not know how to, or wants the request's MD5."""
-        for i in range(0, len(keys), _REMOVED_AT_ONCE):
-            some = keys[i : i + _REMOVED_AT_ONCE]
-            try:
-                self._remove_together(some)
-            except ClientError as error:
-                if _status(error) not in _UNSUPPORTED or is_known(error):
-                    raise
-                with ThreadPoolExecutor(_PARTS_AT_ONCE) as pool:
-                    list(pool.map(self._remove_one, some))
-
-    def _remove_one(self, key: str) -> None:
+    def delete_one(self, key: str) -> None:
+        """Delete an object."""
         self._bucket.client.delete_object(Key=key, **self._bucket.about)
 
-    def _remove_together(self, keys: Sequence[str]) -> None:
+    def _delete_together(self, keys: Sequence[str]) -> None:
         delete = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
         answer = self._bucket.client.delete_objects(Delete=delete, **self._bucket.about)
         if errors := answer.get("Errors"):
@@ -116,10 +104,7 @@ class S3Store(Store):
 
     def snapshot(self, folder: str) -> Snapshot:
         """See `Store.snapshot`."""
-        return S3Snapshot(self._bucket, self._prefix(folder))
-
-    def _prefix(self, folder: str) -> str:
-        return f"{self._folder}{folder}/" if folder else self._folder
+        return S3Snapshot(self._bucket, self.prefix(folder))
 
 
 class _Sums:

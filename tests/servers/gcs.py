@@ -1,0 +1,121 @@
+"""A real server with the API of Google Cloud Storage, fake-gcs-server; and a proxy before it that misbehaves on demand."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from typing import Any, Self
+from urllib.parse import quote
+
+from tests.servers.faulty import Answer, FaultyServer, Request
+from tests.servers.tools import tool
+
+BUCKET = "bucket"
+
+
+class GoogleStorage:
+    """fake-gcs-server on a free port of the loopback interface, with one bucket, running while it is entered.
+
+    Raises:
+        Missing: it is neither here nor can it be built.
+    """
+
+    def __init__(self) -> None:
+        self._program = tool("fake-gcs-server")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> Self:
+        listen = ["-scheme", "http", "-host", "127.0.0.1", "-port", str(self.port), "-external-url", self.url]
+        command = [str(self._program), *listen, "-backend", "memory", "-log-level", "error"]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for _ in range(600):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    break
+            time.sleep(0.05)
+        else:
+            self.__exit__()
+            raise RuntimeError("fake-gcs-server did not begin to listen")
+        self._ask("POST", "/storage/v1/b?project=p", json.dumps({"name": BUCKET}).encode(), "application/json")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def put(self, name: str, body: bytes) -> dict[str, Any]:
+        """Upload an object."""
+        target = f"/upload/storage/v1/b/{BUCKET}/o?uploadType=media&name={quote(name, safe='')}"
+        return dict(json.loads(self._ask("POST", target, body, "application/octet-stream")))
+
+    def delete(self, name: str) -> None:
+        self._ask("DELETE", f"/storage/v1/b/{BUCKET}/o/{quote(name, safe='')}")
+
+    def get(self, name: str) -> bytes:
+        return self._ask("GET", f"/storage/v1/b/{BUCKET}/o/{quote(name, safe='')}?alt=media")
+
+    def keys(self, prefix: str = "") -> list[str]:
+        found = json.loads(self._ask("GET", f"/storage/v1/b/{BUCKET}/o?prefix={quote(prefix, safe='')}"))
+        return [item["name"] for item in found.get("items", ())]
+
+    def _ask(self, method: str, target: str, body: bytes | None = None, kind: str = "") -> bytes:
+        headers = {"Content-Type": kind} if kind else {}
+        request = urllib.request.Request(f"{self.url}{target}", body, headers, method=method)
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60) as answer:
+            return bytes(answer.read())
+
+
+class StorageProxy(FaultyServer):
+    """Passes everything on to a server.
+
+    Attributes:
+        port: the server's.
+        damaged: end of the path of uploads that pass with one bit changed; "" for none.
+        refusals: (what the target contains, status, JSON): answered without the server, always.
+    """
+
+    def __init__(self, port: int) -> None:
+        super().__init__()
+        self.port = port
+        self._stored: dict[str, str] = {}
+        self.damaged = ""
+        self.refusals: list[tuple[str, int, bytes]] = []
+
+    def answer(self, request: Request) -> Answer:
+        for text, status, said in self.refusals:
+            if text in request.target:
+                return Answer(status=status, body=said)
+        if request.headers.get("content-range", "").startswith("bytes */"):
+            return self._progress(request)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        body = bytearray(request.body)
+        if self.damaged and body and self.damaged in request.target:
+            body[len(body) // 2] ^= 1
+        headers = {k: v for k, v in request.headers.items() if k not in ("connection", "transfer-encoding", "expect")}
+        headers["content-length"] = str(len(body))
+        connection.request(request.method, request.target, bytes(body) or None, headers)
+        response = connection.getresponse()
+        hidden = ("connection", "transfer-encoding", "date", "content-length")
+        answered = {k: v for k, v in response.getheaders() if k.lower() not in hidden}
+        whole = response.read()
+        if sent := re.match(r"bytes (\d+-(\d+))/", request.headers.get("content-range", "")):
+            self._stored[request.target] = f"bytes=0-{sent[2]}"
+        if "Location" in answered:
+            answered["Location"] = answered["Location"].replace(f"http://127.0.0.1:{self.port}", self.url)
+        if request.method == "HEAD" and (length := response.headers.get("Content-Length")):
+            answered["Content-Length"] = length
+        return Answer(status=response.status, headers=answered, body=whole)
+
+    def _progress(self, request: Request) -> Answer:
+        """How much of an upload has arrived, as Google says it: fake-gcs-server takes the question for the upload's end."""
+        stored = self._stored.get(request.target)
+        return Answer(status=308, headers={"Range": stored} if stored else {})
