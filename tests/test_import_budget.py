@@ -9,6 +9,7 @@ import pytest
 # The trainer's and the providers' libraries, and those of the backends.
 HEAVY = {
     "accelerate",
+    "azure",
     "boto3",
     "botocore",
     "datasets",

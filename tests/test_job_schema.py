@@ -44,6 +44,7 @@ GOOD = [
     f"{JOB}trainer: {{learning_rate: 1e-4, peft_config: {{}}, data: {{format: chat, columns: {{messages: m}}, ignore_columns: id}}}}\n",
     "model: {provider: s3, uri: s3://bucket/p, region: eu, secret_access_key: {secret: a, key: b}, access_key_id: {secret: a, key: id}}\ndataset: ~/x\ntrainer: hf\n",
     "model: {uri: hf://org/name, revision: v1, allow_patterns: '*.json'}\ndataset: {uri: ./data}\ntrainer: hf\noutput: pvc://claim/x\n",
+    "model: {uri: az://models/m, account: name}\ndataset: {uri: az://data/d, account: name, account_key: {secret: a, key: b}}\ntrainer: hf\n",
     "model: gs://bucket/m\ndataset: {uri: gs://bucket/d, anonymous: true}\ntrainer: hf\noutput: gs://bucket/o\n",
     "model: https://host/model.gguf\ndataset: {uri: https://host/data/, token: {secret: a, key: b}}\ntrainer: hf\n",
     "model: gitlfs+https://host/a/b\ndataset: kaggle://datasets/a/b\ntrainer: hf\nqueue_name: q\n",
@@ -125,6 +126,6 @@ def test_plugins_that_are_installed_are_in_the_schema(schema: Draft7Validator) -
     text = json.dumps(schema.schema["properties"]["dataset"])
     assert [
         name
-        for name in ("hf", "s3", "kaggle", "gitlfs", "gs", "http", "https", "file", "pvc")
+        for name in ("hf", "s3", "kaggle", "gitlfs", "gs", "az", "http", "https", "file", "pvc")
         if f'{{"const": "{name}"}}' not in text
     ] == []

@@ -42,7 +42,15 @@ print(json.dumps(done))
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "package",
-    ["tunewright", "tunewright_s3", "tunewright_kaggle", "tunewright_gitlfs", "tunewright_http", "tunewright_gs"],
+    [
+        "tunewright",
+        "tunewright_s3",
+        "tunewright_kaggle",
+        "tunewright_gitlfs",
+        "tunewright_http",
+        "tunewright_gs",
+        "tunewright_az",
+    ],
 )
 def test_the_client_side_imports_without_what_only_linux_has(package: str) -> None:
     arguments = json.dumps([MODULES, NAMES, [package]])

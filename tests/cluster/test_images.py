@@ -125,7 +125,7 @@ def test_what_a_plan_calls_is_there(run: Run) -> None:
 
 def test_every_plugin_loads_with_its_libraries_and_there_is_no_torch(run: Run) -> None:
     names, torch = run("python", "-c", PLUGINS.format(libraries=LIBRARIES)).splitlines()
-    assert {"gitlfs", "gs", "hf", "http", "https", "kaggle", "s3", "file", "pvc"} <= set(names.split())
+    assert {"az", "gitlfs", "gs", "hf", "http", "https", "kaggle", "s3", "file", "pvc"} <= set(names.split())
     assert torch == "torch False"
 
 

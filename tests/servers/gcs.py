@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import re
 import socket
@@ -13,7 +12,8 @@ import urllib.request
 from typing import Any, Self
 from urllib.parse import quote
 
-from tests.servers.faulty import Answer, FaultyServer, Request
+from tests.servers.faulty import Answer, Request
+from tests.servers.passing import PassingProxy
 from tests.servers.tools import tool
 
 BUCKET = "bucket"
@@ -74,48 +74,22 @@ class GoogleStorage:
             return bytes(answer.read())
 
 
-class StorageProxy(FaultyServer):
-    """Passes everything on to a server.
+class StorageProxy(PassingProxy):
+    """Passes everything on to a server, and knows how much of an upload has arrived, which fake-gcs-server does not.
 
-    Attributes:
-        port: the server's.
-        damaged: end of the path of uploads that pass with one bit changed; "" for none.
-        refusals: (what the target contains, status, JSON): answered without the server, always.
+    It takes that question for the end of the upload.
     """
 
     def __init__(self, port: int) -> None:
-        super().__init__()
-        self.port = port
+        super().__init__(port)
         self._stored: dict[str, str] = {}
-        self.damaged = ""
-        self.refusals: list[tuple[str, int, bytes]] = []
 
     def answer(self, request: Request) -> Answer:
-        for text, status, said in self.refusals:
-            if text in request.target:
-                return Answer(status=status, body=said)
-        if request.headers.get("content-range", "").startswith("bytes */"):
-            return self._progress(request)
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        body = bytearray(request.body)
-        if self.damaged and body and self.damaged in request.target:
-            body[len(body) // 2] ^= 1
-        headers = {k: v for k, v in request.headers.items() if k not in ("connection", "transfer-encoding", "expect")}
-        headers["content-length"] = str(len(body))
-        connection.request(request.method, request.target, bytes(body) or None, headers)
-        response = connection.getresponse()
-        hidden = ("connection", "transfer-encoding", "date", "content-length")
-        answered = {k: v for k, v in response.getheaders() if k.lower() not in hidden}
-        whole = response.read()
-        if sent := re.match(r"bytes (\d+-(\d+))/", request.headers.get("content-range", "")):
-            self._stored[request.target] = f"bytes=0-{sent[2]}"
-        if "Location" in answered:
-            answered["Location"] = answered["Location"].replace(f"http://127.0.0.1:{self.port}", self.url)
-        if request.method == "HEAD" and (length := response.headers.get("Content-Length")):
-            answered["Content-Length"] = length
-        return Answer(status=response.status, headers=answered, body=whole)
-
-    def _progress(self, request: Request) -> Answer:
-        """How much of an upload has arrived, as Google says it: fake-gcs-server takes the question for the upload's end."""
-        stored = self._stored.get(request.target)
-        return Answer(status=308, headers={"Range": stored} if stored else {})
+        content = request.headers.get("content-range", "")
+        if content.startswith("bytes */"):
+            stored = self._stored.get(request.target)
+            return Answer(status=308, headers={"Range": stored} if stored else {})
+        answer = super().answer(request)
+        if sent := re.match(r"bytes \d+-(\d+)/", content):
+            self._stored[request.target] = f"bytes=0-{sent[1]}"
+        return answer

@@ -1,4 +1,4 @@
-"""Programs that tests and benchmarks run beside ours: found on PATH, or built once from their Go modules into a cache."""
+"""Programs that tests and benchmarks run beside ours: found on PATH, or built or installed once into a cache."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ MODULES = {
     "fake-gcs-server": ("github.com/fsouza/fake-gcs-server", "v1.52.3", ""),
     "actionlint": ("github.com/rhysd/actionlint", "v1.7.12", "cmd/actionlint"),
 }
+
+PACKAGES = {"azurite-blob": "azurite@3.35.0"}
+"""Programs for Node.js → the package of npm that has them."""
 
 
 @attrs.frozen
@@ -52,6 +55,25 @@ def tool(name: str) -> Path:
         Path(folder, "tools.go").write_text(f'//go:build tools\n\npackage tools\n\nimport _ "{path}"\n', "utf-8")
         _go(name, "mod", "tidy", folder=folder)
         return _go(name, "build", "-ldflags", "-s -w", "-o", str(_target(name)), path, folder=folder)
+
+
+def node_tool(name: str) -> Path:
+    """The path of a program for Node.js.
+
+    Raises:
+        Missing: it is not here, and there is no npm to install it with, or that fails.
+    """
+    folder = cache().parent / name
+    program = folder / "node_modules" / ".bin" / name
+    if found := shutil.which(name, path=f"{program.parent}{os.pathsep}{os.environ.get('PATH', '')}"):
+        return Path(found)
+    if shutil.which("npm") is None:
+        raise Missing(f"{name} is not on PATH, and there is no npm to install it with")
+    command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), PACKAGES[name]]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0 or not program.exists():
+        raise Missing(f"{name} could not be installed: {done.stderr.strip()[-500:]}")
+    return program
 
 
 def build(name: str, source: Path) -> Path:

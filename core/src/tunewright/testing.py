@@ -44,7 +44,7 @@ from tunewright.providers.mixture import MixturePart
 from tunewright.providers.uris import uri_scheme
 
 HEAVY_MODULES = (
-    "accelerate", "boto3", "botocore", "datasets", "git", "google", "huggingface_hub", "kaggle", "kubernetes", "numpy", "pandas",
+    "accelerate", "azure", "boto3", "botocore", "datasets", "git", "google", "huggingface_hub", "kaggle", "kubernetes", "numpy", "pandas",
     "peft", "pyarrow", "tokenizers", "torch", "transformers",
 )  # fmt: skip
 """Modules that a plugin must not import before its container half runs."""

@@ -122,7 +122,7 @@ def test_every_request_has_the_token_and_who_pays(
 def test_each_refusal_says_what_to_do(
     proxy: StorageProxy, volume: Volume, status: int, said: bytes, code: ExitCode, word: str
 ) -> None:
-    proxy.refusals = [("/o?", status, said)]
+    proxy.refusals = [("/o?", status, {}, said)]
     error = volume.fails(code, word, uri=f"gs://{BUCKET}/a")
     assert TOKEN not in str(error)
 

@@ -64,7 +64,7 @@ def test_whether_it_is_writable_is_checked_and_nothing_stays(
 ) -> None:
     output(model(uri=f"gs://{BUCKET}/checked")).check_writable()
     assert storage.keys("checked/") == []
-    proxy.refusals = [("/upload/", 403, b'{"error": {"message": "no"}}')]
+    proxy.refusals = [("/upload/", 403, {}, b'{"error": {"message": "no"}}')]
     with pytest.raises(FetchError, match=r"storage\.objects\.create") as caught:
         output(model(uri=f"gs://{BUCKET}/checked")).check_writable()
     assert caught.value.code is ExitCode.NO_PERMISSION

@@ -10,7 +10,7 @@ from tunewright.environment import IMAGES, user_variable
 VERSION = "0.1.0"
 _REPOSITORY = "docker.io/tunewright"
 
-BUNDLED = frozenset(f"tunewright{suffix}" for suffix in ("", "-hf", "-s3", "-gs", "-http", "-kaggle", "-gitlfs"))
+BUNDLED = frozenset(f"tunewright{suffix}" for suffix in ("", "-hf", "-s3", "-gs", "-az", "-http", "-kaggle", "-gitlfs"))
 """The distributions in these images; any other plugin is pip-installed when the pod starts."""
 
 

@@ -1,0 +1,164 @@
+"""Azure's credentials: a key, a signature, a token of azure-identity, or none; and where the account is."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import threading
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlencode
+
+import attrs
+
+from tunewright import ExitCode, FetchError
+from tunewright.providers import user_variable
+
+if TYPE_CHECKING:
+    from azure.core.credentials import AccessToken, TokenCredential
+
+_ACCOUNT = ("AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_ACCOUNT_NAME")
+_CLOUD = "core.windows.net"
+_SCOPE = "https://storage.azure.com/.default"
+_SAS_VERSION = "2021-12-02"
+_SAS_LIFE = 6 * 3600.0  # seconds
+_FRESH = 300.0  # seconds before its end in which a token or signature is renewed
+_ALL = "racwdl"  # read, add, create, write, delete, list: what the key itself may do
+
+
+@attrs.frozen(kw_only=True)
+class Access:
+    """How to reach a container; every field is that of `AzureSource`. In the pod, secrets are plain strings."""
+
+    account: str | None = None
+    account_key: str | None = attrs.field(default=None, repr=False)
+    sas_token: str | None = attrs.field(default=None, repr=False)
+    connection_string: str | None = attrs.field(default=None, repr=False)
+    anonymous: bool = False
+    endpoint: str | None = None
+
+    def resolved(self) -> Access:
+        """Return the same with what the connection string and the environment say, and with the account's URL.
+
+        Raises:
+            FetchError: USAGE: there is no account.
+        """
+        said = _connection(self.connection_string or "")
+        account = self.account or said.get("AccountName") or (None if said else _of_environment())
+        endpoint = self.endpoint or said.get("BlobEndpoint")
+        if account is None and endpoint is None:
+            remedy = "Give account=, or AZURE_STORAGE_ACCOUNT in init_env."
+            raise FetchError("There is no storage account for az://.", remedy=remedy, code=ExitCode.USAGE)
+        if endpoint is None:
+            protocol = said.get("DefaultEndpointsProtocol", "https")
+            endpoint = f"{protocol}://{account}.blob.{said.get('EndpointSuffix', _CLOUD)}"
+        return attrs.evolve(
+            self,
+            account=account or endpoint.partition("://")[2].partition(".")[0],
+            account_key=self.account_key or said.get("AccountKey"),
+            sas_token=(self.sas_token or said.get("SharedAccessSignature") or "").lstrip("?") or None,
+            endpoint=endpoint.rstrip("/"),
+        )
+
+
+def _of_environment() -> str | None:
+    return next((value for name in _ACCOUNT if (value := user_variable(name))), None)
+
+
+def _connection(text: str) -> dict[str, str]:
+    pairs = (part.partition("=") for part in text.split(";") if part)
+    return {name.strip(): value for name, _, value in pairs}
+
+
+class Credential:
+    """What a request to one container is authorized by. Thread-safe.
+
+    Args:
+        container: the container's name.
+        access: the account and its credential, resolved.
+    """
+
+    def __init__(self, container: str, access: Access) -> None:
+        self._container = container
+        self._access = access
+        self._lock = threading.Lock()
+        self._signed: tuple[str, float] = ("", 0.0)
+        self._token: AccessToken | None = None
+        self._source: TokenCredential | None = None
+
+    def query(self) -> str:
+        """Return the signature to append to a query; "" if there is none.
+
+        An account's key signs one that is valid for some hours: a request signed by the key itself could not get a range later.
+
+        Raises:
+            FetchError: the key is not in base64.
+        """
+        if self._access.sas_token is not None or self._access.account_key is None:
+            return self._access.sas_token or ""
+        with self._lock:
+            if time.time() > self._signed[1] - _FRESH:
+                until = time.time() + _SAS_LIFE
+                self._signed = self._sign(until), until
+            return self._signed[0]
+
+    def _sign(self, until: float) -> str:
+        """Return a service SAS for the container; see "Create a service SAS" of Azure Storage."""
+        expiry = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(until))
+        resource = f"/blob/{self._access.account}/{self._container}"
+        # Permissions, start, expiry, resource, identifier, IP, protocol, version, kind, and seven more that are empty.
+        text = "\n".join([_ALL, "", expiry, resource, "", "", "", _SAS_VERSION, "c", *[""] * 7])
+        try:
+            key = base64.b64decode(self._access.account_key or "", validate=True)
+        except (binascii.Error, ValueError):
+            remedy = "Give one of the account's two access keys, complete."
+            raise FetchError("account_key is not in base64.", remedy=remedy, code=ExitCode.USAGE) from None
+        signature = base64.b64encode(hmac.digest(key, text.encode(), hashlib.sha256)).decode()
+        fields = {"sv": _SAS_VERSION, "sr": "c", "sp": _ALL, "se": expiry, "sig": signature}
+        return urlencode(fields, quote_via=quote)
+
+    def headers(self) -> Mapping[str, str]:
+        """Return the headers that carry the credential; none if the query does, or there is none.
+
+        Raises:
+            FetchError: azure-identity finds no credential, or cannot reach its server.
+        """
+        access = self._access
+        if access.anonymous or access.sas_token is not None or access.account_key is not None:
+            return {}
+        token = self._token
+        if token is None or time.time() > token.expires_on - _FRESH:
+            with self._lock:
+                token = self._token = self._asked()
+        return {"Authorization": f"Bearer {token.token}"}
+
+    def _asked(self) -> AccessToken:
+        from azure.core.exceptions import AzureError, ClientAuthenticationError
+        from azure.identity import DefaultAzureCredential
+
+        what = f"the account {self._access.account}"
+        try:
+            if self._source is None:
+                self._source = DefaultAzureCredential()
+            return self._source.get_token(_SCOPE)
+        except ClientAuthenticationError as error:
+            cause = f"There is no credential for {what}: {_first_line(error)}"
+            remedy = (
+                "Give account_key=, sas_token= or connection_string=, or give the pod's service account an identity, or "
+                "anonymous=True for a public container."
+            )
+            raise FetchError(cause, remedy=remedy, code=ExitCode.NO_PERMISSION) from error
+        except AzureError as error:
+            cause = (
+                f"Azure's server for credentials does not answer, so that {what} cannot be read: {_first_line(error)}"
+            )
+            remedy = "Check that it is reachable from where the step runs."
+            raise FetchError(cause, remedy=remedy, code=ExitCode.UNAVAILABLE) from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{lines[0].rstrip('.')}." if lines else f"{type(error).__name__}."
