@@ -86,6 +86,7 @@ def test_a_checkpoint_comes_back_and_older_ones_go(azurite: Azurite, model: Sour
     assert (back / "checkpoint-2" / "state").read_bytes() == b"2"
 
 
+@pytest.mark.slow
 def test_a_broken_upload_goes_on_where_it_ended(
     azurite: Azurite, proxy: PassingProxy, model: Source, tmp_path: Path
 ) -> None:
@@ -101,6 +102,7 @@ def test_a_broken_upload_goes_on_where_it_ended(
     assert azurite.get("broken/large") == LARGE
 
 
+@pytest.mark.slow
 def test_damage_on_the_way_up_is_refused_by_the_store(proxy: PassingProxy, model: Source, tmp_path: Path) -> None:
     for name, body in {"small": b"x" * 100_000, "large": LARGE}.items():
         file = tmp_path / name

@@ -86,6 +86,7 @@ def test_a_checkpoint_comes_back_and_older_ones_go(
     assert (back / "checkpoint-2" / "state").read_bytes() == b"2"
 
 
+@pytest.mark.slow
 def test_a_broken_upload_goes_on_where_it_ended(
     storage: GoogleStorage, proxy: StorageProxy, model: Source, tmp_path: Path
 ) -> None:
@@ -108,6 +109,7 @@ def test_a_broken_upload_goes_on_where_it_ended(
     assert "content-range" not in proxy.log[0].headers
 
 
+@pytest.mark.slow
 def test_an_upload_that_the_store_forgot_begins_again(
     storage: GoogleStorage, proxy: StorageProxy, model: Source, tmp_path: Path
 ) -> None:

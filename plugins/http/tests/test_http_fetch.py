@@ -114,7 +114,7 @@ def test_hostile_names_in_a_list_are_refused(volume: Volume) -> None:
         {"x-goog-hash": "crc32c=AAAA,md5={md5}"},
     ],
 )
-@pytest.mark.parametrize("body", [b"small", LARGE], ids=["small", "large"])
+@pytest.mark.parametrize("body", [b"small", pytest.param(LARGE, marks=pytest.mark.slow)], ids=["small", "large"])
 def test_digests_of_the_server_are_compared(volume: Volume, headers: dict[str, str], body: bytes) -> None:
     stated = {
         "sha256": base64.b64encode(hashlib.sha256(body).digest()).decode(),
