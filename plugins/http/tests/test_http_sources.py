@@ -5,10 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunewright import RequestError, SecretRef, TrainingClient
+from tunewright._planning.assemble import document_of
+from tunewright.plugins.registry import Registry
 from tunewright.providers import wire
 from tunewright.testing import DatasetProviderTests, ModelProviderTests
 from tunewright_http import HttpDatasetParams, HttpModelParams
-from tunewright_http.uri import parse_uri
+from tunewright_http.uri import parse_uri, query_id
 
 URL = "https://data.example/folder/train.jsonl"
 SIGNATURE = "X-Signature=a-signature-for-the-test&e=1"
@@ -48,7 +50,17 @@ def test_a_signature_in_the_url_is_a_secret(slot: str) -> None:
     source = HttpDatasetParams(**{slot: f"{URL}?{SIGNATURE}"})  # type: ignore[arg-type]
     assert (source.uri, source.query) == (URL, SIGNATURE)
     assert "a-signature" not in repr(source)
-    assert wire.unstructure(source, "dataset") == {"uri": URL}
+    assert wire.unstructure(source, "dataset") == {"uri": URL, "query_id": query_id("e=1")}
+
+
+def test_urls_that_ask_for_other_files_are_other_requests() -> None:
+    def digest(query: str) -> str:
+        source = HttpDatasetParams(uri=f"{URL}?{query}")
+        return document_of("dataset", Registry().get("https"), source).request_digest()
+
+    assert digest("id=1") != digest("id=2")
+    assert digest("id=1&X-Amz-Signature=a&X-Amz-Date=b") == digest("X-Amz-Date=c&X-Amz-Signature=d&id=1")
+    assert digest("sv=1&sig=a&se=b") == digest("sig=c")
 
 
 def test_a_signature_shows_in_no_manifest() -> None:

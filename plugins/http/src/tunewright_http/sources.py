@@ -21,7 +21,7 @@ from tunewright.providers import (
     renamed,
     uris_of,
 )
-from tunewright_http.uri import parse_uri, split_query
+from tunewright_http.uri import parse_uri, query_id, split_query
 
 _SECRETS = ("token", "username", "password", "query")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -44,7 +44,9 @@ def _other_spellings(slot: str) -> Callable[[dict[str, object]], dict[str, objec
             raise RequestError("has a query of its own", field="eval_dataset", remedy=_APART)
         if queries and given.get("query") not in (None, queries["uri"]):
             raise RequestError("is given, and uri has a query too", field="query", remedy="Pass only one of them.")
-        return {**given, "query": queries["uri"]} if queries else given
+        if not queries:
+            return given
+        return {"query_id": query_id(queries["uri"]), **given, "query": queries["uri"]}
 
     return rewrite
 
@@ -80,6 +82,8 @@ class HttpSource(FilePatterns, SnapshotSource):
         username: user name of HTTP basic authentication; needs `password`.
         password: password of HTTP basic authentication; needs `username`.
         query: what follows the `?` in the URL. A query in `uri` is moved here, as it may hold a signature.
+        query_id: a short digest of what the query asks for, without a signature. It is set with a query in `uri`; set it yourself where
+            URLs differ only in a `query` that is a reference, so that one is not taken for the other on a volume.
         sha256: SHA-256 of the one file that `uri` names. A file with another one is refused.
         file_name: name of the one file that `uri` names, where the URL does not end with it.
         manifest: name of the file beside the others that lists their SHA-256 digests, as `sha256sum` writes it.
@@ -92,6 +96,7 @@ class HttpSource(FilePatterns, SnapshotSource):
     username: str | SecretRef | None = secret(env="HTTP_USERNAME")
     password: str | SecretRef | None = secret(env="HTTP_PASSWORD")
     query: str | SecretRef | None = secret(env="HTTP_QUERY")
+    query_id: str = ""
     sha256: str | None = attrs.field(default=None, validator=_check_sha256)
     file_name: str | None = attrs.field(default=None, validator=_check_name)
     manifest: str = attrs.field(default="SHA256SUMS", validator=_check_name)

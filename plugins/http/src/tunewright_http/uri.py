@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import attrs
@@ -11,6 +13,13 @@ from tunewright.providers import refuse_literal_tokens
 
 FORM = "https://host/path/file, or https://host/folder/ for the files that a SHA256SUMS in the folder lists"
 _UNSAFE = set("/\\\0")
+_LENGTH = 8  # hexadecimal digits
+# Parameters of the signatures of stores and content networks, and whatever says that it is a credential.
+_OF_SIGNATURES = re.compile(
+    r"x-[a-z]+-.*|sig|.*signature.*|s[eprtv]|spr|sip|sk[a-z]+|expires?|exp|policy|key-pair-id|.*accesskeyid|googleaccessid"
+    r"|.*(token|key|secret|password|credential|auth|hmac|hdn).*",
+    re.IGNORECASE,
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -37,6 +46,15 @@ def split_query(uri: str) -> tuple[str, str | None]:
     """Return a URL without its query, and the query; None if it has none."""
     url, mark, query = uri.partition("?")
     return url, query if mark else None
+
+
+def query_id(query: str) -> str:
+    """Return a short digest of what a query asks for: of its parameters, without those of a signature or credential.
+
+    Two URLs that differ only in these name the same file. The digest is too short to find out from it what is in the query.
+    """
+    asked = sorted(part for part in query.split("&") if not _OF_SIGNATURES.fullmatch(unquote(part.partition("=")[0])))
+    return hashlib.sha256("&".join(asked).encode()).hexdigest()[:_LENGTH] if asked else ""
 
 
 def parse_uri(uri: str, field: str = "uri") -> Place:
