@@ -62,7 +62,15 @@ def commands() -> str:
     """Return every command with its usage, its arguments and its options."""
     from tunewright.cli.commands import cli
 
-    return "\n".join(_command(name, command) for name, command in cli.commands.items())
+    return "\n".join(_command(name, command) for name, command in _with_subcommands(cli))
+
+
+def _with_subcommands(group: click.Group, before: str = "") -> Iterator[tuple[str, click.Command]]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from _with_subcommands(command, f"{before}{name} ")
+        else:
+            yield f"{before}{name}", command
 
 
 def events() -> str:

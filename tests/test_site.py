@@ -76,8 +76,11 @@ def test_every_key_says_what_it_means(generated: ModuleType) -> None:
 
 def test_every_command_and_its_options_are_listed(generated: ModuleType) -> None:
     text = generated.commands()
-    assert re.findall(r"^## `([\w-]+)`$", text, re.MULTILINE) == list(cli.commands)
-    for command in cli.commands.values():
+    commands = {name: command for name, command in cli.commands.items() if not isinstance(command, click.Group)}
+    for group in (command for command in cli.commands.values() if isinstance(command, click.Group)):
+        commands |= {f"{group.name} {name}": command for name, command in group.commands.items()}
+    assert sorted(re.findall(r"^## `([\w -]+)`$", text, re.MULTILINE)) == sorted(commands)
+    for command in commands.values():
         options = [p for p in command.params if isinstance(p, click.Option) and not p.hidden]
         assert [o for option in options for o in option.opts if f"`{o}`" not in text] == []
 

@@ -18,6 +18,10 @@ from tunewright._convert import to_dict
 # Variables of the client.
 STATE_HOME = "TUNEWRIGHT_HOME"
 IMAGES = "TUNEWRIGHT_IMAGES"
+CACHE = "TUNEWRIGHT_CACHE"
+"""The folder of what jobs on this machine have fetched, for the client and for its steps; "off" for none."""
+HUB_CACHE = "TUNEWRIGHT_HUB_CACHE"
+"""The cache of huggingface_hub from which steps may take files; the local backend sets it."""
 
 SETTINGS = {"backend": "TUNEWRIGHT_BACKEND", "namespace": "TUNEWRIGHT_NAMESPACE", "context": "TUNEWRIGHT_CONTEXT"}
 """What every command has a default for → the variable that sets it, ahead of the file of `tunewright config`."""
@@ -144,6 +148,17 @@ def state_home() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_state_dir("tunewright", appauthor=False))
+
+
+def cache_home() -> Path | None:
+    """Return the folder of what the jobs of the local backend share: $TUNEWRIGHT_CACHE, or `cache` in the state folder.
+
+    None if that is "off".
+    """
+    given = os.environ.get(CACHE)
+    if given == "off":
+        return None
+    return Path(given).expanduser().absolute() if given else state_home() / "cache"
 
 
 def user_variable(name: str) -> str | None:

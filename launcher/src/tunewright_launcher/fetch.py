@@ -25,6 +25,7 @@ from tunewright_launcher.files import scan
 from tunewright_launcher.journal import FileRecord, Journal, fingerprint
 from tunewright_launcher.provider import load_source, read_document
 from tunewright_launcher.retry import retry
+from tunewright_launcher.shared_cache import CachedItem, SharedCache
 from tunewright_launcher.slots import CompletionMarker, LeaseLost, Slot, Staging
 from tunewright_launcher.step import Step, log
 
@@ -56,8 +57,14 @@ def fetch(step: Step, slot: str) -> None:
     # A second process only here: this one does nothing else.
     limits = attrs.evolve(limits_of(step), processes=2 if _has_two_processors() else 1)
 
+    cache = SharedCache.read(step.env)
+
     def work() -> None:
-        fetch_into(provider, document, folder, slot, tell, limits=limits)
+        item = cache.item(provider, request) if cache else None
+        if item is None:
+            fetch_into(provider, document, folder, slot, tell, limits=limits)
+        else:
+            _fetch_shared(item, provider, document, place, tell, limits=limits)
 
     def say(error: FetchError, failures: int, pause: float) -> None:
         tell(Retry(about=slot, cause=error.cause, attempt=failures, seconds=round(pause, 1)))
@@ -77,6 +84,31 @@ def _redacting(step: Step) -> Emit:
     return tell
 
 
+def _fetch_shared(
+    item: CachedItem, provider: Source, document: WireDocument, place: Slot, emit: Emit, *, limits: FetchLimits
+) -> None:
+    """Fetch into the cache that jobs share, unless it has what is current, and link its files into a slot."""
+    fetched: list[Event] = []
+
+    def tell(event: Event) -> None:
+        if isinstance(event, Fetched):
+            fetched.append(event)
+        else:
+            emit(event)
+
+    def get() -> CompletionMarker | None:
+        item.folder.mkdir(parents=True, exist_ok=True)
+        where = item.slot
+        fetch_into(provider, document, where.workspace, where.name, tell, limits=limits, shown=place.name, shared=True)
+        item.protect()
+        return item.give_to(place, document.request_digest())
+
+    if get() is None and get() is None:  # once more: a job had changed a file
+        cause = f"The cached files in {item.folder} change all the time."
+        raise FetchError(cause, remedy="Find out which job writes to its inputs.", code=ExitCode.TRY_AGAIN)
+    emit(fetched[-1])
+
+
 def fetch_into(
     provider: Source,
     document: WireDocument,
@@ -85,6 +117,8 @@ def fetch_into(
     emit: Emit,
     *,
     limits: FetchLimits | None = None,
+    shown: str | None = None,
+    shared: bool = False,
 ) -> None:
     """Download once: stage, download, verify, commit. A slot that holds what is requested stays as it is.
 
@@ -95,18 +129,20 @@ def fetch_into(
         slot: name of the slot.
         emit: receives the events `progress` and `fetched`.
         limits: limits on network use.
+        shown: the slot's name in events, if that is another one.
+        shared: whether others share the slot: the source is asked whether it has changed, whatever the provider's policy is.
 
     Raises:
         FetchError: it cannot be downloaded. Other errors of the provider pass through.
     """
-    place, request = Slot(workspace, slot), document.request_digest()
+    place, request, name = Slot(workspace, slot), document.request_digest(), shown or slot
     for again in (True, False):
         marker = place.find(request)
-        if marker and not _is_outdated(provider, place, marker):
-            emit(_fetched(slot, marker))
+        if marker and not _is_outdated(provider, place, marker, shared=shared):
+            emit(_fetched(name, marker))
             return
         try:
-            _stage(_Job(provider, document, place, request, emit, limits or FetchLimits()), keep=marker)
+            _stage(_Job(provider, document, place, request, emit, limits or FetchLimits(), name), keep=marker)
             return
         except LeaseLost:
             continue  # another worker took over: wait for its marker
@@ -130,11 +166,12 @@ class _Job:
     request: str
     emit: Emit
     limits: FetchLimits
+    name: str
 
 
 def _stage(job: _Job, *, keep: CompletionMarker | None) -> None:
     """Download into a staging folder and commit it; `keep` is the marker of an outdated slot to replace."""
-    slot, began = job.place.name, time.monotonic()
+    slot, began = job.name, time.monotonic()
     waiting = Phase(name="wait", text=f"{slot}: waiting for another worker, which is fetching it")
     with contextlib.ExitStack() as stack:
         with announced(job.emit, waiting, after=_WAITS_LONG):
@@ -167,11 +204,11 @@ def _download(job: _Job, staging: Staging, journal: Journal) -> tuple[str | None
             staging.files,
             journal=journal,
             limits=job.limits,
-            report=_reporter(job.place.name, job.emit),
-            retried=_Retries(job.place.name, job.emit),
+            report=_reporter(job.name, job.emit),
+            retried=_Retries(job.name, job.emit),
         )
     staging.empty()  # only the engine can resume
-    with _progress(job.place.name, staging.files, job.emit):
+    with _progress(job.name, staging.files, job.emit):
         if isinstance(job.provider, ModelProvider):
             job.provider.download_model(staging.files)
         else:
@@ -179,13 +216,21 @@ def _download(job: _Job, staging: Staging, journal: Journal) -> tuple[str | None
     return None, scan(staging.files)
 
 
-def _is_outdated(provider: Source, place: Slot, marker: CompletionMarker) -> bool:
+def _is_outdated(provider: Source, place: Slot, marker: CompletionMarker, *, shared: bool) -> bool:
     """Return whether the slot is damaged, or the source has changed, as far as the provider's settings ask for that check."""
     if provider.verify == "full" and place.find(marker.request, digests=True) is None:
         return True
-    if provider.policy != "Always":
+    if provider.policy != "Always" and not shared:
         return False
-    return not isinstance(provider, SnapshotSource) or not _is_same(provider.snapshot(), marker)
+    if not isinstance(provider, SnapshotSource):
+        return not shared  # in the shared cache, the key says the version
+    try:
+        return not _is_same(provider.snapshot(), marker)
+    except FetchError as error:
+        if provider.policy == "Always" or error.code is not ExitCode.UNAVAILABLE:
+            raise
+        log("fetch", f"{error.cause} What was fetched from it on {marker.fetched_at} is used.")
+        return False
 
 
 def _is_same(snapshot: Snapshot, marker: CompletionMarker) -> bool:

@@ -183,8 +183,8 @@ class Slot:
                 with contextlib.suppress(FileNotFoundError):
                     left.rename(target)
             else:
-                _discard(left)
-        _discard(self.former)
+                discard(left)
+        discard(self.former)
         for doomed in (self.workspace / STAGING).glob(f"{_DOOMED}*"):  # the process that was removing it was killed
             shutil.rmtree(doomed, ignore_errors=True)
         (target / "files").mkdir(parents=True, exist_ok=True)
@@ -263,7 +263,7 @@ class Staging:
 
     def discard(self) -> None:
         """Remove the staging folder."""
-        _discard(self.folder)
+        discard(self.folder)
 
     def commit(self, marker: CompletionMarker, records: Iterator[tuple[str, FileRecord]]) -> tuple[int, int]:
         """Mark what is staged, and move it into place.
@@ -298,13 +298,13 @@ class Staging:
     def _swap_in(self) -> None:
         former = self.folder / "former"
         if read_marker(self.slot.folder) is not None:
-            _discard(former)  # left by a holder that was killed after its commit
+            discard(former)  # left by a holder that was killed after its commit
             self.slot.folder.rename(former)
         self.files.rename(self.slot.folder)
         sync(self.slot.workspace)
         if former.exists():
             former.rename(self.slot.former)
-        _discard(self.folder)
+        discard(self.folder)
 
 
 def _write_marker(path: Path, marker: CompletionMarker, records: Iterator[tuple[str, FileRecord]]) -> tuple[int, int]:
@@ -338,7 +338,8 @@ def _flush(folder: Path) -> None:
 _syncfs = c_function("syncfs")
 
 
-def _discard(folder: Path) -> None:
+def discard(folder: Path) -> None:
+    """Remove a folder, if it is there."""
     # Renamed first: if its writer is still alive, its commit must fail.
     with contextlib.suppress(FileNotFoundError):
         doomed = folder.rename(folder.with_name(f"{_DOOMED}{os.urandom(8).hex()}"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from tunewright.cli import jobs, pages, results, tools, training, upkeep
+from tunewright.cli import cache, jobs, pages, results, tools, training, upkeep
 from tunewright.cli.grouped import Group
 
 
@@ -24,7 +24,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
             *(training.follow, jobs.list_, jobs.status, jobs.logs, jobs.events),
             *(pages.ui, jobs.report, pages.compare),
         ),
-        "Manage jobs": (jobs.suspend, training.resume, jobs.update, jobs.delete, upkeep.prune),
+        "Manage jobs": (jobs.suspend, training.resume, jobs.update, jobs.delete, upkeep.prune, cache.cache),
         "Use a result": results.COMMANDS,
         "Set up": (tools.config, tools.plugins, tools.schema, tools.completion_script),
         "Others": (tools.fetch, tools.new_plugin),

@@ -143,11 +143,15 @@ class SourceProvider(Provider):
         """Return the claim that already holds the files. It is mounted, and nothing is fetched. None to fetch them."""
         return None
 
-    def local_path(self) -> Path | None:
-        """Return the path of the source on this machine, so that it is checked before the job is submitted.
+    def current_version(self) -> str | None:
+        """Return what identifies the files that the source has now; None if that is not known, and jobs do not share them.
 
-        None if the source is elsewhere.
+        For sources without a snapshot. The cache of the local backend calls it where the step runs. It may raise FetchError.
         """
+        return None
+
+    def local_path(self) -> Path | None:
+        """Return the path of the source on this machine, which is checked before submission; None if it is elsewhere."""
         return None
 
 
@@ -389,9 +393,6 @@ class TrainerProvider(UsableResult, Provider):
 
 
 def uris_of(provider: SourceProvider) -> list[tuple[str, str]]:
-    """Return the URIs of a provider: pairs of a field's name, for messages, and its URI.
-
-    These are `uri` and, if it is set, `eval_dataset`.
-    """
+    """Return a provider's `uri` and, if it is set, its `eval_dataset`: pairs of the field's name, for messages, and the URI."""
     given = ((name, getattr(provider, name, None)) for name in ("uri", "eval_dataset"))
     return [(f"{type(provider).__name__}.{name}", uri) for name, uri in given if uri is not None]

@@ -55,6 +55,7 @@ class LocalBackend(Backend):
     - CPU and memory limits, scheduling, queues, node selectors, service accounts and `pod_overrides` are ignored.
       Requested GPUs are divided among the workers with CUDA_VISIBLE_DEVICES.
     - Steps inherit the environment of the user who submitted or resumed the job, without the variables that launchers set.
+    - Inputs are fetched once for all jobs, into a folder that they share, and linked into each; see `environment.cache_home`.
     - Init containers run once rather than once per worker: the local workers share their files.
     - If one worker has to restart, all workers do, as a rendezvous needs all of them. Any exit code of 128 or more causes
       a restart.

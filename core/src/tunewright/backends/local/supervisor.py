@@ -148,9 +148,8 @@ class Supervisor:
 
     def _step(self, program: Program) -> None:
         for _ in range(self._spec.run_policy.max_restarts + 1):
-            code = self._wait(
-                program, self._start(program, 0, backend={environment.WORKER: f"{self._job.name}-worker-0"})
-            )
+            backend = {environment.WORKER: f"{self._job.name}-worker-0", **env.caches(self._base)}
+            code = self._wait(program, self._start(program, 0, backend=backend))
             self._end_everything()
             if code == 0:
                 return

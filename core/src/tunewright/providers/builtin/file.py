@@ -14,6 +14,7 @@ from urllib.request import url2pathname
 
 import attrs
 
+from tunewright._canonical import digest
 from tunewright._markers import hookimpl
 from tunewright.errors import ExitCode, FetchError
 from tunewright.providers.base import DatasetProvider, ModelProvider, SourceProvider, uris_of
@@ -57,6 +58,10 @@ class FileSource(FilePatterns, SourceProvider):
         """Refuse malformed URIs."""
         for field, uri in uris_of(self):
             parse_uri(uri, field)
+
+    def current_version(self) -> str:
+        """Return a digest of the names, sizes and times of the files."""
+        return version_of(self.local_path(), self)
 
     def local_path(self) -> Path:
         """Return the path of the folder or file, which may not exist."""
@@ -117,6 +122,17 @@ def copy_files(source: Path, target: Path, patterns: FilePatterns) -> None:
         with _os_errors(path):
             destination.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, destination)
+
+
+def version_of(source: Path, patterns: FilePatterns) -> str:
+    """Return a digest of the names, sizes and times of the files that `copy_files` copies.
+
+    Raises:
+        FetchError: as `copy_files`.
+    """
+    with _os_errors(source):
+        found = [(relative, path.stat()) for relative, path in _files(source, source.resolve(strict=True), patterns)]
+    return digest([[os.fsencode(relative).hex(), s.st_size, s.st_mtime_ns, s.st_ino] for relative, s in sorted(found)])
 
 
 def _files(source: Path, root: Path, patterns: FilePatterns) -> Iterator[tuple[str, Path]]:

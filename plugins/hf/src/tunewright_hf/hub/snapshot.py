@@ -17,6 +17,7 @@ from tunewright_hf.config.dataset_part import DatasetPart
 from tunewright_hf.data.reading.card import NAME as CARD
 from tunewright_hf.hub.client import DENIED, Hub
 from tunewright_hf.hub.file_selection import of_part
+from tunewright_hf.hub.user_cache import UserCache
 from tunewright_launcher.http import Headers, HttpRequest, HttpSnapshot, refusal
 
 _LONGEST_CARD = 8 << 20  # bytes
@@ -45,6 +46,7 @@ class HubSnapshot(HttpSnapshot):
         self._hub = hub
         self._choose = choose
         self._prefix = f"{folder}/" if folder else ""
+        self._cache = UserCache(hub.repo)
         self._odd: Counter[str] = Counter()
         self.revision: str = hub.commit()
 
@@ -86,6 +88,10 @@ class HubSnapshot(HttpSnapshot):
     def open(self, entry: Entry, start: int, stop: int) -> Iterator[Reader]:
         """See `Snapshot.open`."""
         try:
+            with self._cache.open(entry, start, stop) as cached:
+                if cached is not None:
+                    yield cached
+                    return
             with super().open(entry, start, stop) as reader:
                 yield reader
         except SourceChanged as error:
