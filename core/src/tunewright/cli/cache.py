@@ -27,7 +27,7 @@ def cache() -> None:
 def list_(*, as_json: bool) -> None:
     """List the models and datasets in the cache.
 
-    JOBS is the number of jobs whose files are the cached ones.
+    LINKED is the number of jobs that have hard links to its files; the space is freed only with them.
     """
     _show(_found(), as_json=as_json)
 
@@ -98,4 +98,4 @@ def _show(items: list[CachedInput], *, as_json: bool) -> None:
         ]
         for item in items
     ]
-    table(["URI", "SIZE", "LAST USED", "JOBS"], rows)
+    table(["URI", "SIZE", "LAST USED", "LINKED"], rows)
