@@ -239,3 +239,25 @@ def test_a_connection_that_breaks_is_resumed(volume: Volume) -> None:
         server.faults.insert(0, Fault(path="SHA256SUMS", status=500))
         assert volume.fetch(f"{server.url}/a") == {"a": LARGE}
         assert server.sent < 2 * len(LARGE)
+
+
+class Mistaken(FileServer):
+    """Says that there is nothing when it is asked by HEAD, as some frameworks do."""
+
+    def answer(self, request: Request) -> Answer:
+        return Answer() if request.method == "HEAD" else super().answer(request)
+
+
+def test_a_server_that_says_nothing_is_there_is_asked_again(volume: Volume) -> None:
+    with Mistaken({"/a": b"one", "/empty": b""}) as server:
+        assert volume.fetch(f"{server.url}/a") == {"a": b"one"}
+        assert volume.fetch(f"{server.url}/empty") == {"empty": b""}
+
+
+def test_a_busy_moment_does_not_end_the_listing(volume: Volume) -> None:
+    files = {f"/d/{number}": b"%d" % number for number in range(20)}
+    listed = sums({path.removeprefix("/d/"): body for path, body in files.items()})
+    with FileServer({**files, "/d/SHA256SUMS": listed}) as server:
+        server.faults.append(Fault(path="/d/7", status=503, times=2))  # to HEAD, and to the GET after it
+        assert len(volume.fetch(f"{server.url}/d/")) == len(files)
+        assert len([request for request in server.log if request.path == "/d/SHA256SUMS"]) == 1

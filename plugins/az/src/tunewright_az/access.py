@@ -18,7 +18,7 @@ from tunewright import ExitCode, FetchError
 from tunewright.providers import user_variable
 
 if TYPE_CHECKING:
-    from azure.core.credentials import AccessToken, TokenCredential
+    from azure.core.credentials import AccessToken
 
 _ACCOUNT = ("AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_ACCOUNT_NAME")
 _CLOUD = "core.windows.net"
@@ -87,7 +87,6 @@ class Credential:
         self._lock = threading.Lock()
         self._signed: tuple[str, float] = ("", 0.0)
         self._token: AccessToken | None = None
-        self._source: TokenCredential | None = None
 
     def query(self) -> str:
         """Return the signature to append to a query; "" if there is none.
@@ -129,11 +128,11 @@ class Credential:
         access = self._access
         if access.anonymous or access.sas_token is not None or access.account_key is not None:
             return {}
-        token = self._token
-        if token is None or time.time() > token.expires_on - _FRESH:
+        if _is_old(self._token):
             with self._lock:
-                token = self._token = self._asked()
-        return {"Authorization": f"Bearer {token.token}"}
+                if _is_old(self._token):
+                    self._token = self._asked()
+        return {"Authorization": f"Bearer {self._token.token if self._token else ''}"}
 
     def _asked(self) -> AccessToken:
         from azure.core.exceptions import AzureError, ClientAuthenticationError
@@ -141,9 +140,9 @@ class Credential:
 
         what = f"the account {self._access.account}"
         try:
-            if self._source is None:
-                self._source = DefaultAzureCredential()
-            return self._source.get_token(_SCOPE)
+            # A new one each time: a second process must not use the connections of the first.
+            with DefaultAzureCredential() as source:
+                return source.get_token(_SCOPE)
         except ClientAuthenticationError as error:
             cause = f"There is no credential for {what}: {_first_line(error)}"
             remedy = (
@@ -157,6 +156,10 @@ class Credential:
             )
             remedy = "Check that it is reachable from where the step runs."
             raise FetchError(cause, remedy=remedy, code=ExitCode.UNAVAILABLE) from error
+
+
+def _is_old(token: AccessToken | None) -> bool:
+    return token is None or time.time() > token.expires_on - _FRESH
 
 
 def _first_line(error: Exception) -> str:

@@ -95,8 +95,8 @@ class Server:
     def about(self, url: str) -> About:
         """Return what the server says about a file.
 
-        It is asked by HEAD. A server that does not know that, or does not say the size, is asked for a range of one byte; one
-        that does not say the size then either is read to the end, once more than the download itself.
+        It is asked by HEAD. A server that does not know that, or says no size or that there is nothing, is asked for a range of one
+        byte; one that does not say the size then either is read to the end, once more than the download itself.
 
         Raises:
             FetchError: there is no such file, or it cannot be read.
@@ -105,7 +105,7 @@ class Server:
         response.read()
         self.http.close_unread(response)
         size = size_of(response)
-        if response.status == HTTPStatus.OK and size is not None:
+        if response.status == HTTPStatus.OK and size:
             self._refuse_page(url, response.headers)
             return About(size=size, validator=validator_of(response.headers), digests=digests_in(response.headers))
         return self._of_get(url)

@@ -21,9 +21,12 @@ from tunewright_launcher.http import (
     answered,
     check_path,
     digests_in,
+    retry,
 )
 
 _ASKED_AT_ONCE = 16
+# Seconds for which a question about one of many files is asked again, so that the answers about others are not lost.
+_PATIENCE = 20.0
 
 
 class HttpFiles(HttpSnapshot):
@@ -112,13 +115,16 @@ class HttpFiles(HttpSnapshot):
                 for path in paths:
                     check_path(path)
                     url = f"{self._place.folder}{quote(path, errors='surrogateescape')}"
-                    pending.append(pool.submit(self._entry, path, url, sums.see(path) or ()))
+                    pending.append(pool.submit(self._patiently, path, url, sums.see(path) or ()))
                     if len(pending) > 4 * _ASKED_AT_ONCE:
                         yield pending.popleft().result()
                 while pending:
                     yield pending.popleft().result()
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
+
+    def _patiently(self, path: str, url: str, digests: tuple[Digest, ...]) -> Entry:
+        return retry(lambda: self._entry(path, url, digests), _PATIENCE, lambda *_: None)
 
     def _entry(self, path: str, url: str, digests: tuple[Digest, ...]) -> Entry:
         about = self._server.about(url)
