@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -39,11 +40,11 @@ class Web:
 
     Args:
         folder: the folder.
-        kind: a key of `KINDS`.
+        kind: a key of `KINDS`, or what Python is to run: it prints "port" and its number.
     """
 
-    def __init__(self, folder: Path, kind: str) -> None:
-        self._command = [sys.executable, *KINDS[kind], str(folder)]
+    def __init__(self, folder: Path, kind: str | Sequence[str]) -> None:
+        self._command = [sys.executable, *(KINDS[kind] if isinstance(kind, str) else kind), str(folder)]
         self.url = ""
 
     def __enter__(self) -> Self:
