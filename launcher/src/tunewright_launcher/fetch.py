@@ -97,7 +97,8 @@ def _fetch_shared(
             emit(event)
 
     def get() -> CompletionMarker | None:
-        item.folder.mkdir(parents=True, exist_ok=True)
+        item.folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # what is gated is for its owner
+        item.folder.mkdir(exist_ok=True)
         where = item.slot
         fetch_into(provider, document, where.workspace, where.name, tell, limits=limits, shown=place.name, shared=True)
         item.protect()
