@@ -161,6 +161,19 @@ def cache_home() -> Path | None:
     return Path(given).expanduser().absolute() if given else state_home() / "cache"
 
 
+def caches(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that tell a step of this machine's caches: that of its jobs, and the user's own of huggingface_hub.
+
+    Args:
+        env: the user's environment, in which huggingface_hub finds its cache.
+    """
+    if (shared := cache_home()) is None:
+        return {}
+    home = env.get("XDG_CACHE_HOME") or str(Path(env.get("HOME") or Path.home(), ".cache"))
+    hub = env.get("HF_HUB_CACHE") or str(Path(env.get("HF_HOME") or Path(home, "huggingface"), "hub"))
+    return {CACHE: str(shared), HUB_CACHE: str(Path(hub).expanduser())}
+
+
 def user_variable(name: str) -> str | None:
     """Return an environment variable that the user named, or None if it is not set."""
     return os.environ.get(name)

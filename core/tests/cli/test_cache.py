@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from tunewright.backends.local import env
+from tunewright import environment
 from tunewright.cli.commands import cli
 
 DAY = 86_400
@@ -89,12 +89,23 @@ def test_it_can_be_turned_off(cache: Path, monkeypatch: pytest.MonkeyPatch) -> N
     put(cache, "old")
     monkeypatch.setenv("TUNEWRIGHT_CACHE", "off")
     assert run("list") == "There is nothing.\n"
-    assert env.caches({}) == {}
+    assert environment.caches({}) == {}
 
 
 def test_steps_learn_of_both_caches(cache: Path) -> None:
     hub = "TUNEWRIGHT_HUB_CACHE"
-    assert env.caches({"HOME": "/h"}) == {"TUNEWRIGHT_CACHE": str(cache), hub: "/h/.cache/huggingface/hub"}
-    assert env.caches({"HOME": "/h", "XDG_CACHE_HOME": "/x"})[hub] == "/x/huggingface/hub"
-    assert env.caches({"HF_HOME": "/hf"})[hub] == "/hf/hub"
-    assert env.caches({"HF_HOME": "/hf", "HF_HUB_CACHE": "/c"})[hub] == "/c"
+    assert environment.caches({"HOME": "/h"}) == {"TUNEWRIGHT_CACHE": str(cache), hub: "/h/.cache/huggingface/hub"}
+    assert environment.caches({"HOME": "/h", "XDG_CACHE_HOME": "/x"})[hub] == "/x/huggingface/hub"
+    assert environment.caches({"HF_HOME": "/hf"})[hub] == "/hf/hub"
+    assert environment.caches({"HF_HOME": "/hf", "HF_HUB_CACHE": "/c"})[hub] == "/c"
+
+
+def test_what_is_fetched_by_hand_is_not_of_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "a.txt").write_bytes(b"one")
+    monkeypatch.chdir(tmp_path)
+    for cache in (str(tmp_path / "cache"), "off"):
+        monkeypatch.setenv("TUNEWRIGHT_CACHE", cache)
+        done = CliRunner().invoke(cli, ["fetch", "./source", f"./to-{Path(cache).name}"])
+        assert done.exit_code == 0, done.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["source", "to-cache", "to-off"]

@@ -150,5 +150,7 @@ def _environment(workspace: Path, scratch: Path) -> dict[str, str]:
         termination_log=scratch / "termination.log",
     )
     given = {**os.environ, **paths.to_env(), environment.PARENT: str(os.getpid())}
+    # The cache of jobs has files that are linked and read-only; what is fetched by hand is the user's own.
+    given |= {**environment.caches(os.environ), environment.CACHE: ""}
     given[environment.RUN] = ""  # without a place for verdicts, the exit code says that it failed
     return {name: value for name, value in given.items() if not environment.is_slot_variable(name)}

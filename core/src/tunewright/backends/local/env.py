@@ -92,15 +92,6 @@ def step_environment(
     return {**base, **pod, "PYTHONPATH": os.pathsep.join(place for place in search if place)}
 
 
-def caches(base: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that name the caches of this machine: that of its jobs, and the user's own of huggingface_hub."""
-    if (shared := environment.cache_home()) is None:
-        return {}
-    home = base.get("XDG_CACHE_HOME") or str(Path(base.get("HOME") or Path.home(), ".cache"))
-    hub = base.get("HF_HUB_CACHE") or str(Path(base.get("HF_HOME") or Path(home, "huggingface"), "hub"))
-    return {environment.CACHE: str(shared), environment.HUB_CACHE: str(Path(hub).expanduser())}
-
-
 def distributed_environment(spec: Spec, *, job: str, worker: int, port: str, logs: Path) -> dict[str, str]:
     """Return the variables that the operator sets in a cluster, for a c10d rendezvous or for a self-starting image.
 

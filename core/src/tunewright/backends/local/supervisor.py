@@ -148,7 +148,7 @@ class Supervisor:
 
     def _step(self, program: Program) -> None:
         for _ in range(self._spec.run_policy.max_restarts + 1):
-            backend = {environment.WORKER: f"{self._job.name}-worker-0", **env.caches(self._base)}
+            backend = {environment.WORKER: f"{self._job.name}-worker-0", **environment.caches(self._base)}
             code = self._wait(program, self._start(program, 0, backend=backend))
             self._end_everything()
             if code == 0:
