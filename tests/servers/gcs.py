@@ -10,8 +10,9 @@ import time
 import urllib.error
 import urllib.request
 from typing import Any, Self
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
+import attrs
 from tests.servers.faulty import Answer, Request
 from tests.servers.passing import PassingProxy
 from tests.servers.tools import tool
@@ -75,13 +76,17 @@ class GoogleStorage:
 
 
 class StorageProxy(PassingProxy):
-    """Passes everything on to a server, and knows how much of an upload has arrived, which fake-gcs-server does not.
+    """Passes everything on to a server, and does what fake-gcs-server does not: it knows how much of an upload has arrived, and pages.
 
-    It takes that question for the end of the upload.
+    The server takes the question about an upload for its end, and cuts listings off at `maxResults`.
+
+    Attributes:
+        page: objects on a page of a listing.
     """
 
     def __init__(self, port: int) -> None:
         super().__init__(port)
+        self.page = 1000
         self._stored: dict[str, str] = {}
 
     def answer(self, request: Request) -> Answer:
@@ -89,7 +94,21 @@ class StorageProxy(PassingProxy):
         if content.startswith("bytes */"):
             stored = self._stored.get(request.target)
             return Answer(status=308, headers={"Range": stored} if stored else {})
+        if request.method == "GET" and request.path.endswith("/o"):
+            return self._page(request)
         answer = super().answer(request)
         if sent := re.match(r"bytes \d+-(\d+)/", content):
             self._stored[request.target] = f"bytes=0-{sent[1]}"
         return answer
+
+    def _page(self, request: Request) -> Answer:
+        asked = dict(parse_qsl(urlsplit(request.target).query))
+        rest = urlencode({k: v for k, v in asked.items() if k not in ("maxResults", "pageToken")})
+        answer = super().answer(attrs.evolve(request, target=f"{urlsplit(request.target).path}?{rest}"))
+        if answer.status != 200 or not answer.body.startswith(b"{"):
+            return answer
+        found, start = json.loads(answer.body), int(asked.get("pageToken", 0))
+        stop = start + min(self.page, int(asked["maxResults"]))
+        more = {"nextPageToken": str(stop)} if stop < len(found.get("items", ())) else {}
+        page = {**found, "items": found.get("items", [])[start:stop], **more}
+        return attrs.evolve(answer, body=json.dumps(page).encode())
