@@ -1,6 +1,7 @@
 """The cache that the jobs of one machine share: one download for all, and no job that spoils another's files."""
 
 import errno
+import hashlib
 import os
 import random
 import stat
@@ -15,12 +16,15 @@ from tests.servers.faulty import Fault
 from tests.servers.served import FetchStep, IndexedServer
 from tests.servers.step import step_environment
 
+from tunewright import ExitCode, FetchError
 from tunewright._canonical import dumps
 from tunewright.plugins.registry import Registry
 from tunewright.providers import wire
 from tunewright.providers.builtin.file import FileModel
 from tunewright_launcher import shared_cache
-from tunewright_launcher.shared_cache import SMALL, share
+from tunewright_launcher.journal import FileRecord
+from tunewright_launcher.shared_cache import SMALL, CachedItem, share
+from tunewright_launcher.slots import Slot
 
 LARGE = random.Random(8).randbytes(3 * SMALL)
 FILES = {"/config.json": b"{}", "/sub/model.bin": LARGE}
@@ -133,6 +137,40 @@ def test_without_a_cache_each_job_fetches(machine: Machine) -> None:
     machine.fetch("one", TUNEWRIGHT_CACHE="")
     machine.fetch("two", TUNEWRIGHT_CACHE="")
     assert machine.downloads == 2 * len(FILES)
+
+
+@pytest.mark.parametrize("change", ["replaced", "written to", "removed"])
+def test_files_that_change_while_they_are_linked_are_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    item = CachedItem(tmp_path / "cache" / "key")
+    files = item.slot.folder
+    records = {name: FileRecord(size=3, sha256=hashlib.sha256(b"one").hexdigest()) for name in ("a", "b")}
+    marker = {"api": 1, "provider": "p", "uri": "u", "request": "r", "revision": None, "fetched_at": ""}
+
+    def fill(folder: Path) -> None:
+        folder.mkdir(parents=True)
+        for name in records:
+            (folder / name).write_bytes(b"one")
+        known = {name: attrs.asdict(record) for name, record in records.items()}
+        (folder / "complete.json").write_text(dumps({**marker, "files": known}), "utf-8")
+
+    def share_and_change(source: Path, target: Path) -> None:
+        share(source, target)
+        if source.name == "a" and change == "written to":
+            source.write_bytes(b"two")
+        elif source.name == "a":
+            files.rename(tmp_path / "old")
+            if change == "replaced":
+                fill(files)
+
+    fill(files)
+    item.protect()
+    place = Slot(tmp_path / "volume", "model")
+    monkeypatch.setattr(shared_cache, "share", share_and_change)
+    with pytest.raises(FetchError) as caught:
+        item.give_to(place, "r")
+    assert (caught.value.code, place.folder.exists()) == (ExitCode.TRY_AGAIN, False)
 
 
 def fetch_folder(source: Path, pod: Path, cache: Path) -> Path:

@@ -102,6 +102,7 @@ def _fetch_shared(
         where = item.slot
         fetch_into(provider, document, where.workspace, where.name, tell, limits=limits, shown=place.name, shared=True)
         item.protect()
+        item.drop_former()
         return item.give_to(place, document.request_digest())
 
     if get() is None and get() is None:  # once more: a job had changed a file

@@ -101,13 +101,17 @@ class CachedItem:
         noted = {"marker": self._look(MARKER), "files": {name: self._look(name) for name in marker.files}}
         write_atomically(self._noted, json.dumps(noted))
 
+    def drop_former(self) -> None:
+        """Remove the files of an earlier version: jobs have links of their own to them."""
+        discard(self.slot.former)
+
     def give_to(self, place: Slot, request: str) -> CompletionMarker | None:
         """Link the files into a job's slot, unless it has them already; return its marker.
 
         None if a file was changed in the cache: what there was is then removed from it.
 
         Raises:
-            FetchError: TRY_AGAIN: somebody else removed the files meanwhile.
+            FetchError: TRY_AGAIN: somebody else replaced, changed or removed the files meanwhile.
         """
         try:
             marker = self._intact()
@@ -115,8 +119,7 @@ class CachedItem:
                 self._touch()
                 self._link(place, request, marker)
         except FileNotFoundError as error:
-            cause = f"The cached files in {self.folder} were removed while they were used."
-            raise FetchError(cause, remedy="They will be fetched again.", code=ExitCode.TRY_AGAIN) from error
+            raise _changed(self.folder) from error
         return marker
 
     def _link(self, place: Slot, request: str, marker: CompletionMarker) -> None:
@@ -127,10 +130,13 @@ class CachedItem:
             if staging is None or (have is None and staging.recover()):
                 return
             staging.empty()
+            before = self._look_of_all(marker)
             for name in marker.files:
                 target = staging.files / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 share(self.slot.folder / name, target)
+            if self._look_of_all(marker) != before:  # of two versions, or of a file while a job was writing to it
+                raise _changed(self.folder)
             staging.commit(attrs.evolve(marker, files={}), iter(marker.files.items()))
 
     def _intact(self) -> CompletionMarker | None:
@@ -147,6 +153,9 @@ class CachedItem:
     def _is_same(self, name: str, record: FileRecord) -> bool:
         file = self.slot.folder / name
         return file.stat().st_size == record.size and sha256_of(file) == record.sha256
+
+    def _look_of_all(self, marker: CompletionMarker) -> list[list[int]]:
+        return [self._look(name) for name in (MARKER, *marker.files)]
 
     def _look(self, name: str) -> list[int]:
         found = (self.slot.folder / name).stat()
@@ -166,6 +175,11 @@ class CachedItem:
 
     def _touch(self) -> None:
         (self.folder / "used").touch()
+
+
+def _changed(folder: Path) -> FetchError:
+    cause = f"The cached files in {folder} were replaced, changed or removed while they were used."
+    return FetchError(cause, remedy="They will be used again, or fetched again.", code=ExitCode.TRY_AGAIN)
 
 
 def share(source: Path, target: Path) -> None:
