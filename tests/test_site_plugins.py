@@ -26,6 +26,8 @@ PAGES = Path(__file__).parent.parent / "docs" / "reference" / "plugins"
 _FILE = re.compile(r'^```python title="([^"]+)"\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 MODULES = {name: text for page in PAGES.glob("*.md") for name, text in _FILE.findall(page.read_text("utf-8"))}
 
+POLICY = "tunewright_policy.py"
+
 # Of the kinds whose pages show no test of their own.
 KITS = """
 from tunewright.testing import DatasetProviderTests, ModelProviderTests
@@ -99,14 +101,15 @@ def service() -> Iterator[tuple[str, dict[str, bytes]]]:
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """All examples, installed."""
-    install_plugins(MODULES, tmp_path / "site", monkeypatch)
+    """All examples, installed; but for the one that has a say in every job."""
+    others = {file: text for file, text in MODULES.items() if file != POLICY}
+    install_plugins(others, tmp_path / "site", monkeypatch)
     return tmp_path / "site"
 
 
 def test_every_kind_has_a_page_with_an_example() -> None:
     assert {page.stem for page in PAGES.glob("*.md")} == {
-        "index", "source", "output", "trainer", "backend", "plan-modification",
+        "index", "contract", "source", "output", "trainer", "backend", "plan-modification",
     }  # fmt: skip
     hooks = re.findall(r"^def (tunewright_\w+)\(", "\n".join(MODULES.values()), re.MULTILINE)
     assert set(hooks) == {
@@ -239,3 +242,14 @@ def test_a_plan_modification_has_the_last_word(site: Path) -> None:
     assert node_selector("vault://customers") == {"disk": "ssd", "topology.kubernetes.io/zone": "eu-central-1a"}
     assert node_selector("hf://datasets/org/b") == {"disk": "ssd"}
     assert Registry().get("vault").name == "vault"
+
+
+def test_a_company_wide_plugin_has_its_say_in_every_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_plugins({POLICY: MODULES[POLICY]}, tmp_path / "site", monkeypatch)
+    client = TrainingClient("kubernetes")
+    (tmp_path / "train.py").write_text("print(1)")
+    manifests = client.create_job(script=tmp_path / "train.py", labels={"team": "nlp"}, dry_run=True)
+    job = next(document for document in manifests if document["kind"] == "PyTorchJob")
+    template = job["spec"]["pytorchReplicaSpecs"]["Worker"]["template"]
+    assert template["spec"]["nodeSelector"] == {"nodes": "research"}
+    assert {"team": "nlp", "cost-centre": "1234"}.items() <= template["metadata"]["labels"].items()

@@ -22,11 +22,24 @@ import os
 import sys
 
 import attrs
-from tunewright import RequestError, SecretRef, TrainerProvider, hookimpl, secret
+from tunewright import FetchError, RequestError, SecretRef, TrainerProvider, hookimpl, secret
+from tunewright.errors import ExitCode, Failure
 from tunewright.events import CustomEvent
 
 
 class Panic(BaseException): ...
+
+
+class Mute(Exception):
+    def __str__(self): raise RuntimeError("no words")
+
+
+class Bent(FetchError):
+    def to_failure(self): raise RuntimeError("no failure")
+
+
+class Fine(FetchError):
+    def to_failure(self): return Failure(0, "all is well", "")
 
 
 @attrs.frozen(kw_only=True)
@@ -45,6 +58,27 @@ class Toy(TrainerProvider):
             raise Panic("a library in Rust")
         if self.does == "burst":
             raise ValueError(f"a library's error with {self.token} in it")
+        if self.does == "interrupt":
+            raise KeyboardInterrupt("of its own")
+        if self.does == "mute":
+            raise Mute
+        if self.does == "bent":
+            raise Bent("bent", remedy="None.", code=ExitCode.USAGE)
+        if self.does == "fine":
+            raise Fine("fine", remedy="None.", code=ExitCode.USAGE)
+        if self.does == "code":
+            raise FetchError("no such code", remedy="None.", code=7)
+        if self.does == "group":
+            raise BaseExceptionGroup("several", [Panic("one"), ValueError("two")])
+        if self.does == "print":
+            import os, subprocess, threading
+            print(self.token, "printed", flush=True)
+            os.write(2, f"{self.token} written\\n".encode())
+            subprocess.run(["sh", "-c", "echo $TOY_TOKEN echoed"])
+            thread = threading.Thread(target=lambda: 1 / len(self.token[:0]) or self.token)
+            thread.start(), thread.join()
+            for piece in (self.token[:4], self.token[4:], " in pieces"):
+                sys.stdout.write(piece), sys.stdout.flush()
 
     def check_mixture(self, parts): ...
 
@@ -214,6 +248,42 @@ def test_an_unexpected_end_is_a_verdict_with_the_traceback_in_the_log_and_no_sec
     assert verdict["code"] == 70
     assert "Traceback" in done.stderr
     assert SECRET not in f"{done.stdout}{done.stderr}{verdict}{(pod.folder / 'termination-log').read_text()}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("does", "says"),
+    [
+        ("interrupt", "KeyboardInterrupt: of its own"),
+        ("mute", "Mute: (its message cannot be shown: RuntimeError)"),
+        ("bent", "Bent: bent None., whose fields fail: RuntimeError: no failure"),
+        ("fine", "all is well (It was raised with the exit code 0, which is none of ours.)"),
+        ("code", "ValueError: 7 is not a valid ExitCode"),
+        ("group", "BaseExceptionGroup: several (2 sub-exceptions)"),
+    ],
+)
+def test_whatever_a_plugin_raises_is_a_verdict(pod: Pod, does: str, says: str) -> None:
+    pod.prepare(does=does)
+    done = pod.run("check")
+    assert done.returncode == 0, done.stderr
+    verdict = pod.verdict()
+    assert verdict is not None
+    assert (verdict["cause"], verdict["code"]) == (says, 70)
+
+
+@pytest.mark.parametrize("named", ["", "TOY_TOKEN"])
+def test_what_a_plugin_prints_by_any_means_shows_no_secret(pod: Pod, named: str) -> None:
+    pod.prepare(does="print")
+    done = pod.run("check", {"TUNEWRIGHT_SECRETS": named})
+    assert (done.returncode, pod.verdict()) == (0, None), done.stderr
+    assert SECRET not in done.stdout + done.stderr
+    for text in ("<redacted> printed", "<redacted> echoed", "<redacted> in pieces"):
+        assert text in done.stdout
+    assert "<redacted> written" in done.stderr
+    assert "ZeroDivisionError" in done.stderr
+    assert parse_event(done.stdout.splitlines()[-1]) == Phase(name="check", text="the check has passed") or (
+        "in pieces{" in done.stdout  # the plugin ended no line
+    )
 
 
 def test_after_a_verdict_later_steps_do_nothing(pod: Pod) -> None:

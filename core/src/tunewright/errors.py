@@ -203,7 +203,7 @@ class FetchError(TunewrightError):
         super().__init__(f"{cause} {remedy}")
         self.cause = cause
         self.remedy = remedy
-        self.code = code
+        self.code = code if isinstance(code, ExitCode) else ExitCode(code)
         self.retry_after = retry_after
 
     def to_failure(self) -> Failure:
@@ -240,6 +240,16 @@ class RangeRefused(FetchError):  # noqa: N818 - as PluginNotFound
     def __init__(self, cause: str) -> None:
         remedy = "It is retried without ranges; check for a proxy that rewrites Range requests."
         super().__init__(cause, remedy=remedy, code=ExitCode.TRY_AGAIN)
+
+
+def described(error: BaseException) -> str:
+    """Return an exception as text, `ValueError: …`. Any code may have raised it: its own `str()` may fail too."""
+    try:
+        text = str(error)
+    except BaseException as problem:
+        text = f"(its message cannot be shown: {type(problem).__name__})"
+    name = type(error).__name__
+    return f"{name}: {text}" if text else name
 
 
 def did_you_mean(

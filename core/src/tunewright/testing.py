@@ -36,7 +36,8 @@ import pytest
 from tunewright.errors import RequestError
 from tunewright.plan.plan import ContainerSpec, Mount
 from tunewright.plan.secrets import SecretRef, SecretValue
-from tunewright.plugins.registry import Kind, Plugin, Registry
+from tunewright.plugins.kinds import Kind
+from tunewright.plugins.registry import Plugin, Registry
 from tunewright.providers import wire
 from tunewright.providers.base import DatasetProvider, ModelProvider, Provider, SourceProvider, TrainerProvider
 from tunewright.providers.fields import secret_env, secret_fields

@@ -9,7 +9,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from tunewright import RequestError, SecretRef, SecretValue, environment
+from tunewright import PluginError, RequestError, SecretRef, SecretValue, environment
 from tunewright._planning.assemble import assemble
 from tunewright.errors import PluginLoadError
 from tunewright.plan import images
@@ -393,6 +393,29 @@ def test_the_hook_is_called_for_the_selected_plugins_once_each_in_their_order(pl
             PluginLoadError,
             "'odd' of .* a plan that no cluster accepts: labels.*bad label!",
         ),
+        ("return attrs.evolve(plan, main=None)", PluginLoadError, "its main is a NoneType, not a ContainerSpec"),
+        (
+            "return attrs.evolve(plan, main=attrs.evolve(plan.main, env={**plan.main.env, 'N': 1}))",
+            PluginLoadError,
+            "the variable N of container 'train' is a int, not a string",
+        ),
+        (
+            "from tunewright.plan import Mount\n"
+            "    main = attrs.evolve(plan.main, mounts=(*plan.main.mounts, Mount(volume='lost', path='/lost')))\n"
+            "    return attrs.evolve(plan, main=main)",
+            PluginLoadError,
+            "container 'train' mounts the volume 'lost', which the plan does not have",
+        ),
+        (
+            "return attrs.evolve(plan, init_containers=[*plan.init_containers, plan.main])",
+            PluginLoadError,
+            "it has two containers called 'train'",
+        ),
+        (
+            "return attrs.evolve(plan, pod_overrides={'spec': {1: 2}})",
+            PluginLoadError,
+            "pod_overrides.*must be a string",
+        ),
         ("raise type('Panic', (BaseException,), {})('x')", PluginLoadError, "'odd' .* raised Panic: x"),
         ("raise KeyError('x')", PluginLoadError, "its hook tunewright_modify_plan raised KeyError: 'x'"),
         (
@@ -409,6 +432,26 @@ def test_a_hook_that_fails_names_its_plugin_and_one_that_refuses_is_heard(
     client.registry._index = None
     with pytest.raises(error, match=says):
         plan_of(trainer="odd")
+
+
+COMPANY = """
+always = True
+
+@hookimpl
+def tunewright_modify_plan(plan, request):
+    return attrs.evolve(plan, labels={**plan.labels, "team": "research", "seen": str(len(plan.labels))})
+"""
+
+
+def test_a_company_wide_plugin_changes_the_plan_of_every_job(plan_of, code_plan_of, site, client, tmp_path) -> None:
+    site.providers("policy", extra=COMPANY)
+    site.providers("own", extra=COMPANY.replace("always", "never").replace("team", "own"))
+    client.registry._index = None
+    assert plan_of().labels["team"] == "research"
+    (tmp_path / "train.py").write_text("print(1)")
+    assert code_plan_of(script=tmp_path / "train.py").labels["team"] == "research"
+    assert plan_of(trainer="own").labels["seen"] == "2"  # it has the last word
+    assert plan_of(trainer="policy").labels["seen"] == "0"  # selected too, and called once
 
 
 def test_a_plugin_may_shape_its_containers(plan_of, site, client) -> None:
@@ -435,8 +478,18 @@ def test_a_plugin_that_shapes_no_container_is_named(plan_of, site, client) -> No
     )
     client.registry._index = None
     with pytest.raises(
-        RequestError, match=r"'odd' returned a dict from container\(\), not a ContainerSpec.*author of tunewright-odd"
+        PluginError, match=r"'odd' .* its container\(\) returned a dict, not a ContainerSpec.*author of tunewright-odd"
     ):
+        plan_of(trainer="odd")
+
+
+def test_a_plugin_that_fails_to_shape_a_container_is_named(plan_of, site, client) -> None:
+    site.providers("odd")
+    module = site.folder / "tw_odd.py"
+    fault = "    def container(self, defaults): raise SystemExit\n\n    def train"
+    module.write_text(module.read_text().replace("    def train", fault))
+    client.registry._index = None
+    with pytest.raises(PluginError, match=r"'odd' .* its container\(\) raised SystemExit"):
         plan_of(trainer="odd")
 
 

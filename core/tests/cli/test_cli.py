@@ -472,9 +472,19 @@ def test_plugins_as_json_is_a_line_each(tunewright: Run, unusable: None) -> None
         "version": "0.1.0",
         "gives": "model, dataset",
         "problem": "",
+        "always": False,
     }
     assert rows["lost"]["gives"] == "unusable"
     assert "returned 3" in rows["lost"]["problem"]
+
+
+def test_plugins_shows_which_plugins_are_company_wide(tunewright: Run, site) -> None:
+    hook = "\nalways = True\n@hookimpl\ndef tunewright_modify_plan(plan): return plan\n"
+    site.providers("policy", extra=hook)
+    code, out, err = tunewright("plugins")
+    assert (code, err) == (0, "")
+    assert "policy" in out
+    assert "trainer, changes to the plan of every job" in out
 
 
 def test_new_plugin_writes_a_folder_and_says_what_is_next(tunewright: Run, tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ BROKEN = {
     "syntax": "def broken(:",
     "value": "raise ValueError('of itself')",
     "missing attribute": "from tunewright import ThisIsNotThere",
+    "an error without words": "class Silent(BaseException):\n    def __str__(self): raise ValueError\nraise Silent",
+    "an interrupt of its own": "raise type('Interrupted', (KeyboardInterrupt,), {})",
     "a hook's wrong name": "from tunewright import hookimpl\n@hookimpl\ndef tunewright_datset_provider(): ...",
     "a hook's wrong argument": "from tunewright import hookimpl\n@hookimpl\ndef tunewright_modify_plan(plans): ...",
 }
@@ -183,17 +185,20 @@ def test_of_two_versions_of_a_distribution_the_first_on_the_path_counts(site, mo
     assert Registry().get("acme").version == "1.0"
 
 
-def test_a_missing_package_names_what_to_install(site) -> None:
+def test_a_missing_package_is_named_only_if_it_is_known(site) -> None:
     site.providers("acme")
-    with pytest.raises(PluginNotFound, match=r"`pip install tunewright-nowhere`\. Installed plugins: acme, ") as caught:
+    with pytest.raises(PluginNotFound, match=r"Install the package that .*\. Installed plugins: acme, ") as caught:
         Registry().for_uri("nowhere://x", "model")
     assert caught.value.name == "nowhere"
     assert "Did you mean" not in str(caught.value)
+    assert "pip install" not in str(caught.value)  # anybody could register that name
+    with pytest.raises(PluginNotFound, match=r"Install .* provides it: `pip install tunewright-s3`"):
+        Registry(entry_points=[]).get("s3")
 
 
 def test_a_name_that_is_nearly_right_is_asked_about(site) -> None:
     site.providers("acme")
-    with pytest.raises(PluginNotFound, match=r"Did you mean 'acme'\?.*`pip install tunewright-acne`"):
+    with pytest.raises(PluginNotFound, match=r"Did you mean 'acme'\? Otherwise install the package"):
         Registry().get("acne")
 
 
@@ -283,3 +288,72 @@ def test_the_registry_imports_nothing_heavy(site) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
+
+
+ALWAYS = """
+always = True
+
+@hookimpl
+def tunewright_modify_plan(plan, request):
+    return attrs.evolve(plan, labels={**plan.labels, "team": "research"})
+"""
+
+
+def test_a_company_wide_plugin_is_found_without_importing_others(site) -> None:
+    site.providers("acme", extra="\n# It does not say always.\n")
+    site.providers("policy", extra=ALWAYS)
+    registry = Registry()
+    assert [plugin.name for plugin in registry.always()] == ["policy"]
+    assert registry.get("policy").always
+    assert not Registry().get("acme").always
+    assert "tw_policy" in sys.modules
+
+
+def test_a_company_wide_plugin_may_be_a_module_of_a_package_or_an_object(site) -> None:
+    package = site.folder / "tw_company" / "policies"
+    package.mkdir(parents=True)
+    (package.parent / "__init__.py").write_text("imported = True")
+    (package / "__init__.py").write_text("from tunewright import hookimpl\nimport attrs\n" + ALWAYS)
+    text = "from tunewright import hookimpl\nclass Rules:\n    always: bool = True\n    @hookimpl\n"
+    text += "    def tunewright_modify_plan(self, plan, request): return plan\nrules = Rules()\n"
+    site.install("tunewright-company", {"company": "tw_company.policies", "rules": "tw_rules:rules"}, tw_rules=text)
+    assert [plugin.name for plugin in Registry().always()] == ["company", "rules"]
+
+
+def test_a_broken_company_wide_plugin_is_not_passed_over(site) -> None:
+    site.install("tunewright-policy", {"policy": "tw_policy"}, tw_policy=f"import attrs\nraise ValueError\n{ALWAYS}")
+    with pytest.raises(PluginLoadError, match="'policy' of distribution tunewright-policy could not be loaded"):
+        Registry().always()
+
+
+def test_a_company_wide_plugin_without_its_hook_breaks_the_contract(site) -> None:
+    site.providers("policy", extra="\nalways = True\n")
+    with pytest.raises(PluginLoadError, match=r"'policy' .* has no hook tunewright_modify_plan"):
+        Registry().get("policy").check()
+
+
+def test_metadata_that_cannot_be_read_hides_no_plugin(site) -> None:
+    site.providers("acme")
+    site.install("tunewright-torn", {"torn": "tw_torn"})
+    points = site.folder / "tunewright_torn-1.0.dist-info" / "entry_points.txt"
+    site.install("tunewright-empty", {"empty": ""})
+    site.install("tunewright-odd", {"odd": "no module!:at all"})
+    for text in (b"[tunewright.v1]\na line without a value\n", b"[tunewright.v1]\n\xff = x\n"):
+        points.write_bytes(text)
+        registry = Registry()
+        assert "acme" in registry.names()
+        assert registry.get("acme").kinds()
+        assert [p.name for p in registry.from_module("tw_acme")] == ["acme"]
+        assert registry.always() == []
+        for name in ("empty", "odd"):
+            with pytest.raises(PluginLoadError, match=f"'{name}' .* could not be loaded"):
+                registry.get(name)
+
+
+def test_a_distribution_without_a_name_hides_no_plugin(site) -> None:
+    site.providers("acme")
+    site.install("tunewright-lost", {"lost": "tw_lost"}, tw_lost="")
+    (site.folder / "tunewright_lost-1.0.dist-info" / "METADATA").write_text("")
+    registry = Registry()
+    assert registry.distributions()["tunewright-acme"] == "1.0"
+    assert registry.get("lost").dist

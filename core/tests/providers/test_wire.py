@@ -157,7 +157,7 @@ def test_secrets_do_not_travel_and_come_from_the_environment(token: object) -> N
      {"pem": "-----BEGIN RSA PRIVATE KEY-----"}, {"aws": "AKIAABCDEFGHIJKLMNOP"}],
 )  # fmt: skip
 def test_a_literal_token_in_another_field_is_refused_and_not_repeated(options: dict[str, object]) -> None:
-    with pytest.raises(RequestError, match=r"dataset\['options'\].*looks like a literal token.*token, key") as caught:
+    with pytest.raises(RequestError, match=r"dataset\.options.*looks like a literal token.*token, key") as caught:
         unstructure(Data(uri="acme://x", options=options), "dataset")
     assert TOKEN not in str(caught.value)
     assert "password" not in str(caught.value)
@@ -166,14 +166,16 @@ def test_a_literal_token_in_another_field_is_refused_and_not_repeated(options: d
 @pytest.mark.parametrize("value", [SecretValue("a-literal"), SecretRef(name="a", key="b")])
 @pytest.mark.parametrize("wrap", [lambda v: v, lambda v: [v], lambda v: {"deep": {"er": (v,)}}])
 def test_a_secret_in_a_field_that_is_not_one_is_refused(value: object, wrap: Any) -> None:
-    with pytest.raises(RequestError, match=r"dataset: contains a secret.*Pass secrets in token, key") as caught:
+    with pytest.raises(
+        RequestError, match=r"dataset\.options: contains a secret.*Pass secrets in token, key"
+    ) as caught:
         unstructure(Data(uri="acme://x", options={"password": wrap(value)}), "dataset")
     assert "a-literal" not in str(caught.value)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, object(), "\udcff", {"\udcff": 1}, {1: "a", "b": 2}, 1j])
 def test_what_json_does_not_have_is_refused(value: object) -> None:
-    with pytest.raises(RequestError, match=r"model: is not JSON-serializable.*Use only strings"):
+    with pytest.raises(RequestError, match=r"model\.options: is not JSON-serializable.*Use only strings"):
         unstructure(Data(uri="acme://x", options={"value": value}), "model")
 
 
@@ -256,3 +258,37 @@ def test_a_missing_uri_is_refused() -> None:
 def test_close_names_are_asked_about_and_others_listed() -> None:
     assert did_you_mean("learning_rat", ["learning_rate", "seed"]) == "Did you mean 'learning_rate'?"
     assert did_you_mean("zzz", ["b", "a"]) == "There are: a, b."
+
+
+@attrs.frozen(kw_only=True)
+class Login:
+    user: str = "me"
+    realm: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Nested(DatasetProvider):
+    login: Login | None = None
+    others: Mapping[str, list[Login]] = attrs.field(factory=dict)
+
+    def download_dataset(self, target) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("params", "field"),
+    [
+        ({"login": {"usr": "you"}}, r"Nested\.login\.usr"),
+        ({"others": {"a": [{"user": "x"}, {"usr": "y", "realm": "z"}]}}, r"Nested\.others\.usr"),
+    ],
+)
+def test_an_unknown_key_of_a_nested_class_is_refused_on_both_sides(params: dict[str, Any], field: str) -> None:
+    says = rf"{field}: is not a field of Login\. Did you mean 'user'\?"
+    with pytest.raises(RequestError, match=says):
+        structure(Nested, {"uri": "acme://x", **params}, {})
+    with pytest.raises(RequestError, match=says):
+        unstructure(Nested(uri="acme://x", **params), "dataset")
+
+
+def test_a_nested_class_travels() -> None:
+    given = Nested(uri="acme://x", login=Login(user="you"), others={"a": [Login(realm="r")]})
+    assert structure(Nested, unstructure(given, "dataset"), {}) == given

@@ -92,12 +92,21 @@ def test_an_exception_is_found_behind_much_output(pod: Pod) -> None:
     assert pod.err.count("x" * 80) == 20000
 
 
-def test_secrets_are_in_the_log_alone(pod: Pod) -> None:
+def test_secrets_are_shown_nowhere(pod: Pod) -> None:
     code = "import os; raise ValueError('refused: ' + os.environ['TOKEN'])"
     message = pod.message(code, TOKEN="s3cret \\ value", TUNEWRIGHT_SECRETS="OTHER,TOKEN")
     assert "Its error: ValueError: refused: <redacted>." in message
-    assert "s3cret" not in message
-    assert "s3cret" in pod.err
+    assert "s3cret" not in message + pod.err
+
+
+def test_secrets_are_redacted_in_what_a_command_and_its_children_print(pod: Pod) -> None:
+    code = "import os, subprocess; print(os.environ['TOKEN']); subprocess.run(['sh', '-c', 'echo child $TOKEN; echo $KEY >&2'])"
+    key = "-----BEGIN KEY-----\nfirst line of it\n-----END KEY-----\n"
+    process = pod.start(sys.executable, "-c", code, TOKEN="s3cret-value", KEY=key, TUNEWRIGHT_SECRETS="TOKEN,KEY")
+    out, err = process.communicate(timeout=60)
+    assert out.splitlines()[1:] == [b"<redacted>", b"child <redacted>"]
+    assert b"first line" not in err
+    assert b"<redacted>" in err
 
 
 def test_of_many_ranks_the_first_error_is_told_first_and_torchruns_own_is_not() -> None:

@@ -23,6 +23,7 @@ from tunewright.providers.snapshots import Digest, Entry, Reader, Snapshot
 from tunewright_launcher.digests import SIZE, Checks
 from tunewright_launcher.files import Files, begin_to_flush, check_path, empty, hostile, scan, write
 from tunewright_launcher.forked_worker import forked_worker
+from tunewright_launcher.in_time import in_time
 from tunewright_launcher.journal import FileRecord, Journal, missing, short
 from tunewright_launcher.progress import Progress, Report
 from tunewright_launcher.tasks import MIB, SMALL, Queue, RangedFile, Task, between, range_length
@@ -133,7 +134,7 @@ class _Fetch:
         self._snapshot.use_limits(self._limits)
         with self._progress, self._files:
             try:
-                entries = self._snapshot.entries()
+                entries = in_time(iter(self._snapshot.entries()), self._limits.listing, "The source's listing")
                 first = list(itertools.islice(entries, _MANY))
                 with self._workers(first):
                     listed = self._list(itertools.chain(first, entries))

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import errno
+import re
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from urllib.parse import quote
 
 from tunewright import environment
-from tunewright.errors import ExitCode, Failure, TunewrightError
+from tunewright.errors import ExitCode, Failure, TunewrightError, described
 from tunewright.plan.secrets import REDACTED
 from tunewright.providers.fields import secret_fields
 
+_SHORTEST_LINE = 8  # characters: a shorter line of a key says nothing, and is part of many words
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_LOOK = "The step's log has the full traceback."
 _NO_PERMISSION = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -21,6 +24,12 @@ class Secrets:
 
     def __init__(self) -> None:
         self._values: set[str] = set()
+        self._pattern = re.compile(b"")
+        self._learnt: Callable[[], None] | None = None
+
+    def when_learnt(self, call: Callable[[], None]) -> None:
+        """Call a function once, when the first secret is known."""
+        self._learnt = call
 
     def learn(self, cls: type, env: Mapping[str, str]) -> None:
         """Read the values of a provider class's secret fields from the environment."""
@@ -36,14 +45,33 @@ class Secrets:
             for value in filter(
                 None, {given, given.rstrip("\r\n")}
             ):  # providers get them without their last line break
-                # As libraries print them: as they are, in a URL, and in a repr.
-                self._values |= {value, quote(value, safe=""), repr(value)[1:-1]}
+                # As libraries print them: as they are, in a URL, in a repr, and line by line.
+                lines = {line for line in value.splitlines() if len(line) >= _SHORTEST_LINE}
+                self._values |= {value, quote(value, safe=""), repr(value)[1:-1], *lines}
+        if not self._values:
+            return
+        self._pattern = re.compile(
+            b"|".join(re.escape(v.encode()) for v in sorted(self._values, key=len, reverse=True))
+        )
+        if self._learnt is not None:
+            learnt, self._learnt = self._learnt, None
+            learnt()
 
     def redact(self, text: str) -> str:
         """Return the text without the secrets."""
-        for value in sorted(self._values, key=len, reverse=True):
-            text = text.replace(value, REDACTED)
-        return text
+        if not self._values:
+            return text
+        return self.redact_bytes(text.encode(errors="surrogatepass")).decode(errors="surrogatepass")
+
+    def redact_bytes(self, data: bytes) -> bytes:
+        """Return the UTF-8 text without the secrets."""
+        return self._pattern.sub(REDACTED.encode(), data) if self._values else data
+
+    def begun(self, data: bytes) -> int:
+        """Return how many of the last bytes may be the beginning of a secret."""
+        forms = [value.encode() for value in self._values]
+        lengths = range(max((len(form) for form in forms), default=1) - 1, 0, -1)
+        return next((n for n in lengths if any(form.startswith(data[-n:]) for form in forms)), 0)
 
 
 def failure_of(error: BaseException, secrets: Secrets, container: str | None = None) -> Failure:
@@ -54,7 +82,10 @@ def failure_of(error: BaseException, secrets: Secrets, container: str | None = N
         secrets: what must not be shown.
         container: the container that it was raised in, where its name is known.
     """
-    failure = _failure(error)
+    try:
+        failure = _failure(error)
+    except BaseException as problem:  # the exception's own class fails
+        failure = Failure(ExitCode.SOFTWARE, f"{described(error)}, whose fields fail: {described(problem)}", _LOOK)
     cause, remedy = secrets.redact(failure.cause), secrets.redact(failure.remedy)
     return Failure(failure.code, cause, remedy, container)
 
@@ -62,14 +93,18 @@ def failure_of(error: BaseException, secrets: Secrets, container: str | None = N
 def _failure(error: BaseException) -> Failure:
     match error:
         case TunewrightError():
-            return error.to_failure()
+            found = error.to_failure()
+            if found.code not in [*ExitCode]:
+                problem = f"{found.cause} (It was raised with the exit code {found.code}, which is none of ours.)"
+                return Failure(ExitCode.SOFTWARE, problem, found.remedy)
+            return Failure(found.code, str(found.cause), str(found.remedy))
         case OSError(errno=number) if number in _NO_SPACE:
             remedy = "Ask for a larger volume: storage={'size': …}."
-            return Failure(ExitCode.NO_SPACE, f"The volume is full: {_text(error)}.", remedy)
+            return Failure(ExitCode.NO_SPACE, f"The volume is full: {described(error)}.", remedy)
         case OSError(errno=number) if number in _NO_PERMISSION:
             remedy = "Make it accessible to the user that the container runs as."
-            return Failure(ExitCode.NO_PERMISSION, f"Permission denied: {_text(error)}.", remedy)
-    return Failure(ExitCode.SOFTWARE, _text(error), "The step's log has the full traceback.")
+            return Failure(ExitCode.NO_PERMISSION, f"Permission denied: {described(error)}.", remedy)
+    return Failure(ExitCode.SOFTWARE, described(error), _LOOK)
 
 
 def is_expected(error: BaseException) -> bool:
@@ -79,9 +114,7 @@ def is_expected(error: BaseException) -> bool:
 
 def traceback_of(error: BaseException) -> str:
     """Return the full traceback, including causes."""
-    return "".join(traceback.format_exception(error))
-
-
-def _text(error: BaseException) -> str:
-    name, text = type(error).__name__, str(error)
-    return f"{name}: {text}" if text else name
+    try:
+        return "".join(traceback.format_exception(error))
+    except BaseException as problem:  # the exception's own class fails
+        return f"{described(error)} (it has no traceback that can be shown: {described(problem)})\n"

@@ -22,10 +22,15 @@ from tunewright.environment import Paths
 from tunewright.errors import ExitCode, FetchError
 from tunewright.plugins.registry import Registry
 from tunewright_launcher.failure import Secrets, failure_of, is_expected, traceback_of
+from tunewright_launcher.redacted_output import RedactedOutput
 
 
 class Terminated(BaseException):
     """SIGTERM was received. Process 1 has no default action for it; a BaseException passes a provider's `except Exception`."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """SIGINT was received: somebody runs the step by hand, and gave it up. A plugin may raise a KeyboardInterrupt of its own."""
 
 
 @attrs.frozen(kw_only=True)
@@ -79,15 +84,17 @@ def run_init_step(container: str, work: Callable[[Step], None], env: Mapping[str
         return 0
     secrets = Secrets()
     signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGINT, _interrupt)
     _end_with_parent(settings.parent)
-    try:
-        work(Step.read(env, secrets))
-    except Terminated:
-        return runner.TERMINATED
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # libraries exit, as kaggle's does, or panic, as those in Rust do
-        return _fail(container, error, settings, secrets)
+    with RedactedOutput(secrets):
+        try:
+            work(Step.read(env, secrets))
+        except Terminated:
+            return runner.TERMINATED
+        except Interrupted:
+            raise
+        except BaseException as error:  # libraries exit, as kaggle's does, or panic, as those in Rust do
+            return _fail(container, error, settings, secrets)
     return 0
 
 
@@ -115,6 +122,10 @@ def _fail(container: str, error: BaseException, settings: runner.Settings, secre
 
 def _terminate(_: int, __: FrameType | None) -> None:
     raise Terminated
+
+
+def _interrupt(_: int, __: FrameType | None) -> None:
+    raise Interrupted
 
 
 def _end_with_parent(parent: int | None) -> None:

@@ -178,6 +178,7 @@ class TrainingClient:
             output=None if target is None else target.provider.uri,
             output_target=target,
             upload_checkpoints=given.pop("upload_checkpoints", None),
+            always=self.registry.always(),
             **with_policies(_given(given)),
         )
         if mixture:
@@ -203,6 +204,7 @@ class TrainingClient:
                 image=image,
                 packages_to_install=given.pop("packages_to_install", None),
                 pip_index_url=given.pop("pip_index_url", None),
+                always=self.registry.always(),
                 **with_policies(_given(given)),
             )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import attrs
 
@@ -14,7 +14,7 @@ from tunewright._planning.layout import VolumeLayout, lay_out
 from tunewright._planning.mixture import mixture_document
 from tunewright._planning.uploads import TRAIN, refuse_lost_output, upload_env, uploaded_target
 from tunewright.environment import OUTPUT_SLOT, kind_of_slot
-from tunewright.errors import RequestError
+from tunewright.errors import PluginError, RequestError, TunewrightError, described
 from tunewright.plan import images
 from tunewright.plan.plan import (
     CODE,
@@ -47,7 +47,7 @@ _OWN_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 
 
 def assemble(request: Request) -> JobPlan:
-    """Return the plan for a request, after the selected plugins' `tunewright_modify_plan`.
+    """Return the plan for a request, after `tunewright_modify_plan` of the selected plugins and the company-wide ones.
 
     Raises:
         RequestError: parts of the request contradict each other.
@@ -78,9 +78,7 @@ def _train_plan(request: TrainRequest) -> JobPlan:
         | ({RUNNER_FILE: runner_source()} if bootstrap else {}),
         volumes=(*layout.volumes, *_claims(request)),
     )
-    for plugin in _selected_plugins(request):
-        plan = plugin.modify_plan(plan, request)
-    return _naming_secrets(plan)
+    return _naming_secrets(_modified(plan, request))
 
 
 def _code_plan(request: CodeRequest) -> JobPlan:
@@ -101,7 +99,13 @@ def _code_plan(request: CodeRequest) -> JobPlan:
         files={**_job_document(request), **request.code, RUNNER_FILE: runner_source()},
         volumes=(layout.output,),
     )
-    return _naming_secrets(plan)
+    return _naming_secrets(_modified(plan, request))
+
+
+def _modified(plan: JobPlan, request: Request) -> JobPlan:
+    for plugin in request.plugins:
+        plan = plugin.modify_plan(plan, request)
+    return plan
 
 
 def _naming_secrets(plan: JobPlan) -> JobPlan:
@@ -183,7 +187,7 @@ def _fetch(request: TrainRequest, slot: str, layout: VolumeLayout) -> ContainerS
         env={**_prepared_env(request, layout), **request.init_env, **secret_env(selected.provider)},
         mounts=(mount,),
     )
-    return _shaped(selected.plugin, selected.provider.init_container(defaults), "init_container")
+    return _shaped(selected.plugin, selected.provider.init_container, defaults)
 
 
 def _trainer(request: TrainRequest, layout: VolumeLayout) -> ContainerSpec:
@@ -203,7 +207,7 @@ def _trainer(request: TrainRequest, layout: VolumeLayout) -> ContainerSpec:
         resources=request.resources_per_worker,
         mounts=(*_input_mounts(request, layout), _output_mount(layout)),
     )
-    made = _shaped(request.trainer.plugin, trainer.container(defaults), "container")
+    made = _shaped(request.trainer.plugin, trainer.container, defaults)
     refuse_lost_output(request, made)
     return made
 
@@ -362,18 +366,30 @@ def _literal(word: str) -> str:
     return word.replace("$", "$$")
 
 
-def _selected_plugins(request: TrainRequest) -> list[Origin]:
-    plugins = [*(s.plugin for s in request.sources.values()), request.trainer.plugin]
-    if request.output_target:
-        plugins.append(request.output_target.plugin)
-    return list({plugin.name: plugin for plugin in plugins}.values())
+def _shaped(plugin: Origin, shape: Callable[[ContainerSpec], ContainerSpec], defaults: ContainerSpec) -> ContainerSpec:
+    """Return the container as the provider's method shapes it.
 
-
-def _shaped(plugin: Origin, spec: object, method: str) -> ContainerSpec:
+    Raises:
+        TunewrightError: the provider refuses the request.
+        PluginError: the method fails otherwise, or returns something else.
+    """
+    method = f"{shape.__name__}()"
+    try:
+        spec: object = shape(defaults)
+    except (TunewrightError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise _broken(plugin, f"its {method} raised {described(error)}") from error
     if not isinstance(spec, ContainerSpec):
-        problem = f"{plugin.name!r} returned a {type(spec).__name__} from {method}(), not a ContainerSpec"
-        raise RequestError(problem, field="plugin", remedy=f"Report it to the author of {plugin.dist}.")
+        raise _broken(plugin, f"its {method} returned a {type(spec).__name__}, not a ContainerSpec")
     return spec
+
+
+def _broken(plugin: Origin, problem: str) -> PluginError:
+    message = (
+        f"Plugin {plugin.name!r} violates the plugin contract: {problem}. Report it to the author of {plugin.dist}."
+    )
+    return PluginError(message, name=plugin.name, dist=plugin.dist)
 
 
 def _key_of(document: wire.WireDocument) -> str:

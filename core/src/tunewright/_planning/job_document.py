@@ -16,7 +16,7 @@ from tunewright.providers.fields import secret_fields
 from tunewright.providers.uris import uri_scheme
 from tunewright.request.request import POLICIES, CodeRequest, Request, ResolvedPart, ResolvedProvider, TrainRequest
 
-_OWN = ("name", "output", *POLICIES)
+_OWN = ("name", "output", "always", *POLICIES)
 _OF_TRAINING = ("model", "adapter", "dataset", "mixture", "eval_dataset", "trainer", "output_target")
 _OF_CODE = ("code", "command", "arguments", "image")
 

@@ -13,7 +13,8 @@ import attrs
 
 from tunewright.environment import kind_of_slot
 from tunewright.errors import RequestError, TunewrightError, did_you_mean
-from tunewright.plugins.registry import Kind, Plugin, Registry
+from tunewright.plugins.kinds import Kind
+from tunewright.plugins.registry import Plugin, Registry
 from tunewright.providers.base import DatasetProvider, ModelProvider, Provider, SourceProvider, TrainerProvider
 from tunewright.providers.outputs import OutputTarget
 from tunewright.providers.uris import uri_scheme

@@ -15,7 +15,8 @@ from tunewright.cli.jobfile import CLIENT_KEYS, DOTTED_KEY
 from tunewright.errors import PluginError
 from tunewright.plan.policies import RunPolicy, Scheduling
 from tunewright.plan.resources import Resources
-from tunewright.plugins.registry import Kind, Plugin, Registry
+from tunewright.plugins.kinds import Kind
+from tunewright.plugins.registry import Plugin, Registry
 from tunewright.providers.mixture import MixturePart
 from tunewright.providers.schema import DescribesItself, Schema, any_of, described, schema_of_class, schema_of_field
 from tunewright.request.request import CodeRequest, TrainRequest

@@ -93,26 +93,28 @@ def plugin_table(registry: Registry, *, as_json: bool) -> None:
     rows = [_plugin_row(registry, name) for name in registry.names(of_any_api=True)]
     if as_json:
         for row in rows:
-            click.echo(to_line(row))  # type: ignore[arg-type]
+            click.echo(to_line(row))
         return
     table(
         ["NAME", "DISTRIBUTION", "GIVES"],
-        [[r["name"], f"{r['distribution']} {r['version']}", r["gives"]] for r in rows],
+        [[str(r["name"]), f"{r['distribution']} {r['version']}", str(r["gives"])] for r in rows],
     )
     for row in rows:
         if row["problem"]:
             click.echo(f"\n{row['name']}: {row['problem']}", err=True)
 
 
-def _plugin_row(registry: Registry, name: str) -> dict[str, str]:
-    row = {"name": name, "distribution": "", "version": "", "gives": "unusable", "problem": ""}
+def _plugin_row(registry: Registry, name: str) -> dict[str, Json]:
+    row: dict[str, Json] = {"name": name, "distribution": "", "version": "", "gives": "unusable", "problem": ""}
+    row["always"] = False
     try:
         plugin = registry.get(name)
         row |= {"distribution": plugin.dist, "version": plugin.version}
         plugin.check()
     except PluginError as error:
         return row | {"distribution": error.dist or "", "problem": str(error)}
-    return row | {"gives": ", ".join(plugin.kinds())}
+    changes = ["changes to the plan of every job"] if plugin.always else []
+    return row | {"gives": ", ".join([*plugin.kinds(), *changes]), "always": plugin.always}
 
 
 def findings(found: Iterable[Finding], *, as_json: bool) -> int:

@@ -7,9 +7,7 @@ from collections.abc import Mapping
 import attrs
 
 from tunewright._convert import to_dict, to_tuple
-from tunewright.errors import RequestError
 from tunewright.events import Json
-from tunewright.plan._checks import check_labels
 from tunewright.plan.policies import RunPolicy, Scheduling
 from tunewright.plan.resources import Resources
 from tunewright.plan.secrets import EnvValue, SecretValue
@@ -184,14 +182,3 @@ class JobPlan:
     def containers(self) -> tuple[ContainerSpec, ...]:
         """All containers of a worker, in the order in which they start."""
         return (*([self.bootstrap] if self.bootstrap else []), *self.init_containers, self.main)
-
-
-def label_problem(plan: JobPlan) -> str:
-    """Return what is wrong with a plan's labels and annotations; "" if they are valid."""
-    fields = attrs.fields(JobPlan)
-    try:
-        for field in (fields.labels, fields.annotations):
-            check_labels(plan, field, getattr(plan, field.name))
-    except RequestError as error:
-        return str(error)
-    return ""

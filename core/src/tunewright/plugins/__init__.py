@@ -11,7 +11,8 @@ from tunewright._lazy import lazy_names
 
 if TYPE_CHECKING:
     from tunewright._markers import hookimpl
-    from tunewright.plugins.registry import Kind, Plugin, Registry
+    from tunewright.plugins.kinds import Kind
+    from tunewright.plugins.registry import Plugin, Registry
 
 __all__ = [
     "Kind",
@@ -24,7 +25,8 @@ __getattr__ = lazy_names(
     __name__,
     {
         "tunewright._markers": ["hookimpl"],
-        "tunewright.plugins.registry": ["Kind", "Plugin", "Registry"],
+        "tunewright.plugins.kinds": ["Kind"],
+        "tunewright.plugins.registry": ["Plugin", "Registry"],
     },
 )
 

@@ -74,7 +74,9 @@ def tunewright_modify_plan(plan: JobPlan, request: Request) -> JobPlan:
     """Return the plan with this plugin's changes, before a backend renders it.
 
     Called on the client, once for each plugin that the request selected, in this order: the plugins of the model, the
-    dataset, the evaluation dataset, the trainer and the output. Other installed plugins are not called.
+    dataset, the evaluation dataset, the trainer and the output. Then it is called for each company-wide plugin, in the order
+    of their names: one whose entry point's module has the line `always = True`. These are called for every job that is
+    rendered from a plan: `train()` and `create_job()`, but not for a raw manifest. Other installed plugins are not called.
 
     The hook must be pure: the same plan and request always give the same plan. The user's `pod_overrides` are applied
     later, when the plan is rendered.

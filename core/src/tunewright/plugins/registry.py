@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib.metadata
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Literal, cast, overload
 
@@ -23,9 +22,12 @@ from tunewright.errors import (
     PluginNotFound,
     RequestError,
     TunewrightError,
+    described,
 )
 from tunewright.plugins import hookspecs
-from tunewright.providers.base import DatasetProvider, ModelProvider, Provider, TrainerProvider
+from tunewright.plugins.company import says_always
+from tunewright.plugins.kinds import HOOKS, Kind, class_problem
+from tunewright.providers.base import DatasetProvider, ModelProvider, TrainerProvider
 from tunewright.providers.uris import uri_scheme
 
 if TYPE_CHECKING:
@@ -34,15 +36,10 @@ if TYPE_CHECKING:
     from tunewright.request.request import Request
 
 _ANY_GROUP = "tunewright.v"  # prefix of the entry point group of every API version
+_MODIFY_PLAN = "tunewright_modify_plan"
 
-Kind = Literal["model", "dataset", "trainer", "backend"]
-
-_HOOKS: dict[Kind, str] = {
-    "model": "tunewright_model_provider",
-    "dataset": "tunewright_dataset_provider",
-    "trainer": "tunewright_trainer_provider",
-    "backend": "tunewright_backend",
-}
+# A name that nobody has registered could be anybody's tomorrow: only packages that are known are suggested.
+_PACKAGES = {name: f"tunewright-{name}" for name in ("hf", "s3", "kaggle", "gitlfs")}
 
 
 @attrs.frozen(kw_only=True)
@@ -81,23 +78,31 @@ class Plugin:
             provided = ", ".join(self.kinds()) or "nothing"
             message = f"Plugin {self.name!r} does not provide a {kind}; it provides {provided}. Choose another plugin."
             raise PluginError(message, name=self.name, dist=self.dist)
-        cls = self._call(_HOOKS[kind])
-        if problem := _class_problem(kind, cls):
+        cls = self._call(HOOKS[kind])
+        if problem := class_problem(kind, cls):
             raise _breaks_contract(self, problem)
         return cast("type", cls)
 
+    @property
+    def always(self) -> bool:
+        """Whether the plugin is company-wide: its module says `always = True`, and its hook is called for every job."""
+        return getattr(self._manager.get_plugin(self.name), "always", False) is True
+
     def kinds(self) -> list[Kind]:
         """Return the kinds that the plugin provides, any of "model", "dataset", "trainer" and "backend"."""
-        return [kind for kind, hook in _HOOKS.items() if getattr(self._manager.hook, hook).get_hookimpls()]
+        return [kind for kind, hook in HOOKS.items() if self._has(hook)]
 
     def check(self) -> None:
         """Load every class that the plugin provides.
 
         Raises:
-            PluginLoadError: a hook fails, or does not return a class of its kind.
+            PluginLoadError: a hook fails, or does not return a class of its kind; or the plugin is company-wide without the
+                hook that would be called.
         """
         for kind in self.kinds():
             self.provider(kind)
+        if self.always and not self._has(_MODIFY_PLAN):
+            raise _breaks_contract(self, f"it says `always = True`, but has no hook {_MODIFY_PLAN}")
 
     def modify_plan(self, plan: JobPlan, request: Request) -> JobPlan:
         """Return the plan as changed by this plugin's `tunewright_modify_plan`, or unchanged without such a hook.
@@ -106,32 +111,34 @@ class Plugin:
             PluginLoadError: the hook fails, or does not return a valid plan.
             TunewrightError: the hook refuses the request.
         """
-        from tunewright.plan.plan import JobPlan, label_problem
+        from tunewright.plan.plan import JobPlan
+        from tunewright.plan.valid import plan_problem
 
-        hook = "tunewright_modify_plan"
-        if not getattr(self._manager.hook, hook).get_hookimpls():
+        if not self._has(_MODIFY_PLAN):
             return plan
-        changed = self._call(hook, plan=plan, request=request)
+        changed = self._call(_MODIFY_PLAN, plan=plan, request=request)
         if not isinstance(changed, JobPlan):
             hint = "; it has to return the plan, changed or not" if changed is None else ""
-            raise _breaks_contract(self, f"its hook {hook} returned {type(changed).__name__}, not a JobPlan{hint}")
-        if problem := label_problem(changed):
-            raise _breaks_contract(self, f"its hook {hook} returned a plan that no cluster accepts: {problem}")
+            problem = f"its hook {_MODIFY_PLAN} returned {type(changed).__name__}, not a JobPlan{hint}"
+            raise _breaks_contract(self, problem)
+        if problem := plan_problem(changed):
+            raise _breaks_contract(self, f"its hook {_MODIFY_PLAN} returned a plan that no cluster accepts: {problem}")
         return changed
+
+    def _has(self, hook: str) -> bool:
+        return bool(getattr(self._manager.hook, hook).get_hookimpls())
 
     def _call(self, hook: str, **arguments: object) -> object:
         try:
             return getattr(self._manager.hook, hook)(**arguments)
-        except KeyboardInterrupt:
-            raise
         except TunewrightError as error:
             if arguments:  # it refuses the request
                 raise
-            problem = f"its hook {hook} raised {type(error).__name__}: {error}"
-            raise _breaks_contract(self, problem) from error
+            raise _breaks_contract(self, f"its hook {hook} raised {described(error)}") from error
         except BaseException as error:  # as in _load: a hook may import the class that it returns
-            problem = f"its hook {hook} raised {type(error).__name__}: {error}"
-            raise _breaks_contract(self, problem) from error
+            if type(error) is KeyboardInterrupt:
+                raise
+            raise _breaks_contract(self, f"its hook {hook} raised {described(error)}") from error
 
 
 class Registry:
@@ -160,7 +167,19 @@ class Registry:
     def distributions(self) -> dict[str, str]:
         """Return the distributions that provide plugins, sorted: name → version, without loading any plugin."""
         found = {p.dist for points in self._entry_points().values() for p in points if p.dist is not None}
-        return dict(sorted({d.name: d.version for d in found}.items()))
+        return dict(sorted({d.name: d.version or "0" for d in found if d.name}.items()))
+
+    def always(self) -> list[Plugin]:
+        """Load the company-wide plugins, sorted by name: `tunewright_modify_plan` of each is called for every job.
+
+        Other plugins are not imported: each one's source is searched for the line `always = True`.
+
+        Raises:
+            PluginError: one of them cannot be loaded. It is not passed over, as it may be there to enforce a rule.
+        """
+        found = self._entry_points().items()
+        names = sorted(name for name, points in found if any(says_always(p) for p in points))
+        return [plugin for plugin in map(self.get, names) if plugin.always]
 
     def get(self, name: str, *, kind: Kind | None = None, dist: str | None = None) -> Plugin:
         """Load a plugin by its name.
@@ -202,7 +221,7 @@ class Registry:
         """Load and yield the plugins whose entry point is in the same top-level package as `module`."""
         package = module.partition(".")[0]
         for name in self.names():
-            if any(_of_this_api(p) and p.module.partition(".")[0] == package for p in self._entry_points()[name]):
+            if any(_of_this_api(p) and _package(p) == package for p in self._entry_points()[name]):
                 yield self.get(name)
 
     def _find_in(self, dist: str | None, name: str) -> importlib.metadata.EntryPoint | None:
@@ -230,10 +249,10 @@ class Registry:
         names, what = (self._providing(kind), kind) if kind else (self.names(), "plugin")
         close = difflib.get_close_matches(name, names, n=1)
         hint = f"Did you mean {close[0]!r}? Otherwise install" if close else "Install"
-        # A built-in list of known plugins would make all others second class: the naming convention is enough.
+        package = f": `pip install {_PACKAGES[name]}`" if name in _PACKAGES else ", which its documentation names"
         message = (
-            f"No installed {what} is named {name!r}. {hint} the package that provides it, by convention "
-            f"`pip install tunewright-{name}`. Installed {what}s: {', '.join(names)}."
+            f"No installed {what} is named {name!r}. {hint} the package that provides it{package}. "
+            f"Installed {what}s: {', '.join(names)}."
         )
         return PluginNotFound(message, name=name)
 
@@ -260,8 +279,9 @@ def _installed() -> list[importlib.metadata.EntryPoint]:
     """Return our entry points of all distributions; of two versions of one, those of the version that imports first."""
     found: dict[str, list[importlib.metadata.EntryPoint]] = {}
     for dist in importlib.metadata.distributions():
-        if points := [p for p in dist.entry_points if p.group.startswith(_ANY_GROUP)]:
-            found.setdefault(dist.name, points)
+        with contextlib.suppress(Exception):  # metadata that cannot be read; whose plugins they are, nobody can say
+            if points := [p for p in dist.entry_points if p.group.startswith(_ANY_GROUP)]:
+                found.setdefault(dist.name or "", points)
     return [point for points in found.values() for point in points]
 
 
@@ -272,55 +292,15 @@ def _load(point: importlib.metadata.EntryPoint) -> Plugin:
     try:
         manager.register(point.load(), name=name)
         manager.check_pending()
-    except KeyboardInterrupt:
-        raise
-    except (
-        BaseException
-    ) as error:  # an import may raise anything: SystemExit, as kaggle does, or the panic of a library in Rust
+    except BaseException as error:  # an import may raise SystemExit, as kaggle does, or the panic of a library in Rust
+        if type(error) is KeyboardInterrupt:
+            raise
         message = (
-            f"Plugin {name!r} of distribution {dist} could not be loaded: {type(error).__name__}: {error}. "
+            f"Plugin {name!r} of distribution {dist} could not be loaded: {described(error)}. "
             f"Reinstall it (`pip install --force-reinstall {dist}`) or uninstall it. Other plugins are not affected."
         )
         raise PluginLoadError(message, name=name, dist=dist) from error
-    return Plugin(name=name, dist=dist, version=point.dist.version if point.dist else "0", manager=manager)
-
-
-def _class_problem(kind: Kind, cls: object) -> str | None:
-    """Return how a hook's result violates the contract, as a clause, or None if it is valid."""
-    base = _base(kind)
-    if not isinstance(cls, type) or not issubclass(cls, base):
-        return f"its hook {_HOOKS[kind]} returned {cls!r}, which is not a subclass of {base.__name__}"
-    if missing := getattr(cls, "__abstractmethods__", None):
-        return f"its class {cls.__name__} does not implement {', '.join(sorted(missing))}"
-    for part in cls.__mro__:
-        if issubclass(part, Provider) and _has_lost_fields(part):
-            return f"its class {part.__name__} has fields but no @attrs.frozen(kw_only=True) decorator"
-    return None
-
-
-def _base(kind: Kind) -> type:
-    if kind == "backend":
-        from tunewright.backends.base import Backend
-
-        return Backend
-    return {"model": ModelProvider, "dataset": DatasetProvider, "trainer": TrainerProvider}[kind]
-
-
-def _has_lost_fields(cls: type) -> bool:
-    """Return whether a class body declares fields that attrs never collected, as its decorator is missing."""
-    own = vars(cls)
-    annotated = any("ClassVar" not in str(annotation) for annotation in _own_annotations(cls).values())
-    field = type(attrs.field())
-    return "__attrs_attrs__" not in own and (annotated or any(isinstance(value, field) for value in own.values()))
-
-
-def _own_annotations(cls: type) -> Mapping[str, object]:
-    if sys.version_info >= (3, 14):  # annotations are lazy there; as strings, they need no names to be defined
-        import annotationlib
-
-        return annotationlib.get_annotations(cls, format=annotationlib.Format.STRING)
-    annotations: Mapping[str, object] = vars(cls).get("__annotations__", {})
-    return annotations
+    return Plugin(name=name, dist=dist, version=(point.dist and point.dist.version) or "0", manager=manager)
 
 
 def _breaks_contract(plugin: Plugin, problem: str) -> PluginLoadError:
@@ -347,4 +327,8 @@ def _of_this_api(point: importlib.metadata.EntryPoint) -> bool:
 
 
 def _dist_name(point: importlib.metadata.EntryPoint) -> str:
-    return point.dist.name if point.dist else "(no distribution)"
+    return (point.dist and point.dist.name) or "(no distribution)"
+
+
+def _package(point: importlib.metadata.EntryPoint) -> str:
+    return point.value.partition(":")[0].partition(".")[0].strip()

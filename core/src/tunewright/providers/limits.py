@@ -13,6 +13,7 @@ RETRY_FOR = "TUNEWRIGHT_RETRY_FOR"
 FETCH_CONNECTIONS = "TUNEWRIGHT_FETCH_CONNECTIONS"
 FETCH_RATE = "TUNEWRIGHT_FETCH_RATE"
 FETCH_STALL = "TUNEWRIGHT_FETCH_STALL"
+FETCH_LISTING = "TUNEWRIGHT_FETCH_LISTING"
 
 
 @attrs.frozen(kw_only=True)
@@ -25,6 +26,7 @@ class FetchLimits:
             interpreter time. 1 if there are other threads, which make forking unsafe.
         rate: maximum bytes per second of all connections together; None for no limit.
         stall: seconds after which a connection that delivers nothing, or nearly nothing, is closed.
+        listing: seconds within which a source must list the next file.
         tries: how many times in a row a range may fail, without delivering a byte, until the attempt fails.
         retry_for: seconds for which to retry a fetch that failed for a temporary reason.
     """
@@ -33,6 +35,7 @@ class FetchLimits:
     processes: int = 1
     rate: float | None = None
     stall: float = 30.0
+    listing: float = 300.0
     tries: int = 6
     retry_for: float = 600.0
 
@@ -48,6 +51,7 @@ class FetchLimits:
             connections=int(_number(env, FETCH_CONNECTIONS, usual.connections, least=1)),
             rate=_number(env, FETCH_RATE, 0) or None,
             stall=_number(env, FETCH_STALL, usual.stall, least=0.1),
+            listing=_number(env, FETCH_LISTING, usual.listing, least=0.1),
             retry_for=_number(env, RETRY_FOR, usual.retry_for),
         )
 

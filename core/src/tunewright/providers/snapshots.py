@@ -48,8 +48,9 @@ class Digest:
     """The expected digest of a file.
 
     Attributes:
-        algorithm: name of the algorithm. "git-blob-sha1" is the object name of a git blob: the SHA-1 of a header and the
-            contents.
+        algorithm: name of the algorithm. hashlib computes "sha256", "sha1" and "md5", and "git-blob-sha1": the object name of
+            a git blob, which is the SHA-1 of a header and the contents. "crc32" needs nothing more; "crc32c" and
+            "crc64nvme" need the package anycrc where the step runs, and are refused without it.
         value: the digest in lowercase hexadecimal digits.
         part_size: bytes per part (the last may be smaller), for a digest of the digests of the parts, as in the ETag of
             an S3 multipart upload and in S3's COMPOSITE checksums. None for a digest of the whole file.

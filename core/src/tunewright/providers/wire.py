@@ -102,21 +102,29 @@ def unstructure(provider: attrs.AttrsInstance, field: str) -> dict[str, Json]:
         RequestError: a field is not JSON-serializable, does not have its declared type, or contains a literal token.
     """
     hidden = secret_fields(type(provider))
-    sent = [a for a in attrs.fields(type(provider)) if a.name not in hidden and CLIENT_ONLY not in a.metadata]
-    given = {a.name: getattr(provider, a.name) for a in sent}
-    defaults = {a.name: _default(a, provider) for a in attrs.fields(type(provider))}
-    names = ", ".join(hidden) or "a field declared with secret()"
-    remedy = f"Pass secrets in {names}, or use a SecretRef to a Kubernetes Secret."
+    params: dict[str, Json] = {}
+    for attribute in attrs.fields(type(provider)):
+        if attribute.name in hidden or CLIENT_ONLY in attribute.metadata:
+            continue
+        value = getattr(provider, attribute.name)
+        if _default(attribute, provider) != value:
+            params[attribute.name] = _plain(value, f"{field}.{attribute.name}", ", ".join(hidden))
+    _typed(params, type(provider))  # refuse here what the container would refuse
+    return params
+
+
+def _plain(value: object, field: str, hidden: str) -> Json:
+    """Return a field's value as JSON gives it back; raise as `unstructure`."""
+    remedy = f"Pass secrets in {hidden or 'a field declared with secret()'}, or use a SecretRef to a Kubernetes Secret."
     try:
-        params = {k: _converter().unstructure(v) for k, v in given.items() if defaults[k] != v}
-        refuse_literal_tokens(params, field, remedy)
-        plain = dict(json.loads(dumps(params).encode()))
+        sent = _converter().unstructure(value)
+        refuse_literal_tokens(sent, field, remedy)
+        plain: Json = json.loads(dumps({"": sent}).encode())[""]
     except _SecretInParamsError as error:
         raise RequestError("contains a secret, but is not a secret field", field=field, remedy=remedy) from error
     except (TypeError, ValueError, RecursionError) as error:
         remedy = "Use only strings, numbers, booleans, None, and lists and dicts of them."
         raise RequestError(f"is not JSON-serializable: {error}", field=field, remedy=remedy) from error
-    _typed(plain, type(provider))  # refuse here what the container would refuse
     return plain
 
 
@@ -178,9 +186,24 @@ def _structure_field(value: Json, attribute: attrs.Attribute[object], cls: type)
     try:
         return _converter().structure(value, attribute.type)
     except Exception as error:  # cattrs raises many classes, all of which mean that the type is wrong
+        if unknown := _unknown_key(error):
+            name, known = unknown
+            field = f"{cls.__name__}.{attribute.name}.{name}"
+            problem = f"is not a field of {known.__name__}"
+            raise RequestError(problem, field=field, remedy=did_you_mean(name, attrs.fields_dict(known))) from error
         expected = attribute.type.__name__ if type(attribute.type) is type else str(attribute.type)
         field, remedy = f"{cls.__name__}.{attribute.name}", f"Pass a value of type {expected}."
         raise RequestError(f"is not of type {expected}", field=field, value=value, remedy=remedy) from error
+
+
+def _unknown_key(error: BaseException) -> tuple[str, type[attrs.AttrsInstance]] | None:
+    """Return a key that a nested class does not have, and the class, if that is what cattrs refuses."""
+    from cattrs import ForbiddenExtraKeysError
+
+    if isinstance(error, ForbiddenExtraKeysError) and attrs.has(error.cl):
+        return min(map(str, error.extra_fields)), error.cl
+    inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    return next(filter(None, map(_unknown_key, inner)), None)
 
 
 def _is_plainly(value: Json, kind: Any) -> bool:
@@ -194,7 +217,7 @@ def _converter() -> Converter:
     from cattrs.preconf.json import make_converter
     from cattrs.strategies import configure_union_passthrough
 
-    converter = make_converter(omit_if_default=True)
+    converter = make_converter(omit_if_default=True, forbid_extra_keys=True)
     configure_union_passthrough(str | int | float | bool | None, converter)
     for secret in (SecretValue, SecretRef):
         converter.register_unstructure_hook(secret, _refuse_secret)

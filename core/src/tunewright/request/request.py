@@ -107,6 +107,7 @@ class Request:
         scheduling: where and when the pods may run; each of its fields is a keyword.
         run_policy: how often and how long the job may run; each of its fields is a keyword.
         pod_overrides: a strategic merge patch of the pod template, applied last.
+        always: the company-wide plugins, which have the last word on the plan of every job.
     """
 
     name: str = attrs.field(validator=check.check_name)
@@ -138,6 +139,12 @@ class Request:
     pod_overrides: Mapping[str, Json] = attrs.field(
         default=None, converter=common.to_mapping, validator=[common.check_mapping, common.check_manifest]
     )
+    always: tuple[Origin, ...] = attrs.field(default=(), converter=to_tuple)
+
+    @property
+    def plugins(self) -> tuple[Origin, ...]:
+        """The plugins whose `tunewright_modify_plan` is called, in that order: each once, the company-wide ones last."""
+        return self.always
 
     @property
     def processes(self) -> int:
@@ -182,6 +189,14 @@ class TrainRequest(Request):
         before = {"model": self.model, "adapter": self.adapter, "dataset": self.dataset}
         slots = {**before, **mixed, "eval_dataset": self.eval_dataset}
         return {slot: selected for slot, selected in slots.items() if selected is not None}
+
+    @property
+    def plugins(self) -> tuple[Origin, ...]:
+        """Those that the request selected, and the company-wide ones."""
+        target = [self.output_target] if self.output_target else []
+        selected = {s.plugin.name: s.plugin for s in (*self.sources.values(), self.trainer, *target)}
+        last = {plugin.name for plugin in self.always}
+        return (*(plugin for name, plugin in selected.items() if name not in last), *self.always)
 
     @property
     def secret_variables(self) -> tuple[str, ...]:

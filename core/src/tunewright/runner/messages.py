@@ -6,9 +6,10 @@ import contextlib
 import re
 import signal
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 ERROR_LENGTH = 1000
+_SHORTEST_LINE = 8
 # torchrun --tee, and torch.distributed itself, prefix each line of a rank with this.
 _RANK_PREFIX = re.compile(r"(\[[A-Za-z_]+[0-9]+\]:\s?)+")
 # In torchrun's summary. Its "root cause" may be a rank that only failed because this one was gone.
@@ -51,9 +52,19 @@ def killed_ranks(log: str) -> list[str]:
 
 def without_secrets(text: str, env: Mapping[str, str]) -> str:
     """Redact the values of the variables that TUNEWRIGHT_SECRETS names: more people see a message than a log."""
+    redact = redactor(env)
+    return redact(text.encode(errors="replace")).decode(errors="replace") if redact else text
+
+
+def redactor(env: Mapping[str, str]) -> Callable[[bytes], bytes] | None:
+    """Return a function that redacts the values of the variables that TUNEWRIGHT_SECRETS names; None if there are none."""
     values = {env[name] for name in env.get("TUNEWRIGHT_SECRETS", "").split(",") if env.get(name)}
     for value in values:
-        values = values | {repr(value)[1:-1], urllib.parse.quote(value, safe="")}  # as libraries print them
-    for value in sorted(values, key=len, reverse=True):
-        text = text.replace(value, "<redacted>")
-    return text
+        # As libraries print them: in a repr, in a URL, and line by line, of which short ones are part of many words.
+        lines = {line for line in value.splitlines() if len(line) >= _SHORTEST_LINE}
+        values = values | {value.rstrip("\r\n"), repr(value)[1:-1], urllib.parse.quote(value, safe=""), *lines}
+    longest_first = sorted((value.encode(errors="replace") for value in values if value), key=len, reverse=True)
+    if not longest_first:
+        return None
+    pattern = re.compile(b"|".join(map(re.escape, longest_first)))
+    return lambda data: pattern.sub(b"<redacted>", data)

@@ -17,12 +17,13 @@ from typing import IO, NamedTuple
 from tunewright.runner.cpus import threads_for_each
 from tunewright.runner.failure import Failure
 from tunewright.runner.files import read
+from tunewright.runner.messages import redactor
 from tunewright.runner.verdicts import USAGE
 from tunewright.runner.watch import TICK, Stop, StopCondition
 
 _TAIL_BYTES = 16 << 10  # of a command's standard error, which is searched for its exception
 _LINE_BYTES = 64 << 10  # longer lines are passed on in pieces
-_DRAIN = 2.0  # seconds to read the rest of standard error, if another process keeps it open
+_DRAIN = 5.0  # seconds to read the rest of what was printed, if another process keeps it open
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 
 
@@ -36,23 +37,27 @@ class End(NamedTuple):
 
 def execute(command: list[str], watch: StopCondition, grace: float, uncount: Callable[[], None]) -> End | Failure:
     """Run a command, and everything that it starts, to the end; return a failure if it cannot be started."""
-    adopting = _adopt_orphans()
+    adopting, redact = _adopt_orphans(), redactor(os.environ)
     try:
-        process = _start(command)
+        process = _start(command, subprocess.PIPE if redact else None)
     except OSError as error:
         cause = f"The command {command[0]!r} could not be started: {error.strerror or error}."
         return Failure(USAGE, cause, "Check that the image holds it, and that it is on PATH and executable.")
     assert process.stderr  # noqa: S101 - for the type checker: it is a pipe
-    tail = _Tail(process.stderr)
+    tail = _Tail(process.stderr, 2, redact)
+    output = _Tail(process.stdout, 1, redact) if process.stdout else None
     stop = _supervise(process, watch, grace, adopting, uncount)
+    if output:
+        output.text()
     return End(stop, process.returncode, tail.text())
 
 
 class _Tail:
-    """Pass a command's standard error on in whole lines, and keep the end of it."""
+    """Pass what a command prints on in whole lines, without secrets, and keep the end of it."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, stream: IO[bytes], descriptor: int, redact: Callable[[bytes], bytes] | None) -> None:
         self._stream, self._end = stream, b""
+        self._descriptor, self._redact = descriptor, redact
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
@@ -73,22 +78,24 @@ class _Tail:
             self._pass_on(line)
 
     def _pass_on(self, data: bytes) -> None:
+        data = self._redact(data) if self._redact else data
         self._end = (self._end + data)[-_TAIL_BYTES:]
         with contextlib.suppress(OSError):  # nobody reads it any more
             while data:
-                data = data[os.write(2, data) :]
+                data = data[os.write(self._descriptor, data) :]
 
 
-def _start(command: list[str]) -> subprocess.Popen[bytes]:
+def _start(command: list[str], stdout: int | None) -> subprocess.Popen[bytes]:
     env = {k: v for k, v in os.environ.items() if k != "TUNEWRIGHT_PARENT"}
     env.setdefault("OMP_NUM_THREADS", str(threads_for_each(env.get("PET_NPROC_PER_NODE", "1"))))
     if sys.platform == "win32":
         flags = subprocess.CREATE_NEW_PROCESS_GROUP
-        return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, creationflags=flags)
+        return subprocess.Popen(command, env=env, stdout=stdout, stderr=subprocess.PIPE, creationflags=flags)
     # A session of its own: only `run` receives a terminal's Ctrl-C, and passes it on once.
     return subprocess.Popen(
         command,
         env=env,
+        stdout=stdout,
         stderr=subprocess.PIPE,
         start_new_session=True,
         preexec_fn=die_with_parent,  # noqa: PLW1509 - there is only one thread
