@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -21,6 +22,7 @@ __all__ = [
     "PluginError",
     "PluginLoadError",
     "PluginNotFound",
+    "RangeRefused",
     "RequestError",
     "SourceChanged",
     "TunewrightError",
@@ -240,6 +242,30 @@ class RangeRefused(FetchError):  # noqa: N818 - as PluginNotFound
     def __init__(self, cause: str) -> None:
         remedy = "It is retried without ranges; check for a proxy that rewrites Range requests."
         super().__init__(cause, remedy=remedy, code=ExitCode.TRY_AGAIN)
+
+
+@contextlib.contextmanager
+def plugin_code(name: str, dist: str, what: str) -> Iterator[None]:
+    """Name the plugin in whatever its code raises; what it refuses on purpose passes through.
+
+    Args:
+        name: the plugin's name.
+        dist: its distribution.
+        what: which of its code is called: "check_inputs()".
+
+    Raises:
+        PluginError: the code raised something else.
+    """
+    try:
+        yield
+    except TunewrightError:
+        raise
+    except BaseException as error:  # SystemExit, or the panic of a library in Rust
+        if type(error) is KeyboardInterrupt:
+            raise
+        problem = f"its {what} raised {described(error)}"
+        message = f"Plugin {name!r} violates the plugin contract: {problem}. Report it to the author of {dist}."
+        raise PluginError(message, name=name, dist=dist) from error
 
 
 def described(error: BaseException) -> str:

@@ -434,6 +434,26 @@ def test_a_hook_that_fails_names_its_plugin_and_one_that_refuses_is_heard(
         plan_of(trainer="odd")
 
 
+def test_a_validator_of_attrs_refuses_a_value_as_ours_do(plan_of, site, client) -> None:
+    site.providers("odd")
+    module = site.folder / "tw_odd.py"
+    field = "rate: float = attrs.field(default=0.1, validator=attrs.validators.gt(0))"
+    module.write_text(module.read_text().replace("rate: float = 0.1", field))
+    client.registry._index = None
+    with pytest.raises(RequestError, match=r"trainer: is refused by Trainer: ValueError: 'rate' must be > 0"):
+        plan_of(trainer={"provider": "odd", "rate": -1})
+
+
+def test_a_trainer_whose_own_code_fails_is_named(plan_of, site, client) -> None:
+    site.providers("odd")
+    module = site.folder / "tw_odd.py"
+    fault = "    def for_model(self, model): raise ZeroDivisionError('by me')\n\n    def train"
+    module.write_text(module.read_text().replace("    def train", fault))
+    client.registry._index = None
+    with pytest.raises(PluginError, match=r"'odd' .* raised ZeroDivisionError: by me\. Report it .* tunewright-odd"):
+        plan_of(trainer="odd")
+
+
 COMPANY = """
 always = True
 

@@ -18,7 +18,7 @@ from tunewright._planning.mixture import select_datasets, with_provider_options
 from tunewright._signatures import documented
 from tunewright._views.waiting import told_in_notebook
 from tunewright.backends.base import BackendOptions
-from tunewright.errors import RequestError, did_you_mean, similar_name
+from tunewright.errors import RequestError, did_you_mean, plugin_code, similar_name
 from tunewright.events import Event
 from tunewright.plan.manifests import Manifests
 from tunewright.plan.policies import RunPolicy, Scheduling
@@ -162,11 +162,14 @@ class TrainingClient:
         own_adapter = None if adapter is None else selection.select_model(self.registry, adapter, base, "adapter")
         if evaluation is not None:
             own = selection.select_dataset(self.registry, evaluation, base, "eval_dataset")
-        told = trainer.provider.for_model(source.provider)
-        told = (told.for_adapter(own_adapter.provider) if own_adapter else told).for_datasets(
-            chosen.provider if chosen else None, own.provider if own else None
-        )
-        mixture = with_provider_options(told, parts)
+        with plugin_code(
+            trainer.plugin.name, trainer.plugin.dist, "for_model(), for_adapter(), for_datasets() or for_part()"
+        ):
+            told = trainer.provider.for_model(source.provider)
+            told = (told.for_adapter(own_adapter.provider) if own_adapter else told).for_datasets(
+                chosen.provider if chosen else None, own.provider if own else None
+            )
+            mixture = with_provider_options(told, parts)
         request = _train_request(
             name=generated_name("train") if name is None else name,
             model=source,
@@ -182,7 +185,8 @@ class TrainingClient:
             **with_policies(_given(given)),
         )
         if mixture:
-            told.check_mixture([resolved.part for resolved in mixture])
+            with plugin_code(trainer.plugin.name, trainer.plugin.dist, "check_mixture()"):
+                told.check_mixture([resolved.part for resolved in mixture])
         return request
 
     def code_request(self, name: str | None = None, **options: object) -> CodeRequest:

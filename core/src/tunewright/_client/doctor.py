@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from tunewright._planning.assemble import assemble
 from tunewright.backends.base import Finding, Level, problem
 from tunewright.environment import OUTPUT_SLOT
-from tunewright.errors import FetchError, PluginError, TunewrightError
+from tunewright.errors import FetchError, PluginError, TunewrightError, described
 from tunewright.plan.secrets import SecretRef
 from tunewright.providers.base import SourceProvider
 from tunewright.providers.fields import secret_env
@@ -115,6 +115,11 @@ def _answer(about: str, dist: str, provider: _Source, look: Callable[[_Source], 
         # The pods may be able to reach a service that this machine cannot.
         level = "note" if error.code.may_pass else "problem"
         return Finding(about=about, level=level, text=error.cause, remedy=error.remedy)
+    except TunewrightError as error:
+        return problem(about, error)
+    except Exception as error:
+        text = f"{provider.uri} was not checked: its plugin raised {described(error)}."
+        return Finding(about=about, level="problem", text=text, remedy=f"Report this to the author of {dist}.")
     return Finding(about=about, level=level, text=f"{provider.uri} {text}.")
 
 

@@ -14,7 +14,7 @@ from tunewright._planning.layout import VolumeLayout, lay_out
 from tunewright._planning.mixture import mixture_document
 from tunewright._planning.uploads import TRAIN, refuse_lost_output, upload_env, uploaded_target
 from tunewright.environment import OUTPUT_SLOT, kind_of_slot
-from tunewright.errors import PluginError, RequestError, TunewrightError, described
+from tunewright.errors import PluginError, RequestError, plugin_code
 from tunewright.plan import images
 from tunewright.plan.plan import (
     CODE,
@@ -374,22 +374,15 @@ def _shaped(plugin: Origin, shape: Callable[[ContainerSpec], ContainerSpec], def
         PluginError: the method fails otherwise, or returns something else.
     """
     method = f"{shape.__name__}()"
-    try:
+    with plugin_code(plugin.name, plugin.dist, method):
         spec: object = shape(defaults)
-    except (TunewrightError, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        raise _broken(plugin, f"its {method} raised {described(error)}") from error
     if not isinstance(spec, ContainerSpec):
-        raise _broken(plugin, f"its {method} returned a {type(spec).__name__}, not a ContainerSpec")
+        problem = f"its {method} returned a {type(spec).__name__}, not a ContainerSpec"
+        message = (
+            f"Plugin {plugin.name!r} violates the plugin contract: {problem}. Report it to the author of {plugin.dist}."
+        )
+        raise PluginError(message, name=plugin.name, dist=plugin.dist)
     return spec
-
-
-def _broken(plugin: Origin, problem: str) -> PluginError:
-    message = (
-        f"Plugin {plugin.name!r} violates the plugin contract: {problem}. Report it to the author of {plugin.dist}."
-    )
-    return PluginError(message, name=plugin.name, dist=plugin.dist)
 
 
 def _key_of(document: wire.WireDocument) -> str:

@@ -12,7 +12,7 @@ from typing import TypeVar
 import attrs
 
 from tunewright.environment import kind_of_slot
-from tunewright.errors import RequestError, TunewrightError, did_you_mean
+from tunewright.errors import RequestError, TunewrightError, described, did_you_mean
 from tunewright.plugins.kinds import Kind
 from tunewright.plugins.registry import Plugin, Registry
 from tunewright.providers.base import DatasetProvider, ModelProvider, Provider, SourceProvider, TrainerProvider
@@ -113,12 +113,17 @@ def build(cls: Callable[..., _P], parameters: Mapping[str, object], field: str) 
     """Construct a provider from keywords. The caller's dict is not changed.
 
     Raises:
-        RequestError: a keyword is unknown or missing.
+        RequestError: a keyword is unknown or missing, or the class refuses a value, by whatever exception.
     """
     try:
         return cls(**parameters)
+    except TunewrightError:
+        raise
     except TypeError as error:
         raise _wrong_keywords(cls, parameters, field, error) from error
+    except Exception as error:  # ValueError, as the validators of attrs raise it, or a fault of the plugin
+        problem = f"is refused by {getattr(cls, '__name__', 'its plugin')}: {described(error)}"
+        raise RequestError(problem, field=field, remedy="Correct the value that it names.") from error
 
 
 def _wrong_keywords(

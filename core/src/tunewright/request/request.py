@@ -9,7 +9,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 import attrs
 
 from tunewright._convert import to_dict, to_tuple
-from tunewright.errors import RequestError
+from tunewright.errors import RequestError, plugin_code
 from tunewright.events import Json
 from tunewright.plan import _checks as common
 from tunewright.plan.plan import JobPlan
@@ -225,13 +225,14 @@ class TrainRequest(Request):
             if path is not None and not path.exists():
                 remedy = "Give the path of a file or folder."
                 raise RequestError("does not exist", field=self.written(slot), value=str(path), remedy=remedy)
-        trainer = self.trainer.provider
-        trainer.check_inputs(
-            model=paths.get("model"), dataset=paths.get("dataset"), eval_dataset=paths.get("eval_dataset")
-        )
-        if self.mixture:
-            parts = (resolved.part for resolved in self.mixture)
-            trainer.check_mixture([attrs.evolve(part, folder=paths[part.slot]) for part in parts])
+        trainer, plugin = self.trainer.provider, self.trainer.plugin
+        with plugin_code(plugin.name, plugin.dist, "check_inputs() or check_mixture()"):
+            trainer.check_inputs(
+                model=paths.get("model"), dataset=paths.get("dataset"), eval_dataset=paths.get("eval_dataset")
+            )
+            if self.mixture:
+                parts = (resolved.part for resolved in self.mixture)
+                trainer.check_mixture([attrs.evolve(part, folder=paths[part.slot]) for part in parts])
 
     def written(self, slot: str) -> str:
         """Return the argument that an input comes from: "model", or "dataset[0]" for the first dataset of a mixture."""
