@@ -89,3 +89,25 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     with server:
         server.keys()  # makes the bucket
         yield server
+
+
+# Of the conformance kit: each starts several processes.
+SLOW_TESTS = (
+    "test_the_files_arrive",
+    "test_wrong_secrets_are_refused",
+    "test_what_is_missing_is_refused",
+    "test_a_snapshot_keeps_its_word",
+    "test_the_store_keeps_its_word",
+    "test_a_result_is_uploaded",
+    "test_two_ranks_train",
+    "test_a_killed_training_continues",
+    "test_sigterm_ends_the_ranks",
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what plugins inherit from the kit, and cannot mark."""
+    for item in items:
+        if isinstance(item, pytest.Function) and item.originalname in SLOW_TESTS and item.cls is not None:
+            item.add_marker("slow")

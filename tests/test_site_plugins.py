@@ -34,15 +34,15 @@ from tunewright.testing import DatasetProviderTests, ModelProviderTests
 import tunewright_acme2, tunewright_acme3, tunewright_vault
 
 class TestAcme2(ModelProviderTests):
-    name = "acme2"
+    name, tested_elsewhere = "acme2", "test_site_plugins.py"
     def provider(self): return tunewright_acme2.AcmeModel(uri="acme2://m", token="a-token-that-must-not-show")
 
 class TestAcme3(ModelProviderTests):
-    name = "acme3"
+    name, tested_elsewhere = "acme3", "test_site_plugins.py"
     def provider(self): return tunewright_acme3.AcmeModel(uri="acme3://m", token="a-token-that-must-not-show")
 
 class TestVault(DatasetProviderTests):
-    name = "vault"
+    name, tested_elsewhere = "vault", "test_site_plugins.py"
     def provider(self): return tunewright_vault.VaultDataset(uri="vault://customers")
 """
 

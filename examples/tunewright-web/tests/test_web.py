@@ -15,7 +15,7 @@ from tunewright_web import WebDataset, WebModel, file_name
 
 from tunewright import ExitCode, FetchError, RequestError, SecretRef
 from tunewright.providers import wire
-from tunewright.testing import DatasetProviderTests, ModelProviderTests
+from tunewright.testing import DatasetProviderTests, ModelProviderTests, Served
 
 BODY = b'{"text": "one"}\n' * 70_000
 DIGEST = hashlib.sha256(BODY).hexdigest()
@@ -132,9 +132,17 @@ class TestWebModel(ModelProviderTests):
     def provider(self) -> WebModel:
         return WebModel(uri="web+https://data.example/model.gguf", token=TOKEN, sha256=DIGEST, etag=ETAG, timeout=5.0)
 
+    @pytest.fixture
+    def served(self, server: Server) -> Served:
+        return Served(
+            provider=WebModel(uri=server.url("private/model.gguf"), token=TOKEN, sha256=DIGEST),
+            files={"model.gguf": BODY},
+            missing=WebModel(uri=server.url("404/model.gguf"), token=TOKEN),
+        )
+
 
 class TestWebDataset(DatasetProviderTests):
-    name = "web"
+    name, tested_elsewhere = "web", "TestWebDatasetWithoutTls, as a fake has no certificate"
 
     def provider(self) -> WebDataset:
         return WebDataset(
@@ -147,6 +155,14 @@ class TestWebDatasetWithoutTls(DatasetProviderTests):
 
     def provider(self) -> WebDataset:
         return WebDataset(uri="web+http://data.example/a.jsonl", token=TOKEN)
+
+    @pytest.fixture
+    def served(self, server: Server) -> Served:
+        return Served(
+            provider=WebDataset(uri=server.url("private/a.jsonl"), token=TOKEN),
+            files={"a.jsonl": BODY},
+            missing=WebDataset(uri=server.url("404/a.jsonl"), token=TOKEN),
+        )
 
 
 def test_a_dataset_arrives_whole_under_its_name(server: Server, tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from tunewright.providers.fields import secret_fields
 
 _SHORTEST_LINE = 8  # characters: a shorter line of a key says nothing, and is part of many words
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_SHORTEST = 4  # characters
+_REDACTED = REDACTED.encode()
 _LOOK = "The step's log has the full traceback."
 _NO_PERMISSION = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -24,7 +26,7 @@ class Secrets:
 
     def __init__(self) -> None:
         self._values: set[str] = set()
-        self._pattern = re.compile(b"")
+        self._pattern = self._in_output = _pattern([])
         self._learnt: Callable[[], None] | None = None
 
     def when_learnt(self, call: Callable[[], None]) -> None:
@@ -48,30 +50,32 @@ class Secrets:
                 # As libraries print them: as they are, in a URL, in a repr, and line by line.
                 lines = {line for line in value.splitlines() if len(line) >= _SHORTEST_LINE}
                 self._values |= {value, quote(value, safe=""), repr(value)[1:-1], *lines}
-        if not self._values:
+        longest_first = sorted((value.encode() for value in self._values), key=len, reverse=True)
+        self._pattern = _pattern(longest_first)
+        self._in_output = _pattern([form for form in longest_first if len(form) >= _SHORTEST])
+        if not longest_first:
             return
-        self._pattern = re.compile(
-            b"|".join(re.escape(v.encode()) for v in sorted(self._values, key=len, reverse=True))
-        )
         if self._learnt is not None:
             learnt, self._learnt = self._learnt, None
             learnt()
 
     def redact(self, text: str) -> str:
         """Return the text without the secrets."""
-        if not self._values:
-            return text
-        return self.redact_bytes(text.encode(errors="surrogatepass")).decode(errors="surrogatepass")
+        return self._pattern.sub(_REDACTED, text.encode(errors="surrogatepass")).decode(errors="surrogatepass")
 
-    def redact_bytes(self, data: bytes) -> bytes:
-        """Return the UTF-8 text without the secrets."""
-        return self._pattern.sub(REDACTED.encode(), data) if self._values else data
+    def redact_output(self, data: bytes) -> bytes:
+        """Return what a step prints, in UTF-8, without the secrets. Very short ones stay: they are parts of the words of events."""
+        return self._in_output.sub(_REDACTED, data)
 
     def begun(self, data: bytes) -> int:
         """Return how many of the last bytes may be the beginning of a secret."""
         forms = [value.encode() for value in self._values]
         lengths = range(max((len(form) for form in forms), default=1) - 1, 0, -1)
         return next((n for n in lengths if any(form.startswith(data[-n:]) for form in forms)), 0)
+
+
+def _pattern(forms: list[bytes]) -> re.Pattern[bytes]:
+    return re.compile(b"|".join(map(re.escape, forms)) if forms else rb"(?!)")  # which matches nothing
 
 
 def failure_of(error: BaseException, secrets: Secrets, container: str | None = None) -> Failure:

@@ -87,7 +87,7 @@ class _Pump:
 
     def _pass_on(self, held: bytes, count: int) -> bytes:
         """Print the first `count` bytes; return the others."""
-        data = self._secrets.redact_bytes(held[:count])
+        data = self._secrets.redact_output(held[:count])
         with contextlib.suppress(OSError):  # nobody reads it any more
             while data:
                 data = data[os.write(self._out, data) :]

@@ -37,14 +37,14 @@ SOURCES = st.builds(
 
 
 class TestGitLFSModel(ModelProviderTests):
-    name = "gitlfs"
+    name, tested_elsewhere = "gitlfs", "plugins/gitlfs/tests/test_gitlfs_step.py"
 
     def provider(self) -> GitLFSModelParams:
         return GitLFSModelParams(uri=SSH, ref="v1.0", path="models/tiny", ssh_private_key=KEY, known_hosts=KNOWN_HOSTS)
 
 
 class TestGitLFSDataset(DatasetProviderTests):
-    name = "gitlfs"
+    name, tested_elsewhere = "gitlfs", "plugins/gitlfs/tests/test_gitlfs_step.py"
 
     def provider(self) -> GitLFSDatasetParams:
         return GitLFSDatasetParams(
@@ -53,7 +53,7 @@ class TestGitLFSDataset(DatasetProviderTests):
 
 
 class TestGitLFSDatasetWithPassword(DatasetProviderTests):
-    name = "gitlfs"
+    name, tested_elsewhere = "gitlfs", "plugins/gitlfs/tests/test_gitlfs_step.py"
 
     def provider(self) -> GitLFSDatasetParams:
         return GitLFSDatasetParams(uri=HTTPS, exclude=["*.bin"], username=USER, password=PASSWORD)

@@ -30,14 +30,14 @@ HANDLES = st.one_of(
 
 
 class TestKaggleModel(ModelProviderTests):
-    name = "kaggle"
+    name, tested_elsewhere = "kaggle", "plugins/kaggle/tests/test_kaggle_step.py"
 
     def provider(self) -> KaggleModelParams:
         return KaggleModelParams(uri=f"{MODEL}/3", api_token=TOKEN, ignore_patterns=["*.h5"])
 
 
 class TestKaggleDataset(DatasetProviderTests):
-    name = "kaggle"
+    name, tested_elsewhere = "kaggle", "plugins/kaggle/tests/test_kaggle_step.py"
 
     def provider(self) -> KaggleDatasetParams:
         return KaggleDatasetParams(uri=f"{DATASET}/versions/7", eval_dataset=COMPETITION, username=USER, key=KEY)

@@ -27,7 +27,7 @@ PREFIXES = st.builds(
 
 
 class TestS3Model(ModelProviderTests):
-    name = "s3"
+    name, tested_elsewhere = "s3", "plugins/s3/tests/test_s3_fetch.py"
 
     def provider(self) -> S3ModelParams:
         return S3ModelParams(
@@ -44,7 +44,7 @@ class TestS3Model(ModelProviderTests):
 
 
 class TestS3Dataset(DatasetProviderTests):
-    name = "s3"
+    name, tested_elsewhere = "s3", "plugins/s3/tests/test_s3_fetch.py"
 
     def provider(self) -> S3DatasetParams:
         return S3DatasetParams(uri=URI, eval_dataset="s3://other/eval", access_key_id=KEY_ID, secret_access_key=KEY)

@@ -101,16 +101,25 @@ def unstructure(provider: attrs.AttrsInstance, field: str) -> dict[str, Json]:
     Raises:
         RequestError: a field is not JSON-serializable, does not have its declared type, or contains a literal token.
     """
-    hidden = secret_fields(type(provider))
-    params: dict[str, Json] = {}
-    for attribute in attrs.fields(type(provider)):
-        if attribute.name in hidden or CLIENT_ONLY in attribute.metadata:
-            continue
-        value = getattr(provider, attribute.name)
-        if _default(attribute, provider) != value:
-            params[attribute.name] = _plain(value, f"{field}.{attribute.name}", ", ".join(hidden))
+    changed = [a for a in _sent(type(provider)) if _default(a, provider) != getattr(provider, a.name)]
+    params = _values(provider, changed, field)
     _typed(params, type(provider))  # refuse here what the container would refuse
     return params
+
+
+def field_values(provider: attrs.AttrsInstance, field: str) -> dict[str, Json]:
+    """Return all fields of a provider that may be sent, as JSON values; raises as `unstructure`."""
+    return _values(provider, _sent(type(provider)), field)
+
+
+def _sent(cls: type[attrs.AttrsInstance]) -> list[attrs.Attribute[object]]:
+    hidden = secret_fields(cls)
+    return [a for a in attrs.fields(cls) if a.name not in hidden and CLIENT_ONLY not in a.metadata]
+
+
+def _values(provider: attrs.AttrsInstance, attributes: list[attrs.Attribute[object]], field: str) -> dict[str, Json]:
+    hidden = ", ".join(secret_fields(type(provider)))
+    return {a.name: _plain(getattr(provider, a.name), f"{field}.{a.name}", hidden) for a in attributes}
 
 
 def _plain(value: object, field: str, hidden: str) -> Json:

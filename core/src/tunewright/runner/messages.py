@@ -56,14 +56,19 @@ def without_secrets(text: str, env: Mapping[str, str]) -> str:
     return redact(text.encode(errors="replace")).decode(errors="replace") if redact else text
 
 
-def redactor(env: Mapping[str, str]) -> Callable[[bytes], bytes] | None:
-    """Return a function that redacts the values of the variables that TUNEWRIGHT_SECRETS names; None if there are none."""
+def redactor(env: Mapping[str, str], *, least: int = 1) -> Callable[[bytes], bytes] | None:
+    """Return a function that redacts the values of the variables that TUNEWRIGHT_SECRETS names; None if there are none.
+
+    Values of fewer than `least` characters are not redacted.
+    """
     values = {env[name] for name in env.get("TUNEWRIGHT_SECRETS", "").split(",") if env.get(name)}
     for value in values:
         # As libraries print them: in a repr, in a URL, and line by line, of which short ones are part of many words.
         lines = {line for line in value.splitlines() if len(line) >= _SHORTEST_LINE}
         values = values | {value.rstrip("\r\n"), repr(value)[1:-1], urllib.parse.quote(value, safe=""), *lines}
-    longest_first = sorted((value.encode(errors="replace") for value in values if value), key=len, reverse=True)
+    longest_first = sorted(
+        (value.encode(errors="replace") for value in values if len(value) >= least), key=len, reverse=True
+    )
     if not longest_first:
         return None
     pattern = re.compile(b"|".join(map(re.escape, longest_first)))

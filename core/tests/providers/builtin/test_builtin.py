@@ -16,7 +16,7 @@ from tunewright.providers.base import ClaimFolder
 from tunewright.providers.builtin import file, pvc
 from tunewright.providers.builtin.file import FileDataset, FileModel
 from tunewright.providers.builtin.pvc import PvcDataset, PvcModel
-from tunewright.testing import DatasetProviderTests, ModelProviderTests
+from tunewright.testing import DatasetProviderTests, ModelProviderTests, OutputTargetTests, Served, Written
 
 CLUSTER = "machine or container that runs the step"
 SEGMENT = st.text(st.characters(blacklist_categories=["C", "Z"], blacklist_characters="/\\"), min_size=1).filter(
@@ -30,12 +30,39 @@ class TestFileModel(ModelProviderTests):
     def provider(self) -> FileModel:
         return FileModel(uri="file:///models/tiny", allow_patterns=["*.json", "*.safetensors"])
 
+    @pytest.fixture
+    def served(self, source: Path) -> Served:
+        provider = FileModel(uri=source.as_uri(), allow_patterns=["*.json", "deep/*"])
+        names = ("config.json", "deep/er/a b#%.bin")
+        return Served(provider=provider, files={name: (source / name).read_bytes() for name in names})
+
 
 class TestFileDataset(DatasetProviderTests):
     name = "file"
 
     def provider(self) -> FileDataset:
         return FileDataset(uri="file:///data/train", eval_dataset="file:///data/eval", ignore_patterns="*.tmp")
+
+    @pytest.fixture
+    def served(self, source: Path) -> Served:
+        return Served(
+            provider=FileDataset(uri=source.as_uri(), ignore_patterns="deep/"),
+            files={name: (source / name).read_bytes() for name in ("config.json", ".hidden")},
+        )
+
+
+class TestFileOutput(OutputTargetTests):
+    name = "file"
+
+    @pytest.fixture
+    def written(self, tmp_path: Path) -> Written:
+        folder = tmp_path / "output"
+
+        def contents() -> dict[str, bytes]:
+            files = (path for path in folder.rglob("*") if path.is_file())
+            return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+        return Written(provider=FileModel(uri=folder.as_uri()), contents=contents)
 
 
 class TestPvcModel(ModelProviderTests):

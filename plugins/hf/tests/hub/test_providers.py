@@ -37,7 +37,7 @@ REPOS = st.builds(HubRepo, repo_type=st.just("model"), repo_id=IDS, revision=REV
 
 
 class TestHuggingFaceModel(ModelProviderTests):
-    name = "hf"
+    name, tested_elsewhere = "hf", "plugins/hf/tests/hub/test_fetch_step.py"
 
     def provider(self) -> HuggingFaceModelParams:
         return HuggingFaceModelParams(
@@ -52,14 +52,14 @@ class TestHuggingFaceModel(ModelProviderTests):
 
 
 class TestHuggingFaceDataset(DatasetProviderTests):
-    name = "hf"
+    name, tested_elsewhere = "hf", "plugins/hf/tests/hub/test_fetch_step.py"
 
     def provider(self) -> HuggingFaceDatasetParams:
         return HuggingFaceDatasetParams(uri=DATASET, eval_dataset="hf://org/eval@v2", access_token=TOKEN)
 
 
 class TestPartOfHuggingFaceDataset(DatasetProviderTests):
-    name = "hf"
+    name, tested_elsewhere = "hf", "plugins/hf/tests/hub/test_fetch_step.py"
 
     def provider(self) -> HuggingFaceDatasetParams:
         return HuggingFaceDatasetParams(uri=f"{DATASET}@v1", config="en", split="train[:10%]", access_token=TOKEN)

@@ -1,4 +1,4 @@
-"""The conformance kit itself: a good plugin passes it, and each fault of a bad one is found by the test made for it."""
+"""The client half of the conformance kit: each fault of a bad plugin is found by the test made for it."""
 
 import os
 import subprocess
@@ -46,15 +46,15 @@ from tunewright.testing import DatasetProviderTests, ModelProviderTests, Trainer
 import acme_plugin
 
 class TestData(DatasetProviderTests):
-    name = "acme"
+    name, tested_elsewhere = "acme", "test_planted_faults.py"
     def provider(self): return acme_plugin.Data(uri="acme://sales", token="a-literal", version=2)
 
 class TestModel(ModelProviderTests):
-    name = "acme"
+    name, tested_elsewhere = "acme", "test_planted_faults.py"
     def provider(self): return acme_plugin.Model(uri="acme://tiny")
 
 class TestTrainer(TrainerProviderTests):
-    name = "acme"
+    name, tested_elsewhere = "acme", "test_planted_faults.py"
     def provider(self): return acme_plugin.Trainer(rate=0.5)
 """
 
@@ -138,10 +138,12 @@ VERSION = "    version: int = 1\n"
                 "    rate: float",
             },
             [
+                "TestData::test_fields_are_the_same_on_another_machine_and_day",
                 "TestData::test_init_container_shapes_a_container",
                 "TestData::test_the_wire_gives_the_same_provider_back",
                 "TestTrainer::test_container_shapes_a_container",
                 "TestTrainer::test_equal_providers_give_equal_bytes",
+                "TestTrainer::test_fields_are_the_same_on_another_machine_and_day",
                 "TestTrainer::test_providers_are_frozen_values",
                 "TestTrainer::test_the_wire_gives_the_same_provider_back",
             ],

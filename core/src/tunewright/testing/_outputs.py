@@ -1,0 +1,101 @@
+"""Tests of outputs: a result is uploaded, listed, downloaded and removed for real."""
+# ruff: noqa: S101 - these are tests
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping
+from typing import ClassVar
+
+import attrs
+import pytest
+
+from tunewright.environment import OUTPUT_SLOT
+from tunewright.plugins.registry import Plugin
+from tunewright.providers.base import SourceProvider
+from tunewright.providers.outputs import OutputTarget
+from tunewright.runner.checkpoints import MARKER
+from tunewright.testing._pod import Pod, ask_elsewhere, check_printed, document_of, literals, with_wrong_secrets
+from tunewright.testing._providers import PluginTests
+from tunewright.testing._sources import check_refusal
+
+_RESULT = {"config.json": b'{"layers": 1}', "weights/part-1.bin": b"1" * 70_000, "weights/part 2.bin": b"2" * 50}
+
+
+@attrs.frozen(kw_only=True)
+class Written:
+    """A service that can be written to during a test.
+
+    Attributes:
+        provider: the output, with secrets that may write. There is nothing below its URI.
+        contents: returns what the service has below the URI: path → contents. None if only the provider can say.
+        checks_secrets: whether the service refuses wrong secrets.
+    """
+
+    provider: SourceProvider
+    contents: Callable[[], Mapping[str, bytes]] | None = None
+    checks_secrets: bool = True
+
+
+class OutputTargetTests(PluginTests):
+    """Tests for a model provider that results are uploaded to: derive from it besides `ModelProviderTests`.
+
+    Give the fixture `written`, with a service that is there, and nothing below the provider's URI.
+    """
+
+    kind: ClassVar[str] = "model"
+
+    @pytest.fixture
+    def written(self) -> Written:
+        """Return an output whose service is there. Override it."""
+        self.need_container()
+        pytest.fail(
+            f"{type(self).__name__} has no fixture `written`: yield a Written(provider=…) with a service that is there."
+        )
+
+    def test_the_class_is_an_output(self, written: Written, plugin: Plugin) -> None:
+        """The class derives from OutputTarget, or `output=` refuses it."""
+        cls: type = type(written.provider)
+        assert plugin.provider("model") is cls, "The plugin returns another class for models."
+        assert issubclass(cls, OutputTarget), "Derive from OutputTarget, before ModelProvider."
+
+    def test_the_store_keeps_its_word(self, written: Written, plugin: Plugin) -> None:
+        """Files are uploaded, listed, downloaded, replaced and removed, and others are left alone."""
+        document = document_of(OUTPUT_SLOT, plugin, written.provider)
+        secrets = literals(written.provider)
+        problems = ask_elsewhere("store", another_day=False, name=self.name, params=document.params, secrets=secrets)
+        assert not problems, "The store breaks the contract: " + "; ".join(problems) + "."
+
+    def test_a_result_is_uploaded(self, written: Written, plugin: Plugin, pod: Pod) -> None:
+        """The launcher uploads a result, and it comes back as it was; a second upload changes nothing."""
+        provider = written.provider
+        for attempt in ("upload", "upload-again"):
+            done = pod.step("upload", self._result(plugin, provider, pod), env=pod.env(provider), name=attempt)
+            done.succeeded("Uploading")
+            check_printed(done, provider, "Uploading")
+        params, secrets = document_of(OUTPUT_SLOT, plugin, provider).params, literals(provider)
+        stored = ask_elsewhere("stored", another_day=False, name=self.name, params=params, secrets=secrets)
+        found = {path: base64.b64decode(text) for path, text in stored.items() if path != MARKER}
+        assert found == _RESULT, "What is downloaded from the output is not what was uploaded."
+        if written.contents is not None:
+            there = {path: data for path, data in written.contents().items() if path != MARKER}
+            assert there == _RESULT, "The service has other files than were uploaded."
+
+    def test_wrong_secrets_are_refused(self, written: Written, plugin: Plugin, pod: Pod) -> None:
+        """With wrong secrets, the upload ends at once, with a code that says so."""
+        if not written.checks_secrets or not literals(written.provider):
+            pytest.skip("the service takes any secret" if literals(written.provider) else "it has no secret")
+        env = {**pod.env(written.provider), **with_wrong_secrets(written.provider)}
+        done = pod.step("upload", self._result(plugin, written.provider, pod), env=env)
+        assert done.failure, f"An upload with wrong secrets succeeds: does the provider send them? {done.shown}"
+        check_refusal(done, "A wrong secret")
+        check_printed(done, written.provider, "An upload with wrong secrets")
+
+    def _result(self, plugin: Plugin, provider: SourceProvider, pod: Pod) -> str:
+        """Write a result, and name the output in the pod's configuration; return the result's folder."""
+        pod.give(OUTPUT_SLOT, plugin, provider)
+        folder = pod.workspace / OUTPUT_SLOT / "model"
+        for path, data in _RESULT.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(data)
+        return str(folder)

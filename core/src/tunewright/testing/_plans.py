@@ -1,0 +1,108 @@
+"""Tests of `tunewright_modify_plan`."""
+# ruff: noqa: S101 - these are tests
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tunewright._client.client import TrainingClient
+from tunewright._kit.elsewhere import packed, unpacked
+from tunewright._kit.plans import plan_before
+from tunewright.errors import PluginLoadError
+from tunewright.plan.plan import JobPlan
+from tunewright.plugins.registry import Plugin
+from tunewright.request.request import Request
+from tunewright.testing._pod import ask_elsewhere
+from tunewright.testing._providers import PluginTests
+
+_CODE: Mapping[str, Any] = {
+    "name": "kit-code",
+    "base_image": "docker.io/library/python:3.12-slim",
+    "command": ["python3", "train.py"],
+    "labels": {"kit": "label"},
+    "annotations": {"kit": "annotation"},
+    "env": {"KIT": "variable"},
+    "node_selector": {"kit": "node"},
+}
+
+
+class ModifyPlanTests(PluginTests):
+    """Tests for a plugin with `tunewright_modify_plan`. Test what your hook is for beside them.
+
+    `jobs()` returns keywords of jobs for which the hook is called: those of `train()`, or of `create_job()`. The kit has one
+    of `create_job()`, which is enough for a company-wide plugin.
+    """
+
+    def jobs(self) -> Sequence[Mapping[str, Any]]:
+        """Return the keywords of jobs that the hook changes, as in a job file; the kit adds labels and variables."""
+        return [_CODE]
+
+    @pytest.fixture(autouse=True)
+    def _is_called(self, plugin: Plugin) -> None:
+        """The hook is called for every one of the jobs."""
+        for job in self.jobs():
+            names = [origin.name for origin in plan_before(job)[0].plugins]
+            hint = "Is the line `always = True` missing in the module of the entry point?"
+            assert plugin.name in names, f"The job {job} does not call the hook of {plugin.name!r}. {hint}"
+
+    def test_import_is_light(self) -> None:
+        """The plugin can be loaded without heavy libraries: a company-wide one is loaded for every job."""
+        self.check_import(None)
+
+    def test_the_plan_is_valid(self, plugin: Plugin) -> None:
+        """The hook returns a valid plan, which the Kubernetes backend renders."""
+        for request, before in self._plans():
+            TrainingClient("kubernetes").backend.render(_modified(plugin, before, request))
+
+    def test_nothing_is_lost(self, plugin: Plugin) -> None:
+        """What the user and Tunewright put into the plan is still there."""
+        for request, before in self._plans():
+            lost = list(_lost(before, _modified(plugin, before, request)))
+            assert not lost, f"The hook drops {'; '.join(lost)}. Add to what is there: labels={{**plan.labels, …}}."
+
+    def test_the_hook_is_pure(self, plugin: Plugin, tmp_path: Path) -> None:
+        """The same plan and request give the same plan, here and on another day elsewhere, without files and network."""
+        for job in self.jobs():
+            request, before = plan_before(job)
+            copy = packed(before)
+            changed = _modified(plugin, before, request)
+            assert unpacked(copy) == before, "The hook changes the plan that it is given; use attrs.evolve."
+            assert _modified(plugin, before, request) == changed, "The hook gives another plan when it is called again."
+            there = ask_elsewhere("modify", name=plugin.name, job=dict(job), folder=str(tmp_path))
+            assert unpacked(there["plan"]) == changed, "The hook depends on the process, the machine or the day."
+            assert not there["told"], f"The hook must neither write files nor use the network: {there['told']}."
+
+    def _plans(self) -> Iterator[tuple[Request, JobPlan]]:
+        return map(plan_before, self.jobs())
+
+
+def _modified(plugin: Plugin, plan: JobPlan, request: Request) -> JobPlan:
+    try:
+        return plugin.modify_plan(plan, request)
+    except PluginLoadError as error:
+        pytest.fail(str(error))
+
+
+def _lost(before: JobPlan, after: JobPlan) -> Iterator[str]:
+    if before.name != after.name:
+        yield f"the job's name {before.name!r}"
+    for field in ("labels", "annotations", "files"):
+        lost: Collection[str] = getattr(before, field).keys() - getattr(after, field).keys()
+        if lost:
+            yield f"{field} {sorted(lost)}"
+    if selector := before.scheduling.node_selector.keys() - after.scheduling.node_selector.keys():
+        yield f"the node selector's {sorted(selector)}"
+    if volumes := {v.name for v in before.volumes} - {v.name for v in after.volumes}:
+        yield f"volumes {sorted(volumes)}"
+    containers = {container.name: container for container in after.containers}
+    for container in before.containers:
+        if container.name not in containers:
+            yield f"the container {container.name!r}"
+        elif env := container.env.keys() - containers[container.name].env.keys():
+            yield f"variables {sorted(env)} of container {container.name!r}"
+        elif {*container.mounts} - {*containers[container.name].mounts}:
+            yield f"mounts of container {container.name!r}"

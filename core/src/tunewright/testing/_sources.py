@@ -1,0 +1,212 @@
+"""Tests of sources: the init container runs for real, against the author's own service or a fake."""
+# ruff: noqa: S101 - these are tests
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from tunewright._convert import to_dict
+from tunewright.errors import ExitCode
+from tunewright.plugins.registry import Plugin
+from tunewright.providers.base import DatasetProvider, ModelProvider, SourceProvider
+from tunewright.providers.snapshots import SnapshotSource
+from tunewright.providers.uris import uri_scheme
+from tunewright.runner.checkpoints import MARKER
+from tunewright.testing._pod import (
+    Done,
+    Pod,
+    ask_elsewhere,
+    check_printed,
+    document_of,
+    literals,
+    with_wrong_secrets,
+)
+from tunewright.testing._providers import ProviderTests, check_shaping
+
+_FINAL_REFUSALS = (ExitCode.NOT_FOUND, ExitCode.NO_PERMISSION)
+
+
+@attrs.frozen(kw_only=True)
+class Served:
+    """A service that is there for a test, and what it has.
+
+    Attributes:
+        provider: reads from the service, with secrets that it accepts, of eight characters or more.
+        files: what the provider fetches: relative path → contents. At least one file should be larger than a few bytes.
+        missing: the same for something that the service does not have. By default the provider with a longer URI.
+        checks_secrets: whether the service refuses wrong secrets.
+    """
+
+    provider: SourceProvider
+    files: Mapping[str, bytes] = attrs.field(factory=dict, converter=to_dict)
+    missing: SourceProvider | None = None
+    checks_secrets: bool = True
+
+
+class SourceProviderTests(ProviderTests):
+    """Tests for model and dataset providers. Derive from one of the subclasses instead.
+
+    Give the fixture `served`, which lets the kit run the provider for real:
+
+        @pytest.fixture
+        def served(self, tmp_path: Path) -> Iterator[Served]:
+            with fake_service({"sales/train.jsonl": b"…"}, token="the-right-token") as address:
+                yield Served(
+                    provider=AcmeDataset(uri="acme://sales", server=address, token="the-right-token"),
+                    files={"train.jsonl": b"…"},
+                )
+    """
+
+    def provider(self) -> SourceProvider:
+        """Return a provider; see `ProviderTests.provider`."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def served(self) -> Served:
+        """Return a provider whose service is there, and what it has. Override it."""
+        self.need_container()
+        if self.provider().mounted_claim() is not None:
+            pytest.skip("its files are mounted, so nothing is fetched")
+        pytest.fail(
+            f"{type(self).__name__} has no fixture `served`, so the kit cannot run the container half. "
+            "Yield a Served(provider=…, files=…) with a service that is there, or say where it is tested: tested_elsewhere."
+        )
+
+    def test_the_scheme_is_the_plugins_name(self) -> None:
+        """The scheme of the provider's URI selects the plugin."""
+        assert uri_scheme(self.provider().uri) == self.name
+
+    def test_init_container_shapes_a_container(self) -> None:
+        """init_container() is pure, and returns a ContainerSpec that shows no secret and has all that it was given."""
+        provider = self.provider()
+        check_shaping(provider, provider.init_container, f"fetch-{self.kind}", "fetch", self.kind)
+        assert provider == self.provider(), "init_container() must not change the provider."
+
+    def test_the_files_arrive(self, served: Served, plugin: Plugin, pod: Pod) -> None:
+        """The init container fetches the service's files, and nothing else, and leaves nothing elsewhere."""
+        done = self._fetch(served.provider, plugin, pod)
+        done.succeeded("Fetching")
+        _compare(pod.workspace / self.kind, served.files)
+        _check_traces(done, pod, self.kind)
+        check_printed(done, served.provider, "Fetching")
+
+    def test_wrong_secrets_are_refused(self, served: Served, plugin: Plugin, pod: Pod) -> None:
+        """With wrong secrets the step ends at once, with a code that says so, and leaves and shows nothing."""
+        if not served.checks_secrets or not literals(served.provider):
+            pytest.skip("the service takes any secret" if literals(served.provider) else "it has no secret")
+        pod.give(self.kind, plugin, served.provider)
+        env = {**pod.env(served.provider), **with_wrong_secrets(served.provider)}
+        done = pod.step("fetch", self.kind, env=env)
+        assert done.failure, f"A fetch with wrong secrets succeeds: does the provider send them? {done.shown}"
+        check_refusal(done, "A wrong secret")
+        assert not (pod.workspace / self.kind).exists(), "A fetch that fails must leave nothing."
+        check_printed(done, served.provider, "A fetch with wrong secrets")
+
+    def test_what_is_missing_is_refused(self, served: Served, plugin: Plugin, pod: Pod) -> None:
+        """Something that the service does not have ends the step at once, with a code that says so."""
+        missing = served.missing or attrs.evolve(served.provider, uri=f"{served.provider.uri}-that-is-not-there")
+        done = self._fetch(missing, plugin, pod)
+        assert done.failure, f"{missing.uri} is not there, and fetching it succeeds. {done.shown}"
+        check_refusal(done, f"{missing.uri}, which is not there,")
+        assert not (pod.workspace / self.kind).exists(), "A fetch that fails must leave nothing."
+        check_printed(done, missing, "A fetch of something that is not there")
+
+    def test_a_snapshot_keeps_its_word(self, served: Served, plugin: Plugin) -> None:
+        """A snapshot lists the same files twice, and its ranges, sizes and digests are those of the files."""
+        if not isinstance(served.provider, SnapshotSource):
+            pytest.skip("the fetch engine does not read it")
+        document = document_of(self.kind, plugin, served.provider)
+        found = ask_elsewhere(
+            "snapshot",
+            another_day=False,
+            name=self.name,
+            kind=self.kind,
+            params=document.params,
+            secrets=literals(served.provider),
+        )
+        _check_snapshot(found, served.files)
+
+    def _fetch(self, provider: SourceProvider, plugin: Plugin, pod: Pod) -> Done:
+        pod.give(self.kind, plugin, provider)
+        return pod.fetch(self.kind, provider)
+
+
+class ModelProviderTests(SourceProviderTests):
+    """Tests for the class that a plugin returns from `tunewright_model_provider`."""
+
+    kind = "model"
+
+    def provider(self) -> ModelProvider:
+        """Return a provider; see `ProviderTests.provider`."""
+        raise NotImplementedError
+
+
+class DatasetProviderTests(SourceProviderTests):
+    """Tests for the class that a plugin returns from `tunewright_dataset_provider`."""
+
+    kind = "dataset"
+
+    def provider(self) -> DatasetProvider:
+        """Return a provider; see `ProviderTests.provider`."""
+        raise NotImplementedError
+
+
+def _compare(folder: Path, files: Mapping[str, bytes]) -> None:
+    assert (folder / MARKER).is_file(), "The step has ended without an error, and before it had committed anything."
+    found = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file() and p != folder / MARKER}
+    assert files, "Served.files is empty: say what the service has, so that the kit can compare it."
+    assert found.keys() == files.keys(), "The provider has fetched other files than the service has."
+    for name, contents in files.items():
+        fetched = found[name].read_bytes()
+        assert len(fetched) == len(contents), f"{name} has {len(fetched)} bytes, and the service has {len(contents)}."
+        assert fetched == contents, f"{name} has other contents than the service has."
+
+
+def _check_traces(done: Done, pod: Pod, slot: str) -> None:
+    assert not done.strays, f"The provider writes outside of its folder and of /tmp: {list(done.strays)}."
+    left = pod.leftovers(slots=[slot])
+    assert not left, (
+        f"The provider leaves files outside of `target`: {left}. Put temporary ones where they are removed."
+    )
+
+
+def check_refusal(done: Done, what: str) -> None:
+    """Fail the test unless a step has ended with a code that is final, and a remedy."""
+    assert done.failure is not None
+    code = done.failure.code
+    hint = "Raise FetchError with ExitCode.NOT_FOUND or NO_PERMISSION, which end the job at once"
+    assert code in _FINAL_REFUSALS, f"{what} ends with exit code {code}: {done.failure}\n{hint}. {done.shown}"
+    assert done.failure.remedy, f"{what} is refused without a remedy: say in FetchError(…, remedy=…) what to do."
+
+
+def _check_snapshot(found: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+    assert found["again"] == found["entries"], "Two snapshots of the same URI differ in entries() or revision."
+    for entry in found["entries"]["files"]:
+        contents = files.get(entry["path"])
+        if contents is None:  # finish() makes the files of it
+            continue
+        assert entry["size"] == len(contents), (
+            f"{entry['path']} is listed with {entry['size']} bytes of {len(contents)}."
+        )
+        for algorithm, value in entry["digests"]:
+            expected = _digest(algorithm, contents)
+            assert expected in (None, value), f"{entry['path']} is listed with a wrong {algorithm} digest."
+    for path, start, stop, text in found["ranges"]:
+        if path in files:
+            expected_bytes = files[path][start:stop]
+            assert base64.b64decode(text) == expected_bytes, f"open({path!r}, {start}, {stop}) gives other bytes."
+
+
+def _digest(algorithm: str, contents: bytes) -> str | None:
+    if algorithm == "git-blob-sha1":
+        return hashlib.sha1(b"blob %d\0%b" % (len(contents), contents), usedforsecurity=False).hexdigest()
+    if algorithm in ("sha256", "sha1", "md5"):
+        return hashlib.new(algorithm, contents, usedforsecurity=False).hexdigest()
+    return None

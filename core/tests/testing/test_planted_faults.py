@@ -1,0 +1,342 @@
+"""The kit against plugins with a planted fault each: a test of the kit fails, and says what is wrong."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+import pytest
+
+HERE = Path(__file__).parent
+GOOD, TESTS = ((HERE / name).read_text("utf-8") for name in ("good_plugin.py", "authors_tests.py"))
+RECORDS = {
+    "METADATA": "Metadata-Version: 2.1\nName: tunewright-acme\nVersion: 1.0\n",
+    "entry_points.txt": "[tunewright.v1]\nacme = acme_plugin\n",
+}
+
+
+@attrs.frozen(kw_only=True)
+class Fault:
+    """A fault.
+
+    Attributes:
+        test: the test of the kit that finds it.
+        says: part of what that test says.
+        changes: text of the good plugin → text in its place.
+        tests: the same for the author's tests.
+    """
+
+    test: str
+    says: str
+    changes: Mapping[str, str]
+    tests: Mapping[str, str] = attrs.field(factory=dict)
+
+
+def method(body: str, test: str, says: str, **tests: str) -> Fault:
+    """A fault of download_dataset: statements at its beginning."""
+    start = "    def download_dataset(self, target):\n"
+    return Fault(test=f"TestData::{test}", says=says, changes={start: f"{start}        {body}\n"}, tests=tests)
+
+
+def fault(test: str, says: str, **changes: str) -> Fault:
+    """A fault in another place: `old` → `new`."""
+    return Fault(test=test, says=says, changes={changes["old"]: changes["new"]})
+
+
+ARRIVE, ENTRIES = "test_the_files_arrive", 'yield Entry(path=file["path"], size=file["size"], digests=(digest,))'
+FAULTS = {
+    # Sources that download by themselves.
+    "the method is not written": method("raise NotImplementedError", ARRIVE, "NotImplementedError"),
+    "the method does nothing": method("return", ARRIVE, "downloaded no files"),
+    "the secret is not sent": fault(
+        "TestData::test_the_files_arrive", "401", old='{"Authorization": f"Bearer {token}"}', new="{}"
+    ),
+    "any secret will do": fault(
+        "TestData::test_wrong_secrets_are_refused",
+        "succeeds: does the provider send them?",
+        old='{"Authorization": f"Bearer {token}"}',
+        new='{"Authorization": "Bearer the-right-token"}',
+    ),
+    "the secret is a plain field": fault(
+        "TestData::test_secrets_are_declared_as_such",
+        "Declare ['token'] with secret",
+        old='    token: str | SecretRef | None = secret(env="ACME_TOKEN")',
+        new='    token: str = "public"',
+    ),
+    "the secret is printed": method("print('with', self.token)", ARRIVE, "prints a secret"),
+    "the secret is in the message": fault(
+        "TestData::test_wrong_secrets_are_refused",
+        "prints a secret",
+        old='f"{url} was answered with {error.code}."',
+        new='f"{token} is refused with {error.code}."',
+    ),
+    "a file is left in the working folder": method("Path('log').write_text('x')", ARRIVE, "['cwd/log']"),
+    "a file is left in /tmp": method("__import__('tempfile').mkstemp()", ARRIVE, "outside of `target`: ['tmp/"),
+    "a file is written somewhere else": method(
+        "Path('/var/tmp/acme-kit').write_text('x')", ARRIVE, "/var/tmp/acme-kit"
+    ),
+    "a path leads out of the folder": method("(target / '../../escape').write_text('x')", ARRIVE, ".staging/escape"),
+    "a link leads out of the folder": method("(target / 'a').symlink_to('/etc/hostname')", ARRIVE, "'a' is a link"),
+    "files are cut off": fault(
+        "TestData::test_the_files_arrive", "19000 bytes", old="self.token))\n\n\n@attrs.frozen(kw_only=True)\nclass Model", new="self.token)[:19000])\n\n\n@attrs.frozen(kw_only=True)\nclass Model"
+    ),
+    "files have other contents": fault(
+        "TestData::test_the_files_arrive", "has other contents", old="self.token))\n\n\n@attrs.frozen(kw_only=True)\nclass Model", new="self.token)[::-1])\n\n\n@attrs.frozen(kw_only=True)\nclass Model"
+    ),
+    "the method ends the process": method("raise SystemExit(0)", ARRIVE, "SystemExit"),
+    "the method ends the process at once": method("__import__('os')._exit(0)", ARRIVE, "before it had committed anything"),
+    "the method panics": method("raise type('Panic', (BaseException,), {})('of Rust')", ARRIVE, "Panic: of Rust"),
+    "the method never ends": method(
+        "time.sleep(3600)", ARRIVE, "has not ended within 3 s", **{"class TestData(DatasetProviderTests):\n    name = \"acme\"\n    time_limit = 20": "class TestData(DatasetProviderTests):\n    name = \"acme\"\n    time_limit = 3"}
+    ),
+    "what is missing is retried": fault(
+        "TestData::test_what_is_missing_is_refused", "exit code 69", old=", 404: ExitCode.NOT_FOUND", new=""
+    ),
+    "errors of the library pass through": fault(
+        "TestData::test_what_is_missing_is_refused", "exit code 70", old="except urllib.error.HTTPError as error:", new="except ZeroDivisionError as error:"
+    ),
+    "a field depends on the day": fault(
+        "TestData::test_fields_are_the_same_on_another_machine_and_day",
+        "the machine or the day: {'day'",
+        old="    version: int = 1\n",
+        new="    version: int = 1\n    day: str = attrs.field(factory=lambda: str(__import__('datetime').date.today()))\n",
+    ),
+    "a field depends on the process": fault(
+        "TestData::test_fields_are_the_same_on_another_machine_and_day",
+        "the machine or the day: {'seed'",
+        old="    version: int = 1\n",
+        new="    version: int = 1\n    seed: int = attrs.field(factory=lambda: hash('seed'))\n",
+    ),
+    "a field depends on the machine": fault(
+        "TestData::test_fields_are_the_same_on_another_machine_and_day",
+        "the machine or the day: {'host'",
+        old="    version: int = 1\n",
+        new="    version: int = 1\n    host: str = attrs.field(factory=lambda: __import__('socket').gethostname())\n",
+    ),
+    "the container loses its variables": fault(
+        "TestData::test_init_container_shapes_a_container",
+        "drops",
+        old='env={**defaults.env, "ACME": "1"}',
+        new='env={"ACME": "1"}',
+    ),
+    # Sources that the engine reads.
+    "a size is wrong": fault(
+        "TestModel::test_the_files_arrive", "has failed", old=ENTRIES, new=ENTRIES.replace('file["size"]', 'file["size"] + 1')
+    ),
+    "a digest is wrong": fault(
+        "TestModel::test_the_files_arrive", "sha256 digest", old='value=file["sha256"])\n                yield', new='value="0" * 64)\n                yield'
+    ),
+    "an entry leads out of the folder": fault(
+        "TestModel::test_the_files_arrive", "escape", old=ENTRIES, new=ENTRIES.replace('path=file["path"]', 'path="../escape"')
+    ),
+    "ranges are read from the start": fault(
+        "TestModel::test_a_snapshot_keeps_its_word",
+        "gives other bytes",
+        old="        def request(self, entry):",
+        new="        def open(self, entry, start, stop):\n"
+        "            return super().open(entry, 0, stop - start)\n\n        def request(self, entry):",
+    ),
+    "the revision differs each time": fault(
+        "TestModel::test_a_snapshot_keeps_its_word", "differ in", old="            super().__init__()", new="            super().__init__()\n            self.revision = str(time.time_ns())"
+    ),
+    "the listing never goes on": fault(
+        "TestModel::test_the_files_arrive", "has not", old=ENTRIES, new=f"{ENTRIES}\n                time.sleep(3600)"
+    ),
+    # Outputs.
+    "an upload does nothing": fault(
+        "TestOutput::test_the_store_keeps_its_word", "which were uploaded", old="        for path, file in files.items():\n            call", new="        for path, file in ():\n            call"
+    ),
+    "a folder is taken for a prefix": fault(
+        "TestOutput::test_the_store_keeps_its_word", "not below that folder", old='prefix = f"{folder}/" if folder else ""', new="prefix = folder"
+    ),
+    "paths are relative to the folder": fault(
+        "TestOutput::test_the_store_keeps_its_word",
+        "relative to the URI",
+        old='            if file["path"].startswith(prefix):\n',
+        new='            if file["path"].startswith(prefix):\n                file["path"] = file["path"].removeprefix(prefix)\n',
+    ),
+    "an upload never replaces": fault(
+        "TestOutput::test_the_store_keeps_its_word",
+        "not the new 7",
+        old="        for path, file in files.items():\n            call",
+        new="        there = {e.path for e in self.entries('')}\n        for path, file in files.items():\n            path in there or call",
+    ),
+    "the check leaves a file": fault(
+        "TestOutput::test_the_store_keeps_its_word", "check_writable() leaves", old="    def remove(self, folder):\n        self", new="    def remove(self, folder):\n        '.tunewright' in folder or self"
+    ),
+    "contents are changed on the way": fault(
+        "TestOutput::test_a_result_is_uploaded", "", old="file.read_bytes())", new="file.read_bytes()[::-1])"
+    ),
+    # Trainers.
+    "there are no checkpoints": fault(
+        "TestTrainer::test_a_killed_training_continues", "marks no checkpoint", old="                mark_checkpoint(folder)\n", new=""
+    ),
+    "the training begins again": fault(
+        "TestTrainer::test_a_killed_training_continues", "begins again at step 1", old="if run.resume_from is not None:", new="if False:"
+    ),
+    "a checkpoint is marked before it is written": fault(
+        "TestTrainer::test_a_killed_training_continues",
+        "has failed|exit code",
+        old="                save(folder, total)\n                mark_checkpoint(folder)\n",
+        new="                folder.mkdir(parents=True)\n                mark_checkpoint(folder)\n                save(folder, total)\n",
+    ),
+    "a training that continues forgets": fault(
+        "TestTrainer::test_a_killed_training_continues", "leaves other files", old='total = json.loads((run.resume_from / "total.json").read_text())', new="total = 0"
+    ),
+    "there is no result": fault(
+        "TestTrainer::test_two_ranks_train", "without a model", old="        if run.rank == 0:\n            save(run.result, total)\n", new=""
+    ),
+    "the inputs are changed": fault(
+        "TestTrainer::test_two_ranks_train", "changes its inputs", old="        first, total = 1, 0\n", new="        first, total = 1, 0\n        (run.dataset / 'cache').write_text('x')\n"
+    ),
+    "no step is reported": fault(
+        "TestTrainer::test_two_ranks_train", "reports no step", old="            run.emit(Step(step=epoch, total_steps=self.epochs, loss=1 / total))\n", new=""
+    ),
+    "SIGTERM is ignored": Fault(
+        test="TestTrainer::test_sigterm_ends_the_ranks",
+        says="have not ended",
+        changes={"        first, total = 1, 0\n": "        signal.signal(signal.SIGTERM, signal.SIG_IGN)\n        first, total = 1, 0\n"},
+        tests={"epochs=3)": "epochs=3, pause=40)", "    time_limit = 30": "    time_limit = 60"},
+    ),
+    "the check refuses everything": fault(
+        "TestTrainer::test_two_ranks_train", "The check has failed", old="        pass\n", new="        assert dataset is None\n"
+    ),
+    # Backends.
+    "a manifest is another each time": fault(
+        "TestBackend::test_rendering_is_pure",
+        "other manifests for the same plan",
+        old="class Local(LocalBackend):\n    pass\n",
+        new="class Local(LocalBackend):\n    def render(self, plan):\n"
+        "        return super().render(attrs.evolve(plan, labels={'at': str(time.time_ns())}))\n",
+    ),
+    "a secret is rendered": fault(
+        "TestBackend::test_rendering_is_pure",
+        "render() shows a secret",
+        old="class Local(LocalBackend):\n    pass\n",
+        new="class Local(LocalBackend):\n    def render(self, plan):\n"
+        "        env = {k: getattr(v, '_value', v) for k, v in plan.main.env.items()}\n"
+        "        return super().render(attrs.evolve(plan, main=attrs.evolve(plan.main, env=env)))\n",
+    ),
+    "rendering writes a file": fault(
+        "TestBackend::test_rendering_is_pure",
+        "must neither write files",
+        old="class Local(LocalBackend):\n    pass\n",
+        new="class Local(LocalBackend):\n    def render(self, plan):\n"
+        "        Path('/var/tmp/acme-kit').write_text('x')\n        return super().render(plan)\n",
+    ),
+    "unknown jobs have empty logs": fault(
+        "TestBackend::test_unknown_jobs_are_refused",
+        "for a job that does not exist: logs",
+        old="class Local(LocalBackend):\n    pass\n",
+        new="class Local(LocalBackend):\n    def logs(self, name, **more): return iter(())\n",
+    ),
+    "labels are not looked at": fault(
+        "TestBackend::test_a_job_lives",
+        "list() finds jobs without the label",
+        old="class Local(LocalBackend):\n    pass\n",
+        new="class Local(LocalBackend):\n    def list(self, labels=None): return super().list()\n",
+    ),
+    "a failure is not reported": fault(
+        "TestBackend::test_a_failure_is_reported",
+        "has no failure",
+        old="class Local(LocalBackend):\n    pass\n",
+        new="class Local(LocalBackend):\n    def get(self, name): return attrs.evolve(super().get(name), failure=None)\n",
+    ),
+    "a second worker is not started": fault(
+        "TestBackend::test_workers_get_what_they_need",
+        "Two workers were asked for",
+        old="class Local(LocalBackend):\n    pass\n",
+        new="class Local(LocalBackend):\n    def submit(self, plan): super().submit(attrs.evolve(plan, num_workers=1))\n",
+    ),
+    # Changes to plans.
+    "the plan is not returned": fault(
+        "TestPlan::test_the_plan_is_valid", "it has to return the plan", old="    return attrs.evolve(plan, labels", new="    attrs.evolve(plan, labels"
+    ),
+    "a label is invalid": fault(
+        "TestPlan::test_the_plan_is_valid", "no cluster accepts", old='"team": "research"', new='"bad label!": "x"'
+    ),
+    "labels are dropped": fault(
+        "TestPlan::test_nothing_is_lost", "drops labels ['kit'", old='{**plan.labels, "team": "research"}', new='{"team": "research"}'
+    ),
+    "the plan depends on the day": fault(
+        "TestPlan::test_the_hook_is_pure", "the machine or the day", old='"team": "research"', new='"day": time.strftime("%Y-%m-%d")'
+    ),
+    "the plan depends on a file": fault(
+        "TestPlan::test_the_hook_is_pure",
+        "must neither write files",
+        old="    return attrs.evolve(plan, labels",
+        new="    Path('/var/tmp/acme-kit').write_text('x')\n    return attrs.evolve(plan, labels",
+    ),
+    "the hook is never called": fault(
+        "TestPlan::test_the_plan_is_valid", "does not call the hook", old="always = True", new="sometimes = True"
+    ),
+}  # fmt: skip
+
+
+def run_tests(folder: Path, plugin: str, tests: str, *wanted: str) -> subprocess.CompletedProcess[str]:
+    """Install a plugin as pip leaves it, and run its author's tests as the author does."""
+    info = folder / "tunewright_acme-1.0.dist-info"
+    info.mkdir()
+    for name, text in RECORDS.items():
+        (info / name).write_text(text)
+    (folder / "acme_plugin.py").write_text(plugin)
+    (folder / "test_acme.py").write_text(tests)
+    (folder / "pytest.ini").write_text("[pytest]\n")
+    chosen = [f"test_acme.py::{name}" for name in wanted] or ["test_acme.py"]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(folder), *filter(None, sys.path)]),
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "TUNEWRIGHT_HOME": str(folder / "home"),
+        "COLUMNS": "2000",
+    }
+    command = [sys.executable, "-m", "pytest", "-q", "-rs", "--tb=short", "-p", "no:cacheprovider", *chosen]
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+
+
+def with_fault(found: Fault) -> tuple[str, str]:
+    """Return the plugin and its author's tests with a fault."""
+    plugin, tests = GOOD, TESTS
+    for old, new in found.changes.items():
+        assert plugin.count(old) == 1, old
+        plugin = plugin.replace(old, new)
+    for old, new in found.tests.items():
+        assert tests.count(old) == 1, old
+        tests = tests.replace(old, new)
+    return plugin, tests
+
+
+@pytest.mark.slow
+def test_a_plugin_without_faults_passes(tmp_path: Path) -> None:
+    done = run_tests(tmp_path, GOOD, TESTS)
+    assert done.returncode == 0, done.stdout
+    assert "1 skipped" in done.stdout
+    assert "the fetch engine does not read it" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAULTS)
+def test_the_kit_finds_the_fault(name: str, tmp_path: Path) -> None:
+    found = FAULTS[name]
+    done = run_tests(tmp_path, *with_fault(found), found.test)
+    assert done.returncode == 1, done.stdout
+    assert any(part in done.stdout for part in found.says.split("|")), done.stdout[-4000:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fixture", "class_name", "says"),
+    [("served", "TestData", "no fixture `served`"), ("written", "TestOutput", "no fixture `written`"),
+     ("inputs", "TestTrainer", "no fixture `inputs`")],
+)  # fmt: skip
+def test_a_container_half_that_cannot_be_run_is_no_pass(
+    fixture: str, class_name: str, says: str, tmp_path: Path
+) -> None:
+    tests = TESTS.replace(f"def {fixture}(", f"def no_{fixture}(")
+    done = run_tests(tmp_path, GOOD, tests, class_name)
+    assert done.returncode == 1
+    assert says in done.stdout
