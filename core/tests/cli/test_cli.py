@@ -496,7 +496,11 @@ def test_new_plugin_writes_a_folder_and_says_what_is_next(tunewright: Run, tmp_p
         for p in (tmp_path / "tunewright-acme2").rglob("*")
         if p.is_file()
     }
-    assert files == {"pyproject.toml", "README.md", "src/tunewright_acme2.py", "tests/test_acme2.py"}
+    module = "src/tunewright_acme2"
+    assert files == {
+        *("pyproject.toml", "README.md", f"{module}/__init__.py", f"{module}/container.py"),
+        *("tests/test_acme2.py", "tests/service.py"),
+    }
     assert "$" not in "".join((tmp_path / "tunewright-acme2" / f).read_text() for f in files)
     code, out, err = tunewright("new-plugin", "acme2")
     assert (code, out) == (64, "")

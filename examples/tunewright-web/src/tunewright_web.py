@@ -2,7 +2,6 @@
 
 train(model="file:///models/tiny", dataset="web+https://data.example/train.jsonl", trainer="hf")
 """
-# ruff: noqa: RUF009 - secret() returns an attrs field
 
 from __future__ import annotations
 

@@ -2,99 +2,90 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from string import Template
 
+import attrs
+
 from tunewright.errors import RequestError
+from tunewright.plan.images import VERSION
 
 _NAME = re.compile(r"[a-z][a-z0-9]*")
-
-_FILES = {
-    "pyproject.toml": """\
-[build-system]
-requires = ["hatchling"]
-build-backend = "hatchling.build"
-
-[project]
-name = "tunewright-$name"
-version = "0.1.0"
-description = "$name:// datasets for Tunewright"
-requires-python = ">=3.11"
-dependencies = ["tunewright>=0.1,<0.2"]
-
-[project.optional-dependencies]
-# The libraries that download_dataset() imports. Submitting a job does not need them.
-fetch = []
-test = ["pytest"]
-
-[project.entry-points."tunewright.v1"]
-$name = "tunewright_$name"
-
-[tool.hatch.build.targets.wheel]
-only-include = ["src/tunewright_$name.py"]
-sources = ["src"]
-""",
-    "README.md": """\
-# tunewright-$name
-
-`pip install tunewright-$name`, then `dataset="$name://…"` in `train()` or in a job file.
-""",
-    "src/tunewright_$name.py": '''\
-"""$name:// datasets for Tunewright."""
-
-from pathlib import Path
-
-import attrs
-from tunewright import DatasetProvider, ExitCode, FetchError, SecretRef, hookimpl, secret
+_SERVICE = ("service/service.py", "tests/service.py")
 
 
 @attrs.frozen(kw_only=True)
-class ${title}Dataset(DatasetProvider):
-    """Datasets from $name.
+class _Kind:
+    """What is written for a kind of plugin.
 
     Attributes:
-        token: access token for private datasets.
+        about: a line about it, for the command's help.
+        description: of the distribution.
+        usage: how to use it, for its README.
+        files: template → file, both without those that all kinds have.
     """
 
-    extra = "fetch"
-
-    token: str | SecretRef | None = secret(env="${upper}_TOKEN")
-
-    def download_dataset(self, target: Path) -> None:
-        """Write the dataset's files into `target`."""
-        raise FetchError(
-            f"{self.uri} cannot be fetched: download_dataset() is not implemented yet.",
-            remedy="Implement ${title}Dataset.download_dataset().",
-            code=ExitCode.USAGE,
-        )
+    about: str
+    description: str
+    usage: str
+    files: Mapping[str, str]
 
 
-@hookimpl
-def tunewright_dataset_provider() -> type[DatasetProvider]:
-    """Return the provider class for $name:// datasets."""
-    return ${title}Dataset
-''',
-    "tests/test_$name.py": """\
-from tunewright.testing import DatasetProviderTests
-from tunewright_$name import ${title}Dataset
+def _files(kind: str, *modules: str, service: bool = False) -> dict[str, str]:
+    own = {f"{kind}/{module}.py": f"src/tunewright_$name/{module}.py" for module in ("__init__", *modules)}
+    return {**own, f"{kind}/test.py": "tests/test_$name.py", **(dict([_SERVICE]) if service else {})}
 
 
-class Test${title}Dataset(DatasetProviderTests):
-    name = "$name"
-
-    def provider(self) -> ${title}Dataset:
-        return ${title}Dataset(uri="$name://example", token="a-token-that-must-not-show")
-""",
+KINDS: Mapping[str, _Kind] = {
+    "source": _Kind(
+        about="models and datasets, downloaded by the fetch engine",
+        description="$name:// models and datasets for Tunewright",
+        usage="Then write `model: $name://…` or `dataset: $name://…` in a job file.",
+        files=_files("source", "container", service=True),
+    ),
+    "download": _Kind(
+        about="datasets, downloaded by a library of the service's own",
+        description="$name:// datasets for Tunewright",
+        usage="Then write `dataset: $name://…` in a job file.",
+        files=_files("download", "container", service=True),
+    ),
+    "output": _Kind(
+        about="models that are downloaded, and results that are uploaded",
+        description="$name:// models and outputs for Tunewright",
+        usage="Then write `model: $name://…` or `output: $name://…` in a job file.",
+        files=_files("output", "container", "store", service=True),
+    ),
+    "trainer": _Kind(
+        about="a trainer",
+        description="The trainer $name for Tunewright",
+        usage="Then write `trainer: $name` in a job file.",
+        files=_files("trainer", "container"),
+    ),
+    "backend": _Kind(
+        about="a backend",
+        description="The backend $name for Tunewright",
+        usage="Then give `--backend $name` to commands, or set it: `tunewright config backend $name`.",
+        files=_files("backend"),
+    ),
+    "plan": _Kind(
+        about="changes to the plan of every job",
+        description="What every job of Tunewright gets here",
+        usage="Where it is installed, it changes the plan of every job; `tunewright plugins` shows it.",
+        files=_files("plan"),
+    ),
 }
 
 
-def new_plugin(name: str, parent: Path) -> Path:
+def new_plugin(name: str, parent: Path, kind: str = "source") -> Path:
     """Create the folder `tunewright-<name>` with a starter plugin.
 
     Args:
         name: name of the plugin, which becomes its URI scheme.
         parent: where to create the folder.
+        kind: one of KINDS.
 
     Returns:
         The new folder.
@@ -110,9 +101,26 @@ def new_plugin(name: str, parent: Path) -> Path:
         raise RequestError(
             "already exists", field="folder", value=str(folder), remedy="Choose another name, or remove the folder."
         )
-    words = {"name": name, "title": name.title(), "upper": name.upper()}
-    for path, text in _FILES.items():
-        file = folder / Template(path).substitute(words)
+    for path, text in _rendered(name, KINDS[kind]).items():
+        file = folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(Template(text).substitute(words), "utf-8")
+        file.write_text(text, "utf-8")
     return folder
+
+
+def _rendered(name: str, kind: _Kind) -> dict[str, str]:
+    """Return the files: path → text."""
+    words = {"name": name, "title": name.title(), "upper": name.upper(), "range": _range()}
+    words |= {key: Template(getattr(kind, key)).substitute(words) for key in ("description", "usage")}
+    common = {f"common/{file}": file for file in ("pyproject.toml", "README.md")}
+    templates = importlib.resources.files("tunewright.cli") / "templates"
+    return {
+        Template(path).substitute(words): Template((templates / f"{template}.txt").read_text("utf-8")).substitute(words)
+        for template, path in {**common, **kind.files}.items()
+    }
+
+
+def _range() -> str:
+    """Return the versions of Tunewright that the plugin works with: until 1.0, those of one minor version."""
+    major, minor, *_ = VERSION.split(".")
+    return f">={major}.{minor},<{major}.{int(minor) + 1}"

@@ -34,14 +34,29 @@ def schema() -> None:
     click.echo(json.dumps(job_schema(Registry()), indent=1, ensure_ascii=False))
 
 
-@click.command("new-plugin", cls=Command, examples=[("new-plugin acme", "Write a plugin for acme:// datasets.")])
+@click.command(
+    "new-plugin",
+    cls=Command,
+    examples=[
+        ("new-plugin acme", "Write a plugin for acme:// models and datasets."),
+        ("new-plugin acme --kind trainer", "Write a trainer."),
+    ],
+)
 @click.argument("name")
-def new_plugin(name: str) -> None:
-    """Create a starter plugin for NAME:// datasets in the folder tunewright-NAME."""
+@click.option(
+    "--kind",
+    type=click.Choice(["source", "download", "output", "trainer", "backend", "plan"]),
+    default="source",
+    show_default=True,
+    help="What it adds: a source on the fetch engine, a source that downloads by itself, an output, a trainer, a backend, "
+    "or changes to every plan.",
+)
+def new_plugin(name: str, kind: str) -> None:
+    """Create a starter plugin in the folder tunewright-NAME, which installs and passes its tests."""
     from tunewright.cli import new_plugin as writer
 
-    folder = writer.new_plugin(name, Path.cwd())
-    click.echo(f"Wrote {folder}. Next: pip install -e {folder.name}[test] && pytest {folder.name}")
+    folder = writer.new_plugin(name, Path.cwd(), kind)
+    click.echo(f"Wrote {folder}. Next: pip install -e '{folder.name}[test]' && pytest {folder.name}")
 
 
 @click.command(
