@@ -15,6 +15,7 @@ from tunewright.errors import PluginLoadError
 from tunewright.plan import images
 from tunewright.plan.plan import ContainerSpec, ExistingClaim, JobPlan, Mount
 from tunewright.plan.resources import Resources
+from tunewright.plugins.wheels import Wheel
 from tunewright.providers.wire import WireDocument
 from tunewright.runner.source import runner_source
 
@@ -300,10 +301,18 @@ def test_images_are_looked_for_in_the_users_own_registry(plan_of, monkeypatch: p
 def test_foreign_plugins_are_installed_in_their_version_with_their_extra(plan_of) -> None:
     boot = plan_of().bootstrap
     assert boot.command == (
-        *INSTALL, "install-plugins", "--", *PIP, "--", "tunewright-acme==1.0", "tunewright-acme[fetch]==1.0", "tunewright-acme[train]==1.0",
+        *INSTALL, "install-plugins", "--", *PIP, "--", "tunewright-acme[fetch,train]==1.0",
     )  # fmt: skip
     assert boot.image == images.storage()
     assert boot.env == {}
+
+
+def test_a_wheel_of_what_is_installed_travels_with_the_job(client) -> None:
+    wheel = Wheel(name="tunewright_acme-1.0+local-py3-none-any.whl", data=b"a wheel")
+    plan = assemble(client.train_request(**train_options()), {"tunewright-acme": wheel})
+    url = f"file:///tmp/tunewright-wheels/tunewright_acme-1.0%2Blocal-py3-none-any.whl#sha256={wheel.sha256}"
+    assert plan.bootstrap.command[-1] == f"tunewright-acme[fetch,train] @ {url}"
+    assert json.loads(plan.files["wheels.json"]) == {wheel.name: wheel.text}
 
 
 def test_what_the_images_hold_is_not_installed(plan_of, site, client) -> None:

@@ -1,5 +1,6 @@
 """`run --install`: the real pip, a real index that is there, lacks a package or is away; and what `run` makes of it."""
 
+import base64
 import ensurepip
 import http.server
 import json
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tunewright import runner
+from tunewright.runner.install import WHEELS_FOLDER
 from tunewright.runner.source import runner_source
 
 BUNDLED = sorted((Path(ensurepip.__file__).parent / "_bundled").glob("pip-*.whl"))
@@ -209,3 +211,15 @@ def test_the_log_streams_while_the_command_runs(step: Step) -> None:
     process.terminate()
     process.communicate(timeout=60)
     assert time.monotonic() - began < 200
+
+
+def test_wheels_that_the_job_carries_are_unpacked_for_pip(step: Step, tmp_path: Path) -> None:
+    config, name = tmp_path / "config", f"kit_{os.getpid()}-1.0-py3-none-any.whl"
+    config.mkdir()
+    (config / "wheels.json").write_text(json.dumps({f"../{name}": base64.b64encode(b"a wheel").decode()}))
+    file = Path(WHEELS_FOLDER, name)
+    code = f"import pathlib, sys; sys.exit(pathlib.Path({str(file)!r}).read_bytes() != b'a wheel')"
+    process = step.start(sys.executable, "-c", code, TUNEWRIGHT_CONFIG=str(config))
+    _, err = process.communicate(timeout=60)
+    file.unlink(missing_ok=True)
+    assert (process.returncode, step.verdict) == (0, None), err

@@ -11,9 +11,9 @@ import attrs
 from tunewright._client.job import Job
 from tunewright._client.job_list import JobList
 from tunewright._client.options import CodeOptions, JobOptions, TrainOptions
+from tunewright._client.planning import plan_for
 from tunewright._doing import doing
 from tunewright._planning import selection, spellings
-from tunewright._planning.assemble import assemble
 from tunewright._planning.mixture import select_datasets, with_provider_options
 from tunewright._signatures import documented
 from tunewright._views.waiting import told_in_notebook
@@ -226,7 +226,7 @@ class TrainingClient:
             request.check_local_inputs()
             if not dry_run:
                 refuse_missing(request.missing_libraries())
-        plan = assemble(request)
+        plan = plan_for(self.backend, request)
         if dry_run:
             return self.backend.render(plan)
         doing(f"submitting {plan.name}")

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
-from tunewright._planning.assemble import assemble
+from tunewright._client.planning import plan_for
 from tunewright.backends.base import Finding, Level, problem
 from tunewright.environment import OUTPUT_SLOT
 from tunewright.errors import FetchError, PluginError, TunewrightError, described
@@ -46,7 +46,7 @@ def diagnose(client: TrainingClient, make_request: Callable[[], Request] | None 
             request = make_request()
             if isinstance(request, TrainRequest) and client.backend.shares_client_filesystem:
                 request.check_local_inputs()
-            plan = assemble(request)
+            plan = plan_for(client.backend, request)
             yield Finding(about="job", level="ok", text=f"The request for job {plan.name!r} is valid.")
         except TunewrightError as error:
             yield problem("job", error)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import attrs
 
 from tunewright import environment
+from tunewright._planning.bootstrap import NO_WHEELS, RUNNER, bootstrap, install_packages, literal
 from tunewright._planning.job_document import job_document
 from tunewright._planning.layout import OUTPUT as OUTPUT_VOLUME
 from tunewright._planning.layout import VolumeLayout, lay_out
@@ -30,15 +31,16 @@ from tunewright.plan.plan import (
     Mount,
     Volume,
 )
-from tunewright.plan.secrets import EnvValue, SecretRef, SecretValue
+from tunewright.plan.secrets import SecretRef, SecretValue
+from tunewright.plugins.wheels import Wheel
 from tunewright.providers import wire
-from tunewright.providers.base import ClaimFolder, Provider
+from tunewright.providers.base import ClaimFolder
 from tunewright.providers.fields import secret_env
 from tunewright.request.request import CodeRequest, Origin, Request, TrainRequest
+from tunewright.runner.install import WHEELS_FILE
 from tunewright.runner.source import runner_source
 
 LAUNCHER = ("python", "-m", "tunewright_launcher")
-RUNNER = ("python3", f"$({environment.CONFIG})/{RUNNER_FILE}")
 TORCHRUN = ("torchrun", "--max-restarts=0")
 
 # A worker that joins a running job needs the address of the store that torchrun shares with its ranks, but only the first
@@ -46,36 +48,41 @@ TORCHRUN = ("torchrun", "--max-restarts=0")
 _OWN_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 
 
-def assemble(request: Request) -> JobPlan:
+def assemble(request: Request, wheels: Mapping[str, Wheel] = NO_WHEELS) -> JobPlan:
     """Return the plan for a request, after `tunewright_modify_plan` of the selected plugins and the company-wide ones.
+
+    Args:
+        request: the request.
+        wheels: what is installed where an image lacks it, by distribution; others come from the package index.
 
     Raises:
         RequestError: parts of the request contradict each other.
         PluginError: a selected plugin breaks the contract of a hook.
     """
     if isinstance(request, TrainRequest):
-        return _train_plan(request)
+        return _train_plan(request, wheels)
     if isinstance(request, CodeRequest):
         return _code_plan(request)
     raise TypeError(f"Not a request that can be assembled: {type(request).__name__}")
 
 
-def _train_plan(request: TrainRequest) -> JobPlan:
+def _train_plan(request: TrainRequest, wheels: Mapping[str, Wheel]) -> JobPlan:
     documents = {slot: document_of(slot, s.plugin, s.provider) for slot, s in request.sources.items()}
     layout = _layout(request, keys={slot: _key_of(document) for slot, document in documents.items()})
     steps = [_fetch(request, slot, layout) for slot, s in request.sources.items() if s.provider.mounted_claim() is None]
-    main, bootstrap = _trainer(request, layout), _bootstrap(request)
+    main, first = _trainer(request, layout), bootstrap(request, wheels)
     plan = attrs.evolve(
         _plan(request, main),
         init_containers=(*steps, _check(request, main)),
-        bootstrap=bootstrap,
+        bootstrap=first,
         secret_variables=request.secret_variables,
         files={f"{slot}.json": document.dumps() for slot, document in documents.items()}
         | {"trainer.json": document_of("trainer", request.trainer.plugin, request.trainer.provider).dumps()}
         | mixture_document(request)
         | _output_document(request)
         | _job_document(request)
-        | ({RUNNER_FILE: runner_source()} if bootstrap else {}),
+        | ({RUNNER_FILE: runner_source()} if first else {})
+        | ({WHEELS_FILE: json.dumps({wheel.name: wheel.text for wheel in wheels.values()})} if wheels else {}),
         volumes=(*layout.volumes, *_claims(request)),
     )
     return _naming_secrets(_modified(plan, request))
@@ -93,7 +100,7 @@ def _code_plan(request: CodeRequest) -> JobPlan:
     )
     plan = attrs.evolve(
         _plan(request, main),
-        init_containers=(_install(request, main.image),) if request.packages_to_install else (),
+        init_containers=(install_packages(request, main.image),) if request.packages_to_install else (),
         labels={**request.labels, RUNS: CODE},
         self_starting=not request.code,
         files={**_job_document(request), **request.code, RUNNER_FILE: runner_source()},
@@ -240,54 +247,6 @@ def _check(request: TrainRequest, main: ContainerSpec) -> ContainerSpec:
     )
 
 
-def _bootstrap(request: TrainRequest) -> ContainerSpec | None:
-    chosen: list[tuple[Origin, Provider]] = [(s.plugin, s.provider) for s in request.sources.values()]
-    if request.image is None:  # the user's own image holds the plugins of the trainer and of the upload
-        chosen.append((request.trainer.plugin, request.trainer.provider))
-        if request.output_target:
-            chosen.append((request.output_target.plugin, request.output_target.provider))
-    wanted = {
-        f"{plugin.dist}{f'[{provider.extra}]' if provider.extra else ''}=={plugin.version}"
-        for plugin, provider in chosen
-        if provider.image is None and plugin.dist not in images.BUNDLED
-    }
-    return _pip("install-plugins", images.storage(), sorted(wanted), None, request.init_env) if wanted else None
-
-
-def _install(request: CodeRequest, image: str) -> ContainerSpec:
-    return _pip("install-packages", image, request.packages_to_install, request.pip_index_url, request.init_env)
-
-
-def _pip(
-    name: str,
-    image: str,
-    requirements: tuple[str, ...] | list[str],
-    index: str | None,
-    env: Mapping[str, EnvValue],
-) -> ContainerSpec:
-    """Return an init container that installs packages. If pip itself were the command, a failure would restart it forever."""
-    options = ("--index-url", _literal(index)) if index else ()
-    target = f"$({environment.PACKAGES})"
-    # After `--`, a requirement that begins with a hyphen is not an option.
-    command = (
-        *RUNNER,
-        "--install",
-        name,
-        "--",
-        "python3",
-        "-m",
-        "pip",
-        "install",
-        "--no-cache-dir",
-        "--target",
-        target,
-        *options,
-        "--",
-        *map(_literal, requirements),
-    )
-    return ContainerSpec(name=name, image=image, command=command, env=env)
-
-
 def _input_mounts(request: TrainRequest, layout: VolumeLayout) -> tuple[Mount, ...]:
     """Mount each input by itself and read-only: a trainer cannot damage what other jobs share."""
     found = {slot: s.provider.mounted_claim() for slot, s in request.sources.items()}
@@ -354,16 +313,11 @@ def _code_command(request: CodeRequest) -> tuple[str, ...]:
             *RUNNER,
             "--",
             *TORCHRUN,
-            f"$({environment.CONFIG})/{_literal(entry)}",
-            *map(_literal, request.arguments),
+            f"$({environment.CONFIG})/{literal(entry)}",
+            *map(literal, request.arguments),
         )
     # An image's own entry point is unknown here, so nothing can wrap it.
     return (*RUNNER, "--", *request.command) if request.command else ()
-
-
-def _literal(word: str) -> str:
-    """Escape a word of a command against Kubernetes' expansion of `$(NAME)`."""
-    return word.replace("$", "$$")
 
 
 def _shaped(plugin: Origin, shape: Callable[[ContainerSpec], ContainerSpec], defaults: ContainerSpec) -> ContainerSpec:

@@ -62,7 +62,7 @@ class Provider(ABC):  # noqa: B024 - abstract through its subclasses
 
     Class attributes:
         image: a pinned image that contains the launcher and this plugin. None uses the default image of the step, and
-            installs the plugin's distribution into it with pip when the pod starts.
+            installs the plugin's distribution into it with pip when the pod starts: the very build that the client has.
         extra: the extra of the plugin's distribution that the container half requires, such as "fetch". It is installed
             together with the distribution. None if there is none.
     """

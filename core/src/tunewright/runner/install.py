@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import re
 import time
+from pathlib import Path
 
 from tunewright.runner.failure import Failure
+from tunewright.runner.files import read
 from tunewright.runner.messages import ERROR_LENGTH, ending, without_secrets
 from tunewright.runner.processes import End, execute
 from tunewright.runner.settings import Settings
@@ -20,6 +24,12 @@ from tunewright.runner.verdicts import (
     write_verdict,
 )
 from tunewright.runner.watch import TICK, Stop, StopCondition
+
+WHEELS_FILE = "wheels.json"
+"""The configuration file with wheels that the job carries: name → contents as Base64."""
+
+WHEELS_FOLDER = "/tmp/tunewright-wheels"  # noqa: S108 - of a pod, which nobody else writes to
+"""Where they are unpacked to. pip compares the digests that their URLs name."""
 
 _LONGEST_PAUSE = 30.0
 # What pip prints when its index is unreachable for the moment; by then it has retried a few times itself.
@@ -38,6 +48,7 @@ def install(name: str, command: list[str], settings: Settings, retry_for: float)
     if settings.run and read_verdict(settings.run):
         log(f"{name} does nothing: an earlier step has failed")
         return 0
+    _unpack_wheels(os.environ.get("TUNEWRIGHT_CONFIG"))
     watch = StopCondition(settings._replace(output=None))
     give_up, pause = time.monotonic() + retry_for, 1.0
     while True:
@@ -55,6 +66,14 @@ def install(name: str, command: list[str], settings: Settings, retry_for: float)
                 continue
             end = _pip_failure(name, command, end)
         return _leave(end.seen_in(name), settings)
+
+
+def _unpack_wheels(config: str | None) -> None:
+    text = read(Path(config, WHEELS_FILE)) if config else None
+    for name, data in (json.loads(text) if text else {}).items():
+        file = Path(WHEELS_FOLDER, Path(name).name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(base64.b64decode(data))
 
 
 def _leave(failure: Failure, settings: Settings) -> int:

@@ -15,8 +15,8 @@ MODULES = (
     "attempts",
     "watch",
     "cpus",
-    "processes",
     "messages",
+    "processes",
     "install",
     "command",
 )
