@@ -18,8 +18,8 @@ def hanging():
     threading.Event().wait()
 
 def slowly_used():
-    for number in in_time(iter(range(3)), 0.2, "It"):
-        time.sleep(0.3 if number == 1 else 0)
+    for number in in_time(iter(range(3)), 1.0, "It"):
+        time.sleep(1.5 if number == 1 else 0)
     return "all came"
 
 def never_goes_on():
@@ -30,7 +30,7 @@ def never_goes_on():
 
 def in_another_thread():
     found = []
-    thread = threading.Thread(target=lambda: found.extend(in_time(iter("ab"), 0.1, "It")))
+    thread = threading.Thread(target=lambda: found.extend(in_time(iter("ab"), 0.0, "It")))
     thread.start()
     thread.join()
     return "".join(found)
@@ -41,6 +41,7 @@ assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("call", "says"),
     [

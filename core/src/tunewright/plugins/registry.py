@@ -24,6 +24,7 @@ from tunewright.errors import (
     TunewrightError,
     described,
 )
+from tunewright.plan import images
 from tunewright.plugins import hookspecs
 from tunewright.plugins.company import says_always
 from tunewright.plugins.kinds import HOOKS, Kind, class_problem
@@ -39,7 +40,7 @@ _ANY_GROUP = "tunewright.v"  # prefix of the entry point group of every API vers
 _MODIFY_PLAN = "tunewright_modify_plan"
 
 # A name that nobody has registered could be anybody's tomorrow: only packages that are known are suggested.
-_PACKAGES = {name: f"tunewright-{name}" for name in ("hf", "s3", "kaggle", "gitlfs")}
+_PACKAGES = {dist.removeprefix("tunewright-"): dist for dist in images.BUNDLED if dist != "tunewright"}
 
 
 @attrs.frozen(kw_only=True)
