@@ -2,15 +2,18 @@
 
 import posixpath
 import traceback
+import uuid
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.servers.s3 import Gateway
 
 from tunewright import RequestError, SecretRef
 from tunewright.providers import wire
 from tunewright.providers.fields import secret_env
-from tunewright.testing import DatasetProviderTests, ModelProviderTests
+from tunewright.testing import DatasetProviderTests, ModelProviderTests, OutputTargetTests, Served, Written
 from tunewright_s3 import S3DatasetParams, S3ModelParams, format_uri, parse_uri
 
 POINT = "arn:aws:s3:eu-west-1:123456789012:accesspoint/my-point"
@@ -213,3 +216,25 @@ def test_the_callers_dict_stays_as_it_is() -> None:
     before = dict(given)
     S3DatasetParams(**given)  # type: ignore[arg-type]
     assert given == before
+
+
+class TestS3Served(ModelProviderTests):
+    name = "s3"
+
+    def provider(self) -> S3ModelParams:
+        return S3ModelParams(uri=URI, access_key_id=KEY_ID, secret_access_key=KEY)
+
+    @pytest.fixture
+    def served(self, source: Callable[..., S3ModelParams], gateway: Gateway) -> Served:
+        files = {"config.json": b"{}", "weights/part-1.bin": bytes(range(256)) * 400}
+        for path, data in files.items():
+            gateway.put(f"kit-served/{path}", data)
+        return Served(provider=source("kit-served"), files=files)
+
+
+class TestS3Output(OutputTargetTests):
+    name = "s3"
+
+    @pytest.fixture
+    def written(self, source: Callable[..., S3ModelParams]) -> Written:
+        return Written(provider=source(f"kit-written-{uuid.uuid4().hex[:8]}"))
