@@ -66,6 +66,9 @@ FAULTS = {
         new='    token: str = "public"',
     ),
     "the secret is printed": method("print('with', self.token)", ARRIVE, "prints a secret"),
+    "the secret is printed in Base64": method(
+        "print(__import__('base64').b64encode(f'me:{self.token}'.encode()))", ARRIVE, "prints a secret"
+    ),
     "the secret is in the message": fault(
         "TestData::test_wrong_secrets_are_refused",
         "prints a secret",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -222,5 +223,12 @@ def check_printed(done: Done, provider: Provider, what: str) -> None:
     secrets = literals(provider).values()
     short = f"Give secrets of at least {_SHORTEST_SECRET} characters, which are no part of other words."
     assert all(len(secret) >= _SHORTEST_SECRET for secret in secrets), short
-    shown = REDACTED in done.log or any(secret in done.log for secret in secrets)
+    forms = [form for secret in secrets for form in (secret, *_in_base64(secret))]
+    shown = REDACTED in done.log or any(form in done.log for form in forms)
     assert not shown, f"{what} prints a secret, or a repr of a provider; print neither. {done.shown}"
+
+
+def _in_base64(secret: str) -> list[str]:
+    """Return what Base64 shows of a secret, alone or after a user's name, whose length decides where it begins."""
+    shown = (base64.b64encode(b" " * offset + secret.encode()).decode().rstrip("=") for offset in range(3))
+    return [text[-(-offset * 8 // 6) : -1] for offset, text in enumerate(shown)]
