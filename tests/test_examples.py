@@ -45,7 +45,8 @@ def passes_its_tests(folder: Path, site: Path) -> None:
 @pytest.mark.parametrize(("name", "kind"), WRITTEN.items())
 def test_the_examples_are_what_new_plugin_writes(name: str, kind: str, tmp_path: Path) -> None:
     written = files_of(new_plugin(name, tmp_path, kind))
-    assert files_of(EXAMPLES / f"tunewright-{name}") == written
+    found = files_of(EXAMPLES / f"tunewright-{name}")
+    assert found == written, "Write them anew: python -m tests.test_examples"
 
 
 def test_each_kind_has_an_example() -> None:
@@ -70,3 +71,9 @@ def test_what_new_plugin_writes_for_a_download_passes_its_tests(tmp_path: Path) 
 def test_the_example_that_was_written_by_hand_passes_its_tests(tmp_path: Path) -> None:
     folder = shutil.copytree(EXAMPLES / "tunewright-http", tmp_path / "tunewright-http")
     passes_its_tests(folder, tmp_path / "site")
+
+
+if __name__ == "__main__":
+    for name, kind in WRITTEN.items():
+        shutil.rmtree(EXAMPLES / f"tunewright-{name}", ignore_errors=True)
+        new_plugin(name, EXAMPLES, kind)
