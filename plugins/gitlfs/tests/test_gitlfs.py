@@ -9,10 +9,11 @@ import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.servers.git import GitServer, Lfs, basic, contents
 
 from tunewright import RequestError, SecretRef
 from tunewright.providers.uris import path_problem, ref_problem
-from tunewright.testing import DatasetProviderTests, ModelProviderTests
+from tunewright.testing import DatasetProviderTests, ModelProviderTests, Served
 from tunewright_gitlfs import GitLFSDatasetParams, GitLFSModelParams, GitSource, parse_uri
 from tunewright_gitlfs.uri import Transport
 
@@ -231,3 +232,18 @@ def test_a_key_file_may_end_with_a_line_break() -> None:
 def test_the_keps_spellings() -> None:
     assert GitLFSModelParams(model=HTTPS) == GitLFSModelParams(uri=HTTPS)  # type: ignore[call-arg]
     assert GitLFSDatasetParams(dataset=HTTPS) == GitLFSDatasetParams(uri=HTTPS)  # type: ignore[call-arg]
+
+
+class TestGitLFSServed(ModelProviderTests):
+    name = "gitlfs"
+
+    def provider(self) -> GitLFSModelParams:
+        return GitLFSModelParams(uri=HTTPS, username=USER, password=PASSWORD)
+
+    @pytest.fixture
+    def served(self, server: GitServer) -> Served:
+        files = {"config.json": b"{}", "model.safetensors": Lfs(bytes(range(256)) * 400)}
+        server.commit("org/model", files)
+        server.accepts = {basic(USER, PASSWORD)}
+        provider = GitLFSModelParams(uri=server.uri(), username=USER, password=PASSWORD)
+        return Served(provider=provider, files=contents(files))
