@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -60,6 +61,10 @@ class Toy(TrainerProvider):
             raise ValueError(f"a library's error with {self.token} in it")
         if self.does == "interrupt":
             raise KeyboardInterrupt("of its own")
+        if self.does == "wait":
+            import time
+            print("waiting", flush=True)
+            time.sleep(300)
         if self.does == "mute":
             raise Mute
         if self.does == "bent":
@@ -133,6 +138,11 @@ class Pod:
     def run(
         self, command: str, env: Mapping[str, str] | None = None, *, slot: str = ""
     ) -> subprocess.CompletedProcess[str]:
+        process = self.start(command, env, slot=slot)
+        out, err = process.communicate(timeout=60)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def start(self, command: str, env: Mapping[str, str] | None = None, *, slot: str = "") -> subprocess.Popen[str]:
         given = {
             **os.environ,
             "PYTHONPATH": str(self.site),
@@ -144,7 +154,7 @@ class Pod:
             **(env or {}),
         }
         words = [sys.executable, "-m", "tunewright_launcher", command, *([slot] if slot else [])]
-        return subprocess.run(words, env=given, capture_output=True, text=True, check=False, timeout=60)
+        return subprocess.Popen(words, env=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def verdict(self) -> dict[str, object] | None:
         file = self.folder / "run" / "verdict.json"
@@ -269,6 +279,17 @@ def test_whatever_a_plugin_raises_is_a_verdict(pod: Pod, does: str, says: str) -
     verdict = pod.verdict()
     assert verdict is not None
     assert (verdict["cause"], verdict["code"]) == (says, 70)
+
+
+def test_ctrl_c_ends_a_step_as_shells_expect_it_and_leaves_no_verdict(pod: Pod) -> None:
+    pod.prepare(does="wait")
+    process = pod.start("check")
+    assert process.stdout
+    assert any("waiting" in line for line in process.stdout)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT
+    assert pod.verdict() is None
 
 
 @pytest.mark.parametrize("named", ["", "TOY_TOKEN"])

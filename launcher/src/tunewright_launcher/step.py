@@ -92,7 +92,7 @@ def run_init_step(container: str, work: Callable[[Step], None], env: Mapping[str
         except Terminated:
             return runner.TERMINATED
         except Interrupted:
-            raise
+            raise KeyboardInterrupt from None  # itself: Python ends as shells expect it for no subclass
         except BaseException as error:  # libraries exit, as kaggle's does, or panic, as those in Rust do
             return _fail(container, error, settings, secrets)
     return 0
