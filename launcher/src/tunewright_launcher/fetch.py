@@ -184,7 +184,7 @@ def _stage(job: _Job, *, keep: CompletionMarker | None) -> None:
                 raise LeaseLost
             job.emit(_fetched(slot, marker))
             return
-        with contextlib.closing(Journal(staging.journal)) as journal:
+        with _discarded(staging, job.provider), contextlib.closing(Journal(staging.journal)) as journal:
             revision, records = _download(job, staging, journal)
             marker = CompletionMarker(
                 provider=job.document.provider,
@@ -196,6 +196,17 @@ def _stage(job: _Job, *, keep: CompletionMarker | None) -> None:
             files, size = staging.commit(marker, records)
     seconds = round(time.monotonic() - began, 3)
     job.emit(Fetched(slot=slot, files=files, bytes=size, revision=revision, seconds=seconds))
+
+
+@contextlib.contextmanager
+def _discarded(staging: Staging, provider: Source) -> Iterator[None]:
+    """Discard what a failed download leaves, unless the engine continues it."""
+    try:
+        yield
+    except BaseException:
+        if not isinstance(provider, SnapshotSource):
+            staging.discard()
+        raise
 
 
 def _download(job: _Job, staging: Staging, journal: Journal) -> tuple[str | None, Iterator[tuple[str, FileRecord]]]:

@@ -150,14 +150,19 @@ class Slot:
             FetchError: USAGE: the slot's folder contains files that were not downloaded.
                 NOT_FOUND: the workspace is read-only.
         """
-        with self._writing(), self._lease(request, replace=replace) as held:
-            if not held.held:
-                yield None
-                return
-            self._refuse_foreign()
-            # Another worker may have finished while this one waited for the lease.
-            yield None if held.stop_waiting() else self._take_over(request, held.owner.nonce)
-        self._clean()
+        mine = False
+        try:
+            with self._writing(), self._lease(request, replace=replace) as held:
+                if not held.held:
+                    yield None
+                    return
+                mine = True
+                self._refuse_foreign()
+                # Another worker may have finished while this one waited for the lease.
+                yield None if held.stop_waiting() else self._take_over(request, held.owner.nonce)
+        finally:
+            if mine:
+                self._clean()
 
     def _lease(self, request: str, *, replace: bool) -> Lease:
         """Return the lease on this slot, whose wait ends once the slot holds what is requested."""
