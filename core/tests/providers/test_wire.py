@@ -1,9 +1,11 @@
 """The wire: providers come out as they went in, in canonical bytes, without secrets, or are refused with a reason."""
 # ruff: noqa: RUF009 - secret() makes an attrs field
 
+import datetime as dt
+import enum
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Optional
 
@@ -292,3 +294,56 @@ def test_an_unknown_key_of_a_nested_class_is_refused_on_both_sides(params: dict[
 def test_a_nested_class_travels() -> None:
     given = Nested(uri="acme://x", login=Login(user="you"), others={"a": [Login(realm="r")]})
     assert structure(Nested, unstructure(given, "dataset"), {}) == given
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+@attrs.frozen(kw_only=True)
+class EveryType(DatasetProvider):
+    """The types that docs/reference/plugins/contract.md lists."""
+
+    text: str = ""
+    choice: Literal["a", "b"] = "a"
+    colour: Colour | None = None
+    items: list[int] = attrs.field(factory=list)
+    pair: tuple[str, ...] = ()
+    names: frozenset[str] = frozenset()
+    ordered: Sequence[float] = ()
+    mapping: Mapping[str, int] = attrs.field(factory=dict)
+    login: Login | None = None
+    either: int | str | None = None
+    path: Path | None = None
+    data: bytes = b""
+    day: dt.date | None = None
+    moment: dt.datetime | None = None
+    anything: Json = None
+
+    def download_dataset(self, target) -> None: ...
+
+
+def test_every_documented_type_travels() -> None:
+    given = EveryType(
+        uri="acme://x", text="t", choice="b", colour=Colour.RED, items=[1], pair=("a",), names=frozenset("xy"),
+        ordered=[0.5], mapping={"a": 1}, login=Login(user="you"), either=3, path=Path("/a/b"), data=b"\0\1",
+        day=dt.date(2026, 1, 2), moment=dt.datetime(2026, 1, 2, 3, tzinfo=dt.UTC), anything={"a": [None, 1.5]},
+    )  # fmt: skip
+    sent = json.loads(json.dumps(unstructure(given, "dataset")))
+    assert sent["names"] == ["x", "y"]
+    assert structure(EveryType, sent, {}) == attrs.evolve(given, ordered=structure(EveryType, sent, {}).ordered)
+    assert list(structure(EveryType, sent, {}).ordered) == [0.5]
+
+
+@attrs.frozen(kw_only=True)
+class Unsupported(DatasetProvider):
+    group: Collection[str] = ()
+
+    def download_dataset(self, target) -> None: ...
+
+
+def test_a_type_that_cannot_be_sent_is_the_authors_to_change() -> None:
+    with pytest.raises(
+        RequestError, match=r"Unsupported\.group: has the type .*Collection.*cannot be sent\. Its author"
+    ):
+        unstructure(Unsupported(uri="acme://x", group=["g"]), "dataset")

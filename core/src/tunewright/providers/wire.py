@@ -202,6 +202,9 @@ def _structure_field(value: Json, attribute: attrs.Attribute[object], cls: type)
             raise RequestError(problem, field=field, remedy=did_you_mean(name, attrs.fields_dict(known))) from error
         expected = attribute.type.__name__ if type(attribute.type) is type else str(attribute.type)
         field, remedy = f"{cls.__name__}.{attribute.name}", f"Pass a value of type {expected}."
+        if _is_unsupported(error):
+            remedy = "Its author has to choose one of the types that the plugin contract lists."
+            raise RequestError(f"has the type {expected}, which cannot be sent", field=field, remedy=remedy) from error
         raise RequestError(f"is not of type {expected}", field=field, value=value, remedy=remedy) from error
 
 
@@ -213,6 +216,13 @@ def _unknown_key(error: BaseException) -> tuple[str, type[attrs.AttrsInstance]] 
         return min(map(str, error.extra_fields)), error.cl
     inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
     return next(filter(None, map(_unknown_key, inner)), None)
+
+
+def _is_unsupported(error: BaseException) -> bool:
+    from cattrs import StructureHandlerNotFoundError
+
+    inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    return isinstance(error, StructureHandlerNotFoundError) or any(map(_is_unsupported, inner))
 
 
 def _is_plainly(value: Json, kind: Any) -> bool:
