@@ -51,6 +51,15 @@ def smallest_of_ranks(number: int) -> int:
     return min(numbers)
 
 
+def ranks_on_node(run: TrainRun) -> int:
+    """Return the number of ranks on this rank's node. Call it on all ranks."""
+    if not are_several():
+        return 1
+    firsts = [0] * torch.distributed.get_world_size()  # of each rank, the first one of its node
+    torch.distributed.all_gather_object(firsts, run.rank - run.local_rank)
+    return firsts.count(run.rank - run.local_rank)
+
+
 def join_ranks(given: Mapping[str, object], world_size: int) -> None:
     """Initialise the process group on CPUs. Transformers would do so too, but without `ddp_timeout`."""
     cpu = bool(given.get("use_cpu")) or not torch.cuda.is_available()

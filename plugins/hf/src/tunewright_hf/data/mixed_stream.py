@@ -132,7 +132,8 @@ class MixedStream(Stream):
 
     def _reader(self, i: int, start: MixedWindow, *, few: bool) -> _Reader:
         seed = None if self.plan.seed is None else self.plan.seed + i * _SEEDS
-        stream = _PartStream(self.source.parts[i], attrs.evolve(self.plan, seed=seed))
+        sharing = self.plan.sharing and self.plan.sharing.part(i)
+        stream = _PartStream(self.source.parts[i], attrs.evolve(self.plan, seed=seed, sharing=sharing))
         return _Reader(stream, start.parts[i], start.skipped[i], f"dataset[{i}]", few=few)
 
     def _cost(self, sample: Sample) -> int:

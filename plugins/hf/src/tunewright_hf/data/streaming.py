@@ -1,8 +1,8 @@
 """Streaming: read, tokenise and pack data during training, so that training starts at once and writes nothing to disk.
 
 The stream restarts when the data ends. So a training gets as many samples as its steps need, and all batches are full. Every
-rank computes the same stream, and accelerate gives each rank its part of a batch: no rank waits for another one. Rows are
-read in blocks that are shuffled, and a block is divided into windows that are tokenised and packed. The position of each
+rank has the same stream, and accelerate gives each rank its part of a batch. One rank of each node tokenises it for the
+others; see `tunewright_hf.data.shared_windows`. Rows are read in blocks that are shuffled, and a block is divided into windows that are tokenised and packed. The position of each
 window is saved, so that a resumed training continues there.
 """
 
@@ -39,6 +39,7 @@ from tunewright_hf.data.samples.encode import (
     tokenise_batch,
 )
 from tunewright_hf.data.samples.packing import SEGMENTS, pack_at_once
+from tunewright_hf.data.shared_windows import Sharing
 from tunewright_hf.data.tokenize import IGNORED
 
 logger = logging.getLogger(__name__)
@@ -179,6 +180,7 @@ class StreamPlan:
         window: the window in which the training is resumed.
         skipped: samples of that window that have been trained on.
         logs: whether to log; one rank does.
+        sharing: how this rank shares the stream with others of its node; None for a rank that is alone.
     """
 
     step: int
@@ -191,6 +193,7 @@ class StreamPlan:
     window: Window = Window()
     skipped: int = 0
     logs: bool = True
+    sharing: Sharing | None = None
 
 
 _Read = tuple[Window, list[int], Mapping[str, list[object]]]
@@ -239,6 +242,10 @@ class Stream(torch.utils.data.IterableDataset[Sample]):  # type: ignore[misc]
 
     def encoded(self, start: Window, *, few: bool = False) -> Iterator[tuple[Window, list[Sample]]]:
         """Yield windows and their samples without end, from a window on; see `_windows`."""
+        found = self._encoded(start, few=few)
+        return found if few or self.plan.sharing is None else self.plan.sharing.share(found)
+
+    def _encoded(self, start: Window, *, few: bool) -> Iterator[tuple[Window, list[Sample]]]:
         first, before = start.first, start.before
         for window, numbers, rows in self._windows(start, few=few):
             if window.data_pass > start.data_pass and not window.block + window.number:

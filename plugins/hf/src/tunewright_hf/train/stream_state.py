@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import attrs
@@ -12,7 +13,9 @@ import transformers
 from tunewright.errors import RequestError
 from tunewright.providers import TrainRun
 from tunewright_hf.data.mixed_stream import StreamedMixture
+from tunewright_hf.data.shared_windows import Sharing
 from tunewright_hf.data.streaming import Stream, Streamed, StreamPlan
+from tunewright_hf.distributed import barrier, ranks_on_node
 from tunewright_hf.train.checkpoints import checkpoint_folder
 
 FILE = "stream.json"
@@ -53,11 +56,21 @@ def stream_of(
         ahead=batch * (3 + args.dataloader_num_workers * (args.dataloader_prefetch_factor or 2)),
         notes=notes / f"stream-{run.rank}.json",
         logs=run.rank == 0,
+        sharing=_sharing(run, notes),
         window=source.begin(),  # type: ignore[arg-type] # of its own kind, with a mixture
     )
     if run.resume_from is not None:
         plan = resume_plan(plan, source, run.resume_from)
     return source.stream(plan)
+
+
+def _sharing(run: TrainRun, notes: Path) -> Sharing | None:
+    """Return how this rank shares the stream with those of its node. Call it on all ranks."""
+    ranks, folder = ranks_on_node(run), notes / f"windows-{run.rank - run.local_rank}"
+    if run.local_rank == 0:  # what an attempt that was killed has left
+        shutil.rmtree(folder, ignore_errors=True)
+    barrier()
+    return Sharing(folder=folder, rank=run.local_rank, ranks=ranks) if ranks > 1 else None
 
 
 def resume_plan(plan: StreamPlan, source: Streamed | StreamedMixture, checkpoint: Path) -> StreamPlan:
