@@ -75,7 +75,8 @@ def fit_to(lora: peft.LoraConfig, model: transformers.PreTrainedModel) -> peft.L
     excluded = _excluded_by_user(lora)
     if reads_images(model.config):
         others = f"(?!{'|'.join(language_names(model))}).*"
-        excluded += [] if others in "".join(excluded) else [others]  # as in an adapter that is continued
+        if others not in "".join(excluded):  # as it is in an adapter that is continued
+            excluded += [others, *_numbered(model)]
     if lora.target_modules == peft.utils.constants.INCLUDE_LINEAR_LAYERS_SHORTHAND:
         unfit = sorted({_any_layer(name) for name in _unfit(model)})
         excluded += unfit
@@ -89,6 +90,15 @@ def fit_to(lora: peft.LoraConfig, model: transformers.PreTrainedModel) -> peft.L
     if excluded:
         lora.exclude_modules = "|".join(excluded)
     return lora
+
+
+def _numbered(model: transformers.PreTrainedModel) -> list[str]:
+    """Return patterns of modules that have a number for a name, and others inside.
+
+    PEFT looks for the ends of names: a linear layer of the vision tower that is called `mlp.0` would have it adapt `layers.0`.
+    """
+    parts = (name for name, module in model.named_modules() if [*module.children()])
+    return sorted({_any_layer(name) for name in parts if name.rpartition(".")[2].isdigit()})
 
 
 def _excluded_by_user(lora: peft.LoraConfig) -> list[str]:

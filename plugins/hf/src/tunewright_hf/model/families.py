@@ -14,7 +14,11 @@ from tunewright_hf.model.miniature import miniature
 
 logger = logging.getLogger(__name__)
 
-REFUSED = {"shieldgemma2": "which transformers cannot load again once it is saved"}
+REFUSED = {
+    "git": "whose loss leaves out as many tokens of a text as an image has",
+    "molmo2": "which cannot be trained without the kinds of its tokens, mm_token_type_ids",
+    "shieldgemma2": "which transformers cannot load again once it is saved",
+}
 """Reasons that no miniature shows, by model type."""
 
 

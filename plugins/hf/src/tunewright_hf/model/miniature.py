@@ -14,6 +14,9 @@ VOCABULARY = 64
 
 _HEADS, _HEAD, _HIDDEN, _INNER, _CONTEXT, _WINDOW = 4, 8, 32, 64, 256, 4
 _KEY_HEADS, _LAYERS = 2, 3
+_CHOSEN = (
+    16  # keys that attention chooses, by scores that are often equal: with as many, short samples leave it no choice
+)
 
 # What a field is, by its name: the first that matches counts. None leaves the field as it is.
 _SIZES: tuple[tuple[str, int | None], ...] = (
@@ -23,9 +26,10 @@ _SIZES: tuple[tuple[str, int | None], ...] = (
         r"num_channels|in_channels|kernel|stride|factor|dropout|theta|freq|eps|ratio|chunk_size_feed|_every|interval|period|expand",
         None,
     ),
-    (r"(num|n)_(nextn|mtp)|num_nextn_predict_layers", 0),
+    (r"(num|n)_(nextn|mtp)|num_nextn_predict_layers|num_kv_shared_layers", 0),
     (r"max_(position|seq|source|target)|n_positions|n_ctx|max_.*length|context_len|max_n_positions", _CONTEXT),
     (r"shared_expert.*size|expert.*(size|dim)|moe_.*(size|dim)|(size|dim).*expert", _INNER),
+    (r"index_topk", _CHOSEN),
     (r"num_experts_per|experts_per|top_?k$|moe_k$|moe_topk|num_selected|num_experts_per_token", 2),
     (r"n_group$|topk_group|num_expert_group|n_groups_|n_limited_groups", 1),
     (r"shared_expert", 1),
@@ -41,6 +45,7 @@ _SIZES: tuple[tuple[str, int | None], ...] = (
     (r"layers|n_layer|depth$|num_blocks|num_hidden_layers|n_layers|num_stages", _LAYERS),
     (r"window|chunk_size|attn_chunk|local_attention$", _WINDOW),
     (r"image_size", 32),
+    (r"base_channels|codebook_size|num_embeddings", _HIDDEN),
     (r"patch_size", 8),
     (
         r"hidden_size|d_model|n_embd|embed_dim|hidden_dim|embedding_size|(^|_)dim$|width|hidden_act_dim|d_embed|output_dim|proj.*(dim|size)|mm_hidden|lru|block_size",
@@ -56,7 +61,17 @@ def miniature(config: transformers.PreTrainedConfig, **given: Any) -> transforme
         config: the large model's configuration; it is not changed.
         given: fields to set as well, where the rules do not fit a family.
     """
-    return type(config).from_dict({**_shrunk(config.to_dict()), **copy.deepcopy(given)})
+    return type(config).from_dict(_merged(_shrunk(config.to_dict()), copy.deepcopy(given)))
+
+
+def _merged(fields: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return fields with the given ones, also in the parts of a model."""
+    both = {
+        name: _merged(own, value)
+        for name, value in given.items()
+        if isinstance(value, Mapping) and isinstance(own := fields.get(name), Mapping)
+    }
+    return {**fields, **given, **both}
 
 
 def _shrunk(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,13 +79,15 @@ def _shrunk(given: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: _field(name, value, given, keep) for name, value in given.items()}
     if "initializer_range" in found:
         found["initializer_range"] = 0.2
+    if {"qk_head_dim", "qk_nope_head_dim", "qk_rope_head_dim"} <= found.keys():
+        found["qk_head_dim"] = found["qk_nope_head_dim"] + found["qk_rope_head_dim"]
     return found
 
 
 def _field(name: str, value: Any, given: Mapping[str, Any], keep: Sequence[int]) -> Any:
     if name == "per_layer_config" and isinstance(value, Mapping):
-        own = {str(k): v for k, v in value.items()}
-        return {i: _shrunk(own[str(layer)]) for i, layer in enumerate(keep) if str(layer) in own}
+        own = {int(k): v for k, v in value.items()}  # some write 2 as 02
+        return {i: _shrunk(own[layer]) for i, layer in enumerate(keep) if layer in own}
     if isinstance(value, Mapping) and name.startswith("rope_"):
         return _plain_rope(value)
     if isinstance(value, Mapping) and (name.endswith("config") or "model_type" in value):
@@ -130,7 +147,7 @@ def _key_heads(value: int, given: Mapping[str, Any]) -> int:
 
 def _plain_rope(value: Mapping[str, Any]) -> dict[str, Any]:
     """Return rotary embeddings that need no context of a certain size; three axes where a family has them."""
-    if any(isinstance(v, Mapping) for v in value.values()):
+    if not value or any(isinstance(v, Mapping) for v in value.values()):
         return {k: _plain_rope(v) if isinstance(v, Mapping) else v for k, v in value.items()}
     numbers = {k: v for k, v in value.items() if isinstance(v, (int, float))}
     return {**numbers, "rope_type": "default", "mrope_section": [2, 1, 1]}

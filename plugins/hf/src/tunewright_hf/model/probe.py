@@ -70,7 +70,7 @@ def isolates_samples(
         with evaluating(model, autocast), _narrow_windows(model):
             half = _computes_in_half(model)
             alike, other = (_second_logits(model, collate, first, ids) for first in (ids, ids[::-1]))
-            with _another_attention(model):
+            with another_attention(model):
                 alone = model(input_ids=torch.tensor([ids], device=model.device)).logits[0].float()
     except _UNSUPPORTED:
         return False
@@ -114,15 +114,20 @@ def flaw_of(model: Model, *, autocast: AbstractContextManager[object] | None = N
     except (*_UNSUPPORTED, RuntimeError, AttributeError, AssertionError) as error:
         text = " ".join(str(error).split())
         return f"which reads more than the tokens of a text: {text.rstrip('.')}" if _NEEDS_MORE.search(text) else ""
-    if getattr(found, "logits", None) is None:
-        return ""
+    if loss and getattr(found, "loss", None) is None:
+        return "which computes no loss of a text"
+    return "" if getattr(found, "logits", None) is None else _flaw_in(found, other, ids, loss=loss)
+
+
+def _flaw_in(found: transformers.utils.ModelOutput, other: torch.Tensor, ids: torch.Tensor, *, loss: bool) -> str:
+    """Return what is wrong with the loss and the logits of tokens, given the logits with another last token; or ""."""
     logits = found.logits.float()
     if logits.ndim != 3 or logits.shape[:2] != ids.shape:  # noqa: PLR2004 - (1, tokens, vocabulary)
         return ""
     moved = (logits - other.float())[:, :-1].abs().mean()
     if moved > _MOST_FROM_LATER * logits.abs().mean():
         return "whose tokens attend to the ones that they are to predict"
-    if loss and found.loss is not None and _copies(logits[0], ids[0], found.loss):
+    if loss and _copies(logits[0], ids[0], found.loss):
         return (
             "whose loss compares each token with itself and not with the next one, so it would learn to copy its input"
         )
@@ -150,7 +155,7 @@ def evaluating(model: Model, autocast: AbstractContextManager[object] | None = N
 
 
 def _some_tokens(model: Model) -> list[int]:
-    return list(range(min(_TOKENS, model.config.get_text_config().vocab_size)))
+    return list(range(min(_TOKENS, getattr(model.config.get_text_config(), "vocab_size", _TOKENS))))
 
 
 def _computes_in_half(model: Model) -> bool:
@@ -178,7 +183,7 @@ def _is_window(name: str, value: object) -> bool:
 
 
 @contextlib.contextmanager
-def _another_attention(model: Model) -> Iterator[None]:
+def another_attention(model: Model) -> Iterator[None]:
     """Let transformers compute the attention, where "segments" does."""
     base = language_part(model)
     if base.config._attn_implementation != SEGMENTS:
