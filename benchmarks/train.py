@@ -1,10 +1,11 @@
 """`python -m benchmarks.train`: LoRA on short documents, ours beside TRL and what the trainer of kubeflow-training 1.9 does.
 
 All arms train the same random model on the same documents, with the same learnt tokens, adapter and learning rate, started by
-torchrun, in turn. The loss on held-out documents, computed afterwards from each adapter by plain PEFT, must come out equal.
-What is compared is trained on tokens per second between the ends of the first and the last step. TRL gets an environment
-of its own, made on the first run. Ratios above 1 mean that we are faster: the median of the rounds' ratios. On a machine that
-others use, look at the same for seconds of processor time, with `--threads 1`: threads that wait for each other spin.
+torchrun, in turn, from modules that are compiled beforehand. The loss on held-out documents, computed afterwards from each
+adapter by plain PEFT, must come out equal. What is compared is trained on tokens per second between the ends of the first and
+the last step. Ratios above 1 mean that we are faster: the median of the rounds' ratios. On a machine that others use, look at
+the same for seconds of processor time, with `--threads 1`: threads that wait for each other spin. `--ablate` adds arms of ours
+that each go without one of our layers.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
-import venv
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
@@ -27,15 +28,15 @@ from statistics import median
 from typing import NamedTuple
 
 import attrs
-from tests.servers.tools import cache
 
+from benchmarks.ablations import LAYERS, PREFIX
 from benchmarks.timing import machine
 from benchmarks.train_inputs import SETTINGS, Setting, held_out_loss, write_inputs
 from tunewright.environment import MAX_RESTARTS, WORLD_SIZE, Paths
 from tunewright.providers import wire
 
 ARMS = ("ours", "trl_tuned", "trl_segment", "trl_default", "sdk_1_9")
-TRL = "trl>=1.16,<2"
+ABLATED = tuple(PREFIX + layer for layer in LAYERS)
 _RANK = Path(__file__).with_name("train_rank.py").absolute()
 _MOST_LEARNT_APART = 0.25  # of what was learnt most: arms put other documents together in a step
 _LEAST_LEARNT = 0.02  # nats; with less the losses would tell nothing
@@ -115,14 +116,10 @@ class Run(NamedTuple):
     untrained: float = float("nan")
 
 
-def environment() -> Path:
-    """The Python of the environment for TRL, which is made if it is not there."""
-    folder = cache().parent / "benchmark" / "trl"
-    python = folder / "bin" / "python"
-    if not python.is_file():
-        venv.create(folder, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", TRL, "peft"], check=True)
-    return python
+def compile_modules() -> None:
+    """Compile all installed modules, as those of an image are: uv leaves them to whoever imports them first."""
+    folder = sysconfig.get_path("purelib")
+    subprocess.run([sys.executable, "-m", "compileall", "-qq", "-j0", folder], check=False)  # some are templates
 
 
 def job(plan: Plan, inputs: Path, workspace: Path) -> dict[str, object]:
@@ -177,6 +174,11 @@ def our_environment(plan: Plan, told: Mapping[str, object], workspace: Path) -> 
     return {**paths.to_env(), WORLD_SIZE: str(plan.procs), MAX_RESTARTS: "0"}
 
 
+def is_ours(arm: str) -> bool:
+    """Whether an arm is ours, or ours without a layer."""
+    return arm == "ours" or arm in ABLATED
+
+
 def run(arm: str, plan: Plan, inputs: Path, workspace: Path) -> Run:
     """Train once.
 
@@ -187,14 +189,14 @@ def run(arm: str, plan: Plan, inputs: Path, workspace: Path) -> Run:
     workspace.mkdir(parents=True)
     told = job(plan, inputs, workspace)
     (workspace / "job.json").write_text(json.dumps(told), "utf-8")
-    python = sys.executable if arm == "ours" else str(environment())
-    torchrun = [python, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={plan.procs}"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={plan.procs}"]
     command = [*torchrun, str(_RANK), arm, str(workspace / "job.json")]
     env = {**os.environ, "OMP_NUM_THREADS": str(plan.threads), "HF_HUB_OFFLINE": "1"}
     env |= {"HF_DATASETS_CACHE": str(workspace / "cache"), "TOKENIZERS_PARALLELISM": "false"}
-    if arm == "ours":
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
+    if is_ours(arm):
         env |= our_environment(plan, told, workspace)
-        command = [python, "-m", "tunewright_launcher", "run", "--", *command]
+        command = [sys.executable, "-m", "tunewright_launcher", "run", "--", *command]
     log = workspace / "log"
     with log.open("wb") as output:
         began = time.time()
@@ -245,6 +247,7 @@ def measure(plan: Plan, folder: Path) -> tuple[dict[str, list[Run]], list[float]
     """
     runs: dict[str, list[Run]] = {arm: [] for arm in plan.arms}
     products = []
+    compile_modules()
     # In a process of its own: a child's peak memory is never counted below its parent's.
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         inputs = folder / "inputs"
@@ -262,7 +265,7 @@ def measure(plan: Plan, folder: Path) -> tuple[dict[str, list[Run]], list[float]
                     found = found._replace(loss=loss, untrained=untrained)
                 runs[arm].append(found)
                 print(
-                    f"round {number + 1}: {arm:12} {found.rate:8.0f} tokens/s, {found.cpu_rate:8.0f} a CPU s",
+                    f"round {number + 1}: {arm:22} {found.rate:8.0f} tokens/s, {found.cpu_rate:8.0f} a CPU s",
                     flush=True,
                 )
     return runs, products
@@ -325,6 +328,11 @@ def as_json(plan: Plan, runs: Mapping[str, Sequence[Run]], products: Sequence[fl
     return json.dumps(found)
 
 
+def ablated(layers: Sequence[str] | None) -> tuple[str, ...]:
+    """The arms that `--ablate` asks for; without names it is all of them."""
+    return () if layers is None else tuple(PREFIX + layer for layer in layers or LAYERS)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -336,6 +344,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--skip", nargs="*", default=(), choices=ARMS[1:], help="arms to leave out")
+    parser.add_argument("--ablate", nargs="*", choices=LAYERS, help="arms of ours without one layer: all, or these")
     options = parser.parse_args(arguments)
     plan = Plan(
         device=options.device,
@@ -344,7 +353,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         threads=options.threads or max(1, (os.cpu_count() or 1) // options.procs),
         epochs=options.epochs,
         repeats=options.repeats,
-        arms=tuple(arm for arm in ARMS if arm not in options.skip),
+        arms=(*(arm for arm in ARMS if arm not in options.skip), *ablated(options.ablate)),
     )
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         runs, products = measure(plan, Path(folder))

@@ -101,9 +101,13 @@ SETTINGS = {
         tied=False,
         learning_rate=2e-4,
     ),
-    # To see within a minute that the benchmark for GPUs runs.
-    "tiny": Setting(shape=_TINY, documents=80, useful=2_000, max_length=64, batch=8, micro_batch=8),
-    "tiny_full": Setting(shape=_TINY, documents=40, useful=40 * 63, max_length=64, batch=2, micro_batch=2),
+    # To see within a minute that a benchmark runs, with enough steps to learn something.
+    "tiny": Setting(
+        shape=_TINY, documents=400, useful=10_000, max_length=64, batch=8, micro_batch=8, learning_rate=2e-2
+    ),
+    "tiny_full": Setting(
+        shape=_TINY, documents=160, useful=160 * 63, max_length=64, batch=2, micro_batch=2, learning_rate=2e-2
+    ),
 }
 
 

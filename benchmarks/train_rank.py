@@ -15,7 +15,9 @@ import time
 from pathlib import Path
 from typing import ClassVar
 
-if sys.argv[1:2] == ["ours"]:  # imported as `train` of our launcher does it: the clock must not do it before
+if sys.argv[1:2] and sys.argv[1].startswith(
+    "ours"
+):  # imported as `train` of our launcher does it: the clock must not do it before
     from tunewright_hf.startup import without_garbage_collection as begun
 else:
     from contextlib import nullcontext as begun
@@ -100,9 +102,14 @@ def lora() -> dict[str, object]:
     return {"r": 8, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
 
 
-def ours(_: Job) -> None:
+def ours(job: Job) -> None:
     """Whatever `train` of the launcher does, with the parameters that it finds in the job's configuration."""
     from tunewright_launcher.cli import main
+
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from benchmarks.ablations import leave_out
+
+    leave_out(str(job["arm"]))
 
     if code := main(["train"]):
         sys.exit(code)
@@ -182,14 +189,15 @@ ARMS = {f.__name__: f for f in (ours, sdk_1_9, trl_tuned, trl_segment, trl_defau
 def main() -> None:
     """Train, and write down what the clock saw."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("arm", choices=ARMS)
+    parser.add_argument("arm")
     parser.add_argument("job", type=Path, help="a JSON file")
     options = parser.parse_args()
     job = json.loads(options.job.read_text("utf-8"))
     torch.set_num_threads(job["threads"])
     transformers.trainer.DEFAULT_CALLBACKS.append(Clock)
     count_tokens()
-    ARMS[options.arm](job)
+    job["arm"] = options.arm
+    ARMS.get(options.arm, ours)(job)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     device_peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
     steps = [{**step, "tokens": int(step["tokens"])} for step in Clock.steps]

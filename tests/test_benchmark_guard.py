@@ -1,7 +1,8 @@
 """The guard of `benchmarks.train`: rates are compared only of arms that learnt the same, and learnt something."""
 
 import pytest
-from benchmarks.train import Run, check_equal
+from benchmarks.ablations import LAYERS, PREFIX, leave_out
+from benchmarks.train import Run, ablated, check_equal
 
 
 def ran(loss: float, tokens: int = 100) -> list[Run]:
@@ -27,3 +28,17 @@ def test_arms_that_learnt_the_same_may_be_compared() -> None:
 def test_others_may_not(runs: dict[str, list[Run]], problem: str) -> None:
     with pytest.raises(RuntimeError, match=problem):
         check_equal(runs)
+
+
+@pytest.mark.slow
+def test_every_layer_that_may_be_left_out_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    for layer, (module, function, returned) in LAYERS.items():
+        holder = pytest.importorskip(module)
+        monkeypatch.setattr(holder, function, getattr(holder, function))  # put back afterwards
+        leave_out(PREFIX + layer)
+        assert getattr(holder, function)(None, None) == returned
+        leave_out("ours")
+        monkeypatch.undo()
+    assert ablated(None) == ()
+    assert ablated([]) == tuple(PREFIX + layer for layer in LAYERS)
+    assert ablated(["loss"]) == (PREFIX + "loss",)
