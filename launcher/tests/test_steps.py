@@ -48,7 +48,15 @@ class Toy(TrainerProvider):
     token: str | SecretRef | None = secret(env="TOY_TOKEN")
     does: str = "train"
 
+    def import_libraries(self):
+        if self.does == "import":
+            import a_library_that_is_not_there
+
     def check(self, run):
+        if self.does == "look":
+            raise RequestError(f"sees {run.world_size} of {os.environ.get('WORLD_SIZE')}", field="does", remedy="Look.")
+        if self.does == "die":
+            os._exit(9)
         if self.does == "refuse":
             raise RequestError("is refused", field="does", value=self.does, remedy="Write 'train'.")
         if self.does == "import":
@@ -186,6 +194,49 @@ def test_a_check_that_finds_nothing_says_nothing_and_makes_the_output_folder(pod
     done = pod.run("check")
     assert (done.returncode, pod.verdict()) == (0, None), done.stderr
     assert (pod.folder / "workspace" / "output").is_dir()
+
+
+BY_RANK = {"TUNEWRIGHT_CHECK_BY_RANK": "1"}
+
+
+@pytest.mark.slow
+def test_a_rank_that_checks_the_job_says_what_the_check_says(pod: Pod) -> None:
+    assert pod.run("check", BY_RANK).stdout == ""
+    assert (pod.folder / "workspace" / "output").is_dir(), "what needs no library is checked before"
+    events = [parse_event(line) for line in pod.run("train", BY_RANK).stdout.splitlines()]
+    assert events[:2] == [
+        Phase(name="import", text="importing the trainer and its libraries"),
+        Phase(name="check", text="the check has passed"),
+    ]
+    assert [event.event for event in events[2:]] == ["toy"]
+
+
+@pytest.mark.slow
+def test_what_a_rank_refuses_in_its_check_is_the_verdict_of_a_check(pod: Pod) -> None:
+    pod.prepare(does="refuse")
+    done = pod.run("train", BY_RANK)
+    failure = Failure(64, "does='refuse': is refused.", "Write 'train'.", "check")
+    assert (done.returncode, pod.verdict()) == (64, failure.to_dict()), done.stderr
+    assert parse_event(done.stdout.splitlines()[-1]) == Failed(failure=failure)
+
+
+@pytest.mark.slow
+def test_a_check_by_a_rank_is_one_of_a_process_by_itself(pod: Pod) -> None:
+    pod.prepare(does="look")
+    pod.run("train", {**BY_RANK, "RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "nowhere"})
+    assert pod.verdict()["cause"] == "does: sees 1 of None."
+    (pod.folder / "run" / "verdict.json").unlink()
+    pod.prepare(does="die")
+    done = pod.run("train", BY_RANK)
+    assert (done.returncode, pod.verdict()) == (1, None)
+    assert "The check ended with exit code 9." in done.stderr
+
+
+@pytest.mark.slow
+def test_a_rank_that_lacks_a_library_names_the_command_that_installs_it(pod: Pod) -> None:
+    pod.prepare(does="import")
+    assert pod.run("train", BY_RANK).returncode == 64
+    assert "needs the module a_library_that_is_not_there" in pod.verdict()["cause"]
 
 
 @pytest.mark.slow

@@ -46,6 +46,11 @@ WORKER = "TUNEWRIGHT_WORKER"
 GRACE = "TUNEWRIGHT_GRACE"
 PARENT = "TUNEWRIGHT_PARENT"
 """The process that a step must not outlive, where nothing else ends it."""
+CHECK_BY_RANK = "TUNEWRIGHT_CHECK_BY_RANK"
+"""Whether the first rank checks the job before it trains, as its libraries take longer to import than to check with."""
+
+LAUNCHERS_OWN = r"(PET|TORCHELASTIC)_.*|MASTER_(ADDR|PORT)|((LOCAL|GROUP|ROLE)_)?(RANK|WORLD_SIZE)|ROLE_NAME"
+"""The variables that torchrun and its like read, or set for each rank."""
 
 INPUT_SLOTS = ("model", "adapter", "dataset", "eval_dataset")
 _MODEL_SLOTS = ("model", "adapter", "output")

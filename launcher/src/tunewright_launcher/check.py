@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tunewright.environment import OUTPUT_SLOT
+from tunewright.environment import CHECK_BY_RANK, OUTPUT_SLOT
 from tunewright.errors import ExitCode, FetchError
 from tunewright.events import Phase, emit
 from tunewright.providers import TrainerProvider
@@ -20,7 +20,7 @@ from tunewright_launcher.provider import (
     read_document,
 )
 from tunewright_launcher.step import Step, log
-from tunewright_launcher.train import train_run
+from tunewright_launcher.train_run import train_run
 
 _OWNER = ".job"
 """File in the output folder with the key of the job that owns it: see `tunewright_launcher.outputs.key_of`."""
@@ -38,16 +38,26 @@ def check(step: Step) -> None:
     if (output := load_output(step, lambda text: log("check", text))) is not None:
         output.check_writable()
         output.fetch_checkpoint(step.paths.slot(OUTPUT_SLOT) / CHECKPOINTS)
-    emit(Phase(name="import", text="importing the trainer and its libraries, to check the job"))
+    if not step.env.get(CHECK_BY_RANK):
+        emit(Phase(name="import", text="importing the trainer and its libraries, to check the job"))
+        check_trainer(step)
+
+
+def check_trainer(step: Step) -> None:
+    """Let the trainer check the job.
+
+    Raises:
+        FetchError, PluginError, RequestError, OSError: the job cannot be trained.
+    """
     trainer = load_trainer(step)
     try:
         trainer.check(train_run(step, emit=emit))
     except ModuleNotFoundError as error:
-        raise _missing(step, trainer, error) from error
+        raise missing_library(step, trainer, error) from error
     emit(Phase(name="check", text="the check has passed"))
 
 
-def _missing(step: Step, trainer: TrainerProvider, error: ModuleNotFoundError) -> FetchError:
+def missing_library(step: Step, trainer: TrainerProvider, error: ModuleNotFoundError) -> FetchError:
     """Return the error for a library of the trainer that is not installed here, with the one command that installs all of them."""
     document = read_document(step, TRAINER)
     extra = f"[{trainer.extra}]" if trainer.extra else ""

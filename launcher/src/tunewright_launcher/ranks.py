@@ -5,11 +5,11 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Mapping
 
-_DONE = "tunewright/rank-0-has-done-its-work"
+_DONE = "tunewright/rank-0-has-done-its-work: "
 _POLL = dt.timedelta(seconds=30)
 
 
-def while_others_wait(env: Mapping[str, str], work: Callable[[], None]) -> None:
+def while_others_wait(env: Mapping[str, str], work: Callable[[], None], name: str) -> None:
     """Run a function on rank 0 while the other ranks wait for it.
 
     Otherwise they would exit, torchrun would give rank 0 five more minutes, and an elastic job would count as succeeded. They
@@ -18,6 +18,7 @@ def while_others_wait(env: Mapping[str, str], work: Callable[[], None]) -> None:
     Args:
         env: the rank's environment, as torchrun set it.
         work: what rank 0 runs.
+        name: what it is called, once in a training.
     """
     rank, world = int(env.get("RANK") or 0), int(env.get("WORLD_SIZE") or 1)
     if world == 1:
@@ -28,11 +29,11 @@ def while_others_wait(env: Mapping[str, str], work: Callable[[], None]) -> None:
     store = TCPStore(env["MASTER_ADDR"], int(env["MASTER_PORT"]), is_master=False, timeout=_POLL)
     if rank == 0:
         work()
-        store.set(_DONE, "1")
+        store.set(_DONE + name, "1")
         return
     while True:
         try:
-            store.wait([_DONE])
+            store.wait([_DONE + name])
         except DistStoreError:  # the timeout of one wait
             continue
         return

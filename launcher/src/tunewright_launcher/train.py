@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-
-import attrs
 
 from tunewright import environment, runner
 from tunewright.errors import ExitCode, FetchError, PluginError, RequestError
 from tunewright.events import Event, Phase, emit
-from tunewright.providers.base import TrainRun
+from tunewright_launcher.checking_rank import Refused, check_first
 from tunewright_launcher.failure import Secrets, failure_of, traceback_of
 from tunewright_launcher.outputs import CheckpointUploads, load_output
-from tunewright_launcher.provider import TRAINER, document_file, input_slots, load_trainer, read_document, read_mixture
+from tunewright_launcher.provider import TRAINER, document_file, load_trainer, read_document
 from tunewright_launcher.ranks import while_others_wait
 from tunewright_launcher.step import Step, log
+from tunewright_launcher.train_run import number, train_run
 
 
 def train(env: Mapping[str, str]) -> int:
@@ -28,11 +27,13 @@ def train(env: Mapping[str, str]) -> int:
         for `run`; 1 after any other error, so that `run` lets the workers be restarted.
     """
     secrets = Secrets()
-    name, folder = f"train (rank {_number(env, 'RANK', 0)})", runner.Settings.read(env).run
+    name, folder = f"train (rank {number(env, 'RANK', 0)})", runner.Settings.read(env).run
     try:
         _check_world(env)
         step = Step.read(env, secrets)
         _train(step, name)
+    except Refused as refused:
+        return refused.code
     except (RequestError, FetchError, PluginError) as error:
         log(name, secrets.redact(str(error)))
         return _final(error, secrets, folder)
@@ -61,9 +62,11 @@ def _final(error: BaseException, secrets: Secrets, folder: Path | None) -> int:
 
 
 def _train(step: Step, name: str) -> None:
-    first = _number(step.env, "RANK", 0) == 0
+    first = number(step.env, "RANK", 0) == 0
     if first:
         emit(Phase(name="import", text="importing the trainer and its libraries"))
+    if step.env.get(environment.CHECK_BY_RANK):
+        check_first(step)
     output = load_output(step, lambda text: log(name, text)) if first else None
     run = train_run(step, emit=emit if first else _say_nothing)
     uploads = output if step.env.get(environment.UPLOAD_CHECKPOINTS) else None
@@ -72,7 +75,7 @@ def _train(step: Step, name: str) -> None:
     if first:
         _check_result(step, run.result)
     if document_file(step, environment.OUTPUT_SLOT).is_file():
-        while_others_wait(step.env, lambda: output.upload_model(run.result) if output else None)
+        while_others_wait(step.env, lambda: output.upload_model(run.result) if output else None, "upload")
 
 
 def _check_result(step: Step, result: Path) -> None:
@@ -89,54 +92,12 @@ def _check_result(step: Step, result: Path) -> None:
     raise PluginError(f"{problem} {remedy}", name=trainer.provider, dist=trainer.distribution)
 
 
-def train_run(step: Step, *, emit: Callable[[Event], None]) -> TrainRun:
-    """Return what the trainer receives on this rank.
-
-    Raises:
-        FetchError: NOT_FOUND: an input of the job does not exist.
-    """
-    output = step.paths.slot(environment.OUTPUT_SLOT)
-    return TrainRun(
-        model=_input(step, "model"),
-        adapter=_input(step, "adapter"),
-        dataset=_input(step, "dataset"),
-        mixture=tuple(attrs.evolve(part, folder=_input(step, part.slot)) for part in read_mixture(step)),
-        eval_dataset=_input(step, "eval_dataset"),
-        uris=_uris(step),
-        output=output,
-        rank=_number(step.env, "RANK", 0),
-        local_rank=_number(step.env, "LOCAL_RANK", 0),
-        world_size=_number(step.env, "WORLD_SIZE", 1),
-        resume_from=runner.newest_checkpoint(output / "checkpoints"),
-        emit=emit,
-    )
-
-
-def _uris(step: Step) -> dict[str, str]:
-    documents = {s: read_document(step, s) for s in input_slots(step) if document_file(step, s).is_file()}
-    return {slot: uri for slot, found in documents.items() if isinstance(uri := found.params.get("uri"), str)}
-
-
-def _input(step: Step, slot: str) -> Path | None:
-    folder = step.paths.slot(slot)
-    if folder.is_dir():
-        return folder
-    if document_file(step, slot).is_file():
-        cause = f"The job has a {slot}, but {folder} does not exist."
-        raise FetchError(cause, remedy=f"Run `fetch {slot}` first.", code=ExitCode.NOT_FOUND)
-    return None
-
-
 def _check_world(env: Mapping[str, str]) -> None:
-    expected, world = env.get(environment.WORLD_SIZE), _number(env, "WORLD_SIZE", 1)
+    expected, world = env.get(environment.WORLD_SIZE), number(env, "WORLD_SIZE", 1)
     if expected and int(expected) != world:
         problem = f"the job has {expected} ranks, but the program that started this one created {world}"
         remedy = "Start the ranks with torchrun: it reads the PET_* variables, which other launchers ignore."
         raise RequestError(problem, field="WORLD_SIZE", value=world, remedy=remedy)
-
-
-def _number(env: Mapping[str, str], name: str, default: int) -> int:
-    return int(env.get(name) or default)
 
 
 def _say_nothing(_: Event) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tunewright import RequestError, SecretRef, TrainingClient
 from tunewright._client.job import Job
 from tunewright.backends.local import logs
-from tunewright.backends.local.env import client_environment, expand, share_of_machine, write_programs
+from tunewright.backends.local.env import client_environment, expand, share_of_machine, who_checks, write_programs
 from tunewright.backends.local.spec import Program, Spec
 from tunewright.events import Attempt, Progress, Step, format_event
 from tunewright.plan.plan import ContainerSpec, EmptyDir, ExistingClaim, Mount, Volume
@@ -149,6 +149,17 @@ def test_workers_share_the_cores_and_are_dealt_the_gpus_that_they_asked_for():
     assert share_of_machine(spec, 1, {}) == {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "2,3"}
     assert share_of_machine(spec, 1, {"CUDA_VISIBLE_DEVICES": "4,5,6,7"})["CUDA_VISIBLE_DEVICES"] == "6,7"
     assert share_of_machine(spec, 0, {"OMP_NUM_THREADS": "8"})["OMP_NUM_THREADS"] == "8"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process that has loaded libraries is not forked")
+def test_the_first_rank_checks_the_job_unless_the_trainer_has_an_entry_point_of_its_own():
+    def spec(*command):
+        worker = Program(name="train", command=command, env={})
+        return Spec(steps=(), worker=worker, num_workers=1, num_procs_per_worker=1)
+
+    launcher = ("python", "-m", "tunewright_launcher", "run", "--", "torchrun", "-m", "tunewright_launcher", "train")
+    assert who_checks(spec(*launcher)) == {"TUNEWRIGHT_CHECK_BY_RANK": "1"}
+    assert who_checks(spec("torchrun", "train.py")) == {}
 
 
 def _container(**fields):

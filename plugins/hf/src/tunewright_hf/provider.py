@@ -75,6 +75,12 @@ class HuggingFaceTrainParams(TrainParams):
             if part.folder is not None:
                 refuse_pairs(check_dataset(part.folder, data[part.name], f"dataset[{number}]"), number)
 
+    def import_libraries(self) -> None:
+        """Import what `check` and `train` need."""
+        with without_garbage_collection():
+            import tunewright_hf.check
+            import tunewright_hf.train.run  # noqa: F401
+
     def check(self, run: TrainRun) -> None:
         """Build everything that can be built without a GPU and without weights; see `tunewright_hf.check`."""
         with without_garbage_collection():

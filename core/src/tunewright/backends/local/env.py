@@ -19,9 +19,8 @@ PARENT = "TUNEWRIGHT_PARENT"
 """Process id of the supervisor. `run` ends a step when that process has gone."""
 
 # Variables that a launcher around the client, such as torchrun, may have set.
-_LEFT_OVER = re.compile(
-    r"(TUNEWRIGHT|PET|TORCHELASTIC)_.*|MASTER_(ADDR|PORT)|((LOCAL|GROUP|ROLE)_)?(RANK|WORLD_SIZE)|ROLE_NAME"
-)
+_LEFT_OVER = re.compile(f"TUNEWRIGHT_.*|{environment.LAUNCHERS_OWN}")
+_RANK = ("-m", "tunewright_launcher", "train")
 _REFERENCE = re.compile(r"\$\$|\$\(([^)]*)\)")
 _SHIMS = {"python": "", "python3": "", "torchrun": " -m torch.distributed.run"}
 
@@ -125,6 +124,15 @@ def distributed_environment(spec: Spec, *, job: str, worker: int, port: str, log
         "PET_TEE": "3",
         "PET_LOG_DIR": str(logs),
     }
+
+
+def who_checks(spec: Spec) -> dict[str, str]:
+    """Return the variable that leaves the check to the first rank, on systems where it can be done in a fork of it.
+
+    Nobody waits for a GPU here, and the libraries are imported once. A trainer with an entry point of its own is checked before.
+    """
+    forks = sys.platform == "linux" and spec.worker.command[-len(_RANK) :] == _RANK
+    return {environment.CHECK_BY_RANK: "1"} if forks else {}
 
 
 def share_of_machine(spec: Spec, worker: int, base: Mapping[str, str]) -> dict[str, str]:

@@ -249,7 +249,7 @@ class Supervisor:
             secrets=self._secrets.get(program.name, {}),
             own=own,
             scratch=scratch,
-            backend={**backend, env.PARENT: str(os.getpid())},
+            backend={**backend, **env.who_checks(self._spec), env.PARENT: str(os.getpid())},
         )
         try:
             running = process.start(program.command, variables, folder=own, log=self._job.log(program.name, worker))
