@@ -388,6 +388,7 @@ def job(tmp_path: Path, model_folder: Path, qa: Path) -> Iterator[Callable[..., 
         *,
         model: Path = model_folder,
         dataset: Path | tuple[MixturePart, ...] = qa,
+        adapter: Path | None = None,
         max_restarts: int = 3,
         **given: object,
     ) -> Job:
@@ -395,6 +396,8 @@ def job(tmp_path: Path, model_folder: Path, qa: Path) -> Iterator[Callable[..., 
         for part in ("config", "output"):
             (folder / part).mkdir(parents=True)
         (folder / "model").symlink_to(model)
+        if adapter is not None:
+            (folder / "adapter").symlink_to(adapter)
         if isinstance(dataset, Path):
             (folder / "dataset").symlink_to(dataset)
         else:

@@ -261,10 +261,7 @@ class TrainerProvider(UsableResult, Provider):
         return defaults
 
     def import_libraries(self) -> None:
-        """Import what `check` and `train` need. A rank that also checks the job calls it before, and checks in a fork of itself.
-
-        Imports only: no threads, and nothing on a GPU.
-        """
+        """Import what `check` and `train` need, and start nothing: a rank that also checks the job does so in a fork of itself."""
 
     def for_model(self, model: ModelProvider) -> Self:  # noqa: ARG002 - for subclasses
         """Return this trainer with settings taken from the model's provider, such as a transformer type.

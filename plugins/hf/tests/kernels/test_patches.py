@@ -214,6 +214,12 @@ def test_a_digest_is_of_what_computes() -> None:
 WORDS = (".forward", "__class__", "loss_function", "MethodType", "FunctionType", "Interface")
 
 
+def test_no_other_module_takes_what_a_trainer_keeps_to_itself() -> None:
+    root = Path(tunewright_hf.__file__).parent
+    found = {file.name for file in root.rglob("*.py") if "_tr_loss" in file.read_text("utf-8")}
+    assert found == {"patches.py"}
+
+
 def test_no_other_module_replaces_code_of_a_library() -> None:
     root = Path(tunewright_hf.__file__).parent
     found = {

@@ -78,6 +78,27 @@ def test_a_continued_training_resumes_to_the_same_bits(train, first: Path, qa: P
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_two_ranks_continue_an_adapter_as_one_does_and_resume_to_the_same_bits(
+    job, train, first: Path, qa: Path, tmp_path: Path
+) -> None:
+    given = {"num_train_epochs": 2, "learning_rate": 1e-2, "eval_strategy": "no", "logging_steps": 1, "save_steps": 3}
+    given |= {"activation_checkpointing": False, "adapter": first}
+    alone = train(tmp_path / "alone", qa, **given, per_device_train_batch_size=8)
+    whole = job("whole", 2, **given, per_device_train_batch_size=4)
+    losses = {e["step"]: e["loss"] for e in whole.finish() if e["event"] == "step"}
+    assert losses == pytest.approx(alone.losses, abs=1e-5)
+    assert all(torch.allclose(whole.weights[name], w, atol=1e-4) for name, w in weights(alone.result).items())
+    cut = job("cut", 2, **given, per_device_train_batch_size=4, callbacks=["killed:Killed"])
+    events = cut.finish_after_a_kill()
+    assert [e["resumed_from"] for e in events if e["event"] == "start"] == [None, 6]
+    assert {e["step"]: e["loss"] for e in events if e["event"] == "step"} == losses
+    assert same(cut.weights, whole.weights)
+    config = peft.PeftConfig.from_pretrained(whole.workspace / "output" / "model")
+    assert (config.r, config.lora_alpha) == (4, 16), "those of the adapter"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [{"lora_config": {"r": 2}, "merge": True}, {}], ids=["lora", "full"])
 def test_an_adapter_is_merged_before_something_new_is_trained(
     given: dict[str, object], train, first: Path, qa: Path, model_folder: Path, tmp_path: Path

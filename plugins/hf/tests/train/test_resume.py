@@ -8,6 +8,7 @@ import pytest
 from tunewright.runner.checkpoints import newest_checkpoint
 
 torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
 safetensors = pytest.importorskip("safetensors.torch")
 
 # 41 samples in batches of 4, two of them for a step: 6 steps an epoch. Dropout and noise draw random numbers.
@@ -135,6 +136,24 @@ def test_a_training_that_was_cut_off_in_saving_makes_no_further_step(
     assert resumed.losses == {}
     assert all(torch.equal(weights(resumed)[name], w) for name, w in weights(whole).items())
     assert [e["eval_loss"] for e in resumed.of("eval")] == [whole.of("eval")[-1]["eval_loss"]]
+
+
+@pytest.mark.slow
+def test_a_trainer_that_adds_losses_up_in_another_way_resumes_all_the_same(
+    train, uninterrupted, qa: Path, tmp_path: Path, monkeypatch, caplog
+) -> None:
+    given = {**PACE, **LORA, "logging_steps": 3, "save_steps": 4}
+    whole, usual = uninterrupted(given), transformers.Trainer._maybe_log_save_evaluate
+
+    def another(*args, **more):
+        return usual(*args, **more)
+
+    monkeypatch.setattr(transformers.Trainer, "_maybe_log_save_evaluate", another)
+    train(tmp_path / "cut", qa, **given, cut_at=("checkpoint", 4))
+    resumed = train(tmp_path / "cut", qa, **given)
+    assert any("may be the mean of fewer steps: the source of" in message for message in caplog.messages)
+    assert {step: loss for step, loss in resumed.losses.items() if step > 6}.items() <= whole.losses.items()
+    assert all(torch.equal(weights(resumed)[name], w) for name, w in weights(whole).items())
 
 
 @pytest.mark.slow

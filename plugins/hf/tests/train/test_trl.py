@@ -68,6 +68,20 @@ def test_preferences_are_learnt_and_resumed_to_the_same_bits(
     assert f"with `trl:{method}Trainer`" in (whole.result / "README.md").read_text("utf-8")
 
 
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("case", ["dpo", "kto"])
+def test_a_process_that_is_killed_goes_on_to_the_same_bits(case: str, job, dataset_of: Callable[..., Path]) -> None:
+    method, rows = CASES[case]
+    given = {**options(method), "max_steps": 10, "save_steps": 3, "lora_config": {"r": 4}}
+    whole = job("whole", 1, dataset=dataset_of(rows), **given)
+    expected = {e["step"]: e["loss"] for e in whole.finish() if e["event"] == "step"}
+    cut = job("cut", 1, dataset=dataset_of(rows), **given, callbacks=["killed:Killed"])
+    events = cut.finish_after_a_kill()
+    assert [e["resumed_from"] for e in events if e["event"] == "start"] == [None, 6]
+    assert {e["step"]: e["loss"] for e in events if e["event"] == "step"} == expected
+    assert all(torch.equal(cut.weights[name], weight) for name, weight in whole.weights.items())
+
+
 def test_an_adapter_that_was_trained_before_is_the_reference(
     train, dataset_of: Callable[..., Path], qa: Path, tmp_path: Path
 ) -> None:

@@ -268,6 +268,32 @@ def _plain(node: object) -> object:
     return (type(node).__name__, *((name, _plain(value)) for name, value in fields if value not in (None, [])))
 
 
+_LOG = "Trainer._maybe_log_save_evaluate"
+_LOG_TESTED = {_LOG: frozenset({"1acdc6efb7ff46d5"})}
+
+
+def keeps_unlogged_loss(trainer: transformers.Trainer) -> bool:
+    """Return whether a Trainer adds up losses between two logs in the way that was tested; log if it does not.
+
+    There is no public way to that sum, without which a resumed training would log another mean.
+    """
+    reason = other_source({_LOG: type(trainer)._maybe_log_save_evaluate}, _LOG_TESTED, "transformers 5.24")
+    if reason is not None:
+        logger.warning("after a resume the first loss that is logged may be the mean of fewer steps: %s", reason)
+    return reason is None
+
+
+def unlogged_loss(trainer: transformers.Trainer) -> tuple[float, int]:
+    """Return the sum of this rank's losses since the last log, and the step of that log; see `keeps_unlogged_loss`."""
+    return trainer._tr_loss.item(), trainer._globalstep_last_logged
+
+
+def restore_unlogged_loss(trainer: transformers.Trainer, loss: float, step: int) -> None:
+    """Let a Trainer that has just begun continue with a sum of losses; see `unlogged_loss`."""
+    trainer._tr_loss += loss
+    trainer._globalstep_last_logged = step
+
+
 def register_attention(name: str, attend: Callable[..., object], mask: Callable[..., object]) -> None:
     """Register an attention with transformers, for models that are told to use it."""
     transformers.AttentionInterface.register(name, attend)

@@ -16,6 +16,7 @@ from tunewright.errors import RequestError
 from tunewright.events import Json
 from tunewright.providers import TrainRun, is_complete
 from tunewright_hf.distributed import barrier
+from tunewright_hf.kernels import patches
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ class UnloggedLoss(transformers.TrainerCallback):  # type: ignore[misc]
 
     def __init__(self, trainer: transformers.Trainer, run: TrainRun) -> None:
         self._trainer = trainer
+        self._known = patches.keeps_unlogged_loss(trainer)
         self._resume_from = run.resume_from
         self._file = f"unlogged_{run.rank}.json"
 
@@ -34,8 +36,8 @@ class UnloggedLoss(transformers.TrainerCallback):  # type: ignore[misc]
         """Restore what the checkpoint has for this rank."""
         if self._resume_from and (file := self._resume_from / self._file).is_file():
             record = json.loads(file.read_text(encoding="utf-8"))
-            self._trainer._tr_loss += record["loss"]
-            self._trainer._globalstep_last_logged = record["logged"]
+            if self._known and "loss" in record:
+                patches.restore_unlogged_loss(self._trainer, record["loss"], record["logged"])
             if self._trainer.by_source is not None and "by_source" in record:
                 self._trainer.by_source.restore(record["by_source"])
 
@@ -46,8 +48,11 @@ class UnloggedLoss(transformers.TrainerCallback):  # type: ignore[misc]
 
         A loss of NaN ends the job before the checkpoint is complete: good ones would be removed in its favour.
         """
-        record = {"loss": self._trainer._tr_loss.item(), "logged": self._trainer._globalstep_last_logged}
-        check_loss(record["loss"], args, state)
+        record: dict[str, Json] = {}
+        if self._known:
+            loss, logged = patches.unlogged_loss(self._trainer)
+            check_loss(loss, args, state)
+            record |= {"loss": loss, "logged": logged}
         if self._trainer.by_source is not None:
             record["by_source"] = self._trainer.by_source.state()
         file = checkpoint_folder(args, state) / self._file
