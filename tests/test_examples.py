@@ -12,7 +12,7 @@ from tunewright.cli.new_plugin import KINDS, new_plugin
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 WRITTEN = {"depot": "source", "shelf": "output", "wordcount": "trainer", "gitops": "backend", "policy": "plan"}
-BY_HAND = ("http",)
+BY_HAND = ("web",)
 
 
 def files_of(folder: Path) -> dict[str, str]:
@@ -50,7 +50,7 @@ def test_the_examples_are_what_new_plugin_writes(name: str, kind: str, tmp_path:
 
 
 def test_each_kind_has_an_example() -> None:
-    assert {"download", *WRITTEN.values()} == {*KINDS}  # tunewright-http downloads by itself
+    assert {"download", *WRITTEN.values()} == {*KINDS}  # tunewright-web downloads by itself
     folders = {path.name.removeprefix("tunewright-") for path in EXAMPLES.glob("tunewright-*")}
     assert folders == {*WRITTEN, *BY_HAND}
 
@@ -69,7 +69,7 @@ def test_what_new_plugin_writes_for_a_download_passes_its_tests(tmp_path: Path) 
 
 @pytest.mark.slow
 def test_the_example_that_was_written_by_hand_passes_its_tests(tmp_path: Path) -> None:
-    folder = shutil.copytree(EXAMPLES / "tunewright-http", tmp_path / "tunewright-http")
+    folder = shutil.copytree(EXAMPLES / "tunewright-web", tmp_path / "tunewright-web")
     passes_its_tests(folder, tmp_path / "site")
 
 
