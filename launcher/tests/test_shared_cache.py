@@ -107,6 +107,7 @@ def test_a_job_that_changes_its_inputs_changes_no_later_one(machine: Machine) ->
     machine.fetch("two")
 
 
+@pytest.mark.slow
 def test_a_new_version_is_fetched_and_earlier_jobs_keep_theirs(machine: Machine) -> None:
     first = machine.fetch("one")
     machine.server.files["/sub/model.bin"] = LARGE[::-1]
@@ -114,6 +115,7 @@ def test_a_new_version_is_fetched_and_earlier_jobs_keep_theirs(machine: Machine)
     assert (first.slot / "sub/model.bin").read_bytes() == LARGE
 
 
+@pytest.mark.slow
 def test_what_was_fetched_is_used_while_the_source_is_away(machine: Machine) -> None:
     machine.fetch("one")
     machine.server.faults.append(Fault(status=503, times=-1))
@@ -126,6 +128,7 @@ def test_what_was_fetched_is_used_while_the_source_is_away(machine: Machine) -> 
     assert job.verdict()["code"] == 69
 
 
+@pytest.mark.slow
 def test_files_that_vanish_from_the_cache_are_fetched_again(machine: Machine) -> None:
     machine.fetch("one")
     for file in (machine.folder / "cache").rglob("model.bin"):
@@ -133,6 +136,7 @@ def test_files_that_vanish_from_the_cache_are_fetched_again(machine: Machine) ->
     machine.fetch("two")
 
 
+@pytest.mark.slow
 def test_without_a_cache_each_job_fetches(machine: Machine) -> None:
     machine.fetch("one", TUNEWRIGHT_CACHE="")
     machine.fetch("two", TUNEWRIGHT_CACHE="")
@@ -187,6 +191,7 @@ def fetch_folder(source: Path, pod: Path, cache: Path) -> Path:
     return pod / "volume" / "model"
 
 
+@pytest.mark.slow
 def test_a_folder_of_this_machine_is_copied_once_for_all_jobs(tmp_path: Path) -> None:
     source, cache = tmp_path / "source", tmp_path / "cache"
     source.mkdir()

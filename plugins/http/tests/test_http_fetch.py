@@ -143,7 +143,7 @@ class Plain(FileServer):
         return Answer(headers={"Transfer-Encoding": "chunked", "Content-Length": ""}, body=frames)
 
 
-@pytest.mark.parametrize("body", [b"small", LARGE], ids=["small", "large"])
+@pytest.mark.parametrize("body", [b"small", pytest.param(LARGE, marks=pytest.mark.slow)], ids=["small", "large"])
 def test_a_file_of_unknown_length_is_counted_first(volume: Volume, body: bytes) -> None:
     with Plain({"/archive.tar": body}) as server:
         assert volume.fetch(f"{server.url}/archive.tar") == {"archive.tar": body}
