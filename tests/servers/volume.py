@@ -43,7 +43,7 @@ class Volume:
         """Fetch; the files that are then in the slot, but for the marker."""
         provider = self.make(uri=uri, **params)
         document = document_of("dataset", Registry().get(self.plugin), provider)
-        limits = FetchLimits(connections=4, stall=2, tries=4)
+        limits = FetchLimits(connections=4, stall=20, tries=4)
         fetch_into(provider, document, self.folder, "dataset", self.events.append, limits=limits)
         found = {p.relative_to(self.slot).as_posix(): p.read_bytes() for p in self.slot.rglob("*") if p.is_file()}
         return {path: content for path, content in found.items() if path != "complete.json"}

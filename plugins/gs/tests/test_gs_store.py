@@ -31,7 +31,7 @@ def trained(tmp_path: Path) -> Path:
 
 
 def output(source: GSModelParams, *, retry_for: float = 0) -> Output:
-    limits = FetchLimits(connections=4, stall=5, tries=3, retry_for=retry_for)
+    limits = FetchLimits(connections=4, stall=20, tries=3, retry_for=retry_for)
     return Output(store=source.store(), uri=source.uri, key="k", limits=limits, say=lambda _: None)
 
 
