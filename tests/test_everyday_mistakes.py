@@ -65,7 +65,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         ((*JOB, "--bogus", "2"), "No such option '--bogus'."),
         ((*JOB, "--trainer", "axolotl"), "No installed trainer is named 'axolotl'."),
         ((*JOB, "--trainer", "axolotl"), "Installed trainers: hf."),
-        ((*JOB, "--backend", "k8s"), "Installed backends: job, kubernetes, local."),
+        ((*JOB, "--backend", "k8s"), "Installed backends: job, kubernetes, local, pytorchjob, trainjob."),
         ((*JOB, "--name", "My_Job"), "name='My_Job': is not a valid Kubernetes name. Use at most 50 lower-case letters"),
     ],
 )  # fmt: skip
