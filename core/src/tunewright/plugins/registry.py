@@ -40,7 +40,10 @@ _ANY_GROUP = "tunewright.v"  # prefix of the entry point group of every API vers
 _MODIFY_PLAN = "tunewright_modify_plan"
 
 # A name that nobody has registered could be anybody's tomorrow: only packages that are known are suggested.
-_PACKAGES = {dist.removeprefix("tunewright-"): dist for dist in images.BUNDLED if dist != "tunewright"}
+_PACKAGES = {
+    **{dist.removeprefix("tunewright-"): dist for dist in images.BUNDLED if dist != "tunewright"},
+    "https": "tunewright-http",  # a package with two plugins
+}
 
 
 @attrs.frozen(kw_only=True)
