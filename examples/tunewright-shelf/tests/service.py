@@ -32,19 +32,22 @@ class Service(BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         data = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.headers["Content-SHA256"] != hashlib.sha256(data).hexdigest():
-            self._answer(422)
-        elif self._answer(201):
+        whole = self.headers["Content-SHA256"] == hashlib.sha256(data).hexdigest()
+        if whole and self._is_granted():
             self.files[unquote(self.path).lstrip("/")] = data
+        self._answer(201 if whole else 422)
 
     def do_DELETE(self) -> None:
-        if self._answer(204):
+        if self._is_granted():
             self.files.pop(unquote(self.path).lstrip("/"), None)
+        self._answer(204)
 
-    def _answer(self, status: int, body: bytes = b"") -> bool:
-        """Answer, or refuse whoever does not have the token; return whether it was granted."""
-        granted = self.headers["Authorization"] == f"Bearer {TOKEN}"
-        status, body = (status, body) if granted else (401, b"")
+    def _is_granted(self) -> bool:
+        return self.headers["Authorization"] == f"Bearer {TOKEN}"
+
+    def _answer(self, status: int, body: bytes = b"") -> None:
+        """Answer, or refuse whoever does not have the token."""
+        status, body = (status, body) if self._is_granted() else (401, b"")
         wanted = self.headers["Range"]
         if wanted and status == 200:
             first, last = wanted.removeprefix("bytes=").split("-")
@@ -57,7 +60,6 @@ class Service(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
-        return granted
 
     def log_message(self, *arguments: object) -> None:
         """Print nothing."""
