@@ -105,9 +105,14 @@ SLOW_TESTS = (
 )
 
 
+# Servers that are built or installed the first time, for a minute. Of the stores, S3 is in the quick tests.
+SLOW_SERVERS = {"azurite", "storage"}  # fixtures of plugins/az and plugins/gs
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what plugins inherit from the kit, and cannot mark."""
+    """Mark what plugins inherit from the kit, and cannot mark, and all that needs a slow server."""
     for item in items:
-        if isinstance(item, pytest.Function) and item.originalname in SLOW_TESTS and item.cls is not None:
+        inherited = isinstance(item, pytest.Function) and item.originalname in SLOW_TESTS and item.cls is not None
+        if inherited or SLOW_SERVERS.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("slow")

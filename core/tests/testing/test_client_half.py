@@ -81,6 +81,7 @@ def failures(folder: Path, plugin: str, tests: str = TESTS, name: str = "acme") 
     return sorted({name.removeprefix("test_acme.py::") for name in failed})
 
 
+@pytest.mark.slow
 def test_a_good_plugin_passes(tmp_path: Path) -> None:
     assert failures(tmp_path, GOOD) == []
 
