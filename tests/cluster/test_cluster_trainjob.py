@@ -131,7 +131,7 @@ def test_a_trainjob_that_the_user_wrote_runs_with_a_runtime_of_others(
     spec = {"mlPolicy": {"numNodes": 1, "torch": {}}, "template": {"spec": {"replicatedJobs": [node]}}}
     metadata = {"name": "torch", "namespace": namespace}
     own_cluster.apply({**api, "kind": "TrainingRuntime", "metadata": metadata, "spec": spec})
-    says = ["python3", "-uc", "import os, time; print('node', os.environ['PET_NODE_RANK']); time.sleep(5)"]
+    says = ["python3", "-uc", "import os, time; print('node', os.environ['PET_NODE_RANK']); time.sleep(20)"]
     wrote = {
         "runtimeRef": {"kind": "TrainingRuntime", "name": "torch"},
         "trainer": {"numNodes": 2, "image": image, "command": says},
