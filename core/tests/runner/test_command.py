@@ -191,8 +191,7 @@ def test_a_crash_is_started_again_until_the_attempts_are_used_up(pod: Pod) -> No
     assert codes == [129, 129, 1]
     assert [e["event"] for e in pod.events] == ["attempt", "failed"]
     after = "The training command ended with exit code 7."
-    assert pod.events[0] == {"event": "attempt", "attempt": 3, "limit": 3, "after": after}
-    assert f"attempt 3 of 3; the one before it: {after}" in pod.err, "its own log may be gone with its pod"
+    assert pod.events[0] == {"event": "attempt", "attempt": 3, "limit": 3, "after": after}, "its log may be gone"
     assert pod.message.startswith(
         "The training command ended with exit code 7; 3 of 3 attempts since the last checkpoint."
     )

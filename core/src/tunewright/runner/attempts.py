@@ -41,8 +41,6 @@ class Attempts:
             return
         self.number = number
         emit({"event": "attempt", "attempt": number, "limit": self.limit, **({"after": before} if before else {})})
-        if before:
-            log(f"attempt {number} of {self.limit}; the one before it: {before}")
 
     def left(self) -> bool:
         """Return whether the command may be started again after a crash."""
