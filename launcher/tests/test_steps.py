@@ -84,7 +84,7 @@ class Toy(TrainerProvider):
         if self.does == "group":
             raise BaseExceptionGroup("several", [Panic("one"), ValueError("two")])
         if self.does == "print":
-            import os, subprocess, threading
+            import subprocess, threading
             print(self.token, "printed", flush=True)
             os.write(2, f"{self.token} written\\n".encode())
             subprocess.run(["sh", "-c", "echo $TOY_TOKEN echoed"])

@@ -18,21 +18,21 @@ CONTAINERS = st.from_regex(r"[a-z0-9]([a-z0-9]|-[a-z0-9]){1,10}[a-z0-9]", fullma
 
 
 class TestAzureModel(ModelProviderTests):
-    name = "az"
+    name, tested_elsewhere = "az", "plugins/az/tests/test_az_kit.py"
 
     def provider(self) -> AzureModelParams:
         return AzureModelParams(uri="az://models/tiny", account="name", account_key=KEY, allow_patterns="*.json")
 
 
 class TestAzureDataset(DatasetProviderTests):
-    name = "az"
+    name, tested_elsewhere = "az", "plugins/az/tests/test_az_kit.py"
 
     def provider(self) -> AzureDatasetParams:
         return AzureDatasetParams(uri="az://data/train", eval_dataset="az://data/eval", sas_token=SIGNATURE)
 
 
 class TestAzureDatasetByConnectionString(DatasetProviderTests):
-    name = "az"
+    name, tested_elsewhere = "az", "plugins/az/tests/test_az_kit.py"
 
     def provider(self) -> AzureDatasetParams:
         endpoint = "http://localhost:10000/devstoreaccount1"

@@ -17,7 +17,7 @@ BUCKETS = st.from_regex(r"[a-z0-9][a-z0-9_-]{1,10}[a-z0-9]", fullmatch=True)
 
 
 class TestGSModel(ModelProviderTests):
-    name = "gs"
+    name, tested_elsewhere = "gs", "plugins/gs/tests/test_gs_kit.py"
 
     def provider(self) -> GSModelParams:
         return GSModelParams(
@@ -26,7 +26,7 @@ class TestGSModel(ModelProviderTests):
 
 
 class TestGSDataset(DatasetProviderTests):
-    name = "gs"
+    name, tested_elsewhere = "gs", "plugins/gs/tests/test_gs_kit.py"
 
     def provider(self) -> GSDatasetParams:
         return GSDatasetParams(

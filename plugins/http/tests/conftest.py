@@ -16,15 +16,15 @@ def volume(tmp_path: Path) -> Volume:
 
 
 @pytest.fixture(scope="session")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def web_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that the web servers serve; each test has a folder of its own in it."""
     return tmp_path_factory.mktemp("served")
 
 
 @pytest.fixture(scope="session", params=sorted(KINDS))
-def web(request: pytest.FixtureRequest, served: Path) -> Iterator[str]:
+def web(request: pytest.FixtureRequest, web_folder: Path) -> Iterator[str]:
     """The URL of a real web server."""
     if request.param == "aiohttp":
         pytest.importorskip("aiohttp")
-    with Web(served, request.param) as server:
+    with Web(web_folder, request.param) as server:
         yield server.url

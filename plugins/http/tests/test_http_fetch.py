@@ -28,8 +28,8 @@ def put(folder: Path, files: dict[str, bytes]) -> None:
 
 
 @pytest.fixture
-def folder(served: Path, tmp_path: Path) -> Path:
-    made = served / tmp_path.name
+def folder(web_folder: Path, tmp_path: Path) -> Path:
+    made = web_folder / tmp_path.name
     made.mkdir()
     return made
 

@@ -18,14 +18,14 @@ DIGEST = "ab" * 32
 
 
 class TestHttpsModel(ModelProviderTests):
-    name = "https"
+    name, tested_elsewhere = "https", "plugins/http/tests/test_http_kit.py"
 
     def provider(self) -> HttpModelParams:
         return HttpModelParams(uri=URL, token="a-token-for-the-test", token_header="PRIVATE-TOKEN", sha256=DIGEST)
 
 
 class TestHttpsDataset(DatasetProviderTests):
-    name = "https"
+    name, tested_elsewhere = "https", "plugins/http/tests/test_http_kit.py"
 
     def provider(self) -> HttpDatasetParams:
         return HttpDatasetParams(
@@ -39,7 +39,7 @@ class TestHttpsDataset(DatasetProviderTests):
 
 
 class TestHttpDataset(DatasetProviderTests):
-    name = "http"
+    name, tested_elsewhere = "http", "plugins/http/tests/test_http_kit.py"
 
     def provider(self) -> HttpDatasetParams:
         return HttpDatasetParams(uri=f"http://data.example/a?{SIGNATURE}", file_name="a.jsonl")
