@@ -31,7 +31,7 @@ with this entry point in its pyproject.toml:
     [project.entry-points."tunewright.v1"]
     acme = "tunewright_acme"
 
-After `pip install tunewright-acme`, `dataset="acme://sales"` works on a laptop and on a cluster.
+After `pip install tunewright-acme`, `dataset="acme://sales"` works.
 """
 
 from __future__ import annotations
@@ -144,10 +144,7 @@ class SourceProvider(Provider):
         return None
 
     def current_version(self) -> str | None:
-        """Return what identifies the files that the source has now; None if that is not known, and jobs do not share them.
-
-        For sources without a snapshot. The cache of the local backend calls it where the step runs. It may raise FetchError.
-        """
+        """Return what identifies the files that a source without snapshots has now; None, if jobs must not share them."""
         return None
 
     def local_path(self) -> Path | None:
