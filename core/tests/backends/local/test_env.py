@@ -152,14 +152,16 @@ def test_workers_share_the_cores_and_are_dealt_the_gpus_that_they_asked_for():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process that has loaded libraries is not forked")
-def test_the_first_rank_checks_the_job_unless_the_trainer_has_an_entry_point_of_its_own():
-    def spec(*command):
+def test_the_first_rank_checks_a_job_of_one_worker_unless_the_trainer_has_an_entry_point_of_its_own():
+    def spec(*command, workers=1, **more):
         worker = Program(name="train", command=command, env={})
-        return Spec(steps=(), worker=worker, num_workers=1, num_procs_per_worker=1)
+        return Spec(steps=(), worker=worker, num_workers=workers, num_procs_per_worker=1, **more)
 
     launcher = ("python", "-m", "tunewright_launcher", "run", "--", "torchrun", "-m", "tunewright_launcher", "train")
     assert who_checks(spec(*launcher)) == {"TUNEWRIGHT_CHECK_BY_RANK": "1"}
     assert who_checks(spec("torchrun", "train.py")) == {}
+    assert who_checks(spec(*launcher, workers=2)) == {}
+    assert who_checks(spec(*launcher, elastic=(1, 2))) == {}
 
 
 def _container(**fields):

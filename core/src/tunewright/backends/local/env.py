@@ -129,10 +129,12 @@ def distributed_environment(spec: Spec, *, job: str, worker: int, port: str, log
 def who_checks(spec: Spec) -> dict[str, str]:
     """Return the variable that leaves the check to the first rank, on systems where it can be done in a fork of it.
 
-    Nobody waits for a GPU here, and the libraries are imported once. A trainer with an entry point of its own is checked before.
+    Nobody waits for a GPU here, and the libraries are imported once. A trainer with an entry point of its own is checked before;
+    so is a job of several workers, whose torchruns have no store that the other ranks could wait at before they train.
     """
     forks = sys.platform == "linux" and spec.worker.command[-len(_RANK) :] == _RANK
-    return {environment.CHECK_BY_RANK: "1"} if forks else {}
+    alone = spec.num_workers == 1 and spec.elastic is None
+    return {environment.CHECK_BY_RANK: "1"} if forks and alone else {}
 
 
 def share_of_machine(spec: Spec, worker: int, base: Mapping[str, str]) -> dict[str, str]:
