@@ -12,16 +12,13 @@ from tunewright.cli import completion
 from tunewright.cli.grouped import Command
 from tunewright.cli.options import Connection, Duration, connected, json_option, name_argument
 from tunewright.cli.waiting import waiting
+from tunewright.status.state import JobState
 
 if TYPE_CHECKING:
     from tunewright.backends.base import Backend
 
 
-# As `JobState` has them, whose module a completion need not load.
-_STATES = click.Choice(
-    ["Created", "Queued", "Downloading", "Running", "Restarting", "Suspended", "Succeeded", "Failed"],
-    case_sensitive=False,
-)
+_STATES = click.Choice([str(state) for state in JobState], case_sensitive=False)
 
 
 @click.command(

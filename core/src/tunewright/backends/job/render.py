@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final, cast
 
 from tunewright.backends.kubernetes import names
-from tunewright.backends.kubernetes.indexed import COUNTED_BY_RUN, pod_failure_rules, rendezvous
+from tunewright.backends.kubernetes.indexed import COUNTED_BY_RUN, indexed_spec, rendezvous
 from tunewright.backends.kubernetes.labels import labelled
 from tunewright.errors import RequestError
 from tunewright.plan.manifests import Document
@@ -27,12 +27,7 @@ def spec_of(plan: JobPlan, template: Document) -> Document:
         "activeDeadlineSeconds": policy.deadline,
     }
     return {
-        "completionMode": "Indexed",
-        "completions": plan.num_workers,
-        "parallelism": plan.num_workers,
-        "backoffLimit": policy.max_restarts,
-        "podReplacementPolicy": "Failed",  # two pods of one worker would write the same checkpoints
-        "podFailurePolicy": {"rules": pod_failure_rules(MAIN, ignored=COUNTED_BY_RUN)},
+        **indexed_spec(plan.num_workers, MAIN, backoff_limit=policy.max_restarts, ignored=COUNTED_BY_RUN),
         **{k: v for k, v in given.items() if v is not None},
         "template": _template(plan, template),
     }

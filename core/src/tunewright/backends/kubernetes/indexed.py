@@ -61,13 +61,27 @@ def rendezvous(plan: JobPlan, address: str) -> list[Document]:
     return [_variable(name, value) for name, value in found.items()]
 
 
-def pod_failure_rules(main: str, *, ignored: Sequence[int]) -> list[Document]:
-    """Return what the Job controller does about a failed pod; the first rule that fits counts, else the pod is counted.
+def indexed_spec(workers: int, main: str, *, backoff_limit: int, ignored: Sequence[int] = ()) -> Document:
+    """Return the spec of an Indexed Job, without the template of its pods.
 
     Args:
-        main: name of the main container, whose exit code decides.
-        ignored: codes after which the pod alone is replaced, and not counted.
+        workers: number of pods, all at once.
+        main: name of the main container, whose exit code decides what follows.
+        backoff_limit: how many counted failures do not end the Job.
+        ignored: exit codes after which the pod alone is replaced, and not counted.
     """
+    return {
+        "completionMode": "Indexed",
+        "completions": workers,
+        "parallelism": workers,
+        "backoffLimit": backoff_limit,
+        "podReplacementPolicy": "Failed",  # two pods of one worker would write the same checkpoints
+        "podFailurePolicy": {"rules": _pod_failure_rules(main, ignored)},
+    }
+
+
+def _pod_failure_rules(main: str, ignored: Sequence[int]) -> list[Document]:
+    """Return what the Job controller does about a failed pod; the first rule that fits counts, else the pod is counted."""
     ignores = [{"action": "Ignore", "onExitCodes": _codes(main, "In", ignored)}] if ignored else []
     return [
         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},

@@ -73,17 +73,17 @@ class _Seen:
         return " ".join(filter(None, (f"{self.message.rstrip('.')}.", remedy_for(self.reason))))
 
 
-def _newest(api: Api, since: datetime, *names: str) -> str:
+def _newest(api: Api, since: datetime, *objects: str) -> str:
     """Return the newest warning among the events of objects of these names."""
-    warnings = [event for event in _events(api, since, *names) if event.warns]
+    warnings = [event for event in _events(api, since, *objects) if event.warns]
     return max(warnings, key=lambda event: event.when).said() if warnings else ""
 
 
-def _events(api: Api, since: datetime, *names: str) -> list[_Seen]:
+def _events(api: Api, since: datetime, *objects: str) -> list[_Seen]:
     """Return the events of objects of these names; what is older than they are belongs to earlier ones."""
     found: list[_Seen] = []
     with contextlib.suppress(ApiFailure):
-        for name in dict.fromkeys(names):
+        for name in dict.fromkeys(objects):
             listed = api.list("Event", {"fieldSelector": f"involvedObject.name={name}"}).items
             found += [_seen(event, since) for event in listed]
     return [event for event in found if event.when >= since]

@@ -40,7 +40,8 @@ _KINDS = ("initContainers", "containers")
 def overridden(template: Mapping[str, object], patch: Mapping[str, object]) -> Mapping[str, object]:
     """Apply the patch to the template; neither is changed.
 
-    The main container answers to the name that any kind of job has for it. Mappings are merged, null removes a field, and `$patch: delete` in an element of a merged list removes that element.
+    The main container answers to the name that any kind of job has for it. Mappings are merged, null removes a field, and
+    `$patch: delete` in an element of a merged list removes that element.
 
     Raises:
         RequestError: it is not a patch of a pod template, or the result cannot run.

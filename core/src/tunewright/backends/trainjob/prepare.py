@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final, cast
 
 from tunewright import environment
-from tunewright.backends.kubernetes.indexed import pod_failure_rules
+from tunewright.backends.kubernetes.indexed import indexed_spec
 from tunewright.plan.manifests import Document
 from tunewright.plan.plan import ExistingClaim, JobPlan, NewClaim, Volume
 from tunewright.request.storage import RWX
@@ -39,16 +39,8 @@ def job(plan: JobPlan, template: Document) -> Document:
     """Return the replicated job, whose pod has a worker's steps, and ends with their verdict instead of training."""
     spec = cast("dict[str, Any]", template["spec"])
     pod = {**spec, "containers": [_main(plan, spec)], "restartPolicy": "Never"}
-    about = {
-        "completionMode": "Indexed",
-        "completions": 1,
-        "parallelism": 1,
-        "backoffLimit": 0,
-        "podReplacementPolicy": "Failed",
-        "podFailurePolicy": {"rules": pod_failure_rules(PREPARE, ignored=())},
-        "template": {**template, "spec": pod},
-    }
-    return {"name": PREPARE, "template": {"spec": about}}
+    about = indexed_spec(1, PREPARE, backoff_limit=0)
+    return {"name": PREPARE, "template": {"spec": {**about, "template": {**template, "spec": pod}}}}
 
 
 def _main(plan: JobPlan, spec: dict[str, Any]) -> Document:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Final, cast
 
 from tunewright.backends.kubernetes import names
-from tunewright.backends.kubernetes.indexed import pod_failure_rules, rendezvous
+from tunewright.backends.kubernetes.indexed import indexed_spec, rendezvous
 from tunewright.backends.trainjob import prepare
 from tunewright.errors import RequestError
 from tunewright.plan.manifests import Document
@@ -68,16 +68,9 @@ def _jobs(plan: JobPlan, template: Document) -> list[Document]:
 
 def _job(plan: JobPlan, template: Document) -> Document:
     """Return the template of the Job whose pods are the workers; see https://jobset.sigs.k8s.io/docs/concepts/."""
-    spec = {
-        "completionMode": "Indexed",
-        "completions": plan.num_workers,
-        "parallelism": plan.num_workers,
-        "backoffLimit": 0,  # the first counted failure ends the Job, and the JobSet decides what follows
-        "podReplacementPolicy": "Failed",  # two pods of one worker would write the same checkpoints
-        "podFailurePolicy": {"rules": pod_failure_rules(MAIN, ignored=_TERMINATED)},
-        "template": _pod(plan, template),
-    }
-    return {"metadata": {"labels": _ANCESTOR}, "spec": spec}
+    # The first counted failure ends the Job, and the JobSet decides what follows.
+    spec = indexed_spec(plan.num_workers, MAIN, backoff_limit=0, ignored=_TERMINATED)
+    return {"metadata": {"labels": _ANCESTOR}, "spec": {**spec, "template": _pod(plan, template)}}
 
 
 def _pod(plan: JobPlan, template: Document) -> Document:
