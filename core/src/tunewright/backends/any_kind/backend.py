@@ -69,7 +69,7 @@ class AnyKindBackend(Backend):
         chosen = self._find(plan.name) or self._chosen()
         self._known[plan.name] = chosen
         if chosen is not self.kinds[0]:
-            doing(f"submitting {plan.name} as a {chosen.kind.kind}: this cluster runs no {self.kinds[0].kind.kind}s")
+            doing(f"submitting {plan.name} as a {chosen.kind.kind}")
         chosen.submit(plan)
 
     def submit_raw(self, manifest: RawManifest) -> None:
