@@ -53,6 +53,10 @@ def rows(done: int) -> Phase:
     return Phase(name="tokenise", text="tokenising the train split", done=done, total=200_000, unit="rows")
 
 
+def far(done: int) -> Progress:
+    return Progress(slot="model", done=done, total=100)
+
+
 def show(view: View, *events: Event) -> None:
     summary = Summary()
     with view:
@@ -151,6 +155,10 @@ def test_a_program_gets_the_events_and_what_the_pods_wait_for(capsys: pytest.Cap
         ([LIST, Progress(slot="model", done=0)], True, LIST.text),
         ([LIST, Progress(slot="model", done=0), RETRY], True, RETRIED),
         ([LIST, RETRY, Progress(slot="model", done=43, total=100)], True, "model, 43%"),
+        ([LIST, RETRY, Progress(slot="model", done=0, total=100)], True, RETRIED),
+        ([LIST, far(43), RETRY, far(0), far(43)], True, RETRIED),
+        ([LIST, far(43), RETRY, far(0), far(44)], True, "model, 44%"),
+        ([LIST, RETRY, LIST, far(0)], True, "model, 0%"),
         ([Attempt(attempt=1), LOAD], False, LOAD.text),
         ([rows(50_000)], False, "tokenising the train split: 50,000 of 200,000 rows"),
         ([LOAD, Start(total_steps=10)], False, "step 0/10"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import attrs
 
@@ -82,16 +82,35 @@ def progress_of(newest_first: Iterable[Event], *, fetching: bool) -> str:
     Returns:
         The description; "" if the events do not say it.
     """
+    events = iter(newest_first)
     over = False  # whether a later event has ended the phases that follow here
-    for event in newest_first:
+    for event in events:
         if isinstance(event, Attempt):  # what follows is of an earlier one
             return ""
         if (text := _counted(event, fetching=fetching)) is not None:
-            return text
+            retry = _no_further_since(event, events) if isinstance(event, Progress) else None
+            return retry_text(retry) if retry else text
         if not over and isinstance(event, Phase | Retry):
             return phase_text(event) if isinstance(event, Phase) else retry_text(event)
         over = over or isinstance(event, Eval | Checkpoint)
     return ""
+
+
+def _no_further_since(now: Progress, older: Iterator[Event]) -> Retry | None:
+    """Return the retry since which a download has got no further; None if there is none.
+
+    A download that is tried again says at once how far it is: that must not hide why it gets no further.
+    """
+    retry: Retry | None = None
+    for event in older:
+        match event:
+            case Retry(about=now.slot):
+                retry = retry or event
+            case Progress(slot=now.slot) if retry:
+                return retry if event.done >= now.done else None
+            case Attempt() | Phase():
+                break
+    return retry if not now.done else None
 
 
 def _counted(event: Event, *, fetching: bool) -> str | None:
