@@ -157,6 +157,11 @@ def test_a_program_gets_the_events_and_what_the_pods_wait_for(capsys: pytest.Cap
         ([LIST, RETRY, Progress(slot="model", done=43, total=100)], True, "model, 43%"),
         ([LIST, RETRY, Progress(slot="model", done=0, total=100)], True, RETRIED),
         ([LIST, far(43), RETRY, far(0), far(43)], True, RETRIED),
+        (
+            [LIST, Progress(slot="model", done=0, total=1000), RETRY, Progress(slot="model", done=2, total=1000)],
+            True,
+            RETRIED,
+        ),
         ([LIST, far(43), RETRY, far(0), far(44)], True, "model, 44%"),
         ([LIST, RETRY, LIST, far(0)], True, "model, 0%"),
         ([Attempt(attempt=1), LOAD], False, LOAD.text),

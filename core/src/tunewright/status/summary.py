@@ -97,7 +97,7 @@ def progress_of(newest_first: Iterable[Event], *, fetching: bool) -> str:
 
 
 def _no_further_since(now: Progress, older: Iterator[Event]) -> Retry | None:
-    """Return the retry since which a download has got no further; None if there is none.
+    """Return the retry since which a download has got no further, by what a status shows of it; None if there is none.
 
     A download that is tried again says at once how far it is: that must not hide why it gets no further.
     """
@@ -107,17 +107,20 @@ def _no_further_since(now: Progress, older: Iterator[Event]) -> Retry | None:
             case Retry(about=now.slot):
                 retry = retry or event
             case Progress(slot=now.slot) if retry:
-                return retry if event.done >= now.done else None
+                return retry if _shown(event) >= _shown(now) else None
             case Attempt() | Phase():
                 break
-    return retry if not now.done else None
+    return None if _shown(now) else retry
+
+
+def _shown(progress: Progress) -> int:
+    return progress.done * 100 // progress.total if progress.total else progress.done
 
 
 def _counted(event: Event, *, fetching: bool) -> str | None:
     match event:
         case Progress() if fetching and (event.done or event.total):
-            share = f"{event.done * 100 // event.total}%" if event.total else f"{event.done:,} bytes"
-            return f"{event.slot}, {share}"
+            return f"{event.slot}, {_shown(event)}%" if event.total else f"{event.slot}, {_shown(event):,} bytes"
         case Step(total_steps=int(total)) if not fetching:
             return f"step {event.step}/{total}"
         case Start(total_steps=int(total)) if not fetching:
