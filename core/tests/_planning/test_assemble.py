@@ -331,6 +331,7 @@ def test_the_runs_settings_are_in_the_trainers_environment(plan_of) -> None:
         num_procs_per_worker=3,
         max_restarts=7,
         deadline=60,
+        wait_for="2m",
         output="file:///out",
         env={"A": "$(B) `x`"},
     )
@@ -349,7 +350,7 @@ def test_everything_that_the_user_says_of_the_job_reaches_the_plan(plan_of) -> N
         "num_workers": 2, "elastic": (1, 3), "labels": {"a": "b"}, "annotations": {"c": "d"},
         "output": "file:///out", "pod_overrides": {"spec": {"hostNetwork": True}},
     }  # fmt: skip
-    run_policy = {"max_restarts": 5, "deadline": 60, "ttl": 30, "suspend": True}
+    run_policy = {"max_restarts": 5, "deadline": 60, "wait_for": 120, "ttl": 30, "suspend": True}
     scheduling = {
         "queue": "team", "priority_class": "high", "node_selector": {"zone": "a"}, "tolerations": ({"key": "gpu"},),
         "affinity": {"nodeAffinity": {}}, "runtime_class": "nvidia", "service_account": "runner", "image_pull_secrets": ("login",),

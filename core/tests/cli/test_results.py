@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from tunewright import JobState, TrainingClient
 from tunewright.cli.commands import cli
 from tunewright.errors import JobError, RequestError
 
@@ -133,3 +134,22 @@ def test_what_cannot_be_loaded_is_refused_in_words_that_help(folder: Path) -> No
     assert "tunewright-heavy[train]" in refused(folder, "--trainer", "heavy")
     assert "is not a folder" in refused(folder / "missing", "--trainer", "parrot")
     assert "nobody" in refused("nobody", "--trainer", "parrot", "--backend", "local")
+
+
+def nothing() -> None:
+    """What a job does whose result is its empty folder."""
+
+
+@pytest.mark.slow
+def test_a_bare_name_is_a_jobs_if_there_is_one_and_else_a_folders(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = ("--trainer", "parrot", "--backend", "local")
+    assert "result None: u=hello" in run("chat", folder.name, *options, said="hello\n").output
+    job = TrainingClient("local").create_job("result", train_func=nothing)
+    assert job.wait(timeout=60).state is JobState.SUCCEEDED
+    refused = run("chat", "result", *options, said="hello\n").exception
+    assert "has no result on this machine" in str(refused), "the job is meant, which has written none"
+    assert "result None: u=hello" in run("chat", "./result", *options, said="hello\n").output
+    job.delete()

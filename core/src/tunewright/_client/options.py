@@ -40,6 +40,7 @@ class JobOptions(TypedDict, total=False):
     max_restarts: int
     ttl: int | str
     deadline: int | str
+    wait_for: int | str
     suspend: bool
     pod_overrides: Mapping[str, Json]
 

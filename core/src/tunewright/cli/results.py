@@ -15,7 +15,7 @@ import click
 from tunewright.cli import completion
 from tunewright.cli.grouped import Command
 from tunewright.cli.options import Connection, connected, json_option
-from tunewright.errors import RequestError
+from tunewright.errors import RequestError, TunewrightError
 from tunewright.status.state import JobState
 
 if TYPE_CHECKING:
@@ -60,15 +60,21 @@ class Result:
             RequestError: it is not on this machine.
             JobError: there is neither such a folder nor such a job.
         """
-        if "/" in self.target or "\\" in self.target or Path(self.target).is_dir():
-            if not Path(self.target).is_dir():
-                raise RequestError(
-                    "is not a folder", field="TARGET", value=self.target, remedy="Give a result's folder."
-                )
-            return Found(folder=Path(self.target), job=None)
-        job = self.connection.job(self.target)
-        if (folder := job.result) is not None:
-            return Found(folder=folder, job=job)
+        folder = Path(self.target)
+        if "/" in self.target or "\\" in self.target:
+            if not folder.is_dir():
+                remedy = "Give a result's folder."
+                raise RequestError("is not a folder", field="TARGET", value=self.target, remedy=remedy)
+            return Found(folder=folder, job=None)
+        # A bare name is a job's if there is one: beside the file of a job often lies a folder of its name, with its inputs.
+        try:
+            job = self.connection.job(self.target)
+        except TunewrightError:
+            if not folder.is_dir():
+                raise
+            return Found(folder=folder, job=None)
+        if (result := job.result) is not None:
+            return Found(folder=result, job=job)
         raise RequestError("has no result on this machine", field="job", value=self.target, remedy=_remedy(job))
 
     def load(self, model: Path | None) -> TrainedModel:

@@ -96,6 +96,8 @@ class RunPolicy:
         max_restarts: restarts of a lost or crashed worker without a new checkpoint before the job fails.
         ttl: time after which the finished job is deleted: seconds, or "30m", "1h", "7d".
         deadline: time that the job may take, likewise; none passes while it is suspended.
+        wait_for: time that it may wait for what keeps its pods from starting, likewise: a node, an image, a volume. It fails
+            then, with what it waited for. The time in a queue does not count. None waits for ever.
         suspend: whether to create it suspended.
     """
 
@@ -107,6 +109,12 @@ class RunPolicy:
         metadata={DURATION: True},
     )
     deadline: int | None = attrs.field(
+        default=None,
+        converter=to_seconds,
+        validator=attrs.validators.optional(check.at_least(1, _DURATION)),
+        metadata={DURATION: True},
+    )
+    wait_for: int | None = attrs.field(
         default=None,
         converter=to_seconds,
         validator=attrs.validators.optional(check.at_least(1, _DURATION)),

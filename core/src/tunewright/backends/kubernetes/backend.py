@@ -14,14 +14,14 @@ from tunewright.backends.base import Backend, BackendOptions, Finding, problem
 from tunewright.backends.kubernetes import claims, doctor, names
 from tunewright.backends.kubernetes.api import Api
 from tunewright.backends.kubernetes.difference import difference
-from tunewright.backends.kubernetes.endless import end_if_hopeless
+from tunewright.backends.kubernetes.endless import end_if_endless
 from tunewright.backends.kubernetes.events import events_about
 from tunewright.backends.kubernetes.failures import ApiFailure, ClusterError, NameTaken, explained
 from tunewright.backends.kubernetes.informer import Informer, JobCache
 from tunewright.backends.kubernetes.kind import JobKind, Object
 from tunewright.backends.kubernetes.live import LiveJob, Pod, as_job_pod, in_order
 from tunewright.backends.kubernetes.logs import Follower, Wanted, newest_events, read, wanted_of
-from tunewright.backends.kubernetes.obstacles import incompleteness, obstacle
+from tunewright.backends.kubernetes.obstacles import incompleteness, lost_node, obstacle
 from tunewright.backends.kubernetes.progress import ProgressNotes
 from tunewright.backends.kubernetes.raw import check_namespace, render_raw
 from tunewright.backends.kubernetes.record import record_of
@@ -309,10 +309,14 @@ class KubernetesBackend(Backend):
         return False
 
     def _status(self, job: LiveJob, pods: Sequence[Pod]) -> JobStatus:
-        job = end_if_hopeless(self.api, job, pods)
+        job = end_if_endless(self.api, job, pods, lambda: self._waits_for(job, pods))
         phase = phase_of(job, pods)
-        said = self._said(phase) or obstacle(self.api, job, phase, pods)
+        said = lost_node(pods) or self._said(phase) or obstacle(self.api, job, phase, pods)
         return status_of(job, phase, said or start_of(job, phase, pods), pods)
+
+    def _waits_for(self, job: LiveJob, pods: Sequence[Pod]) -> str:
+        phase = phase_of(job, pods)
+        return obstacle(self.api, job, phase, pods) or phase.detail or start_of(job, phase, pods)
 
     def _said(self, phase: JobPhase) -> str:
         """Return the job's progress, from its containers' newest events."""
@@ -323,8 +327,8 @@ class KubernetesBackend(Backend):
 
     def _followed(self, job: LiveJob, pods: Sequence[Pod]) -> JobStatus:
         """Return the status without what only further requests could tell."""
-        job = end_if_hopeless(self.api, job, pods)
-        return status_of(job, phase := phase_of(job, pods), start_of(job, phase, pods), pods)
+        job = end_if_endless(self.api, job, pods, lambda: self._waits_for(job, pods))
+        return status_of(job, phase := phase_of(job, pods), lost_node(pods) or start_of(job, phase, pods), pods)
 
     def _follow(self, name: str, wanted: Wanted) -> Iterator[LogLine | JobStatus]:
         return Follower(self.api, name, wanted, status=self._followed, pods=lambda: self._pods(name)).updates()

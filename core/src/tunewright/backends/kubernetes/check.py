@@ -34,6 +34,10 @@ def check_plan(kind: JobKind, plan: JobPlan) -> None:
     _check_files(plan)
     _check_labels(plan)
     _check_json(plan)
+    if plan.scheduling.queue and plan.run_policy.wait_for is not None:
+        problem = "cannot be kept in a queue: Kueue alone suspends its jobs, and would start this one again"
+        remedy = "Leave it out; your cluster admin can limit the time with waitForPodsReady of Kueue."
+        raise RequestError(problem, field="wait_for", value=plan.run_policy.wait_for, remedy=remedy)
     if plan.self_starting and plan.elastic:
         problem = "needs torchrun, but an image that starts itself has a fixed world size"
         raise RequestError(problem, field="elastic", value=plan.elastic, remedy="Give script= or train_func= instead.")

@@ -45,7 +45,7 @@ class JobKind(ABC):
         job_label: the pods' label whose value is the job's name.
         pod_name: a regular expression for what follows the job's name in the name of a pod.
         further_rights: what a user needs for its companions: resource, with its group → verbs.
-        policy: the fields of a job's spec, and of those objects at any depth, that may differ between two submissions of the
+        policy: the fields of a job's spec and of those objects, at any depth, that may differ between two submissions of the
             same job.
     """
 

@@ -68,6 +68,7 @@ class Pod:
         ending: whether it is being deleted.
         node: where it runs; "" while unknown.
         problem: why it cannot be scheduled; "" where it can.
+        lost_since: since when its node has not answered; None while it does.
         attempt: how often the whole job was started again before, where the pods of earlier attempts are deleted.
         containers: the ones with a status, init containers first, in start order.
     """
@@ -80,6 +81,7 @@ class Pod:
     ending: bool = False
     node: str = ""
     problem: str = ""
+    lost_since: datetime | None = None
     attempt: int = 0
     containers: tuple[Container, ...] = ()
 
@@ -107,6 +109,7 @@ class Pod:
             ending="deletionTimestamp" in metadata,
             node=document["spec"].get("nodeName") or "",
             problem=_unschedulable(status),
+            lost_since=_lost(status),
             containers=tuple(known),
         )
 
@@ -119,6 +122,13 @@ class Pod:
     def active_step(self) -> Container | None:
         """The init container that is running now."""
         return next((c for c in self.containers if c.init and c.phase == "running"), None)
+
+    @property
+    def idle_since(self) -> datetime | None:
+        """Since when it waits to start, or to start its next step; None if something runs in it, or has ended it."""
+        if self.phase != "Pending" or self.ending or any(c.phase == "running" for c in self.containers):
+            return None
+        return max((c.finished for c in self.containers if c.finished), default=self.created)
 
     @property
     def trains(self) -> bool:
@@ -145,6 +155,9 @@ class LiveJob:
         annotations: the user's and ours.
         steps: names of the first worker's containers in logs and messages, in start order.
         workers: number of pods, all replicas together.
+        wait_for: seconds that its pods may wait to start; None for ever.
+        deadline: seconds from `started` after which its controller ends it as soon as something changes; None where it needs no
+            change to see that, or there is no deadline.
     """
 
     name: str
@@ -161,6 +174,8 @@ class LiveJob:
     annotations: Mapping[str, str]
     steps: tuple[str, ...]
     workers: int
+    wait_for: int | None = None
+    deadline: int | None = None
 
     @classmethod
     def read(
@@ -188,7 +203,8 @@ class LiveJob:
             for c in status.get("conditions") or []
             if c["status"] == "True"
         }
-        if failure := (metadata.get("annotations") or {}).get(names.FAILURE):
+        annotations = metadata.get("annotations") or {}
+        if failure := annotations.get(names.FAILURE):
             conditions = {"Failed": (failure, conditions.get("Suspended", ("", None))[1])}
         ended = conditions.get("Failed") or conditions.get("Succeeded")
         return cls(
@@ -203,9 +219,10 @@ class LiveJob:
             suspended=suspended,
             ending="deletionTimestamp" in metadata,
             labels=labels,
-            annotations=metadata.get("annotations") or {},
+            annotations=annotations,
             steps=steps,
             workers=workers,
+            wait_for=_whole(annotations.get(names.WAIT_FOR)),
         )
 
     @property
@@ -217,6 +234,11 @@ class LiveJob:
     def ended(self) -> bool:
         """Whether it has succeeded or failed."""
         return "Succeeded" in self.conditions or "Failed" in self.conditions
+
+
+def _whole(text: str | None) -> int | None:
+    """Return an annotation as a number; None if it is none: anyone may write annotations."""
+    return int(text) if text and text.isdecimal() else None
 
 
 def moment(text: str | None) -> datetime | None:
@@ -272,6 +294,21 @@ def _unschedulable(status: Mapping[str, Any]) -> str:
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             return str(condition.get("message") or condition.get("reason") or "")
     return ""
+
+
+def _lost(status: Mapping[str, Any]) -> datetime | None:
+    """Return since when the node has not answered: the cluster says then that the pod is not ready, and no container says why.
+
+    https://kubernetes.io/docs/reference/node/node-status/#condition
+    """
+    ready = next((c for c in status.get("conditions") or [] if c["type"] == "Ready"), None)
+    containers = status.get("containerStatuses") or []
+    run = bool(containers) and all(c.get("ready") and "running" in (c.get("state") or {}) for c in containers)
+    return (
+        moment(ready.get("lastTransitionTime"))
+        if ready and ready["status"] == "False" and not ready.get("reason") and run
+        else None
+    )
 
 
 def as_job_pod(pod: Pod) -> JobPod:

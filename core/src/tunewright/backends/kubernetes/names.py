@@ -26,7 +26,13 @@ PROGRESS = "tunewright.dev/progress"
 """Annotation of a running job, written by who follows it: its newest step, for kubectl."""
 
 FAILURE = "tunewright.dev/failure"
-"""Annotation of a job that was ended because it could never run, where its controller would start it again for ever: the failure."""
+"""Annotation of a job that was ended because it could never run, or waited too long: the failure."""
+
+WAIT_FOR = "tunewright.dev/wait-for"
+"""Annotation of the job: seconds that its pods may wait to start before whoever looks at it ends it."""
+
+LATE = "tunewright.dev/deadline-passed"
+"""Annotation of a job whose controller had not seen that its deadline has passed; writing it makes the controller look."""
 
 SECRETS = "tunewright.dev/secrets"
 """Annotation of a job with literal secrets, set at submit: a salted digest of them, slow to guess from."""

@@ -13,18 +13,23 @@ from tunewright.backends.kubernetes.api import Api
 from tunewright.backends.kubernetes.events import time_of
 from tunewright.backends.kubernetes.failures import ApiFailure
 from tunewright.backends.kubernetes.kind import Object
-from tunewright.backends.kubernetes.live import LiveJob, Pod, moment
-from tunewright.backends.kubernetes.remedies import remedy_for
+from tunewright.backends.kubernetes.live import LiveJob, Pod, in_order, moment, newest
+from tunewright.backends.kubernetes.remedies import LOST, remedy_for, scheduler_words
 from tunewright.backends.kubernetes.state import JobPhase
 from tunewright.status.state import JobState
 
 
 def obstacle(api: Api, job: LiveJob, phase: JobPhase, pods: Sequence[Pod]) -> str:
     """Return what holds a job up, from what is missing and from Kubernetes' warnings; "" for nothing."""
-    starting = phase.state is JobState.CREATED
+    starting, again = phase.state is JobState.CREATED, phase.state is JobState.RESTARTING
     if starting and (incomplete := incompleteness(api, job)):
         return incomplete
-    present = [pod for pod in pods if not pod.ending]
+    present = [pod for pod in newest(pods) if not pod.ending]
+    if again:
+        held = next((said for pod in present if pod.idle_since and (said := _held(api, job, pod))), "")
+        return " ".join(filter(None, (phase.detail, held)))
+    if starting and any("unbound" in pod.problem for pod in present) and (said := _of_claims(api, job)):
+        return said
     lacks = len(present) < job.workers  # the controller could not create them all
     # Under gang scheduling the existing pods wait for the missing ones, and report nothing else.
     if (phase.detail and not (starting and lacks)) or not (starting or phase.state is JobState.RUNNING):
@@ -32,6 +37,29 @@ def obstacle(api: Api, job: LiveJob, phase: JobPhase, pods: Sequence[Pod]) -> st
     if lacks:
         return _newest(api, job.created, *(f"{job.name}{suffix}" for suffix in ("", *api.kind.between.values())))
     return _held(api, job, present[0]) if starting else ""
+
+
+def lost_node(pods: Sequence[Pod]) -> str:
+    """Say that a pod's node no longer answers; "" if all do. Until Kubernetes replaces the pod, all else looks as before."""
+    lost = next((pod for pod in in_order(pods) if pod.lost_since), None)
+    if lost is None or lost.lost_since is None:
+        return ""
+    seconds = max(int((datetime.now(UTC) - lost.lost_since).total_seconds()), 0)
+    then = (
+        "Kubernetes replaces it"
+        if lost.ending
+        else "Kubernetes replaces it after 5 minutes, unless the node comes back"
+    )
+    return f"worker {lost.worker}: its node {lost.node} has not answered for {seconds} s. {then}. {LOST}"
+
+
+def _of_claims(api: Api, job: LiveJob) -> str:
+    """Return why a claim of the job gets no volume, which its pods' scheduler does not say."""
+    for owned in job.annotations.get(names.OBJECTS, "").split(","):
+        kind, _, name = owned.partition("/")
+        if kind == "PersistentVolumeClaim" and (said := _newest(api, job.created, name)):
+            return f"claim {name}: {said}"
+    return ""
 
 
 def _held(api: Api, job: LiveJob, pod: Pod) -> str:
@@ -70,7 +98,8 @@ class _Seen:
         return self.reason == "FailedScheduling"
 
     def said(self) -> str:
-        return " ".join(filter(None, (f"{self.message.rstrip('.')}.", remedy_for(self.reason))))
+        said = scheduler_words(self.message)
+        return " ".join(filter(None, (f"{said}.", remedy_for(self.reason, self.message))))
 
 
 def _newest(api: Api, since: datetime, *objects: str) -> str:

@@ -46,6 +46,7 @@ def _metadata(plan: JobPlan, owned: list[Document]) -> Document:
         "annotations": {
             **plan.annotations,
             **({names.OUTPUT: output} if output else {}),
+            **({names.WAIT_FOR: str(plan.run_policy.wait_for)} if plan.run_policy.wait_for else {}),
             names.OBJECTS: ",".join(names.object_id(d) for d in owned),
         },
     }

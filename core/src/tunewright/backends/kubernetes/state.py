@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
 
 import attrs
 
 from tunewright.backends.kubernetes import names
 from tunewright.backends.kubernetes.live import Container, LiveJob, Pod, ended_containers, in_order, newest
-from tunewright.backends.kubernetes.remedies import UNSCHEDULABLE, out_of_memory, remedy_for
+from tunewright.backends.kubernetes.remedies import out_of_memory, remedy_for, scheduler_words
 from tunewright.errors import Failure
 from tunewright.runner.verdicts import FAILURE
 from tunewright.status.state import JobState
@@ -145,6 +146,18 @@ def hopeless(pods: Sequence[Pod]) -> Failure | None:
     return None
 
 
+def waits_since(job: LiveJob, pods: Sequence[Pod]) -> datetime | None:
+    """Return since when a pod of a job waits to start, or is not even there; None if all have started."""
+    present = [pod for pod in newest(pods) if not pod.ending]
+    idle = [since for pod in present if (since := pod.idle_since)]
+    if len(present) < job.workers:  # the controller cannot create them, or has not yet replaced them
+        restarted = job.conditions.get("Restarting", ("", None))[1]
+        ends = [container.finished for _, container in ended_containers(pods)]
+        known = [moment for moment in (job.started or job.created, restarted, *ends) if moment]
+        idle.append(max(known))
+    return min(idle, default=None)
+
+
 def _known(pod: Pod, container: Container, code: int) -> Failure | None:
     """Return the failure of a container that the node ended, or could not start; None for any other."""
     if container.out_of_memory:
@@ -176,12 +189,15 @@ def _waiting(pods: Sequence[Pod]) -> str:
     """Return what a stuck pod is waiting for."""
     for pod in pods:
         if pod.problem:
-            return f"worker {pod.worker} cannot be scheduled: {pod.problem.rstrip('.')}. {UNSCHEDULABLE}"
+            said = scheduler_words(pod.problem)
+            return f"worker {pod.worker} cannot be scheduled: {said}. {remedy_for('FailedScheduling', pod.problem)}".rstrip()
         for container in pod.containers:
             if container.phase == "waiting" and container.reason not in _ON_ITS_WAY:
                 said = f": {container.message}" if container.message else ""
                 found = f"worker {pod.worker}: {container.step} cannot start: {container.reason}{said}"
-                return ". ".join(filter(None, (found.rstrip("."), _verdict(pod) or remedy_for(container.reason))))
+                return ". ".join(
+                    filter(None, (found.rstrip("."), _verdict(pod) or remedy_for(container.reason, container.message)))
+                )
     return ""
 
 

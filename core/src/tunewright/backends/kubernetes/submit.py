@@ -144,11 +144,10 @@ def plan_digest(kind: JobKind, documents: Sequence[Object]) -> str:
     Deadline, number of restarts, labels and secrets do not count.
     """
     before, job, owned = kind.parts(documents)
-    spec = {k: v for k, v in job["spec"].items() if k not in kind.policy}
     files = [d["data"] for d in owned if d["kind"] == "ConfigMap"]
     claims = [d["spec"] for d in owned if d["kind"] == _CLAIM]
     data = [{name: text for name, text in texts.items() if name not in _NOT_THE_JOB} for texts in files]
-    content = {"spec": spec, "files": data, "claims": claims}
+    content = {"spec": _without(job["spec"], kind.policy), "files": data, "claims": claims}
     if before:
         content["before"] = [_without(document["spec"], kind.policy) for document in before]
     return _canonical.digest(_pruned(content))

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
+import attrs
+
 from tunewright.backends.kubernetes.kind import JobKind, Object
 from tunewright.backends.kubernetes.live import LiveJob
-from tunewright.backends.pytorchjob.render import MAIN, MASTER, WORKER, raw_spec, spec_of
+from tunewright.backends.pytorchjob.render import MAIN, MASTER, WORKER, pod_deadline, raw_spec, spec_of
 from tunewright.errors import RequestError, did_you_mean
 from tunewright.plan.manifests import Document
 from tunewright.plan.plan import JobPlan
@@ -41,7 +43,7 @@ class PyTorchJob(JobKind):
     restarts_forever: ClassVar[bool] = True
     job_label: ClassVar[str] = "training.kubeflow.org/job-name"
     pod_name: ClassVar[str] = "-(master|worker)-[0-9]+"
-    policy: ClassVar[frozenset[str]] = frozenset({"runPolicy"})
+    policy: ClassVar[frozenset[str]] = frozenset({"runPolicy", "activeDeadlineSeconds"})
 
     def check(self, plan: JobPlan) -> None:  # noqa: D102 - the base's
         for name in plan.scheduling.scheduling_policy or {}:
@@ -57,12 +59,13 @@ class PyTorchJob(JobKind):
         return raw_spec(manifest)
 
     def read(self, document: Object) -> LiveJob:  # noqa: D102 - the base's
-        return LiveJob.read(
+        found = LiveJob.read(
             document,
             suspended=self.suspended(document),
             steps=self.steps(self.template(document)),
             workers=sum(int(replica.get("replicas", 1)) for replica in _replicas(document).values()),
         )
+        return attrs.evolve(found, deadline=(document["spec"].get("runPolicy") or {}).get("activeDeadlineSeconds"))
 
     def template(self, document: Object) -> Object:  # noqa: D102 - the base's
         replicas = _replicas(document)
@@ -97,7 +100,8 @@ class PyTorchJob(JobKind):
         replicas = {}
         if pods is not None:
             for role, replica in _replicas(document).items():
-                replicas[role] = {"template": {"spec": pods(replica["template"]["spec"])}}
+                spec = {**pods(replica["template"]["spec"]), **pod_deadline(update.deadline)}
+                replicas[role] = {"template": {"spec": spec}}
         return {k: v for k, v in (("runPolicy", policy), ("pytorchReplicaSpecs", replicas)) if v}
 
     def unsafe_under(self, policy: str, plan: JobPlan) -> str:

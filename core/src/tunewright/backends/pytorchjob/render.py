@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from tunewright.backends.kubernetes import names
 from tunewright.backends.kubernetes.labels import labelled
@@ -64,11 +64,18 @@ def _elastic_policy(plan: JobPlan) -> Document:
 def _replicas(plan: JobPlan, template: Document) -> Document:
     # An image that starts itself finds its peers through MASTER_ADDR, which the operator sets only if there is a Master.
     counts = {MASTER: 1, WORKER: plan.num_workers - 1} if plan.self_starting else {WORKER: plan.num_workers}
+    pod = {**cast("dict[str, Any]", template["spec"]), **pod_deadline(plan.run_policy.deadline)}
+    template = {**template, "spec": pod}
     return {
         role: {"replicas": count, "restartPolicy": "ExitCode", "template": template}
         for role, count in counts.items()
         if count
     }
+
+
+def pod_deadline(seconds: int | None) -> Document:
+    """Return a pod's part in keeping the job's deadline: the operator only looks at it when a pod changes, as this one then does."""
+    return {} if seconds is None else {"activeDeadlineSeconds": seconds}
 
 
 def raw_spec(manifest: RawManifest) -> Document:
