@@ -167,9 +167,16 @@ class Api:
             if not (failure.no_such_object or failure.conflict):
                 raise
 
-    def log(self, pod: str, container: str, **query: str) -> Stream:
-        """Open a container's log; with `follow="true"` the stream continues until the container has terminated."""
-        return self._stream(f"{self._path('Pod', pod)}/log", {"container": container, **query}, read=300.0)
+    def log(self, pod: str, container: str, *, read: float = 300.0, **query: str) -> Stream:
+        """Open a container's log; with `follow="true"` the stream continues until the container has terminated.
+
+        Args:
+            pod: its pod.
+            container: its name in the pod.
+            read: seconds to wait for each part, several times: the node that has the log may be lost.
+            query: further parameters of the request.
+        """
+        return self._stream(f"{self._path('Pod', pod)}/log", {"container": container, **query}, read=read)
 
     def watch(self, kind: str, selector: Mapping[str, str], version: str) -> Stream:
         """Open a stream of changes after a version of the list: one JSON document per line, for some minutes."""

@@ -19,6 +19,7 @@ from tunewright.status.status import JobStatus, LogLine
 
 _TAIL = "100"  # lines
 _TAIL_BYTES = str(1 << 17)
+_NEWEST = 3.0  # seconds to wait for newest lines, which only make a status richer
 _TICK = 1.0
 
 # Attempts to read a log that is refused for transient reasons, before the state of its container decides.
@@ -86,7 +87,7 @@ def read(api: Api, pods: Sequence[Pod], wanted: Wanted) -> Iterator[LogLine]:
 def newest_events(api: Api, pod: Pod, container: Container) -> Iterator[Event]:
     """Yield the events among a container's last lines, newest first; none if the log cannot be read."""
     try:
-        stream = api.log(pod.name, container.name, tailLines=_TAIL, limitBytes=_TAIL_BYTES)
+        stream = api.log(pod.name, container.name, read=_NEWEST, tailLines=_TAIL, limitBytes=_TAIL_BYTES)
         lines = [line.decode("utf-8", errors="replace") for line in stream.lines()]
     except ApiFailure:
         return
