@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 
 import pytest
+import yaml
 from tests.cluster import trainer
 from tests.cluster.cluster import Cluster
 from tests.cluster.helpers import (
     CHEAP,
+    RBAC,
     WAITS,
     at_s3,
     client_in,
@@ -19,9 +21,10 @@ from tests.cluster.helpers import (
 )
 from tests.servers.s3 import Gateway, S3Proxy
 
-from tunewright import JobError, JobState, TrainingClient
+from tunewright import JobError, JobState, RequestError, TrainingClient
 from tunewright.backends.base import BackendOptions
 from tunewright.backends.trainjob import TrainJobBackend
+from tunewright.backends.trainjob.render import ANCESTOR
 from tunewright.plan.plan import ContainerSpec, JobPlan
 
 pytestmark = pytest.mark.timeout(600)
@@ -125,7 +128,7 @@ def test_a_trainjob_that_the_user_wrote_runs_with_a_runtime_of_others(
 ) -> None:
     """As Trainer 2's own examples: a runtime of the platform team's, and a TrainJob that names it."""
     pod = {"restartPolicy": "Never", "containers": [{"name": "node", "image": image}]}
-    ancestor = {"labels": {"trainer.kubeflow.org/trainjob-ancestor-step": "trainer"}}
+    ancestor = {"labels": {ANCESTOR: "trainer"}}
     node = {"name": "node", "template": {"metadata": ancestor, "spec": {"template": {"spec": pod}}}}
     api = {"apiVersion": "trainer.kubeflow.org/v1alpha1"}
     spec = {"mlPolicy": {"numNodes": 1, "torch": {}}, "template": {"spec": {"replicatedJobs": [node]}}}
@@ -144,6 +147,49 @@ def test_a_trainjob_that_the_user_wrote_runs_with_a_runtime_of_others(
     job.delete()
     eventually(lambda: left(own_cluster, namespace, "example", ALL), [])
     assert left(own_cluster, namespace, "torch", ALL) == ["TrainingRuntime/torch"], "it is not the job's"
+
+
+@pytest.mark.parametrize("scope", ["TrainingRuntime", "ClusterTrainingRuntime"])
+def test_a_job_keeps_the_limits_and_the_sidecar_of_a_runtime_that_it_names(
+    own_cluster: Cluster, namespace: str, image: str, volumes, scope: str
+) -> None:
+    volumes()
+    ends = command("import signal; signal.sigwait([signal.SIGTERM])")
+    sidecar = {"name": "meter", "image": image, "command": ends, "restartPolicy": "Always"}
+    limits = {"cpu": "500m", "memory": "300Mi"}
+    node = {
+        "name": "node",
+        "image": image,
+        "resources": {"limits": limits},
+        "env": [{"name": "POOL", "value": "research"}],
+    }
+    pod = {"initContainers": [sidecar], "containers": [node]}
+    job = {"template": {"spec": pod}}
+    named = {"name": "node", "template": {"metadata": {"labels": {ANCESTOR: "trainer"}}, "spec": job}}
+    spec = {"mlPolicy": {"numNodes": 1, "torch": {}}, "template": {"spec": {"replicatedJobs": [named]}}}
+    metadata = {"name": namespace, **({"namespace": namespace} if scope == "TrainingRuntime" else {})}
+    runtime = {"apiVersion": "trainer.kubeflow.org/v1alpha1", "kind": scope, "metadata": metadata, "spec": spec}
+    own_cluster.apply(runtime)
+    client = client_in(own_cluster, namespace, "kubernetes", role="trainjob")
+    if scope == "ClusterTrainingRuntime":
+        with pytest.raises(RequestError, match="that you may read"):
+            client.create_job("based", base_image=image, command=["true"], runtime=namespace)
+        reader = yaml.safe_load((RBAC / "runtimes.yaml").read_text("utf-8"))
+        own_cluster.apply(reader)
+        own_cluster.kubectl(
+            "create", "clusterrolebinding", namespace, f"--clusterrole={reader['metadata']['name']}", "--user=alice"
+        )
+    says = command("import os; print('pool', os.environ['POOL'])")
+    found = client.create_job("based", base_image=image, command=says, runtime=namespace)
+    assert found.wait(timeout=180).state is JobState.SUCCEEDED
+    assert "pool research" in list(found.logs())
+    [ran] = own_cluster.json("pods", "-n", namespace)["items"]
+    assert [c["name"] for c in ran["spec"]["initContainers"]] == ["meter"]
+    assert ran["spec"]["containers"][0]["resources"]["limits"] == limits
+    found.delete()
+    eventually(lambda: left(own_cluster, namespace, "based", ALL), [])
+    own_cluster.kubectl("delete", scope.lower(), namespace, "-n", namespace)
+    own_cluster.kubectl("delete", "clusterrolebinding", namespace, "--ignore-not-found")
 
 
 def test_what_a_dead_client_left_is_deleted_under_the_jobs_name(

@@ -12,6 +12,7 @@ from tunewright.errors import ExitCode, FetchError, PluginError, RequestError
 from tunewright.events import Event, Phase, emit
 from tunewright_launcher.checking_rank import Refused, check_first
 from tunewright_launcher.failure import Secrets, failure_of, traceback_of
+from tunewright_launcher.metrics import served
 from tunewright_launcher.outputs import CheckpointUploads, load_output
 from tunewright_launcher.provider import TRAINER, document_file, load_trainer, read_document
 from tunewright_launcher.ranks import while_others_wait
@@ -68,10 +69,11 @@ def _train(step: Step, name: str) -> None:
     if step.env.get(environment.CHECK_BY_RANK):
         check_first(step)
     output = load_output(step, lambda text: log(name, text)) if first else None
-    run = train_run(step, emit=emit if first else _say_nothing)
     uploads = output if step.env.get(environment.UPLOAD_CHECKPOINTS) else None
-    with CheckpointUploads(uploads, run.checkpoints):
-        load_trainer(step).train(run)
+    with served(step.env if first else {}, emit if first else _say_nothing, name) as tell:
+        run = train_run(step, emit=tell)
+        with CheckpointUploads(uploads, run.checkpoints):
+            load_trainer(step).train(run)
     if first:
         _check_result(step, run.result)
     if document_file(step, environment.OUTPUT_SLOT).is_file():

@@ -31,6 +31,7 @@ class JobOptions(TypedDict, total=False):
     affinity: Mapping[str, Json]
     topology_spread_constraints: Collection[Mapping[str, Json]]
     runtime_class: str
+    runtime: str
     scheduling_policy: Mapping[str, Json]
     host_network: bool
     service_account: str

@@ -49,6 +49,8 @@ class Scheduling:
         topology_spread_constraints: Kubernetes TopologySpreadConstraint objects. The pods of a job share the label
             `app.kubernetes.io/instance`, whose value is the job's name.
         runtime_class: name of the pods' RuntimeClass.
+        runtime: name of a TrainingRuntime of the namespace, or of a ClusterTrainingRuntime, on whose pods those of a TrainJob are
+            based: what the job does not set itself, such as limits, further containers and node selectors, is as there.
         scheduling_policy: the PyTorchJob's `schedulingPolicy`, for gang scheduling.
         host_network: whether the pods use the network of their node, as RDMA and InfiniBand may need. The Pod Security levels
             `baseline` and `restricted` forbid it.
@@ -78,6 +80,7 @@ class Scheduling:
         ],
     )
     runtime_class: str | None = attrs.field(default=None, validator=check.check_object_name)
+    runtime: str | None = attrs.field(default=None, validator=check.check_object_name)
     scheduling_policy: Mapping[str, Json] | None = attrs.field(
         default=None, converter=check.copied, validator=check.check_object
     )

@@ -1,6 +1,9 @@
 """What is told of a training's speed and of its end, against independent counts and real errors."""
 
+import json
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -153,3 +156,30 @@ def test_what_is_measured_is_in_tensorboard(train, qa: Path, tmp_path: Path, mon
         written = {event.step: event.value for event in board.Scalars(f"train/{name}")}
         assert written == pytest.approx({e["step"]: e[name] for e in training.of("step")}, rel=1e-6), name
     assert board.Scalars("eval/loss")
+
+
+@pytest.mark.slow
+def test_a_trainjob_whose_controller_asks_is_told_how_far_it_is(
+    train, qa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[dict] = []
+
+    class Controller(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            assert self.headers["Authorization"] == "Bearer secret"
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    (tmp_path / "token").write_text("secret")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Controller) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("KUBEFLOW_TRAINER_SERVER_URL", f"http://127.0.0.1:{server.server_address[1]}/status")
+        monkeypatch.setenv("KUBEFLOW_TRAINER_SERVER_TOKEN", str(tmp_path / "token"))
+        train(tmp_path / "out", qa, max_steps=3)
+        server.shutdown()
+    last = told[-1]["trainerStatus"]
+    assert last["progressPercentage"] == 100
+    assert {metric["name"] for metric in last["metrics"]} >= {"loss", "learning_rate"}

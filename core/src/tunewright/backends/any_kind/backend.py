@@ -55,6 +55,8 @@ class AnyKindBackend(Backend):
 
     def render(self, plan: JobPlan) -> Manifests:
         """Render the plan as a PyTorchJob, whatever the cluster runs; raises as `Backend.render`."""
+        if (asked := self._asked(plan)) is not None:
+            return asked.render(plan)
         first, *others = (kind.kind for kind in self.kinds)
         choices = " or ".join(f"--backend {kind.backend}" for kind in others)
         note = f"Rendered as a {first.kind}. Submitting looks at what the cluster can run; to render another kind: {choices}."
@@ -66,7 +68,7 @@ class AnyKindBackend(Backend):
 
     def submit(self, plan: JobPlan) -> None:
         """Submit the plan as a job of the first kind that the cluster can run; raises as `KubernetesBackend.submit`."""
-        chosen = self._find(plan.name) or self._chosen()
+        chosen = self._find(plan.name) or self._asked(plan) or self._chosen()
         self._known[plan.name] = chosen
         if chosen is not self.kinds[0]:
             doing(f"submitting {plan.name} as a {chosen.kind.kind}")
@@ -151,6 +153,10 @@ class AnyKindBackend(Backend):
     def _chosen(self) -> KubernetesBackend:
         """Return the first kind that the cluster can run, and that the user may create; else the first, which says why not."""
         return next((kind for kind in self.kinds if usable(kind.api)), self.kinds[0])
+
+    def _asked(self, plan: JobPlan) -> KubernetesBackend | None:
+        """Return the only kind that has what the plan asks for; None if it asks for nothing of one kind."""
+        return None if plan.scheduling.runtime is None else next(kind for kind in self.kinds if kind.kind.bases)
 
     def _of(self, name: str) -> KubernetesBackend:
         """Return the kind of a job; where there is no such job, one that says so."""

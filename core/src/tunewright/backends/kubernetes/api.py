@@ -167,14 +167,14 @@ class Api:
             if not (failure.no_such_object or failure.conflict):
                 raise
 
-    def log(self, pod: str, container: str, *, read: float = 300.0, **query: str) -> Stream:
+    def log(self, pod: str, container: str, query: Mapping[str, str], read: float = 300.0) -> Stream:
         """Open a container's log; with `follow="true"` the stream continues until the container has terminated.
 
         Args:
             pod: its pod.
             container: its name in the pod.
-            read: seconds to wait for each part, several times: the node that has the log may be lost.
             query: further parameters of the request.
+            read: seconds to wait for each part, several times: the node that has the log may be lost.
         """
         return self._stream(f"{self._path('Pod', pod)}/log", {"container": container, **query}, read=read)
 

@@ -11,12 +11,12 @@ from typing import ClassVar, Self, TypeVar
 
 from tunewright._doing import doing
 from tunewright.backends.base import Backend, BackendOptions, Finding, problem
-from tunewright.backends.kubernetes import claims, doctor, names
+from tunewright.backends.kubernetes import bases, claims, doctor, names
 from tunewright.backends.kubernetes.api import Api
 from tunewright.backends.kubernetes.difference import difference
 from tunewright.backends.kubernetes.endless import end_if_endless
 from tunewright.backends.kubernetes.events import events_about
-from tunewright.backends.kubernetes.failures import ApiFailure, ClusterError, NameTaken, explained
+from tunewright.backends.kubernetes.failures import ApiFailure, NameTaken, explained
 from tunewright.backends.kubernetes.informer import Informer, JobCache
 from tunewright.backends.kubernetes.kind import JobKind, Object
 from tunewright.backends.kubernetes.live import LiveJob, Pod, as_job_pod, in_order
@@ -25,6 +25,7 @@ from tunewright.backends.kubernetes.obstacles import incompleteness, lost_node, 
 from tunewright.backends.kubernetes.progress import ProgressNotes
 from tunewright.backends.kubernetes.raw import check_namespace, render_raw
 from tunewright.backends.kubernetes.record import record_of
+from tunewright.backends.kubernetes.refusals import END_TIMEOUT, no_such, refuse_queued, still_ending
 from tunewright.backends.kubernetes.render import render
 from tunewright.backends.kubernetes.sealed import same
 from tunewright.backends.kubernetes.state import JobPhase, phase_of, start_of, status_of
@@ -50,9 +51,7 @@ from tunewright.status.summary import progress_of
 
 _Item = TypeVar("_Item")
 
-# Seconds. A pod gets half a minute to end, or as long as the user's TUNEWRIGHT_GRACE says.
-_END_TIMEOUT = 180.0
-_TICK = 1.0
+_TICK = 1.0  # seconds
 
 # Progress is read from the newest events of this many workers at most: each costs one request.
 _PROGRESS_SOURCES = 8
@@ -84,7 +83,7 @@ class KubernetesBackend(Backend):
 
     def render(self, plan: JobPlan) -> Manifests:
         """Render the job object, and the Secret, ConfigMap and claims that belong to it; raises as `Backend.render`."""
-        return render(self.kind, plan, self._options.namespace)
+        return bases.noted(render(self.kind, plan, self._options.namespace), plan)
 
     def submit(self, plan: JobPlan) -> None:
         """Create the job, or continue an identical job where it stopped.
@@ -95,7 +94,11 @@ class KubernetesBackend(Backend):
             NameTaken: a running job, a job with another plan, or somebody else's object has that name.
             ClusterError: the cluster refused the job; nothing is left behind. `failures` has the subclasses.
         """
-        self._submit(self.render(plan).reveal(), kept_claims(plan))
+        manifests = self.render(plan)
+        with self._explained(plan.name):
+            if plan.scheduling.runtime is not None:
+                manifests = render(self.kind, plan, self._options.namespace, bases.find_base(self.api, plan))
+        self._submit(manifests.reveal(), kept_claims(plan))
 
     def render_raw(self, manifest: RawManifest) -> Manifests:
         """Render the user's own manifest, labelled so that it can be found; raises as `Backend.render_raw`."""
@@ -149,7 +152,7 @@ class KubernetesBackend(Backend):
                 while True:
                     cache.take(informer.get(_TICK))
                     if cache.gone:
-                        raise _no_such(name, self.api.namespace)
+                        raise no_such(name, self.api.namespace)
                     if cache.whole and cache.job:
                         yield self._status(cache.job, cache.pods)
 
@@ -213,13 +216,13 @@ class KubernetesBackend(Backend):
     def suspend(self, name: str) -> None:  # noqa: D102 - the base's
         with self._explained(name):
             job = self._job(name)
-            _refuse_queued(self.kind, job)
+            refuse_queued(self.kind, job)
             if job.ended:
                 raise JobError(f"Job {name!r} has already ended; there is nothing to suspend.", name=name)
             doing(f"suspending {name}, and waiting until its pods have ended")
             self.api.patch(self.kind.kind, name, self.kind.suspend(suspended=True))
-            if not await_gone(lambda: has_unfinished_pods(self.api, name), _END_TIMEOUT):
-                raise _still_ending(self.kind, name)
+            if not await_gone(lambda: has_unfinished_pods(self.api, name), END_TIMEOUT):
+                raise still_ending(self.kind, name)
 
     def resume(self, name: str) -> None:
         """Resume a suspended job.
@@ -263,7 +266,7 @@ class KubernetesBackend(Backend):
             yield problem("cluster", error)
 
     def _resume(self, job: LiveJob) -> None:
-        _refuse_queued(self.kind, job)
+        refuse_queued(self.kind, job)
         if job.ended:
             ending = "succeeded" if "Succeeded" in job.conditions else "failed"
             remedy = f"To run it again, delete it and submit it again: {self.command_for('delete', job.name)}"
@@ -277,8 +280,8 @@ class KubernetesBackend(Backend):
     def _delete(self, job: LiveJob) -> None:
         doing(f"deleting {job.name}, and waiting until its pods have ended")
         self.api.delete(self.kind.kind, job.name, uid=job.uid, propagation=self.kind.propagation)
-        if not await_gone(lambda: remains(self.api, job.name), _END_TIMEOUT):
-            raise _still_ending(self.kind, job.name)
+        if not await_gone(lambda: remains(self.api, job.name), END_TIMEOUT):
+            raise still_ending(self.kind, job.name)
 
     def _makes_way(self, job: LiveJob, documents: Sequence[Object]) -> bool:
         """Remove an existing job for the new one and return True; return False where it is the same job, which continues."""
@@ -378,21 +381,3 @@ class KubernetesBackend(Backend):
             yield
         except ApiFailure as failure:
             raise explained(failure, self.api.kind, name=name, namespace=self.api.namespace) from failure
-
-
-def _refuse_queued(kind: JobKind, job: LiveJob) -> None:
-    if job.queue:
-        delete = names.command_for("delete", job.name, job.namespace, backend=kind.backend)
-        problem = f"Job {job.name!r} is in Kueue's queue {job.queue!r}; only Kueue suspends and resumes it."
-        raise JobError(f"{problem} To end it: {delete}", name=job.name)
-
-
-def _no_such(name: str, namespace: str) -> ClusterError:
-    return ClusterError(f"Job {name!r} no longer exists in namespace {namespace!r}.", name=name)
-
-
-def _still_ending(kind: JobKind, name: str) -> JobError:
-    problem = f"The pods of job {name!r} have not terminated after {_END_TIMEOUT:.0f} seconds."
-    return JobError(
-        f"{problem} Look for finalizers or a lost node: kubectl describe pods -l {kind.job_label}={name}", name=name
-    )

@@ -34,6 +34,10 @@ def check_plan(kind: JobKind, plan: JobPlan) -> None:
     _check_files(plan)
     _check_labels(plan)
     _check_json(plan)
+    if plan.scheduling.runtime is not None and not kind.bases:
+        problem = f"is Kubeflow Trainer 2's, and a {kind.kind} has none"
+        remedy = "Leave it out, or submit a TrainJob: --backend trainjob"
+        raise RequestError(problem, field="runtime", value=plan.scheduling.runtime, remedy=remedy)
     if plan.scheduling.queue and plan.run_policy.wait_for is not None:
         problem = "cannot be kept in a queue: Kueue alone suspends its jobs, and would start this one again"
         remedy = "Leave it out; your cluster admin can limit the time with waitForPodsReady of Kueue."

@@ -36,6 +36,8 @@ class JobKind(ABC):
         main_container: the name that the controller wants the main container to have.
         added_containers: names of init containers that the controller adds by itself.
         needs: further versions of the API that its controller needs, as "jobset.x-k8s.io/v1alpha2".
+        bases: paths of the kinds of objects on which a plan may base its pods, in the order in which one is looked up; `{}` stands
+            for the namespace.
         before: objects of the same group and name that must exist before the job: kind → its resource.
         unready: words of the refusal by which the controller's webhook says that it has not seen those objects yet.
         restarts_forever: whether its controller starts pods again for ever that fail before `run` can count.
@@ -60,6 +62,7 @@ class JobKind(ABC):
     main_container: ClassVar[str]
     added_containers: ClassVar[frozenset[str]] = frozenset()
     needs: ClassVar[tuple[str, ...]] = ()
+    bases: ClassVar[tuple[str, ...]] = ()
     before: ClassVar[Mapping[str, str]] = {}
     unready: ClassVar[str] = ""
     restarts_forever: ClassVar[bool] = False
@@ -88,8 +91,17 @@ class JobKind(ABC):
             template: of the pods, with the user's `pod_overrides`.
         """
 
-    def foundations(self, plan: JobPlan, template: Document) -> list[Document]:  # noqa: ARG002 - for kinds that need some
-        """Return the objects of `before`: they are created before the job, which owns them from then on."""
+    def foundations(self, plan: JobPlan, template: Document, base: Object | None) -> list[Document]:  # noqa: ARG002 - for kinds that need some
+        """Return the objects of `before`: they are created before the job, which owns them from then on.
+
+        Args:
+            plan: the job.
+            template: of its pods, with the user's `pod_overrides`.
+            base: the object of the cluster on which the plan bases its pods; None for none, or without a cluster.
+
+        Raises:
+            RequestError: they cannot be based on it.
+        """
         return []
 
     def companions(self, plan: JobPlan) -> list[Document]:  # noqa: ARG002 - for kinds that need some

@@ -80,14 +80,14 @@ def read(api: Api, pods: Sequence[Pod], wanted: Wanted) -> Iterator[LogLine]:
     """
     for pod, container in wanted.of(pods):
         with contextlib.suppress(_Gone), _gone_is_the_end():
-            for line in api.log(pod.name, container.name).lines():
+            for line in api.log(pod.name, container.name, {}).lines():
                 yield _line(pod, container, line)
 
 
 def newest_events(api: Api, pod: Pod, container: Container) -> Iterator[Event]:
     """Yield the events among a container's last lines, newest first; none if the log cannot be read."""
     try:
-        stream = api.log(pod.name, container.name, read=_NEWEST, tailLines=_TAIL, limitBytes=_TAIL_BYTES)
+        stream = api.log(pod.name, container.name, {"tailLines": _TAIL, "limitBytes": _TAIL_BYTES}, _NEWEST)
         lines = [line.decode("utf-8", errors="replace") for line in stream.lines()]
     except ApiFailure:
         return
@@ -216,9 +216,10 @@ class _Reader:
             return False
 
     def _lines(self, **query: str) -> None:
-        if self._last:
-            query["sinceTime"] = self._last.decode()  # the API only honours whole seconds
-        log = functools.partial(self._api.log, self._pod.name, self._container.name, timestamps="true", **query)
+        # The API only honours whole seconds.
+        since = {"sinceTime": self._last.decode()} if self._last else {}
+        asked = {"timestamps": "true", **since, **query}
+        log = functools.partial(self._api.log, self._pod.name, self._container.name, asked)
         at, read = self._last, self._of_last
         for line in self._feed.lines(log):
             time, _, text = line.partition(b" ")

@@ -55,6 +55,11 @@ def overridden(template: Mapping[str, object], patch: Mapping[str, object]) -> M
     return result
 
 
+def merged(base: Mapping[str, object], template: Mapping[str, object]) -> Mapping[str, object]:
+    """Return a pod template merged into another as a strategic merge patch; neither is changed."""
+    return _merged_mapping(base, template, "template")
+
+
 def _with_main_named(patch: Mapping[str, object], template: Mapping[str, object]) -> Mapping[str, object]:
     """Call the main container what this kind of job calls it."""
     spec, known = _mapping(patch.get("spec")), [c["name"] for c in _elements(template["spec"], "containers")]

@@ -19,6 +19,8 @@ _UID = 1000
 _GRACE = 25
 _MARGIN = 5
 
+_PORTS = 1 << 16
+
 _PATHS = Paths(
     workspace=WORKSPACE,
     config=CONFIG,
@@ -105,6 +107,7 @@ def _container(kind: JobKind, plan: JobPlan, container: ContainerSpec, groups: v
         **_given(
             command=list(container.command),
             env=_env(kind, plan, container),
+            ports=_ports(container) if container is plan.main else None,
             resources=_resources(_resources_of(plan, container)),
         ),
         "volumeMounts": volumes.mounts(plan, container, groups),
@@ -150,6 +153,21 @@ def _grace(main: ContainerSpec) -> int:
         remedy = "Write whole seconds, for example 60."
         raise RequestError("is not a number of seconds", field=f"env[{environment.GRACE!r}]", remedy=remedy)
     return int(given)
+
+
+def _ports(main: ContainerSpec) -> list[Document]:
+    """Return the port of the metrics, named so that a PodMonitor finds it.
+
+    Raises:
+        RequestError: the user's value is not a port.
+    """
+    given = main.env.get(environment.METRICS_PORT)
+    if given is None:
+        return []
+    if not isinstance(given, str) or not given.isdecimal() or not 0 < int(given) < _PORTS:
+        remedy = "Write a number between 1 and 65535, for example 9400."
+        raise RequestError("is not a port", field=f"env[{environment.METRICS_PORT!r}]", remedy=remedy)
+    return [{"name": "metrics", "containerPort": int(given)}]
 
 
 def _resources_of(plan: JobPlan, container: ContainerSpec) -> Resources:

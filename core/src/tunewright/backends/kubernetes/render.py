@@ -6,20 +6,21 @@ from collections.abc import Mapping
 
 from tunewright.backends.kubernetes import names, volumes
 from tunewright.backends.kubernetes.check import check_output, check_plan
-from tunewright.backends.kubernetes.kind import JobKind
+from tunewright.backends.kubernetes.kind import JobKind, Object
 from tunewright.backends.kubernetes.overrides import overridden
 from tunewright.backends.kubernetes.pod import pod_template
 from tunewright.plan.manifests import Document, Manifests
 from tunewright.plan.plan import JobPlan
 
 
-def render(kind: JobKind, plan: JobPlan, namespace: str | None) -> Manifests:
+def render(kind: JobKind, plan: JobPlan, namespace: str | None, base: Object | None = None) -> Manifests:
     """Render the manifests in the order in which they are created, without owner references, which only submit can know.
 
     Args:
         kind: of the job.
         plan: the job.
         namespace: where; None leaves it to whoever applies them.
+        base: the object of the cluster on which the plan bases its pods; None for none, or without a cluster.
 
     Raises:
         RequestError: the plan has something that a job of this kind cannot do.
@@ -30,7 +31,7 @@ def render(kind: JobKind, plan: JobPlan, namespace: str | None) -> Manifests:
     template = overridden(pod_template(kind, plan), plan.pod_overrides)
     check_output(kind, plan, template)
     job = kind.job(plan, _metadata(plan, owned), template)
-    documents = [*kind.foundations(plan, template), job, *owned]
+    documents = [*kind.foundations(plan, template, base), job, *owned]
     return Manifests([_within(d, namespace) for d in documents] if namespace else documents)
 
 

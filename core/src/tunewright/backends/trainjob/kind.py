@@ -12,6 +12,7 @@ from tunewright.backends.kubernetes import names
 from tunewright.backends.kubernetes.indexed import worker_name, worker_of
 from tunewright.backends.kubernetes.kind import JobKind, Object
 from tunewright.backends.kubernetes.live import LiveJob, Pod, moment
+from tunewright.backends.trainjob.based import on_base, template_on
 from tunewright.backends.trainjob.prepare import PREPARE
 from tunewright.backends.trainjob.render import API, MAIN, RUNTIME, raw_spec, runtime, spec_of
 from tunewright.errors import RequestError
@@ -40,6 +41,10 @@ class TrainJob(JobKind):
     selector: ClassVar[str] = "app.kubernetes.io/name=trainer"
     main_container: ClassVar[str] = MAIN
     needs: ClassVar[tuple[str, ...]] = ("jobset.x-k8s.io/v1alpha2",)
+    bases: ClassVar[tuple[str, ...]] = (
+        f"/apis/{API}/namespaces/{{}}/trainingruntimes",
+        f"/apis/{API}/clustertrainingruntimes",
+    )
     before: ClassVar[Mapping[str, str]] = {RUNTIME: "trainingruntimes"}
     unready: ClassVar[str] = "must be created before"
     # In the foreground the runtime would go first, and the webhook refuses every change of a TrainJob without its runtime, that
@@ -73,9 +78,11 @@ class TrainJob(JobKind):
         about = {"apiVersion": self.api_version, "kind": self.kind, "metadata": {**metadata, "annotations": named}}
         return {**about, "spec": spec_of(plan)}
 
-    def foundations(self, plan: JobPlan, template: Document) -> list[Document]:
-        """Return the runtime, which carries everything but the number of workers."""
-        return [runtime(plan, template)]
+    def foundations(self, plan: JobPlan, template: Document, base: Object | None) -> list[Document]:
+        """Return the runtime, which carries everything but the number of workers; raises as `JobKind.foundations`."""
+        if base is None:
+            return [runtime(plan, template)]
+        return [on_base(runtime(plan, template_on(base, plan, template)), base)]
 
     def raw(self, manifest: RawManifest) -> Document:  # noqa: D102 - the base's
         return raw_spec(manifest)

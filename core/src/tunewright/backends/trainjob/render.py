@@ -21,7 +21,9 @@ RUNTIME: Final = "TrainingRuntime"
 MAIN: Final = "node"
 """Name of the main container, and of the replicated job: the controller's torch plugin looks for both."""
 
-_ANCESTOR = {"trainer.kubeflow.org/trainjob-ancestor-step": "trainer"}
+ANCESTOR: Final = "trainer.kubeflow.org/trainjob-ancestor-step"
+TRAINER: Final = "trainer"
+"""The label by which the controller finds the job that trains, and its value."""
 
 # SIGTERM comes from a deletion: the pod alone is replaced, and nothing counts. All other restarts are the JobSet's, which
 # starts all workers again at once and counts them.
@@ -70,7 +72,7 @@ def _job(plan: JobPlan, template: Document) -> Document:
     """Return the template of the Job whose pods are the workers; see https://jobset.sigs.k8s.io/docs/concepts/."""
     # The first counted failure ends the Job, and the JobSet decides what follows.
     spec = indexed_spec(plan.num_workers, MAIN, backoff_limit=0, ignored=_TERMINATED)
-    return {"metadata": {"labels": _ANCESTOR}, "spec": {**spec, "template": _pod(plan, template)}}
+    return {"metadata": {"labels": {ANCESTOR: TRAINER}}, "spec": {**spec, "template": _pod(plan, template)}}
 
 
 def _pod(plan: JobPlan, template: Document) -> Document:

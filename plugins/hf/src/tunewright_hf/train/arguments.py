@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from transformers.integrations import get_available_reporting_integrations
 
 from tunewright.errors import RequestError, did_you_mean
 from tunewright_hf.config.library_arguments import construct
@@ -57,7 +58,7 @@ def build_arguments(
         given = {"load_best_model_at_end": True, "restore_callback_states_from_checkpoint": True, **given}
     _check_noise(given, packing=params.data.packing)
     ours = {
-        "report_to": "none",
+        "report_to": "kubeflow" if "kubeflow" in get_available_reporting_integrations() else "none",
         "disable_tqdm": True,
         "logging_first_step": True,
         "logging_nan_inf_filter": False,  # transformers would log the last finite loss instead of NaN
