@@ -149,6 +149,15 @@ def test_a_trainjob_that_the_user_wrote_runs_with_a_runtime_of_others(
     assert left(own_cluster, namespace, "torch", ALL) == ["TrainingRuntime/torch"], "it is not the job's"
 
 
+@pytest.fixture
+def of_the_cluster(own_cluster: Cluster, namespace: str) -> Iterator[None]:
+    """Removes what a test has made besides its namespace."""
+    yield
+    own_cluster.kubectl("delete", "clustertrainingruntime", namespace, "--ignore-not-found")
+    own_cluster.kubectl("delete", "clusterrolebinding", namespace, "--ignore-not-found")
+
+
+@pytest.mark.usefixtures("of_the_cluster")
 @pytest.mark.parametrize("scope", ["TrainingRuntime", "ClusterTrainingRuntime"])
 def test_a_job_keeps_the_limits_and_the_sidecar_of_a_runtime_that_it_names(
     own_cluster: Cluster, namespace: str, image: str, volumes, scope: str
@@ -188,8 +197,6 @@ def test_a_job_keeps_the_limits_and_the_sidecar_of_a_runtime_that_it_names(
     assert ran["spec"]["containers"][0]["resources"]["limits"] == limits
     found.delete()
     eventually(lambda: left(own_cluster, namespace, "based", ALL), [])
-    own_cluster.kubectl("delete", scope.lower(), namespace, "-n", namespace)
-    own_cluster.kubectl("delete", "clusterrolebinding", namespace, "--ignore-not-found")
 
 
 def test_what_a_dead_client_left_is_deleted_under_the_jobs_name(
