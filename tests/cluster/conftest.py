@@ -2,27 +2,22 @@
 
 import fcntl
 import os
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 
 import pytest
 from tests.cluster import cluster as clusters
 from tests.cluster import images, programs
-from tests.cluster.buildah import PATH
 from tests.cluster.cluster import Cluster
-from tests.cluster.helpers import ReachableS3, client_in, fresh_namespace, volumes_in
+from tests.cluster.helpers import ReachableS3, client_in, fresh_namespace, overrides_on_node, volumes_in
 from tests.cluster.scheduling import QUEUES, queue
 from tests.cluster.settings import HOST_IP
 from tests.servers.faulty import FaultyServer
 from tests.servers.s3 import Gateway, S3Proxy
 
 from tunewright import TrainingClient
-
-REPOSITORY = Path(__file__).parents[2]
-
 
 WANTED = "TUNEWRIGHT_CLUSTER_TESTS"
 SECONDS = "TUNEWRIGHT_CLUSTER_SECONDS"
@@ -130,31 +125,8 @@ def team(cluster: Cluster, namespace: str) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def on_node(own_cluster: Cluster, image: str) -> Callable[..., dict]:
-    """Pod overrides that give steps this machine's Python environment, and with it torch and our own packages.
-
-    A step that `commands` names runs that command in place of its own; "train" is the main container's, whose name is `main`.
-    """
-    folders = sorted({str(REPOSITORY), sys.prefix, sys.base_prefix})
-    folders = [f for f in folders if not any(f != g and Path(f).is_relative_to(g) for g in folders)]
-    names = {folder: f"node-{i}" for i, folder in enumerate(folders)}
-    mounts = [{"name": names[f], "mountPath": f, "readOnly": True} for f in folders]
-
-    def container(name: str, command: list[str] | None) -> dict:
-        # Not a part of the image: each checkout has an environment of its own, and the image is kept between them.
-        env = [{"name": "PATH", "value": f"{sys.prefix}/bin:{PATH}"}, {"name": "OMP_NUM_THREADS", "value": "1"}]
-        own = {"command": command} if command else {}
-        return {"name": name, "image": image, "volumeMounts": mounts, "env": env, **own}
-
-    def overrides(*init_steps: str, commands: Mapping[str, list[str]] | None = None, main: str = "pytorch") -> dict:
-        own = commands or {}
-        spec = {
-            "volumes": [{"name": names[f], "hostPath": {"path": f, "type": "Directory"}} for f in folders],
-            "containers": [container(main, own.get("train"))],
-            "initContainers": [container(step, own.get(step)) for step in init_steps],
-        }
-        return {"spec": {k: v for k, v in spec.items() if v}}
-
-    return overrides
+    """Pod overrides that give steps this machine's Python environment."""
+    return overrides_on_node(image)
 
 
 @pytest.fixture

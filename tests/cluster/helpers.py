@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import yaml
+from tests.cluster.buildah import PATH
 from tests.cluster.cluster import Cluster
 from tests.cluster.settings import HOST_IP, NODE
 from tests.servers.faulty import Answer, FaultyServer, Request
@@ -182,6 +183,34 @@ def _volume(name: str, folder: Path, modes: tuple[str, ...]) -> dict:
 
 def command(text: str) -> list[str]:
     return ["python3", "-u", "-c", text]
+
+
+def overrides_on_node(image: str) -> Callable[..., dict]:
+    """Pod overrides that give steps this machine's Python environment, and with it torch and our own packages.
+
+    A step that `commands` names runs that command in place of its own; "train" is the main container's, whose name is `main`.
+    """
+    folders = sorted({str(Path(__file__).parents[2]), sys.prefix, sys.base_prefix})
+    folders = [f for f in folders if not any(f != g and Path(f).is_relative_to(g) for g in folders)]
+    names = {folder: f"node-{i}" for i, folder in enumerate(folders)}
+    mounts = [{"name": names[f], "mountPath": f, "readOnly": True} for f in folders]
+
+    def container(name: str, command: list[str] | None) -> dict:
+        # Not a part of the image: each checkout has an environment of its own, and the image is kept between them.
+        env = [{"name": "PATH", "value": f"{sys.prefix}/bin:{PATH}"}, {"name": "OMP_NUM_THREADS", "value": "1"}]
+        own = {"command": command} if command else {}
+        return {"name": name, "image": image, "volumeMounts": mounts, "env": env, **own}
+
+    def overrides(*init_steps: str, commands: Mapping[str, list[str]] | None = None, main: str = "pytorch") -> dict:
+        own = commands or {}
+        spec = {
+            "volumes": [{"name": names[f], "hostPath": {"path": f, "type": "Directory"}} for f in folders],
+            "containers": [container(main, own.get("train"))],
+            "initContainers": [container(step, own.get(step)) for step in init_steps],
+        }
+        return {"spec": {k: v for k, v in spec.items() if v}}
+
+    return overrides
 
 
 def sees_in_place_of_training(on_node: Callable[..., dict]) -> dict:

@@ -141,9 +141,11 @@ def test_two_workers_of_two_processes_reduce_together(
     lines = list(job.log_lines())
     said = {line.text[line.text.index("rank ") :] for line in lines if "rank " in line.text}
     wanted = {f"rank {rank} {rank % 2} 4 10" for rank in range(4)}
-    assert said == wanted if backend != "kubernetes" else said <= wanted and said
+    of_first = {line.text[line.text.index("rank ") :] for line in lines if "rank " in line.text and line.worker == 0}
+    assert of_first == {f"rank {rank} {rank} 4 10" for rank in range(2)}, "whichever ended first"
+    assert said <= wanted
     if backend != "kubernetes":  # the operator removes the pods that still run when the first one has succeeded
-        assert {line.worker for line in lines if "rank " in line.text} == {0, 1}
+        assert said == wanted
     assert (job.report().record.workers, job.report().record.processes) == (2, 2)
     with pytest.raises(AlreadySucceeded, match=f"tunewright delete reduce --backend {backend}"):
         submit()

@@ -631,3 +631,20 @@ def test_the_file_runs_alone_under_other_pythons(pod: Pod, python: str) -> None:
     ready(process)
     process.terminate()
     assert process.wait(60) == 143
+
+
+@pytest.mark.slow
+def test_workers_after_the_first_stay_where_the_first_success_ends_the_job(pod: Pod) -> None:
+    began = time.monotonic()
+    assert pod.end("pass", TUNEWRIGHT_LINGER="60") == 0, "the first one, which has the log of rank 0"
+    assert pod.end("raise SystemExit(3)", TUNEWRIGHT_LINGER="60", HOSTNAME="sft-worker-10") != 0, "nor what has failed"
+    assert time.monotonic() - began < 50
+    began = time.monotonic()
+    assert pod.end("pass", TUNEWRIGHT_LINGER="2", HOSTNAME="sft-worker-1") == 0
+    assert time.monotonic() - began >= 2
+    staying = pod.python("print('done', flush=True)", TUNEWRIGHT_LINGER="60", HOSTNAME="sft-worker-1")
+    ready(staying, "done")
+    until(lambda: not Path(f"/proc/{staying.pid}/task/{staying.pid}/children").read_text())
+    time.sleep(2)  # it looks ten times a second
+    staying.terminate()
+    assert staying.wait(30) == 0, "it has succeeded, whatever ends it now"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Sequence
 
 from tunewright.runner.attempts import Attempts
@@ -24,7 +25,7 @@ from tunewright.runner.verdicts import (
     read_verdict,
     report,
 )
-from tunewright.runner.watch import StopCondition, too_late
+from tunewright.runner.watch import TICK, StopCondition, too_late
 
 _RETRY_FOR = 600.0  # seconds
 
@@ -56,9 +57,18 @@ def main(argv: Sequence[str]) -> int:
         # The end is final: a job that is submitted again counts from the beginning.
         attempts.forget()
         watch.forget()
+        if outcome == 0:
+            _linger(settings.linger, watch)
     else:
         watch.keep()
     return outcome
+
+
+def _linger(seconds: float, watch: StopCondition) -> None:
+    """Stay for some seconds, or until SIGTERM: where the first success ends the job, the log of rank 0 would be lost by another's."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and watch.stop() is None:
+        time.sleep(TICK)
 
 
 def _refusal(command: list[str], settings: Settings, watch: StopCondition, attempts: Attempts) -> Failure | None:

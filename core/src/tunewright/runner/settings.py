@@ -19,6 +19,7 @@ class Settings(NamedTuple):
         max_restarts: how often a crashed command is restarted without a new checkpoint.
         deadline: seconds that the job may run, over all starts.
         grace: seconds that a terminated command has to end.
+        linger: seconds for which this worker stays once its command has succeeded.
         parent: `run` ends when this process is no longer its parent.
         worker: name of this worker, unique among those that share the output folder.
     """
@@ -29,6 +30,7 @@ class Settings(NamedTuple):
     max_restarts: int
     deadline: float | None
     grace: float
+    linger: float
     parent: int | None
     worker: str
 
@@ -49,6 +51,7 @@ class Settings(NamedTuple):
             max_restarts=int(number(env, "TUNEWRIGHT_MAX_RESTARTS", 3)),
             deadline=deadline if math.isfinite(deadline) else None,
             grace=number(env, "TUNEWRIGHT_GRACE", 25),
+            linger=0 if worker_in(env).endswith("-0") else number(env, "TUNEWRIGHT_LINGER", 0),
             parent=parent_in(env),
             worker=worker_in(env),
         )

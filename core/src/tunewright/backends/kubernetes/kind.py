@@ -41,6 +41,7 @@ class JobKind(ABC):
         before: objects of the same group and name that must exist before the job: kind → its resource.
         unready: words of the refusal by which the controller's webhook says that it has not seen those objects yet.
         restarts_forever: whether its controller starts pods again for ever that fail before `run` can count.
+        first_success_ends: whether its controller ends a job at the first success of any worker.
         propagation: how a job is deleted; "Foreground" lets the object stay until its pods have ended.
         between: objects that the controller puts between the job and its pods, and whose warnings are the job's: kind → what
             follows the job's name in theirs.
@@ -66,6 +67,7 @@ class JobKind(ABC):
     before: ClassVar[Mapping[str, str]] = {}
     unready: ClassVar[str] = ""
     restarts_forever: ClassVar[bool] = False
+    first_success_ends: ClassVar[bool] = False
     propagation: ClassVar[str] = "Foreground"
     between: ClassVar[Mapping[str, str]] = {}
     job_label: ClassVar[str]

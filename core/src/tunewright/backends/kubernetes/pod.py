@@ -20,6 +20,7 @@ _GRACE = 25
 _MARGIN = 5
 
 _PORTS = 1 << 16
+_LINGER = 10  # seconds in which the controller sees that worker 0 has succeeded
 
 _PATHS = Paths(
     workspace=WORKSPACE,
@@ -121,6 +122,8 @@ def _env(kind: JobKind, plan: JobPlan, container: ContainerSpec) -> list[Documen
     own = {**_HOME, **container.env, **_PATHS}
     if container is plan.main:
         own[environment.GRACE] = str(_grace(container))
+        if kind.first_success_ends and plan.num_workers > 1 and not plan.self_starting:
+            own[environment.LINGER] = str(_LINGER)
     if volumes.installs_packages(plan):
         own["PYTHONPATH"] = _python_path(container.env.get("PYTHONPATH"))
     return [

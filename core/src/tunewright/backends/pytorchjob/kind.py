@@ -41,6 +41,7 @@ class PyTorchJob(JobKind):
     main_container: ClassVar[str] = MAIN
     added_containers: ClassVar[frozenset[str]] = frozenset({_INIT_PYTORCH})
     restarts_forever: ClassVar[bool] = True
+    first_success_ends: ClassVar[bool] = True
     job_label: ClassVar[str] = "training.kubeflow.org/job-name"
     pod_name: ClassVar[str] = "-(master|worker)-[0-9]+"
     policy: ClassVar[frozenset[str]] = frozenset({"runPolicy", "activeDeadlineSeconds"})
