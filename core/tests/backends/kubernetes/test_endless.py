@@ -146,7 +146,7 @@ def test_a_job_that_has_waited_longer_than_it_may_fails_with_what_it_waited_for(
 @pytest.mark.parametrize(
     ("found", "waiting"),
     [
-        (document(wait_for=60), 30),
+        (document(wait_for=3600), 30),
         (document(), 200),
         (document(wait_for=60, **{names.QUEUE: "team"}), 200),
     ],

@@ -60,6 +60,9 @@ def pod_of(document: dict) -> dict:
     return (spec.get("pytorchReplicaSpecs") or {"Worker": spec})["Worker"]["template"]["spec"]
 
 
+OF_KINDS = ("PET_", "TUNEWRIGHT_WORKER", "TUNEWRIGHT_LINGER")
+
+
 @given(
     workers=st.integers(1, 5),
     steps=st.lists(st.sampled_from(["fetch-model", "fetch-dataset", "check"]), unique=True),
@@ -74,7 +77,7 @@ def test_two_kinds_have_the_same_pods_but_for_what_their_controllers_want(worker
     assert theirs["containers"][0].pop("name") == "train"
     for pod in (ours, theirs):
         for container in (*pod.get("initContainers", ()), *pod["containers"]):
-            container["env"] = [v for v in container["env"] if not v["name"].startswith(("PET_", "TUNEWRIGHT_WORKER"))]
+            container["env"] = [v for v in container["env"] if not v["name"].startswith(OF_KINDS)]
     assert ours == {k: v for k, v in theirs.items() if k not in {"subdomain", "restartPolicy"}}
 
 
