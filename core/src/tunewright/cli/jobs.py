@@ -56,7 +56,9 @@ def status(name: str, connection: Connection, as_json: bool) -> None:
     from tunewright.cli.show import one_status
 
     job = connection.job(name)
-    one_status(job.status(), job.command_for, () if as_json else job.next_commands(), as_json=as_json)
+    found = job.status()
+    commands = job.next_commands() if found.state is JobState.SUCCEEDED and not as_json else ()
+    one_status(found, job.command_for, commands, as_json=as_json)
 
 
 @click.command(

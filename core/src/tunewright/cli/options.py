@@ -38,8 +38,10 @@ class Connection:
         return TrainingClient(backend, namespace=given["namespace"], context=given["context"])
 
     def job(self, name: str) -> Job:
-        """Return the job with this name."""
-        return self.client().get_job(name)
+        """Return the job with this name without looking for it; the first thing that is asked of it says if it is not there."""
+        from tunewright._client.job import Job
+
+        return Job(name, self.client().backend)
 
 
 def connected(command: _F) -> _F:

@@ -68,7 +68,7 @@ class Result:
             return Found(folder=folder, job=None)
         # A bare name is a job's if there is one: beside the file of a job often lies a folder of its name, with its inputs.
         try:
-            job = self.connection.job(self.target)
+            job = self.connection.client().get_job(self.target)
         except TunewrightError:
             if not folder.is_dir():
                 raise

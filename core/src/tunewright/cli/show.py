@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import attrs
 import click
 
-from tunewright._page.overview import JobRow
 from tunewright._views.text import CommandFor, duration_text, facts, pods_text, resume_hint
 from tunewright._views.text import as_json as to_line
 from tunewright.backends.base import Finding
 from tunewright.errors import PluginError
 from tunewright.events import Json
 from tunewright.plugins.registry import Registry
-from tunewright.status.report import JobReport
 from tunewright.status.state import JobState
 from tunewright.status.status import JobStatus
+
+if TYPE_CHECKING:
+    from tunewright._page.overview import JobRow
+    from tunewright.status.report import JobReport
 
 _WIDE = 1000
 

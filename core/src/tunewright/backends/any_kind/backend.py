@@ -12,6 +12,7 @@ from tunewright.backends.any_kind.presence import holds, lists, usable
 from tunewright.backends.base import Backend, BackendOptions, Finding
 from tunewright.backends.job import IndexedJobBackend
 from tunewright.backends.kubernetes.backend import KubernetesBackend
+from tunewright.backends.kubernetes.connection import Connection
 from tunewright.backends.kubernetes.kind import JobKind
 from tunewright.backends.kubernetes.submit import remove_unowned
 from tunewright.backends.pytorchjob import PyTorchJobBackend
@@ -45,7 +46,8 @@ class AnyKindBackend(Backend):
     suspends_on_interrupt: ClassVar[bool] = False
 
     def __init__(self, options: BackendOptions) -> None:
-        self.kinds: builtins.list[KubernetesBackend] = [kind.connect(options) for kind in IN_ORDER]
+        connection = Connection(options)
+        self.kinds: builtins.list[KubernetesBackend] = [kind(options, connection) for kind in IN_ORDER]
         self._known: dict[str, KubernetesBackend] = {}
 
     @classmethod

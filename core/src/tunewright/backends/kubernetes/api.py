@@ -6,24 +6,20 @@ import contextlib
 import json
 import threading
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import attrs
 
-from tunewright.backends.base import BackendOptions
+from tunewright.backends.kubernetes.connection import Connection
 from tunewright.backends.kubernetes.failures import ApiFailure
 from tunewright.backends.kubernetes.kind import JobKind, Object
-from tunewright.errors import RequestError
 
 if TYPE_CHECKING:
-    from kubernetes.client import ApiClient
     from urllib3 import BaseHTTPResponse
 
 _CONNECT, _READ = 10.0, 30.0  # seconds
 _PAGE = 500
-_IN_POD = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _FIRST_ERROR = 400
 _PATHS = {
     "Pod": "/api/v1/namespaces/{}/pods",
@@ -52,36 +48,21 @@ class Api:
     """Requests about one namespace and one kind of job. Any number of threads may use it.
 
     Args:
-        client: the official client, for its connection.
-        namespace: where.
+        connection: the way there, and the namespace; kinds of jobs may share one.
         kind: the kind of its job objects.
-        context: of the kubeconfig, for commands that people type; None for the current one.
+
+    Raises:
+        RequestError: there is no way there: no kubeconfig that can be used, and no pod that this process runs in.
     """
 
-    def __init__(self, client: ApiClient, namespace: str, kind: JobKind, context: str | None = None) -> None:
-        self._client = client
-        self.context = context
+    def __init__(self, connection: Connection, kind: JobKind) -> None:
+        self._client = connection.client
+        self.context = connection.options.context
         self._paths = {**_PATHS, **kind.paths}
-        self.namespace = namespace
+        self.namespace = connection.namespace
         self.kind = kind
         # Kind → version of this client's last write. The server caches each kind separately.
         self._written: dict[str, str] = {}
-
-    @classmethod
-    def connect(cls, options: BackendOptions, kind: JobKind) -> Api:
-        """Connect with a kubeconfig, or with the service account of the pod that this process runs in.
-
-        Raises:
-            RequestError: there is neither, or the kubeconfig is invalid.
-        """
-        try:
-            import kubernetes  # noqa: F401 - only to see whether it is installed
-        except ImportError as error:
-            problem = "needs the package kubernetes, which is not installed"
-            remedy = "Install it: pip install 'tunewright[kubernetes]'"
-            raise RequestError(problem, field="backend", value="kubernetes", remedy=remedy) from error
-        client, namespace = _connection(options)
-        return cls(client, options.namespace or namespace, kind, options.context)
 
     def get(self, kind: str, name: str, *, metadata: bool = False) -> Object:
         """Return an object, or only its metadata."""
@@ -287,33 +268,3 @@ def _plain(error: BaseException) -> str:
     """Return the reason inside urllib3's wrapper exceptions."""
     reason = getattr(error, "reason", None)
     return _plain(reason) if isinstance(reason, BaseException) else f"{type(error).__name__}: {error}"
-
-
-def _connection(options: BackendOptions) -> tuple[ApiClient, str]:
-    from kubernetes import client, config
-
-    explicit = options.config_file is not None or options.context is not None
-    try:
-        _, active = config.list_kube_config_contexts(options.config_file)
-        chosen = _context(options, active)
-        connected = config.new_client_from_config(options.config_file, options.context)
-        return connected, chosen
-    except (config.ConfigException, OSError, KeyError, TypeError) as error:
-        if not explicit and _IN_POD.exists():
-            settings = client.Configuration()
-            config.load_incluster_config(client_configuration=settings)
-            return client.ApiClient(settings), _IN_POD.read_text("utf-8").strip()
-        problem = f"no usable kubeconfig was found: {str(error).rstrip('.')}"
-        remedy = 'Give config_file= and context=, or set KUBECONFIG; without a cluster, use backend="local" (--backend local).'
-        field = "context" if options.context else "config_file"
-        raise RequestError(problem, field=field, value=options.context or options.config_file, remedy=remedy) from error
-
-
-def _context(options: BackendOptions, active: Mapping[str, Any]) -> str:
-    """Return the namespace of the selected context."""
-    from kubernetes import config
-
-    if options.context is not None:
-        contexts, _ = config.list_kube_config_contexts(options.config_file)
-        active = next((c for c in contexts if c["name"] == options.context), active)
-    return str(active["context"].get("namespace") or "default")

@@ -13,6 +13,7 @@ from tunewright._doing import doing
 from tunewright.backends.base import Backend, BackendOptions, Finding, problem
 from tunewright.backends.kubernetes import bases, claims, doctor, names
 from tunewright.backends.kubernetes.api import Api
+from tunewright.backends.kubernetes.connection import Connection
 from tunewright.backends.kubernetes.difference import difference
 from tunewright.backends.kubernetes.endless import end_if_endless
 from tunewright.backends.kubernetes.events import events_about
@@ -68,13 +69,15 @@ class KubernetesBackend(Backend):
 
     Args:
         options: what `TrainingClient` was given.
+        connection: made from them, where backends share one; None for one of its own.
     """
 
     kind: ClassVar[JobKind]
     suspends_on_interrupt: ClassVar[bool] = False
 
-    def __init__(self, options: BackendOptions) -> None:
+    def __init__(self, options: BackendOptions, connection: Connection | None = None) -> None:
         self._options = options
+        self._connection = connection or Connection(options)
 
     @classmethod
     def connect(cls, options: BackendOptions) -> Self:
@@ -373,7 +376,7 @@ class KubernetesBackend(Backend):
     @functools.cached_property
     def api(self) -> Api:
         """The connection to the namespace, made on first use."""
-        return Api.connect(self._options, self.kind)
+        return Api(self._connection, self.kind)
 
     @contextlib.contextmanager
     def _explained(self, name: str) -> Iterator[None]:
