@@ -242,8 +242,11 @@ class TrainingClient:
         self.backend.get(name)
         return Job(name, self.backend)
 
-    def list_jobs(self, labels: Mapping[str, str] | None = None) -> JobList:
-        """Return all jobs, newest first; with `labels`, those that have all of them."""
+    def list_jobs(self, labels: Mapping[str, str] | None = None, *, all_namespaces: bool = False) -> JobList:
+        """Return all jobs, newest first; with `labels`, those that have all of them; `all_namespaces` of the cluster, or one."""
+        if all_namespaces:
+            found = self.backend.list_everywhere(labels)
+            return JobList(Job(status.name, self.backend.at(status.namespace)) for status in found)
         return JobList(Job(status.name, self.backend) for status in self.backend.list(labels))
 
     def get_job_logs(

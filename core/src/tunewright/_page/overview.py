@@ -77,9 +77,10 @@ def rows(backend: Backend, statuses: Sequence[JobStatus], name: str = "") -> lis
 
 
 def _row(backend: Backend, status: JobStatus, name: str) -> JobRow:
+    there = backend.at(status.namespace)
     try:
-        model = source_of(requested(backend.record(status.name)), "model")
-        events = list(itertools.islice(backend.newest_events(status.name), _EVENTS))
+        model = source_of(requested(there.record(status.name)), "model")
+        events = list(itertools.islice(there.newest_events(status.name), _EVENTS))
     except TunewrightError:  # deleted just now, or what is needed for it may not be read
         return JobRow(status=status, backend=name)
     loss, eval_loss = next(_losses(events), None), next(_evaluations(events), None)

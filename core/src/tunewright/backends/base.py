@@ -121,6 +121,18 @@ class Backend(ABC):
     def list(self, labels: Mapping[str, str] | None = None) -> list[JobStatus]:
         """Return all jobs, newest first; with `labels`, only those that have all of these labels."""
 
+    def list_everywhere(self, labels: Mapping[str, str] | None = None) -> builtins.list[JobStatus]:
+        """Return the jobs of all namespaces, newest first; by default those of `list`, for backends without namespaces.
+
+        Raises:
+            JobError: the user may not see them all.
+        """
+        return self.list(labels)
+
+    def at(self, namespace: str) -> Backend:  # noqa: ARG002 - for backends with namespaces
+        """Return the backend for the jobs of another namespace; by default this one, for backends without namespaces."""
+        return self
+
     @abstractmethod
     def logs(
         self, name: str, *, follow: bool = False, container: str | None = None, worker: int | None = None

@@ -27,15 +27,23 @@ _STATES = click.Choice([str(state) for state in JobState], case_sensitive=False)
     examples=[
         ("list --label team=nlp", "List the jobs of a team."),
         ("list --state failed --limit 20", "List the newest jobs that failed."),
+        ("list -A --state running", "List what runs on the whole cluster."),
     ],
 )
 @click.option("--label", "-l", "labels", multiple=True, metavar="KEY=VALUE", help="Only list jobs with this label.")
 @click.option("--state", "states", multiple=True, type=_STATES, help="Only list jobs in this state; may be repeated.")
+@click.option("--all-namespaces", "-A", "everywhere", is_flag=True, help="List the jobs of all namespaces.")
 @click.option("--limit", type=click.IntRange(min=1), help="List at most so many jobs, the newest ones.")
 @connected
 @json_option
 def list_(
-    *, labels: tuple[str, ...], states: tuple[str, ...], limit: int | None, connection: Connection, as_json: bool
+    *,
+    labels: tuple[str, ...],
+    states: tuple[str, ...],
+    everywhere: bool,
+    limit: int | None,
+    connection: Connection,
+    as_json: bool,
 ) -> None:
     """List jobs, newest first, with model, loss and duration."""
     from tunewright._page.overview import rows
@@ -43,8 +51,9 @@ def list_(
     from tunewright.cli.show import job_rows
 
     backend = connection.client().backend
-    found = [job for job in backend.list(pairs(labels)) if not states or str(job.state) in states]
-    job_rows(rows(backend, found[:limit]), as_json=as_json)
+    listed = backend.list_everywhere(pairs(labels)) if everywhere else backend.list(pairs(labels))
+    found = [job for job in listed if not states or str(job.state) in states]
+    job_rows(rows(backend, found[:limit]), namespaces=everywhere, as_json=as_json)
 
 
 @click.command(cls=Command, examples=[("status sft", "Say why it waits, or why it failed, and what to do.")])

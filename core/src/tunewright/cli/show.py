@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from tunewright.status.report import JobReport
 
 _WIDE = 1000
+_MANY = 200  # rows of a table, from which rich needs more time than the cluster
 
 
-def job_rows(rows: Sequence[JobRow], *, as_json: bool) -> None:
-    """Print a row for each job."""
+def job_rows(rows: Sequence[JobRow], *, namespaces: bool, as_json: bool) -> None:
+    """Print a row for each job, with its namespace if wanted."""
     if as_json:
         for row in rows:
             measured: dict[str, Json] = {"model": row.model, "loss": row.loss, "eval_loss": row.eval_loss}
@@ -35,7 +36,11 @@ def job_rows(rows: Sequence[JobRow], *, as_json: bool) -> None:
         click.echo("There are no jobs. Start one: tunewright train job.yaml")
     else:
         head = ["NAME", "STATE", "MODEL", "LOSS", "DURATION", "CREATED", "RESULT"]
-        table(head, [_job_row(row) for row in rows])
+        shown = [_job_row(row) for row in rows]
+        if namespaces:
+            head = ["NAMESPACE", *head]
+            shown = [[row.status.namespace, *cells] for row, cells in zip(rows, shown, strict=True)]
+        table(head, shown)
 
 
 def _job_row(row: JobRow) -> list[str]:
@@ -139,7 +144,11 @@ def _when(moment: datetime | None) -> str:
 
 
 def table(head: list[str], rows: list[list[str]]) -> None:
-    """Print a table."""
+    """Print a table; one of many rows as plain columns, whose layout takes no time."""
+    if len(rows) > _MANY:
+        for line in _columns([head, *rows]):
+            click.echo(line)
+        return
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -151,3 +160,12 @@ def table(head: list[str], rows: list[list[str]]) -> None:
     if not console.is_terminal:
         console.width = _WIDE  # in a pipe, each row is one line
     console.print(table)
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    from rich.cells import cell_len
+
+    widths = [max(map(cell_len, cells)) for cells in zip(*rows, strict=True)]
+    for row in rows:
+        padded = (cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True))
+        yield f" {'   '.join(padded)}".rstrip()

@@ -21,6 +21,7 @@ class JobStatus:
 
     Attributes:
         name: the job's name.
+        namespace: where it is, on Kubernetes; "" for backends without namespaces.
         state: its state.
         detail: about the state, for people: "model, 43%", or why it failed and what to do.
         failure: why it failed, as a value: exit code, cause, remedy, container and worker; None unless it failed.
@@ -42,12 +43,14 @@ class JobStatus:
     result: str | None = None
     labels: Mapping[str, str] = attrs.field(factory=dict, converter=to_dict)
     pods: Mapping[str, int] = attrs.field(factory=dict, converter=to_dict)
+    namespace: str = ""
 
     def to_dict(self) -> dict[str, Json]:
         """Return the status as JSON values; times in ISO 8601, to the second, and None while they are unknown."""
         times = {"created": self.created, "started": self.started, "finished": self.finished}
         return {
             "name": self.name,
+            "namespace": self.namespace,
             "state": str(self.state),
             "detail": self.detail,
             "failure": {**self.failure.to_dict()} if self.failure else None,

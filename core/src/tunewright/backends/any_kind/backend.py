@@ -7,13 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import ClassVar, Final, Self
 
+import attrs
+
 from tunewright._doing import doing
-from tunewright.backends.any_kind.presence import holds, lists, usable
+from tunewright.backends.any_kind.presence import creatable, explaining, holds, listed, lists, usable
 from tunewright.backends.base import Backend, BackendOptions, Finding
 from tunewright.backends.job import IndexedJobBackend
 from tunewright.backends.kubernetes.backend import KubernetesBackend
 from tunewright.backends.kubernetes.connection import Connection
 from tunewright.backends.kubernetes.kind import JobKind
+from tunewright.backends.kubernetes.listing import statuses
 from tunewright.backends.kubernetes.submit import remove_unowned
 from tunewright.backends.pytorchjob import PyTorchJobBackend
 from tunewright.backends.trainjob import TrainJobBackend
@@ -41,13 +44,16 @@ class AnyKindBackend(Backend):
 
     Args:
         options: what `TrainingClient` was given.
+        connection: made from them, where backends share one; None for one of its own.
     """
 
     suspends_on_interrupt: ClassVar[bool] = False
 
-    def __init__(self, options: BackendOptions) -> None:
-        connection = Connection(options)
-        self.kinds: builtins.list[KubernetesBackend] = [kind(options, connection) for kind in IN_ORDER]
+    def __init__(self, options: BackendOptions, connection: Connection | None = None) -> None:
+        self._options = options
+        self._connection = connection or Connection(options)
+        self.kinds: builtins.list[KubernetesBackend] = [kind(options, self._connection) for kind in IN_ORDER]
+        self._places: dict[str, AnyKindBackend] = {}
         self._known: dict[str, KubernetesBackend] = {}
 
     @classmethod
@@ -70,8 +76,7 @@ class AnyKindBackend(Backend):
 
     def submit(self, plan: JobPlan) -> None:
         """Submit the plan as a job of the first kind that the cluster can run; raises as `KubernetesBackend.submit`."""
-        chosen = self._find(plan.name) or self._asked(plan) or self._chosen()
-        self._known[plan.name] = chosen
+        chosen = self._known[plan.name] = self._known.get(plan.name) or self._chosen(plan)
         if chosen is not self.kinds[0]:
             doing(f"submitting {plan.name} as a {chosen.kind.kind}")
         chosen.submit(plan)
@@ -92,9 +97,33 @@ class AnyKindBackend(Backend):
         Raises:
             ClusterError: the cluster cannot be reached, or the user may list none of them.
         """
-        listed = [kind for kind in self.kinds if lists(kind.api)] or self.kinds[:1]
-        found = [job for kind in listed for job in kind.list(labels)]
-        return sorted(found, key=lambda job: (job.created or _EVER, job.name), reverse=True)
+        known = {kind: jobs for kind in self.kinds if (jobs := listed(kind.api, labels)) is not None}
+        if not known:
+            return self.kinds[0].list(labels)  # says why not
+        self._known |= {job.name: kind for kind, jobs in known.items() for job in jobs}
+        with explaining(self.kinds[0].api):
+            return _newest_first([s for kind, jobs in known.items() for s in statuses(kind.api, jobs)])
+
+    def list_everywhere(self, labels: Mapping[str, str] | None = None) -> builtins.list[JobStatus]:
+        """Return the Tunewright jobs of all namespaces and of all kinds that the user may list there, newest first.
+
+        Raises:
+            ClusterError: the cluster cannot be reached, or the user may list none of them.
+        """
+        known = {kind: jobs for kind in self.kinds if (jobs := listed(kind.api, labels, everywhere=True)) is not None}
+        if not known:
+            return self.kinds[0].list_everywhere(labels)  # says why not
+        for kind, jobs in known.items():
+            for job in jobs:
+                self.at(job.namespace)._known[job.name] = kind.at(job.namespace)
+        with explaining(self.kinds[0].api):
+            return _newest_first([s for k, jobs in known.items() for s in statuses(k.api, jobs, everywhere=True)])
+
+    def at(self, namespace: str) -> AnyKindBackend:  # noqa: D102 - the base's
+        if namespace not in self._places:
+            options = attrs.evolve(self._options, namespace=namespace)
+            self._places[namespace] = AnyKindBackend(options, self._connection.at(namespace))
+        return self._places[namespace]
 
     def logs(  # noqa: D102 - the base's
         self, name: str, *, follow: bool = False, container: str | None = None, worker: int | None = None
@@ -152,9 +181,19 @@ class AnyKindBackend(Backend):
             yield from (_missing(kind.kind) for kind in self.kinds if kind not in usables)
         yield from chosen.diagnose(plan)
 
-    def _chosen(self) -> KubernetesBackend:
-        """Return the first kind that the cluster can run, and that the user may create; else the first, which says why not."""
-        return next((kind for kind in self.kinds if usable(kind.api)), self.kinds[0])
+    def _chosen(self, plan: JobPlan) -> KubernetesBackend:
+        """Return the kind that has a job of that name; else one that the plan asks for; else the first that can be created.
+
+        That is one that the cluster can run, and that the user may create. If there is none, the first of all says why not.
+        """
+        there: builtins.list[KubernetesBackend] = []
+        for kind in self.kinds:
+            if (held := holds(kind.api, plan.name)) is not None:
+                there.append(kind)
+            if held:
+                return kind
+        asked = self._asked(plan)
+        return asked or next((kind for kind in there if creatable(kind.api)), self.kinds[0])
 
     def _asked(self, plan: JobPlan) -> KubernetesBackend | None:
         """Return the only kind that has what the plan asks for; None if it asks for nothing of one kind."""
@@ -175,6 +214,10 @@ class AnyKindBackend(Backend):
     def _wrote(self, manifest: RawManifest) -> KubernetesBackend:
         """Return the kind of a manifest; for an unknown one the first, which refuses it."""
         return next((k for k in self.kinds if k.kind.kind == manifest.document.get("kind")), self.kinds[0])
+
+
+def _newest_first(found: Sequence[JobStatus]) -> list[JobStatus]:
+    return sorted(found, key=lambda job: (job.created or _EVER, job.name), reverse=True)
 
 
 def _missing(kind: JobKind) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import json
 import threading
@@ -61,8 +62,6 @@ class Api:
         self._paths = {**_PATHS, **kind.paths}
         self.namespace = connection.namespace
         self.kind = kind
-        # Kind → version of this client's last write. The server caches each kind separately.
-        self._written: dict[str, str] = {}
 
     def get(self, kind: str, name: str, *, metadata: bool = False) -> Object:
         """Return an object, or only its metadata."""
@@ -78,31 +77,23 @@ class Api:
                 return None
             raise
 
-    def recent(self, kind: str, selector: Mapping[str, str]) -> Page:
-        """List from the API server's cache where possible: many times faster than `list`, and possibly moments old.
-
-        It includes everything that this client has written.
-        """
-        version = {"resourceVersion": self._written.get(kind, "0"), "resourceVersionMatch": "NotOlderThan"}
-        try:
-            # No pages: with a limit the server would read from etcd instead of its cache.
-            answer = self._json("GET", self._path(kind), {**selector, **version})
-        except ApiFailure as failure:
-            if not failure.may_pass:
-                raise
-            return self.list(kind, selector)  # its cache is behind
-        return Page(answer.get("items") or [], answer["metadata"].get("resourceVersion", ""))
-
     def list(self, kind: str, selector: Mapping[str, str], *, metadata: bool = False) -> Page:
         """Return all current objects that match a selector (labelSelector, fieldSelector), read in pages."""
+        pages = builtins.list(self.pages(kind, selector, metadata=metadata))
+        return Page([item for page in pages for item in page.items], pages[-1].version)
+
+    def pages(
+        self, kind: str, selector: Mapping[str, str], *, metadata: bool = False, everywhere: bool = False
+    ) -> Iterator[Page]:
+        """Yield what `list` returns page by page, of the namespace or, with `everywhere`, of all namespaces."""
         accept = _METADATA.format("List") if metadata else "application/json"
-        items: list[Object] = []
+        path = self._paths[kind].replace("/namespaces/{}", "") if everywhere else self._path(kind)
         more: dict[str, str] = {}
         while True:
-            answer = self._json("GET", self._path(kind), {"limit": str(_PAGE), **selector, **more}, accept=accept)
-            items += answer.get("items") or []
+            answer = self._json("GET", path, {"limit": str(_PAGE), **selector, **more}, accept=accept)
+            yield Page(answer.get("items") or [], answer["metadata"].get("resourceVersion", ""))
             if not (token := answer["metadata"].get("continue")):
-                return Page(items, answer["metadata"].get("resourceVersion", ""))
+                return
             more = {"continue": token}
 
     def first(self, kind: str) -> None:
@@ -125,17 +116,11 @@ class Api:
     def create(self, document: Mapping[str, Any], *, dry: bool = False) -> Object:
         """Create an object; unknown fields are an error. With `dry` the server validates it without storing it."""
         query = {"fieldValidation": "Strict", **({"dryRun": "All"} if dry else {})}
-        created = self._json("POST", self._path(document["kind"]), query, document)
-        if dry:
-            return created
-        self._written[document["kind"]] = created["metadata"]["resourceVersion"]
-        return created
+        return self._json("POST", self._path(document["kind"]), query, document)
 
     def patch(self, kind: str, name: str, change: Mapping[str, Any]) -> Object:
         """Apply a JSON merge patch to an object."""
-        changed = self._json("PATCH", self._path(kind, name), {"fieldValidation": "Strict"}, change)
-        self._written[kind] = changed["metadata"]["resourceVersion"]
-        return changed
+        return self._json("PATCH", self._path(kind, name), {"fieldValidation": "Strict"}, change)
 
     def delete(self, kind: str, name: str, *, uid: str | None = None, propagation: str = "Background") -> None:
         """Delete an object if it still exists; with `uid`, only that object and not a newer one of its name."""

@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import ClassVar, Self, TypeVar
 
+import attrs
+
 from tunewright._doing import doing
 from tunewright.backends.base import Backend, BackendOptions, Finding, problem
 from tunewright.backends.kubernetes import bases, claims, doctor, names
@@ -17,9 +19,10 @@ from tunewright.backends.kubernetes.connection import Connection
 from tunewright.backends.kubernetes.difference import difference
 from tunewright.backends.kubernetes.endless import end_if_endless
 from tunewright.backends.kubernetes.events import events_about
-from tunewright.backends.kubernetes.failures import ApiFailure, NameTaken, explained
+from tunewright.backends.kubernetes.failures import ALL_NAMESPACES, ApiFailure, NameTaken, explained
 from tunewright.backends.kubernetes.informer import Informer, JobCache
 from tunewright.backends.kubernetes.kind import JobKind, Object
+from tunewright.backends.kubernetes.listing import live_jobs, statuses
 from tunewright.backends.kubernetes.live import LiveJob, Pod, as_job_pod, in_order
 from tunewright.backends.kubernetes.logs import Follower, Wanted, newest_events, read, wanted_of
 from tunewright.backends.kubernetes.obstacles import incompleteness, lost_node, obstacle
@@ -31,7 +34,6 @@ from tunewright.backends.kubernetes.render import render
 from tunewright.backends.kubernetes.sealed import same
 from tunewright.backends.kubernetes.state import JobPhase, phase_of, start_of, status_of
 from tunewright.backends.kubernetes.submit import (
-    UNFINISHED,
     await_gone,
     has_unfinished_pods,
     kept_claims,
@@ -129,17 +131,22 @@ class KubernetesBackend(Backend):
     def list(self, labels: Mapping[str, str] | None = None) -> builtins.list[JobStatus]:
         """Return the namespace's Tunewright jobs, newest first; with `labels`, only those that have all of them.
 
-        It takes two requests and reads no logs, so details are shorter than those of `get`.
+        It takes a request for 500 jobs, or pods of running ones, and reads no logs: details are shorter than those of `get`.
         """
-        selector = ",".join(f"{k}={v}" for k, v in {names.MANAGED_BY: "tunewright", **(labels or {})}.items())
         with self._explained(""):
-            jobs = [
-                self.kind.read(document)
-                for document in self.api.recent(self.kind.kind, {"labelSelector": selector}).items
-            ]
-            pods = self._unfinished_pods() if any(not job.ended for job in jobs) else {}
-        jobs.sort(key=lambda job: (job.created, job.name), reverse=True)
-        return [status_of(job, phase_of(job, pods.get(job.name, ()))) for job in jobs]
+            return statuses(self.api, live_jobs(self.api, labels))
+
+    def list_everywhere(self, labels: Mapping[str, str] | None = None) -> builtins.list[JobStatus]:
+        """Return the Tunewright jobs of all namespaces, as `list`.
+
+        Raises:
+            Forbidden: the user may not list them in all namespaces.
+        """
+        with self._explained("", everywhere=True):
+            return statuses(self.api, live_jobs(self.api, labels, everywhere=True), everywhere=True)
+
+    def at(self, namespace: str) -> Self:  # noqa: D102 - the base's
+        return type(self)(attrs.evolve(self._options, namespace=namespace), self._connection.at(namespace))
 
     def watch(self, name: str) -> Iterator[JobStatus]:
         """Yield the status on each change, from a watch rather than by polling. Progress is read once a second.
@@ -363,24 +370,15 @@ class KubernetesBackend(Backend):
         selector = {"labelSelector": f"{self.kind.job_label}={name}"}
         return [self.kind.read_pod(document) for document in self.api.list("Pod", selector).items]
 
-    def _unfinished_pods(self) -> dict[str, builtins.list[Pod]]:
-        # Of all jobs: a job's labels can be changed after submission, and its pods keep the old ones; and the pods of a job
-        # that the user wrote may have none of ours.
-        query = {"labelSelector": self.kind.job_label, "fieldSelector": UNFINISHED}
-        found: dict[str, builtins.list[Pod]] = {}
-        for document in self.api.recent("Pod", query).items:
-            job = document["metadata"]["labels"].get(self.kind.job_label, "")
-            found.setdefault(job, []).append(self.kind.read_pod(document))
-        return found
-
     @functools.cached_property
     def api(self) -> Api:
         """The connection to the namespace, made on first use."""
         return Api(self._connection, self.kind)
 
     @contextlib.contextmanager
-    def _explained(self, name: str) -> Iterator[None]:
+    def _explained(self, name: str, *, everywhere: bool = False) -> Iterator[None]:
         try:
             yield
         except ApiFailure as failure:
-            raise explained(failure, self.api.kind, name=name, namespace=self.api.namespace) from failure
+            namespace = ALL_NAMESPACES if everywhere else self.api.namespace
+            raise explained(failure, self.api.kind, name=name, namespace=namespace) from failure

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from tunewright.backends.base import BackendOptions
 from tunewright.backends.kubernetes.official import Official, official
 from tunewright.errors import RequestError
@@ -22,10 +24,16 @@ class Connection:
 
     Args:
         options: what `TrainingClient` was given.
+        shared: a connection with other options, whose client to use; None for one of its own.
     """
 
-    def __init__(self, options: BackendOptions) -> None:
+    def __init__(self, options: BackendOptions, shared: Connection | None = None) -> None:
         self.options = options
+        self._shared = shared
+
+    def at(self, namespace: str) -> Connection:
+        """Return the same connection for another namespace."""
+        return Connection(attrs.evolve(self.options, namespace=namespace), self)
 
     @property
     def client(self) -> ApiClient:
@@ -43,6 +51,8 @@ class Connection:
 
     @functools.cached_property
     def _made(self) -> tuple[ApiClient, str]:
+        if self._shared is not None:
+            return self._shared._made
         try:
             package = official()
         except ImportError as error:

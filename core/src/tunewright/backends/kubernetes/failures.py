@@ -82,6 +82,9 @@ class ApiFailure(Exception):  # noqa: N818 - never seen by users: `explained` tu
         return self.status in (0, 408, 410, 429) or self.status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
+ALL_NAMESPACES = "*"
+"""In place of a namespace: the request was about all of them."""
+
 _REFUSALS: tuple[tuple[type[ClusterError], Callable[[ApiFailure], bool], str, str], ...] = (
     (
         Unavailable,
@@ -155,6 +158,11 @@ _REFUSALS: tuple[tuple[type[ClusterError], Callable[[ApiFailure], bool], str, st
 """Error class, whether a failure belongs to it, what happened, and what to do. The first match counts."""
 
 
+_ONE_NAMESPACE = (
+    "List those of a namespace with namespace= (-n), or ask your cluster admin for the role in deploy/rbac/viewer.yaml."
+)
+
+
 def explained(failure: ApiFailure, job_kind: JobKind, *, name: str, namespace: str) -> ClusterError:
     """Return the error for a failure of a request about the job `name`."""
     error, cause, remedy = explanation(failure, job_kind, name, namespace)
@@ -179,6 +187,8 @@ def explanation(
         "selector": job_kind.selector,
     }
     for kind, fits, cause, remedy in _REFUSALS:
+        if kind is Forbidden and namespace == ALL_NAMESPACES and fits(failure):
+            return kind, f"You may not see the jobs of all namespaces: {said}.", _ONE_NAMESPACE
         if fits(failure):
             return kind, cause.format(**words), remedy.format(**words)
     cause = f"The Kubernetes API server responded with status {failure.status}: {said}."

@@ -53,6 +53,7 @@ def status_of(job: LiveJob, phase: JobPhase, said: str = "", pods: Sequence[Pod]
     """
     return JobStatus(
         name=job.name,
+        namespace=job.namespace,
         state=phase.state,
         detail=said or phase.detail,
         failure=phase.failure,
