@@ -15,8 +15,8 @@ MODULES = {
     "s5cmd": ("github.com/peak/s5cmd/v2", "v2.3.0", ""),
     "git-lfs": ("github.com/git-lfs/git-lfs/v3", "v3.8.1", ""),
     "fake-gcs-server": ("github.com/fsouza/fake-gcs-server", "v1.52.3", ""),
-    "helm": ("helm.sh/helm/v3", "v3.22.0", "cmd/helm"),
-    "kustomize": ("sigs.k8s.io/kustomize/kustomize/v5", "v5.8.3", ""),
+    "helm": ("helm.sh/helm/v3", "v3.19.0", "cmd/helm"),
+    "kustomize": ("sigs.k8s.io/kustomize/kustomize/v5", "v5.7.1", ""),
     "actionlint": ("github.com/rhysd/actionlint", "v1.7.12", "cmd/actionlint"),
 }
 
