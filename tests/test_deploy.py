@@ -55,7 +55,7 @@ def kustomized(folder: Path) -> Objects:
 
 
 def templated(values: Mapping[str, object] | None = None) -> Objects:
-    done = run("helm", "template", "mine", CHART, "-n", "team", *_set(values or {}))
+    done = run("helm", "template", "mine", CHART, "-n", "team", "--kube-version", "1.34.0", *_set(values or {}))
     assert done.returncode == 0, done.stderr
     return found(done.stdout)
 
@@ -169,7 +169,7 @@ def test_helm_leaves_out_what_is_not_wanted() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("wrong", [{"kinds": ["mpijob"]}, {"cache.create": "yes"}, {"caches": {}}])
 def test_helm_refuses_values_that_it_does_not_know(wrong: Mapping[str, object]) -> None:
-    done = run("helm", "template", "mine", CHART, *_set(wrong))
+    done = run("helm", "template", "mine", CHART, "--kube-version", "1.34.0", *_set(wrong))
     assert done.returncode != 0
     assert next(iter(wrong)).partition(".")[0] in done.stderr
 

@@ -226,6 +226,11 @@ def host_network(client):
     return fine_tuning(client, "rdma", resources_per_worker={**GPU, "rdma/hca": 1}, host_network=True)
 
 
+def sizes(client):
+    disk = {"ephemeral-storage": "40Gi", "requests": {"ephemeral-storage": "10Gi"}}
+    return fine_tuning(client, "sizes", resources_per_worker={**CPU, **disk}, shm_size="8Gi", tmp_size="20Gi")
+
+
 def pod_overrides(client):
     patch = {
         "metadata": {"annotations": {"sidecar.istio.io/inject": "false"}},
@@ -337,6 +342,7 @@ CASES: list[Callable[[TrainingClient], Manifests]] = [
     queue_and_scheduling,
     topology_spread,
     host_network,
+    sizes,
     pod_overrides,
     lifecycle,
     plugin_that_is_installed,

@@ -355,7 +355,7 @@ def test_everything_that_the_user_says_of_the_job_reaches_the_plan(plan_of) -> N
         "queue": "team", "priority_class": "high", "node_selector": {"zone": "a"}, "tolerations": ({"key": "gpu"},),
         "affinity": {"nodeAffinity": {}}, "runtime_class": "nvidia", "service_account": "runner", "image_pull_secrets": ("login",),
         "scheduling_policy": {"minAvailable": 2}, "topology_spread_constraints": ({"maxSkew": 1},),
-        "host_network": True,
+        "host_network": True, "shm_size": "8Gi", "tmp_size": "20Gi",
     }  # fmt: skip
     plan = plan_of(**said, **run_policy, **scheduling)
     assert {name: getattr(plan, name) for name in said} == said

@@ -51,6 +51,8 @@ BAD = [
     ("ttl", 1.5, "must be a whole number"),
     ("deadline", 0, "must be at least 1"),
     ("suspend", "no", "must be True or False. Write True or False"),
+    ("shm_size", "8 GB", "is not a quantity. Write a Kubernetes quantity"),
+    ("tmp_size", 0, "must be more than 0"),
     ("host_network", "yes", "must be True or False. Write True or False"),
     ("queue", "Team A", "is not a valid Kubernetes name"),
     ("priority_class", "High!", "is not a valid Kubernetes name"),

@@ -34,6 +34,8 @@ class JobOptions(TypedDict, total=False):
     runtime: str
     scheduling_policy: Mapping[str, Json]
     host_network: bool
+    shm_size: str | int
+    tmp_size: str | int
     service_account: str
     image: str
     image_pull_secrets: Collection[str]

@@ -14,6 +14,7 @@ from tunewright._views.text import as_json as to_line
 from tunewright.backends.base import Finding
 from tunewright.errors import PluginError
 from tunewright.events import Json
+from tunewright.plan.plan import INSTANCE, MANAGED_BY, RECOMMENDED
 from tunewright.plugins.registry import Registry
 from tunewright.status.state import JobState
 from tunewright.status.status import JobStatus
@@ -64,7 +65,8 @@ def one_status(status: JobStatus, command_for: CommandFor, next_commands: Sequen
         return
     times = {"created": status.created, "started": status.started, "finished": status.finished}
     shown = {name: _when(time) for name, time in times.items()}
-    labels = ", ".join(f"{name}={value}" for name, value in status.labels.items())
+    theirs = {name: value for name, value in status.labels.items() if name not in (MANAGED_BY, INSTANCE, *RECOMMENDED)}
+    labels = ", ".join(f"{name}={value}" for name, value in theirs.items())
     found = {**status.to_dict(), **shown, "failure": None, "labels": labels, "pods": pods_text(status)}
     if status.state is JobState.SUSPENDED:
         found["next"] = resume_hint(command_for)

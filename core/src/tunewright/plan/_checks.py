@@ -10,6 +10,7 @@ import attrs
 
 from tunewright.errors import RequestError
 from tunewright.plan._names import is_object_name, is_qualified_name
+from tunewright.plan._quantity import check_quantity
 from tunewright.plan.secrets import refuse_literal_tokens
 
 Attribute: TypeAlias = "attrs.Attribute[Any]"
@@ -54,6 +55,11 @@ def check_object_name(_: object, attribute: Attribute, value: object) -> None:
     if value is not None and not is_object_name(value):
         remedy = "Use lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit."
         refuse("is not a valid Kubernetes name", attribute, value, remedy)
+
+
+def check_size(_: object, attribute: Attribute, value: Any) -> None:
+    """Accept None, or a Kubernetes quantity."""
+    check_quantity(value, field=attribute.name)
 
 
 def check_labels(_: object, attribute: Attribute, value: Mapping[str, str]) -> None:

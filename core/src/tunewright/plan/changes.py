@@ -43,6 +43,7 @@ _KEYS: tuple[tuple[str, str], ...] = (
     (r".*\.template\.spec\.runtimeClassName", "runtime_class"),
     (r".*\.template\.spec\.serviceAccountName", "service_account"),
     (r".*\.template\.spec\.hostNetwork", "host_network"),
+    (r".*\.template\.spec\.volumes\.(shm|tmp)\.emptyDir\b.*", "{0}_size"),
     (r".*\.template\.spec\.imagePullSecrets\b.*", "image_pull_secrets"),
     (r"claim\.resources\.requests\.storage", "storage.size"),
     (r"claim\.storageClassName", "storage.storage_class"),

@@ -28,6 +28,9 @@ MANAGED_BY, INSTANCE = "app.kubernetes.io/managed-by", "app.kubernetes.io/instan
 QUEUE = "kueue.x-k8s.io/queue-name"
 """Labels that only Tunewright sets."""
 
+RECOMMENDED = tuple(f"app.kubernetes.io/{name}" for name in ("name", "part-of", "component"))
+"""Labels that Tunewright sets unless the user does, for tools that group objects by them."""
+
 MAIN_STEP = "train"
 """The name of the main container."""
 

@@ -56,6 +56,8 @@ class Scheduling:
             `baseline` and `restricted` forbid it.
         service_account: name of the pods' ServiceAccount, whose token is not mounted.
         image_pull_secrets: names of Secrets with which images are pulled.
+        shm_size: most of `/dev/shm`, as a Kubernetes quantity: "16Gi"; None for as much as the container's memory.
+        tmp_size: most of `/tmp`, likewise; None for as much as `ephemeral-storage` of `resources_per_worker`, or the node.
     """
 
     queue: str | None = attrs.field(default=None, validator=check.check_object_name)
@@ -89,6 +91,8 @@ class Scheduling:
     image_pull_secrets: tuple[str, ...] = attrs.field(
         default=(), converter=check.to_list, validator=check.check_list_of(str, '["registry-login"]')
     )
+    shm_size: str | int | None = attrs.field(default=None, validator=check.check_size)
+    tmp_size: str | int | None = attrs.field(default=None, validator=check.check_size)
 
 
 @attrs.frozen(kw_only=True)

@@ -11,7 +11,7 @@ from tunewright._convert import to_dict
 from tunewright.errors import RequestError
 from tunewright.plan._quantity import check_quantity, to_number
 
-GPU = "nvidia.com/gpu"
+GPU, DISK = "nvidia.com/gpu", "ephemeral-storage"
 _PAGES = "hugepages-"
 _OTHER_WORDS = {
     **dict.fromkeys(("gpus", "num_gpus", "nvidia"), "gpu"),
@@ -102,7 +102,7 @@ def _group(value: object, name: str, remedy: str) -> dict[str, Any]:
 
 def _is_resource(name: str) -> bool:
     """Whether a resource is one of Kubernetes' own, or has a domain in its name."""
-    return _is_device(name) or name == "ephemeral-storage" or name.startswith(_PAGES)
+    return _is_device(name) or name == DISK or name.startswith(_PAGES)
 
 
 def _is_device(name: str) -> bool:

@@ -1,11 +1,13 @@
 """What holds for every kind of job object."""
 
+import attrs
 import kubernetes_validate
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tunewright import JobState, RequestError, SecretValue
+from tunewright.backends.any_kind.backend import IN_ORDER
 from tunewright.backends.base import BackendOptions
 from tunewright.backends.job import IndexedJobBackend
 from tunewright.backends.job.kind import IndexedJob
@@ -16,6 +18,8 @@ from tunewright.backends.pytorchjob import PyTorchJobBackend
 from tunewright.backends.pytorchjob.kind import PyTorchJob
 from tunewright.backends.pytorchjob.render import MAIN
 from tunewright.plan.plan import ContainerSpec, JobPlan, Mount, NewClaim, Volume
+from tunewright.plan.policies import Scheduling
+from tunewright.plan.resources import DISK, Resources
 
 
 def plan(**changes: object) -> JobPlan:
@@ -53,6 +57,32 @@ def test_a_second_kind_is_rendered_with_everything_that_all_kinds_share() -> Non
     for document in (job, service, *others):
         assert document["metadata"]["namespace"] == "team"
         kubernetes_validate.validate(document, "1.34", strict=True)
+
+
+RECOMMENDED = ("name", "part-of", "component", "managed-by", "instance")
+
+
+@pytest.mark.parametrize("backend", IN_ORDER, ids=lambda backend: backend.kind.kind)
+def test_every_object_has_the_labels_that_kubernetes_recommends(backend: type[KubernetesBackend]) -> None:
+    for document in rendered(backend, plan(labels={"app.kubernetes.io/part-of": "chatbot"})):
+        labels = document["metadata"]["labels"]
+        assert {f"app.kubernetes.io/{name}" for name in RECOMMENDED} <= set(labels), document["kind"]
+        assert labels["app.kubernetes.io/instance"] == "sft"
+        if document["kind"] == backend.kind.kind:
+            assert labels["app.kubernetes.io/part-of"] == "chatbot", "the user's counts"
+
+
+def test_the_disk_of_a_node_is_asked_for_by_every_container_and_bounded() -> None:
+    main = attrs.evolve(plan().main, resources=Resources(extended={DISK: "40Gi"}, requests={DISK: "10Gi"}))
+    sizes = Scheduling(shm_size="8Gi", tmp_size="20Gi")
+    spec = pod_of(rendered(PyTorchJobBackend, plan(main=main, scheduling=sizes))[0])
+    for container in (*spec["initContainers"], *spec["containers"]):  # as a quota for it wants
+        assert container["resources"]["limits"][DISK] == "40Gi", container["name"]
+        assert container["resources"]["requests"][DISK] == "10Gi", container["name"]
+    volumes = {volume["name"]: volume.get("emptyDir") for volume in spec["volumes"]}
+    assert volumes["shm"] == {"medium": "Memory", "sizeLimit": "8Gi"}
+    assert volumes["tmp"] == {"sizeLimit": "20Gi"}
+    assert volumes["run"] == {"sizeLimit": "1Gi"}
 
 
 def pod_of(document: dict) -> dict:

@@ -16,6 +16,11 @@ CONTAINER = {"name": "pytorch", "image": "registry/image:1", "command": ["python
 OURS = {"app.kubernetes.io/managed-by": "tunewright", "app.kubernetes.io/instance": "mine"}
 
 
+def described(component: str) -> dict[str, str]:
+    of_all = {"app.kubernetes.io/name": "tunewright", "app.kubernetes.io/part-of": "tunewright"}
+    return {**of_all, "app.kubernetes.io/component": component}
+
+
 def manifest(**metadata: object) -> dict:
     """A PyTorchJob of a Master and two Workers."""
 
@@ -49,9 +54,9 @@ def test_nothing_but_labels_is_added_and_the_users_own_is_not_changed(rendered) 
     given = manifest(labels={"team": "a"}, annotations={"ticket": "7"})
     before = copy.deepcopy(given)
     found = rendered(given)
-    assert found["metadata"].pop("labels") == {"team": "a", "tunewright.dev/runs": "code", **OURS}
+    assert found["metadata"].pop("labels") == {"team": "a", "tunewright.dev/runs": "code", **OURS, **described("job")}
     for replica in found["spec"]["pytorchReplicaSpecs"].values():
-        assert replica["template"].pop("metadata") == {"labels": OURS}
+        assert replica["template"].pop("metadata") == {"labels": {**OURS, **described("worker")}}
     del before["metadata"]["labels"]
     assert found == before
     assert given == manifest(labels={"team": "a"}, annotations={"ticket": "7"})
@@ -185,6 +190,6 @@ def test_a_job_file_may_name_one(keyword: str, tmp_path) -> None:
     assert done.exit_code == 0, done.output
     assert yaml.safe_load(done.stdout)["metadata"] == {
         "name": "mine",
-        "labels": {"tunewright.dev/runs": "code", **OURS},
+        "labels": {"tunewright.dev/runs": "code", **OURS, **described("job")},
         "namespace": "team",
     }

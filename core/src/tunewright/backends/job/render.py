@@ -44,7 +44,7 @@ def _template(plan: JobPlan, template: Document) -> Document:
 
 def service(plan: JobPlan) -> Document:
     """Return the headless Service that gives the workers their names, before they are ready, too."""
-    metadata = {"name": plan.name, "labels": names.labels(plan.name)}
+    metadata = {"name": plan.name, "labels": names.all_labels(plan.name, "network")}
     spec = {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": {JOB_NAME: plan.name}}
     return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
 
@@ -58,5 +58,7 @@ def raw_spec(manifest: RawManifest) -> Document:
         remedy = "Write the container that trains."
         raise RequestError("has no containers", field="manifest.spec.template.spec.containers", remedy=remedy)
     path = "manifest.spec.template.metadata"
-    metadata = labelled(part(template, "metadata", "manifest.spec.template"), names.labels(manifest.name), path)
+    metadata = labelled(
+        part(template, "metadata", "manifest.spec.template"), names.labels(manifest.name), path, "worker"
+    )
     return {**spec, "template": {**template, "metadata": metadata}}

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import string
 from collections.abc import Mapping
+from typing import Literal
 
 from tunewright.plan import plan
 from tunewright.plan.plan import ContainerSpec, JobPlan
 
 CHECK = "check"
 """The last init container of a training; no other job has it."""
+
+Component = Literal["job", "worker", "configuration", "secrets", "storage", "network"]
+"""What an object is to its job."""
 
 MANAGED_BY, INSTANCE, QUEUE = plan.MANAGED_BY, plan.INSTANCE, plan.QUEUE
 
@@ -42,8 +46,22 @@ PLAN = "tunewright.dev/plan"
 
 
 def labels(job: str) -> dict[str, str]:
-    """Return the labels of every object of a job."""
+    """Return the labels by which the objects of a job are found."""
     return {MANAGED_BY: "tunewright", INSTANCE: job}
+
+
+def recommended(component: Component) -> dict[str, str]:
+    """Return the labels of every object of a job that say what it is, which users may set otherwise.
+
+    https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/
+    """
+    name, part_of, kind = plan.RECOMMENDED
+    return {name: "tunewright", part_of: "tunewright", kind: component}
+
+
+def all_labels(job: str, component: Component) -> dict[str, str]:
+    """Return the labels of an object of a job that takes none of the user's."""
+    return {**recommended(component), **labels(job)}
 
 
 def config_name(job: str) -> str:

@@ -10,7 +10,7 @@ from tunewright.errors import RequestError
 from tunewright.plan._quantity import to_number
 from tunewright.plan.manifests import Document
 from tunewright.plan.plan import CONFIG, PACKAGES, RUN, WORKSPACE, ContainerSpec, JobPlan
-from tunewright.plan.resources import GPU, Resources
+from tunewright.plan.resources import DISK, GPU, Resources
 from tunewright.plan.secrets import EnvValue, SecretRef, SecretValue
 
 _UID = 1000
@@ -61,7 +61,7 @@ def pod_template(kind: JobKind, plan: JobPlan) -> dict[str, object]:
     """
     return {
         "metadata": _given(
-            labels={**plan.labels, **names.labels(plan.name)},
+            labels={**names.recommended("worker"), **plan.labels, **names.labels(plan.name)},
             annotations=dict(plan.annotations),
         ),
         "spec": {
@@ -174,7 +174,7 @@ def _ports(main: ContainerSpec) -> list[Document]:
 
 
 def _resources_of(plan: JobPlan, container: ContainerSpec) -> Resources:
-    """Return a container's resources; a step before training gets the worker's CPU and memory, but never its GPUs.
+    """Return a container's resources; a step before training gets the worker's CPU, memory and disk, but never its GPUs.
 
     The steps run before the main container, so the pod requests no more than training does, and its QoS class is
     Guaranteed if it would be so without them.
@@ -182,10 +182,11 @@ def _resources_of(plan: JobPlan, container: ContainerSpec) -> Resources:
     if container.resources is not None:
         return container.resources
     main = plan.main.resources or Resources()
-    requests = {k: v for k, v in main.requests.items() if k in _STEP_REQUESTS}
+    requests = {k: v for k, v in main.requests.items() if k in (*_STEP_REQUESTS, DISK)}
     return Resources(
         cpu=main.cpu,
         memory=main.memory,
+        extended={k: v for k, v in main.extended.items() if k == DISK},  # a quota asks it of every container
         requests=requests | {k: v for k, v in _STEP_REQUESTS.items() if getattr(main, k) is None and k not in requests},
     )
 

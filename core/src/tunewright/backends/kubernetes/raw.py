@@ -37,7 +37,7 @@ def render_raw(kind: JobKind, manifest: RawManifest, namespace: str | None) -> M
         check_namespace(job, namespace)
     where = {"namespace": namespace} if namespace else {}
     labels = {RUNS: CODE, **names.labels(manifest.name)}
-    named = {**labelled(metadata, labels, "manifest.metadata"), "name": manifest.name, **where}
+    named = {**labelled(metadata, labels, "manifest.metadata", "job"), "name": manifest.name, **where}
     return Manifests([{**job, "metadata": named, "spec": kind.raw(manifest)}])
 
 

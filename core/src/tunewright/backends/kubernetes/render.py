@@ -40,6 +40,7 @@ def _metadata(plan: JobPlan, owned: list[Document]) -> Document:
     return {
         "name": plan.name,
         "labels": {
+            **names.recommended("job"),
             **plan.labels,
             **names.labels(plan.name),
             **({names.QUEUE: plan.scheduling.queue} if plan.scheduling.queue else {}),
@@ -57,7 +58,7 @@ def _secret(plan: JobPlan) -> list[Document]:
     literals = {names.secret_key(c, k): v for c in plan.containers for k, v in c.secrets.items()}
     if not literals:
         return []
-    metadata = {"name": names.secret_name(plan.name), "labels": names.labels(plan.name)}
+    metadata = {"name": names.secret_name(plan.name), "labels": names.all_labels(plan.name, "secrets")}
     return [
         {
             "apiVersion": "v1",
@@ -71,7 +72,7 @@ def _secret(plan: JobPlan) -> list[Document]:
 
 
 def _config(plan: JobPlan) -> Document:
-    metadata = {"name": names.config_name(plan.name), "labels": names.labels(plan.name)}
+    metadata = {"name": names.config_name(plan.name), "labels": names.all_labels(plan.name, "configuration")}
     data = {key: plan.files[name] for name, key in names.file_keys(plan).items()}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "immutable": True, "data": data}
 

@@ -29,6 +29,9 @@ _SHM = "/dev/shm"  # noqa: S108 - as above
 # `$$(NAME)` is not a reference to the variable, but literal text.
 _PACKAGES = re.compile(rf"(?<!\$)\$\({environment.PACKAGES}\)")
 
+# More than Tunewright's notes and any set of packages need: what grows further is a mistake, and must not fill the node.
+_RUN_SIZE, _PACKAGES_SIZE = "1Gi", "50Gi"
+
 Groups = Mapping[str, tuple[Volume, ...]]
 """Name of a volume in the pod → the volumes of the plan that share it."""
 
@@ -52,16 +55,20 @@ def pod_volumes(plan: JobPlan, groups: Groups) -> list[Document]:
     """
     own: list[Document] = [
         {"name": "config", "configMap": {"name": names.config_name(plan.name), **_items(plan)}},
-        {"name": "run", "emptyDir": {}},
-        {"name": "tmp", "emptyDir": {}},
+        {"name": "run", "emptyDir": {"sizeLimit": _RUN_SIZE}},
+        {"name": "tmp", "emptyDir": _limited(plan.scheduling.tmp_size)},
         # It counts as memory of the container, whose limit bounds it. The runtime's default of 64 MiB is too small for
         # NCCL and the workers of a DataLoader.
-        {"name": "shm", "emptyDir": {"medium": "Memory"}},
-        *([{"name": "packages", "emptyDir": {}}] if installs_packages(plan) else []),
+        {"name": "shm", "emptyDir": {"medium": "Memory", **_limited(plan.scheduling.shm_size)}},
+        *([{"name": "packages", "emptyDir": {"sizeLimit": _PACKAGES_SIZE}}] if installs_packages(plan) else []),
     ]
     volumes = [*(_volume(plan, name, group) for name, group in groups.items()), *own]
     _refuse_doubles([*(v.name for v in plan.volumes), *(str(v["name"]) for v in own)])
     return volumes
+
+
+def _limited(size: str | int | None) -> Document:
+    return {"sizeLimit": str(size)} if size is not None else {}
 
 
 def mounts(plan: JobPlan, container: ContainerSpec, groups: Groups) -> list[Document]:
@@ -95,7 +102,7 @@ def claims(plan: JobPlan) -> list[Document]:
         {
             "apiVersion": "v1",
             "kind": "PersistentVolumeClaim",
-            "metadata": {"name": names.claim_name(plan.name, v.name), "labels": names.labels(plan.name)},
+            "metadata": {"name": names.claim_name(plan.name, v.name), "labels": names.all_labels(plan.name, "storage")},
             "spec": _claim_spec(v.source.size, v.source.storage_class, v.source.access_modes),
         }
         for v in plan.volumes
@@ -143,7 +150,7 @@ def _volume(plan: JobPlan, name: str, group: tuple[Volume, ...]) -> Document:
         return {"name": name, "persistentVolumeClaim": {"claimName": claim, **read_only}}
     if isinstance(source, EphemeralClaim):
         template = {
-            "metadata": {"labels": names.labels(plan.name)},
+            "metadata": {"labels": names.all_labels(plan.name, "storage")},
             "spec": _claim_spec(source.size, source.storage_class, ("ReadWriteOnce",)),
         }
         return {"name": name, "ephemeral": {"volumeClaimTemplate": template}}

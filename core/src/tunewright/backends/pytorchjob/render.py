@@ -101,5 +101,5 @@ def _replica(job: str, replicas: Mapping[str, Any], role: str) -> Document:
     metadata = part(template, "metadata", path)
     return {
         **replica,
-        "template": {**template, "metadata": labelled(metadata, names.labels(job), f"{path}.metadata")},
+        "template": {**template, "metadata": labelled(metadata, names.labels(job), f"{path}.metadata", "worker")},
     }

@@ -55,7 +55,10 @@ def runtime(plan: JobPlan, template: Document) -> Document:
     return {
         "apiVersion": API,
         "kind": RUNTIME,
-        "metadata": {"name": plan.name, "labels": names.labels(plan.name)},
+        "metadata": {
+            "name": plan.name,
+            "labels": {**names.recommended("job"), **plan.labels, **names.labels(plan.name)},
+        },
         "spec": {"mlPolicy": {"numNodes": plan.num_workers, "torch": {}}, "template": {"spec": job_set}},
     }
 
