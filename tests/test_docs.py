@@ -258,6 +258,12 @@ def test_job_files_and_parts_of_them_dry_run(block: Block, desk: Path, monkeypat
         pods = _quickstart_manifests()["spec"]["pytorchReplicaSpecs"]["Worker"]["template"]["metadata"]["labels"]
         assert document["spec"]["podSelector"]["matchLabels"].items() <= pods.items()
         return
+    if document.get("kind") == "Kustomization":
+        for place in (*document["resources"], *document["components"]):
+            assert (
+                ROOT / place.partition("?")[0].partition("/tunewright/tunewright/")[2] / "kustomization.yaml"
+            ).exists()
+        return
     if document.get("kind") == "InferenceService":
         _assert_served(document["spec"]["predictor"]["model"])
         return
