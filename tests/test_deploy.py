@@ -14,11 +14,16 @@ import pytest
 import yaml
 from tests.servers.tools import Missing, tool
 
+from tunewright.backends.kubernetes.render import render
+from tunewright.backends.trainjob import TrainJobBackend
+from tunewright.plan.plan import ContainerSpec, JobPlan
+from tunewright.plan.policies import Scheduling
+
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
 RBAC, CHART, KUSTOMIZE = DEPLOY / "rbac", DEPLOY / "helm" / "tunewright", DEPLOY / "kustomize"
-ROLES = ("user", "user-trainjob", "user-job", "doctor", "viewer")
-COMPONENTS = ("cache", "network-policy")
+ROLES = ("user", "user-trainjob", "user-job", "doctor", "runtimes", "viewer")
+COMPONENTS = ("cache", "network-policy", "runtime")
 KUBERNETES = "1.34"
 
 Object = dict[str, object]
@@ -33,11 +38,24 @@ def found(text: str) -> Objects:
     """The objects by kind and name, each of which Kubernetes knows with all its fields."""
     objects: Objects = {}
     for document in filter(None, yaml.safe_load_all(text)):
-        kubernetes_validate.validate(document, KUBERNETES, strict=True)
+        if document["kind"] == "TrainingRuntime":
+            assert_base_of_jobs(document)
+        else:
+            kubernetes_validate.validate(document, KUBERNETES, strict=True)
         key = document["kind"], document["metadata"]["name"]
         assert key not in objects, f"{key} is there twice"
         objects[key] = document
     return objects
+
+
+def assert_base_of_jobs(runtime: Object) -> None:
+    """A job that names the runtime is rendered on it, and its pods are some that Kubernetes knows."""
+    main = ContainerSpec(name="train", image="i:1", command=("train",))
+    plan = JobPlan(name="sft", init_containers=(), main=main, scheduling=Scheduling(runtime="tunewright-torch"))
+    own, _, *_ = render(TrainJobBackend.kind, plan, "team", runtime).reveal()
+    pod = own["spec"]["template"]["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]
+    about = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "sft"}}
+    kubernetes_validate.validate({**about, "spec": pod["spec"]}, KUBERNETES, strict=True)
 
 
 def run(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -81,6 +99,8 @@ def overlay(folder: Path) -> Path:
 
 EVERYTHING: Mapping[str, object] = {
     "doctor.create": True,
+    "runtimes.create": True,
+    "runtime.create": True,
     "viewer.create": True,
     "cache.create": True,
     "networkPolicy.create": True,
@@ -122,6 +142,7 @@ def test_kustomize_makes_a_namespace(tmp_path: Path) -> None:
         ("RoleBinding", "tunewright-job-users"),
         ("RoleBinding", "tunewright-trainjob-users"),
         ("RoleBinding", "tunewright-users"),
+        ("TrainingRuntime", "tunewright-torch"),
     ]
     assert {document["metadata"]["namespace"] for document in objects.values()} == {"team"}
     assert_same_rules(objects)
@@ -132,8 +153,10 @@ def test_kustomize_makes_the_roles_of_the_cluster() -> None:
     objects = kustomized(KUSTOMIZE / "cluster")
     assert sorted(objects) == [
         ("ClusterRole", "tunewright-doctor"),
+        ("ClusterRole", "tunewright-runtimes"),
         ("ClusterRole", "tunewright-viewer"),
         ("ClusterRoleBinding", "tunewright-doctor"),
+        ("ClusterRoleBinding", "tunewright-runtimes"),
         ("ClusterRoleBinding", "tunewright-viewers"),
     ]
     assert_same_rules(objects)
@@ -161,6 +184,13 @@ def test_helm_leaves_out_what_is_not_wanted() -> None:
         "storageClassName": "nfs",
         "resources": {"requests": {"storage": "500Gi"}},
     }
+    pod = {"nodeSelector": {"gpu": "h200"}, "tolerations": [{"key": "gpu", "operator": "Exists"}]}
+    sidecars = [{"name": "logs", "image": "registry.example/logs:1"}]
+    limits = {"resources": {"limits": {"memory": "64Gi"}}}
+    parts = {"create": True, "pod": pod, "container": limits, "sidecars": sidecars}
+    runtime = templated({"kinds": [], "runtime": parts})["TrainingRuntime", "tunewright-torch"]
+    job = runtime["spec"]["template"]["spec"]["replicatedJobs"][0]["template"]
+    assert job["spec"]["template"]["spec"] == {**pod, "containers": [{"name": "node", **limits}, *sidecars]}
     more = {"to": [{"ipBlock": {"cidr": "10.0.0.7/32"}}], "ports": [{"protocol": "TCP", "port": 9000}]}
     policy = templated({"kinds": [], "networkPolicy": {"create": True, "egress": [more]}})
     assert policy["NetworkPolicy", "tunewright-jobs"]["spec"]["egress"][-1] == more
