@@ -22,9 +22,8 @@ from typing import Self
 import attrs
 
 from tunewright.runner.files import write_atomically
+from tunewright.runner.leases import BEAT_EVERY, STALE_AFTER
 
-BEAT_EVERY = 2.0
-STALE_AFTER = 20.0
 _POLL = 0.5
 
 

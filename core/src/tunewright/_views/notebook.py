@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import attrs
 
 from tunewright._views.base import RowsView
+from tunewright._views.text import duration_text
+from tunewright.status.speed import Start
 
 if TYPE_CHECKING:
     from IPython.display import DisplayHandle
@@ -22,13 +24,7 @@ class _Row:
     note: str
     done: int
     total: int | None
-    begun_at: float
-    begun_with: int
-
-    def seconds_left(self, now: float) -> float | None:
-        """Estimate the time left from the speed so far; None if that is unknown."""
-        passed, moved = now - self.begun_at, self.done - self.begun_with
-        return (self.total - self.done) * passed / moved if self.total and moved > 0 and passed > 0 else None
+    start: Start
 
 
 class NotebookView(RowsView):
@@ -48,7 +44,7 @@ class NotebookView(RowsView):
 
     def _move(self, name: str, done: int, total: int | None, note: str) -> None:
         now = time.monotonic()
-        row = self._rows.setdefault(name, _Row(note, done, total, now, done))
+        row = self._rows.setdefault(name, _Row(note, done, total, Start(done, now)))
         row.note, row.done, row.total = note, done, total
         if now - self._drawn > _PAUSE:
             self._draw()
@@ -67,12 +63,12 @@ class NotebookView(RowsView):
             self._handle.update(shown)
 
     def _line(self, name: str, row: _Row) -> str:
-        left = row.seconds_left(self._drawn)
+        left = row.start.seconds_left(row.done, row.total, self._drawn)
         cells = (
             html.escape(name),
             f'<progress value="{row.done}" max="{row.total}"></progress>' if row.total else "<progress></progress>",
             f"{row.done * 100 // row.total}%" if row.total else "",
             html.escape(row.note),
-            f"{left:,.0f} s left" if left else "",
+            f"{duration_text(left)} left" if left else "",
         )
         return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"

@@ -89,7 +89,7 @@ def test_its_own_fields_carry_the_policy_and_do_not_make_another_job_of_it() -> 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"elastic": (1, 2)}, "elastic="),
+        ({"elastic": (1, 2)}, r"elastic=.*num_workers= alone, or use backend=.pytorchjob."),
         ({"scheduling": Scheduling(scheduling_policy={"minAvailable": 2})}, "scheduling_policy: .*queue="),
     ],
     ids=["elastic", "gang"],

@@ -112,7 +112,7 @@ def test_two_kinds_have_the_same_pods_but_for_what_their_controllers_want(worker
 
 
 def test_what_a_kind_cannot_do_is_refused_in_its_own_words() -> None:
-    with pytest.raises(RequestError, match=r'elastic=.*fixed number of peers.*backend="kubernetes"'):
+    with pytest.raises(RequestError, match=r'elastic=.*fixed number of peers.*backend="pytorchjob"'):
         rendered(IndexedJobBackend, plan(elastic=(1, 2)))
 
 

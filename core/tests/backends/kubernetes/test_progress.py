@@ -39,7 +39,7 @@ def test_a_note_is_written_at_most_every_ten_seconds_and_everything_is_passed_on
     assert list(ProgressNotes(api, "sft", lambda: float(next(now))).during(news)) == news
     assert api.notes == [
         "step 1/100, loss 1.5000, 5,100 tokens/s per rank",
-        "step 4/100, loss 1.5000, 5,100 tokens/s per rank, 6 min left",
+        "step 4/100, loss 1.5000, 5,100 tokens/s per rank, 6 min 24 s left",
     ]
 
 
@@ -48,7 +48,7 @@ def test_who_may_not_write_it_follows_all_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    ("left", "said"), [(None, ""), (42, ", 42 s left"), (600, ", 10 min left"), (9000, ", 2.5 h left")]
+    ("left", "said"), [(None, ""), (42, ", 42 s left"), (600, ", 10 min left"), (9000, ", 2 h 30 min left")]
 )
 def test_what_is_known_is_said(left: float | None, said: str) -> None:
     assert described(Step(step=3), left) == f"step 3{said}"

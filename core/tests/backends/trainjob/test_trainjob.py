@@ -83,7 +83,7 @@ def test_the_policy_does_not_make_another_job_of_it_and_the_pods_do() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"elastic": (1, 2)}, "elastic=.*fixed number of peers.*PyTorchJobs"),
+        ({"elastic": (1, 2)}, "elastic=.*fixed number of peers.*backend=.pytorchjob."),
         ({"scheduling": Scheduling(scheduling_policy={"minAvailable": 2})}, "scheduling_policy: .*queue="),
     ],
     ids=["elastic", "gang"],

@@ -40,7 +40,7 @@ class IndexedJob(JobKind):
     def check(self, plan: JobPlan) -> None:  # noqa: D102 - the base's
         if plan.elastic is not None:
             problem = "cannot be kept: the workers of an Indexed Job start with a fixed number of peers"
-            remedy = 'Give num_workers= alone, or use backend="kubernetes" with the training-operator.'
+            remedy = 'Give num_workers= alone, or use backend="pytorchjob", where the training-operator runs.'
             raise RequestError(problem, field="elastic", value=plan.elastic, remedy=remedy)
         if plan.scheduling.scheduling_policy:
             problem = "is the training-operator's, and Kubernetes has no gang scheduling of its own"

@@ -6,15 +6,16 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 
+from tunewright._views.text import duration_text
 from tunewright.backends.kubernetes import names
 from tunewright.backends.kubernetes.api import Api
 from tunewright.backends.kubernetes.failures import ApiFailure
 from tunewright.events import Step, parse_event
 from tunewright.plan.plan import MAIN_STEP
+from tunewright.status.speed import Start
 from tunewright.status.status import JobStatus, LogLine
 
 _EVERY = 10.0  # seconds between two patches, whatever the number of steps
-_MINUTE, _HOUR = 60, 3600  # seconds
 
 
 class ProgressNotes:
@@ -28,7 +29,7 @@ class ProgressNotes:
 
     def __init__(self, api: Api, name: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._api, self._name, self._clock = api, name, clock
-        self._first: tuple[int, float] | None = None
+        self._first: Start | None = None
         self._written = -_EVERY
 
     def during(self, news: Iterable[LogLine | JobStatus]) -> Iterator[LogLine | JobStatus]:
@@ -43,22 +44,15 @@ class ProgressNotes:
         if not isinstance(event, Step):
             return
         now = self._clock()
-        if self._first is None or event.step < self._first[0]:  # it went on from an earlier checkpoint
-            self._first = (event.step, now)
+        if self._first is None or event.step < self._first.done:  # it went on from an earlier checkpoint
+            self._first = Start(event.step, now)
         if now - self._written < _EVERY:
             return
         self._written = now
-        note = {"metadata": {"annotations": {names.PROGRESS: described(event, self._left(event, now))}}}
+        left = self._first.seconds_left(event.step, event.total_steps, now)
+        note = {"metadata": {"annotations": {names.PROGRESS: described(event, left)}}}
         with contextlib.suppress(ApiFailure):  # it serves people who look, and nothing depends on it
             self._api.patch(self._api.kind.kind, self._name, note)
-
-    def _left(self, event: Step, now: float) -> float | None:
-        """Return the seconds that are left at the speed so far; None while that is unknown."""
-        assert self._first is not None  # noqa: S101 - for the type checker: _take has set it
-        step, began = self._first
-        if event.total_steps is None or event.step <= step or now <= began:
-            return None
-        return (event.total_steps - event.step) * (now - began) / (event.step - step)
 
 
 def described(event: Step, left: float | None) -> str:
@@ -70,11 +64,5 @@ def described(event: Step, left: float | None) -> str:
     if event.tokens_per_second is not None:
         parts.append(f"{event.tokens_per_second:,.0f} tokens/s per rank")
     if left is not None:
-        parts.append(f"{_duration(left)} left")
+        parts.append(f"{duration_text(left)} left")
     return ", ".join(parts)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < _MINUTE:
-        return f"{seconds:.0f} s"
-    return f"{seconds / _MINUTE:.0f} min" if seconds < _HOUR else f"{seconds / _HOUR:.1f} h"

@@ -16,10 +16,10 @@ from pathlib import Path
 import attrs
 
 from tunewright.runner.checkpoints import MARKER
+from tunewright.runner.leases import is_kept
 
 _FILES = "files"
 _REMOVED = ".removed-"
-_BUSY_FOR = 60.0  # seconds since the lease of a download was renewed, which happens every few
 
 
 @attrs.frozen(kw_only=True)
@@ -98,5 +98,4 @@ def _marker(file: Path) -> dict[str, object]:
 
 
 def _is_busy(folder: Path) -> bool:
-    leases = folder.glob(f".staging/{_FILES}.lease")
-    return any(time.time() - lease.stat().st_mtime < _BUSY_FOR for lease in leases)
+    return is_kept(folder / ".staging" / f"{_FILES}.lease")

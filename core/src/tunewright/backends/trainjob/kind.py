@@ -63,7 +63,7 @@ class TrainJob(JobKind):
     def check(self, plan: JobPlan) -> None:  # noqa: D102 - the base's
         if plan.elastic is not None:
             problem = "cannot be kept: a JobSet starts its workers with a fixed number of peers"
-            remedy = "Give num_workers= alone, or use PyTorchJobs of the training-operator."
+            remedy = 'Give num_workers= alone, or use backend="pytorchjob", where the training-operator runs.'
             raise RequestError(problem, field="elastic", value=plan.elastic, remedy=remedy)
         if plan.scheduling.scheduling_policy:
             problem = "is the training-operator's, and a TrainJob has no such field"
