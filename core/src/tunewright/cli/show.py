@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -22,9 +24,6 @@ from tunewright.status.status import JobStatus
 if TYPE_CHECKING:
     from tunewright._page.overview import JobRow
     from tunewright.status.report import JobReport
-
-_WIDE = 1000
-_MANY = 200  # rows of a table, from which rich needs more time than the cluster
 
 
 def job_rows(rows: Sequence[JobRow], *, namespaces: bool, as_json: bool) -> None:
@@ -146,9 +145,10 @@ def _when(moment: datetime | None) -> str:
 
 
 def table(head: list[str], rows: list[list[str]]) -> None:
-    """Print a table; one of many rows as plain columns, whose layout takes no time."""
-    if len(rows) > _MANY:
-        for line in _columns([head, *rows]):
+    """Print a table; only one that is too wide for the terminal needs rich, whose import takes longer than most commands."""
+    lines = _columns(head, rows)
+    if not sys.stdout.isatty() or max(map(len, lines)) < shutil.get_terminal_size().columns:
+        for line in lines:
             click.echo(line)
         return
     from rich.box import SIMPLE_HEAD
@@ -158,16 +158,12 @@ def table(head: list[str], rows: list[list[str]]) -> None:
     table = Table(*head, box=SIMPLE_HEAD, pad_edge=False)
     for row in rows:
         table.add_row(*row)
-    console = Console()
-    if not console.is_terminal:
-        console.width = _WIDE  # in a pipe, each row is one line
-    console.print(table)
+    Console().print(table)
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    from rich.cells import cell_len
-
-    widths = [max(map(cell_len, cells)) for cells in zip(*rows, strict=True)]
-    for row in rows:
-        padded = (cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True))
-        yield f" {'   '.join(padded)}".rstrip()
+def _columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table whose columns are as wide as they need to be."""
+    widths = [max(map(len, cells)) for cells in zip(head, *rows, strict=True)]
+    padded = ["   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (head, *rows)]
+    title, *others = (f" {line}".rstrip() for line in padded)
+    return [title, f" {'─' * (sum(widths) + 3 * (len(widths) - 1))}", *others]
