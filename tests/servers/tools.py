@@ -1,4 +1,7 @@
-"""Programs that tests and benchmarks run beside ours: found on PATH, or built or installed once into a cache."""
+"""Programs that tests and benchmarks run beside ours: found on PATH, or built or installed once into a cache.
+
+python -m tests.servers.tools      builds all that are not here, which the first tests would have to wait for
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,8 @@ MODULES = {
 PACKAGES = {"azurite-blob": "azurite@3.35.0"}
 """Programs for Node.js → the package of npm that has them."""
 
+_PATIENCE = 240.0  # seconds that a test may wait for a build: Go keeps what is done, and the next run goes on with it
+
 
 @attrs.frozen
 class Missing(Exception):  # noqa: N818 - a reason to skip
@@ -40,8 +45,12 @@ def cache() -> Path:
     return Path(home, "tunewright-tests", "bin")
 
 
-def tool(name: str) -> Path:
+def tool(name: str, patience: float | None = _PATIENCE) -> Path:
     """The program's path.
+
+    Args:
+        name: the program.
+        patience: seconds that its build may take; None for as long as it takes.
 
     Raises:
         Missing: it is not here, and there is no Go to build it with, or the build fails.
@@ -55,8 +64,11 @@ def tool(name: str) -> Path:
         path = f"{module}/{package}".rstrip("/")
         Path(folder, "go.mod").write_text(f"module tools\ngo 1.24\nrequire {module} {version}\n", "utf-8")
         Path(folder, "tools.go").write_text(f'//go:build tools\n\npackage tools\n\nimport _ "{path}"\n', "utf-8")
-        _go(name, "mod", "tidy", folder=folder)
-        return _go(name, "build", "-ldflags", "-s -w", "-o", str(_target(name)), path, folder=folder)
+        _go(name, "mod", "tidy", folder=folder, patience=patience)
+        built = str(Path(folder, name))
+        _go(name, "build", "-ldflags", "-s -w", "-o", built, path, folder=folder, patience=patience)
+        shutil.move(built, _target(name))
+        return _target(name)
 
 
 def node_tool(name: str) -> Path:
@@ -101,9 +113,28 @@ def _require_go(name: str) -> None:
         raise Missing(f"{name} is not on PATH, and there is no Go to build it with")
 
 
-def _go(name: str, *arguments: str, folder: str | Path) -> Path:
+def _go(name: str, *arguments: str, folder: str | Path, patience: float | None = _PATIENCE) -> Path:
     env = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=mod"}
-    done = subprocess.run(["go", *arguments], cwd=folder, env=env, capture_output=True, text=True, check=False)
+    command = ["go", *arguments]
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=patience
+        )
+    except subprocess.TimeoutExpired:
+        raise Missing(f"{name} was not built within {patience:.0f} s") from None
     if done.returncode != 0:
         raise Missing(f"{name} could not be built: {done.stderr.strip()[-500:]}")
     return _target(name)
+
+
+def main() -> None:
+    """Build all programs of Go that are not here."""
+    for name in MODULES:
+        try:
+            print(tool(name, patience=None), flush=True)
+        except Missing as missing:
+            print(missing, flush=True)
+
+
+if __name__ == "__main__":
+    main()
