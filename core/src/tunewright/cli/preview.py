@@ -55,6 +55,7 @@ def _samples(request: TrainRequest) -> Iterator[Preview]:
         attrs.evolve(resolved.part, folder=_on_this_machine(f"dataset[{number}]", resolved.source))
         for number, resolved in enumerate(request.mixture)
     )
+    evaluation = request.eval_dataset.provider.local_path() if request.eval_dataset else None  # which none is shown of
     try:
         with tempfile.TemporaryDirectory() as output:
             run = TrainRun(
@@ -62,6 +63,7 @@ def _samples(request: TrainRequest) -> Iterator[Preview]:
                 adapter=adapter,
                 dataset=dataset,
                 mixture=mixture,
+                eval_dataset=evaluation,
                 output=Path(output),
                 emit=lambda _: None,
             )

@@ -13,18 +13,15 @@ from transformers.integrations import get_available_reporting_integrations
 from tunewright.errors import RequestError
 from tunewright.providers import TrainRun
 from tunewright_hf import errors
-from tunewright_hf.config.data_params import DataParams
 from tunewright_hf.config.library_arguments import LoraConfig, TrainingArguments
-from tunewright_hf.config.mixture import named
 from tunewright_hf.config.tasks import CAUSAL, CLASSIFICATION, Task
 from tunewright_hf.config.train_params import TrainParams
 from tunewright_hf.data.first_rows import check_first_rows, classes_of
-from tunewright_hf.data.inputs import needed_dataset, resolve_max_length
-from tunewright_hf.data.mixture import about_dataset, evaluation_options
-from tunewright_hf.data.prepare import splits_of
+from tunewright_hf.data.inputs import about_dataset, datasets_of, needed_dataset, resolve_max_length, splits_of
 from tunewright_hf.data.reading.files import evaluation_split, held_out_split
 from tunewright_hf.data.rows.formats import check_dataset
 from tunewright_hf.data.samples.language_modeling import check_tokenizer
+from tunewright_hf.data.unused_options import refuse_unused
 from tunewright_hf.model import adapters, attention, load
 from tunewright_hf.model.adapters import check_merge, with_head
 from tunewright_hf.model.config import auto_class_of, is_known, longest_input
@@ -62,7 +59,7 @@ def check(params: TrainParams, run: TrainRun) -> None:
     if params.lora_config is not None:
         check_lora(params.lora_config, config, params.task, merge=params.merge)
     goal = goal_of(params, folder, config, tokenizer)
-    for field, own, data in datasets_of(params, run):
+    for field, own, data in datasets_of(run, params.data):
         say(run, "check", f"checking the first rows of {field}")
         if form := check_dataset(needed_dataset(own), data, field):
             check_tokenizer(tokenizer, form)
@@ -71,21 +68,7 @@ def check(params: TrainParams, run: TrainRun) -> None:
             classes = classes_of(splits, data, goal) if params.task is CLASSIFICATION else None
             for name, split in splits.items():
                 check_first_rows(split, data, tokenizer, goal, name, classes=classes)
-
-
-def datasets_of(params: TrainParams, run: TrainRun) -> list[tuple[str, TrainRun, DataParams]]:
-    """Return what the user calls each dataset of a run, a run on that dataset by itself, and how it is read."""
-    if not run.mixture:
-        return [("dataset", run, params.data)] if run.dataset is not None else []
-    options, alone = named(run.mixture, params.data), attrs.evolve(run, mixture=(), eval_dataset=None)
-    found = [
-        (f"dataset[{i}]", attrs.evolve(alone, dataset=part.folder), options[part.name])
-        for i, part in enumerate(run.mixture)
-    ]
-    if run.eval_dataset is not None:
-        evaluated = evaluation_options(run.eval_dataset, params.data)
-        found.append(("eval_dataset", attrs.evolve(alone, dataset=run.eval_dataset), evaluated))
-    return found
+    refuse_unused(run, params.data, tokenizer, goal)
 
 
 def check_weights(folder: Path) -> None:
@@ -134,4 +117,4 @@ def check_arguments(params: TrainParams, run: TrainRun) -> None:
 def _evaluates(params: TrainParams, run: TrainRun) -> bool:
     if run.eval_dataset is not None:
         return bool(evaluation_split(run.eval_dataset, params.data))
-    return any(held_out_split(needed_dataset(own), data) is not None for _, own, data in datasets_of(params, run))
+    return any(held_out_split(needed_dataset(own), data) is not None for _, own, data in datasets_of(run, params.data))

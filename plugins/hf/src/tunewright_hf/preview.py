@@ -44,6 +44,7 @@ from tunewright_hf.data.samples.language_modeling import Encoder, check_tokenize
 from tunewright_hf.data.samples.preference import PREFERENCE, pair_of, shown
 from tunewright_hf.data.samples.seq2seq import Pair, PairEncoder
 from tunewright_hf.data.tokenize import IGNORED, Sample, trailing_specials
+from tunewright_hf.data.unused_options import refuse_unused
 from tunewright_hf.model.config import longest_input
 from tunewright_hf.model.folder import load_config, load_tokenizer, needed_model, tokenizer_folder, with_lora
 from tunewright_hf.model.generation import goal_of
@@ -64,6 +65,7 @@ def preview(params: TrainParams, run: TrainRun) -> Iterator[Preview]:
     params = with_lora(params, run)
     max_length = resolve_max_length(params.data, longest_input(config, tokenizer, params.task))
     goal = goal_of(params, folder, config, tokenizer)
+    refuse_unused(run, params.data, tokenizer, goal)
     if not run.mixture:
         yield from _of_dataset(needed_dataset(run), params, tokenizer, max_length=max_length, goal=goal)
         return

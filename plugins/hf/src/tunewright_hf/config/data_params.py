@@ -361,6 +361,11 @@ class DataParams:
             problem, remedy = f"is for {wanted}", "Leave it out, or name that format."
             raise RequestError(problem, field=f"DataParams.{given[0]}_template", value=self.format, remedy=remedy)
 
+    def given(self) -> Mapping[str, object]:
+        """The fields that are not what they are by default."""
+        fields, plain = attrs.fields(DataParams), DataParams()
+        return {f.name: value for f in fields if (value := getattr(self, f.name)) != getattr(plain, f.name)}
+
     def templates(self, name: str) -> tuple[Template, ...]:
         """Those that write a text: "text", "prompt" or "completion"."""
         field = f"{name}_template"

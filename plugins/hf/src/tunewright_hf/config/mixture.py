@@ -30,12 +30,9 @@ def part_params(part: MixturePart, job: DataParams) -> DataParams:
         if name in part.data:
             problem, remedy = "is the same for all datasets of a job", f"Give it once: trainer.data.{name}."
             raise RequestError(problem, field=f"DataParams.{name}", value=part.data[name], remedy=remedy)
-    own, plain = DataParams.of(part.data), DataParams()
-    fields = attrs.fields_dict(DataParams)
-    said = {
-        name: getattr(own, name) for name in fields if name in part.data or getattr(own, name) != getattr(plain, name)
-    }
-    given = {name: getattr(job, name) for name in fields if getattr(job, name) != getattr(plain, name)}
+    own = DataParams.of(part.data)
+    said = {**{name: getattr(own, name) for name in part.data if name != "columns"}, **own.given()}
+    given = dict(job.given())
     for role in _WRITTEN_TWO_WAYS:
         names = (f"{role}_column", f"{role}_template")
         if any(name in said for name in names):
@@ -58,6 +55,11 @@ def with_provider_part(part: MixturePart, dataset: DatasetProvider, job: DataPar
     names = ("config", "train_split")
     changed = {name: getattr(found, name) for name in names if getattr(found, name) != getattr(before, name)}
     return attrs.evolve(part, data={**part.data, **changed})
+
+
+def given_by(part: MixturePart) -> Mapping[str, object]:
+    """Return the options of a part that are its own, and differ from the defaults."""
+    return DataParams.of(part.data).given()
 
 
 @contextlib.contextmanager

@@ -6,12 +6,11 @@ says in which order they are taken.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -24,23 +23,21 @@ from tunewright.errors import RequestError
 from tunewright.providers import TrainRun
 from tunewright_hf.config.data_params import DataParams
 from tunewright_hf.config.mixture import named, refuse_pairs
+from tunewright_hf.data.inputs import about_dataset, evaluation_options
 from tunewright_hf.data.mixed_stream import StreamedMixture
 from tunewright_hf.data.mixing.mixture_order import SOURCE, Mixture
 from tunewright_hf.data.mixing.turns import as_integers
 from tunewright_hf.data.prepare import Prepared, prepare, report_counts
-from tunewright_hf.data.reading.files import find_splits
-from tunewright_hf.data.reading.split_names import only_like, usual_name
 from tunewright_hf.data.samples.encode import LANGUAGE_MODELING, Counts, Goal
 from tunewright_hf.data.samples.packing import SEGMENTS
 from tunewright_hf.data.streaming import Streamed
+from tunewright_hf.data.unused_options import refuse_unused
 from tunewright_hf.phases import phases_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
-
-_KINDS = ("validation", "test", "train")  # of a split to evaluate on, in this order
 
 
 def prepare_all(
@@ -51,6 +48,8 @@ def prepare_all(
     goal: Goal = LANGUAGE_MODELING,
 ) -> Prepared:
     """Return the tokenised data of a run with a single dataset or with a mixture; see `prepare`."""
+    if run.local_rank == 0:
+        refuse_unused(run, data, tokenizer, goal)
     if not run.mixture:
         return prepare(run, data, tokenizer, max_length, goal)
     options = named(run.mixture, data)
@@ -78,17 +77,6 @@ def _check_evaluation(run: TrainRun, options: Mapping[str, DataParams]) -> None:
             )
 
 
-@contextlib.contextmanager
-def about_dataset(field: str) -> Iterator[None]:
-    """Make errors about the dataset name an item of the list."""
-    try:
-        yield
-    except RequestError as error:
-        if error.field != "dataset":
-            raise
-        raise error.renamed(field) from error
-
-
 def _evaluation(
     run: TrainRun, data: DataParams, tokenizer: PreTrainedTokenizerBase, max_length: int, goal: Goal
 ) -> Prepared:
@@ -97,23 +85,6 @@ def _evaluation(
     with about_dataset("eval_dataset"):
         own = attrs.evolve(run, dataset=folder, mixture=(), eval_dataset=None, emit=phases_of(run, "eval_dataset"))
         return prepare(own, evaluation_options(folder, data), tokenizer, max_length, goal)
-
-
-def evaluation_options(folder: Path, data: DataParams) -> DataParams:
-    """Return how the `eval_dataset` of a mixture is read as a dataset of its own: by the options of the job."""
-    names = list(find_splits(folder, data, "eval_dataset"))
-    usual = {usual_name(name): name for name in names}
-    found = (usual.get(kind) or only_like(names, kind, data.format) for kind in _KINDS)
-    chosen = data.eval_split or next(filter(None, found), None)
-    return attrs.evolve(
-        data,
-        train_split=chosen or next(iter(names), "validation"),
-        eval_split=None,
-        max_samples=None,
-        packing=False,
-        streaming=False,
-        shuffle_buffer=DataParams().shuffle_buffer,
-    )
 
 
 def _mixed(run: TrainRun, data: DataParams, parts: Mapping[str, Prepared], evaluation: Prepared | None) -> Prepared:

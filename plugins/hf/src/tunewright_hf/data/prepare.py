@@ -25,10 +25,10 @@ from tunewright.events import Data, Phase
 from tunewright.providers import TrainRun
 from tunewright_hf.config.data_params import DataParams
 from tunewright_hf.config.tasks import CLASSIFICATION
-from tunewright_hf.data.inputs import needed_dataset, reading_of
+from tunewright_hf.data.inputs import needed_dataset, reading_of, splits_of
 from tunewright_hf.data.mixed_stream import StreamedMixture
 from tunewright_hf.data.mixing.mixture_order import Mixture
-from tunewright_hf.data.reading.files import Split, evaluation_split, held_out_split, training_split
+from tunewright_hf.data.reading.files import Split, training_split
 from tunewright_hf.data.reading.load import load_rows, readable
 from tunewright_hf.data.rows.accounting import Columns
 from tunewright_hf.data.rows.formats import read_columns
@@ -325,14 +325,3 @@ def _encoded(
             counts = counts_of(len(rows), samples, dropped)
             samples = samples.select_columns(["input_ids", "labels", "length"])
     return samples, report(name, counts, examples(split, dropped, cache))
-
-
-def splits_of(run: TrainRun, data: DataParams) -> dict[str, tuple[str, Split]]:
-    """Return the splits to read: by name, the input slot and the files."""
-    dataset = needed_dataset(run)
-    splits = {"train": ("dataset", training_split(dataset, data))}
-    if run.eval_dataset is not None:
-        splits["evaluation"] = ("eval_dataset", evaluation_split(run.eval_dataset, data))
-    elif held_out := held_out_split(dataset, data):
-        splits["evaluation"] = ("dataset", held_out)
-    return splits

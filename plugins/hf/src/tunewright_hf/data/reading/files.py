@@ -212,7 +212,7 @@ def _check_config(saved: Mapping[str, Split], config: str | None) -> None:
     raise RequestError(problem, field="DataParams.config", value=config, remedy=remedy)
 
 
-def _peek(split: Split, field: str) -> tuple[list[str] | None, bool | None]:
+def peek(split: Split, field: str) -> tuple[list[str] | None, bool | None]:
     """The columns, and whether there is a row; None for what cannot be known here.
 
     The first rows of every file of JSON and CSV are read, so that a broken one is found before anything is held.
@@ -235,6 +235,11 @@ def _peek(split: Split, field: str) -> tuple[list[str] | None, bool | None]:
 
 def first_rows(split: Split, count: int = SAMPLE) -> list[Mapping[str, object]]:
     """The first rows of the first file of a split that has any, as far as they can be read here."""
+    return next(filter(None, first_of_each(split, count)), [])
+
+
+def first_of_each(split: Split, count: int) -> Iterator[list[Mapping[str, object]]]:
+    """Yield the first rows of each file of a split, as far as they can be read here; nothing for text files."""
     readers: Mapping[str, Callable[[Path, Reading, int], list[Mapping[str, object]]]] = {
         "json": _first_of_json,
         "csv": _first_of_csv,
@@ -244,10 +249,17 @@ def first_rows(split: Split, count: int = SAMPLE) -> list[Mapping[str, object]]:
     binary = split.format in ("parquet", "arrow", "saved")
     read = readers.get(split.format)
     if read is None or (binary and not importlib.util.find_spec("pyarrow")):
-        return []
+        return
     files = _arrow_files(split) if binary else split.files
-    found = (read(file, split.reading, count) for file in files if can_open(file))
-    return next(filter(None, found), [])
+    yield from (read(file, split.reading, count) for file in files if can_open(file))
+
+
+def header_of(split: Split) -> set[str]:
+    """The columns that the files of a split name at their beginning, those without data included; none of JSON."""
+    if split.format != "csv":
+        return set() if split.format == "json" else {*(peek(split, "dataset")[0] or ())}
+    tables = (csv_rows.inspect(f, split.reading.encoding, split.reading.delimiter) for f in split.files if can_open(f))
+    return {name for table in tables if table for name in table.header}
 
 
 def _first_of_json(file: Path, reading: Reading, count: int) -> list[Mapping[str, object]]:
@@ -264,14 +276,16 @@ def _first_of_parquet(file: Path, reading: Reading, count: int) -> list[Mapping[
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(file) as opened:
-        return next((batch.to_pylist() for batch in opened.iter_batches(count)), [])
+        rows = (row for batch in opened.iter_batches(count) for row in batch.to_pylist())
+        return list(itertools.islice(rows, count))
 
 
 def _first_of_arrow(file: Path, reading: Reading, count: int) -> list[Mapping[str, object]]:  # noqa: ARG001 - as the others
     import pyarrow as pa
 
     with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as reader:
-        return next((batch.slice(0, count).to_pylist() for batch in reader if batch.num_rows), [])
+        rows = (row for batch in reader for row in batch.slice(0, count).to_pylist())
+        return list(itertools.islice(rows, count))
 
 
 def _first_columns(split: Split, file: Path) -> list[str] | None:

@@ -101,6 +101,13 @@ def looks_like_chat(value: object, roles: Mapping[str, str]) -> bool:
     return bool(found) and is_conversation(found)
 
 
+def speakers(value: object, roles: Mapping[str, str]) -> Iterator[str]:
+    """Yield who says each message of a conversation, as the data has it; nothing for another value."""
+    found = _as_list(value, roles)
+    if isinstance(found, list) and is_conversation(found):
+        yield from (str(_speaker(message)) for message in found)
+
+
 def messages_in(value: object, column: str, roles: Mapping[str, str]) -> list[Message]:
     """Return the messages of a conversation.
 
@@ -242,7 +249,8 @@ def _key(message: Mapping[str, object], names: tuple[str, ...]) -> str | None:
 
 def _role(given: str, roles: Mapping[str, str]) -> str | None:
     name = given.strip().lower()
-    return roles.get(given) or ROLES.get(name) or _IN_MESSAGES.get(name)
+    own = roles.get(given) or next((role for said, role in roles.items() if said.strip().lower() == name), None)
+    return own or ROLES.get(name) or _IN_MESSAGES.get(name)
 
 
 def _is_result(role: str, content: Sequence[object]) -> bool:

@@ -12,7 +12,7 @@ import attrs
 
 from tunewright.errors import RequestError
 from tunewright_hf.config.data_params import TEMPLATES, DataParams
-from tunewright_hf.data.reading.files import _empty, _peek, evaluation_split, first_rows, training_split
+from tunewright_hf.data.reading.files import _empty, evaluation_split, first_rows, peek, training_split
 from tunewright_hf.data.rows.accounting import Beside, Columns, are_numbers, columns_in
 from tunewright_hf.data.rows.column_reading import ColumnReading
 from tunewright_hf.data.rows.columns import value_at
@@ -53,7 +53,7 @@ def check_dataset(folder: Path, data: DataParams, field: str) -> str | None:
         RequestError: naming the field, the columns and the remedy.
     """
     split = evaluation_split(folder, data) if field == "eval_dataset" else training_split(folder, data)
-    columns, has_rows = _peek(split, field)
+    columns, has_rows = peek(split, field)
     if has_rows is False:
         raise _empty(folder, field)
     return None if columns is None else read_columns(columns_in(first_rows(split), columns), data, field).format
@@ -84,13 +84,16 @@ def read_columns(columns: Iterable[str], data: DataParams, field: str = "dataset
     if rests[best]:
         raise _not_accounted_for(rests[best], readings[best], field)
     found = readings[best]
+    if data.tools_column in data.ignore_columns:
+        found = attrs.evolve(found, data=attrs.evolve(found.data, tools_column=None))
     return attrs.evolve(found, ignored=tuple(c for c in have if c not in found.used))
 
 
 def _readings(have: Sequence[str], columns: Columns, data: DataParams) -> list[ColumnReading]:
-    """Return the readings to try, in order: the first of the user's own, if the user said anything."""
+    """Return the readings to try, in order: one of the user's own, if the user said anything."""
     if not _says_nothing(data) or data.format not in ("auto", "chat", "prompt_completion", "text"):
-        return _as_said(have, columns, data)[:1]
+        said = set(named_columns(data).values())
+        return sorted(_as_said(have, columns, data), key=lambda found: len(said - {*found.used}))[:1]
     kept = [column for column in have if column not in data.ignore_columns]
     chat = _conversation(kept, columns, data) if data.format in ("auto", "chat") else None
     pair = _pair(kept, columns, data) if data.format != "text" else None
@@ -111,12 +114,20 @@ def _as_said(have: Sequence[str], columns: Columns, data: DataParams) -> list[Co
             paths = (*data.columns_of("prompt"), data.completion_column, data.label_column)  # of unpaired ones
         if all(_leads_to_a_value(path, have, columns) for path in paths):
             needed = tuple(dict.fromkeys(column_of(path, have) for path in paths))
-            beside = {"chat": data.tools_column, "preference": data.prompt_column}.get(name)
-            more = [beside] if beside in have and beside not in needed else []
-            if name == "preference" and data.tools_column in have:
-                more.append(data.tools_column)
+            more = [c for c in _beside(name, columns, data) if c in have and c not in (*needed, *data.ignore_columns)]
             found.append(ColumnReading(format=name, data=data, used=(*needed, *(c for c in more if c))))
     return found
+
+
+def _beside(name: str, columns: Columns, data: DataParams) -> list[str | None]:
+    """The columns that a format may do without."""
+    if name == "preference":
+        return [data.prompt_column, data.tools_column]
+    writes = bool(data.prompt_template or data.completion_template)
+    if name == "chat":
+        return [data.tools_column, data.history_column if writes else None]
+    said = name == "prompt_completion" and not writes and _is_chat(columns.get(data.prompt_column, ()), data)
+    return [data.tools_column] if said else []
 
 
 def _needed(name: str, data: DataParams) -> tuple[str, ...]:
@@ -160,12 +171,15 @@ def _wanted(data: DataParams) -> list[str]:
     return ["chat", "prompt_completion", "text", "preference"]
 
 
+def named_columns(data: DataParams) -> dict[str, str]:
+    """Return the columns that the user named, by the fields that name them."""
+    return {name: str(value) for name, value in data.given().items() if value is not None and name.endswith("_column")}
+
+
 def _says_nothing(data: DataParams) -> bool:
     """Whether the user named no column and wrote no template."""
-    defaults = attrs.fields_dict(DataParams)
     of_texts = {f"{name}_template" for names in TEMPLATES.values() for name in names}  # chat_template is not one
-    said = [name for name in defaults if name.endswith("_column") or name in of_texts]
-    return all(getattr(data, name) == defaults[name].default for name in said)
+    return not any(name.endswith("_column") or name in of_texts for name in data.given())
 
 
 def _named(have: Sequence[str], names: Sequence[str]) -> list[str]:
@@ -241,6 +255,7 @@ def _pair(have: Sequence[str], columns: Columns, data: DataParams) -> ColumnRead
         asked is None
         or len(answers) != 1
         or not (_may_hold_text(columns[asked]) and _may_hold_text(columns[answers[0]]))
+        or _is_chat(columns[asked], data, strict=True)
     ):
         return None
     contexts = [c for c in _named(have, CONTEXTS) if c != asked] if plain(asked) in WITH_CONTEXT else []

@@ -55,14 +55,14 @@ def pairs_of(rows: datasets.Dataset, data: DataParams, cache: Path) -> tuple[dat
     wanted = unpaired_columns(data) if unpaired else _columns(data)
     there = {name: column for name, column in wanted.items() if column in rows.column_names}
     rows = rows.select_columns(list(there.values())).rename_columns({c: name for name, c in there.items() if c != name})
+    as_said = {"fn_kwargs": {"roles": data.roles}, "load_from_cache_file": False}
     if unpaired:
-        file = str(cache / "labelled.arrow")
         features = datasets.Features({**rows.features, "label": datasets.Value("bool")})
-        return rows.map(labelled, features=features, cache_file_name=file, load_from_cache_file=False), dropped
+        return rows.map(labelled, features=features, cache_file_name=str(cache / "labelled.arrow"), **as_said), dropped
     if _is_text(rows, "prompt") and not _is_text(rows, "chosen"):
         rows = rows.map(_with_messages, cache_file_name=str(cache / "messages.arrow"), load_from_cache_file=False)
-    if any(_is_in_parts(rows, name) for name in _TEXTS if name in there):
-        rows = rows.map(_with_texts, cache_file_name=str(cache / "texts.arrow"), load_from_cache_file=False)
+    if any(_is_read(rows, name, data) for name in _TEXTS if name in there):
+        rows = rows.map(_with_texts, cache_file_name=str(cache / "texts.arrow"), **as_said)
     return rows, dropped
 
 
@@ -84,10 +84,10 @@ def pair_of(row: Mapping[str, object], data: DataParams) -> dict[str, object] | 
     """
     written = {**row, **_with_prompt(row, data)} if data.prompt_template else row
     if is_unpaired(written, data):
-        return labelled({name: written.get(column) for name, column in unpaired_columns(data).items()})
+        return labelled({name: written.get(column) for name, column in unpaired_columns(data).items()}, data.roles)
     pair = {name: written[column] for name, column in _columns(data).items() if column in written}
     pair = _with_messages(pair)
-    return _with_texts(pair) if is_pair(pair) else None
+    return _with_texts(pair, data.roles) if is_pair(pair, data.roles) else None
 
 
 def _is_text(rows: datasets.Dataset, name: str) -> bool:
@@ -113,18 +113,20 @@ def _begins_with(messages: object, prompt: str) -> bool:
     return isinstance(first, Mapping) and str(first.get("content") or "").strip() == prompt.strip()
 
 
-def _is_in_parts(rows: datasets.Dataset, name: str) -> bool:
-    """Return whether the messages of a column have lists of parts as content; Arrow has one type for all rows."""
+def _is_read(rows: datasets.Dataset, name: str, data: DataParams) -> bool:
+    """Return whether the messages of a column are not as chat templates expect them; Arrow has one type for all rows."""
     messages = rows.features.arrow_schema.field(name).type
     of_one = getattr(messages, "value_type", None)
-    if not isinstance(of_one, pa.StructType) or of_one.get_field_index("content") < 0:
+    if not isinstance(of_one, pa.StructType):
         return False
+    if data.roles or min(of_one.get_field_index(key) for key in ("role", "content")) < 0:
+        return True
     return hasattr(of_one.field("content").type, "value_type")
 
 
-def _with_texts(row: dict[str, object]) -> dict[str, object]:
-    """Return a row whose messages have text as content, as chat templates expect."""
-    found = {name: messages_of(row, name) for name in _TEXTS if isinstance(row.get(name), list)}
+def _with_texts(row: dict[str, object], roles: Mapping[str, str]) -> dict[str, object]:
+    """Return a row whose messages have the roles and texts that chat templates expect."""
+    found = {name: messages_of(row, name, roles) for name in _TEXTS if isinstance(row.get(name), list)}
     return {**row, **found}
 
 
@@ -137,8 +139,12 @@ def _with_prompt(row: Mapping[str, object], data: DataParams) -> dict[str, objec
     return {data.prompt_column: text_of(row, "prompt", data)}
 
 
-def is_pair(row: Mapping[str, object]) -> bool:
+def is_pair(row: Mapping[str, object], roles: Mapping[str, str] | None = None) -> bool:
     """Return whether a row has two different answers, and a prompt if there is such a column.
+
+    Args:
+        row: the row.
+        roles: what the data's own role names stand for.
 
     Raises:
         RequestError: a column holds neither a text nor messages, or the columns hold different types.
@@ -148,7 +154,7 @@ def is_pair(row: Mapping[str, object]) -> bool:
         return False
     kinds = {type(value) for value in parts.values()}
     if kinds == {list}:
-        parts = {name: messages_of(row, name) for name in parts}
+        parts = {name: messages_of(row, name, roles) for name in parts}
         tools_of(row, DataParams())
         answers: list[Message] = [parts[name][-1] for name in ("chosen", "rejected")]  # type: ignore[index]
         if any(message["role"] != "assistant" for message in answers):

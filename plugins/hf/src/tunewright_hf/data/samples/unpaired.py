@@ -22,8 +22,12 @@ def unpaired_columns(data: DataParams) -> dict[str, str]:
     return {"prompt": data.prompt_column, "completion": data.completion_column, "label": data.label_column}
 
 
-def labelled(row: Mapping[str, object]) -> dict[str, object] | None:
+def labelled(row: Mapping[str, object], roles: Mapping[str, str] | None = None) -> dict[str, object] | None:
     """Return a row of `prompt`, `completion` and `label` as it is trained on; None if it lacks a text.
+
+    Args:
+        row: the row.
+        roles: what the data's own role names stand for.
 
     Raises:
         RequestError: the label is neither true nor false, or the columns hold different things.
@@ -37,7 +41,7 @@ def labelled(row: Mapping[str, object]) -> dict[str, object] | None:
         return None
     kinds = {type(value) for value in parts.values()}
     if kinds == {list}:
-        return {**{name: messages_of(parts, name) for name in parts}, **found}
+        return {**{name: messages_of(parts, name, roles) for name in parts}, **found}
     if kinds != {str}:
         shown = ", ".join(f"{name} a {type(value).__name__}" for name, value in parts.items())
         problem = f"has a row where the columns hold different things: {shown}"
