@@ -107,8 +107,10 @@ def outcome(loader: str, family: str) -> str:
     except Exception as error:
         return f"not built: {type(error).__name__}: {brief(error)}"
     loads = config.auto_class_of(known, task)
-    if not config.is_known(known, task) or (loader == IMAGE_TEXT and loads != loader):
-        return "refused: it is not a causal language model"
+    others = not config.is_known(known, task) or (loader == IMAGE_TEXT and loads != loader)
+    needs = "" if others else config.other_input(known, task)
+    if others or needs:
+        return f"refused: {f'it reads {needs}' if needs else 'it is not a causal language model'}"
     if loader == CAUSAL.auto_class and loads != loader:
         return f"trained with {loads}"
     try:

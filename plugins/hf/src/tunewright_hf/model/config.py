@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import transformers
 
-from tunewright_hf.config.tasks import CAUSAL, CLASSIFICATION, IMAGE_TEXT, Task
+from tunewright_hf.config.tasks import CAUSAL, CLASSIFICATION, IMAGE_TEXT, SEQ2SEQ, TASKS, Task
 
 USES_ALL_WEIGHTS = frozenset(
     [
@@ -37,6 +37,10 @@ USES_ALL_WEIGHTS = frozenset(
 """The `model_type` of causal language models that were tested to have a gradient for every weight in every step."""
 
 
+_INPUTS = {"audio": "sound", "image": "images", "video": "videos", "time": "series of numbers"}
+"""What models read, as transformers names it → in words."""
+
+
 def auto_class_of(config: transformers.PreTrainedConfig, task: Task) -> str:
     """Return the name of the Auto class to load a model with: a causal language model may be part of one that reads images."""
     return IMAGE_TEXT if task is CAUSAL and reads_images(config) else task.auto_class
@@ -64,6 +68,40 @@ def is_known(config: transformers.PreTrainedConfig, task: Task) -> bool:
         return True  # the mappings below need torch
     name = auto_class_of(config, task)
     return type(config) in getattr(transformers, name)._model_mapping  # there is no public mapping
+
+
+def other_input(config: transformers.PreTrainedConfig, task: Task) -> str:
+    """Return what a model needs to read beside texts, or instead of them, in words; "" if a task can do with texts.
+
+    A causal language model that reads images as well is tried out instead: many do with texts.
+
+    Raises:
+        ImportError: torch is needed to tell.
+    """
+    mapping, (name, *_) = (
+        getattr(transformers, auto_class_of(config, task))._model_mapping,
+        config.architectures or [""],
+    )
+    if task is not SEQ2SEQ and name == mapping._model_mapping.get(config.model_type):
+        return ""  # without loading the class, which takes long
+    loaded, own = mapping.get(type(config), None), getattr(transformers, name, None)
+    own = own or loaded or transformers.AutoModel._model_mapping.get(type(config), None)
+    if not hasattr(own, "input_modalities"):  # it brings code of its own
+        return ""
+    given = own.input_modalities
+    reads = {given} if isinstance(given, str) else {*given}
+    if loaded is own:
+        reads &= {"audio"} if task is SEQ2SEQ else set()  # decoders of sound and text, which predict their own tokens
+    elif loaded is not None and own.main_input_name == "input_ids":
+        return ""
+    return " and ".join(words for name, words in _INPUTS.items() if name in reads)
+
+
+def other_tasks(config: transformers.PreTrainedConfig) -> list[Task]:
+    """Return the tasks that a model can be loaded for, the likeliest first. Raises as `is_known`."""
+    found = [task for task in dict.fromkeys(TASKS.values()) if is_known(config, task) and not other_input(config, task)]
+    encodes = any("ForMaskedLM" in name for name in config.architectures or [])
+    return sorted(found, key=lambda task: encodes and task is CAUSAL)
 
 
 def _is_causal_by_name(config: transformers.PreTrainedConfig) -> bool:

@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 REFUSED = {
     "git": "whose loss leaves out as many tokens of a text as an image has",
     "molmo2": "which cannot be trained without the kinds of its tokens, mm_token_type_ids",
+    "reformer": "which trains on texts of one length alone, the product of its axial_pos_shape, and hashes them at random",
     "shieldgemma2": "which transformers cannot load again once it is saved",
 }
 """Reasons that no miniature shows, by model type."""

@@ -10,11 +10,11 @@ import transformers
 from tunewright.errors import RequestError
 from tunewright.providers import TrainRun
 from tunewright_hf.config.library_arguments import LoraConfig
-from tunewright_hf.config.tasks import TASKS
+from tunewright_hf.config.tasks import Task
 from tunewright_hf.config.train_params import CONTINUE, TrainParams
 from tunewright_hf.data.templates.overrides import override
 from tunewright_hf.errors import as_request_error
-from tunewright_hf.model.config import is_known
+from tunewright_hf.model.config import is_known, other_input, other_tasks
 
 
 def needed_model(run: TrainRun) -> Path:
@@ -53,12 +53,26 @@ def load_config(folder: Path, params: TrainParams) -> transformers.PreTrainedCon
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=params.trust_remote_code)
     task = params.task
     own_code = task.auto_class in (getattr(config, "auto_map", None) or {})
-    if not is_known(config, task) and not own_code:
-        others = [t.auto_class for t in TASKS.values() if is_known(config, t)]
-        remedy = f"Give transformer_type={others[0]!r}." if others else f"Give one of the {task.models}."
-        problem = f"has a {type(config).__name__}, which {task.auto_class} cannot load"
-        raise RequestError(problem, field="model", value=str(folder), remedy=remedy)
+    known = is_known(config, task)
+    if not own_code and not (known and _does_with_texts(config, task)):
+        raise _no_model(folder, config, task, known=known)
     return config
+
+
+def _does_with_texts(config: transformers.PreTrainedConfig, task: Task) -> bool:
+    """Whether texts are all that a model needs to read, as far as that can be told here."""
+    return not transformers.utils.is_torch_available() or not other_input(config, task)
+
+
+def _no_model(folder: Path, config: transformers.PreTrainedConfig, task: Task, *, known: bool) -> RequestError:
+    """Return the error for a model that a task cannot train."""
+    others, needs = other_tasks(config), other_input(config, task)
+    problem = f"has a {type(config).__name__}, which {task.auto_class} cannot load"
+    if needs and (known or not others):
+        name = (config.architectures or [type(config).__name__])[0]
+        problem = f"is a {name}, which reads {needs}, and models are trained on texts only"
+    remedy = f"Give transformer_type={others[0].auto_class!r}." if others else f"Give one of the {task.models}."
+    return RequestError(problem, field="model", value=str(folder), remedy=remedy)
 
 
 def load_tokenizer(folder: Path, params: TrainParams) -> transformers.PreTrainedTokenizerBase:
