@@ -22,7 +22,12 @@ PARENT = "TUNEWRIGHT_PARENT"
 _LEFT_OVER = re.compile(f"TUNEWRIGHT_.*|{environment.LAUNCHERS_OWN}")
 _RANK = ("-m", "tunewright_launcher", "train")
 _REFERENCE = re.compile(r"\$\$|\$\(([^)]*)\)")
-_SHIMS = {"python": "", "python3": "", "torchrun": " -m torch.distributed.run"}
+# Collections while torch is imported scan all objects again and again: without them torchrun starts its ranks sooner.
+_TORCHRUN = (
+    "import gc, runpy; gc.disable(); import torch; gc.freeze(); gc.enable(); "
+    'runpy.run_module("torch.distributed.run", run_name="__main__", alter_sys=True)'
+)
+_SHIMS = {"python": "", "python3": "", "torchrun": f" -c '{_TORCHRUN}'"}
 
 
 def expand(text: str, env: Mapping[str, str]) -> str:
