@@ -162,10 +162,11 @@ def _compare(
     about = DIFFERENCES.get(shape.name)
     if about:
         return "different, explained", about
-    return "different", f"ours {_shown(ours, tokenizer)} TRL {_shown(theirs, tokenizer)}"
+    return "different", f"ours {shown(ours, tokenizer)} TRL {shown(theirs, tokenizer)}"
 
 
-def _shown(found: Mapping[str, object], tokenizer: PreTrainedTokenizerBase) -> str:
+def shown(found: Mapping[str, object], tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the text of a sample with what is learnt in brackets, or why there is none."""
     if "error" in found:
         return f"refused: {found['error']}"
     text, learnt = "", False
