@@ -9,11 +9,12 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, cast
 
 import attrs
 
-from tunewright.errors import RequestError, similar_name
+from tunewright.errors import RequestError
 from tunewright.providers import TrainRun
 from tunewright_hf.config.data_params import DataParams
 from tunewright_hf.config.mixture import given_by
@@ -208,7 +209,7 @@ def _about_column(name: str, column: str, dataset: _Dataset) -> _Objection | Non
 
 def _unknown(column: str, dataset: _Dataset) -> _Objection:
     names = sorted(dataset.columns)
-    meant = f"Did you mean {close!r}? " if (close := similar_name(column, names)) else ""
+    meant = "".join(f"Did you mean {close!r}? " for close in get_close_matches(column, names, n=1))
     remedy = f"{meant}The columns are: {', '.join(names)}. Name one of them, or leave it out."
     problem = f"names a column that no row has: {column!r}"
     return _Objection(problem=problem, remedy=remedy, is_certain=dataset.has_all_columns)
