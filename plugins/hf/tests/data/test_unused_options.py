@@ -190,6 +190,14 @@ def test_what_a_later_row_may_have_is_only_warned_of(
     assert "names a column that no row has: 'source', as far as the first rows tell" in caplog.text
 
 
+def test_a_column_to_read_is_refused_however_many_rows_there_are(
+    refuse: Callable[..., None], dataset_of: Callable[..., Path]
+) -> None:
+    with pytest.raises(RequestError, match=r"text_column='body': names a column that no row has"):
+        refuse(dataset_of([{"messages": CHAT}] * 200), text_column="body")
+    refuse(dataset_of([{"messages": CHAT}] * 200), tools_column="tols")  # a later row may have it
+
+
 def test_the_index_that_pandas_wrote_may_be_ignored(refuse: Callable[..., None], tmp_path: Path) -> None:
     text = "Unnamed: 0,prompt,completion\n0,1?,One.\n1,2?,Two.\n"
     refuse(written(tmp_path / "csv", rows__csv=text), ignore_columns=["Unnamed: 0"])

@@ -200,7 +200,8 @@ def _about_column(name: str, column: str, dataset: _Dataset) -> _Objection | Non
     if column in dataset.reading.used and column in dataset.columns:
         return None
     if column not in dataset.columns:
-        return _unknown(column, dataset)
+        missing = _unknown(column, dataset)  # later rows are read as the first ones, and may bring these two alone
+        return missing if name in ("tools_column", "history_column") else attrs.evolve(missing, is_certain=True)
     forms = [form for form in _OF_FORMATS[name] if form in dataset.goal.task.formats]
     other = next((form for form in forms if form != dataset.reading.format), None)
     said = f", or say that the rows are to be read otherwise: trainer.data.format: {other}" if other else ""
