@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import attrs
 import pytest
 
 from tunewright.errors import ExitCode, FetchError
@@ -152,6 +153,38 @@ class Disturbed(Counting):
         if MARKER in files and self.times:
             self.times -= 1
             self.remove_files(["model.safetensors"])
+
+
+class Versioned(Counting):
+    """Names versions of files in place of digests; a rival writes a file of the same size before the marker, so many times."""
+
+    times = 1
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.versions: dict[str, str] = {}
+
+    def entries(self, folder: str) -> Iterator[Entry]:
+        for entry in super().entries(folder):
+            yield attrs.evolve(entry, digests=(), validator=f'"{self.versions[entry.path]}"')
+
+    def upload(self, files: Mapping[str, Path]) -> Mapping[str, str | None]:
+        for path in files:
+            if path == MARKER and self.times:
+                self.times -= 1
+                rival = self._folder / "model.safetensors"
+                rival.write_bytes(rival.read_bytes()[::-1])
+                self.versions[rival.name] = "of the rival"
+            self.versions[path] = f"{len(self.sent)}"
+        super().upload(files)
+        return {path: self.versions[path] for path in files}
+
+
+def test_a_file_of_another_job_is_told_from_an_own_one_of_the_same_size(model: Path, tmp_path: Path) -> None:
+    store = Versioned(tmp_path / "remote")
+    output_of(store).upload_model(model)
+    assert (tmp_path / "remote/model.safetensors").read_bytes() == (model / "model.safetensors").read_bytes()
+    assert store.sent.count("model.safetensors") == 2
 
 
 @pytest.mark.parametrize("times", [1, -1])

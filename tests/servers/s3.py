@@ -158,6 +158,8 @@ class S3Proxy(FaultyServer):
         damaged: end of the path of uploads that pass with one bit changed; "" for none.
         hidden: beginnings of names, in lower case, of headers that are left out of answers.
         unknown: beginnings of names, in lower case, of headers of requests that are refused, as Backblaze B2 does.
+        completed: text of answers to the completion of an upload → what it is replaced by.
+        tags_of_parts: whether If-Match is compared with the tag of the part that a request names, as moto does.
     """
 
     def __init__(self, store: Gateway) -> None:
@@ -167,6 +169,8 @@ class S3Proxy(FaultyServer):
         self.damaged = ""
         self.hidden: tuple[str, ...] = ()
         self.unknown: tuple[str, ...] = ()
+        self.completed: dict[str, str] = {}
+        self.tags_of_parts = False
         self._store = store
 
     def answer(self, request: Request) -> Answer:
@@ -175,12 +179,17 @@ class S3Proxy(FaultyServer):
                 return _refused(status, code, "no")
         if unknown := [name for name in request.headers if self.unknown and name.startswith(self.unknown)]:
             return _refused(400, "InvalidArgument", f"Unsupported header '{unknown[0]}' received for this API call.")
+        if self.tags_of_parts and "partNumber" in request.target and "if-match" in request.headers:
+            return Answer(status=412)
         response = self._ask(request)
         hidden = ("connection", "transfer-encoding", "date", *self.hidden)
         headers = {k: v for k, v in response.getheaders() if not k.lower().startswith(hidden)}
-        if "list-type" in request.target and self.rewrite:
+        rewrite = self.rewrite if "list-type" in request.target else {}
+        if request.method == "POST" and "uploadId" in request.target:
+            rewrite = self.completed
+        if rewrite:
             body = response.read().decode()
-            for old, new in self.rewrite.items():
+            for old, new in rewrite.items():
                 body = body.replace(old, new)
             return Answer(status=response.status, headers=_without(headers, "Content-Length"), body=body.encode())
         if request.method == "HEAD" or "Content-Length" not in response.headers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import io
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -173,18 +174,19 @@ class _OfParts:
         return self._all.digest()
 
 
-def is_there(entry: Entry | None, file: Path) -> bool:
+def is_there(entry: Entry | None, content: Path | bytes) -> bool:
     """Return whether a store has a file with these contents, as far as its digests tell."""
-    if entry is None or entry.size != file.stat().st_size:
+    size = len(content) if isinstance(content, bytes) else content.stat().st_size
+    if entry is None or entry.size != size:
         return False
     try:
         checks = Checks(entry.digests, entry.size)
         if not checks.compares:
             return False
-        with file.open("rb") as stream:
+        with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as stream:
             while data := stream.read(_BLOCK):
                 checks.update(memoryview(data))
-        checks.verify(file.name)
+        checks.verify(entry.path)
     except FetchError:  # it differs, or the digest cannot be computed here
         return False
     return True

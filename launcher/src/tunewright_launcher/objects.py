@@ -202,14 +202,16 @@ class ObjectStore(Store):
         """Return an entry with digests that the listing does not have; as it is by default."""
         return entry
 
-    def upload(self, files: Mapping[str, Path]) -> None:
+    def upload(self, files: Mapping[str, Path]) -> Mapping[str, str | None]:
         """See `Store.upload`."""
-        for path, file in files.items():
-            self.send(f"{self._folder}{path}", file)
+        return {path: self.send(f"{self._folder}{path}", file) for path, file in files.items()}
 
     @abstractmethod
-    def send(self, key: str, file: Path) -> None:
+    def send(self, key: str, file: Path) -> str | None:
         """Upload one file as the object with that key, verified.
+
+        Returns:
+            The version that the object has now, as `Object.validator`; None if the store does not say.
 
         Raises:
             FetchError: it is refused, or the store cannot be reached.

@@ -11,10 +11,13 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import functools
+import hashlib
 import json
+import random
 import re
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -40,6 +43,7 @@ from tunewright_launcher.files import result_files, sha256_of
 from tunewright_launcher.journal import Journal
 from tunewright_launcher.provider import TRAINER, document_file, input_slots, load_source, read_document, read_mixture
 from tunewright_launcher.retry import retry, settled
+from tunewright_launcher.sent import Sent, lost
 from tunewright_launcher.slots import CompletionMarker, LeaseLost, Slot
 from tunewright_launcher.step import Step, log
 
@@ -47,7 +51,7 @@ CHECKPOINTS = "checkpoints"
 _UPLOADS = 8  # files in parallel
 _CHECK_EVERY = 2.0  # seconds
 _SHOWN = 5  # names of files in a message
-_TRIES_AGAINST_OTHERS = 3
+_TRIES_AGAINST_OTHERS = 5
 # What transformers and PEFT load as soon as it is beside a model, whatever else is there.
 _LOADED = ("*.safetensors", "pytorch_model*.bin", "training_args.bin", "*.index.json", "adapter_config.json", "adapter_model.*",
            "tf_model.h5", "flax_model.msgpack")  # fmt: skip
@@ -88,12 +92,15 @@ class Output:
         """
         emit(Phase(name="upload", text=f"uploading the model to {self.uri}"))
         for _ in range(_TRIES_AGAINST_OTHERS):
+            began = time.monotonic()
             files = self._files_of(folder)
-            size = self._upload(files, "", supersedes=True)
-            if self.store.atomic or not (lost := self._lost(files)):
-                emit(Uploaded(item="model", uri=self.uri, files=len(files), bytes=size))
+            sent = self._upload(files, "", supersedes=True)
+            if self.store.atomic or not (gone := lost(sent, self._listed(""))):
+                emit(Uploaded(item="model", uri=self.uri, files=len(files), bytes=_size_of(files)))
                 return
-            self.say(f"Somebody else removed or changed {_few(lost)} in {self.uri} meanwhile. Uploading again.")
+            self.say(f"Somebody else removed or changed {_few(gone)} in {self.uri} meanwhile. Uploading again.")
+            # Two that go on at once would disturb each other again, each for as long as an upload takes.
+            time.sleep(random.uniform(0, time.monotonic() - began))  # noqa: S311 - no secret
         cause = f"Another job uploads to {self.uri} at the same time, and each replaces the other's files."
         raise FetchError(cause, remedy="Give each job an output of its own.", code=ExitCode.TRY_AGAIN)
 
@@ -128,10 +135,10 @@ class Output:
         """
         to = f"{self._checkpoints}/{folder.name}"
         files = {f"{to}/{path}": file for path, file in self._files_of(folder).items()}
-        size = self._upload(files, to)
+        self._upload(files, to)
         for name in self._names() - {folder.name}:
             self._retry(functools.partial(self.store.remove, f"{self._checkpoints}/{name}"))
-        emit(Uploaded(item=folder.name, uri=self.uri, files=len(files), bytes=size))
+        emit(Uploaded(item=folder.name, uri=self.uri, files=len(files), bytes=_size_of(files)))
 
     def fetch_checkpoint(self, folder: Path) -> None:
         """Download the newest complete checkpoint into a folder, unless the folder has it or a newer one.
@@ -198,12 +205,6 @@ class Output:
     def _listed(self, folder: str) -> dict[str, Entry]:
         return self._retry(settled(lambda: {entry.path: entry for entry in self.store.entries(folder)}))
 
-    def _lost(self, files: Mapping[str, Path]) -> list[str]:
-        """Return the files that are not in the store any more, because somebody else uploads there."""
-        there = self._listed("")
-        sizes = {path: entry.size for path, entry in there.items()}
-        return sorted(path for path, file in files.items() if sizes.get(path) != file.stat().st_size)
-
     def _earlier_files(self, there: Mapping[str, Entry]) -> set[str]:
         """Return the files of an earlier result: those that its marker names, and whatever is loaded as soon as it is there."""
         loaded = {p for p in there if "/" not in p and any(fnmatch.fnmatch(p, name) for name in _LOADED)}
@@ -217,8 +218,8 @@ class Output:
         with self.store.snapshot("").open(marker, 0, marker.size) as reader:
             return _files_of_marker(_read(reader, marker.size))
 
-    def _upload(self, files: Mapping[str, Path], to: str, *, supersedes: bool = False) -> int:
-        """Upload files, by their paths in the store, and mark them; return their bytes.
+    def _upload(self, files: Mapping[str, Path], to: str, *, supersedes: bool = False) -> Mapping[str, Sent]:
+        """Upload files, by their paths in the store, and mark them; return what was sent, if the store needs a marker.
 
         Args:
             files: path → file.
@@ -231,27 +232,34 @@ class Output:
             superseded = sorted(self._earlier_files(there) - files.keys()) if supersedes else []
             if missing or superseded:
                 self._retry(lambda: self.store.replace(missing, superseded))
-        else:
-            with ThreadPoolExecutor(_UPLOADS) as pool:
-                list(pool.map(lambda item: self._send(dict([item])), missing.items()))
-            if supersedes:  # before the marker: an upload that is repeated finds them in the earlier one
-                superseded = sorted(self._earlier_files(self._listed(to)) - files.keys())
-                if superseded:
-                    self._retry(lambda: self.store.remove_files(superseded))
-            prefix = f"{to}/" if to else ""
-            self._mark(files, f"{prefix}{MARKER}", prefix)
-        return sum(file.stat().st_size for file in files.values())
+            return {}
+        versions = {path: there[path].validator for path in files.keys() - missing.keys()}
+        with ThreadPoolExecutor(_UPLOADS) as pool:
+            for found in pool.map(lambda item: self._send(dict([item])), missing.items()):
+                versions.update(found)
+        if supersedes:  # before the marker: an upload that is repeated finds them in the earlier one
+            superseded = sorted(self._earlier_files(self._listed(to)) - files.keys())
+            if superseded:
+                self._retry(lambda: self.store.remove_files(superseded))
+        sent = {
+            path: Sent(content=f, size=f.stat().st_size, sha256=sha256_of(f), version=versions.get(path))
+            for path, f in files.items()
+        }
+        return {**sent, **self._mark(sent, f"{to}/" if to else "")}
 
-    def _mark(self, files: Mapping[str, Path], marker: str, prefix: str) -> None:
-        records = {p.removeprefix(prefix): {"size": f.stat().st_size, "sha256": sha256_of(f)} for p, f in files.items()}
+    def _mark(self, sent: Mapping[str, Sent], prefix: str) -> Mapping[str, Sent]:
+        records = {path.removeprefix(prefix): {"size": f.size, "sha256": f.sha256} for path, f in sent.items()}
+        content = json.dumps({"api": 1, "files": records}, indent=1, sort_keys=True).encode()
+        path = f"{prefix}{MARKER}"
         with tempfile.TemporaryDirectory() as scratch:
             file = Path(scratch, MARKER)
-            file.write_text(json.dumps({"api": 1, "files": records}, indent=1, sort_keys=True), "utf-8")
-            self._send({marker: file})
+            file.write_bytes(content)
+            version = self._send({path: file}).get(path)
+        sha256 = hashlib.sha256(content).hexdigest()
+        return {path: Sent(content=content, size=len(content), sha256=sha256, version=version)}
 
-    def _send(self, files: Mapping[str, Path]) -> None:
-        if files:
-            self._retry(lambda: self.store.upload(files))
+    def _send(self, files: Mapping[str, Path]) -> Mapping[str, str | None]:
+        return self._retry(lambda: self.store.upload(files)) or {}
 
     def _retry(self, work: Callable[[], _T]) -> _T:
         def say(error: FetchError, failures: int, pause: float) -> None:
@@ -370,6 +378,10 @@ class _Unmarked(Snapshot):
 
     def describe(self, entry: Entry) -> Entry:
         return self._marked.describe(entry)
+
+
+def _size_of(files: Mapping[str, Path]) -> int:
+    return sum(file.stat().st_size for file in files.values())
 
 
 def _files_of_marker(content: bytes) -> set[str]:

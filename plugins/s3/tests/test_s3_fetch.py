@@ -145,6 +145,25 @@ def test_without_a_checksum_the_entity_tag_is_compared(
         assert refused(source(f"{key}/{path}"), folder).code is ExitCode.BAD_DATA
 
 
+@pytest.mark.slow
+def test_a_checksum_of_an_unsaid_kind_is_not_compared(
+    gateway: Gateway, proxy: S3Proxy, source: Source, folder: Path, key: str
+) -> None:
+    """That of the whole object and that of its parts look alike."""
+    gateway.put_in_parts(f"{key}/a", LARGE, [5 * MIB] * 4, ChecksumAlgorithm="CRC32", ChecksumType="FULL_OBJECT")
+    proxy.hidden = ("x-amz-checksum-type",)
+    assert {path: record.verified for path, record in fetch(source(key), folder).items()} == {"a": "md5"}
+
+
+@pytest.mark.slow
+def test_a_store_whose_parts_have_tags_of_their_own_says_how_long_they_are(
+    gateway: Gateway, proxy: S3Proxy, source: Source, folder: Path, key: str
+) -> None:
+    gateway.put_in_parts(f"{key}/a", LARGE, [5 * MIB] * 4)
+    proxy.hidden, proxy.tags_of_parts = ("x-amz-checksum",), True
+    assert {path: record.verified for path, record in fetch(source(key), folder).items()} == {"a": "md5"}
+
+
 def test_an_entity_tag_of_an_encrypted_object_is_no_md5(
     gateway: Gateway, proxy: S3Proxy, source: Source, folder: Path, key: str
 ) -> None:

@@ -150,6 +150,48 @@ def test_jobs_that_upload_to_one_prefix_at_once_all_come_to_their_end(
     assert not [key for key in gateway.unfinished() if key.startswith("at-once")]
 
 
+@pytest.mark.slow
+def test_of_two_jobs_at_one_prefix_one_has_all_its_files_there(
+    gateway: Gateway, source: Source, tmp_path: Path
+) -> None:
+    """Their files have the same names and sizes."""
+    results = []
+    for seed in range(2):
+        rng, folder = random.Random(seed), tmp_path / f"job-{seed}"
+        folder.mkdir()
+        results.append({f"{i}.safetensors": rng.randbytes(PART // 2 + PART * (i % 2)) for i in range(6)})
+        for name, body in results[-1].items():
+            (folder / name).write_bytes(body)
+    limits = attrs.evolve(LIMITS, retry_for=60)
+    with ThreadPoolExecutor() as pool:
+        uploads = [attrs.evolve(output(source("one-of-two")), limits=limits) for _ in results]
+        list(pool.map(lambda upload, seed: upload.upload_model(tmp_path / f"job-{seed}"), uploads, range(2)))
+    assert {name: gateway.get(f"one-of-two/{name}") for name in results[0]} in results
+
+
+@pytest.mark.slow
+def test_a_store_that_does_not_tell_the_sizes_of_parts_is_not_sent_the_same_again(
+    proxy: S3Proxy, source: Source, model: Path
+) -> None:
+    output(source("no-sizes")).upload_model(model)
+    sent(proxy)
+    proxy.hidden = ("x-amz-checksum",)
+    proxy.refusals = [("partNumber", 400, "InvalidArgument")]
+    output(source("no-sizes")).upload_model(model)
+    assert set(sent(proxy)) == {f"/{BUCKET}/no-sizes/complete.json"}
+
+
+@pytest.mark.slow
+def test_a_store_that_answers_without_a_tag_is_believed(
+    gateway: Gateway, proxy: S3Proxy, source: Source, model: Path
+) -> None:
+    proxy.completed = {"ETag>": "Was>"}
+    proxy.hidden = ("x-amz-checksum",)
+    output(source("no-tag")).upload_model(model)
+    assert list(sent(proxy).values()).count(len(LARGE)) == 1
+    assert gateway.get("no-tag/model.safetensors") == LARGE
+
+
 @pytest.mark.parametrize("unknown", ["x-amz-checksum-", "x-amz-sdk-checksum"])
 def test_a_store_that_refuses_checksums_gets_the_md5_alone(
     gateway: Gateway, proxy: S3Proxy, source: Source, model: Path, unknown: str

@@ -58,7 +58,7 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def upload(self, files: Mapping[str, Path]) -> None:
+    def upload(self, files: Mapping[str, Path]) -> Mapping[str, str | None] | None:
         """Upload files, in a single commit if the service has commits.
 
         Each file must arrive completely or not at all, and must be verified, for example by a digest that the service
@@ -68,6 +68,10 @@ class Store(ABC):
 
         Args:
             files: path in the store → local file.
+
+        Returns:
+            Path → version of the file that this upload made, as the `validator` of its entry; None if the service does not
+            say. The launcher compares it with a later listing: another job may upload to the same place.
         """
 
     @abstractmethod

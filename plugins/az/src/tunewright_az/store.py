@@ -14,6 +14,7 @@ from xml.etree import ElementTree as ET
 from tunewright.providers import Snapshot
 from tunewright_az.container import Container
 from tunewright_az.snapshot import AzureSnapshot
+from tunewright_launcher.http import Headers
 from tunewright_launcher.objects import ObjectStore
 
 MIB = 1 << 20
@@ -40,21 +41,20 @@ class AzureStore(ObjectStore):
         """See `Store.snapshot`."""
         return AzureSnapshot(self._container, self.prefix(folder))
 
-    def send(self, key: str, file: Path) -> None:
-        """Upload a file. Blocks of a large one that an earlier attempt has sent are not sent again."""
-        if file.stat().st_size <= BLOCK:
-            data = file.read_bytes()
-            headers = {"x-ms-blob-type": "BlockBlob", "Content-MD5": _md5(data)}
-            self._ask(key, method="PUT", headers=headers, body=data)
-        else:
-            self._in_blocks(key, file)
+    def send(self, key: str, file: Path) -> str | None:
+        """Upload a file, and return its entity tag. Blocks of a large one that an earlier attempt has sent are not sent again."""
+        if file.stat().st_size > BLOCK:
+            return self._in_blocks(key, file)
+        data = file.read_bytes()
+        headers = {"x-ms-blob-type": "BlockBlob", "Content-MD5": _md5(data)}
+        return self._ask(key, method="PUT", headers=headers, body=data).get("ETag")
 
     def delete_one(self, key: str) -> None:
         """See `ObjectStore.delete_one`."""
         request = self._container.request(key, method="DELETE", headers={"x-ms-delete-snapshots": "include"})
         self._container.ask(self._container.uri(key), request, also=(HTTPStatus.NOT_FOUND,))
 
-    def _in_blocks(self, key: str, file: Path) -> None:
+    def _in_blocks(self, key: str, file: Path) -> str | None:
         size = file.stat().st_size
         length = block_size(size)
         sent = self._sent(key)
@@ -62,7 +62,8 @@ class AzureStore(ObjectStore):
             numbers = range(-(-size // length))
             blocks = list(pool.map(lambda number: self._block(key, file, number, length, sent), numbers))
         headers = {"x-ms-blob-content-md5": _md5_of(file), "Content-Type": "application/xml"}
-        self._ask(key, query={"comp": "blocklist"}, method="PUT", headers=headers, body=_list_of(blocks))
+        answer = self._ask(key, query={"comp": "blocklist"}, method="PUT", headers=headers, body=_list_of(blocks))
+        return answer.get("ETag")
 
     def _sent(self, key: str) -> set[str]:
         """Return the blocks that an earlier attempt has sent."""
@@ -87,9 +88,10 @@ class AzureStore(ObjectStore):
 
     def _ask(
         self, key: str, *, method: str, headers: dict[str, str], body: bytes, query: dict[str, str] | None = None
-    ) -> None:
+    ) -> Headers:
         request = self._container.request(key, query=query, method=method, headers=headers, body=body)
-        self._container.ask(self._container.uri(key), request)
+        response, _ = self._container.ask(self._container.uri(key), request)
+        return response.headers
 
 
 def block_size(size: int) -> int:

@@ -49,8 +49,8 @@ class GSStore(ObjectStore):
         """See `Store.snapshot`."""
         return GSSnapshot(self._bucket, self.prefix(folder))
 
-    def send(self, key: str, file: Path) -> None:
-        """Upload a file. A large one goes on where this process's last attempt ended."""
+    def send(self, key: str, file: Path) -> str | None:
+        """Upload a file, and return its generation. A large one goes on where this process's last attempt ended."""
         crc, size = _crc32c(file), file.stat().st_size
         about = {"name": key, "crc32c": base64.b64encode(bytes.fromhex(crc)).decode()}
         found = self._in_parts(about, file, crc, size) if size > PART else self._at_once(about, file)
@@ -58,6 +58,8 @@ class GSStore(ObjectStore):
         if digest != crc:
             cause = f"{self._bucket.uri(key)} arrived damaged: its CRC32C is {digest}, and the file's is {crc}."
             raise FetchError(cause, remedy="The upload will be retried.", code=ExitCode.TRY_AGAIN)
+        generation = found.get("generation")
+        return None if generation is None else str(generation)
 
     def delete_one(self, key: str) -> None:
         """See `ObjectStore.delete_one`."""

@@ -41,7 +41,11 @@ _REGION = "Give the bucket's region: region=…"
 # From "Error responses" in Amazon S3's API reference: codes that say more than the status.
 _MEANINGS: Mapping[str, tuple[ExitCode, str, str]] = {
     "NoSuchBucket": (ExitCode.NOT_FOUND, "there is no such bucket", "Check the bucket's name, and endpoint_url."),
-    "NoSuchKey": (ExitCode.NOT_FOUND, "there is no such object", "Check the URI."),
+    "NoSuchKey": (  # Ceph's word for a version, too
+        ExitCode.NOT_FOUND,
+        "there is no such object",
+        "Check the URI, and version_id if you gave one.",
+    ),
     "NoSuchVersion": (ExitCode.NOT_FOUND, "there is no such version", "Check version_id."),
     "InvalidBucketName": (ExitCode.NOT_FOUND, "the store does not allow such a name", "Check the bucket's name."),
     "InvalidObjectState": (ExitCode.NOT_FOUND, "the object is archived", "Restore it from its storage class first."),
@@ -137,7 +141,7 @@ def _of_answer(what: str, error: ClientError, *, pays: bool) -> FetchError:
         cause = f"The role for {what} could not be assumed: {code}."
         remedy = "Check the role's trust policy, and the annotation of the service account."
         return FetchError(cause, remedy=remedy, code=ExitCode.NO_PERMISSION)
-    message = str(error.response.get("Error", {}).get("Message", ""))
+    message = str(error.response.get("Error", {}).get("Message") or "")  # Ceph leaves it empty
     headers = http.client.HTTPMessage()
     for name, value in about.get("HTTPHeaders", {}).items():
         headers[name] = value

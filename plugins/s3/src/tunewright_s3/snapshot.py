@@ -115,7 +115,9 @@ class S3Snapshot(ObjectSnapshot):
 
     def _head(self, entry: Entry, query: str = "") -> HTTPMessage:
         both = "&".join(filter(None, (query, self._query)))  # sorted, as the signature requires
-        request = self._bucket.request(entry.source, self._headers(entry), method="HEAD", query=both)
+        # Of a part without If-Match: some stores compare it with the part's own tag. Reading the object has it.
+        asked = self._asked() if query else self._headers(entry)
+        request = self._bucket.request(entry.source, asked, method="HEAD", query=both)
         response, _ = self.http.send(request)
         response.read()
         if self.asks_again(request, response.status):
@@ -127,7 +129,10 @@ class S3Snapshot(ObjectSnapshot):
         return response.headers
 
     def _headers(self, entry: Entry) -> dict[str, str]:
-        headers = {_CHECKSUMS: "ENABLED"} if self._asks_for_checksums else {}
+        headers = self._asked()
         if entry.validator:
             headers["if-match"] = entry.validator
         return headers
+
+    def _asked(self) -> dict[str, str]:
+        return {_CHECKSUMS: "ENABLED"} if self._asks_for_checksums else {}

@@ -56,18 +56,23 @@ class S3Store(ObjectStore):
 
     def described(self, entry: Entry) -> Entry:
         """Return the entry with the digest that its entity tag is, or that the store says when it is asked."""
-        if parts_of(entry.validator) > 1:
-            return self._described.describe(entry)
-        return attrs.evolve(entry, digests=md5_of(entry.validator or ""))
+        count = parts_of(entry.validator)
+        if count == 1:
+            return attrs.evolve(entry, digests=md5_of(entry.validator or ""))
+        found = self._described.describe(entry)
+        length = part_size(entry.size)
+        if found.digests or -(-entry.size // length) != count:
+            return found
+        # Not every store tells the sizes of parts; if they are not ours, the tag differs, and the file is sent again.
+        return attrs.evolve(found, digests=md5_of(entry.validator or "", length))
 
-    def send(self, key: str, file: Path) -> None:
-        """Upload a file. A large one is resumed where an earlier attempt ended."""
+    def send(self, key: str, file: Path) -> str | None:
+        """Upload a file, and return its entity tag. A large one is resumed where an earlier attempt ended."""
         with translated(self._bucket.uri(key)):
-            if file.stat().st_size <= PART:
-                about = {**self._bucket.about, "Key": key}
-                self._shared.sums.send(self._bucket.client.put_object, file.read_bytes(), **about)
-            else:
-                _Upload(self._bucket, key, file, self._shared).run()
+            if file.stat().st_size > PART:
+                return _Upload(self._bucket, key, file, self._shared).run()
+            about = {**self._bucket.about, "Key": key}
+            return _tag(self._shared.sums.send(self._bucket.client.put_object, file.read_bytes(), **about))
 
     def remove(self, folder: str) -> None:
         """See `Store.remove`; unfinished uploads are removed, too."""
@@ -164,20 +169,22 @@ class _Upload:
         self._room, self._sums, self._own = shared.room, shared.sums, shared.own
         self._sent: dict[int, Mapping[str, Any]] = {}
 
-    def run(self) -> None:
-        """Upload the missing parts, and complete the upload."""
+    def run(self) -> str | None:
+        """Upload the missing parts, and complete the upload; return the object's entity tag."""
         client, key = self._bucket.client, self._about["Key"]
         numbers = range(1, -(-self._size // self._length) + 1)
         try:
             upload = self._own[key] = self._resume() or self._begin()
             with ThreadPoolExecutor(_OF_ONE_FILE) as pool:
                 parts = list(pool.map(lambda number: self._part(upload, number), numbers))
-            client.complete_multipart_upload(UploadId=upload, MultipartUpload={"Parts": parts}, **self._about)
+            completed = {"UploadId": upload, "MultipartUpload": {"Parts": parts}}
+            tag = _tag(client.complete_multipart_upload(**completed, **self._about))
         except ClientError as error:
             if str(error.response.get("Error", {}).get("Code")) in _LOST and (lost := self._own.pop(key, None)):
                 _abort(self._bucket, key, lost)
             raise
         del self._own[key]
+        return tag
 
     def _begin(self) -> str:
         def request() -> Mapping[str, Any]:
@@ -248,6 +255,11 @@ def part_size(size: int) -> int:
 
 def _crc32(data: bytes) -> str:
     return base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()
+
+
+def _tag(answer: Mapping[str, Any]) -> str | None:
+    """Return the entity tag of what was uploaded; older Ceph answers with an empty one."""
+    return str(answer.get("ETag") or "").strip('"') or None
 
 
 def _status(error: ClientError) -> int:
