@@ -6,12 +6,13 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import attrs
 import pytest
 
+from tunewright.errors import ExitCode
 from tunewright.events import Failed, Phase, parse_event
 from tunewright.providers.mixture import MixturePart, dump_mixture
 from tunewright.runner import Failure, write_verdict
@@ -20,6 +21,7 @@ from tunewright.runner.checkpoints import mark_checkpoint
 TRAINER = """
 import json
 import os
+import signal
 import sys
 
 import attrs
@@ -43,6 +45,11 @@ class Fine(FetchError):
     def to_failure(self): return Failure(0, "all is well", "")
 
 
+def die(how):
+    _, code = how.split()
+    os._exit(int(code)) if code.isdecimal() else os.kill(os.getpid(), getattr(signal, code))
+
+
 @attrs.frozen(kw_only=True)
 class Toy(TrainerProvider):
     token: str | SecretRef | None = secret(env="TOY_TOKEN")
@@ -55,8 +62,8 @@ class Toy(TrainerProvider):
     def check(self, run):
         if self.does == "look":
             raise RequestError(f"sees {run.world_size} of {os.environ.get('WORLD_SIZE')}", field="does", remedy="Look.")
-        if self.does == "die":
-            os._exit(9)
+        if self.does.startswith("die"):
+            die(self.does)
         if self.does == "refuse":
             raise RequestError("is refused", field="does", value=self.does, remedy="Write 'train'.")
         if self.does == "import":
@@ -96,6 +103,8 @@ class Toy(TrainerProvider):
     def check_mixture(self, parts): ...
 
     def train(self, run):
+        if self.does.startswith("end"):
+            die(self.does)
         if self.does == "refuse":
             raise RequestError("is refused by a rank", field="does", value=self.does, remedy="Write 'train'.")
         if self.does == "burst":
@@ -121,6 +130,10 @@ def tunewright_trainer_provider():
 SECRET = "a-token-that-must-not-show"
 
 
+def MORTAL(test):  # noqa: N802 - two marks
+    return pytest.mark.slow(pytest.mark.skipif(sys.platform != "linux", reason="steps fork on Linux")(test))
+
+
 @attrs.frozen
 class Pod:
     """Folders and environment of a pod."""
@@ -144,13 +157,15 @@ class Pod:
         (self.folder / "config" / f"{slot}.json").write_text(json.dumps({**document, "version": VERSIONS[provider]}))
 
     def run(
-        self, command: str, env: Mapping[str, str] | None = None, *, slot: str = ""
+        self, command: str, env: Mapping[str, str] | None = None, *, slot: str = "", words: Sequence[str] = ()
     ) -> subprocess.CompletedProcess[str]:
-        process = self.start(command, env, slot=slot)
+        process = self.start(command, env, slot=slot, words=words)
         out, err = process.communicate(timeout=60)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
-    def start(self, command: str, env: Mapping[str, str] | None = None, *, slot: str = "") -> subprocess.Popen[str]:
+    def start(
+        self, command: str, env: Mapping[str, str] | None = None, *, slot: str = "", words: Sequence[str] = ()
+    ) -> subprocess.Popen[str]:
         given = {
             **os.environ,
             "PYTHONPATH": str(self.site),
@@ -161,8 +176,9 @@ class Pod:
             "TOY_TOKEN": SECRET,
             **(env or {}),
         }
-        words = [sys.executable, "-m", "tunewright_launcher", command, *([slot] if slot else [])]
-        return subprocess.Popen(words, env=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        arguments = [*([slot] if slot else []), *words]
+        command_line = [sys.executable, "-m", "tunewright_launcher", command, *arguments]
+        return subprocess.Popen(command_line, env=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def verdict(self) -> dict[str, object] | None:
         file = self.folder / "run" / "verdict.json"
@@ -226,10 +242,10 @@ def test_a_check_by_a_rank_is_one_of_a_process_by_itself(pod: Pod) -> None:
     pod.run("train", {**BY_RANK, "RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "nowhere"})
     assert pod.verdict()["cause"] == "does: sees 1 of None."
     (pod.folder / "run" / "verdict.json").unlink()
-    pod.prepare(does="die")
+    pod.prepare(does="die 9")
     done = pod.run("train", BY_RANK)
-    assert (done.returncode, pod.verdict()) == (1, None)
-    assert "The check ended with exit code 9." in done.stderr
+    assert done.returncode == ExitCode.SOFTWARE
+    assert pod.verdict()["cause"].startswith("The process of check ended with exit code 9")
 
 
 @pytest.mark.slow

@@ -9,13 +9,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import attrs
 import click
 import pytest
 from tests.servers.faulty import Fault
 from tests.servers.served import IndexedServer, install
 
-from tunewright import RequestError
+from tunewright import ModelProvider, RequestError
 from tunewright.cli.fetching import Inputs, fetch_by_hand, inputs_of
+from tunewright.cli.steps import unwanted_secrets
+from tunewright.providers import secret
 
 FILES = {"/config.json": b"{}", "/weights.bin": bytes(1 << 20)}
 
@@ -242,3 +245,32 @@ def test_a_secret_comes_from_any_variable(
     assert process.returncode == 0, err
     assert "secret-token" not in out + err
     assert (tmp_path / "volume" / "model" / "weights.bin").read_bytes() == FILES["/weights.bin"]
+
+
+@attrs.frozen(kw_only=True)
+class Keyed(ModelProvider):
+    key: str | None = secret(env="KEYED_KEY")
+    session: str | None = secret(env="KEYED_SESSION")
+    public: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        if self.public and self.key:
+            raise RequestError("has no key", field="public", remedy="Leave it out.")
+
+    def download_model(self, target: Path) -> None:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("fields", "unwanted"),
+    [
+        ({}, set()),
+        ({"public": True}, {"KEYED_KEY", "KEYED_SESSION"}),
+        ({"key": "of another account"}, {"KEYED_SESSION"}),
+    ],
+)
+def test_a_credential_of_the_environment_is_taken_as_a_whole_and_only_where_it_is_wanted(
+    fields: dict[str, object], unwanted: set[str]
+) -> None:
+    env = {"KEYED_KEY": "key", "KEYED_SESSION": "session", "OTHER": "value"}
+    assert unwanted_secrets(Keyed(uri="keyed://name", **fields), env) == unwanted  # type: ignore[arg-type]

@@ -4,10 +4,15 @@ import atexit
 import contextlib
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
+from tunewright.environment import fetch_container
 from tunewright_launcher.cli import main
+from tunewright_launcher.supervised import Ended, slots_of, supervise
+
+_STEPS = ("fetch", "check", "upload")
 
 
 def _log_to_stderr() -> None:
@@ -21,11 +26,31 @@ def _log_to_stderr() -> None:
 def _run(arguments: Sequence[str]) -> int:
     """Run a command. A fetch and a check exit without interpreter teardown: 0.1 s with a cloud provider's library, seconds with torch."""
     status: int | None = None
+    ended = _supervised(arguments)
     if arguments[:1] in (["fetch"], ["check"]):
         # Registered first, so called last: after threads have ended, and after what libraries have registered.
         atexit.register(lambda: _leave(status))
-    status = main(arguments)
+    try:
+        status = main(arguments)
+    except BaseException as error:  # Python itself ends the process
+        ended(_code_of(error))
+        raise
+    ended(status)
     return status
+
+
+def _supervised(arguments: Sequence[str]) -> Ended:
+    command, *rest = arguments or ("",)
+    if command not in _STEPS:
+        return lambda _: None
+    slot = rest[0] if command == "fetch" and rest else None
+    return supervise(fetch_container(slot) if slot else command, slots_of(command, slot), os.environ)
+
+
+def _code_of(error: BaseException) -> int:
+    if isinstance(error, KeyboardInterrupt):
+        return -signal.SIGINT
+    return error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
 
 
 def _leave(status: int | None) -> None:

@@ -16,6 +16,7 @@ from tunewright_launcher.check import check_trainer, missing_library
 from tunewright_launcher.provider import load_trainer
 from tunewright_launcher.ranks import while_others_wait
 from tunewright_launcher.step import Step, run_init_step
+from tunewright_launcher.supervised import died, slots_of, tell, told
 
 _OF_A_RANK = re.compile(LAUNCHERS_OWN)
 
@@ -38,7 +39,7 @@ def check_first(step: Step) -> None:
     Raises:
         Refused: the job cannot be trained.
         FetchError: a library of the trainer is missing.
-        RuntimeError: the check was killed.
+        RuntimeError: the check was terminated.
     """
     trainer = load_trainer(step)
     try:
@@ -51,11 +52,18 @@ def check_first(step: Step) -> None:
 def _check(env: Mapping[str, str]) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
+    reader, writer = os.pipe()
     parent, child = os.getpid(), os.fork()
     if child == 0:
-        os._exit(_in_child(env, parent))
+        code = _in_child(env, parent)
+        tell(writer, code)
+        os._exit(code)
+    os.close(writer)
     _, status = os.waitpid(child, 0)
-    code, folder = os.waitstatus_to_exitcode(status), runner.Settings.read(env).run
+    code, folder = told(reader), runner.Settings.read(env).run
+    os.close(reader)
+    if code is None:
+        code = died("check", slots_of("check", None), runner.ending(os.waitstatus_to_exitcode(status)), env)
     if folder and (verdict := runner.read_verdict(folder)):
         raise Refused(verdict.code)
     if code:

@@ -85,7 +85,7 @@ def run_init_step(container: str, work: Callable[[Step], None], env: Mapping[str
     secrets = Secrets()
     signal.signal(signal.SIGTERM, _terminate)
     signal.signal(signal.SIGINT, _interrupt)
-    _end_with_parent(settings.parent)
+    end_with_parent(settings.parent)
     with RedactedOutput(secrets):
         try:
             work(Step.read(env, secrets))
@@ -94,7 +94,7 @@ def run_init_step(container: str, work: Callable[[Step], None], env: Mapping[str
         except Interrupted:
             raise KeyboardInterrupt from None  # itself: Python ends as shells expect it for no subclass
         except BaseException as error:  # libraries exit, as kaggle's does, or panic, as those in Rust do
-            return _fail(container, error, settings, secrets)
+            return fail(container, error, settings, secrets)
     return 0
 
 
@@ -104,7 +104,8 @@ def log(name: str, text: str) -> None:
     sys.stderr.flush()
 
 
-def _fail(container: str, error: BaseException, settings: runner.Settings, secrets: Secrets) -> int:
+def fail(container: str, error: BaseException, settings: runner.Settings, secrets: Secrets) -> int:
+    """Report the failure of a step, and leave its verdict; return the exit code of the process."""
     if not is_expected(error):
         log(container, secrets.redact(traceback_of(error)))
     failure = failure_of(error, secrets, container)
@@ -120,15 +121,18 @@ def _fail(container: str, error: BaseException, settings: runner.Settings, secre
     return 0
 
 
-def _terminate(_: int, __: FrameType | None) -> None:
+def _terminate(signum: int, _: FrameType | None) -> None:
+    signal.signal(signum, signal.SIG_IGN)  # a second one, of the process group, would disturb the end
     raise Terminated
 
 
-def _interrupt(_: int, __: FrameType | None) -> None:
+def _interrupt(signum: int, _: FrameType | None) -> None:
+    signal.signal(signum, signal.SIG_IGN)
     raise Interrupted
 
 
-def _end_with_parent(parent: int | None) -> None:
+def end_with_parent(parent: int | None) -> None:
+    """End this process soon after another one is no longer its parent; None for none."""
     if parent is not None:
         threading.Thread(target=_watch, args=(parent,), daemon=True).start()
 

@@ -17,6 +17,7 @@ from tunewright_launcher.outputs import CheckpointUploads, load_output
 from tunewright_launcher.provider import TRAINER, document_file, load_trainer, read_document
 from tunewright_launcher.ranks import while_others_wait
 from tunewright_launcher.step import Step, log
+from tunewright_launcher.supervised import plugins_of
 from tunewright_launcher.train_run import number, train_run
 
 
@@ -28,7 +29,8 @@ def train(env: Mapping[str, str]) -> int:
         for `run`; 1 after any other error, so that `run` lets the workers be restarted.
     """
     secrets = Secrets()
-    name, folder = f"train (rank {number(env, 'RANK', 0)})", runner.Settings.read(env).run
+    rank, folder = number(env, "RANK", 0), runner.Settings.read(env).run
+    name = f"train (rank {rank})"
     try:
         _check_world(env)
         step = Step.read(env, secrets)
@@ -51,6 +53,8 @@ def train(env: Mapping[str, str]) -> int:
         return int(ExitCode.FAILURE)
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a trainer may have deferred it until its error was reported
+        if folder:
+            runner.end_work(folder, rank)
     return 0
 
 
@@ -64,6 +68,7 @@ def _final(error: BaseException, secrets: Secrets, folder: Path | None) -> int:
 
 def _train(step: Step, name: str) -> None:
     first = number(step.env, "RANK", 0) == 0
+    _note(step, TRAINER)
     if first:
         emit(Phase(name="import", text="importing the trainer and its libraries"))
     if step.env.get(environment.CHECK_BY_RANK):
@@ -77,7 +82,15 @@ def _train(step: Step, name: str) -> None:
     if first:
         _check_result(step, run.result)
     if document_file(step, environment.OUTPUT_SLOT).is_file():
+        _note(step, environment.OUTPUT_SLOT)
         while_others_wait(step.env, lambda: output.upload_model(run.result) if output else None, "upload")
+
+
+def _note(step: Step, slot: str) -> None:
+    """Say whose code this rank runs from here on, in case that it ends the process."""
+    if folder := runner.Settings.read(step.env).run:
+        with contextlib.suppress(OSError):  # it is about a message
+            runner.begin_work(folder, number(step.env, "RANK", 0), f"the code of {plugins_of((slot,), step.env)}")
 
 
 def _check_result(step: Step, result: Path) -> None:

@@ -13,7 +13,7 @@ import click
 from tunewright._planning import selection
 from tunewright._planning.mixture import select_datasets
 from tunewright.cli import jobfile
-from tunewright.cli.steps import document, run_step, secrets_of
+from tunewright.cli.steps import document, run_step, secrets_of, unwanted_secrets
 from tunewright.errors import RequestError
 from tunewright.plan.secrets import SecretRef, SecretValue
 from tunewright.plugins.registry import Registry
@@ -94,7 +94,9 @@ def fetch_by_hand(inputs: Inputs, folder: Path, *, as_json: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)  # here, as the step would have to call it a failure of the volume
     for slot, wanted in needed.items():
         env = {**inputs.variables, **secrets[slot]}
-        run_step(["fetch", slot], {slot: wanted}, workspace=folder, secrets=env, as_json=as_json)
+        unwanted = unwanted_secrets(inputs.sources[slot].provider, os.environ)
+        documents = {slot: wanted}
+        run_step(["fetch", slot], documents, workspace=folder, secrets=env, unwanted=unwanted, as_json=as_json)
         if not as_json:
             click.echo(f"It is in {folder / slot}")
 

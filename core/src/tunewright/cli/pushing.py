@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import click
 
 from tunewright._planning import selection
 from tunewright.cli import jobfile
-from tunewright.cli.steps import document, run_step, secrets_of
+from tunewright.cli.steps import document, run_step, secrets_of, unwanted_secrets
 from tunewright.environment import OUTPUT_SLOT
 from tunewright.errors import RequestError
 from tunewright.plugins.registry import Registry
@@ -55,6 +56,7 @@ def push_by_hand(folder: Path, target: ResolvedProvider[ModelProvider], *, repla
         ["upload", str(folder.absolute()), *(["--replace"] if replace else [])],
         {OUTPUT_SLOT: needed},
         secrets=secrets_of(target.provider, OUTPUT_SLOT),
+        unwanted=unwanted_secrets(target.provider, os.environ),
         as_json=as_json,
     )
     if not as_json:

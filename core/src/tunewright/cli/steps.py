@@ -13,11 +13,12 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO
 
+import attrs
 import click
 
 from tunewright import environment
@@ -72,12 +73,30 @@ def secrets_of(provider: SourceProvider, field: str, env: Mapping[str, str] = Ma
     return found
 
 
+def unwanted_secrets(provider: SourceProvider, env: Mapping[str, str]) -> frozenset[str]:
+    """Return the variables of secrets that the user's environment has, and the step must not take.
+
+    A credential in the environment is one whole: it is not mixed with one that was given, and is not used where the provider
+    says otherwise, as with `anonymous`.
+    """
+    given = secret_env(provider)
+    names = {v: name for name, v in secret_fields(type(provider)).items() if env.get(v) and v not in given}
+    if not names:
+        return frozenset()
+    try:
+        attrs.evolve(provider, **{name: env[variable] for variable, name in names.items()})
+    except RequestError:
+        return frozenset(names)
+    return frozenset(names) if given else frozenset()
+
+
 def run_step(
     arguments: Sequence[str],
     documents: Mapping[str, WireDocument],
     *,
     workspace: Path | None = None,
     secrets: Mapping[str, str] = MappingProxyType({}),
+    unwanted: Collection[str] = (),
     as_json: bool,
 ) -> None:
     """Run a step to its end.
@@ -87,6 +106,7 @@ def run_step(
         documents: slot → the provider of its configuration.
         workspace: folder of the slots; None for one that is removed afterwards.
         secrets: variable → secret value; others are taken from the user's environment.
+        unwanted: variables of the user's environment that are not.
         as_json: print the events and nothing else.
 
     Raises:
@@ -95,7 +115,8 @@ def run_step(
     with tempfile.TemporaryDirectory() as scratch:
         for slot, document in documents.items():
             (Path(scratch) / f"{slot}.json").write_text(document.dumps(), "utf-8")
-        env = {**_environment(workspace or Path(scratch), Path(scratch)), **secrets}
+        own = _environment(workspace or Path(scratch), Path(scratch))
+        env = {**{name: value for name, value in own.items() if name not in unwanted}, **secrets}
         code = _run(arguments, env, as_json=as_json)
     if code:
         raise click.exceptions.Exit(code)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tunewright.runner.cpus import usable_cpus
     from tunewright.runner.failure import Failure
     from tunewright.runner.files import sync, write_atomically
-    from tunewright.runner.messages import errors_in
+    from tunewright.runner.messages import ending, errors_in
     from tunewright.runner.processes import die_with_parent
     from tunewright.runner.settings import Settings
     from tunewright.runner.verdicts import (
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
         FAILURE,
         TERMINATED,
         VERDICT_FILE,
+        begin_work,
+        end_work,
         read_verdict,
         report,
         write_error,
@@ -53,7 +55,10 @@ __all__ = [
     "VERDICT_FILE",
     "Failure",
     "Settings",
+    "begin_work",
     "die_with_parent",
+    "end_work",
+    "ending",
     "errors_in",
     "is_complete",
     "main",
@@ -77,7 +82,7 @@ __getattr__ = lazy_names(
         "tunewright.runner.cpus": ["usable_cpus"],
         "tunewright.runner.failure": ["Failure"],
         "tunewright.runner.files": ["sync", "write_atomically"],
-        "tunewright.runner.messages": ["errors_in"],
+        "tunewright.runner.messages": ["ending", "errors_in"],
         "tunewright.runner.processes": ["die_with_parent"],
         "tunewright.runner.settings": ["Settings"],
         "tunewright.runner.verdicts": [
@@ -85,6 +90,8 @@ __getattr__ = lazy_names(
             "FAILURE",
             "TERMINATED",
             "VERDICT_FILE",
+            "begin_work",
+            "end_work",
             "read_verdict",
             "report",
             "write_error",

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 
 from tunewright.runner.attempts import Attempts
-from tunewright.runner.failure import Failure
+from tunewright.runner.failure import SOFTWARE, Failure
 from tunewright.runner.files import read
 from tunewright.runner.install import install
 from tunewright.runner.messages import ERROR_LENGTH, ending, errors_in, killed_ranks, without_secrets
@@ -21,9 +21,11 @@ from tunewright.runner.verdicts import (
     LAST_FINAL_CODE,
     START_AGAIN,
     USAGE,
+    forget_work,
     log,
     read_verdict,
     report,
+    work_left,
 )
 from tunewright.runner.watch import TICK, StopCondition, too_late
 
@@ -92,12 +94,22 @@ def _run(command: list[str], settings: Settings, watch: StopCondition, attempts:
     if settings.run:
         with contextlib.suppress(OSError):
             (settings.run / ERROR_FILE).unlink()
+        forget_work(settings.run)
     end = execute(command, watch, settings.grace, attempts.uncount)
     if isinstance(end, Failure):
         return end
     if end.stop is not None:
         return too_late(settings) if end.stop.late else end.stop.code
-    return _judge(end, settings, attempts) if end.code else 0
+    return _judge(end, settings, attempts) if end.code else _left(settings) or 0
+
+
+def _left(settings: Settings) -> Failure | None:
+    """Return the failure of a rank whose process ended in the middle with exit code 0, of which torchrun sees nothing."""
+    for rank, what in (work_left(settings.run) if settings.run else {}).items():
+        cause = f"The process of rank {rank} ended with exit code 0, in the middle of {what}."
+        remedy = "That code, or a library that it uses, ends the process: tell the author of the plugin."
+        return Failure(SOFTWARE, cause, remedy)
+    return None
 
 
 def _judge(end: End, settings: Settings, attempts: Attempts) -> int | Failure:
@@ -108,6 +120,8 @@ def _judge(end: End, settings: Settings, attempts: Attempts) -> int | Failure:
     how = f"The training command ended with {ending(end.code)}"
     if killed := killed_ranks(end.stderr):
         how = f"{how}: {', '.join(killed)}"
+    if settings.run and not error and (left := work_left(settings.run)):
+        how = f"{how}, in the middle of {next(iter(left.values()))}"
     shown = f" Its error: {without_secrets(error, os.environ)[:ERROR_LENGTH]}." if error else ""
     if attempts.left():
         attempts.remember(f"{how}.{shown}")

@@ -18,7 +18,7 @@ _KILLED = re.compile(r"^ *rank *: ([0-9]+) .*\n *exitcode *: -([0-9]+) ", re.MUL
 
 def ending(returncode: int) -> str:
     """Describe how a process ended."""
-    if returncode > 0:
+    if returncode >= 0:
         return f"exit code {returncode}"
     with contextlib.suppress(ValueError):
         return f"signal {signal.Signals(-returncode).name}"

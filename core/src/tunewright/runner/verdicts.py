@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tunewright.runner.failure import SOFTWARE, Failure
-from tunewright.runner.files import create, read
+from tunewright.runner.files import create, read, write_atomically
 
 FAILURE = 1
 USAGE = 64
@@ -24,6 +24,8 @@ VERDICT_FILE = "verdict.json"
 ERROR_FILE = "error.txt"
 
 LAST_FINAL_CODE = 127
+
+_AT_WORK = "at-work-"  # and the rank
 
 
 def write_verdict(folder: Path, failure: Failure) -> None:
@@ -54,6 +56,32 @@ def write_error(folder: Path, text: str) -> None:
         OSError: the folder is not writable.
     """
     create(folder / ERROR_FILE, text)
+
+
+def begin_work(folder: Path, rank: int, what: str) -> None:
+    """Note what a rank does, until `end_work`: a rank that ends in the middle of it, with exit code 0, has not succeeded.
+
+    Raises:
+        OSError: the folder is not writable.
+    """
+    write_atomically(folder / f"{_AT_WORK}{rank}", what)
+
+
+def end_work(folder: Path, rank: int) -> None:
+    """Take the note away: the rank has come to its end."""
+    with contextlib.suppress(OSError):
+        (folder / f"{_AT_WORK}{rank}").unlink()
+
+
+def work_left(folder: Path) -> Mapping[str, str]:
+    """Return what ranks have begun and not ended: rank → what."""
+    return {path.name[len(_AT_WORK) :]: read(path) or "" for path in sorted(folder.glob(f"{_AT_WORK}*"))}
+
+
+def forget_work(folder: Path) -> None:
+    """Take the notes of an earlier attempt away."""
+    for rank in work_left(folder):
+        end_work(folder, int(rank))
 
 
 def report(failure: Failure, termination_log: Path | None) -> None:
