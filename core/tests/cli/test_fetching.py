@@ -23,6 +23,8 @@ from tunewright.providers import secret
 FILES = {"/config.json": b"{}", "/weights.bin": bytes(1 << 20)}
 
 ODD = """
+import os
+
 import attrs
 from tunewright import ExitCode, FetchError, ModelProvider, hookimpl
 
@@ -32,6 +34,8 @@ class Odd(ModelProvider):
     def download_model(self, target):
         if self.uri.endswith("exit"):
             raise SystemExit(0)
+        if self.uri.endswith("gone"):
+            os._exit(0)
         if self.uri.endswith("away"):
             raise FetchError("The source is away.", remedy="Wait.", code=ExitCode.UNAVAILABLE)
         raise ValueError("a library's own error")
@@ -136,7 +140,17 @@ def test_it_downloads_no_faster_than_the_environment_says(start, server: Indexed
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("uri", "says"), [("odd://exit", "SystemExit: 0"), ("odd://x", "ValueError: a library's own error")]
+    ("uri", "says"),
+    [
+        ("odd://exit", "SystemExit: 0"),
+        ("odd://x", "ValueError: a library's own error"),
+        pytest.param(
+            "odd://gone",
+            "The process of fetch-model ended with exit code 0, in the middle of the code of the model plugin 'odd' "
+            "(tunewright-odd).",
+            marks=pytest.mark.skipif(sys.platform != "linux", reason="steps fork on Linux"),
+        ),
+    ],
 )
 def test_whatever_a_provider_does_a_failure_is_one(start, tmp_path: Path, uri: str, says: str) -> None:
     process = start(uri, "--json")

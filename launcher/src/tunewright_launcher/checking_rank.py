@@ -55,9 +55,9 @@ def _check(env: Mapping[str, str]) -> None:
     reader, writer = os.pipe()
     parent, child = os.getpid(), os.fork()
     if child == 0:
-        code = _in_child(env, parent)
-        tell(writer, code)
-        os._exit(code)
+        ended = _in_child(env, parent)
+        tell(writer, ended)
+        os._exit(ended)
     os.close(writer)
     _, status = os.waitpid(child, 0)
     code, folder = told(reader), runner.Settings.read(env).run

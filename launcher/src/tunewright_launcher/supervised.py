@@ -59,7 +59,9 @@ def died(container: str, slots: tuple[str, ...], how: str, env: Mapping[str, str
     """
     cause = f"The process of {container} ended with {how}, in the middle of the code of {plugins_of(slots, env)}."
     if "SIGKILL" in how:
-        remedy = "It was killed, often for lack of memory: give the container more memory, or look at the node's events."
+        remedy = (
+            "It was killed, often for lack of memory: give the container more memory, or look at the node's events."
+        )
     else:
         remedy = "That code, or a library that it uses, ends the process: tell the author of the plugin."
     error = FetchError(cause, remedy=remedy, code=ExitCode.SOFTWARE)

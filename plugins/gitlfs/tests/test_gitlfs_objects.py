@@ -198,6 +198,14 @@ def test_an_object_that_was_never_pushed_is_not_found(server, fetch):
     assert fetch.run(exclude="*.safetensors")
 
 
+def test_a_server_without_lfs_is_told_from_one_that_has_none_of_the_objects(server, fetch, monkeypatch):
+    server.commit("org/model", MODEL)
+    server.lfs_error = (404, "Cannot find any of the requested objects")
+    assert "enabled" not in fetch.fails(ExitCode.NOT_FOUND, "any of the requested", "git lfs push").remedy
+    monkeypatch.setattr(server, "_batch", lambda _: Answer(status=404, body=b"404 page not found"))
+    assert "git lfs push" not in fetch.fails(ExitCode.NOT_FOUND, "has no LFS", "lfs_url=").remedy
+
+
 @pytest.mark.parametrize(
     "body",
     [

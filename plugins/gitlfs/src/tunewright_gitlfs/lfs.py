@@ -26,6 +26,7 @@ from tunewright_launcher.http import Headers, Http, HttpRequest, refusal, retry_
 BATCH = 100
 _FRESH = 5.0  # seconds for which a refused action cannot have expired
 _KEPT = 64  # batches whose actions are kept: each takes hundreds of bytes
+_PUSH = "Push the objects with `git lfs push --all`, or leave the files out with exclude=."
 _ELSEWHERE = "If its .lfsconfig names another LFS server, give lfs_url= that server's URL."
 _JSON = "application/vnd.git-lfs+json"
 _LONGEST_ANSWER = 16 << 20
@@ -184,8 +185,7 @@ def _object_error(api: LfsApi, oid: str, code: int, message: str) -> FetchError:
         remedy = "Give a credential that can read it. If a quota is used up, have it raised."
         return FetchError(cause, remedy=remedy, code=ExitCode.NO_PERMISSION)
     if code in _MISSING:
-        remedy = f"Push it with `git lfs push --all`, or leave the file out with exclude=. {_ELSEWHERE}"
-        return FetchError(cause, remedy=remedy, code=ExitCode.NOT_FOUND)
+        return FetchError(cause, remedy=f"{_PUSH} {_ELSEWHERE}", code=ExitCode.NOT_FOUND)
     if code == HTTPStatus.TOO_MANY_REQUESTS or code >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return FetchError(cause, remedy="The request will be retried.", code=ExitCode.UNAVAILABLE)
     return FetchError(cause, remedy="Ask the server's operator.", code=ExitCode.BAD_DATA)
@@ -198,10 +198,10 @@ def _refused(api: LfsApi, status: int, headers: Headers, body: bytes) -> FetchEr
         remedy = "Give a credential that can read it. If a quota is used up, have it raised."
         return FetchError(cause, remedy=remedy, code=ExitCode.NO_PERMISSION, retry_after=retry_after(headers))
     if status in _MISSING:
-        remedy = (
-            f"The repository has LFS files, but this server has no LFS: check whether it is enabled there. {_ELSEWHERE}"
-        )
-        return FetchError(cause, remedy=remedy, code=ExitCode.NOT_FOUND)
+        remedy = "The repository has LFS files, but this server has no LFS: check whether it is enabled there."
+        if _JSON in headers.get("Content-Type", ""):  # an answer of LFS, as giftless's if it has none of the objects
+            remedy = _PUSH
+        return FetchError(cause, remedy=f"{remedy} {_ELSEWHERE}", code=ExitCode.NOT_FOUND)
     return None
 
 
