@@ -11,8 +11,6 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import functools
-import hashlib
-import json
 import random
 import re
 import tempfile
@@ -39,11 +37,11 @@ from tunewright.runner.checkpoints import MARKER, newest_checkpoint
 from tunewright_launcher.digests import is_there
 from tunewright_launcher.engine import fetch_snapshot
 from tunewright_launcher.fetch import limits_of
-from tunewright_launcher.files import result_files, sha256_of
+from tunewright_launcher.files import result_files
 from tunewright_launcher.journal import Journal
 from tunewright_launcher.provider import TRAINER, document_file, input_slots, load_source, read_document, read_mixture
 from tunewright_launcher.retry import retry, settled
-from tunewright_launcher.sent import Sent, lost
+from tunewright_launcher.sent import Sent, lost, marker_of, named_in
 from tunewright_launcher.slots import CompletionMarker, LeaseLost, Slot
 from tunewright_launcher.step import Step, log
 
@@ -216,7 +214,7 @@ class Output:
         if marker is None:
             return set()
         with self.store.snapshot("").open(marker, 0, marker.size) as reader:
-            return _files_of_marker(_read(reader, marker.size))
+            return named_in(_read(reader, marker.size))
 
     def _upload(self, files: Mapping[str, Path], to: str, *, supersedes: bool = False) -> Mapping[str, Sent]:
         """Upload files, by their paths in the store, and mark them; return what was sent, if the store needs a marker.
@@ -241,22 +239,16 @@ class Output:
             superseded = sorted(self._earlier_files(self._listed(to)) - files.keys())
             if superseded:
                 self._retry(lambda: self.store.remove_files(superseded))
-        sent = {
-            path: Sent(content=f, size=f.stat().st_size, sha256=sha256_of(f), version=versions.get(path))
-            for path, f in files.items()
-        }
+        sent = {path: Sent.of(file, versions.get(path)) for path, file in files.items()}
         return {**sent, **self._mark(sent, f"{to}/" if to else "")}
 
     def _mark(self, sent: Mapping[str, Sent], prefix: str) -> Mapping[str, Sent]:
-        records = {path.removeprefix(prefix): {"size": f.size, "sha256": f.sha256} for path, f in sent.items()}
-        content = json.dumps({"api": 1, "files": records}, indent=1, sort_keys=True).encode()
-        path = f"{prefix}{MARKER}"
+        content, path = marker_of(sent, prefix), f"{prefix}{MARKER}"
         with tempfile.TemporaryDirectory() as scratch:
             file = Path(scratch, MARKER)
             file.write_bytes(content)
             version = self._send({path: file}).get(path)
-        sha256 = hashlib.sha256(content).hexdigest()
-        return {path: Sent(content=content, size=len(content), sha256=sha256, version=version)}
+        return {path: Sent.of(content, version)}
 
     def _send(self, files: Mapping[str, Path]) -> Mapping[str, str | None]:
         return self._retry(lambda: self.store.upload(files)) or {}
@@ -382,13 +374,6 @@ class _Unmarked(Snapshot):
 
 def _size_of(files: Mapping[str, Path]) -> int:
     return sum(file.stat().st_size for file in files.values())
-
-
-def _files_of_marker(content: bytes) -> set[str]:
-    try:
-        return set(json.loads(content)["files"])
-    except (ValueError, TypeError, KeyError):  # not one of ours
-        return set()
 
 
 def _read(reader: Reader, size: int) -> bytes:

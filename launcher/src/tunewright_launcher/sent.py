@@ -1,7 +1,9 @@
-"""What an upload has put into a store: afterwards it finds out whether another job has replaced some of it."""
+"""What an upload has put into a store: its marker names it, and afterwards it is seen whether another job has replaced some of it."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import attrs
 
 from tunewright.providers.snapshots import Entry
 from tunewright_launcher.digests import is_there
+from tunewright_launcher.files import sha256_of
 
 
 @attrs.frozen(kw_only=True)
@@ -27,6 +30,14 @@ class Sent:
     sha256: str
     version: str | None
 
+    @classmethod
+    def of(cls, content: Path | bytes, version: str | None) -> Sent:
+        """Describe what was uploaded, and what the store called it."""
+        if isinstance(content, bytes):
+            sha256 = hashlib.sha256(content).hexdigest()
+            return cls(content=content, size=len(content), sha256=sha256, version=version)
+        return cls(content=content, size=content.stat().st_size, sha256=sha256_of(content), version=version)
+
     def is_in(self, entry: Entry | None) -> bool:
         """Return whether an entry of the store is still this file, as far as the store tells."""
         if entry is None or entry.size != self.size:
@@ -43,3 +54,17 @@ class Sent:
 def lost(sent: Mapping[str, Sent], there: Mapping[str, Entry]) -> list[str]:
     """Return the paths of the files that are not in the store any more, or are another job's now."""
     return sorted(path for path, file in sent.items() if not file.is_in(there.get(path)))
+
+
+def marker_of(sent: Mapping[str, Sent], prefix: str) -> bytes:
+    """Return the marker of an upload below a prefix."""
+    records = {path.removeprefix(prefix): {"size": f.size, "sha256": f.sha256} for path, f in sent.items()}
+    return json.dumps({"api": 1, "files": records}, indent=1, sort_keys=True).encode()
+
+
+def named_in(marker: bytes) -> set[str]:
+    """Return the paths that a marker names; none if it is not one of ours."""
+    try:
+        return set(json.loads(marker)["files"])
+    except (ValueError, TypeError, KeyError):
+        return set()
