@@ -89,7 +89,7 @@ FAULTS = {
         "TestData::test_the_files_arrive", "has other contents", old="self.token))\n\n\n@attrs.frozen(kw_only=True)\nclass Model", new="self.token)[::-1])\n\n\n@attrs.frozen(kw_only=True)\nclass Model"
     ),
     "the method ends the process": method("raise SystemExit(0)", ARRIVE, "SystemExit"),
-    "the method ends the process at once": method("__import__('os')._exit(0)", ARRIVE, "before it had committed anything"),
+    "the method ends the process at once": method("__import__('os')._exit(0)", ARRIVE, "the code of the dataset plugin 'acme'|before it had committed"),
     "the method panics": method("raise type('Panic', (BaseException,), {})('of Rust')", ARRIVE, "Panic: of Rust"),
     "the method never ends": method(
         "time.sleep(3600)", ARRIVE, "has not ended within 3 s", **{"class TestData(DatasetProviderTests):\n    name = \"acme\"\n    time_limit = 20": "class TestData(DatasetProviderTests):\n    name = \"acme\"\n    time_limit = 3"}
@@ -148,6 +148,14 @@ FAULTS = {
         "TestModel::test_the_files_arrive", "has not", old=ENTRIES, new=f"{ENTRIES}\n                time.sleep(3600)"
     ),
     # Outputs.
+    "an upload names another version than the listing": Fault(
+        test="TestOutput::test_the_store_keeps_its_word",
+        says="calls the version",
+        changes={
+            'value=file["sha256"]),)\n': 'value=file["sha256"]),), validator="1"\n',
+            '"PUT", file.read_bytes())': '"PUT", file.read_bytes())\n        return dict.fromkeys(files, "2")',
+        },
+    ),
     "an upload does nothing": fault(
         "TestOutput::test_the_store_keeps_its_word", "which were uploaded", old="        for path, file in files.items():\n            call", new="        for path, file in ():\n            call"
     ),

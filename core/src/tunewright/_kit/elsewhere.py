@@ -12,7 +12,7 @@ import pickle
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -162,13 +162,13 @@ def _read_once(snapshot: Snapshot, entry: Entry, start: int, stop: int, data: by
     return len(data) - before
 
 
-def _store(name: str, params: Mapping[str, Any], secrets: Mapping[str, str]) -> list[str]:
+def _store(name: str, params: Mapping[str, Any], secrets: Mapping[str, str], own_files: Collection[str]) -> list[str]:
     """Return what is wrong with the store of an output."""
     from tunewright._kit.store import store_problems
     from tunewright.plugins.registry import Registry
 
     provider = Registry().get(name).provider("model").load_config(params, secrets)
-    return store_problems(provider.store())  # type: ignore[attr-defined] # it is an OutputTarget
+    return store_problems(provider.store(), own_files)  # type: ignore[attr-defined] # it is an OutputTarget
 
 
 def _stored(name: str, params: Mapping[str, Any], secrets: Mapping[str, str]) -> dict[str, str]:

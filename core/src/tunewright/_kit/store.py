@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,12 +21,17 @@ _FILES = {
 }
 
 
-def store_problems(store: Store) -> list[str]:
-    """Return what is wrong with a store. It is left as it was, if it does what it should."""
+def store_problems(store: Store, own_files: Collection[str] = ()) -> list[str]:
+    """Return what is wrong with a store. It is left as it was, if it does what it should.
+
+    Args:
+        store: the store.
+        own_files: paths of files that the service itself adds.
+    """
     found: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         try:
-            for problem in _Check(store, Path(folder)).problems():
+            for problem in _Check(store, Path(folder), frozenset(own_files)).problems():
                 found.append(problem)  # noqa: PERF402 - those before an error count
         except Exception as error:
             found.append(f"then it raises {described(error)}")
@@ -34,8 +39,9 @@ def store_problems(store: Store) -> list[str]:
 
 
 class _Check:
-    def __init__(self, store: Store, scratch: Path) -> None:
-        self._store, self._scratch = store, scratch
+    def __init__(self, store: Store, scratch: Path, own_files: frozenset[str]) -> None:
+        self._store, self._scratch, self._own_files = store, scratch, own_files
+        self._versions: dict[str, str | None] = {}
 
     def problems(self) -> Iterator[str]:
         before = self._paths("")
@@ -49,13 +55,14 @@ class _Check:
         yield from self._removal_problems(before)
 
     def _paths(self, folder: str) -> set[str]:
-        return {entry.path for entry in self._store.entries(folder)}
+        return {entry.path for entry in self._store.entries(folder)} - self._own_files
 
     def _upload(self) -> None:
         """Upload from two threads, as the launcher does."""
         files = {path: self._file(path, data) for path, data in _FILES.items()}
         with ThreadPoolExecutor(2) as pool:
-            list(pool.map(lambda item: self._store.upload(dict([item])), files.items()))
+            for versions in pool.map(lambda item: self._store.upload(dict([item])), files.items()):
+                self._versions.update(versions or {})
 
     def _file(self, path: str, data: bytes) -> Path:
         file = self._scratch / path
@@ -80,6 +87,9 @@ class _Check:
             yield f"entries() of a folder that does not exist gives {sorted(there)}"
         for entry in self._store.entries(_FOLDER):
             yield from _entry_problems(entry, _FILES.get(entry.path))
+            said, listed = self._versions.get(entry.path), entry.validator
+            if said is not None and listed is not None and said.strip('"') != listed.strip('"'):
+                yield f"upload() calls the version of {entry.path} {said!r}, and entries() {listed!r}"
 
     def _download_problems(self) -> Iterator[str]:
         snapshot = self._store.snapshot(_FOLDER)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import ClassVar
 
 import attrs
@@ -30,11 +30,13 @@ class Written:
         provider: the output, with secrets that may write. There is nothing below its URI.
         contents: returns what the service has below the URI: path → contents. None if only the provider can say.
         checks_secrets: whether the service refuses wrong secrets.
+        own_files: paths of files that the service itself adds, as a Hub adds ".gitattributes".
     """
 
     provider: SourceProvider
     contents: Callable[[], Mapping[str, bytes]] | None = None
     checks_secrets: bool = True
+    own_files: Collection[str] = attrs.field(default=(), converter=frozenset)
 
 
 class OutputTargetTests(PluginTests):
@@ -62,8 +64,8 @@ class OutputTargetTests(PluginTests):
     def test_the_store_keeps_its_word(self, written: Written, plugin: Plugin) -> None:
         """Files are uploaded, listed, downloaded, replaced and removed, and others are left alone."""
         document = document_of(OUTPUT_SLOT, plugin, written.provider)
-        secrets = literals(written.provider)
-        problems = ask_elsewhere("store", another_day=False, name=self.name, params=document.params, secrets=secrets)
+        about = {"secrets": literals(written.provider), "own_files": sorted(written.own_files)}
+        problems = ask_elsewhere("store", another_day=False, name=self.name, params=document.params, **about)
         assert not problems, "The store breaks the contract: " + "; ".join(problems) + "."
 
     def test_a_result_is_uploaded(self, written: Written, plugin: Plugin, pod: Pod) -> None:
@@ -75,10 +77,11 @@ class OutputTargetTests(PluginTests):
             check_printed(done, provider, "Uploading")
         params, secrets = document_of(OUTPUT_SLOT, plugin, provider).params, literals(provider)
         stored = ask_elsewhere("stored", another_day=False, name=self.name, params=params, secrets=secrets)
-        found = {path: base64.b64decode(text) for path, text in stored.items() if path != MARKER}
+        left_out = {MARKER, *written.own_files}
+        found = {path: base64.b64decode(text) for path, text in stored.items() if path not in left_out}
         assert found == _RESULT, "What is downloaded from the output is not what was uploaded."
         if written.contents is not None:
-            there = {path: data for path, data in written.contents().items() if path != MARKER}
+            there = {path: data for path, data in written.contents().items() if path not in left_out}
             assert there == _RESULT, "The service has other files than were uploaded."
 
     def test_wrong_secrets_are_refused(self, written: Written, plugin: Plugin, pod: Pod) -> None:
