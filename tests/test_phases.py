@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.servers.faulty import Fault
+from tests.servers.faulty import Answer, Fault, FaultyServer, Request
 from tests.servers.served import IndexedServer, install
 
 # The libraries are imported in the job, as are the plugins here.
@@ -74,6 +74,53 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     for screen in started:
         screen.end()
     subprocess.run([*COMMAND, "delete", "away", "--backend", "local"], env=env, check=False, capture_output=True)
+
+
+class Away(FaultyServer):
+    """Is away, whatever it is asked."""
+
+    def answer(self, request: Request) -> Answer:
+        del request
+        return Answer(status=503, headers={"Retry-After": "1"})
+
+
+SOURCES: dict[str, dict[str, object]] = {
+    "hf": {"uri": "hf://org/name", "endpoint": "URL"},
+    "s3": {"uri": "s3://bucket/model", "endpoint_url": "URL", "region": "us-east-1", "anonymous": True},
+    "gs": {"uri": "gs://bucket/model", "endpoint": "URL", "anonymous": True},
+    "az": {"uri": "az://container/model", "endpoint": "URL/account", "anonymous": True},
+    "http": {"uri": "URL/model/"},
+    "gitlfs": {"uri": "gitlfs+URL/org/name"},
+    "kaggle": {"uri": "kaggle://models/owner/model/pyTorch/2b/1"},
+}
+"""A model of each family of sources, on a server that is put in place of `URL`."""
+
+
+@pytest.mark.parametrize("family", SOURCES)
+def test_a_job_says_within_three_seconds_why_a_source_gives_nothing(
+    start: Callable[..., Screen], tmp_path: Path, family: str
+) -> None:
+    (tmp_path / "train.jsonl").write_text('{"text": "a"}\n')
+    with Away() as server:
+        model = json.loads(json.dumps(SOURCES[family]).replace("URL", server.url))
+        job = {"name": "away", "model": model, "dataset": "./train.jsonl", "trainer": "hf"}
+        (tmp_path / "job.yaml").write_text(json.dumps(job))
+        proxied = {
+            "KAGGLE_API_ENVIRONMENT": "LOCALHOST",
+            "http_proxy": server.url,
+            "HTTP_PROXY": server.url,
+            "no_proxy": "",
+        }
+        env = proxied if family == "kaggle" else {}
+        program = start("train", str(tmp_path / "job.yaml"), "--backend", "local", "--json", **env)
+        asked = program.when('"name": "list"')
+        assert program.when('"event": "retry"') - asked < 3
+        [retry, *_] = [json.loads(line) for _, line in program.lines if '"retry"' in line]
+        assert CAUSE in retry["cause"]
+        status = start("status", "away", "--backend", "local", "--json")
+        status.when("{")
+        assert CAUSE in json.loads(status.lines[0][1])["detail"]
+        start("delete", "away", "--backend", "local").process.wait(60)
 
 
 def test_the_cause_of_a_retry_is_on_every_screen_within_three_seconds(
