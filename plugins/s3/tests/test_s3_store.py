@@ -182,6 +182,19 @@ def test_a_store_that_does_not_tell_the_sizes_of_parts_is_not_sent_the_same_agai
 
 
 @pytest.mark.slow
+def test_entity_tags_of_a_bucket_that_encrypts_are_not_taken_for_md5s(
+    proxy: S3Proxy, source: Source, model: Path
+) -> None:
+    output(source("kms")).upload_model(model)
+    proxy.faults = [Fault(headers={"x-amz-server-side-encryption": "aws:kms"}, times=-1)]
+    found = {entry.path: entry.digests[0].algorithm for entry in source("kms").store().entries("")}
+    assert (found["config.json"], found["model.safetensors"]) == ("crc32", "crc32")
+    sent(proxy)
+    output(source("kms")).upload_model(model)
+    assert set(sent(proxy)) == {f"/{BUCKET}/kms/complete.json"}
+
+
+@pytest.mark.slow
 def test_a_store_that_answers_without_a_tag_is_believed(
     gateway: Gateway, proxy: S3Proxy, source: Source, model: Path
 ) -> None:

@@ -32,7 +32,7 @@ def digests_in(headers: HTTPMessage, size: int, part_size: int | None = None) ->
             composite = kind == "COMPOSITE"
             if found := _checksum(algorithm, value, size, part_size, composite=composite):
                 return (found,)
-    return _of_etag(headers, size, part_size)
+    return of_etag(headers, size, part_size)
 
 
 def parts_of(etag: str | None) -> int:
@@ -61,7 +61,8 @@ def _checksum(algorithm: Algorithm, value: str, size: int, part_size: int | None
     return None if length is None else Digest(algorithm=algorithm, value=digits, part_size=length)
 
 
-def _of_etag(headers: HTTPMessage, size: int, part_size: int | None) -> tuple[Digest, ...]:
+def of_etag(headers: HTTPMessage, size: int, part_size: int | None = None) -> tuple[Digest, ...]:
+    """Return the MD5 in the ETag of an answer; none if it has none, as that of an encrypted object."""
     match = _ETAG.fullmatch(cast("str", headers.get("ETag", "")))
     encrypted = headers.get("x-amz-server-side-encryption", "AES256") != "AES256"
     if match is None or encrypted or "x-amz-server-side-encryption-customer-algorithm" in headers:

@@ -15,7 +15,7 @@ from tunewright.providers import Digest, Entry, Reader
 from tunewright_launcher.http import HttpRequest
 from tunewright_launcher.objects import ObjectSnapshot
 from tunewright_s3.bucket import Bucket
-from tunewright_s3.digests import digests_in, parts_of
+from tunewright_s3.digests import digests_in, of_etag, parts_of
 from tunewright_s3.errors import refused, translated
 from tunewright_s3.uri import format_uri
 
@@ -101,6 +101,11 @@ class S3Snapshot(ObjectSnapshot):
         if not found and count > 1 and (length := self._part_size(entry, count)):
             found = digests_in(headers, entry.size, length)
         return attrs.evolve(entry, digests=(*entry.digests, *found))
+
+    def has_md5_as_tag(self, entry: Entry) -> bool:
+        """Return whether the entity tag of an object in one part is its MD5, unless the store says that it is not."""
+        headers = self._head(entry)
+        return not headers or bool(of_etag(headers, entry.size))
 
     def _part_size(self, entry: Entry, count: int) -> int | None:
         """Return the bytes of each part except the last; None if a sample of the up to 10,000 parts differs in size."""

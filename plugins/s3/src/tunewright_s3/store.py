@@ -53,18 +53,25 @@ class S3Store(ObjectStore):
         self._bucket = bucket
         self._described = S3Snapshot(bucket, prefix)
         self._shared = _Shared()
+        self._tags_are_md5: bool | None = None
 
     def described(self, entry: Entry) -> Entry:
         """Return the entry with the digest that its entity tag is, or that the store says when it is asked."""
         count = parts_of(entry.validator)
-        if count == 1:
+        if count == 1 and self._has_md5_as_tag(entry):
             return attrs.evolve(entry, digests=md5_of(entry.validator or ""))
         found = self._described.describe(entry)
         length = part_size(entry.size)
-        if found.digests or -(-entry.size // length) != count:
+        if found.digests or count == 1 or -(-entry.size // length) != count:
             return found
         # Not every store tells the sizes of parts; if they are not ours, the tag differs, and the file is sent again.
         return attrs.evolve(found, digests=md5_of(entry.validator or "", length))
+
+    def _has_md5_as_tag(self, entry: Entry) -> bool:
+        """Return whether entity tags are MD5s: those of a bucket that encrypts are not. One object speaks for all of them."""
+        if self._tags_are_md5 is None:
+            self._tags_are_md5 = self._described.has_md5_as_tag(entry)
+        return self._tags_are_md5
 
     def send(self, key: str, file: Path) -> str | None:
         """Upload a file, and return its entity tag. A large one is resumed where an earlier attempt ended."""
