@@ -35,12 +35,13 @@ def supervise(container: str, slots: tuple[str, ...], env: Mapping[str, str]) ->
     """
     if sys.platform != "linux":  # elsewhere system libraries do not work in a fork
         return lambda _: None
+    above = runner.Settings.read(env).parent
     reader, writer = os.pipe()
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until somebody handles them: process 1 would miss them
     parent, child = os.getpid(), os.fork()
     if child:
         os.close(writer)
-        _wait(child, reader, lambda how: died(container, slots, how, env), runner.Settings.read(env).parent)
+        _wait(child, reader, lambda how: died(container, slots, how, env), above)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     os.close(reader)
     runner.die_with_parent()
