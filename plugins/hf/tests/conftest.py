@@ -145,7 +145,7 @@ def train(model_folder: Path) -> Callable[..., Training]:
             model=model or model_folder,
             adapter=adapter,
             dataset=dataset if isinstance(dataset, Path) else None,
-            mixture=() if isinstance(dataset, Path) else dataset,
+            mixture=() if dataset is None or isinstance(dataset, Path) else dataset,
             eval_dataset=eval_dataset,
             output=output,
             resume_from=newest_checkpoint(output / "checkpoints"),
