@@ -27,6 +27,8 @@ class WithoutCluster(BackendTests):
     def _nowhere(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "kubeconfig").write_text(KUBECONFIG)
         monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+        # The package reads the variable when it is imported, which another test may have done.
+        monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig"))
 
     @pytest.fixture
     def submit(self) -> Callable[..., JobPlan]:
