@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -210,6 +211,19 @@ def test_encoders_and_decoders_cannot_be_told_to_read_chats(
         refuse(
             dataset_of([{**PAIR, "talk": "a"}]), Goal(task=SEQ2SEQ), format="prompt_completion", messages_column="talk"
         )
+
+
+@pytest.mark.parametrize(("ask", "answer"), [("prompt", "completion"), ("question", "answer")])
+def test_a_system_prompt_is_not_lost_on_a_model_without_a_chat_template(
+    refuse: Callable[..., None], dataset_of: Callable[..., Path], ask: str, answer: str
+) -> None:
+    rows = dataset_of([{ask: "1?", answer: "One.", "system": "Be brief."}])
+    template = f'prompt_template: "{{system}} {{{ask}}}", completion_template: "{{{answer}}}"'
+    with pytest.raises(RequestError, match=re.escape(template)):
+        refuse(rows, Goal(task=SEQ2SEQ), format="prompt_completion")
+    told = {"prompt_template": f"{{system}} {{{ask}}}", "completion_template": f"{{{answer}}}"}
+    refuse(rows, Goal(task=SEQ2SEQ), format="prompt_completion", **told)
+    refuse(rows, Goal(task=SEQ2SEQ), format="prompt_completion", ignore_columns=["system"])
 
 
 def test_an_option_of_the_job_may_be_for_one_dataset_of_a_list(

@@ -59,6 +59,8 @@ def reading_of(
     found = read_columns(columns, data)
     if goal.task is CAUSAL:
         found = found.for_tokenizer(tokenizer.chat_template)
+    elif found.format == "prompt_completion":
+        found.refuse_system()
     if data.chat_template is not None and found.format in ("text", "classification"):
         problem = f"renders conversations, and the rows are read as {found.format}"
         remedy = "Leave it out, or name the columns that ask and answer: trainer.data.prompt_template and completion_template."

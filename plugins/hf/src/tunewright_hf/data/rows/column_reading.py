@@ -49,6 +49,24 @@ class ColumnReading:
         parted = tuple(f"{template}\n" for template in self.data.prompt_template)
         return attrs.evolve(self, data=attrs.evolve(self.data, prompt_template=parted), asked=False)
 
+    def refuse_system(self) -> None:
+        """Refuse a system prompt in a column of its own for a model that is trained without a chat template.
+
+        Raises:
+            RequestError: there is one.
+        """
+        column = self.data.system_column
+        if column not in self.used:
+            return
+        prompt, *_ = self.data.prompt_template or (f"{{{self.data.prompt_column}}}",)
+        completion, *_ = self.data.completion_template or (f"{{{self.data.completion_column}}}",)
+        problem = f"has a column {column!r}, which only a chat template writes, and such a model is trained without one"
+        data = f'{{prompt_template: "{{{column}}} {prompt}", completion_template: "{completion}"}}'
+        remedy = (
+            f"Write it into the prompt: trainer.data: {data}; or leave it out: trainer.data.ignore_columns: [{column}]"
+        )
+        raise RequestError(problem, field="dataset", remedy=remedy)
+
     def __str__(self) -> str:
         ignored = f"; ignored: {', '.join(self.ignored)}" if self.ignored else ""
         return f"format {self.format}; columns used: {', '.join(self.used)}{ignored}"
