@@ -131,7 +131,8 @@ def mistakes(main: str) -> Mapping[str, Mistake]:
     }
 
 
-@pytest.fixture(params=["pytorchjob", "job", "trainjob"])
+# Jobs differ from TrainJobs in little that is told here: CI leaves them out, as each kind takes minutes.
+@pytest.fixture(params=["pytorchjob", pytest.param("job", marks=pytest.mark.slow), "trainjob"])
 def backend(request: pytest.FixtureRequest, cluster: Cluster) -> str:
     if request.param == "trainjob" and not trainer.installed(cluster):
         pytest.skip("needs Trainer: python -m tests.cluster up --with trainer")
