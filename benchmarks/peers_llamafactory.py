@@ -27,14 +27,13 @@ from plugins.hf.tests.data.corpus import Shape
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from benchmarks.peers_rows import SHAPES, shown
+from benchmarks.peers_rows import SHAPES, compare, sample_of
 from tunewright.errors import RequestError
 from tunewright_hf import DataParams
 from tunewright_hf.config.named_templates import NAMED, named_template
 from tunewright_hf.data.rows.accounting import columns_in
 from tunewright_hf.data.rows.column_reading import ColumnReading
 from tunewright_hf.data.rows.formats import read_columns
-from tunewright_hf.data.samples.language_modeling import Encoder
 
 NAME = "LLaMA-Factory"
 
@@ -109,7 +108,8 @@ def main() -> None:
         version, theirs = _theirs(arguments.peer, Path(folder), readings)
     counts: Counter[str] = Counter()
     for shape, reading, peer in zip(SHAPES, readings, theirs, strict=True):
-        verdict, about = _compare(shape, _ours(tokenizer, shape, reading), peer, tokenizer)
+        ours = {"error": reading} if isinstance(reading, str) else sample_of(tokenizer, reading, shape)
+        verdict, about = compare(NAME, DIFFERENCES.get(shape.name), ours, peer, tokenizer, predicted=_predicted)
         counts[verdict] += 1
         print(f"{verdict:28} {shape.name:45} {about}")
     print(f"{NAME} {version}:", ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common()))
@@ -199,30 +199,6 @@ def _theirs(python: str, folder: Path, readings: Sequence[ColumnReading | str]) 
     subprocess.run([python, "-c", _PEER, str(folder), _TEMPLATE, str(rows), str(found)], check=True)
     answer = json.loads(found.read_text(encoding="utf-8"))
     return answer["version"], answer["results"]
-
-
-def _ours(tokenizer: PreTrainedTokenizerBase, shape: Shape, reading: ColumnReading | str) -> dict[str, object]:
-    if isinstance(reading, str):
-        return {"error": reading}
-    try:
-        sample = Encoder(tokenizer, reading.format, reading.data)(shape.row)
-    except RequestError as error:
-        return {"error": error.problem}
-    return {"error": "nothing to learn"} if sample is None else {"ids": sample.ids, "labels": sample.labels}
-
-
-def _compare(
-    shape: Shape, ours: Mapping[str, object], theirs: Mapping[str, object], tokenizer: PreTrainedTokenizerBase
-) -> tuple[str, str]:
-    if "error" in ours and "error" in theirs:
-        return "refused by both", ""
-    if "error" in theirs:
-        return f"not read by {NAME}", str(theirs["error"]).partition("\n")[0][:90]
-    if _predicted(ours) == _predicted(theirs):
-        return "equal", ""
-    if about := DIFFERENCES.get(shape.name):
-        return "different, explained", about
-    return "different", f"ours {shown(ours, tokenizer)} {NAME} {shown(theirs, tokenizer)}"
 
 
 def _predicted(found: Mapping[str, object]) -> object:

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from plugins.hf.tests.data.corpus import SHAPES as FIRST
@@ -31,6 +31,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase,
 from tunewright.errors import RequestError
 from tunewright_hf import DataParams
 from tunewright_hf.data.rows.accounting import columns_in
+from tunewright_hf.data.rows.column_reading import ColumnReading
 from tunewright_hf.data.rows.formats import read_columns
 from tunewright_hf.data.samples.language_modeling import Encoder
 
@@ -106,7 +107,8 @@ def main() -> None:
     tokenizer.chat_template = _OURS
     counts: Counter[str] = Counter()
     for shape, peer in zip(SHAPES, theirs, strict=True):
-        verdict, about = _compare(shape, _ours(tokenizer, shape), peer, tokenizer)
+        ours = _ours(tokenizer, shape)
+        verdict, about = compare("TRL", DIFFERENCES.get(shape.name), ours, peer, tokenizer)
         counts[verdict] += 1
         print(f"{verdict:22} {shape.name:45} {about}")
     print(f"TRL {version}:", ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common()))
@@ -144,25 +146,48 @@ def _theirs(python: str, folder: Path) -> tuple[str, list[dict[str, object]]]:
 def _ours(tokenizer: PreTrainedTokenizerBase, shape: Shape) -> dict[str, object]:
     try:
         reading = read_columns(columns_in([shape.row]), DataParams(**shape.data)).for_tokenizer(shape.template)
+    except RequestError as error:
+        return {"error": error.problem}
+    return sample_of(tokenizer, reading, shape)
+
+
+def sample_of(tokenizer: PreTrainedTokenizerBase, reading: ColumnReading, shape: Shape) -> dict[str, object]:
+    """Return the tokens and labels that ours makes of a row, or why there are none."""
+    try:
         sample = Encoder(tokenizer, reading.format, reading.data)(shape.row)
     except RequestError as error:
         return {"error": error.problem}
     return {"error": "nothing to learn"} if sample is None else {"ids": sample.ids, "labels": sample.labels}
 
 
-def _compare(
-    shape: Shape, ours: Mapping[str, object], theirs: Mapping[str, object], tokenizer: PreTrainedTokenizerBase
+def compare(
+    peer: str,
+    explained: str | None,
+    ours: Mapping[str, object],
+    theirs: Mapping[str, object],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    predicted: Callable[[Mapping[str, object]], object] = lambda found: found,
 ) -> tuple[str, str]:
+    """Return a verdict on what both make of a row, and what there is to say about it.
+
+    Args:
+        peer: what the other is called.
+        explained: why they differ, if that is known.
+        ours: tokens and labels, or an error.
+        theirs: likewise.
+        tokenizer: of both.
+        predicted: what of the tokens and labels has to be equal.
+    """
     if "error" in ours and "error" in theirs:
         return "refused by both", ""
     if "error" in theirs:
-        return "not read by TRL", str(theirs["error"]).partition("\n")[0][:90]
-    if ours == theirs:
+        return f"not read by {peer}", str(theirs["error"]).partition("\n")[0][:90]
+    if predicted(ours) == predicted(theirs):
         return "equal", ""
-    about = DIFFERENCES.get(shape.name)
-    if about:
-        return "different, explained", about
-    return "different", f"ours {shown(ours, tokenizer)} TRL {shown(theirs, tokenizer)}"
+    if explained:
+        return "different, explained", explained
+    return "different", f"ours {shown(ours, tokenizer)} {peer} {shown(theirs, tokenizer)}"
 
 
 def shown(found: Mapping[str, object], tokenizer: PreTrainedTokenizerBase) -> str:
