@@ -22,8 +22,8 @@ from tunewright.plan.policies import Scheduling
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
 RBAC, CHART, KUSTOMIZE = DEPLOY / "rbac", DEPLOY / "helm" / "tunewright", DEPLOY / "kustomize"
-ROLES = ("user", "user-trainjob", "user-job", "doctor", "runtimes", "viewer")
-COMPONENTS = ("cache", "network-policy", "runtime")
+ROLES = ("user", "user-trainjob", "user-job", "doctor", "runtimes", "progress", "viewer")
+COMPONENTS = ("cache", "network-policy", "progress", "runtime")
 KUBERNETES = "1.34"
 
 Object = dict[str, object]
@@ -103,6 +103,7 @@ EVERYTHING: Mapping[str, object] = {
     "runtime.create": True,
     "viewer.create": True,
     "cache.create": True,
+    "progress.create": True,
     "networkPolicy.create": True,
 }
 KEYS = {(str(role(name)["kind"]), str(role(name)["metadata"]["name"])): name for name in ROLES}
@@ -137,11 +138,14 @@ def test_kustomize_makes_a_namespace(tmp_path: Path) -> None:
         ("NetworkPolicy", "tunewright-jobs"),
         ("PersistentVolumeClaim", "tunewright-cache"),
         ("Role", "tunewright-job-user"),
+        ("Role", "tunewright-progress"),
         ("Role", "tunewright-trainjob-user"),
         ("Role", "tunewright-user"),
         ("RoleBinding", "tunewright-job-users"),
+        ("RoleBinding", "tunewright-progress"),
         ("RoleBinding", "tunewright-trainjob-users"),
         ("RoleBinding", "tunewright-users"),
+        ("ServiceAccount", "tunewright-progress"),
         ("TrainingRuntime", "tunewright-torch"),
     ]
     assert {document["metadata"]["namespace"] for document in objects.values()} == {"team"}

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from tunewright.events import Failed, Phase, parse_event
 from tunewright.providers.mixture import MixturePart, dump_mixture
 from tunewright.runner import Failure, write_verdict
 from tunewright.runner.checkpoints import mark_checkpoint
+from tunewright.status.report import REPORT_FILE
 
 TRAINER = """
 import json
@@ -424,9 +426,11 @@ def test_a_rank_trains_and_rank_0_speaks_for_all(pod: Pod) -> None:
     done = pod.run("train", {"RANK": "0", "WORLD_SIZE": "1"})
     assert done.returncode == 0, done.stderr
     assert '{"event": "toy", "rank": 0, "world": 1' in done.stdout
-    (pod.folder / "workspace/output/model/model.bin").unlink()
-    (pod.folder / "workspace/output/model").rmdir()
+    model = pod.folder / "workspace/output/model"
+    assert sorted(file.name for file in model.iterdir()) == ["model.bin", REPORT_FILE]
+    shutil.rmtree(model)
     assert "toy" not in pod.run("train", {"RANK": "1", "WORLD_SIZE": "2"}).stdout
+    assert [file.name for file in model.iterdir()] == ["model.bin"], "rank 0 alone leaves the report"
 
 
 @pytest.mark.slow

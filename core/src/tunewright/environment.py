@@ -23,7 +23,12 @@ CACHE = "TUNEWRIGHT_CACHE"
 HUB_CACHE = "TUNEWRIGHT_HUB_CACHE"
 """The cache of huggingface_hub from which steps may take files; the local backend sets it."""
 
-SETTINGS = {"backend": "TUNEWRIGHT_BACKEND", "namespace": "TUNEWRIGHT_NAMESPACE", "context": "TUNEWRIGHT_CONTEXT"}
+SETTINGS = {
+    "backend": "TUNEWRIGHT_BACKEND",
+    "kind": "TUNEWRIGHT_KIND",
+    "namespace": "TUNEWRIGHT_NAMESPACE",
+    "context": "TUNEWRIGHT_CONTEXT",
+}
 """What every command has a default for → the variable that sets it, ahead of the file of `tunewright config`."""
 
 # Variables of the containers, set by the plan.
@@ -46,6 +51,10 @@ WORKER = "TUNEWRIGHT_WORKER"
 GRACE = "TUNEWRIGHT_GRACE"
 METRICS_PORT = "TUNEWRIGHT_METRICS_PORT"
 """The port on which rank 0 of a training serves its numbers to Prometheus; set by users."""
+JOB_OBJECT = "TUNEWRIGHT_JOB_OBJECT"
+"""The path of the job in Kubernetes' API, with `{namespace}` in it, where rank 0 may write its progress there."""
+ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+"""The folder of a pod's ServiceAccount: its token, its namespace, and the certificate of the API server."""
 LINGER = "TUNEWRIGHT_LINGER"
 """Seconds for which the workers after the first stay once they have succeeded, where the first success ends the job."""
 PARENT = "TUNEWRIGHT_PARENT"

@@ -153,7 +153,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 def test_the_clients_keywords_are_split_off(job) -> None:
     found = job()
     client, rest = jobfile.split(found)
-    assert client == {"backend": "local", "namespace": None, "context": None}
+    assert client == {"backend": "local", "kind": None, "namespace": None, "context": None}
     assert set(rest) == set(found) - {"backend"}
     assert "backend" in found
 

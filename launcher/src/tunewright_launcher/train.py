@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+import attrs
 
 from tunewright import environment, runner
 from tunewright.errors import ExitCode, FetchError, PluginError, RequestError
 from tunewright.events import Event, Phase, emit
+from tunewright.providers.base import TrainRun
 from tunewright_launcher.checking_rank import Refused, check_first
 from tunewright_launcher.failure import Secrets, failure_of, traceback_of
+from tunewright_launcher.job_object import job_object, noted
 from tunewright_launcher.metrics import served
 from tunewright_launcher.outputs import CheckpointUploads, load_output
 from tunewright_launcher.provider import TRAINER, document_file, load_trainer, read_document
@@ -19,6 +23,7 @@ from tunewright_launcher.ranks import while_others_wait
 from tunewright_launcher.step import Step, log
 from tunewright_launcher.supervised import plugins_of
 from tunewright_launcher.train_run import number, train_run
+from tunewright_launcher.training_report import EventFile, write_report
 
 
 def train(env: Mapping[str, str]) -> int:
@@ -75,15 +80,31 @@ def _train(step: Step, name: str) -> None:
         check_first(step)
     output = load_output(step, lambda text: log(name, text)) if first else None
     uploads = output if step.env.get(environment.UPLOAD_CHECKPOINTS) else None
-    with served(step.env if first else {}, emit if first else _say_nothing, name) as tell:
-        run = train_run(step, emit=tell)
-        with CheckpointUploads(uploads, run.checkpoints):
-            load_trainer(step).train(run)
-    if first:
+    run = train_run(step, emit=emit if first else _say_nothing)
+    events = EventFile(run) if first else None
+    with _told(step, run, events, name) as run, CheckpointUploads(uploads, run.checkpoints):
+        load_trainer(step).train(run)
+    if events:
         _check_result(step, run.result)
+        write_report(step, run.result, events)
     if document_file(step, environment.OUTPUT_SLOT).is_file():
         _note(step, environment.OUTPUT_SLOT)
         while_others_wait(step.env, lambda: output.upload_model(run.result) if output else None, "upload")
+
+
+@contextlib.contextmanager
+def _told(step: Step, run: TrainRun, events: EventFile | None, name: str) -> Iterator[TrainRun]:
+    """Yield the run with all who are told of its events: the log, the event file, Prometheus, and the job's object."""
+    if events is None:
+        yield run
+        return
+
+    def log_and_file(event: Event) -> None:
+        run.emit(event)
+        events.add(event)
+
+    with served(step.env, log_and_file, name) as tell, noted(job_object(step.env), tell, name) as emit_all:
+        yield attrs.evolve(run, emit=emit_all)
 
 
 def _note(step: Step, slot: str) -> None:

@@ -45,6 +45,8 @@ class TrainingClient:
         namespace: the Kubernetes namespace; None for the context's.
         config_file: the path of a kubeconfig; None for the default locations.
         context: the context in the kubeconfig; None for the current one.
+        kind: of the job objects that the backend "kubernetes" creates: "pytorchjob", "trainjob" or "job"; None for the first of
+            them that the cluster can run.
         registry: the plugins to use; None for all that are installed.
     """
 
@@ -55,10 +57,11 @@ class TrainingClient:
         namespace: str | None = None,
         config_file: str | None = None,
         context: str | None = None,
+        kind: str | None = None,
         registry: Registry | None = None,
     ) -> None:
         self.registry = registry or Registry()
-        options = BackendOptions(namespace=namespace, config_file=config_file, context=context)
+        options = BackendOptions(namespace=namespace, config_file=config_file, context=context, kind=kind)
         self.backend = self.registry.get(backend, kind="backend").provider("backend").connect(options)
 
     @overload

@@ -37,6 +37,7 @@ class JobOptions(TypedDict, total=False):
     shm_size: str | int
     tmp_size: str | int
     service_account: str
+    progress_account: str
     image: str
     image_pull_secrets: Collection[str]
     elastic: tuple[int, int]

@@ -38,11 +38,14 @@ class BackendOptions:
         namespace: Kubernetes namespace; None for the namespace of the context.
         config_file: path of a kubeconfig; None for the default locations.
         context: name of a kubeconfig context; None for the current one.
+        kind: of the job objects that the backend "kubernetes" creates: "pytorchjob", "trainjob" or "job"; None for the first of
+            them that the cluster can run.
     """
 
     namespace: str | None = None
     config_file: str | None = None
     context: str | None = None
+    kind: str | None = None
 
 
 class Backend(ABC):

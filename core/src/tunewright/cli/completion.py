@@ -126,5 +126,5 @@ def _ends(schema: dict[str, Any]) -> str:
 def _client(ctx: click.Context) -> Any:
     from tunewright._client.client import TrainingClient
 
-    given = {name: ctx.params.get(name) or user_setting(name) for name in SETTINGS}
-    return TrainingClient(given["backend"] or "local", namespace=given["namespace"], context=given["context"])
+    backend, kind, namespace, context = (ctx.params.get(name) or user_setting(name) for name in SETTINGS)
+    return TrainingClient(backend or "local", kind=kind, namespace=namespace, context=context)

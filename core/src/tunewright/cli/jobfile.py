@@ -1,4 +1,4 @@
-"""Job files: YAML with the keywords of `train()` or `create_job()`, and `backend`, `namespace` and `context`."""
+"""Job files: YAML with the keywords of `train()` or `create_job()`, and those of `TrainingClient`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tunewright.plan.secrets import SecretRef, SecretValue
 
 Keywords = dict[str, object]
 
-CLIENT_KEYS = ("backend", "namespace", "context")
+CLIENT_KEYS = ("backend", "kind", "namespace", "context")
 
 DOTTED_KEY = r"[a-zA-Z_]\w*(\.[a-zA-Z_]\w*)+"
 """A key that stands for one below others: `trainer.data.format`."""
@@ -242,7 +242,7 @@ def written_for(job: JobFile, client: Mapping[str, str], folder: Path, file: Pat
     return yaml_text.dump({k: document[k] for k in sorted(document, key=_order)})
 
 
-_FIRST = ("name", "backend", "namespace", "context", "model", "adapter", "dataset", "eval_dataset", "trainer")
+_FIRST = ("name", *CLIENT_KEYS, "model", "adapter", "dataset", "eval_dataset", "trainer")
 
 
 def _order(key: str) -> int:

@@ -15,6 +15,7 @@ from tunewright.cli.waiting import waiting
 from tunewright.status.state import JobState
 
 if TYPE_CHECKING:
+    from tunewright._page.frozen import PageReport
     from tunewright.backends.base import Backend
 
 
@@ -116,7 +117,13 @@ def events(name: str, follow: bool, connection: Connection) -> None:
         click.echo(format_event(event))
 
 
-@click.command(cls=Command, examples=[("report sft --html report.html", "Write a page with the curves.")])
+@click.command(
+    cls=Command,
+    examples=[
+        ("report sft --html report.html", "Write a page with the curves."),
+        ("report ./result", "Show the report in the folder of a result, whose job may be gone."),
+    ],
+)
 @name_argument
 @click.option(
     "--html", type=click.Path(path_type=Path, dir_okay=False), help="Also write an HTML page with the curves."
@@ -124,13 +131,26 @@ def events(name: str, follow: bool, connection: Connection) -> None:
 @connected
 @json_option
 def report(name: str, html: Path | None, connection: Connection, as_json: bool) -> None:
-    """Show what a job was asked to do, what happened, and what it produced."""
+    """Show what a job was asked to do, what happened, and what it produced.
+
+    NAME is a job, or with a slash in it the folder of a result, in which the trainer has left its report.
+    """
     from tunewright.cli.show import one_report
 
-    found = connection.job(name).report()
+    found = _report_of(name, connection)
     if html is not None:
         html.write_text(found.to_html(), "utf-8")
     one_report(found, as_json=as_json)
+
+
+def _report_of(name: str, connection: Connection) -> PageReport:
+    """Return the report of a job, or the one that lies in a result's folder: a path has a slash, which no name has."""
+    if "/" not in name and "\\" not in name:
+        return connection.job(name).report()
+    from tunewright._page.frozen import PageReport
+    from tunewright.status.saved_report import read_report
+
+    return read_report(PageReport, Path(name))
 
 
 @click.command(

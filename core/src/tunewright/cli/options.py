@@ -19,23 +19,25 @@ if TYPE_CHECKING:
 _F = TypeVar("_F", bound=Callable[..., None])
 
 BUILT_IN_BACKEND = "local"
+KINDS = ("pytorchjob", "trainjob", "job")
+"""The kinds of job objects; the backend knows them, and is not imported for the help."""
 
 
 @attrs.frozen(kw_only=True)
 class Connection:
     """The backend to use, and where it runs; None for what `tunewright config` or the environment say."""
 
-    backend: str | None
-    namespace: str | None
-    context: str | None
+    backend: str | None = None
+    kind: str | None = None
+    namespace: str | None = None
+    context: str | None = None
 
     def client(self) -> TrainingClient:
         """Return a client for the backend that the user named, or for the default one."""
         from tunewright._client.client import TrainingClient
 
-        given = {name: getattr(self, name) or user_setting(name) for name in SETTINGS}
-        backend = given["backend"] or BUILT_IN_BACKEND
-        return TrainingClient(backend, namespace=given["namespace"], context=given["context"])
+        backend, kind, namespace, context = (getattr(self, name) or user_setting(name) for name in SETTINGS)
+        return TrainingClient(backend or BUILT_IN_BACKEND, kind=kind, namespace=namespace, context=context)
 
     def job(self, name: str) -> Job:
         """Return the job with this name without looking for it; the first thing that is asked of it says if it is not there."""
@@ -52,13 +54,19 @@ def connected(command: _F) -> _F:
         help='Backend plugin, such as "kubernetes" or "local"; by default as `tunewright config` says, or else "local".',
         shell_complete=completion.backends,
     )
+    @click.option(
+        "--kind",
+        type=click.Choice(KINDS, case_sensitive=False),
+        help='Kind of job object that the backend "kubernetes" creates; by default the first that the cluster can run.',
+    )
     @click.option("--namespace", "-n", help="Kubernetes namespace; defaults to the context's.")
     @click.option("--context", help="Kubeconfig context; defaults to the current one.")
     @functools.wraps(command)
     def with_connection(
-        *, backend: str | None, namespace: str | None, context: str | None, **arguments: object
+        *, backend: str | None, kind: str | None, namespace: str | None, context: str | None, **arguments: object
     ) -> None:
-        command(connection=Connection(backend=backend, namespace=namespace, context=context), **arguments)
+        connection = Connection(backend=backend, kind=kind, namespace=namespace, context=context)
+        command(connection=connection, **arguments)
 
     return with_connection  # type: ignore[return-value]
 

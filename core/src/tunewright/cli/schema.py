@@ -32,6 +32,7 @@ _PATH: Final = r"^(\.{1,2}([/\\]|$)|/|~/|[A-Za-z]:[/\\])"
 
 _CLIENT: Mapping[str, str] = {
     "backend": "where the job runs: the name of a backend plugin",
+    "kind": "the kind of job object on Kubernetes: pytorchjob, trainjob or job; by default the first that the cluster can run",
     "namespace": "the Kubernetes namespace; by default the context's",
     "context": "the kubeconfig context; by default the current one",
 }

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 import click
 
 from tunewright._views.text import as_json as to_line
-from tunewright.cli.options import BUILT_IN_BACKEND
+from tunewright.cli.options import BUILT_IN_BACKEND, KINDS
 from tunewright.environment import SETTINGS, saved_settings, settings_file
-from tunewright.errors import RequestError
+from tunewright.errors import RequestError, did_you_mean
 from tunewright.plugins.registry import Registry
 from tunewright.runner.files import write_atomically
 
@@ -30,13 +30,17 @@ def save(name: str, value: str | None) -> None:
     """Keep a setting for every command; None forgets it.
 
     Raises:
-        RequestError: it is not the name of a backend, or empty.
+        RequestError: it is not the name of a backend or of a kind, or empty.
         PluginError: no installed plugin has this name.
     """
     if value is not None and (not value or value != value.strip()):
         raise RequestError("is empty, or has spaces around it", field=name, value=value, remedy="Write a name.")
     if name == "backend" and value is not None:
         Registry().get(value).provider("backend")
+    if name == "kind" and value is not None and value.lower() not in KINDS:
+        raise RequestError(
+            "is not a kind of job", field=name, value=value, remedy=did_you_mean(value.lower(), [*KINDS])
+        )
     kept = {k: v for k, v in {**saved_settings(), name: value}.items() if v is not None}
     file = settings_file()
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -50,4 +54,6 @@ def _found(name: str) -> tuple[str | None, str]:
         return saved, "from tunewright config"
     if name == "backend":
         return BUILT_IN_BACKEND, "built-in"
+    if name == "kind":
+        return None, "the first that the cluster can run"
     return None, "the kubeconfig's own"

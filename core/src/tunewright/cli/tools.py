@@ -111,6 +111,7 @@ def fetch(
     examples=[
         ("config", "Show the defaults, and where they come from."),
         ("config backend kubernetes", "Use the cluster, in every command."),
+        ("config kind trainjob", "Create TrainJobs there, whatever else it can run."),
         ("config namespace team-a", "Work in this namespace."),
         ("config namespace --unset", "Use the context's namespace again."),
     ],
@@ -120,10 +121,10 @@ def fetch(
 @click.option("--unset", is_flag=True, help="Forget the value of SETTING.")
 @json_option
 def config(*, setting: str | None, value: str | None, unset: bool, as_json: bool) -> None:
-    """Show or set the backend, namespace and context that every command uses where none is given.
+    """Show or set the backend, kind, namespace and context that every command uses where none is given.
 
-    An option of a command counts first, then the job file, then the environment (TUNEWRIGHT_BACKEND, TUNEWRIGHT_NAMESPACE,
-    TUNEWRIGHT_CONTEXT), then what was set here, and at last the built-in default: the backend "local".
+    An option of a command counts first, then the job file, then the environment (TUNEWRIGHT_BACKEND, TUNEWRIGHT_KIND,
+    TUNEWRIGHT_NAMESPACE, TUNEWRIGHT_CONTEXT), then what was set here, and at last the built-in default: the backend "local".
     """
     from tunewright.cli import settings
 

@@ -181,7 +181,7 @@ def preview(*, description: Description, count: int, as_json: bool) -> None:
     """
     from tunewright.cli.preview import show_samples
 
-    client, job = description.prepared(Connection(backend="local", namespace=None, context=None))
+    client, job = description.prepared(Connection(backend="local"))
     request: Callable[..., TrainRequest] = client.train_request
     with job.located():
         show_samples(request(**job.keywords), count, as_json=as_json)

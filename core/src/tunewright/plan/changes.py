@@ -42,6 +42,7 @@ _KEYS: tuple[tuple[str, str], ...] = (
     (r".*\.template\.spec\.priorityClassName", "priority_class"),
     (r".*\.template\.spec\.runtimeClassName", "runtime_class"),
     (r".*\.template\.spec\.serviceAccountName", "service_account"),
+    (r".*\.template\.spec\.volumes\.account\b.*", "progress_account"),
     (r".*\.template\.spec\.hostNetwork", "host_network"),
     (r".*\.template\.spec\.volumes\.(shm|tmp)\.emptyDir\b.*", "{0}_size"),
     (r".*\.template\.spec\.imagePullSecrets\b.*", "image_pull_secrets"),

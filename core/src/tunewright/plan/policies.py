@@ -36,6 +36,13 @@ def to_seconds(value: Any) -> Any:
     )
 
 
+def _check_only_account(scheduling: Scheduling, attribute: check.Attribute, value: object) -> None:
+    """Accept an account that no other one contradicts."""
+    if value is not None and scheduling.service_account not in (None, value):
+        problem = f"is not service_account={scheduling.service_account!r}, and a pod has one ServiceAccount"
+        check.refuse(problem, attribute, value, "Give one of them, with the rights of both.")
+
+
 @attrs.frozen(kw_only=True)
 class Scheduling:
     """Where and when the pods may run. Values that are objects are Kubernetes' own, in YAML's spelling.
@@ -55,6 +62,8 @@ class Scheduling:
         host_network: whether the pods use the network of their node, as RDMA and InfiniBand may need. The Pod Security levels
             `baseline` and `restricted` forbid it.
         service_account: name of the pods' ServiceAccount, whose token is not mounted.
+        progress_account: name of a ServiceAccount as which the container that trains writes its progress into the job's annotation
+            `tunewright.dev/progress`. It is the pods' ServiceAccount, then, and that container alone gets its token.
         image_pull_secrets: names of Secrets with which images are pulled.
         shm_size: most of `/dev/shm`, as a Kubernetes quantity: "16Gi"; None for as much as the container's memory.
         tmp_size: most of `/tmp`, likewise; None for as much as `ephemeral-storage` of `resources_per_worker`, or the node.
@@ -88,6 +97,7 @@ class Scheduling:
     )
     host_network: bool = attrs.field(default=False, validator=check.check_flag)
     service_account: str | None = attrs.field(default=None, validator=check.check_object_name)
+    progress_account: str | None = attrs.field(default=None, validator=[check.check_object_name, _check_only_account])
     image_pull_secrets: tuple[str, ...] = attrs.field(
         default=(), converter=check.to_list, validator=check.check_list_of(str, '["registry-login"]')
     )

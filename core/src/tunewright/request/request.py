@@ -263,7 +263,10 @@ class CodeRequest(Request):
     )
 
     def __attrs_post_init__(self) -> None:
-        """Refuse secrets where everyone can read them, and a step whose failure nobody would see."""
+        """Refuse what nobody would see, a step's failure or the progress of code of one's own, and secrets that everyone could."""
+        if self.scheduling.progress_account is not None:
+            problem, remedy = "is for train(): your own code writes no progress into its job", "Leave it out."
+            raise RequestError(problem, field="progress_account", value=self.scheduling.progress_account, remedy=remedy)
         if self.packages_to_install and not self.code and not self.command:
             # Only `run` reads the verdict of a failed step; without it the job would go on without the packages.
             problem = "cannot be installed for an image's own entry point, which would start even if that failed"

@@ -28,6 +28,9 @@ from tunewright.events import (
 from tunewright.status.sources import SourceReport, Sources, numbers_of, source_reports
 from tunewright.status.status import JobCondition, JobRecord, JobStatus, LogLine
 
+REPORT_FILE = "tunewright_report.json"
+"""The report in the folder of a result, which rank 0 writes there when it has trained: what `JobReport.to_dict` returns."""
+
 _DOCUMENT = ".json"
 _JOB_FILE = "job"
 

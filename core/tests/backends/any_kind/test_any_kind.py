@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tunewright import JobError
+from tunewright import JobError, RequestError
 from tunewright.backends.any_kind import AnyKindBackend
 from tunewright.backends.any_kind.backend import IN_ORDER
 from tunewright.backends.base import BackendOptions
@@ -84,8 +84,8 @@ class Api:
         self.server.objects.pop((kind, name))
 
 
-def backend(server: Server) -> AnyKindBackend:
-    made = AnyKindBackend(BackendOptions())
+def backend(server: Server, options: BackendOptions = BackendOptions()) -> AnyKindBackend:  # noqa: B008 - frozen
+    made = AnyKindBackend(options)
     for one in made.kinds:
         one.__dict__["api"] = Api(server, one.kind)
     return made
@@ -142,6 +142,23 @@ def test_a_job_stays_of_its_kind_when_a_better_one_is_installed_later() -> None:
 def test_a_plan_is_rendered_without_a_cluster_as_a_pytorchjob() -> None:
     rendered = AnyKindBackend(BackendOptions(namespace="team")).render(PLAN).reveal()
     assert rendered[0]["kind"] == "PyTorchJob"
+
+
+@pytest.mark.parametrize(("chosen", "kind"), [("job", "Job"), ("TrainJob", "TrainJob"), ("pytorchjob", "PyTorchJob")])
+def test_the_kind_that_the_user_chose_counts(chosen: str, kind: str) -> None:
+    server, options = Server(ALL, ALL), BackendOptions(kind=chosen)
+    made = backend(server, options)
+    assert kind in {document["kind"] for document in made.render(PLAN).reveal()}
+    assert made.render(PLAN).note == ""
+    made.submit(PLAN)
+    assert {kind for kind, _ in server.objects} & ALL == {kind}
+    findings = [finding for finding in made.diagnose(None) if finding.about == "kind" and finding.level == "ok"]
+    assert [finding.text for finding in findings] == [f"Jobs are submitted as {kind}s."]
+
+
+def test_a_kind_that_there_is_not_is_refused() -> None:
+    with pytest.raises(RequestError, match=r"kind='trainjobs': is not a kind of job. Did you mean 'trainjob'"):
+        AnyKindBackend(BackendOptions(kind="trainjobs")).render(PLAN)
 
 
 def test_no_cluster_and_no_job_are_told_apart() -> None:

@@ -1,14 +1,13 @@
 """The progress of a job, for kubectl: what it says, and how often it is written."""
 
 import json
+from collections.abc import Iterator
 
 import attrs
-import pytest
 
 from tunewright.backends.kubernetes.failures import ApiFailure
-from tunewright.backends.kubernetes.progress import ProgressNotes, described
+from tunewright.backends.kubernetes.progress import ProgressNotes
 from tunewright.backends.pytorchjob.kind import PyTorchJob
-from tunewright.events import Step
 from tunewright.status.state import JobState
 from tunewright.status.status import JobStatus, LogLine
 
@@ -34,9 +33,15 @@ def line(step: int, worker: int = 0) -> LogLine:
 
 
 def test_a_note_is_written_at_most_every_ten_seconds_and_everything_is_passed_on() -> None:
-    api, now = Api(), iter(range(0, 1000, 4))
+    api, now = Api(), [0.0]
     news = [JobStatus(name="sft", state=JobState.RUNNING), *(line(step) for step in range(1, 7)), line(9, worker=1)]
-    assert list(ProgressNotes(api, "sft", lambda: float(next(now))).during(news)) == news
+
+    def coming() -> Iterator[LogLine | JobStatus]:
+        for item in news:
+            now[0] += 4
+            yield item
+
+    assert list(ProgressNotes(api, "sft", lambda: now[0]).during(coming())) == news
     assert api.notes == [
         "step 1/100, loss 1.5000, 5,100 tokens/s per rank",
         "step 4/100, loss 1.5000, 5,100 tokens/s per rank, 6 min 24 s left",
@@ -45,10 +50,3 @@ def test_a_note_is_written_at_most_every_ten_seconds_and_everything_is_passed_on
 
 def test_who_may_not_write_it_follows_all_the_same() -> None:
     assert list(ProgressNotes(Api(refuses=True), "sft").during([line(1)])) == [line(1)]
-
-
-@pytest.mark.parametrize(
-    ("left", "said"), [(None, ""), (42, ", 42 s left"), (600, ", 10 min left"), (9000, ", 2 h 30 min left")]
-)
-def test_what_is_known_is_said(left: float | None, said: str) -> None:
-    assert described(Step(step=3), left) == f"step 3{said}"

@@ -20,7 +20,7 @@ from tunewright.backends.kubernetes.listing import statuses
 from tunewright.backends.kubernetes.submit import remove_unowned
 from tunewright.backends.pytorchjob import PyTorchJobBackend
 from tunewright.backends.trainjob import TrainJobBackend
-from tunewright.errors import TunewrightError
+from tunewright.errors import RequestError, TunewrightError, did_you_mean
 from tunewright.events import Event
 from tunewright.plan.manifests import Manifests
 from tunewright.plan.plan import JobPlan
@@ -175,8 +175,9 @@ class AnyKindBackend(Backend):
             usables = [kind for kind in self.kinds if usable(kind.api)]
         except TunewrightError:
             usables = []  # no cluster: the diagnosis of the first kind says why
-        chosen = usables[0] if usables else self.kinds[0]
-        if usables:
+        asked = self._named(self._options.kind) if self._options.kind is not None else None
+        chosen = asked or next(iter(usables), self.kinds[0])
+        if chosen in usables:
             yield Finding(about="kind", level="ok", text=f"Jobs are submitted as {chosen.kind.kind}s.")
             yield from (_missing(kind.kind) for kind in self.kinds if kind not in usables)
         yield from chosen.diagnose(plan)
@@ -196,8 +197,22 @@ class AnyKindBackend(Backend):
         return asked or next((kind for kind in there if creatable(kind.api)), self.kinds[0])
 
     def _asked(self, plan: JobPlan) -> KubernetesBackend | None:
-        """Return the only kind that has what the plan asks for; None if it asks for nothing of one kind."""
+        """Return the kind that the user chose, or the only one that has what the plan asks for; None if any will do.
+
+        Raises:
+            RequestError: there is no kind of that name.
+        """
+        if self._options.kind is not None:
+            return self._named(self._options.kind)
         return None if plan.scheduling.runtime is None else next(kind for kind in self.kinds if kind.kind.bases)
+
+    def _named(self, name: str) -> KubernetesBackend:
+        known = {kind.kind.kind.lower(): kind for kind in self.kinds}
+        if (found := known.get(name.lower())) is None:
+            raise RequestError(
+                "is not a kind of job", field="kind", value=name, remedy=did_you_mean(name.lower(), known)
+            )
+        return found
 
     def _of(self, name: str) -> KubernetesBackend:
         """Return the kind of a job; where there is no such job, one that says so."""

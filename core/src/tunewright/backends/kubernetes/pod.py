@@ -88,7 +88,7 @@ def _containers(kind: JobKind, plan: JobPlan) -> Document:
 def _scheduling(plan: JobPlan) -> Document:
     where = plan.scheduling
     return _given(
-        serviceAccountName=where.service_account,
+        serviceAccountName=where.progress_account or where.service_account,
         priorityClassName=where.priority_class,
         runtimeClassName=where.runtime_class,
         nodeSelector=dict(where.node_selector),
@@ -124,6 +124,8 @@ def _env(kind: JobKind, plan: JobPlan, container: ContainerSpec) -> list[Documen
         own[environment.GRACE] = str(_grace(container))
         if kind.first_success_ends and plan.num_workers > 1 and not plan.self_starting:
             own[environment.LINGER] = str(_LINGER)
+        if plan.scheduling.progress_account:
+            own[environment.JOB_OBJECT] = f"/apis/{kind.api_version}/namespaces/{{namespace}}/{kind.plural}/{plan.name}"
     if volumes.installs_packages(plan):
         own["PYTHONPATH"] = _python_path(container.env.get("PYTHONPATH"))
     return [

@@ -6,16 +6,13 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-from tunewright._views.text import duration_text
+from tunewright._views.note import ProgressNote
 from tunewright.backends.kubernetes import names
 from tunewright.backends.kubernetes.api import Api
 from tunewright.backends.kubernetes.failures import ApiFailure
-from tunewright.events import Step, parse_event
+from tunewright.events import parse_event
 from tunewright.plan.plan import MAIN_STEP
-from tunewright.status.speed import Start
 from tunewright.status.status import JobStatus, LogLine
-
-_EVERY = 10.0  # seconds between two patches, whatever the number of steps
 
 
 class ProgressNotes:
@@ -28,9 +25,7 @@ class ProgressNotes:
     """
 
     def __init__(self, api: Api, name: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._api, self._name, self._clock = api, name, clock
-        self._first: Start | None = None
-        self._written = -_EVERY
+        self._api, self._name, self._note = api, name, ProgressNote(clock)
 
     def during(self, news: Iterable[LogLine | JobStatus]) -> Iterator[LogLine | JobStatus]:
         """Pass everything on, and note the steps of worker 0."""
@@ -39,30 +34,12 @@ class ProgressNotes:
                 self._take(item.text)
             yield item
 
-    def _take(self, text: str) -> None:
-        event = parse_event(text)
-        if not isinstance(event, Step):
+    def _take(self, line: str) -> None:
+        if (event := parse_event(line)) is None:
             return
-        now = self._clock()
-        if self._first is None or event.step < self._first.done:  # it went on from an earlier checkpoint
-            self._first = Start(event.step, now)
-        if now - self._written < _EVERY:
+        self._note.take(event)
+        if (text := self._note.due()) is None:
             return
-        self._written = now
-        left = self._first.seconds_left(event.step, event.total_steps, now)
-        note = {"metadata": {"annotations": {names.PROGRESS: described(event, left)}}}
+        change = {"metadata": {"annotations": {names.PROGRESS: text}}}
         with contextlib.suppress(ApiFailure):  # it serves people who look, and nothing depends on it
-            self._api.patch(self._api.kind.kind, self._name, note)
-
-
-def described(event: Step, left: float | None) -> str:
-    """Describe a step: "step 12/100, loss 1.2345, 5,100 tokens/s per rank, 12 min left"."""
-    of = f"/{event.total_steps}" if event.total_steps else ""
-    parts = [f"step {event.step}{of}"]
-    if event.loss is not None:
-        parts.append(f"loss {event.loss:.4f}")
-    if event.tokens_per_second is not None:
-        parts.append(f"{event.tokens_per_second:,.0f} tokens/s per rank")
-    if left is not None:
-        parts.append(f"{duration_text(left)} left")
-    return ", ".join(parts)
+            self._api.patch(self._api.kind.kind, self._name, change)

@@ -61,10 +61,25 @@ def pod_volumes(plan: JobPlan, groups: Groups) -> list[Document]:
         # NCCL and the workers of a DataLoader.
         {"name": "shm", "emptyDir": {"medium": "Memory", **_limited(plan.scheduling.shm_size)}},
         *([{"name": "packages", "emptyDir": {"sizeLimit": _PACKAGES_SIZE}}] if installs_packages(plan) else []),
+        *([_account()] if plan.scheduling.progress_account else []),
     ]
     volumes = [*(_volume(plan, name, group) for name, group in groups.items()), *own]
     _refuse_doubles([*(v.name for v in plan.volumes), *(str(v["name"]) for v in own)])
     return volumes
+
+
+def _account() -> Document:
+    """Return the volume that Kubernetes adds by itself where a pod's token is mounted in all of its containers.
+
+    https://kubernetes.io/docs/concepts/storage/projected-volumes/#serviceaccounttoken
+    """
+    namespace = {"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}
+    sources: list[Document] = [
+        {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}},
+        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+        {"downwardAPI": {"items": [namespace]}},
+    ]
+    return {"name": "account", "projected": {"sources": sources}}
 
 
 def _limited(size: str | int | None) -> Document:
@@ -131,6 +146,8 @@ def _common_mounts(plan: JobPlan, container: ContainerSpec) -> list[Document]:
     ]
     if installs_packages(plan):
         common.append(_mount("packages", PACKAGES, read_only=not _installs(container)))
+    if plan.scheduling.progress_account and container is plan.main:
+        common.append(_mount("account", environment.ACCOUNT, read_only=True))
     return common
 
 
