@@ -148,11 +148,10 @@ def ranks(pid: int) -> list[psutil.Process]:
     found = []
     for process in psutil.Process(pid).children(recursive=True):
         try:
-            command = process.cmdline()
+            if process.name().startswith("rank "):  # a fork of torchrun has its command line
+                found.append(process)
         except psutil.Error:
             continue
-        if command[-2:] == ["tunewright_launcher", "train"] and not any("torchrun" in word for word in command):
-            found.append(process)
     return found
 
 

@@ -61,6 +61,8 @@ PARENT = "TUNEWRIGHT_PARENT"
 """The process that a step must not outlive, where nothing else ends it."""
 CHECK_BY_RANK = "TUNEWRIGHT_CHECK_BY_RANK"
 """Whether the first rank checks the job before it trains, as its libraries take longer to import than to check with."""
+IMPORTED = "TUNEWRIGHT_IMPORTED"
+"""Whether the process that a rank was forked from has imported the trainer's libraries."""
 
 LAUNCHERS_OWN = r"(PET|TORCHELASTIC)_.*|MASTER_(ADDR|PORT)|((LOCAL|GROUP|ROLE)_)?(RANK|WORLD_SIZE)|ROLE_NAME"
 """The variables that torchrun and its like read, or set for each rank."""

@@ -74,7 +74,7 @@ def _final(error: BaseException, secrets: Secrets, folder: Path | None) -> int:
 def _train(step: Step, name: str) -> None:
     first = number(step.env, "RANK", 0) == 0
     _note(step, TRAINER)
-    if first:
+    if first and not step.env.get(environment.IMPORTED):
         emit(Phase(name="import", text="importing the trainer and its libraries"))
     if step.env.get(environment.CHECK_BY_RANK):
         check_first(step)

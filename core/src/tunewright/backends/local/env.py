@@ -22,11 +22,12 @@ PARENT = "TUNEWRIGHT_PARENT"
 _LEFT_OVER = re.compile(f"TUNEWRIGHT_.*|{environment.LAUNCHERS_OWN}")
 _RANK = ("-m", "tunewright_launcher", "train")
 _REFERENCE = re.compile(r"\$\$|\$\(([^)]*)\)")
-# Collections while torch is imported scan all objects again and again: without them torchrun starts its ranks sooner.
+# Our own ranks are forks of torchrun. Collections while torch is imported would scan all objects again and again.
 _TORCHRUN = (
-    "import gc, runpy; gc.disable(); import torch; gc.freeze(); gc.enable(); "
-    'runpy.run_module("torch.distributed.run", run_name="__main__", alter_sys=True)'
-)
+    "import gc, runpy, sys; gc.disable(); import torch; gc.freeze(); gc.enable(); "
+    f"ours = sys.argv[-3:] == {[*_RANK]!r}; "
+    'runpy.run_module("tunewright_launcher.forked_ranks" if ours else "torch.distributed.run", run_name="__main__", alter_sys=True)'
+).replace("'", '"')
 _SHIMS = {"python": "", "python3": "", "torchrun": f" -c '{_TORCHRUN}'"}
 
 
