@@ -202,7 +202,7 @@ def main() -> None:
     device_peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
     steps = [{**step, "tokens": int(step["tokens"])} for step in Clock.steps]
     found = {"steps": steps, "peak": peak, "device_peak": device_peak, "torch": torch.__version__}
-    file = Path(job["workspace"], f"clock-{os.environ['RANK']}.json")
+    file = Path(job["workspace"], f"clock-{os.environ.get('RANK', '0')}.json")
     file.write_text(json.dumps({**found, "transformers": transformers.__version__}), "utf-8")
     if torch.distributed.is_initialized():  # left by other arms: at the process's end its threads now and then abort it
         torch.distributed.destroy_process_group()
