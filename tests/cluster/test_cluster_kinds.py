@@ -10,10 +10,24 @@ from pathlib import Path
 
 import attrs
 import pytest
+import yaml
 from tests.cluster import trainer
 from tests.cluster.cluster import Cluster
-from tests.cluster.helpers import CHEAP, WAITS, client_in, command, eventually, left, requests
+from tests.cluster.helpers import (
+    CHEAP,
+    RBAC,
+    RUN,
+    STEPS,
+    WAITS,
+    at_s3,
+    client_in,
+    command,
+    eventually,
+    left,
+    requests,
+)
 from tests.cluster.images import PAUSE
+from tests.servers.s3 import Gateway, S3Proxy
 
 from tunewright import Job, JobError, JobState, RequestError, SecretValue, TrainingClient
 from tunewright._client.doctor import diagnose
@@ -240,6 +254,65 @@ def test_kubectl_shows_the_progress_of_a_job_that_is_followed(
     annotations = cluster.json("pytorchjob", "steps", "-n", namespace)["metadata"]["annotations"]
     assert annotations["tunewright.dev/progress"] == "step 7/9, loss 0.5000"
     job.delete()
+
+
+STEPS_OF_A_RANK = """
+import os, time
+from tunewright.events import Step, emit
+from tunewright_launcher.job_object import job_object, noted
+with noted(job_object(os.environ), emit, "train") as tell:
+    tell(Step(step=7, total_steps=9, loss=0.5))
+    while not os.path.exists(os.path.join(os.environ["TUNEWRIGHT_WORKSPACE"], "output", "go")):
+        time.sleep(0.2)
+    tell(Step(step=9, total_steps=9, loss=0.25))
+"""
+
+
+def test_kubectl_shows_the_progress_of_a_job_that_nobody_follows(
+    own_cluster: Cluster, client: TrainingClient, kind: Kind, namespace: str, image: str, on_node, s3: S3Proxy,
+    gateway: Gateway, volumes,
+) -> None:  # fmt: skip
+    for key in ("models/one/config.json", "data/rows/rows.jsonl"):
+        gateway.put(key, b"{}")
+    folder = volumes()
+    account = {"kind": "ServiceAccount", "metadata": {"name": "progress", "namespace": namespace}, "apiVersion": "v1"}
+    role = yaml.safe_load((RBAC / "progress.yaml").read_text("utf-8"))
+    role["metadata"]["namespace"] = namespace
+    binding = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": "progress", "namespace": namespace},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": role["metadata"]["name"]},
+        "subjects": [{"kind": "ServiceAccount", "name": "progress", "namespace": namespace}],
+    }
+    own_cluster.apply(account, role, binding)
+    train = [*RUN, *command(STEPS_OF_A_RANK)]
+    job = client.train(
+        "steps",
+        model=at_s3(s3, "models/one"),
+        dataset=at_s3(s3, "data/rows"),
+        trainer="hf",
+        image=image,
+        progress_account="progress",
+        resources_per_worker=CHEAP,
+        pod_overrides=on_node(*STEPS, commands={"check": ["true"], "train": train}, main="train"),
+    )
+
+    def shown() -> str | None:
+        found = own_cluster.json(kind.object, "steps", "-n", namespace)["metadata"]["annotations"]
+        return found.get("tunewright.dev/progress")
+
+    eventually(shown, "step 7/9, loss 0.5000")
+    (pod,) = client.get_job_pods("steps")
+    spec = own_cluster.json("pod", pod.name, "-n", namespace)["spec"]
+    mounted = {
+        container["name"]: any("serviceaccount" in mount["mountPath"] for mount in container["volumeMounts"])
+        for container in (*spec.get("initContainers", ()), *spec["containers"])
+    }
+    assert [name for name, mounts in mounted.items() if mounts] == [kind.main]
+    (folder / "output" / "go").touch()
+    assert job.wait(timeout=120).state is JobState.SUCCEEDED
+    assert str(shown()).startswith("step 9/9, loss 0.2500")
 
 
 def test_it_is_suspended_and_goes_on(
