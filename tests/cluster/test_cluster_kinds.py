@@ -336,6 +336,25 @@ def test_it_is_suspended_and_goes_on(
     assert job.wait(timeout=120).state is JobState.SUCCEEDED
 
 
+@pytest.mark.parametrize("backend", ["kubernetes"], indirect=True)
+def test_a_node_that_no_longer_answers_is_told(
+    own_cluster: Cluster, client: TrainingClient, image: str, volumes
+) -> None:
+    folder = volumes()
+    job = client.create_job("alone", base_image=image, command=command(WAITS))
+    eventually(lambda: any("lives: 1" in line for line in job.logs()), wanted=True)
+    own_cluster.stop("kubelet")
+    try:
+        eventually(lambda: "has not answered for" in job.status().detail, wanted=True)
+        assert "Kubernetes replaces it after 5 minutes, unless the node comes back" in job.status().detail
+    finally:
+        own_cluster.start("kubelet")
+    eventually(lambda: "has not answered" in job.status().detail, wanted=False)
+    (folder / "output" / "go").touch()
+    assert job.wait(timeout=120).state is JobState.SUCCEEDED
+    assert len(list(folder.glob("output/life-*"))) == 1, "it was not started again"
+
+
 @pytest.mark.usefixtures("team")
 def test_a_job_waits_in_its_queue_for_the_one_before_it(client: TrainingClient, image: str, volumes) -> None:
     def submit(name: str) -> Job:

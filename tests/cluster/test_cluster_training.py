@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.cluster import trainer
 from tests.cluster.cluster import Cluster
 from tests.cluster.helpers import CHEAP, STEPS, PackageIndex, at_s3, build_wheel, client_in
 from tests.servers.hub import Hub
@@ -119,16 +120,24 @@ def tune(
         models = {"hf": {**hf, "uri": "hf://acme/tiny"}, "s3": at_s3(s3, "models/tiny")}
         datasets = {"hf": {**hf, "uri": "hf://datasets/acme/rows"}, "s3": at_s3(s3, "data/t")}
 
-        def submit(name: str, training: dict, *, model: str = "hf", dataset: str = "hf", **more: object) -> Job:
+        def submit(
+            name: str,
+            training: dict,
+            *,
+            model: str = "hf",
+            dataset: str = "hf",
+            by: TrainingClient = client,
+            **more: object,
+        ) -> Job:
             arguments = {"per_device_train_batch_size": 4, "logging_steps": 1, **training}
-            return client.train(
+            return by.train(
                 name,
                 model=models[model],
                 dataset=datasets[dataset],
                 trainer={"provider": "hf", "training_parameters": arguments},
                 image=image,
                 resources_per_worker=CHEAP,
-                pod_overrides=on_node(*STEPS),
+                pod_overrides=on_node(*STEPS, main="train"),
                 **more,
             )
 
@@ -233,3 +242,22 @@ def test_a_strangers_plugin_that_exists_only_as_a_wheel_is_installed_when_a_pod_
         job.wait(timeout=180)
     assert "tunewright-weather-0.3" in "\n".join(job.logs(container="install-plugins"))
     assert (folder / "output" / "model" / "averages.txt").read_text().startswith('["a-literal", 3] of 1')
+
+
+@pytest.mark.slow
+def test_the_status_of_a_trainjob_has_the_progress_where_trainers_gate_is_on(
+    own_cluster: Cluster, namespace: str, tune, volumes
+) -> None:
+    if not trainer.installed(own_cluster):
+        pytest.skip("needs Trainer: python -m tests.cluster up --with trainer")
+    for _ in range(2):
+        volumes()
+    admin = TrainingClient("trainjob", namespace=namespace, config_file=str(own_cluster.kubeconfig))
+    with trainer.feature_gate(own_cluster, "TrainJobStatus"):
+        job = tune("told", {"max_steps": 12}, by=admin)
+        assert job.wait(timeout=600).state is JobState.SUCCEEDED, list(job.logs())[-20:]
+        told = own_cluster.json("trainjob", "told", "-n", namespace)["status"]["trainerStatus"]
+    assert told["progressPercentage"] == 100
+    metrics = {metric["name"]: metric["value"] for metric in told["metrics"]}
+    assert float(metrics["loss"]) > 0
+    assert float(metrics["learning_rate"]) >= 0

@@ -8,8 +8,10 @@ They make and renew the certificates of their webhooks themselves.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +82,30 @@ def install(cluster: Cluster) -> None:
         cluster.import_image(archive)
     _apply(cluster, _without_third_party(cluster), _TRAINER_IMAGE, "/trainer-controller-manager")
     _apply(cluster, programs.module_folder(JOBSET) / "config" / "default", _JOBSET_IMAGE, "/jobset")
+    _await_webhook(cluster)
+
+
+@contextlib.contextmanager
+def feature_gate(cluster: Cluster, name: str) -> Iterator[None]:
+    """Turn a feature of Trainer on, and off again."""
+    place = ("deployment", "kubeflow-trainer-controller-manager", "-n", "kubeflow-system")
+    given = cluster.json(*place)["spec"]["template"]["spec"]["containers"][0]["args"]
+
+    def start(arguments: list[str]) -> None:
+        path = "/spec/template/spec/containers/0/args"
+        change = json.dumps([{"op": "replace", "path": path, "value": arguments}])
+        cluster.kubectl("patch", *place, "--type=json", "-p", change)
+        cluster.kubectl("rollout", "status", *place, f"--timeout={_READY:.0f}s")
+        _await_webhook(cluster)
+
+    start([*given, f"--feature-gates={name}=true"])
+    try:
+        yield
+    finally:
+        start(given)
+
+
+def _await_webhook(cluster: Cluster) -> None:
     end = time.monotonic() + _READY
     while True:
         try:
