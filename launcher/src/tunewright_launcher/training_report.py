@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tunewright import environment
-from tunewright.events import Attempt, Event, format_event
+from tunewright.events import Attempt, Event, format_event, parse_event
 from tunewright.plan.plan import MAIN_STEP
 from tunewright.providers.base import TrainRun
 from tunewright.status.report import REPORT_FILE, JobReport, make_report
@@ -38,7 +38,7 @@ class EventFile:
             if run.resume_from is None or not self._file.is_file():
                 self._file.write_text(f"{datetime.now(UTC).isoformat()}\n", "utf-8")
             else:
-                self._attempts += sum('"attempt"' in line for line in self.lines())
+                self._attempts += sum(isinstance(parse_event(line), Attempt) for line in self.lines())
         self.add(Attempt(attempt=self._attempts))
 
     def add(self, event: Event) -> None:
