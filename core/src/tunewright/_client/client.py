@@ -45,8 +45,7 @@ class TrainingClient:
         namespace: the Kubernetes namespace; None for the context's.
         config_file: the path of a kubeconfig; None for the default locations.
         context: the context in the kubeconfig; None for the current one.
-        kind: of the job objects that the backend "kubernetes" creates: "pytorchjob", "trainjob" or "job"; None for the first of
-            them that the cluster can run.
+        kind: of jobs on Kubernetes: "pytorchjob", "trainjob" or "job"; None for the first that the cluster can run.
         registry: the plugins to use; None for all that are installed.
     """
 
@@ -165,9 +164,8 @@ class TrainingClient:
         own_adapter = None if adapter is None else selection.select_model(self.registry, adapter, base, "adapter")
         if evaluation is not None:
             own = selection.select_dataset(self.registry, evaluation, base, "eval_dataset")
-        with plugin_code(
-            trainer.plugin.name, trainer.plugin.dist, "for_model(), for_adapter(), for_datasets() or for_part()"
-        ):
+        methods = "for_model(), for_adapter(), for_datasets() or for_part()"
+        with plugin_code(trainer.plugin.name, trainer.plugin.dist, methods):
             told = trainer.provider.for_model(source.provider)
             told = (told.for_adapter(own_adapter.provider) if own_adapter else told).for_datasets(
                 chosen.provider if chosen else None, own.provider if own else None
@@ -247,10 +245,8 @@ class TrainingClient:
 
     def list_jobs(self, labels: Mapping[str, str] | None = None, *, all_namespaces: bool = False) -> JobList:
         """Return all jobs, newest first; with `labels`, those that have all of them; `all_namespaces` of the cluster, or one."""
-        if all_namespaces:
-            found = self.backend.list_everywhere(labels)
-            return JobList(Job(status.name, self.backend.at(status.namespace)) for status in found)
-        return JobList(Job(status.name, self.backend) for status in self.backend.list(labels))
+        found = self.backend.list_everywhere(labels) if all_namespaces else self.backend.list(labels)
+        return JobList(Job(s.name, self.backend.at(s.namespace) if all_namespaces else self.backend) for s in found)
 
     def get_job_logs(
         self, name: str, *, follow: bool = False, container: str | None = None, worker: int | None = None
