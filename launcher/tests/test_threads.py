@@ -43,8 +43,15 @@ def test_a_source_that_is_far_away_gets_all_threads_at_once() -> None:
     [[], [0.2] * 3, [0.3, 0.2, 0.001, 0.2, 0.2]],
     ids=["none yet", "too few", "some that waited for the interpreter"],
 )
-def test_it_is_not_far_away_as_long_as_nothing_shows_it(answers: list[float]) -> None:
+def test_it_is_not_far_away_as_long_as_nothing_shows_it(answers: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "usable_cpus", lambda: 8)
     assert counted(*answers, seconds=0.2) == 4
+
+
+@pytest.mark.parametrize(("cpus", "few"), [(1, 2), (2, 2), (3, 3)])
+def test_there_are_no_more_than_processors_but_two(cpus: int, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "usable_cpus", lambda: cpus)
+    assert counted(seconds=0.05) == few
 
 
 @pytest.mark.slow
@@ -55,6 +62,7 @@ def test_a_near_source_whose_threads_leave_the_processor_idle_gets_all_of_them()
 @pytest.mark.slow
 def test_a_near_source_that_keeps_the_processor_busy_gets_few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_IDLE", 0.03)  # whatever else runs on this machine
+    monkeypatch.setattr(module, "usable_cpus", lambda: 8)
     assert counted(*[0.001] * 5, busy=True, seconds=1.5) == 4
 
 
