@@ -100,7 +100,14 @@ def test_a_sample_that_changes_leaves_the_others_logits_alone(family: str) -> No
     changed = [samples()[0], samples(seed=1)[1], *samples()[2:]]
     with torch.no_grad():
         before, after = (model(**collate(rows)).logits[0].split(LENGTHS) for rows in (samples(), changed))
-    assert [torch.equal(a, b) for a, b in zip(before, after, strict=True)] == [True, False, True, True]
+    # An expert computes the tokens of all samples at once, and how a product is summed depends on how many they are.
+    apart = 1e-6 if any("expert" in name for name, _ in model.named_modules()) else 0
+    assert [float((a - b).abs().max()) <= apart for a, b in zip(before, after, strict=True)] == [
+        True,
+        False,
+        True,
+        True,
+    ]
     assert probe.isolates_samples(model, collate)
     assert probe.isolates_samples(model, collate, sharded=True)
 
