@@ -158,6 +158,34 @@ def test_another_kind_of_model_is_refused(check: Callable[..., None], copied_mod
         check(model=copied_model)
 
 
+def test_pairs_of_messages_need_a_template(
+    check: Callable[..., None], copied_model: Path, dataset_of, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "their_trainer.py").write_text("import transformers\nclass Pairs(transformers.Trainer): pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    given = {"transformer_class": "their_trainer:Pairs", "data": {"format": "preference"}, "model": copied_model}
+    turns = {name: [{"role": "assistant", "content": name}] for name in ("chosen", "rejected")}
+    pairs = dataset_of([{"prompt": [{"role": "user", "content": "What?"}], **turns}])
+    check(dataset=pairs, **given)
+    (copied_model / "chat_template.jinja").unlink()
+    with pytest.raises(RequestError, match="has a tokenizer without a chat template"):
+        check(dataset=pairs, **given)
+
+
+def test_columns_of_pairs_are_suggested_by_their_names(check: Callable[..., None], dataset_of) -> None:
+    given = {"transformer_class": "their_trainer:Pairs", "data": {"format": "preference"}}
+    rows = dataset_of([{"instruction": "What?", "chosen_response": "This.", "rejected_response": "That."}])
+    with pytest.raises(RequestError) as error:
+        check(dataset=rows, **given)
+    lines = (
+        ("chosen_column", "chosen_response"),
+        ("rejected_column", "rejected_response"),
+        ("prompt_column", "instruction"),
+    )
+    for field, column in lines:
+        assert f'trainer.data.{field}: "{column}"' in str(error.value)
+
+
 @pytest.mark.parametrize("given", [{}, {"data": {"format": "chat"}}], ids=["auto", "chat"])
 def test_chats_need_a_template(
     given, check: Callable[..., None], copied_model: Path, dataset_of, train, tmp_path
