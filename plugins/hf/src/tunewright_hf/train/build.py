@@ -146,12 +146,7 @@ def _build_tokenised_trainer(
             preprocess_logits_for_metrics=objective.scores,
         )
     if task is CAUSAL:
-        chosen = choose_collator(trainer, data, pad_id, models_loss=uses_models_loss(cls))
-        if trainer.data_collator is objective.collator:
-            trainer.data_collator = chosen
-        elif SEGMENTS in data.train.column_names:  # the Trainer class has a collator of its own
-            problem = f"does not work with {cls.__name__}, which makes the batches itself"
-            raise RequestError(problem, field="DataParams.packing", value=True, remedy="Leave packing out.")
+        _set_collator(trainer, objective.collator, data, pad_id)
     # Else accelerate would cut losses of the last batch as those of repeated samples.
     if data.evaluation is not None and trainer.eval_dataset is data.evaluation:
         trainer.eval_dataset = fill_up(data.evaluation, args.eval_batch_size * args.world_size, pad_id, objective.blank)
@@ -174,6 +169,17 @@ def _build_tokenised_trainer(
             seed = args.seed if args.data_seed is None else args.data_seed
             trainer.order = Order(data.mixture, None if args.train_sampling_strategy == "sequential" else seed)
     return trainer
+
+
+def _set_collator(trainer: transformers.Trainer, given: object, data: data_.Prepared, pad_id: int) -> None:
+    """Give a Trainer the collator that suits the model, unless its class has one of its own instead of the given one."""
+    cls = type(trainer).__mro__[2]  # below those of `instrumented`
+    chosen = choose_collator(trainer, data, pad_id, models_loss=uses_models_loss(cls))
+    if trainer.data_collator is given:
+        trainer.data_collator = chosen
+    elif SEGMENTS in data.train.column_names:
+        problem = f"does not work with {cls.__name__}, which makes the batches itself"
+        raise RequestError(problem, field="DataParams.packing", value=True, remedy="Leave packing out.")
 
 
 def fuse_layers(trainer: transformers.Trainer, params: TrainParams) -> None:
