@@ -65,7 +65,7 @@ def test_follow_draws_one_table_and_prints_lines_without_any_widget() -> None:
         "checking the dataset …",
         "Created: worker 0 cannot be scheduled",
         "model: It is away. Trying again in 2 s, attempt 2.",
-        "training: 2 steps on 1 processes",
+        "training: 2 steps on 1 process",
         "sft succeeded.",
         "model: /jobs/sft/model",
         "loss: 4.0000 at first, 2.0000 at last (-50%)",

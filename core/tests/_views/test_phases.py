@@ -186,7 +186,7 @@ def test_a_log_says_loss_and_steps_in_words_and_plain_lines_as_they_are() -> Non
     assert told[:4] == [
         "a plain line",
         "loading the model",
-        "training: 100 steps on 1 processes",
+        "training: 100 steps on 1 process",
         "step 1/100: loss 2.5000",
     ]
     assert len(told) == 3 + 100 + 1, "every step that was logged"

@@ -84,7 +84,7 @@ def test_lines_tell_each_thing_once_and_steps_about_twenty_times() -> None:
     assert [line for line in lines if line not in steps] == [
         "model: 1.0 MB of 2.0 MB",
         "model: fetched, 3 files, 2.0 MB",
-        "dataset: is there already, 1 files, 0 bytes",
+        "dataset: is there already, 1 file, 0 bytes",
         "starting the worker processes",
         "training: 40 steps on 2 processes",
         "evaluation at step 40: loss 1.9000",
@@ -199,9 +199,9 @@ def test_the_style_follows_the_output(capsys: pytest.CaptureFixture[str], monkey
     [
         (
             {"event": "start", "total_steps": 10, "resumed_from": 4},
-            "training: 10 steps on 1 processes, resumed from step 4",
+            "training: 10 steps on 1 process, resumed from step 4",
         ),
-        ({"event": "start"}, "training: ? steps on 1 processes"),
+        ({"event": "start"}, "training: ? steps on 1 process"),
         ({"event": "step", "step": 3}, "step 3/?: "),
         ({"event": "step", "step": 3, "loss": None, "total_steps": 5}, "step 3/5: "),
         ({"event": "attempt", "attempt": 2, "limit": 4}, "workers start again: attempt 2 of 4"),

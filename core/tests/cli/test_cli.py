@@ -228,7 +228,7 @@ def test_a_job_is_followed_to_its_end(tunewright: Run, backend) -> None:
     finished(backend)
     code, out, err = tunewright("train", "job.yaml")
     assert (code, err) == (0, "")
-    assert out.splitlines()[:2] == ["training: 2 steps on 1 processes", "step 1/2: loss 2.0000"]
+    assert out.splitlines()[:2] == ["training: 2 steps on 1 process", "step 1/2: loss 2.0000"]
     assert out.splitlines()[-3:] == ["sft succeeded.", "model: /result", "loss: 2.0000 at first, 2.0000 at last (-0%)"]
     assert list(backend.plans) == ["sft"]
 
@@ -409,7 +409,7 @@ def test_a_list_has_only_the_states_that_are_asked_for_and_so_many_jobs(tunewrig
 
 def test_a_log_says_events_in_words_and_events_are_json(tunewright: Run, backend) -> None:
     finished(backend)
-    said = ["training: 2 steps on 1 processes", "step 1/2: loss 2.0000", "checkpoint at step 2"]
+    said = ["training: 2 steps on 1 process", "step 1/2: loss 2.0000", "checkpoint at step 2"]
     log = "\n".join(["plain", *said, "other", ""])
     assert tunewright("logs", "sft", "--backend", "memory") == (0, log, "")
     for option in ("--container", "--step"):

@@ -55,6 +55,11 @@ def change(file: Path, **keys: object) -> None:
         {"eval_strategy": "steps", "eval_steps": 3, "early_stopping_patience": 3},
         {"eval_strategy": "steps", "eval_steps": 0.3, "early_stopping_patience": 3},
         {"eval_strategy": "steps", "early_stopping_patience": 3},
+        {"save_strategy": "best"},
+        {"metric_for_best_model": "eval_loss", "label_names": ["labels"]},
+        {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr": 1e-6}},
+        {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": True}},
+        {"torch_compile": True, "torch_compile_backend": "eager"},
     ],
     ids=str,
 )
@@ -80,6 +85,17 @@ def test_what_may_work_where_the_training_runs_passes(given: dict[str, object], 
         ({"data": {"max_length": 129}}, ["DataParams.max_length=129", "Give 128 or less"]),
         ({"data": {"completion_column": "answer"}, }, ["has no column", "'answer'", "Its columns are: prompt, completion"]),
         ({"lora_config": {}, "merge": True, "fsdp": True}, ["merge=True", "FSDP"]),
+        ({"optim": "lomo"}, ["optim: was rejected", "lomo_optim", "Use a trainer image that has it"]),
+        ({"optim": "galore_adamw", "optim_target_modules": ["mlp"]}, ["optim: was rejected", "galore_torch"]),
+        ({"adam_beta1": 1.5}, ["optim", "beta", "1.5"]),
+        ({"lr_scheduler_type": "cosine_with_min_lr"}, ["lr_scheduler_kwargs: was rejected", "min_lr"]),
+        ({"lr_scheduler_kwargs": {"foo": 1}}, ["lr_scheduler_kwargs: was rejected", "'foo'", "lr_scheduler_type='linear'"]),
+        ({"metric_for_best_model": "f1"}, ["metric_for_best_model='f1'", "is not computed by evaluations", "There are: loss"]),
+        ({"label_names": ["foo"]}, ["label_names=['foo']", "Leave it out"]),
+        ({"use_liger_kernel": True}, ["use_liger_kernel=True", "liger-kernel", "is not installed"]),
+        ({"torch_compile": True, "torch_compile_backend": "inductr"}, ["torch_compile_backend", "Did you mean 'inductor'"]),
+        ({"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"reentrant": True}}, ["'use_reentrant'"]),
+        ({"neftune_noise_alpha": -1.0}, ["neftune_noise_alpha=-1.0", "0 or more"]),
         ({"transformer_class": "DataCollatorForSeq2Seq"}, ["transformer_class='DataCollatorForSeq2Seq'", "not a Trainer class"]),
     ],
     ids=str,
@@ -116,6 +132,13 @@ def test_a_model_folder_without_its_parts_is_refused(check: Callable[..., None],
     assert (error.value.field, str(copied_model) in str(error.value)) == ("model", True)
 
 
+def test_damaged_weights_are_refused(check: Callable[..., None], copied_model: Path) -> None:
+    file = copied_model / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(RequestError, match=r"model=.*has a damaged file, model.safetensors: .*Fetch or copy it again"):
+        check(model=copied_model)
+
+
 def test_a_dataset_without_rows_is_refused(check: Callable[..., None], dataset_of) -> None:
     with pytest.raises(RequestError, match="is empty") as error:
         check(dataset=dataset_of([]))
@@ -133,6 +156,34 @@ def test_another_kind_of_model_is_refused(check: Callable[..., None], copied_mod
     change(copied_model / "config.json", model_type="vit")
     with pytest.raises(RequestError, match=r"has a ViTConfig.*causal language models"):
         check(model=copied_model)
+
+
+def test_pairs_of_messages_need_a_template(
+    check: Callable[..., None], copied_model: Path, dataset_of, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "their_trainer.py").write_text("import transformers\nclass Pairs(transformers.Trainer): pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    given = {"transformer_class": "their_trainer:Pairs", "data": {"format": "preference"}, "model": copied_model}
+    turns = {name: [{"role": "assistant", "content": name}] for name in ("chosen", "rejected")}
+    pairs = dataset_of([{"prompt": [{"role": "user", "content": "What?"}], **turns}])
+    check(dataset=pairs, **given)
+    (copied_model / "chat_template.jinja").unlink()
+    with pytest.raises(RequestError, match="has a tokenizer without a chat template"):
+        check(dataset=pairs, **given)
+
+
+def test_columns_of_pairs_are_suggested_by_their_names(check: Callable[..., None], dataset_of) -> None:
+    given = {"transformer_class": "their_trainer:Pairs", "data": {"format": "preference"}}
+    rows = dataset_of([{"instruction": "What?", "chosen_response": "This.", "rejected_response": "That."}])
+    with pytest.raises(RequestError) as error:
+        check(dataset=rows, **given)
+    lines = (
+        ("chosen_column", "chosen_response"),
+        ("rejected_column", "rejected_response"),
+        ("prompt_column", "instruction"),
+    )
+    for field, column in lines:
+        assert f'trainer.data.{field}: "{column}"' in str(error.value)
 
 
 @pytest.mark.parametrize("given", [{}, {"data": {"format": "chat"}}], ids=["auto", "chat"])

@@ -77,6 +77,11 @@ def test_what_cannot_be_loaded_or_answered_is_refused(adapter: Path, tmp_path: P
         load(moved)
     base = Path(config["base_model_name_or_path"])
     assert "".join(load(moved, base).answer([ASK], Sampling(max_tokens=60))).strip() == ANSWER
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "config.json").write_text('{"model_type": "own", "auto_map": {"AutoConfig": "own.Config"}}')
+    with pytest.raises(RequestError, match=r"result=.*own': brings Python code.*no terminal.*Run this command in a"):
+        load(moved, own)
     (tmp_path / "empty").mkdir()
     with pytest.raises(RequestError, match="result: was rejected"):
         load(tmp_path / "empty")

@@ -41,12 +41,13 @@ def describe(event: Event, summary: Summary) -> str | None:  # noqa: PLR0911 - a
             return _doing(event)
         case Fetched():
             how = "is there already" if event.cached else "fetched"
-            return f"{event.slot}: {how}, {event.files} files, {size_text(event.bytes)}"
+            return f"{event.slot}: {how}, {counted(event.files, 'file')}, {size_text(event.bytes)}"
         case Uploaded():
-            return f"{event.item}: uploaded to {event.uri}, {event.files} files, {size_text(event.bytes)}"
+            return f"{event.item}: uploaded to {event.uri}, {counted(event.files, 'file')}, {size_text(event.bytes)}"
         case Start():
             resumed = f", resumed from step {summary.resumed_from}" if summary.resumed_from else ""
-            return f"training: {_known(summary.total_steps)} steps on {event.world_size} processes{resumed}"
+            steps, processes = counted(summary.total_steps, "step"), counted(event.world_size, "process", "processes")
+            return f"training: {steps} on {processes}{resumed}"
         case Data() if event.dropped:
             return f"{event.split}: {_rows_text(event.to_dict())}"
         case Step():
@@ -122,7 +123,7 @@ def _rows_text(counts: Mapping[str, Json]) -> str:
     """Describe how many rows of a split are used, and why the others are not."""
     rows, dropped, reasons = (counts.get(key) for key in ("rows", "dropped", "reasons"))
     if not dropped:
-        return f"{rows:,} rows"
+        return counted(int(str(rows)), "row")
     ordered = sorted(reasons.items(), key=lambda item: -int(str(item[1]))) if isinstance(reasons, dict) else []
     why = "; ".join(f"{count} {reason}" for reason, count in ordered)
     return f"{dropped:,} of {rows:,} rows dropped{f' ({why})' if why else ''}"
@@ -140,6 +141,12 @@ def step_note(summary: Summary) -> str:
     if summary.tokens_per_second is not None:
         parts.append(f"{summary.tokens_per_second:,.0f} tokens/s")
     return ", ".join(parts)
+
+
+def counted(count: int | None, one: str, several: str | None = None) -> str:
+    """Return a number of things: "1 file", "1,200 files", or "? files" where it is not known."""
+    number = "?" if count is None else f"{count:,}"
+    return f"{number} {one if count == 1 else several or f'{one}s'}"
 
 
 def size_text(count: float) -> str:
@@ -175,7 +182,7 @@ def facts(report: JobReport) -> dict[str, str]:
         "started": status.started,
         "took": duration_text(report.seconds) or None,
         "result": status.result,
-        "workers": f"{record.workers}, with {record.processes} processes each",
+        "workers": f"{record.workers}, with {counted(record.processes, 'process', 'processes')} each",
         "attempts": report.attempts or None,
         "data": "; ".join(f"{split}: {_rows_text(counts)}" for split, counts in report.data.items()) or None,
         "steps": f"{last['step']:,.0f}" if last else None,
@@ -249,7 +256,7 @@ def download_rows(report: JobReport) -> list[tuple[str, str, str, str]]:
     return [
         (
             f"{d.slot} (worker {d.worker})" if d.worker else d.slot,
-            f"{d.files} files",
+            counted(d.files, "file"),
             size_text(d.bytes),
             f"{size_text(d.rate)}/s" if d.rate else "was there already",
         )

@@ -26,11 +26,13 @@ from tunewright_hf.model import adapters, attention, load
 from tunewright_hf.model.adapters import check_merge, with_head
 from tunewright_hf.model.config import auto_class_of, is_known, longest_input
 from tunewright_hf.model.continued import check_fits, continued
-from tunewright_hf.model.families import check_family
+from tunewright_hf.model.dtypes import shapes_in
+from tunewright_hf.model.families import check_family, check_packing
 from tunewright_hf.model.folder import load_config, load_tokenizer, needed_model, tokenizer_folder
 from tunewright_hf.model.generation import goal_of
 from tunewright_hf.phases import say
 from tunewright_hf.train import arguments, extensions
+from tunewright_hf.train.dry_arguments import check_begin, check_metric
 
 
 def check(params: TrainParams, run: TrainRun) -> None:
@@ -41,7 +43,7 @@ def check(params: TrainParams, run: TrainRun) -> None:
     """
     say(run, "check", "checking the model, the dataset and the arguments")
     folder = needed_model(run)
-    params = continued(params, run)
+    lora, params = params.lora_config, continued(params, run)
     params.check_inputs(model=folder, dataset=run.dataset, eval_dataset=run.eval_dataset)
     if run.mixture:
         params.check_mixture(run.mixture)
@@ -53,7 +55,8 @@ def check(params: TrainParams, run: TrainRun) -> None:
     check_arguments(params, run)
     config = load_config(folder, params)
     check_family(config, params.task, trust=params.trust_remote_code, loss=extensions.uses_models_loss(trainer))
-    check_fits(params, config, run)
+    check_packing(config, params)
+    check_fits(params, config, run, lora)
     tokenizer = load_tokenizer(tokenizer_folder(run), params)
     resolve_max_length(params.data, longest_input(config, tokenizer, params.task))
     if params.lora_config is not None:
@@ -72,7 +75,9 @@ def check(params: TrainParams, run: TrainRun) -> None:
 
 
 def check_weights(folder: Path) -> None:
-    """Raise RequestError if the folder has no weights, once instead of on every rank."""
+    """Raise RequestError if the folder has no weights, or damaged ones, once instead of on every rank."""
+    for file in folder.glob("*.safetensors"):
+        shapes_in(file, "model")
     if not any(file for kind in ("*.safetensors", "*.bin") for file in folder.glob(kind)):
         remedy = "Give a folder as save_pretrained() writes it: config.json, weights and tokenizer."
         raise RequestError("has no weights (*.safetensors or *.bin)", field="model", value=str(folder), remedy=remedy)
@@ -104,6 +109,9 @@ def check_arguments(params: TrainParams, run: TrainRun) -> None:
     elsewhere = {k: v for k, v in params.training_parameters.items() if k not in ("tf32", "ddp_backend")}
     here = attrs.evolve(params, training_parameters=TrainingArguments(**{**elsewhere, "use_cpu": True}))
     args = arguments.build_arguments(here, run.checkpoints, evaluates=_evaluates(params, run))
+    check_begin(args)
+    if ":" not in params.transformer_class:  # other libraries' classes may compute more
+        check_metric(args, params.task)
     missing = sorted(set(args.report_to) - set(get_available_reporting_integrations()))
     if missing:
         remedy = f"Use an image that has it, or one of: {', '.join(get_available_reporting_integrations()) or 'none'}."

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 import threading
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import cast
@@ -19,8 +21,9 @@ from tunewright.errors import RequestError
 from tunewright.providers import MARKER, Message, Sampling, TrainedModel
 from tunewright_hf.config.tasks import CAUSAL, CLASSIFICATION, SEQ2SEQ, Task
 from tunewright_hf.errors import as_request_error
-from tunewright_hf.model.config import auto_class_of
+from tunewright_hf.model.config import auto_class_of, reads_images
 from tunewright_hf.model.generation import answer_settings
+from tunewright_hf.model.language import copy_processor
 from tunewright_hf.model.origin import origin_of
 from tunewright_hf.model.saved_files import ADAPTER_CONFIG, finish_files
 
@@ -31,9 +34,10 @@ _REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 class HuggingFaceModel(TrainedModel):
     """A model and its tokenizer, on the first GPU if there is one."""
 
-    def __init__(self, model: transformers.PreTrainedModel, folder: Path) -> None:
+    def __init__(self, model: transformers.PreTrainedModel, folder: Path, base: Path) -> None:
         self._model = model.eval()
         self._folder = folder
+        self._base = base
         self._tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
         if (folder / "generation_config.json").is_file():  # of the result, where an adapter's model has the base's
             self._model.generation_config = transformers.GenerationConfig.from_pretrained(folder)
@@ -65,13 +69,17 @@ class HuggingFaceModel(TrainedModel):
             remedy = "Give a folder that does not exist yet."
             raise RequestError("exists already", field="folder", value=str(folder), remedy=remedy)
         settings = self._model.generation_config
-        with as_request_error("result", "Load the adapter with peft instead: not every kind of adapter can be merged."):
+        remedy = "Load the adapter with peft instead: not every kind of adapter can be merged."
+        with as_request_error("result", remedy), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # PEFT uses a name that transformers is to remove
             merged = self._model.merge_and_unload()
         merged.generation_config = settings
         stage = folder.with_name(f"{_STAGE}{folder.name}")
         shutil.rmtree(stage, ignore_errors=True)
         merged.save_pretrained(stage)
         self._tokenizer.save_pretrained(stage)
+        if reads_images(merged.config):
+            copy_processor(self._base, stage)
         finish_files(stage, self._tokenizer)
         stage.rename(folder)
 
@@ -121,6 +129,7 @@ def load(folder: Path, model: Path | None) -> HuggingFaceModel:
     transformers.utils.logging.disable_progress_bar()
     adapter = _adapter_of(folder)
     base = _base_of(adapter, folder, model) if adapter else folder
+    _check_code(base)
     remedy = "Give the folder of a result: the model's files, or an adapter beside --model, the model that it was trained on."
     with as_request_error("result", remedy):
         config = transformers.AutoConfig.from_pretrained(base)
@@ -129,7 +138,17 @@ def load(folder: Path, model: Path | None) -> HuggingFaceModel:
         if adapter:
             loaded = peft.PeftModel.from_pretrained(loaded, folder)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        return HuggingFaceModel(loaded.to(device), folder)
+        return HuggingFaceModel(loaded.to(device), folder, base)
+
+
+def _check_code(base: Path) -> None:
+    """Refuse a model that brings Python code where nobody can be asked whether it may run, as transformers asks."""
+    file = base / transformers.utils.CONFIG_NAME
+    brings = file.is_file() and bool(json.loads(file.read_text("utf-8")).get("auto_map"))
+    if brings and not sys.stdin.isatty():
+        problem = "brings Python code of its own, and there is no terminal to ask whether it may run"
+        remedy = "Run this command in a terminal, or load the result as its README.md says."
+        raise RequestError(problem, field="result", value=str(base), remedy=remedy)
 
 
 def _adapter_of(folder: Path) -> dict[str, object]:

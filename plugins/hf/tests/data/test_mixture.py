@@ -206,7 +206,7 @@ def test_an_error_names_the_dataset_of_the_list(prepare, mixture, tmp_path: Path
     bad.mkdir()
     (bad / "data.jsonl").write_text('{"text": ""}\n')
     parts = (*mixture(sums=1), MixturePart(slot="dataset_2", name="bad", weight=1, folder=bad))
-    with pytest.raises(RequestError, match=r"^dataset\[1\]: none of its 1 rows leaves anything to learn"):
+    with pytest.raises(RequestError, match=r"^dataset\[1\]: its only row leaves nothing to learn"):
         prepare(parts)
     (bad / "data.jsonl").write_text('{"x": "", "z": ""}\n')
     with pytest.raises(RequestError, match=r"^dataset\[1\]: has no column"):

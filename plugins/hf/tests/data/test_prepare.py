@@ -55,7 +55,7 @@ def test_what_is_cut_and_what_is_lost_is_counted(prepare, dataset_of, caplog: py
 
 
 def test_a_dataset_that_leaves_nothing_to_learn_is_refused(prepare, dataset_of) -> None:
-    with pytest.raises(RequestError, match="none of its 1 rows leaves anything to learn"):
+    with pytest.raises(RequestError, match="its only row leaves nothing to learn"):
         prepare(dataset_of([{"prompt": "What is 1? " * 40, "completion": " 2."}]), max_length=8)
 
 

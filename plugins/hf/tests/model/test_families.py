@@ -107,6 +107,13 @@ def test_it_learns_and_the_result_is_what_was_trained(given, family: Path, train
     assert eval_loss(result, training.result, qa) == pytest.approx(training.of("eval")[-1]["eval_loss"], abs=1e-5)
 
 
+def test_experts_with_a_loss_of_their_own_are_evaluated(train, qa: Path, model_folder: Path, tmp_path: Path) -> None:
+    family = made("mixtral", model_folder, tmp_path / "model", output_router_logits=True)
+    training = train(tmp_path / "out", qa, model=family, max_steps=1, save_strategy="no")
+    expected = eval_loss(load(training.result), training.result, qa)
+    assert training.of("eval")[-1]["eval_loss"] == pytest.approx(expected, abs=1e-5)
+
+
 def eval_loss(model, folder: Path, dataset: Path) -> float:
     encoder = Encoder(transformers.AutoTokenizer.from_pretrained(folder), "prompt_completion", DataParams())
     samples = [encoder(json.loads(line)).cut(64) for line in (dataset / "validation.jsonl").read_text().splitlines()]

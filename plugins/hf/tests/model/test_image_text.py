@@ -15,6 +15,7 @@ safetensors = pytest.importorskip("safetensors.torch")
 
 from tunewright_hf.model.language import language_part  # noqa: E402 - it needs torch
 from tunewright_hf.model.miniature import miniature  # noqa: E402
+from tunewright_hf.trained import load as load_result  # noqa: E402
 
 FAMILIES = ["gemma3", "qwen2_vl", "llava", "smolvlm", "qwen3_5"]
 PACE = {"max_steps": 2, "learning_rate": 1e-2, "save_strategy": "no"}
@@ -76,6 +77,9 @@ def test_an_adapter_adapts_the_language_part_alone(train, qa: Path, model: Path,
     packs = transformers.AutoConfig.from_pretrained(model).model_type != "qwen3_5"  # it has layers with a state
     data = {"packing": packs, "max_length": 60}
     training = train(tmp_path / "out", qa, model=model, **PACE, lora_config={}, data=data)
+    load_result(training.result, model).merge(tmp_path / "merged")
+    assert tensors(tmp_path / "merged").keys() == tensors(model).keys()
+    assert (tmp_path / "merged" / "preprocessor_config.json").exists()
     base = load(model)
     plain = peft.PeftModel.from_pretrained(load(model), training.result)
     adapted = [name for name, module in plain.get_base_model().named_modules() if hasattr(module, "lora_A")]

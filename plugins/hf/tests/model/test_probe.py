@@ -11,12 +11,13 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 peft = pytest.importorskip("peft")
 
+from tunewright_hf import HuggingFaceTrainParams  # noqa: E402
 from tunewright_hf.config.library_arguments import LoraConfig  # noqa: E402
 from tunewright_hf.config.tasks import CAUSAL  # noqa: E402 - they need torch
 from tunewright_hf.data.samples.collators import Collator  # noqa: E402
 from tunewright_hf.kernels import attention as kernel  # noqa: E402
 from tunewright_hf.model import adapters, attention, probe  # noqa: E402
-from tunewright_hf.model.families import check_family  # noqa: E402
+from tunewright_hf.model.families import check_family, check_packing  # noqa: E402
 from tunewright_hf.model.miniature import miniature  # noqa: E402
 
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -45,6 +46,32 @@ def test_a_window_longer_than_the_samples_is_tried_out(monkeypatch: pytest.Monke
     assert not probe.isolates_samples(model, COLLATE)
     monkeypatch.undo()
     kernel.register()
+
+
+class OwnCode(transformers.LlamaForCausalLM):
+    """A model's own code that computes long rows in another way, without a window in any name."""
+
+    def forward(self, input_ids, position_ids=None, **given):
+        if input_ids.shape[1] > 80:
+            return super().forward(input_ids)
+        return super().forward(input_ids, position_ids=position_ids, **given)
+
+
+@pytest.mark.parametrize(("longest", "tokens"), [(60, 100), (20, 100)], ids=["long samples", "many samples"])
+def test_own_code_is_tried_out_with_rows_as_long_as_the_trainings(longest: int, tokens: int) -> None:
+    model = OwnCode(transformers.LlamaConfig(**SIZES, initializer_range=0.5)).eval()
+    assert probe.isolates_samples(model, COLLATE)
+    assert probe.isolates_samples(model, COLLATE, row=probe.Row.within(30, 60))
+    assert not probe.isolates_samples(model, COLLATE, row=probe.Row.within(longest, tokens))
+
+
+@pytest.mark.parametrize("family", ["mamba", "mistral"])
+def test_the_check_refuses_to_pack_where_samples_are_not_isolated(family: str) -> None:
+    refused = pytest.raises(RequestError, match=r"packing=True: does not work with this Mamba\w+.*Leave packing out")
+    for packing in (True, False):
+        params = HuggingFaceTrainParams(data={"packing": packing})
+        with refused if packing and family == "mamba" else contextlib.nullcontext():
+            check_packing(transformers.AutoConfig.for_model(family), params)
 
 
 def test_the_model_is_tried_out_in_the_trainings_precision() -> None:

@@ -66,6 +66,16 @@ def test_a_training_is_the_same_with_and_without(
     assert losses["on"] == losses["off"] == asked, "to the bit, dropout included"
 
 
+def test_a_smoothed_loss_is_planned_with_the_logits_that_it_needs(train, qa: Path, tmp_path: Path, monkeypatch) -> None:
+    seen = []
+    monkeypatch.setattr(
+        activation_memory, "decide", lambda trainer, _: seen.append(activation_memory.logits_bytes(trainer))
+    )
+    for smoothing in (0.0, 0.1):
+        train(tmp_path / str(smoothing), qa, max_steps=1, save_strategy="no", label_smoothing_factor=smoothing)
+    assert seen[0] == 0 < seen[1]
+
+
 def test_what_is_kept_of_a_token_is_what_torch_keeps(train, qa: Path, tmp_path: Path, monkeypatch) -> None:
     seen = []
 

@@ -146,6 +146,8 @@ def test_what_does_not_fit_is_refused_by_the_check(
         RequestError, match=r"lora_config.r=8: differs from the adapter's, which is 4.*adapter_mode='merge'"
     ):
         check(model_folder, first, qa, tmp_path, lora_config={"r": 8})
+    with pytest.raises(RequestError, match=r"init_lora_weights='pissa': differs from the adapter's, which is True"):
+        check(model_folder, first, qa, tmp_path, lora_config={"init_lora_weights": "pissa"})
     with pytest.raises(RequestError, match="would leave an adapter for merged weights"):
         check(model_folder, first, qa, tmp_path, lora_config={}, adapter_mode="merge")
     wide = transformers.AutoConfig.from_pretrained(model_folder)
@@ -162,6 +164,43 @@ def test_what_does_not_fit_is_refused_by_the_check(
         RequestError, match=r"belongs to the model org/other, not to org/base. Give model: hf://org/other"
     ):
         check(hub, changed(base_model_name_or_path="org/other"), qa, tmp_path)
+
+
+@pytest.mark.slow
+def test_all_layers_are_not_what_an_adapter_of_some_has(train, qa: Path, model_folder: Path, tmp_path: Path) -> None:
+    some = train(tmp_path / "some", qa, max_steps=1, lora_config={"target_modules": ["q_proj", "v_proj"]}).result
+    check(model_folder, some, qa, tmp_path)
+    with pytest.raises(RequestError, match=r"target_modules='all-linear': is more than the adapter has, .* leaves out"):
+        check(model_folder, some, qa, tmp_path, lora_config={"target_modules": "all-linear"})
+
+
+@pytest.mark.slow
+def test_damaged_weights_and_those_of_another_head_are_refused_by_the_check(
+    first: Path, changed, qa: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    adapter = changed()
+    file = adapter / "adapter_model.safetensors"
+    whole = file.read_bytes()
+    for part in (whole[:-10], whole[:100], b"none"):
+        file.write_bytes(part)
+        with pytest.raises(RequestError, match=r"adapter=.*has a damaged file, adapter_model.safetensors: .*copy it"):
+            check(model_folder, adapter, qa, tmp_path)
+    head = {"base_model.model.lm_head.weight": torch.zeros(7, 64)}
+    safetensors.save_file(weights(first) | head, file)
+    with pytest.raises(RequestError, match=r"does not fit the model: for base_model.model.lm_head.weight it has \(7,"):
+        check(model_folder, adapter, qa, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_start_that_the_adapter_does_not_tell_is_refused(
+    changed, qa: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    given = {"lora_config": {"init_lora_weights": "pissa_niter_4"}}
+    with pytest.raises(RequestError, match=r"init_lora_weights='pissa_niter_4': takes a random part.*Give pissa"):
+        HuggingFaceTrainParams(**given)
+    assert HuggingFaceTrainParams(**given, merge=True)
+    with pytest.raises(RequestError, match=r"adapter=.*was begun with init_lora_weights=pissa_niter"):
+        check(model_folder, changed(init_lora_weights="pissa_niter_4"), qa, tmp_path)
 
 
 def test_what_is_no_adapter_is_refused_on_the_client(model_folder: Path, tmp_path: Path) -> None:

@@ -367,6 +367,34 @@ def test_a_class_with_a_loss_of_its_own_gets_no_samples_without_any(
     assert all(math.isfinite(e["eval_loss"]) for e in training.of("eval"))
 
 
+@pytest.mark.slow
+def test_a_trainer_class_keeps_its_data_and_its_batches(train, qa: Path, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "their_batches.py").write_text(
+        """import transformers
+class Own(transformers.Trainer):
+    def __init__(self, *args, data_collator, **given):
+        super().__init__(*args, data_collator=self.batch, **given)
+        self.theirs, self.batches = data_collator, []
+        self.train_dataset = self.train_dataset.select(range(4))
+        self.seen.append(self)
+    def batch(self, samples):
+        self.batches.append(len(samples))
+        return self.theirs(samples)
+    seen = []
+"""
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    given = {"transformer_class": "their_batches:Own", "num_train_epochs": 2, "per_device_train_batch_size": 2}
+    given |= {"eval_strategy": "no", "save_strategy": "no", "activation_checkpointing": False}
+    training = train(tmp_path / "out", qa, **given)
+    import their_batches
+
+    assert max(training.losses) == 4
+    assert their_batches.Own.seen[0].batches == [2] * 4
+    with pytest.raises(RequestError, match=r"packing=True: does not work with Own, which makes the batches itself"):
+        train(tmp_path / "packed", qa, **given, data=PACKED)
+
+
 def test_a_loss_that_is_no_number_is_final(train, qa: Path, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"learning_rate=1e\+30: the loss became nan by step \d+") as error:
         train(tmp_path / "out", qa, learning_rate=1e30, max_grad_norm=0.0, max_steps=10)

@@ -177,7 +177,17 @@ class TrainingArguments(StandIn):
             "per_device_train_batch_size",
         }
     )
-    not_negative = frozenset({"data_seed", "learning_rate", "max_grad_norm", "seed", "warmup_steps", "weight_decay"})
+    not_negative = frozenset(
+        {
+            "data_seed",
+            "learning_rate",
+            "max_grad_norm",
+            "neftune_noise_alpha",
+            "seed",
+            "warmup_steps",
+            "weight_decay",
+        }
+    )
     # Computed by the real class, or without meaning in the job.
     derived = frozenset(
         {"output_dir", "logging_dir", "disable_tqdm", "local_rank", "do_eval", "resume_from_checkpoint"}

@@ -24,6 +24,9 @@ OF_ARGUMENTS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("grad_clip", "clip_grad", "max_grad", "gradient_clipping"), "max_grad_norm"),
     **dict.fromkeys(("decay", "wd"), "weight_decay"),
     **dict.fromkeys(("random_seed", "random_state"), "seed"),
+    # Of transformers 4.
+    "group_by_length": "train_sampling_strategy",
+    "no_cuda": "use_cpu",
 }
 
 OF_LORA: Final[Mapping[str, str]] = {

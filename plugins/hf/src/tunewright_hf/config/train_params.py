@@ -38,6 +38,9 @@ from tunewright_hf.config.tasks import (
 CONTINUE = "continue"
 MERGE = "merge"
 
+RANDOM_START = "pissa_niter"
+"""How values of init_lora_weights begin that take a random part from the model's weights, which an adapter does not tell."""
+
 
 def _arguments(value: object) -> TrainingArguments:
     return TrainingArguments.of(value)
@@ -197,6 +200,14 @@ def _check_arguments(params: TrainParams) -> None:
         problem = "shuffles differently on each rank and after a restart, which repeats some samples and skips others"
         remedy = "Leave it out, and give DataParams(packing=True), which avoids padding; or give 'batch_rebalance'."
         refuse("train_sampling_strategy", order, problem, remedy)
+    begun = params.lora_config.get("init_lora_weights") if params.lora_config is not None else None
+    if str(begun).startswith(RANDOM_START) and not params.merge:
+        problem = "takes a random part from the model's weights, so nobody could load the adapter on the same ones"
+        remedy = "Give pissa, which computes that part exactly, or merge: true."
+        refuse("lora_config.init_lora_weights", begun, problem, remedy)
+    names = given.get("label_names")
+    if names not in (None, ["labels"]) and ":" not in params.transformer_class:
+        refuse("label_names", names, "names a column that samples do not have", "Leave it out: it is labels.")
     if given.get("max_steps") == 0:
         refuse("max_steps", 0, "would train nothing", "Give a number of steps, or leave it out.")
     if own.get("predict_with_generate"):

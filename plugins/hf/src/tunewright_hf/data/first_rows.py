@@ -33,6 +33,7 @@ from tunewright_hf.data.samples.bad_rows import (
 from tunewright_hf.data.samples.classification import Classes, Classifier, check_same_names, find_classes
 from tunewright_hf.data.samples.encode import AnyEncoder, Goal, encoder_of
 from tunewright_hf.data.samples.preference import NO_PAIR, PREFERENCE, pair_of
+from tunewright_hf.data.templates.chat_template import check_template
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -140,6 +141,9 @@ def _encode_first(split: Split, data: DataParams, make: _Make, *, cache: Path, d
             if found is None:
                 drop(dropped, EMPTY if encoder else NO_PAIR, count)
         except RequestError as error:
+            found = None
             refuse_or_drop(error, count, data, dropped)
+        if isinstance(found, dict) and isinstance(found.get("chosen", found.get("completion")), list):
+            check_template(make.tokenizer)  # which the Trainer class writes these messages with
         count += 1
     return count

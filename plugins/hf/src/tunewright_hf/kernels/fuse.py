@@ -63,4 +63,6 @@ def _other_loss(args: transformers.TrainingArguments) -> str:
     """Return why arguments do not allow a fused loss, or ""."""
     if args.fp16:
         return "in fp16, gradients that are computed before the loss is scaled would underflow"
+    if args.label_smoothing_factor:
+        return "label_smoothing_factor needs the logits, which the Trainer computes a loss of"
     return "use_liger_kernel has a forward of its own" if args.use_liger_kernel else ""

@@ -246,7 +246,7 @@ def _alike(members: Sequence[lora.Linear]) -> tuple[object, ...]:
 
 
 LAYERS = Patch(
-    name="LoRA layers",
+    name="groups of LoRA layers",
     tested={"forward of peft.tuners.lora.Linear": frozenset({"e72a29c82865463a"})},
     versions="peft 0.18 to 0.21",
     code=_code,

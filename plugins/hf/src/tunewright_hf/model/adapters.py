@@ -24,6 +24,9 @@ from tunewright_hf.model.language import language_names
 
 logger = logging.getLogger(__name__)
 
+ALL_LINEAR = "all-linear"
+"""PEFT's word for all linear layers but the head."""
+
 # Modules that PEFT itself saves with the adapter, for TaskType SEQ_CLS.
 _KNOWN_HEADS = re.compile(r"(^|\.)(classifier|score)($|\.)")
 
@@ -58,7 +61,7 @@ def build_lora(config: LoraConfig, task_type: str = "CAUSAL_LM") -> peft.LoraCon
         RequestError: PEFT rejects it.
     """
     targets = {"target_modules", "target_parameters"} & set(config)
-    ours: dict[str, object] = {} if targets else {"target_modules": "all-linear"}
+    ours: dict[str, object] = {} if targets else {"target_modules": ALL_LINEAR}
     with as_request_error("lora_config", "Change the field that it names."):
         return construct(peft.LoraConfig, {**ours, **config, "task_type": task_type})
 
@@ -77,7 +80,7 @@ def fit_to(lora: peft.LoraConfig, model: transformers.PreTrainedModel) -> peft.L
         others = f"(?!{'|'.join(language_names(model))}).*"
         if others not in "".join(excluded):  # as it is in an adapter that is continued
             excluded += [others, *_numbered(model)]
-    if lora.target_modules == peft.utils.constants.INCLUDE_LINEAR_LAYERS_SHORTHAND:
+    if lora.target_modules == ALL_LINEAR:
         unfit = sorted({_any_layer(name) for name in _unfit(model)})
         excluded += unfit
         if unfit:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import logging
 import sys
 
 import peft
@@ -16,8 +15,6 @@ from tunewright.errors import RequestError, did_you_mean
 from tunewright_hf import errors
 from tunewright_hf.kernels.attention import SEGMENTS, is_tested, register
 from tunewright_hf.model.language import language_part
-
-logger = logging.getLogger(__name__)
 
 _UNSUPPORTED = ("s_aux=", "position_bias=")  # arguments of some models' attention that "segments" does not implement
 _LAYERS_ATTENTION = ("attention", "attn", "self_attention", "self_attn")
@@ -56,11 +53,15 @@ def choose_attention(model: transformers.PreTrainedModel, wanted: str, *, half: 
             raise ValueError(f"{type(model).__name__} needs an attention with features that segments lacks")
         if name is not None:
             part.set_attn_implementation(name)
-    logger.info("attention: %s", part.config._attn_implementation)
+
+
+def may_be_flash(model: transformers.PreTrainedModel) -> bool:
+    """Return whether "auto" is flash-attn for a model on a GPU in half precision."""
+    return bool(language_part(model)._supports_flash_attn and is_flash_attn_2_available())
 
 
 def _automatic(model: transformers.PreTrainedModel, *, half: bool) -> str | None:
-    if torch.cuda.is_available() and half and model._supports_flash_attn and is_flash_attn_2_available():
+    if torch.cuda.is_available() and half and may_be_flash(model):
         return "flash_attention_2"
     return SEGMENTS if supports_segments(model) and is_tested() else None
 

@@ -15,10 +15,11 @@ import transformers
 from tunewright.errors import RequestError
 from tunewright.providers import TrainRun
 from tunewright_hf.config.library_arguments import LoraConfig
-from tunewright_hf.config.train_params import MERGE, TrainParams
+from tunewright_hf.config.train_params import CONTINUE, MERGE, RANDOM_START, TrainParams
 from tunewright_hf.errors import as_request_error
+from tunewright_hf.model.adapters import ALL_LINEAR, build_lora, fit_to
 from tunewright_hf.model.config import auto_class_of, is_known
-from tunewright_hf.model.dtypes import header
+from tunewright_hf.model.dtypes import shapes_in
 from tunewright_hf.model.files import adapter_config
 from tunewright_hf.model.origin import origin_of
 
@@ -29,9 +30,11 @@ logger = logging.getLogger(__name__)
 
 _REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_PREFIX = "base_model.model."  # of the names of an adapter's weights
 
-# Fields of a LoRA that change neither its shape nor what its weights mean: a continued one may have others.
-_FREE = frozenset({"lora_dropout", "init_lora_weights", "task_type"})
+# Fields of a LoRA that change neither its shape nor what its weights mean: a continued one may have others. Some values of
+# init_lora_weights, as "pissa", also change the weights of the model.
+_FREE = frozenset({"lora_dropout", "task_type"})
 
 
 def continued(params: TrainParams, run: TrainRun) -> TrainParams:
@@ -47,6 +50,12 @@ def continued(params: TrainParams, run: TrainRun) -> TrainParams:
     own = _config_of(run.adapter)
     if params.adapter_mode == MERGE:
         return params
+    if str(own.get("init_lora_weights")).startswith(RANDOM_START):
+        problem = "was begun with init_lora_weights=pissa_niter, which takes a random part from the model's weights"
+        remedy = (
+            "Convert it with PEFT where it was trained: save_pretrained(path_initial_model_for_weight_conversion=…)."
+        )
+        raise RequestError(problem, field="adapter", value=str(run.adapter), remedy=remedy)
     given = params.lora_config or LoraConfig()
     for name, value in given.items():
         if name not in _FREE and not _agrees(name, value, own.get(name, _default(name))):
@@ -79,13 +88,16 @@ def _default(name: str) -> object:
     return getattr(peft.LoraConfig(), name)
 
 
-def check_fits(params: TrainParams, config: transformers.PreTrainedConfig, run: TrainRun) -> None:
-    """Refuse an adapter of another base model, and one whose weights do not fit the model's layers.
+def check_fits(
+    params: TrainParams, config: transformers.PreTrainedConfig, run: TrainRun, given: LoraConfig | None = None
+) -> None:
+    """Refuse an adapter of another base model, and one whose weights cannot be read or do not fit the model's layers.
 
     Args:
-        params: the user's parameters.
+        params: the user's parameters, with the adapter's own configuration if it is continued.
         config: the model's configuration.
         run: the run; without an adapter, nothing is checked.
+        given: the LoRA that the user gave.
 
     Raises:
         RequestError: the adapter does not fit.
@@ -93,8 +105,12 @@ def check_fits(params: TrainParams, config: transformers.PreTrainedConfig, run: 
     if run.adapter is None:
         return
     _check_base(run)
-    if is_known(config, params.task):  # remote code may need its weights
-        _check_shapes(params, config, run.adapter)
+    found = _shapes(run.adapter)
+    if not is_known(config, params.task):  # remote code may need its weights
+        return
+    _check_shapes(params, config, run.adapter, found)
+    if params.adapter_mode == CONTINUE and given is not None and given.get("target_modules") == ALL_LINEAR:
+        _check_all_linear(params, config, found)
 
 
 def _check_base(run: TrainRun) -> None:
@@ -116,32 +132,65 @@ def _check_base(run: TrainRun) -> None:
     raise RequestError(problem, field="adapter", value=run.uris.get("adapter", str(run.adapter)), remedy=remedy)
 
 
-def _check_shapes(params: TrainParams, config: transformers.PreTrainedConfig, folder: Path) -> None:
+def _check_shapes(
+    params: TrainParams, config: transformers.PreTrainedConfig, folder: Path, found: Mapping[str, tuple[int, ...]]
+) -> None:
     import peft
 
     lora = cast("peft.LoraConfig", peft.PeftConfig.from_pretrained(folder))
     lora.init_lora_weights = True  # other ways look at the weights
     lora.inference_mode = False
-    with torch.device("meta"):
-        model = getattr(transformers, auto_class_of(config, params.task)).from_config(config)
+    model = _empty(config, params)
+    whole = {f"{_PREFIX}{name}": tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     with as_request_error("adapter", "Give an adapter of this model."):
         adapted = peft.get_peft_model(model, lora, low_cpu_mem_usage=True)
     wanted = peft.get_peft_model_state_dict(adapted, save_embedding_layers=False)
-    shapes = {name: tuple(tensor.shape) for name, tensor in wanted.items() if ".lora_" in name}
-    found = {name: shape for name, shape in _shapes(folder).items() if ".lora_" in name}
-    for name in sorted(shapes.keys() | found.keys()):
-        if shapes.get(name) != found.get(name):
-            has, needs = found.get(name, "nothing"), shapes.get(name, "nothing")
+    shapes = {name: tuple(tensor.shape) for name, tensor in wanted.items()}
+    expected = {name: shape for name, shape in shapes.items() if ".lora_" in name}
+    # Modules that are saved as a whole, and embeddings.
+    expected |= {name: shape for name, shape in {**whole, **shapes}.items() if name in found}
+    for name in sorted(expected.keys() | {name for name in found if ".lora_" in name}):
+        if expected.get(name) != found.get(name):
+            has, needs = found.get(name, "nothing"), expected.get(name, "nothing")
             problem = f"does not fit the model: for {name} it has {has}, and the model needs {needs}"
             remedy = "Give the model that the adapter was trained on."
             raise RequestError(problem, field="adapter", value=str(folder), remedy=remedy)
 
 
+def _check_all_linear(
+    params: TrainParams, config: transformers.PreTrainedConfig, found: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Refuse to continue an adapter of some linear layers where the user asks for all of them."""
+    import peft
+
+    own = {name: value for name, value in (params.lora_config or {}).items() if name == "exclude_modules"}
+    model = _empty(config, params)
+    lora = fit_to(build_lora(LoraConfig(**own, target_modules=ALL_LINEAR), params.task.lora), model)
+    with as_request_error("lora_config", "Leave target_modules out to continue the adapter."):
+        adapted = peft.get_peft_model(model, lora, low_cpu_mem_usage=True)
+    every = peft.get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    if lacking := sorted(name for name in every if ".lora_A." in name and name not in found):
+        layer = lacking[0].removeprefix(_PREFIX).partition(".lora_A.")[0]
+        problem = f"is more than the adapter has, which leaves out {layer}"
+        remedy = "Leave it out to continue the adapter, or give adapter_mode='merge' to train a new one."
+        raise RequestError(problem, field="lora_config.target_modules", value=ALL_LINEAR, remedy=remedy)
+
+
+def _empty(config: transformers.PreTrainedConfig, params: TrainParams) -> transformers.PreTrainedModel:
+    """Return the model without its weights."""
+    with torch.device("meta"):
+        return getattr(transformers, auto_class_of(config, params.task)).from_config(config)
+
+
 def _shapes(folder: Path) -> Mapping[str, tuple[int, ...]]:
-    """Return the shapes of an adapter's weights by name, without reading the weights."""
+    """Return the shapes of an adapter's weights by name, without reading the weights.
+
+    Raises:
+        RequestError: their file is damaged.
+    """
     file = folder / "adapter_model.safetensors"
     if file.is_file():
-        return {name: tuple(tensor["shape"]) for name, tensor in header(file).items() if name != "__metadata__"}
+        return shapes_in(file, "adapter")
     with as_request_error("adapter", "Give the folder of a LoRA adapter as PEFT saves it."):
         state = torch.load(folder / "adapter_model.bin", map_location="meta", weights_only=True)
         return {name: tuple(tensor.shape) for name, tensor in state.items()}

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import safetensors
 import torch
 import transformers
+
+from tunewright.errors import RequestError
 
 # By their names in the headers of safetensors. Weights in other dtypes are quantised, and stay as they are.
 _NAMES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -77,6 +80,24 @@ def header(file: Path) -> dict[str, dict[str, Any]]:
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         return dict(json.loads(stream.read(length)))
+
+
+def shapes_in(file: Path, field: str) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the tensors in a file of safetensors by name, without reading them.
+
+    Args:
+        file: the file.
+        field: the input that it belongs to.
+
+    Raises:
+        RequestError: the file is damaged.
+    """
+    try:
+        with safetensors.safe_open(file, "pt") as opened:
+            return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError) as error:
+        problem = f"has a damaged file, {file.name}: {error}"
+        raise RequestError(problem, field=field, value=str(file.parent), remedy="Fetch or copy it again.") from error
 
 
 def _in_config(folder: Path) -> torch.dtype | None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 
+import torch
 import transformers
 
 from tunewright.errors import RequestError
 from tunewright_hf.config.tasks import CAUSAL, Task
-from tunewright_hf.model import probe
+from tunewright_hf.config.train_params import TrainParams
+from tunewright_hf.data.samples.collators import Collator
+from tunewright_hf.model import attention, probe
 from tunewright_hf.model.config import USES_ALL_WEIGHTS, auto_class_of
 from tunewright_hf.model.miniature import miniature
 
@@ -45,11 +48,35 @@ def check_family(config: transformers.PreTrainedConfig, task: Task, *, trust: bo
             probe.check_causal(model, loss=loss)
 
 
+def check_packing(config: transformers.PreTrainedConfig, params: TrainParams) -> None:
+    """Refuse to pack rows for an architecture that does not isolate their samples, as far as a miniature of it shows.
+
+    Raises:
+        RequestError: names the model.
+    """
+    if not params.data.packing or config.model_type in USES_ALL_WEIGHTS:  # those were tested
+        return
+    model = _built(config, params.task, trust=params.trust_remote_code)
+    if model is None or (params.attn_implementation == "auto" and attention.may_be_flash(model)):
+        return
+    try:
+        attention.choose_attention(model, params.attn_implementation, half=False)
+        isolates = probe.isolates_samples(model, Collator(0, padding_free=True))
+    except Exception as error:  # as of an attention that needs a GPU; the ranks try out the model itself
+        logger.info("packing was not tried out with a miniature of %s: %r", config.model_type, error)
+        return
+    if not isolates:
+        raise probe.no_packing(model)
+
+
 def _built(config: transformers.PreTrainedConfig, task: Task, *, trust: bool) -> transformers.PreTrainedModel | None:
     try:
         small = miniature(config)
         small._name_or_path = config._name_or_path  # where its code is, if it brings some
-        return getattr(transformers, auto_class_of(config, task)).from_config(small, trust_remote_code=trust).eval()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            auto = getattr(transformers, auto_class_of(config, task))
+            return auto.from_config(small, trust_remote_code=trust).eval()
     except Exception as error:  # whatever an architecture makes of sizes that it was not written for
         logger.info("no miniature of %s to try out: %r", config.model_type, error)
         return None

@@ -87,7 +87,7 @@ def load_model(
     import peft
 
     from tunewright_hf.model import attention
-    from tunewright_hf.model.language import freeze_other_parts
+    from tunewright_hf.model.language import freeze_other_parts, language_part
 
     dtype = weights_dtype(params, args)
     transformers.set_seed(args.seed)  # adapters and heads are initialised at random
@@ -102,6 +102,7 @@ def load_model(
     if params.task is CAUSAL:
         freeze_other_parts(model)
         attention.choose_attention(model, params.attn_implementation, half=args.bf16 or args.fp16)
+        logger.info("attention: %s", language_part(model).config._attn_implementation)
     elif params.attn_implementation != "auto":
         with errors.as_request_error("attn_implementation", "Give another name, or leave it out."):
             model.set_attn_implementation(params.attn_implementation)

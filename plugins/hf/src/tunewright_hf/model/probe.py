@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TypeAlias, cast
 
+import attrs
 import peft
 import torch
 import transformers
@@ -25,6 +26,28 @@ Model: TypeAlias = "transformers.PreTrainedModel | peft.PeftModel"
 
 _ATTENTION = ("full_attention", "sliding_attention", "chunked_attention")
 _TOKENS, _WINDOW = 16, 6  # a sample must be longer than a window
+
+
+@attrs.frozen(kw_only=True)
+class Row:
+    """A row of samples to try a model out with.
+
+    Attributes:
+        length: tokens of each sample.
+        samples: number of samples.
+    """
+
+    length: int = _TOKENS
+    samples: int = 2
+
+    @classmethod
+    def within(cls, longest: int, tokens: int) -> Row:
+        """Return the row for data whose longest sample has `longest` tokens, and whose largest batch has `tokens`."""
+        length = max(min(longest, tokens // 2), _TOKENS)
+        return cls(length=length, samples=max(tokens // length, 2))
+
+
+_SHORT = Row()
 
 # Largest change relative to the logits' mean magnitude: expert layers round differently in another batch. What leaks through a
 # convolution may be small in an untrained model, so more is allowed only if the model's code shows that nothing leaks.
@@ -49,37 +72,54 @@ def isolates_samples(
     *,
     sharded: bool = False,
     autocast: AbstractContextManager[object] | None = None,
+    row: Row = _SHORT,
 ) -> bool:
     """Return whether a sample in a packed row is computed as if it were alone.
 
     Attention is not the only possible leak: there are recurrent layers, convolutions, and remote code. So the model is
-    tried out, with windows narrow enough for few tokens to reach beyond them.
+    tried out, with windows narrow enough for few tokens to reach beyond them. Code that a model brings may compute long
+    rows in another way, and call its windows as it likes, so it is tried out with a row as long as the training's, too.
 
     Args:
         model: the model, on the device that it computes on.
         collate: a padding-free collator.
         sharded: no rank has the whole model to try out, so its class must decide.
         autocast: the training's autocast.
+        row: the training's longest row.
     """
     if sharded:
         return _is_known_to_isolate(model)
-    ids = _some_tokens(model)
     if _has_context_mask(model):
         return False
+    rows = [_SHORT] if _is_own(model) else [_SHORT, row]
     try:
-        with evaluating(model, autocast), _narrow_windows(model):
-            half = _computes_in_half(model)
-            alike, other = (_second_logits(model, collate, first, ids) for first in (ids, ids[::-1]))
-            with another_attention(model):
-                alone = model(input_ids=torch.tensor([ids], device=model.device)).logits[0].float()
+        with evaluating(model, autocast):
+            return all(_isolates(model, collate, each) for each in dict.fromkeys(rows))
     except _UNSUPPORTED:
         return False
+
+
+def _isolates(model: Model, collate: Collator, row: Row) -> bool:
+    """Return whether the last sample of a row is computed as if it were alone."""
+    ids = _some_tokens(model, row.length)
+    with _narrow_windows(model):
+        half = _computes_in_half(model)
+        alike, other = (_last_logits(model, collate, [first] * (row.samples - 1), ids) for first in (ids, ids[::-1]))
+        with another_attention(model):
+            alone = model(input_ids=torch.tensor([ids], device=model.device)).logits[0].float()
     most = _MOST_CHANGED_IN_HALF if half and _is_known_to_isolate(model) else _MOST_CHANGED
     if not (alike - other).abs().mean() <= most * alike.abs().mean():
         return False
     most = _MOST_APART_IN_HALF if half else _MOST_APART
     beyond = (alike - alone).abs().mean(1) - most * alone.abs().mean(1)
     return bool(beyond.median() <= 0)
+
+
+def no_packing(model: Model) -> RequestError:
+    """Return the error for packed rows of a model that does not isolate samples."""
+    name = type(recognise.base_of(model)).__name__
+    problem = f"does not work with this {name}, which does not isolate the samples of a row from each other"
+    return RequestError(problem, field="DataParams.packing", value=True, remedy="Leave packing out.")
 
 
 def check_causal(model: Model, *, autocast: AbstractContextManager[object] | None = None, loss: bool = True) -> None:
@@ -154,8 +194,9 @@ def evaluating(model: Model, autocast: AbstractContextManager[object] | None = N
         model.train(was_training)
 
 
-def _some_tokens(model: Model) -> list[int]:
-    return list(range(min(_TOKENS, getattr(model.config.get_text_config(), "vocab_size", _TOKENS))))
+def _some_tokens(model: Model, count: int = _TOKENS) -> list[int]:
+    known = min(_TOKENS, getattr(model.config.get_text_config(), "vocab_size", _TOKENS))
+    return [i % known for i in range(count)]
 
 
 def _computes_in_half(model: Model) -> bool:
@@ -198,8 +239,13 @@ def another_attention(model: Model) -> Iterator[None]:
 
 def _is_known_to_isolate(model: Model) -> bool:
     base = recognise.base_of(model)
-    own = type(base).__module__.startswith("transformers.") and not config.reads_images(base.config)
-    return own and supports_segments(base) and not (_has_state(base) or _has_context_mask(base))
+    usable = _is_own(base) and not config.reads_images(base.config) and supports_segments(base)
+    return usable and not (_has_state(base) or _has_context_mask(base))
+
+
+def _is_own(model: Model) -> bool:
+    """Return whether a model's code is that of transformers."""
+    return type(recognise.base_of(model)).__module__.startswith("transformers.")
 
 
 def _has_state(model: Model) -> bool:
@@ -214,9 +260,9 @@ def _has_context_mask(model: Model) -> bool:
     return any(b.dim() > 1 and b.shape[-1] == b.shape[-2] == context for b in model.buffers())
 
 
-def _second_logits(model: Model, collate: Collator, first: list[int], second: list[int]) -> torch.Tensor:
+def _last_logits(model: Model, collate: Collator, before: Sequence[list[int]], last: list[int]) -> torch.Tensor:
     batch: Mapping[str, object] = collate(
-        [{"input_ids": ids, "labels": [IGNORED] * len(ids)} for ids in (first, second)]
+        [{"input_ids": ids, "labels": [IGNORED] * len(ids)} for ids in (*before, last)]
     )
     inputs = {k: v.to(model.device) if isinstance(v, torch.Tensor) else v for k, v in batch.items() if k != "labels"}
-    return cast("torch.Tensor", model(**inputs).logits[0, len(first) :].float())
+    return cast("torch.Tensor", model(**inputs).logits[0, -len(last) :].float())

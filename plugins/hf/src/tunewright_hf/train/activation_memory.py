@@ -18,10 +18,12 @@ import pyarrow.compute
 import torch
 import transformers
 
+from tunewright_hf.data.prepare import Prepared
 from tunewright_hf.data.samples.packing import SEGMENTS
 from tunewright_hf.data.streaming import Stream
 from tunewright_hf.distributed import are_several, is_sharded, smallest_of_ranks
 from tunewright_hf.kernels import attention_cpu
+from tunewright_hf.model.probe import Row
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +97,7 @@ def fit_evaluation(
     The number that the user gave is kept, and a warning says what it needs.
     """
     data, args = trainer.eval_dataset, trainer.args
-    if args.eval_strategy == "no" or not isinstance(data, datasets.Dataset):
+    if args.eval_strategy == "no" or not isinstance(data, datasets.Dataset) or "length" not in data.column_names:
         return
     given_size = (given or {}).get("per_device_eval_batch_size")
     layers = getattr(trainer.model.config.get_text_config(), "num_hidden_layers", 1)
@@ -152,6 +154,20 @@ def largest_batch(data: datasets.Dataset, size: int, *, padding_free: bool) -> i
     lengths = data.data.column("length").to_numpy()
     longest = np.partition(lengths, -size)[-size:] if size < len(lengths) else lengths
     return int(longest.sum() if padding_free else longest.max() * len(longest))
+
+
+def longest_row(args: transformers.TrainingArguments, data: Prepared) -> Row:
+    """Return the longest row of samples that are concatenated, in a step or an evaluation."""
+    if isinstance(data.train, Stream):
+        rows = [(data.train.longest, data.train.longest * args.train_batch_size)]
+    else:
+        rows = [(_longest(data.train), largest_batch(data.train, args.train_batch_size, padding_free=True))]
+    if data.evaluation is not None:
+        rows.append(
+            (_longest(data.evaluation), largest_batch(data.evaluation, args.eval_batch_size, padding_free=True))
+        )
+    longest, tokens = (max(sizes) for sizes in zip(*rows, strict=True))
+    return Row.within(longest, tokens)
 
 
 def _measured(data: datasets.Dataset | Stream) -> dict[str, Sequence[int] | int]:

@@ -67,6 +67,7 @@ def build_arguments(
         "per_device_eval_batch_size": min(_MOST_EVALUATED, _number(given, "per_device_train_batch_size")),
         "eval_strategy": "epoch" if evaluates else "no",
         **_precision(given),
+        **({"metric_for_best_model": "loss"} if given.get("save_strategy") == "best" else {}),
         **(defaults or {}),
     }
     ours |= _checkpoint_each_evaluation(given, ours)

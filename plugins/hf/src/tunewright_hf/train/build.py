@@ -23,8 +23,9 @@ from tunewright_hf.data.samples.preference import PREFERENCE
 from tunewright_hf.data.streaming import Stream
 from tunewright_hf.data.tokenize import pad_token_id
 from tunewright_hf.distributed import check_sharding, is_sharded
-from tunewright_hf.kernels import fuse, recognise
+from tunewright_hf.kernels import fuse
 from tunewright_hf.model import adapters, attention, probe
+from tunewright_hf.train import activation_memory
 from tunewright_hf.train.by_source import SourceCollator, SourceMeter, measure_loss
 from tunewright_hf.train.checkpoints import ProvenanceCallback, UnloggedLoss
 from tunewright_hf.train.events import EventCallback, TrainingClock, remove_printer
@@ -145,14 +146,16 @@ def _build_tokenised_trainer(
             preprocess_logits_for_metrics=objective.scores,
         )
     if task is CAUSAL:
-        trainer.data_collator = choose_collator(trainer, data, pad_id, models_loss=uses_models_loss(cls))
-    if data.evaluation is not None:  # else accelerate would cut losses of the last batch as those of repeated samples
+        _set_collator(trainer, objective.collator, data, pad_id)
+    # Else accelerate would cut losses of the last batch as those of repeated samples.
+    if data.evaluation is not None and trainer.eval_dataset is data.evaluation:
         trainer.eval_dataset = fill_up(data.evaluation, args.eval_batch_size * args.world_size, pad_id, objective.blank)
     # Samples without labels are harmless only if the loss is divided by the supervised tokens of all ranks.
     divided = trainer.model_accepts_loss_kwargs or objective.loss is not None
     if (
         divided
         and uses_models_loss(cls)  # others may divide by the tokens of a batch
+        and trainer.train_dataset is data.train  # and not what the Trainer class makes of it
         and isinstance(data.train, datasets.Dataset)
         and args.average_tokens_across_devices
         and not args.dataloader_drop_last
@@ -166,6 +169,17 @@ def _build_tokenised_trainer(
             seed = args.seed if args.data_seed is None else args.data_seed
             trainer.order = Order(data.mixture, None if args.train_sampling_strategy == "sequential" else seed)
     return trainer
+
+
+def _set_collator(trainer: transformers.Trainer, given: object, data: data_.Prepared, pad_id: int) -> None:
+    """Give a Trainer the collator that suits the model, unless its class has one of its own instead of the given one."""
+    cls = type(trainer).__mro__[2]  # below those of `instrumented`
+    chosen = choose_collator(trainer, data, pad_id, models_loss=uses_models_loss(cls))
+    if trainer.data_collator is given:
+        trainer.data_collator = chosen
+    elif SEGMENTS in data.train.column_names:
+        problem = f"does not work with {cls.__name__}, which makes the batches itself"
+        raise RequestError(problem, field="DataParams.packing", value=True, remedy="Leave packing out.")
 
 
 def fuse_layers(trainer: transformers.Trainer, params: TrainParams) -> None:
@@ -208,10 +222,9 @@ def choose_collator(
     packed = SEGMENTS in data.train.column_names
     # NEFTune scales its noise by the length of a batch's rows.
     wanted = packed or (attention.attends_per_sample(model) and trainer.args.neftune_noise_alpha is None)
-    if wanted and probe.isolates_samples(model, padding_free, sharded=sharded, autocast=trainer.accelerator.autocast()):
+    autocast, row = trainer.accelerator.autocast(), activation_memory.longest_row(trainer.args, data)
+    if wanted and probe.isolates_samples(model, padding_free, sharded=sharded, autocast=autocast, row=row):
         return padding_free
     if packed:
-        name = type(recognise.base_of(model)).__name__
-        problem = f"does not work with this {name}, which does not isolate the samples of a row from each other"
-        raise RequestError(problem, field="DataParams.packing", value=True, remedy="Leave packing out.")
+        raise probe.no_packing(model)
     return Collator(pad_id)

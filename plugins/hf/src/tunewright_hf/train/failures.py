@@ -105,7 +105,7 @@ def explain_out_of_memory(
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        problem = f"is too large for the memory of {args.device}: {str(error).partition('. ')[0]}"
+        problem = f"is too large for the memory of {args.device}: {_told_by(error)}"
         others: list[str] = []  # what helps besides a smaller batch and shorter samples
         if evaluates():
             field, smaller = "per_device_eval_batch_size", "lower it, which does not change eval_loss"
@@ -142,11 +142,17 @@ def explain_too_large_model(args: transformers.TrainingArguments) -> Iterator[No
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        problem = f"does not fit into the memory of {args.device}: {str(error).partition('. ')[0]}"
+        problem = f"does not fit into the memory of {args.device}: {_told_by(error)}"
         remedy = (
             "Give quantization_config=…, share it among GPUs with fsdp, or give a smaller model or a larger machine."
         )
         raise RequestError(problem, field="model", remedy=remedy) from error
+
+
+def _told_by(error: RuntimeError | MemoryError) -> str:
+    """Return the sentence of torch's error that tells of memory: a place in its code may come before it."""
+    sentences = str(error).split(". ")
+    return next((s for s in sentences if any(word in s for word in _NO_MEMORY)), sentences[0])
 
 
 def is_out_of_memory(error: RuntimeError | MemoryError) -> bool:

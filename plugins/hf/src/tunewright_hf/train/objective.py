@@ -132,13 +132,19 @@ def token_losses(logits: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.
     """Return the summed loss in nats and the number of supervised tokens, for each sample.
 
     Args:
-        logits: (samples, length, vocabulary), or a tuple that begins with them.
+        logits: (samples, length, vocabulary), or a tuple whose first tensor, except for numbers, they are.
         labels: (samples, length), each predicted by the position before it.
 
     Returns:
         float32 of shape (samples, 2).
     """
     return summed_losses(*each_token_loss(logits, labels))
+
+
+def _logits_in(outputs: torch.Tensor | tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """Return a model's logits: experts may put a loss of their own before them."""
+    found = outputs if isinstance(outputs, tuple) else (outputs,)
+    return next(output for output in found if output.dim())
 
 
 def summed_losses(losses: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -153,7 +159,7 @@ def each_token_loss(
 
     A model with a fused loss returns these losses in place of logits; see `TokenLosses`.
     """
-    found, targets = logits[0] if isinstance(logits, tuple) else logits, labels[:, 1:]
+    found, targets = _logits_in(logits), labels[:, 1:]
     if found.dim() == targets.dim():  # transformers has padded the losses, too
         return found.masked_fill(targets == IGNORED, 0), targets
     return each_answer_loss(found[:, :-1], targets)
@@ -163,7 +169,7 @@ def each_answer_loss(
     logits: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the loss of each label, and the labels, which are at the positions of their logits."""
-    scores = logits[0] if isinstance(logits, tuple) else logits
+    scores = _logits_in(logits)
     size = max(
         1, _LOGITS // (scores.shape[0] * scores.shape[2])
     )  # positions; copies of all logits may not fit into memory
@@ -201,7 +207,7 @@ def scores_of(problem: str) -> Callable[[torch.Tensor | tuple[torch.Tensor, ...]
     """
 
     def scores(logits: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor) -> torch.Tensor:
-        found = (logits[0] if isinstance(logits, tuple) else logits).float()
+        found = _logits_in(logits).float()
         each, counts = losses(found, labels, problem), labels != IGNORED
         if problem == SINGLE:
             right = (found.argmax(-1) == labels).float()

@@ -307,7 +307,7 @@ def test_a_preview_says_what_is_dropped(model_folder: Path, dataset_of, tmp_path
         f"{OF_AN_UNKNOWN_ROLE}: line 2 of {folder}/data.jsonl",
     ]
     dataset_of([NO_ANSWER])
-    with pytest.raises(RequestError, match="none of its 1 rows leaves anything to learn"):
+    with pytest.raises(RequestError, match="its only row leaves nothing to learn"):
         list(HuggingFaceTrainParams().preview(run))
 
 

@@ -17,7 +17,7 @@ from tunewright_hf.data.rows.accounting import Beside, Columns, are_numbers, col
 from tunewright_hf.data.rows.column_reading import ColumnReading
 from tunewright_hf.data.rows.columns import value_at
 from tunewright_hf.data.rows.dialects import has_roles, looks_like_chat
-from tunewright_hf.data.rows.suggestions import suggestion, tells
+from tunewright_hf.data.rows.suggestions import pair_suggestion, suggestion, tells
 from tunewright_hf.data.rows.vocabulary import (
     COMPLETIONS,
     CONTEXTS,
@@ -374,4 +374,5 @@ def _unknown(columns: Columns, data: DataParams, field: str) -> RequestError:
     meant = "".join(f"Did you mean {near!r} instead of {column!r}? " for column, near in close.items())
     meant = "" if _says_nothing(data) else meant  # of names that nobody wrote
     listed = f"Its columns are: {', '.join(have) or 'none'}."
-    return RequestError(f"has no column {shown}", field=field, remedy=f"{meant}{listed}{suggestion(columns)}")
+    lines = pair_suggestion(columns) if data.format == "preference" else suggestion(columns)
+    return RequestError(f"has no column {shown}", field=field, remedy=f"{meant}{listed}{lines}")

@@ -13,6 +13,7 @@ from tunewright_hf.data.rows.vocabulary import COMPLETIONS, MEANINGFUL, PROMPTS,
 
 _DEPTH = 4
 _WRONG = re.compile(r"incorrect|rejected|non_preferred|worse|negative|wrong|distractor|bad_")
+_BETTER = re.compile(r"chosen|preferred|better|positive|winn|accepted")
 _CONTENTS = {
     "body",
     "text",
@@ -36,6 +37,8 @@ _ASIDE = re.compile(r"(.*_)?(toks|tokens|tests?|test_cases|input_output|sender|r
 _LEAD = " Write, for example, in the job file:\n"
 _FORMS = '{"messages": [{"role": "user", "content": "\u2026"}, \u2026]}, {"prompt": "\u2026", "completion": "\u2026"} or {"text": "\u2026"}'
 
+_PAIR = '{"prompt": "\u2026", "chosen": "\u2026", "rejected": "\u2026"}'
+
 
 def suggestion(columns: Columns) -> str:
     """Return lines that can be written as they are; "" if no column holds a text."""
@@ -51,6 +54,19 @@ def suggestion(columns: Columns) -> str:
     # Beside an answer, a title or a subject is what was asked, though elsewhere it says nothing of its own.
     asked = [path for path in texts if path not in telling and plain(path) in _QUESTIONS]
     return _lines([*telling, *asked])
+
+
+def pair_suggestion(columns: Columns) -> str:
+    """Return the lines that make pairs of preferences of columns, as far as their names tell."""
+    rejected = next((name for name in columns if _WRONG.search(plain(name))), None)
+    chosen = next((name for name in columns if name != rejected and _BETTER.search(plain(name))), None)
+    if chosen is None or rejected is None:
+        return f" Write rows of this form: {_PAIR}."
+    named = {"chosen": chosen, "rejected": rejected}
+    if asked := _best([name for name in columns if name not in (chosen, rejected)], PROMPTS):
+        named |= {"prompt": asked}
+    lines = [f"trainer.data.{part}_column: {json.dumps(name, ensure_ascii=False)}" for part, name in named.items()]
+    return _LEAD + "\n".join(lines)
 
 
 def tells(path: str) -> bool:

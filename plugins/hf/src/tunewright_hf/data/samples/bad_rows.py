@@ -169,7 +169,8 @@ def described(reasons: Mapping[str, int]) -> str:
 def no_sample(name: str, rows: int, reasons: Mapping[str, int]) -> RequestError:
     """Return the error for a split none of whose rows can be trained on."""
     field = "dataset" if name == "train" else "eval_dataset"
-    problem = f"none of its {rows} rows leaves anything to learn: {described(reasons)}"
+    all_ = "its only row leaves nothing" if rows == 1 else f"none of its {rows} rows leaves anything"
+    problem = f"{all_} to learn: {described(reasons)}"
     remedy = (
         "Give rows with a text, an answer, or a message of the assistant (trainer.data.roles says who that is, where it has "
         "another name), or a longer DataParams.max_length."
