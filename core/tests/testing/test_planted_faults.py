@@ -144,6 +144,11 @@ FAULTS = {
     "the revision differs each time": fault(
         "TestModel::test_a_snapshot_keeps_its_word", "differ in", old="            super().__init__()", new="            super().__init__()\n            self.revision = str(time.time_ns())"
     ),
+    "a file may change unnoticed": Fault(
+        test="TestModel::test_a_snapshot_keeps_its_word",
+        says="would be a mixture",
+        changes={ENTRIES: ENTRIES.replace("digests=(digest,)", "digests=()"), '        revision = "7"\n\n': ""},
+    ),
     "the listing never goes on": fault(
         "TestModel::test_the_files_arrive", "has not", old=ENTRIES, new=f"{ENTRIES}\n                time.sleep(3600)"
     ),
@@ -167,6 +172,12 @@ FAULTS = {
         "relative to the URI",
         old='            if file["path"].startswith(prefix):\n',
         new='            if file["path"].startswith(prefix):\n                file["path"] = file["path"].removeprefix(prefix)\n',
+    ),
+    "shards of an earlier result stay": fault(
+        "TestOutput::test_the_store_keeps_its_word",
+        "has no remove_files()",
+        old="    def remove_files(self, paths):",
+        new="    def _remove(self, paths):",
     ),
     "an upload never replaces": fault(
         "TestOutput::test_the_store_keeps_its_word",
@@ -198,6 +209,9 @@ FAULTS = {
     ),
     "there is no result": fault(
         "TestTrainer::test_two_ranks_train", "without a model", old="        if run.rank == 0:\n            save(run.result, total)\n", new=""
+    ),
+    "one rank fails alone": fault(
+        "TestTrainer::test_two_ranks_train", "Rank 1", old="        first, total = 1, 0\n", new="        first, total = 1, 0\n        assert run.rank == 0, 'no rank for me'\n"
     ),
     "the inputs are changed": fault(
         "TestTrainer::test_two_ranks_train", "changes its inputs", old="        first, total = 1, 0\n", new="        first, total = 1, 0\n        (run.dataset / 'cache').write_text('x')\n"

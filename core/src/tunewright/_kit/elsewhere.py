@@ -115,7 +115,16 @@ def _snapshot(name: str, kind: str, params: Mapping[str, Any], secrets: Mapping[
         for entry in entries[0][:5]
         for start, stop in _some_ranges(entry.size)
     ]
-    return {"entries": listed[0], "again": listed[1], "ranges": ranges}
+    unversioned = [entry.path for entry in entries[0][:5] if not _has_version(snapshots[0], entry)]
+    return {"entries": listed[0], "again": listed[1], "ranges": ranges, "unversioned": unversioned}
+
+
+def _has_version(snapshot: Snapshot, entry: Entry) -> bool:
+    """Return whether anything would show that a file has changed while it is read."""
+    if entry.digests or entry.validator or snapshot.revision is not None:
+        return True
+    with snapshot.open(entry, 0, entry.size) as reader:
+        return bool(getattr(reader, "digests", ()))
 
 
 def _listed(revision: str | None, entries: Iterable[Entry]) -> dict[str, Any]:

@@ -42,12 +42,15 @@ class Served:
         files: what the provider fetches: relative path → contents. At least one file should be larger than a few bytes.
         missing: the same for something that the service does not have. By default the provider with a longer URI.
         checks_secrets: whether the service refuses wrong secrets.
+        has_versions: whether the service tells anything by which a file can be told from a later one: a digest, an entity tag, a
+            time, a revision. Without that, a file that changes while it is fetched is a mixture of two.
     """
 
     provider: SourceProvider
     files: Mapping[str, bytes] = attrs.field(factory=dict, converter=to_dict)
     missing: SourceProvider | None = None
     checks_secrets: bool = True
+    has_versions: bool = True
 
 
 class SourceProviderTests(ProviderTests):
@@ -132,6 +135,10 @@ class SourceProviderTests(ProviderTests):
             secrets=literals(served.provider),
         )
         _check_snapshot(found, served.files)
+        assert not (served.has_versions and found["unversioned"]), (
+            f"{found['unversioned']} are listed without a digest and a validator, and the snapshot has no revision: a file that "
+            "changes while it is fetched would be a mixture. If the service tells nothing, say so: Served(has_versions=False)."
+        )
 
     def _fetch(self, provider: SourceProvider, plugin: Plugin, pod: Pod) -> Done:
         pod.give(self.kind, plugin, provider)

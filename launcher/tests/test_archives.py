@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.servers.kaggle import make_tar, make_zip
 
 from tunewright import ExitCode, FetchError
-from tunewright_kaggle.archive import unpack
+from tunewright_launcher.archives import unpack
 
 FILES = {
     "train/eu/1.csv": b"a,b\n1,2\n" * 1000,
