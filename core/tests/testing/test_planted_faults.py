@@ -65,6 +65,19 @@ FAULTS = {
         old='    token: str | SecretRef | None = secret(env="ACME_TOKEN")',
         new='    token: str = "public"',
     ),
+    "a secret has no name that says so": Fault(
+        test="TestData::test_wrong_secrets_are_refused",
+        says="no literal in a secret field",
+        changes={'    token: str | SecretRef | None = secret(env="ACME_TOKEN")': '    pin: str = "the-right-token"\n    token = property(lambda self: self.pin)'},
+        tests={'acme_plugin.Data(uri="acme://train", server=service[0], token=TOKEN)': 'acme_plugin.Data(uri="acme://train", server=service[0])'},
+    ),
+    "the secret is printed in hexadecimal digits": method("print(self.token.encode().hex())", ARRIVE, "prints a secret"),
+    "the plugin imports the launcher": fault(
+        "TestData::test_import_is_light", "tunewright_launcher", old="import attrs\n", new="import attrs\nimport tunewright_launcher.http\n"
+    ),
+    "patterns are ignored": fault(
+        "TestModel::test_patterns_select_files", "other files", old='if self.selects(file["path"])', new="if file"
+    ),
     "the secret is printed": method("print('with', self.token)", ARRIVE, "prints a secret"),
     "the secret is printed in Base64": method(
         "print(__import__('base64').b64encode(f'me:{self.token}'.encode()))", ARRIVE, "prints a secret"
@@ -213,6 +226,9 @@ FAULTS = {
     "one rank fails alone": fault(
         "TestTrainer::test_two_ranks_train", "Rank 1", old="        first, total = 1, 0\n", new="        first, total = 1, 0\n        assert run.rank == 0, 'no rank for me'\n"
     ),
+    "a rank ends without an error": fault(
+        "TestTrainer::test_two_ranks_train", "The process of rank 1 ends with exit code 0", old="        first, total = 1, 0\n", new="        first, total = 1, 0\n        run.rank and __import__('os')._exit(0)\n"
+    ),
     "the inputs are changed": fault(
         "TestTrainer::test_two_ranks_train", "changes its inputs", old="        first, total = 1, 0\n", new="        first, total = 1, 0\n        (run.dataset / 'cache').write_text('x')\n"
     ),
@@ -339,8 +355,9 @@ def with_fault(found: Fault) -> tuple[str, str]:
 def test_a_plugin_without_faults_passes(tmp_path: Path) -> None:
     done = run_tests(tmp_path, GOOD, TESTS)
     assert done.returncode == 0, done.stdout
-    assert "1 skipped" in done.stdout
+    assert "2 skipped" in done.stdout
     assert "the fetch engine does not read it" in done.stdout
+    assert "it has no patterns" in done.stdout
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -25,6 +25,7 @@ from tunewright.plugins.registry import Plugin
 from tunewright.providers.base import TrainerProvider
 from tunewright.providers.mixture import MixturePart
 from tunewright.runner.checkpoints import newest_checkpoint
+from tunewright.runner.verdicts import work_left
 from tunewright.testing._pod import Done, Pod, check_printed, end
 from tunewright.testing._providers import ProviderTests, check_shaping
 
@@ -168,6 +169,10 @@ class _Job:
         slots = self._inputs.folders()
         return {f"{slot}/{k}": v for slot in slots for k, v in _digest_of(self._pod.workspace / slot).items()}
 
+    def work_left(self) -> Mapping[str, str]:
+        """Return the ranks whose processes have ended in the middle of the plugin's code, without an error."""
+        return work_left(self._pod.folder / "run")
+
     def check(self) -> None:
         """Run the init container `check`."""
         done = self._pod.step("check", env=self._pod.env(self.provider))
@@ -210,6 +215,10 @@ def _check_training(done: list[Done], job: _Job) -> None:
         one.succeeded(f"Rank {rank}")
         check_printed(one, job.provider, f"Rank {rank}")
         assert not one.strays, f"Rank {rank} writes outside of its folders and of /tmp: {list(one.strays)}."
+    left = job.work_left()
+    assert not left, (
+        f"The process of rank {min(left)} ends with exit code 0 before train() has returned: its work would be taken for done."
+    )
     assert job.result.is_dir(), "The training leaves no result: write it to run.result."
     assert any(job.result.iterdir()), "The training leaves an empty result: write it to run.result."
 
