@@ -11,12 +11,13 @@ import json
 import pickle
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunewright.errors import RangeRefused
+from tunewright.errors import RangeRefused, TunewrightError
 
 if TYPE_CHECKING:
     from tunewright.providers.snapshots import Entry, Snapshot
@@ -180,6 +181,19 @@ def _store(name: str, params: Mapping[str, Any], secrets: Mapping[str, str], own
     return store_problems(provider.store(), own_files)  # type: ignore[attr-defined] # it is an OutputTarget
 
 
+def _refused(name: str, params: Mapping[str, Any], secrets: Mapping[str, str]) -> bool:
+    """Return whether the store of an output refuses a file."""
+    from tunewright.plugins.registry import Registry
+
+    provider = Registry().get(name).provider("model").load_config(params, secrets)
+    with tempfile.NamedTemporaryFile() as file:
+        try:
+            provider.store().upload({"kit/refused": Path(file.name)})  # type: ignore[attr-defined] # it is an OutputTarget
+        except TunewrightError:
+            return True
+    return False
+
+
 def _stored(name: str, params: Mapping[str, Any], secrets: Mapping[str, str]) -> dict[str, str]:
     """Return the files of an output as they are downloaded again, as Base64."""
     from tunewright.plugins.registry import Registry
@@ -235,6 +249,7 @@ _CALLS: Mapping[str, Callable[..., Any]] = {
     "values": _values,
     "snapshot": _snapshot,
     "store": _store,
+    "refused": _refused,
     "stored": _stored,
     "render": _render,
     "modify": _modify,

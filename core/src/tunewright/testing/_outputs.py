@@ -94,6 +94,9 @@ class OutputTargetTests(PluginTests):
         assert done.failure, f"An upload with wrong secrets succeeds: does the provider send them? {done.shown}"
         check_refusal(done, "A wrong secret")
         check_printed(done, written.provider, "An upload with wrong secrets")
+        params, wrong = document_of(OUTPUT_SLOT, plugin, written.provider).params, with_wrong_secrets(written.provider)
+        refused = ask_elsewhere("refused", another_day=False, name=self.name, params=params, secrets=wrong)
+        assert refused, "upload() raises no FetchError when the service refuses a file."
 
     def _result(self, plugin: Plugin, provider: SourceProvider, pod: Pod) -> str:
         """Write a result, and name the output in the pod's configuration; return the result's folder."""

@@ -36,7 +36,6 @@ class TestFileModel(ModelProviderTests):
         names = ("config.json", "deep/er/a b#%.bin")
         return Served(
             provider=provider, files={name: (source / name).read_bytes() for name in names}, checks_secrets=False
-            checks_secrets=False,
         )
 
 
@@ -51,6 +50,7 @@ class TestFileDataset(DatasetProviderTests):
         return Served(
             provider=FileDataset(uri=source.as_uri(), ignore_patterns="deep/"),
             files={name: (source / name).read_bytes() for name in ("config.json", ".hidden")},
+            checks_secrets=False,
         )
 
 
