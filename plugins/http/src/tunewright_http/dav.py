@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
@@ -41,12 +42,14 @@ class _Found(NamedTuple):
         is_folder: whether it is one.
         size: bytes of a file.
         version: as `Object.validator`.
+        changed: the time of the last change.
     """
 
     path: str
     is_folder: bool
     size: int
     version: str | None
+    changed: str | None
 
 
 class DavFolder:
@@ -113,7 +116,7 @@ class DavFolder:
     def settled(self, key: str) -> Object | None:
         """Return a file in a version that a later change of the file does not have; None if it does not exist. It may take a second.
 
-        Some servers tell versions by the time of the last change, in seconds.
+        Some servers tell versions by the time of the last change in seconds, also in their entity tags.
 
         Raises:
             FetchError: the server does not say.
@@ -121,10 +124,10 @@ class DavFolder:
         found, headers = self._find(key, depth=0)
         if not found or found[0].is_folder:
             return None
-        version = found[0].version
-        if version is not None and not is_tag(version) and _seconds(version) >= _seconds(headers.get("Date")):
+        file, changed = found[0], _seconds(found[0].changed)
+        if changed >= _seconds(headers.get("Date")) and _is_of_seconds(file.version, changed):
             time.sleep(1)
-        return Object(key, found[0].size, version)
+        return Object(key, file.size, file.version)
 
     def _find(self, key: str, depth: int) -> tuple[list[_Found], Headers]:
         headers = {"Depth": str(depth), "Content-Type": "application/xml; charset=utf-8"}
@@ -186,6 +189,7 @@ def _read(response: ET.Element) -> _Found:
         is_folder=kind is not None and kind.find("{DAV:}collection") is not None,
         size=int(size) if size.isdecimal() else 0,
         version=f'"{tag}"' if (tag := _tag(texts)) else texts.get("getlastmodified") or None,
+        changed=texts.get("getlastmodified"),
     )
 
 
@@ -194,9 +198,14 @@ def _tag(texts: Mapping[str, str]) -> str:
     return (plain(texts.get("getetag")) or "").strip('"')
 
 
-def _seconds(date: str | None) -> float:
+def _seconds(date: str | None) -> int:
     """Return a date of HTTP in seconds; the end of time for none, and for something else."""
     try:
-        return parsedate_to_datetime(date or "").timestamp()
+        return int(parsedate_to_datetime(date or "").timestamp())
     except ValueError:
-        return float("inf")
+        return sys.maxsize
+
+
+def _is_of_seconds(version: str | None, changed: int) -> bool:
+    """Return whether a version is no more than the time of the last change in seconds, or made of it, as nginx and WsgiDAV do."""
+    return version is not None and (not is_tag(version) or str(changed) in version or f"{changed:x}" in version)
