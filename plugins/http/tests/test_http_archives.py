@@ -76,6 +76,7 @@ def test_the_digest_of_the_archive_is_checked_before_it_is_unpacked(volume: Volu
         assert set(volume.verified.values()) == {"sha256"}
 
 
+@pytest.mark.slow
 def test_a_new_version_is_unpacked_where_it_is_asked_for_and_an_old_one_kept(volume: Volume) -> None:
     with FileServer({"/data.zip": make_zip(FILES)}) as server:
         uri = f"{server.url}/data.zip"
@@ -114,6 +115,7 @@ def test_links_and_devices_are_refused_unless_they_are_left_out(kind: bytes, vol
         assert volume.another().fetch(f"{server.url}/data.tgz", ignore_patterns="other") == FILES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["zip", "tar.gz"])
 def test_a_bomb_is_refused(kind: str, volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {f"bomb-{number}": bytes(1 << 20) for number in range(40)}
@@ -140,6 +142,7 @@ def test_what_is_no_archive_says_so(volume: Volume) -> None:
         volume.fails(ExitCode.NOT_FOUND, "404", uri=f"{server.url}/data.zip")
 
 
+@pytest.mark.slow
 def test_an_archive_that_breaks_off_is_resumed(volume: Volume) -> None:
     body = make_tar({"large": bytes(range(256)) * (40 << 10)}, mode="w")
     with FileServer({"/data.tar": body}) as server:

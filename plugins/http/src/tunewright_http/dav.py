@@ -157,8 +157,8 @@ class DavFolder:
         response, said = self.http.ask(request, _LONGEST_ANSWER)
         there = urlsplit(self.http.answered_by)
         if (there.scheme, there.netloc) != urlsplit(url)[:2]:
-            cause = f"{self.uri(key)} redirects to {there.netloc}, which gets neither the credential nor the files."
-            raise FetchError(cause, remedy="Give the URL at that host.", code=ExitCode.USAGE)
+            cause = f"{self.uri(key)} redirects to {there.scheme}://{there.netloc}, which gets neither the credential nor the files."
+            raise FetchError(cause, remedy="Give the URL there.", code=ExitCode.USAGE)
         return response, said
 
     def refused(self, what: str, status: int, headers: Headers, body: bytes) -> FetchError:
