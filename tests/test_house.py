@@ -24,6 +24,7 @@ PUBLIC = {
     "tunewright.plugins",
     "tunewright.providers",
     "tunewright.testing",
+    "tunewright_launcher.archives",
     "tunewright_launcher.http",
     "tunewright_launcher.objects",
 }

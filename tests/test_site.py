@@ -26,6 +26,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 PUBLIC = (
     "tunewright", "tunewright.providers", "tunewright.plugins", "tunewright.plan", "tunewright.events", "tunewright.errors",
     "tunewright.backends.base", "tunewright.testing", "tunewright_launcher.http", "tunewright_launcher.objects",
+    "tunewright_launcher.archives",
 )  # fmt: skip
 
 pytest.importorskip("mkdocs", reason="the documentation's tools are in the group dev")

@@ -2,7 +2,11 @@
 
 import base64
 import gc
+import re
+import socket
+import threading
 import warnings
+from pathlib import Path
 
 import pytest
 from tests.servers.faulty import Answer, Fault, FaultyServer, FileServer, Request
@@ -34,3 +38,59 @@ def test_a_connection_whose_first_request_fails_is_closed() -> None:
             Http().ask(HttpRequest(url=f"{server.url}/a"), 100)
         gc.collect()
     assert not [str(warning.message) for warning in said if warning.category is ResourceWarning]
+
+
+class Bare:
+    """A server of one answer: it reads the head of a request, says something, and then reads a body only if it said to send it."""
+
+    def __init__(self, *said: bytes, reads: bool) -> None:
+        self._said, self._reads = said, reads
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/a"
+        self.head, self.body = b"", b""
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    def __enter__(self) -> "Bare":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+        self._thread.join(30)
+
+    def _serve(self) -> None:
+        connection, _ = self._listener.accept()
+        with connection, connection.makefile("rb") as stream:
+            while (line := stream.readline()) != b"\r\n":
+                self.head += line
+            first, *then = self._said
+            connection.sendall(first)
+            if self._reads:
+                length = int(re.findall(rb"Content-Length: (\d+)", self.head)[0])
+                self.body = stream.read(length)
+            for said in then:
+                connection.sendall(said)
+
+
+DONE = b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", [b"HTTP/1.1 100 Continue\r\n\r\n", b""], ids=["invites", "says-nothing"])
+def test_a_file_is_sent_as_a_body(first: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(bytes(range(256)) * 20_000)
+    with Bare(first, DONE, reads=True) as server:
+        response, _ = Http().ask(HttpRequest(url=server.url, method="PUT", body=file), 1000)
+    assert response.status == 201
+    assert server.body == file.read_bytes()
+
+
+@pytest.mark.slow
+def test_a_file_is_not_sent_to_a_server_that_refuses_it(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(bytes(50 << 20))
+    refusal = b"HTTP/1.1 413 Too Large\r\nContent-Length: 8\r\n\r\n10 bytes"
+    with Bare(refusal, reads=False) as server:
+        response, body = Http().ask(HttpRequest(url=server.url, method="PUT", body=file), 1000)
+        assert (response.status, body) == (413, b"10 bytes")

@@ -269,7 +269,7 @@ class _Handler(BaseHTTPRequestHandler):
         answer = Answer(status=fault.status) if fault.status else self.server.owner.answer(request)
         self._send(answer, fault)
 
-    do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_CONNECT = do_GET
+    do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_CONNECT = do_PROPFIND = do_MKCOL = do_GET
 
     def _chunked_body(self) -> bytes:
         body = b""

@@ -161,10 +161,12 @@ def _selected(document: Object, query: Mapping[str, str]) -> bool:
 
 
 def _terms(selector: str | None) -> Iterator[str]:
-    return (term for term in (selector or "").split(",") if term)
+    return (term for term in re.split(r",(?![^(]*\))", selector or "") if term)
 
 
 def _agrees(value: Any, term: str) -> bool:
+    if among := re.fullmatch(r"(\S+) in \((.*)\)", term):
+        return value(among[1]) in among[2].split(",")
     if "!=" in term:
         name, _, wanted = term.partition("!=")
         return bool(value(name) != wanted)

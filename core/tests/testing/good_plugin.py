@@ -22,7 +22,16 @@ from tunewright import (
 )  # fmt: skip
 from tunewright.backends.local.backend import LocalBackend
 from tunewright.events import Checkpoint, Step
-from tunewright.providers import Digest, Entry, OutputTarget, SnapshotSource, SourceProvider, Store, mark_checkpoint
+from tunewright.providers import (
+    Digest,
+    Entry,
+    FilePatterns,
+    OutputTarget,
+    SnapshotSource,
+    SourceProvider,
+    Store,
+    mark_checkpoint,
+)
 
 always = True
 
@@ -51,9 +60,9 @@ class Data(Source, DatasetProvider):
 
 
 @attrs.frozen(kw_only=True)
-class Model(Source, SnapshotSource, OutputTarget, ModelProvider):
+class Model(Source, FilePatterns, SnapshotSource, OutputTarget, ModelProvider):
     def snapshot(self):
-        return snapshot_class()(self.address, self.token)
+        return snapshot_class()(self.address, self.token, self.selects)
 
     def store(self):
         return Files(self.address, self.token)
@@ -65,12 +74,13 @@ def snapshot_class():
     class Listed(HttpSnapshot):
         revision = "7"
 
-        def __init__(self, address, token):
+        def __init__(self, address, token, selects=lambda path: True):
             super().__init__()
-            self.address, self.token = address, token
+            self.address, self.token, self.selects = address, token, selects
 
         def entries(self):
-            for file in json.loads(call(f"{self.address}/?list", self.token)):
+            listed = json.loads(call(f"{self.address}/?list", self.token))
+            for file in [file for file in listed if self.selects(file["path"])]:
                 digest = Digest(algorithm="sha256", value=file["sha256"])
                 yield Entry(path=file["path"], size=file["size"], digests=(digest,))
 

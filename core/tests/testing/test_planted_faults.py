@@ -65,6 +65,19 @@ FAULTS = {
         old='    token: str | SecretRef | None = secret(env="ACME_TOKEN")',
         new='    token: str = "public"',
     ),
+    "a secret has no name that says so": Fault(
+        test="TestData::test_wrong_secrets_are_refused",
+        says="no literal in a secret field",
+        changes={'    token: str | SecretRef | None = secret(env="ACME_TOKEN")': '    pin: str = "the-right-token"\n    token = property(lambda self: self.pin)'},
+        tests={'acme_plugin.Data(uri="acme://train", server=service[0], token=TOKEN)': 'acme_plugin.Data(uri="acme://train", server=service[0])'},
+    ),
+    "the secret is printed in hexadecimal digits": method("print(self.token.encode().hex())", ARRIVE, "prints a secret"),
+    "the plugin imports the launcher": fault(
+        "TestData::test_import_is_light", "tunewright_launcher", old="import attrs\n", new="import attrs\nimport tunewright_launcher.http\n"
+    ),
+    "patterns are ignored": fault(
+        "TestModel::test_patterns_select_files", "other files", old='if self.selects(file["path"])', new="if file"
+    ),
     "the secret is printed": method("print('with', self.token)", ARRIVE, "prints a secret"),
     "the secret is printed in Base64": method(
         "print(__import__('base64').b64encode(f'me:{self.token}'.encode()))", ARRIVE, "prints a secret"
@@ -144,6 +157,11 @@ FAULTS = {
     "the revision differs each time": fault(
         "TestModel::test_a_snapshot_keeps_its_word", "differ in", old="            super().__init__()", new="            super().__init__()\n            self.revision = str(time.time_ns())"
     ),
+    "a file may change unnoticed": Fault(
+        test="TestModel::test_a_snapshot_keeps_its_word",
+        says="would be a mixture",
+        changes={ENTRIES: ENTRIES.replace("digests=(digest,)", "digests=()"), '        revision = "7"\n\n': ""},
+    ),
     "the listing never goes on": fault(
         "TestModel::test_the_files_arrive", "has not", old=ENTRIES, new=f"{ENTRIES}\n                time.sleep(3600)"
     ),
@@ -168,11 +186,25 @@ FAULTS = {
         old='            if file["path"].startswith(prefix):\n',
         new='            if file["path"].startswith(prefix):\n                file["path"] = file["path"].removeprefix(prefix)\n',
     ),
+    "shards of an earlier result stay": fault(
+        "TestOutput::test_the_store_keeps_its_word",
+        "has no remove_files()",
+        old="    def remove_files(self, paths):",
+        new="    def _remove(self, paths):",
+    ),
     "an upload never replaces": fault(
         "TestOutput::test_the_store_keeps_its_word",
         "not the new 7",
         old="        for path, file in files.items():\n            call",
         new="        there = {e.path for e in self.entries('')}\n        for path, file in files.items():\n            path in there or call",
+    ),
+    "an upload that is refused passes over it": fault(
+        "TestOutput::test_wrong_secrets_are_refused",
+        "raises no FetchError when the service refuses",
+        old='            call(f"{self.address}/{urllib.request.quote(path)}", self.token, "PUT", file.read_bytes())\n',
+        new="            try:\n"
+        '                call(f"{self.address}/{urllib.request.quote(path)}", self.token, "PUT", file.read_bytes())\n'
+        "            except FetchError:\n                pass\n",
     ),
     "the check leaves a file": fault(
         "TestOutput::test_the_store_keeps_its_word", "check_writable() leaves", old="    def remove(self, folder):\n        self", new="    def remove(self, folder):\n        '.tunewright' in folder or self"
@@ -198,6 +230,12 @@ FAULTS = {
     ),
     "there is no result": fault(
         "TestTrainer::test_two_ranks_train", "without a model", old="        if run.rank == 0:\n            save(run.result, total)\n", new=""
+    ),
+    "one rank fails alone": fault(
+        "TestTrainer::test_two_ranks_train", "Rank 1", old="        first, total = 1, 0\n", new="        first, total = 1, 0\n        assert run.rank == 0, 'no rank for me'\n"
+    ),
+    "a rank ends without an error": fault(
+        "TestTrainer::test_two_ranks_train", "The process of rank 1 ends with exit code 0", old="        first, total = 1, 0\n", new="        first, total = 1, 0\n        run.rank and __import__('os')._exit(0)\n"
     ),
     "the inputs are changed": fault(
         "TestTrainer::test_two_ranks_train", "changes its inputs", old="        first, total = 1, 0\n", new="        first, total = 1, 0\n        (run.dataset / 'cache').write_text('x')\n"
@@ -325,8 +363,9 @@ def with_fault(found: Fault) -> tuple[str, str]:
 def test_a_plugin_without_faults_passes(tmp_path: Path) -> None:
     done = run_tests(tmp_path, GOOD, TESTS)
     assert done.returncode == 0, done.stdout
-    assert "1 skipped" in done.stdout
+    assert "2 skipped" in done.stdout
     assert "the fetch engine does not read it" in done.stdout
+    assert "it has no patterns" in done.stdout
 
 
 @pytest.mark.slow

@@ -73,7 +73,7 @@ def refusal(what: str, response: Answered, body: bytes = b"") -> FetchError:
         response: the response.
         body: the beginning of its body, whose words become part of the message.
     """
-    said = f"The request for {what} failed with {response.status} {response.reason}.{words_of(body)}"
+    said = f"The request for {what} failed with {status_of(response)}.{words_of(body)}"
     wait = retry_after(response.headers)
     if response.status in _CHANGED:
         return SourceChanged(f"{said} It has changed since it was listed.")
@@ -86,6 +86,11 @@ def refusal(what: str, response: Answered, body: bytes = b"") -> FetchError:
         remedy = "If this persists, tell the operator of the server."
         return FetchError(said, remedy=remedy, code=ExitCode.UNAVAILABLE, retry_after=wait)
     return FetchError(said, remedy="Check the URI and the endpoint.", code=ExitCode.BAD_DATA)
+
+
+def status_of(response: Answered) -> str:
+    """Return a response's status with its reason, which many servers leave out."""
+    return f"{response.status} {response.reason}".strip()
 
 
 def unavailable(url: str, error: Exception) -> FetchError:

@@ -6,11 +6,13 @@ request header, and the e-mail parser for response headers. With 1,000 files of 
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import re
 import socket
 from collections.abc import Iterable
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 _LONGEST_LINE = 64 << 10
 _MOST_HEADERS = 200
 _HTTP_1_0 = 10
+_INVITATION = 1.0  # seconds in which a server may refuse a body; it need not say that it wants it
 _STATUS = re.compile(rb"HTTP/1\.(\d) (\d{3})(.*)\r?\n")
 # A request target has no spaces, control characters or non-ASCII characters. They are percent-encoded, as browsers do.
 _TARGET = re.compile(r"[!-~]+")
@@ -82,15 +85,21 @@ class Response(http.client.HTTPResponse):
         Raises:
             http.client.HTTPException: this is not HTTP.
         """
-        self.status = HTTPStatus.CONTINUE
-        while self.status == HTTPStatus.CONTINUE:
-            self._read_status_line()
-            self.headers = self.msg = Headers.read(self.fp)
+        while self.invites():
+            pass
+
+    def invites(self) -> bool:
+        """Read the next status and its headers; return whether it only invites to send the body. Raises as `begin`."""
+        self._read_status_line()
+        self.headers = self.msg = Headers.read(self.fp)
+        if self.status == HTTPStatus.CONTINUE:
+            return True
         self.chunked = (self.headers.get("Transfer-Encoding") or "").lower() == "chunked"
         self.chunk_left = None
         self.length = self._length()
         kept = (self.headers.get("Connection") or ("" if self.version > _HTTP_1_0 else "close")).lower()
         self.will_close = "close" in kept or (self.length is None and not self.chunked)
+        return False
 
     def _read_status_line(self) -> None:
         line = self.fp.readline(_LONGEST_LINE)
@@ -133,7 +142,7 @@ class Connection:
         self._connection = connection
 
     def ask(
-        self, method: str, target: str, headers: Iterable[tuple[str, str]], body: bytes | None, timeout: float
+        self, method: str, target: str, headers: Iterable[tuple[str, str]], body: bytes | Path | None, timeout: float
     ) -> Response:
         """Send a request, and read the status and headers of its response.
 
@@ -141,7 +150,7 @@ class Connection:
             method: "GET", …
             target: path and query, or the whole URL for a proxy.
             headers: all of them; Content-Length is added.
-            body: of a POST.
+            body: of a POST or PUT; a path for the contents of a file, which are not sent to a server that refuses the headers.
             timeout: seconds without data after which the server counts as unavailable.
 
         Raises:
@@ -153,8 +162,18 @@ class Connection:
             self._connection.timeout = timeout
             self._connection.connect()
         self._connection.sock.settimeout(timeout)
-        self._connection.sock.sendall(head + (body or b""))
-        response = Response(self._connection.sock, method=method)
+        if not isinstance(body, Path):
+            self._connection.sock.sendall(head + (body or b""))
+            return self._begun(Response(self._connection.sock, method=method))
+        self._connection.sock.sendall(head)
+        response, refuses = self._first_answer(method, timeout)
+        if refuses:
+            self.close()  # the server may wait for the body
+            return response
+        self._send(body)
+        return self._begun(response)
+
+    def _begun(self, response: Response) -> Response:
         try:
             response.begin()
         except BaseException:
@@ -164,15 +183,40 @@ class Connection:
             self.close()  # the response itself can still be read to its end
         return response
 
+    def _first_answer(self, method: str, timeout: float) -> tuple[Response, bool]:
+        """Return a response, and whether it has begun with a refusal of the body. Many servers say nothing before they have that."""
+        response = Response(self._connection.sock, method=method)
+        try:
+            self._connection.sock.settimeout(_INVITATION)
+            try:
+                response.fp.peek(1)
+            except TimeoutError:
+                response.close()
+                return Response(self._connection.sock, method=method), False
+            finally:
+                self._connection.sock.settimeout(timeout)
+            return response, not response.invites()
+        except BaseException:
+            response.close()
+            raise
+
+    def _send(self, file: Path) -> None:
+        """Send a file; a server that hangs up meanwhile has mostly said why, which is then read."""
+        with file.open("rb") as stream, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            if size := file.stat().st_size:
+                self._connection.sock.sendfile(stream, 0, size)
+
     def close(self) -> None:
         """Close the connection; the next request opens it again."""
         self._connection.close()
 
 
-def _head(method: str, target: str, headers: Iterable[tuple[str, str]], body: bytes | None) -> bytes:
+def _head(method: str, target: str, headers: Iterable[tuple[str, str]], body: bytes | Path | None) -> bytes:
     path = target if _TARGET.fullmatch(target) else quote(target, safe=_ALLOWED)
     lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers)]
-    if body is not None:
+    if isinstance(body, Path):
+        lines += [f"Content-Length: {body.stat().st_size}", "Expect: 100-continue"]
+    elif body is not None:
         lines.append(f"Content-Length: {len(body)}")
     text = "\r\n".join(lines)
     breaks = len(lines) - 1

@@ -12,21 +12,24 @@ from tunewright import environment
 from tunewright.errors import ExitCode, Failure, TunewrightError, described
 from tunewright.plan.secrets import REDACTED
 from tunewright.providers.fields import secret_fields
+from tunewright.runner.messages import SHORTEST_SECRET
 
 _SHORTEST_LINE = 8  # characters: a shorter line of a key says nothing, and is part of many words
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-_SHORTEST = 4  # characters
 _REDACTED = REDACTED.encode()
 _LOOK = "The step's log has the full traceback."
 _NO_PERMISSION = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class Secrets:
-    """The secret values that this process received, which are redacted in every text that leaves it."""
+    """The secret values that this process received, which are redacted in every text that leaves it.
+
+    Those of fewer than `SHORTEST_SECRET` characters are not: a text without the letter "a" says nothing.
+    """
 
     def __init__(self) -> None:
         self._values: set[str] = set()
-        self._pattern = self._in_output = _pattern([])
+        self._pattern = _pattern([])
         self._learnt: Callable[[], None] | None = None
 
     def when_learnt(self, call: Callable[[], None]) -> None:
@@ -49,10 +52,10 @@ class Secrets:
             ):  # providers get them without their last line break
                 # As libraries print them: as they are, in a URL, in a repr, and line by line.
                 lines = {line for line in value.splitlines() if len(line) >= _SHORTEST_LINE}
-                self._values |= {value, quote(value, safe=""), repr(value)[1:-1], *lines}
+                forms = {value, quote(value, safe=""), repr(value)[1:-1], *lines}
+                self._values |= {form for form in forms if len(form) >= SHORTEST_SECRET}
         longest_first = sorted((value.encode() for value in self._values), key=len, reverse=True)
         self._pattern = _pattern(longest_first)
-        self._in_output = _pattern([form for form in longest_first if len(form) >= _SHORTEST])
         if not longest_first:
             return
         if self._learnt is not None:
@@ -64,8 +67,8 @@ class Secrets:
         return self._pattern.sub(_REDACTED, text.encode(errors="surrogatepass")).decode(errors="surrogatepass")
 
     def redact_output(self, data: bytes) -> bytes:
-        """Return what a step prints, in UTF-8, without the secrets. Very short ones stay: they are parts of the words of events."""
-        return self._in_output.sub(_REDACTED, data)
+        """Return what a step prints, in UTF-8, without the secrets."""
+        return self._pattern.sub(_REDACTED, data)
 
     def begun(self, data: bytes) -> int:
         """Return how many of the last bytes may be the beginning of a secret."""

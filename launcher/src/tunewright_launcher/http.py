@@ -14,6 +14,7 @@ from tunewright_launcher.answers import (
     retry_after,
     shown,
     size_of,
+    status_of,
     unavailable,
     words_of,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "retry_after",
     "shown",
     "size_of",
+    "status_of",
     "unavailable",
     "words_of",
     "write",

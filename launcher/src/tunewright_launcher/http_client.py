@@ -16,6 +16,7 @@ import urllib.request
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
+from pathlib import Path
 from typing import cast
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
@@ -47,13 +48,13 @@ class HttpRequest:
         url: absolute, percent-encoded.
         headers: credentials and conditions. They are dropped if the server redirects to another host.
         method: "GET", "POST", …
-        body: of a POST. It is never sent to another host than the one that it was meant for.
+        body: of a POST or PUT; a path for the contents of a file. It is never sent to another host than the one that it was meant for.
     """
 
     url: str
     headers: Mapping[str, str] = attrs.field(factory=dict, converter=to_dict)
     method: str = "GET"
-    body: bytes | None = attrs.field(default=None, repr=False)
+    body: bytes | Path | None = attrs.field(default=None, repr=False)
 
 
 class Http:

@@ -38,6 +38,11 @@ class Sent:
             return cls(content=content, size=len(content), sha256=sha256, version=version)
         return cls(content=content, size=content.stat().st_size, sha256=sha256_of(content), version=version)
 
+    def record(self) -> dict[str, int | str]:
+        """Return what the marker says of it. The version tells a store without digests whether it is still that file."""
+        version = {} if self.version is None else {"version": self.version}
+        return {"size": self.size, "sha256": self.sha256, **version}
+
     def is_in(self, entry: Entry | None) -> bool:
         """Return whether an entry of the store is still this file, as far as the store tells."""
         if entry is None or entry.size != self.size:
@@ -58,7 +63,7 @@ def lost(sent: Mapping[str, Sent], there: Mapping[str, Entry]) -> list[str]:
 
 def marker_of(sent: Mapping[str, Sent], prefix: str) -> bytes:
     """Return the marker of an upload below a prefix."""
-    records = {path.removeprefix(prefix): {"size": f.size, "sha256": f.sha256} for path, f in sent.items()}
+    records = {path.removeprefix(prefix): file.record() for path, file in sent.items()}
     return json.dumps({"api": 1, "files": records}, indent=1, sort_keys=True).encode()
 
 

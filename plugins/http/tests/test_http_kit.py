@@ -19,4 +19,6 @@ class TestHttpDatasetServed(DatasetProviderTests):
     @pytest.fixture
     def served(self, web: str, web_folder: Path) -> Served:
         (web_folder / "kit.jsonl").write_bytes(ROWS)
-        return Served(provider=HttpDatasetParams(uri=f"{web}/kit.jsonl"), files={"kit.jsonl": ROWS})
+        return Served(
+            provider=HttpDatasetParams(uri=f"{web}/kit.jsonl"), files={"kit.jsonl": ROWS}, checks_secrets=False
+        )

@@ -72,11 +72,14 @@ def test_a_signature_shows_in_no_manifest() -> None:
     assert URL in manifests.to_yaml()
 
 
-def test_it_cannot_be_an_output() -> None:
-    with pytest.raises(RequestError, match="is not writable"):
-        TrainingClient(backend="local").train(
-            "job", model="hf://a/b", dataset="hf://datasets/a/b", trainer="hf", output=URL, dry_run=True
-        )
+def test_it_can_be_an_output() -> None:
+    output = {"uri": URL, "username": "a-user-for-the-test", "password": "a-password-for-the-test", "provider": "https"}
+    manifests = TrainingClient(backend="kubernetes", namespace="n").train(
+        "job", model="hf://a/b", dataset="hf://datasets/a/b", trainer="hf", output=output,
+        storage={"size": "1Gi"}, dry_run=True,
+    )  # fmt: skip
+    assert URL in manifests.to_yaml()
+    assert "for-the-test" not in manifests.to_yaml()
 
 
 @pytest.mark.parametrize(

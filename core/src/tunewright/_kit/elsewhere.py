@@ -11,12 +11,13 @@ import json
 import pickle
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunewright.errors import RangeRefused
+from tunewright.errors import RangeRefused, TunewrightError
 
 if TYPE_CHECKING:
     from tunewright.providers.snapshots import Entry, Snapshot
@@ -115,7 +116,16 @@ def _snapshot(name: str, kind: str, params: Mapping[str, Any], secrets: Mapping[
         for entry in entries[0][:5]
         for start, stop in _some_ranges(entry.size)
     ]
-    return {"entries": listed[0], "again": listed[1], "ranges": ranges}
+    unversioned = [entry.path for entry in entries[0][:5] if not _has_version(snapshots[0], entry)]
+    return {"entries": listed[0], "again": listed[1], "ranges": ranges, "unversioned": unversioned}
+
+
+def _has_version(snapshot: Snapshot, entry: Entry) -> bool:
+    """Return whether anything would show that a file has changed while it is read."""
+    if entry.digests or entry.validator or snapshot.revision is not None:
+        return True
+    with snapshot.open(entry, 0, entry.size) as reader:
+        return bool(getattr(reader, "digests", ()))
 
 
 def _listed(revision: str | None, entries: Iterable[Entry]) -> dict[str, Any]:
@@ -169,6 +179,19 @@ def _store(name: str, params: Mapping[str, Any], secrets: Mapping[str, str], own
 
     provider = Registry().get(name).provider("model").load_config(params, secrets)
     return store_problems(provider.store(), own_files)  # type: ignore[attr-defined] # it is an OutputTarget
+
+
+def _refused(name: str, params: Mapping[str, Any], secrets: Mapping[str, str]) -> bool:
+    """Return whether the store of an output refuses a file."""
+    from tunewright.plugins.registry import Registry
+
+    provider = Registry().get(name).provider("model").load_config(params, secrets)
+    with tempfile.NamedTemporaryFile() as file:
+        try:
+            provider.store().upload({"kit/refused": Path(file.name)})  # type: ignore[attr-defined] # it is an OutputTarget
+        except TunewrightError:
+            return True
+    return False
 
 
 def _stored(name: str, params: Mapping[str, Any], secrets: Mapping[str, str]) -> dict[str, str]:
@@ -226,6 +249,7 @@ _CALLS: Mapping[str, Callable[..., Any]] = {
     "values": _values,
     "snapshot": _snapshot,
     "store": _store,
+    "refused": _refused,
     "stored": _stored,
     "render": _render,
     "modify": _modify,

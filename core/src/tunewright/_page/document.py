@@ -11,7 +11,7 @@ import attrs
 
 from tunewright._views.text import size_text
 from tunewright.events import Json
-from tunewright.status.report import Download, JobReport
+from tunewright.status.report import Download, JobReport, source_of
 
 _NOT_CURVES = ("step", "total_steps", "epoch")
 _DATASET = re.compile(r"dataset(_\d+)?")  # several where datasets are mixed
@@ -69,14 +69,6 @@ def job_document(report: JobReport, backend: str = "", detail: Detail = FULL) ->
         "request": {} if file else known["request"],
         "settings": settings(report),
     }
-
-
-def source_of(request: Mapping[str, Json], slot: str) -> str:
-    """Return the URI of an input; "" if the job has none."""
-    match request.get(slot):
-        case {"params": {"uri": str(uri)}}:
-            return uri
-    return ""
 
 
 def _provider_of(request: Mapping[str, Json], slot: str) -> str:

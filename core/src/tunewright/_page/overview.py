@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import attrs
 
-from tunewright._page.document import source_of
 from tunewright.backends.base import Backend
 from tunewright.errors import TunewrightError
 from tunewright.events import Eval, Event, Json, Step
-from tunewright.status.report import requested
-from tunewright.status.status import JobStatus
+from tunewright.status.status import JobGlance, JobStatus
 
 DETAILED = 50
-"""How many of the newest jobs are looked at one by one; on a cluster each costs some requests."""
-
-_AT_ONCE = 8
-_EVENTS = 200  # of the newest ones, among which the last loss is looked for
+"""How many of the newest jobs are looked at; on a cluster the log of each costs a request."""
 
 
 @attrs.frozen(kw_only=True)
@@ -71,20 +65,16 @@ def rows(backend: Backend, statuses: Sequence[JobStatus], name: str = "") -> lis
         statuses: what it lists, newest first.
         name: its name.
     """
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        known = list(pool.map(lambda status: _row(backend, status, name), statuses[:DETAILED]))
-    return [*known, *(JobRow(status=status, backend=name) for status in statuses[DETAILED:])]
+    glances: list[JobGlance] = []
+    with contextlib.suppress(TunewrightError):  # what is needed for it may not be read
+        glances = backend.glances(statuses[:DETAILED])
+    nothing = [JobGlance()] * (len(statuses) - len(glances))
+    return [_row(status, glance, name) for status, glance in zip(statuses, [*glances, *nothing], strict=True)]
 
 
-def _row(backend: Backend, status: JobStatus, name: str) -> JobRow:
-    there = backend.at(status.namespace)
-    try:
-        model = source_of(requested(there.record(status.name)), "model")
-        events = list(itertools.islice(there.newest_events(status.name), _EVENTS))
-    except TunewrightError:  # deleted just now, or what is needed for it may not be read
-        return JobRow(status=status, backend=name)
-    loss, eval_loss = next(_losses(events), None), next(_evaluations(events), None)
-    return JobRow(status=status, backend=name, model=model, loss=loss, eval_loss=eval_loss)
+def _row(status: JobStatus, glance: JobGlance, name: str) -> JobRow:
+    loss, eval_loss = next(_losses(glance.events), None), next(_evaluations(glance.events), None)
+    return JobRow(status=status, backend=name, model=glance.model, loss=loss, eval_loss=eval_loss)
 
 
 def _losses(events: Sequence[Event]) -> Iterator[float]:

@@ -6,9 +6,11 @@ A backend derives from `Backend`. It renders a `JobPlan` without side effects, s
 from __future__ import annotations
 
 import builtins
+import itertools
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
@@ -18,7 +20,8 @@ from tunewright.errors import JobError, RequestError, TunewrightError
 from tunewright.events import Event, parse_event
 from tunewright.plan.manifests import Manifests
 from tunewright.plan.plan import JobPlan
-from tunewright.status.status import JobPod, JobRecord, JobStatus, LogLine
+from tunewright.status.report import requested, source_of
+from tunewright.status.status import JobGlance, JobPod, JobRecord, JobStatus, LogLine
 
 if TYPE_CHECKING:
     from tunewright.request.raw import RawManifest
@@ -26,6 +29,10 @@ if TYPE_CHECKING:
 
 # Seconds between two checks of a watched job.
 _POLL = 0.2
+
+_GLANCES_AT_ONCE = 8
+GLANCED_EVENTS = 200
+"""How many of a job's newest events a list looks at, for the last loss."""
 
 Level = Literal["ok", "note", "problem"]
 
@@ -131,6 +138,22 @@ class Backend(ABC):
             JobError: the user may not see them all.
         """
         return self.list(labels)
+
+    def glances(self, jobs: Sequence[JobStatus]) -> builtins.list[JobGlance]:
+        """Return what a list shows of each job besides its status; nothing of one that has been deleted, or may not be read.
+
+        The default asks about each job. Override it if a few requests can tell about all of them.
+        """
+        with ThreadPoolExecutor(_GLANCES_AT_ONCE) as pool:
+            return builtins.list(pool.map(self._glance, jobs))
+
+    def _glance(self, job: JobStatus) -> JobGlance:
+        there = self.at(job.namespace)
+        try:
+            model = source_of(requested(there.record(job.name)), "model")
+            return JobGlance(model=model, events=itertools.islice(there.newest_events(job.name), GLANCED_EVENTS))
+        except TunewrightError:
+            return JobGlance()
 
     def at(self, namespace: str) -> Backend:  # noqa: ARG002 - for backends with namespaces
         """Return the backend for the jobs of another namespace; by default this one, for backends without namespaces."""

@@ -91,7 +91,10 @@ class Store(ABC):
             self.remove_files(superseded)
 
     def remove_files(self, paths: Collection[str]) -> None:  # noqa: B027 - optional
-        """Remove files of an earlier result that a newer one lacks, which would be loaded with it. By default they stay."""
+        """Remove files of an earlier result that a newer one lacks, which would be loaded with it.
+
+        By default they stay, which the conformance kit takes for a fault.
+        """
 
     @abstractmethod
     def snapshot(self, folder: str) -> Snapshot:

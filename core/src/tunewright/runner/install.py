@@ -90,7 +90,7 @@ def _leave(failure: Failure, settings: Settings) -> int:
 
 def _pip_failure(name: str, command: list[str], end: End) -> Failure:
     lines = [line for line in end.stderr.splitlines() if line.strip() and not line.startswith(("[notice]", "WARNING"))]
-    said = without_secrets(" ".join(lines[-3:]), os.environ)[-ERROR_LENGTH:]
+    said = f"{without_secrets(' '.join(lines[-3:]), os.environ)[-ERROR_LENGTH:].rstrip('.')}."
     index = command[command.index("--index-url") + 1] if "--index-url" in command else "the package index"
     if _UNREACHABLE.search(end.stderr):
         remedy = f"Check that containers reach {index}; init_env= takes PIP_INDEX_URL and HTTPS_PROXY."

@@ -9,6 +9,9 @@ import urllib.parse
 from collections.abc import Callable, Mapping
 
 ERROR_LENGTH = 1000
+SHORTEST_SECRET = 4
+"""Characters of a value that is redacted: a shorter one is part of too many words, and no secret to anybody who guesses."""
+
 _SHORTEST_LINE = 8
 # torchrun --tee, and torch.distributed itself, prefix each line of a rank with this.
 _RANK_PREFIX = re.compile(r"(\[[A-Za-z_]+[0-9]+\]:\s?)+")
@@ -56,18 +59,15 @@ def without_secrets(text: str, env: Mapping[str, str]) -> str:
     return redact(text.encode(errors="replace")).decode(errors="replace") if redact else text
 
 
-def redactor(env: Mapping[str, str], *, least: int = 1) -> Callable[[bytes], bytes] | None:
-    """Return a function that redacts the values of the variables that TUNEWRIGHT_SECRETS names; None if there are none.
-
-    Values of fewer than `least` characters are not redacted.
-    """
+def redactor(env: Mapping[str, str]) -> Callable[[bytes], bytes] | None:
+    """Return a function that redacts the values of the variables that TUNEWRIGHT_SECRETS names; None if there are none."""
     values = {env[name] for name in env.get("TUNEWRIGHT_SECRETS", "").split(",") if env.get(name)}
     for value in values:
         # As libraries print them: in a repr, in a URL, and line by line, of which short ones are part of many words.
         lines = {line for line in value.splitlines() if len(line) >= _SHORTEST_LINE}
         values = values | {value.rstrip("\r\n"), repr(value)[1:-1], urllib.parse.quote(value, safe=""), *lines}
     longest_first = sorted(
-        (value.encode(errors="replace") for value in values if len(value) >= least), key=len, reverse=True
+        (value.encode(errors="replace") for value in values if len(value) >= SHORTEST_SECRET), key=len, reverse=True
     )
     if not longest_first:
         return None

@@ -24,7 +24,6 @@ from tunewright.runner.watch import TICK, Stop, StopCondition
 _TAIL_BYTES = 16 << 10  # of a command's standard error, which is searched for its exception
 _LINE_BYTES = 64 << 10  # longer lines are passed on in pieces
 _DRAIN = 5.0  # seconds to read the rest of what was printed, if another process keeps it open
-_SHORTEST_SECRET = 4  # characters: shorter ones are parts of the words of events
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 
 
@@ -38,7 +37,7 @@ class End(NamedTuple):
 
 def execute(command: list[str], watch: StopCondition, grace: float, uncount: Callable[[], None]) -> End | Failure:
     """Run a command, and everything that it starts, to the end; return a failure if it cannot be started."""
-    adopting, redact = _adopt_orphans(), redactor(os.environ, least=_SHORTEST_SECRET)
+    adopting, redact = _adopt_orphans(), redactor(os.environ)
     try:
         process = _start(command, subprocess.PIPE if redact else None)
     except OSError as error:

@@ -26,7 +26,7 @@ from tunewright.events import (
     parse_event,
 )
 from tunewright.status.sources import SourceReport, Sources, numbers_of, source_reports
-from tunewright.status.status import JobCondition, JobRecord, JobStatus, LogLine
+from tunewright.status.status import JobCondition, JobRecord, JobStatus, LogLine, documents_in
 
 REPORT_FILE = "tunewright_report.json"
 """The report in the folder of a result, which rank 0 writes there when it has trained: what `JobReport.to_dict` returns."""
@@ -273,6 +273,21 @@ def requested(record: JobRecord) -> dict[str, Json]:
     """Return what was requested, as in `JobReport.request`."""
     documents = {name.removesuffix(_DOCUMENT): document for name, document in record.documents.items()}
     return {name: _requested(document) for name, document in documents.items() if name != _JOB_FILE}
+
+
+def source_of(request: Mapping[str, Json], slot: str) -> str:
+    """Return the URI of an input among what was requested; "" if the job has none."""
+    match request.get(slot):
+        case {"params": {"uri": str(uri)}}:
+            return uri
+    return ""
+
+
+def model_in(files: Mapping[str, str]) -> str:
+    """Return the URI of the model among a job's configuration files; "" if the job has none."""
+    name = f"model{_DOCUMENT}"
+    documents = documents_in({name: files[name]} if name in files else {})
+    return source_of(requested(JobRecord(documents=documents)), "model")
 
 
 def _requested(document: Json) -> Json:

@@ -11,7 +11,7 @@ import attrs
 
 from tunewright._convert import to_dict, to_tuple
 from tunewright.errors import Failure
-from tunewright.events import Json
+from tunewright.events import Event, Json
 from tunewright.status.state import JobState
 
 
@@ -129,6 +129,19 @@ class JobRecord:
     command: tuple[str, ...] = attrs.field(default=(), converter=to_tuple)
     images: Mapping[str, str] = attrs.field(factory=dict, converter=to_dict)
     documents: Mapping[str, Json] = attrs.field(factory=dict, converter=to_dict)
+
+
+@attrs.frozen(kw_only=True)
+class JobGlance:
+    """What a list shows of a job besides its status, as far as it is known.
+
+    Attributes:
+        model: URI of the model; "" if the job has none.
+        events: the newest events of its main container, newest first.
+    """
+
+    model: str = ""
+    events: tuple[Event, ...] = attrs.field(default=(), converter=to_tuple)
 
 
 def documents_in(files: Mapping[str, str]) -> dict[str, Json]:

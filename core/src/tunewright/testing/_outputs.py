@@ -17,7 +17,7 @@ from tunewright.providers.outputs import OutputTarget
 from tunewright.runner.checkpoints import MARKER
 from tunewright.testing._pod import Pod, ask_elsewhere, check_printed, document_of, literals, with_wrong_secrets
 from tunewright.testing._providers import PluginTests
-from tunewright.testing._sources import check_refusal
+from tunewright.testing._sources import check_refusal, need_secret
 
 _RESULT = {"config.json": b'{"layers": 1}', "weights/part-1.bin": b"1" * 70_000, "weights/part 2.bin": b"2" * 50}
 
@@ -86,13 +86,17 @@ class OutputTargetTests(PluginTests):
 
     def test_wrong_secrets_are_refused(self, written: Written, plugin: Plugin, pod: Pod) -> None:
         """With wrong secrets, the upload ends at once, with a code that says so."""
-        if not written.checks_secrets or not literals(written.provider):
-            pytest.skip("the service takes any secret" if literals(written.provider) else "it has no secret")
+        if not written.checks_secrets:
+            pytest.skip("the service lets everybody in, or takes any secret")
+        need_secret(written.provider, "Written")
         env = {**pod.env(written.provider), **with_wrong_secrets(written.provider)}
         done = pod.step("upload", self._result(plugin, written.provider, pod), env=env)
         assert done.failure, f"An upload with wrong secrets succeeds: does the provider send them? {done.shown}"
         check_refusal(done, "A wrong secret")
         check_printed(done, written.provider, "An upload with wrong secrets")
+        params, wrong = document_of(OUTPUT_SLOT, plugin, written.provider).params, with_wrong_secrets(written.provider)
+        refused = ask_elsewhere("refused", another_day=False, name=self.name, params=params, secrets=wrong)
+        assert refused, "upload() raises no FetchError when the service refuses a file."
 
     def _result(self, plugin: Plugin, provider: SourceProvider, pod: Pod) -> str:
         """Write a result, and name the output in the pod's configuration; return the result's folder."""

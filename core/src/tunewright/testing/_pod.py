@@ -223,7 +223,7 @@ def check_printed(done: Done, provider: Provider, what: str) -> None:
     secrets = literals(provider).values()
     short = f"Give secrets of at least {_SHORTEST_SECRET} characters, which are no part of other words."
     assert all(len(secret) >= _SHORTEST_SECRET for secret in secrets), short
-    forms = [form for secret in secrets for form in (secret, *_in_base64(secret))]
+    forms = [form for secret in secrets for form in (secret, secret.encode().hex(), *_in_base64(secret))]
     shown = REDACTED in done.log or any(form in done.log for form in forms)
     assert not shown, f"{what} prints a secret, or a repr of a provider; print neither. {done.shown}"
 

@@ -22,7 +22,7 @@ from tunewright.testing._pod import Pod, ask_elsewhere, document_of, literals
 
 HEAVY_MODULES = (
     "accelerate", "azure", "boto3", "botocore", "datasets", "git", "google", "huggingface_hub", "kaggle", "kubernetes", "numpy", "pandas",
-    "peft", "pyarrow", "tokenizers", "torch", "transformers",
+    "peft", "pyarrow", "tokenizers", "torch", "transformers", "tunewright_launcher",
 )  # fmt: skip
 """Modules that a plugin must not import before its container half runs."""
 

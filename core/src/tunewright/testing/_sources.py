@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import glob
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from tunewright._convert import to_dict
 from tunewright.errors import ExitCode
 from tunewright.plugins.registry import Plugin
 from tunewright.providers.base import DatasetProvider, ModelProvider, SourceProvider
+from tunewright.providers.fields import FilePatterns
 from tunewright.providers.snapshots import SnapshotSource
 from tunewright.providers.uris import uri_scheme
 from tunewright.runner.checkpoints import MARKER
@@ -41,13 +43,16 @@ class Served:
         provider: reads from the service, with secrets that it accepts, of eight characters or more.
         files: what the provider fetches: relative path → contents. At least one file should be larger than a few bytes.
         missing: the same for something that the service does not have. By default the provider with a longer URI.
-        checks_secrets: whether the service refuses wrong secrets.
+        checks_secrets: whether the service refuses wrong secrets; False for a service that lets everybody in.
+        has_versions: whether the service tells anything by which a file can be told from a later one: a digest, an entity tag, a
+            time, a revision. Without that, a file that changes while it is fetched is a mixture of two.
     """
 
     provider: SourceProvider
     files: Mapping[str, bytes] = attrs.field(factory=dict, converter=to_dict)
     missing: SourceProvider | None = None
     checks_secrets: bool = True
+    has_versions: bool = True
 
 
 class SourceProviderTests(ProviderTests):
@@ -99,8 +104,9 @@ class SourceProviderTests(ProviderTests):
 
     def test_wrong_secrets_are_refused(self, served: Served, plugin: Plugin, pod: Pod) -> None:
         """With wrong secrets the step ends at once, with a code that says so, and leaves and shows nothing."""
-        if not served.checks_secrets or not literals(served.provider):
-            pytest.skip("the service takes any secret" if literals(served.provider) else "it has no secret")
+        if not served.checks_secrets:
+            pytest.skip("the service lets everybody in, or takes any secret")
+        need_secret(served.provider, "Served")
         pod.give(self.kind, plugin, served.provider)
         env = {**pod.env(served.provider), **with_wrong_secrets(served.provider)}
         done = pod.step("fetch", self.kind, env=env)
@@ -118,6 +124,16 @@ class SourceProviderTests(ProviderTests):
         assert not (pod.workspace / self.kind).exists(), "A fetch that fails must leave nothing."
         check_printed(done, missing, "A fetch of something that is not there")
 
+    def test_patterns_select_files(self, served: Served, plugin: Plugin, pod: Pod) -> None:
+        """A provider with FilePatterns fetches all files but those that its patterns leave out."""
+        if not isinstance(served.provider, FilePatterns) or len(served.files) == 1:
+            pytest.skip("it has no patterns, or the service has a single file")
+        left_out = min(served.files)
+        ignored = (*served.provider.ignore_patterns, glob.escape(left_out))
+        provider = attrs.evolve(served.provider, ignore_patterns=ignored)  # type: ignore[call-arg] # of both classes
+        self._fetch(provider, plugin, pod).succeeded("Fetching")
+        _compare(pod.workspace / self.kind, {path: data for path, data in served.files.items() if path != left_out})
+
     def test_a_snapshot_keeps_its_word(self, served: Served, plugin: Plugin) -> None:
         """A snapshot lists the same files twice, and its ranges, sizes and digests are those of the files."""
         if not isinstance(served.provider, SnapshotSource):
@@ -132,6 +148,10 @@ class SourceProviderTests(ProviderTests):
             secrets=literals(served.provider),
         )
         _check_snapshot(found, served.files)
+        assert not (served.has_versions and found["unversioned"]), (
+            f"{found['unversioned']} are listed without a digest and a validator, and the snapshot has no revision: a file that "
+            "changes while it is fetched would be a mixture. If the service tells nothing, say so: Served(has_versions=False)."
+        )
 
     def _fetch(self, provider: SourceProvider, plugin: Plugin, pod: Pod) -> Done:
         pod.give(self.kind, plugin, provider)
@@ -156,6 +176,14 @@ class DatasetProviderTests(SourceProviderTests):
     def provider(self) -> DatasetProvider:
         """Return a provider; see `ProviderTests.provider`."""
         raise NotImplementedError
+
+
+def need_secret(provider: SourceProvider, where: str) -> None:
+    """Fail the test unless a provider has a secret that can be wrong."""
+    assert literals(provider), (
+        f"{where}.provider has no literal in a secret field, so the kit cannot find out whether a wrong one is refused. Declare the field "
+        f"with secret(env=…), and pass a literal; or say {where}(checks_secrets=False) if the service lets everybody in."
+    )
 
 
 def _compare(folder: Path, files: Mapping[str, bytes]) -> None:

@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -25,6 +25,8 @@ from tunewright.plugins.registry import Plugin
 from tunewright.providers.base import TrainerProvider
 from tunewright.providers.mixture import MixturePart
 from tunewright.runner.checkpoints import newest_checkpoint
+from tunewright.runner.verdicts import work_left
+from tunewright.status.report import REPORT_FILE
 from tunewright.testing._pod import Done, Pod, check_printed, end
 from tunewright.testing._providers import ProviderTests, check_shaping
 
@@ -135,7 +137,7 @@ class TrainerProviderTests(ProviderTests):
         if self.exact_resume:
             whole = _Job(Pod(folder=pod.folder / "whole", limit=self.time_limit), plugin, self.provider(), inputs)
             _check_training(whole.train(), whole)
-            assert _digest_of(job.result) == _digest_of(whole.result), "A training that continues leaves other files."
+            assert job.result_digest() == whole.result_digest(), "A training that continues leaves other files."
 
     def test_sigterm_ends_the_ranks(self, inputs: TrainInputs, plugin: Plugin, pod: Pod) -> None:
         """After SIGTERM the ranks end in time, and what they leave can be continued."""
@@ -167,6 +169,14 @@ class _Job:
         """Return a digest of each file of the inputs."""
         slots = self._inputs.folders()
         return {f"{slot}/{k}": v for slot in slots for k, v in _digest_of(self._pod.workspace / slot).items()}
+
+    def result_digest(self) -> dict[str, str]:
+        """Return a digest of each file of the result, without the launcher's own report, which has times."""
+        return {path: digest for path, digest in _digest_of(self.result).items() if path != REPORT_FILE}
+
+    def work_left(self) -> Mapping[str, str]:
+        """Return the ranks whose processes have ended in the middle of the plugin's code, without an error."""
+        return work_left(self._pod.folder / "run")
 
     def check(self) -> None:
         """Run the init container `check`."""
@@ -210,6 +220,10 @@ def _check_training(done: list[Done], job: _Job) -> None:
         one.succeeded(f"Rank {rank}")
         check_printed(one, job.provider, f"Rank {rank}")
         assert not one.strays, f"Rank {rank} writes outside of its folders and of /tmp: {list(one.strays)}."
+    left = job.work_left()
+    assert not left, (
+        f"The process of rank {min(left)} ends with exit code 0 before train() has returned: its work would be taken for done."
+    )
     assert job.result.is_dir(), "The training leaves no result: write it to run.result."
     assert any(job.result.iterdir()), "The training leaves an empty result: write it to run.result."
 

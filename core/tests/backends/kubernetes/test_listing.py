@@ -13,16 +13,21 @@ from tests.servers.faulty import Answer, Request
 from tests.servers.kubernetes import KubernetesServer
 
 from tunewright import TrainingClient
+from tunewright._page.overview import rows
 from tunewright.backends.any_kind.backend import IN_ORDER, AnyKindBackend
 from tunewright.backends.base import BackendOptions
+from tunewright.backends.kubernetes import names
 from tunewright.backends.kubernetes.failures import Forbidden
 from tunewright.backends.kubernetes.render import render
+from tunewright.events import Step, format_event
 from tunewright.plan.plan import ContainerSpec, JobPlan
 
 pytestmark = pytest.mark.slow
 
 PYTORCHJOB, TRAINJOB, JOB = (backend.kind for backend in IN_ORDER)
-PLAN = JobPlan(name="sft", init_containers=(), main=ContainerSpec(name="train", image="i:1", command=("train",)))
+MODEL = '{"provider": "hf", "params": {"uri": "hf://org/name"}}'
+MAIN = ContainerSpec(name="train", image="i:1", command=("train",))
+PLAN = JobPlan(name="sft", init_containers=(), main=MAIN, files={"model.json": MODEL})
 MANY, MEGABYTES = 2000, 150
 
 RUN = """
@@ -47,7 +52,7 @@ def server() -> Iterator[KubernetesServer]:
 def add(server: KubernetesServer, name: str, *, namespace: str = "team", ended: bool = False) -> None:
     """A PyTorchJob and its pod, each as large as a real one."""
     job = copy.deepcopy(render(PYTORCHJOB, PLAN, namespace).reveal()[0])
-    job["metadata"]["name"] = name
+    job["metadata"] |= {"name": name, "labels": {**job["metadata"]["labels"], names.INSTANCE: name}}
     condition = {"type": "Succeeded" if ended else "Running", "status": "True"}
     job["status"] = {"conditions": [{**condition, "lastTransitionTime": "2026-11-29T12:00:00Z", "message": "m" * 100}]}
     job["metadata"]["managedFields"] = [{"fieldsV1": {f"f:field-{i}": {} for i in range(100)}}]
@@ -82,12 +87,34 @@ def test_two_thousand_jobs_are_listed_within_little_memory(server: KubernetesSer
     assert len([line for line in lines if " sft-" in line]) == MANY
     assert int(peak) < MEGABYTES
     lists = Counter(path.rpartition("/")[2] for path in server.asked())
-    assert lists["pytorchjobs"] == 4
-    assert lists["pods"] == 1 + 2 * 50, "all that run, and those of the 50 jobs whose loss is shown"
+    assert lists["pytorchjobs"] == 4 + 1, "all of them, and what the 50 that are shown train"
+    assert lists["pods"] == 2, "all that run, and those of the 50 jobs whose loss is shown"
+    assert lists["log"] == 50
     *lines, _ = run(server, tmp_path, "list", "--state", "running", "--limit", "3")
     assert [line.split()[:2] for line in lines if " sft-" in line] == [
         [f"sft-{number}", "Running"] for number in (1996, 1992, 1988)
     ]
+
+
+@pytest.mark.parametrize("namespaces", [("team",), ("team", "other")])
+def test_two_hundred_jobs_cost_a_few_lists_and_a_log_for_each_that_is_shown(
+    server: KubernetesServer, tmp_path: Path, namespaces: tuple[str, ...]
+) -> None:
+    for number in range(200):
+        add(server, f"sft-{number}", namespace=namespaces[number % len(namespaces)], ended=number % 2 == 0)
+        line = format_event(Step(step=number, total_steps=200, loss=float(number)))
+        server.logs[f"sft-{number}-worker-0", PYTORCHJOB.main_container] = line.encode()
+    there = backend(server, tmp_path)
+    listed = there.list() if len(namespaces) == 1 else there.list_everywhere()
+    shown = rows(there, listed)
+    assert Counter(path.rpartition("/")[2] for path in server.asked()) == {
+        "pytorchjobs": 2, "trainjobs": 1, "jobs": 1, "pods": 2, "log": 50,
+    }  # fmt: skip
+    numbers = [int(row.status.name.rpartition("-")[2]) for row in shown]
+    assert numbers == [*range(199, -1, -1)]
+    assert [row.loss for row in shown[:50]] == numbers[:50]
+    assert {row.model for row in shown[:50]} == {"hf://org/name"}
+    assert {(row.model, row.loss) for row in shown[50:]} == {("", None)}
 
 
 def test_each_kind_is_asked_once(server: KubernetesServer, tmp_path: Path) -> None:

@@ -34,7 +34,9 @@ class TestFileModel(ModelProviderTests):
     def served(self, source: Path) -> Served:
         provider = FileModel(uri=source.as_uri(), allow_patterns=["*.json", "deep/*"])
         names = ("config.json", "deep/er/a b#%.bin")
-        return Served(provider=provider, files={name: (source / name).read_bytes() for name in names})
+        return Served(
+            provider=provider, files={name: (source / name).read_bytes() for name in names}, checks_secrets=False
+        )
 
 
 class TestFileDataset(DatasetProviderTests):
@@ -48,6 +50,7 @@ class TestFileDataset(DatasetProviderTests):
         return Served(
             provider=FileDataset(uri=source.as_uri(), ignore_patterns="deep/"),
             files={name: (source / name).read_bytes() for name in ("config.json", ".hidden")},
+            checks_secrets=False,
         )
 
 
@@ -62,7 +65,7 @@ class TestFileOutput(OutputTargetTests):
             files = (path for path in folder.rglob("*") if path.is_file())
             return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
-        return Written(provider=FileModel(uri=folder.as_uri()), contents=contents)
+        return Written(provider=FileModel(uri=folder.as_uri()), contents=contents, checks_secrets=False)
 
 
 class TestPvcModel(ModelProviderTests):

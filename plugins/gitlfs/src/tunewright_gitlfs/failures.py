@@ -100,7 +100,7 @@ def failure(what: str, said: str) -> FetchError:
         said: what the command wrote to its standard error.
     """
     lines = [line.strip() for line in said.splitlines() if line.strip() and "warning:" not in line]
-    shown = " / ".join(lines)[-_LONGEST:] or "without a message"
+    shown = " / ".join(lines)[-_LONGEST:].rstrip(".") or "without a message"
     for meaning in _MEANINGS:
         if meaning.said.search(said):
             return FetchError(f"{what} failed: {shown}.", remedy=meaning.remedy, code=meaning.code)

@@ -152,7 +152,7 @@ class HttpOrigin:
         return url.partition("/info/refs")[0]
 
     def _refused(self, response: HTTPResponse) -> FetchError:
-        general = refusal(f"The repository {self._source.url}", response)
+        general = refusal(f"the repository {self._source.url}", response)
         if general.code is ExitCode.NO_PERMISSION:
             return self._denied(general.cause)
         if general.code is ExitCode.NOT_FOUND:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 from collections.abc import Mapping
 from http import HTTPStatus
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import attrs
@@ -88,9 +89,17 @@ class Server:
         self._headers = access.headers()
         self._query = f"?{access.query}" if access.query else ""
 
-    def request(self, url: str, *, method: str = "GET", headers: Mapping[str, str] | None = None) -> HttpRequest:
+    def request(
+        self,
+        url: str,
+        *,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        body: bytes | Path | None = None,
+    ) -> HttpRequest:
         """Return the request for a URL without its query."""
-        return HttpRequest(url=f"{url}{self._query}", method=method, headers={**self._headers, **(headers or {})})
+        headers = {**self._headers, **(headers or {})}
+        return HttpRequest(url=f"{url}{self._query}", method=method, headers=headers, body=body)
 
     def about(self, url: str) -> About:
         """Return what the server says about a file.
@@ -183,3 +192,21 @@ class Server:
 def validator_of(headers: Headers) -> str | None:
     """Return the version of a file in the headers of a response."""
     return headers.get("ETag") or headers.get("Last-Modified")
+
+
+def plain(validator: str | None) -> str | None:
+    """Return an entity tag without the mark of weak ones, which a listing and a response need not agree on."""
+    return validator.removeprefix("W/") if validator else None
+
+
+def is_other(validator: str | None, headers: Headers) -> bool:
+    """Return whether a response's headers show another version than the one that was known; False if they are of two kinds."""
+    found = validator_of(headers)
+    if validator is None or found is None or is_tag(found) != is_tag(validator):
+        return False
+    return plain(found) != plain(validator)
+
+
+def is_tag(validator: str) -> bool:
+    """Return whether a version is an entity tag, and not a time."""
+    return validator.startswith(('"', "W/"))

@@ -8,12 +8,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ClassVar
 from urllib.parse import quote
 
+import attrs
+
 from tunewright import ExitCode, FetchError
-from tunewright.providers import Digest, Entry
-from tunewright_http.server import Server, validator_of
+from tunewright.providers import MARKER, Digest, Entry
+from tunewright_http.server import Server, is_other
 from tunewright_http.uri import Place
 from tunewright_launcher.http import (
     LONGEST_SUMS,
+    SUMS_NAME,
     Headers,
     HttpRequest,
     HttpSnapshot,
@@ -33,7 +36,7 @@ class HttpFiles(HttpSnapshot):
     """One file, or the files of a folder that a list of digests names.
 
     The version of each file is what the server says of it: its digest, its entity tag, or the time of its last change. Where a list or
-    the user gives the digest, that alone decides.
+    the user gives the digest, that alone decides. A folder that an output was uploaded to has the list of its marker.
 
     Args:
         server: the server.
@@ -67,20 +70,38 @@ class HttpFiles(HttpSnapshot):
     def entries(self) -> Iterator[Entry]:
         """Yield the file, or those that the list names."""
         if self._place.name:
-            yield self._file()
+            try:
+                yield self._file()
+            except FetchError:
+                folder = attrs.evolve(self._place, url=f"{self._place.url}/", name="")
+                if self._sha256 is not None or not (sums := self._marker(folder)):
+                    raise
+                self._place = folder  # of an output, which users need not write with a "/" at its end
+                yield from self._folder(sums)
             return
-        sums = self._list()
+        yield from self._folder(self._marker(self._place) or self._list())
+
+    def _folder(self, sums: Sums) -> Iterator[Entry]:
         paths = [path for path in sums.known if self._selects(path)]
         if not paths:
-            cause = (
-                f"{self._manifest} in {self._place.url} lists {len(sums.known)} files, but none of them is selected."
-            )
+            cause = f"{sums.name} in {self._place.url} lists {len(sums.known)} files, but none of them is selected."
             raise FetchError(cause, remedy="Check the patterns.", code=ExitCode.NOT_FOUND)
         yield from self._listed(paths, sums)
 
     def _file(self) -> Entry:
-        digests = self._known_digests()
-        return self._entry(self._name, self._place.url, digests)
+        return self._entry(self._name, self._place.url, self._known_digests())
+
+    def _marker(self, folder: Place) -> Sums | None:
+        """Return the files that the marker of an output names; None for a folder without one, or if the user names another list."""
+        if self._manifest != SUMS_NAME:
+            return None
+        try:
+            text = self._server.text(f"{folder.url}{MARKER}", LONGEST_SUMS)
+        except FetchError as error:
+            if error.code.may_pass:
+                raise
+            return None
+        return Sums.of_marker(MARKER, text) if text else None
 
     def _known_digests(self) -> tuple[Digest, ...]:
         """Return the digest of the one file, if the user gives it, or a list beside it does."""
@@ -142,15 +163,8 @@ class HttpFiles(HttpSnapshot):
 
     def is_other(self, entry: Entry, headers: Headers) -> bool:
         """See `HttpSnapshot.is_other`; where a list has the digest, that decides."""
-        found = validator_of(headers)
-        if entry.validator is None or found is None or _is_tag(found) != _is_tag(entry.validator):
-            return False
-        return found.removeprefix("W/") != entry.validator.removeprefix("W/")
+        return is_other(entry.validator, headers)
 
     def refusal(self, entry: Entry, status: int, headers: Headers, body: bytes) -> FetchError | None:
         """See `HttpSnapshot.refusal`."""
         return self._server.refused(entry.source, answered(status, headers), body)
-
-
-def _is_tag(validator: str) -> bool:
-    return validator.startswith(('"', "W/"))

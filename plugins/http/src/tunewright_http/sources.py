@@ -5,23 +5,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
 from tunewright import DatasetProvider, ModelProvider, RequestError, SecretRef, secret
 from tunewright.providers import (
     FilePatterns,
+    OutputTarget,
     Snapshot,
     SnapshotSource,
+    Store,
     accept_keywords,
     check_exclusive,
+    check_flag,
     check_text,
     check_together,
     renamed,
     uris_of,
 )
 from tunewright_http.uri import parse_uri, query_id, split_query
+
+if TYPE_CHECKING:
+    from tunewright_http.server import Server
 
 _SECRETS = ("token", "username", "password", "query")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -87,9 +93,12 @@ class HttpSource(FilePatterns, SnapshotSource):
         sha256: SHA-256 of the one file that `uri` names. A file with another one is refused.
         file_name: name of the one file that `uri` names, where the URL does not end with it.
         manifest: name of the file beside the others that lists their SHA-256 digests, as `sha256sum` writes it.
+        unpack: whether an archive that `uri` names is unpacked: `.tar`, `.tar.gz`, `.tgz`, `.tar.zst`, `.tar.bz2`, `.tar.xz`, `.zip`.
     """
 
     extra: ClassVar[str | None] = "fetch"
+    without_top: ClassVar[bool] = False
+    """Whether the files of an archive that are all in one folder are unpacked without it."""
 
     token: str | SecretRef | None = secret(env="HTTP_TOKEN")
     token_header: str = attrs.field(default="Authorization", validator=_check_header)
@@ -100,6 +109,7 @@ class HttpSource(FilePatterns, SnapshotSource):
     sha256: str | None = attrs.field(default=None, validator=_check_sha256)
     file_name: str | None = attrs.field(default=None, validator=_check_name)
     manifest: str = attrs.field(default="SHA256SUMS", validator=_check_name)
+    unpack: bool = attrs.field(default=True, validator=check_flag)
 
     def __attrs_post_init__(self) -> None:
         """Refuse what cannot be fetched, before anything is created."""
@@ -123,27 +133,56 @@ class HttpSource(FilePatterns, SnapshotSource):
 
     def snapshot(self) -> Snapshot:
         """Return the files on the server; runs in the container. See `tunewright_http.snapshot`."""
-        from tunewright_http.server import Access, Server
+        from tunewright_http.archive import HttpArchive
         from tunewright_http.snapshot import HttpFiles
+        from tunewright_launcher.archives import is_archive
 
-        server = Server(Access(**{field.name: getattr(self, field.name) for field in attrs.fields(Access)}))
+        place, server = parse_uri(self.uri), self._server()
+        if self.unpack and is_archive(self.file_name or place.name):
+            return HttpArchive(
+                server,
+                place,
+                selects=self.selects,
+                without_top=self.without_top,
+                manifest=self.manifest,
+                sha256=self.sha256,
+            )
         return HttpFiles(
             server,
-            parse_uri(self.uri),
+            place,
             selects=self.selects,
             manifest=self.manifest,
             sha256=self.sha256,
             file_name=self.file_name,
         )
 
+    def _server(self) -> Server:
+        """Return the server, with the credential. In the container, secrets are plain strings."""
+        from tunewright_http.server import Access, Server
+
+        return Server(Access(**{field.name: getattr(self, field.name) for field in attrs.fields(Access)}))
+
 
 @accept_keywords(_other_spellings("model"))
 @attrs.frozen(kw_only=True)
-class HttpModelParams(HttpSource, ModelProvider):
-    """A model on a web server: one file, or a folder with a list of its files. `model=` is an alias of `uri=`."""
+class HttpModelParams(HttpSource, OutputTarget, ModelProvider):
+    """A model on a web server: one file, an archive, or a folder with a list of its files. `model=` is an alias of `uri=`.
+
+    As an output, it is a folder of a server that speaks WebDAV.
+    """
+
+    without_top: ClassVar[bool] = True
+
+    def store(self) -> Store:
+        """Return the store to write an `output=` to; runs in the container. See `tunewright_http.store`."""
+        from tunewright_http.dav import DavFolder
+        from tunewright_http.store import DavStore
+
+        place = parse_uri(self.uri)
+        return DavStore(DavFolder(self._server(), f"{place.url.rstrip('/')}/"))
 
 
 @accept_keywords(_other_spellings("dataset"))
 @attrs.frozen(kw_only=True)
 class HttpDatasetParams(HttpSource, DatasetProvider):
-    """A dataset on a web server: one file, or a folder with a list of its files. `dataset=` is an alias of `uri=`."""
+    """A dataset on a web server: one file, an archive, or a folder with a list of its files. `dataset=` is an alias of `uri=`."""

@@ -17,7 +17,7 @@ import attrs
 
 from tunewright import ExitCode, FetchError
 from tunewright_kaggle.uri import KaggleCompetition, KaggleDataset, KaggleHandle, KaggleModel
-from tunewright_launcher.http import Answered, Headers, Http, HttpRequest, refusal
+from tunewright_launcher.http import Answered, Headers, Http, HttpRequest, refusal, status_of
 
 if TYPE_CHECKING:
     from kagglesdk.kaggle_object import KaggleObject
@@ -209,7 +209,7 @@ def refused(handle: KaggleHandle, response: Answered, body: bytes) -> FetchError
         response: the answer.
         body: the answer's body, or its beginning.
     """
-    said = f"{handle.uri} was answered with {response.status} {response.reason}{_message(body)}."
+    said = f"{handle.uri} was answered with {status_of(response)}{_message(body)}."
     if response.status == HTTPStatus.UNAUTHORIZED:
         remedy = "Give api_token=, or username= and key=, from Kaggle's settings page."
         return FetchError(said, remedy=remedy, code=ExitCode.NO_PERMISSION)

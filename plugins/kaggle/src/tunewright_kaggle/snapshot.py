@@ -13,8 +13,8 @@ import attrs
 from tunewright import ExitCode, FetchError
 from tunewright.providers import Entry
 from tunewright_kaggle.api import Account, Api, refused
-from tunewright_kaggle.archive import holds, unpack
 from tunewright_kaggle.uri import KaggleCompetition, KaggleHandle
+from tunewright_launcher.archives import holds, unpack
 from tunewright_launcher.http import (
     Headers,
     HttpRequest,

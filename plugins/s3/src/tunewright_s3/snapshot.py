@@ -57,7 +57,7 @@ class S3Snapshot(ObjectSnapshot):
 
     def _version(self, version_id: str) -> Entry:
         # A HEAD would not say what is wrong.
-        what = f"Version {version_id} of {self._uri}"
+        what = f"{self._uri} in version {version_id}"
         try:
             with translated(what, pays=self._bucket.pays):
                 found = self._bucket.client.get_object(Key=self._prefix, VersionId=version_id, **self._bucket.about)

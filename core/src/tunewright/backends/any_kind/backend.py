@@ -26,7 +26,7 @@ from tunewright.plan.manifests import Manifests
 from tunewright.plan.plan import JobPlan
 from tunewright.request.raw import RawManifest
 from tunewright.request.update import JobUpdate
-from tunewright.status.status import JobPod, JobRecord, JobStatus, LogLine
+from tunewright.status.status import JobGlance, JobPod, JobRecord, JobStatus, LogLine
 
 IN_ORDER: Final = (PyTorchJobBackend, TrainJobBackend, IndexedJobBackend)
 """The kinds, the one that can do most first."""
@@ -118,6 +118,14 @@ class AnyKindBackend(Backend):
                 self.at(job.namespace)._known[job.name] = kind.at(job.namespace)
         with explaining(self.kinds[0].api):
             return _newest_first([s for k, jobs in known.items() for s in statuses(k.api, jobs, everywhere=True)])
+
+    def glances(self, jobs: Sequence[JobStatus]) -> builtins.list[JobGlance]:  # noqa: D102 - the base's
+        kinds = [self._places.get(job.namespace, self)._of(job.name).kind for job in jobs]
+        found: dict[tuple[str, str], JobGlance] = {}
+        for backend in self.kinds:
+            own = [job for job, kind in zip(jobs, kinds, strict=True) if kind is backend.kind]
+            found |= {(job.namespace, job.name): g for job, g in zip(own, backend.glances(own), strict=True)}
+        return [found[job.namespace, job.name] for job in jobs]
 
     def at(self, namespace: str) -> AnyKindBackend:  # noqa: D102 - the base's
         if namespace not in self._places:

@@ -22,7 +22,7 @@ from tunewright.backends.kubernetes.events import events_about
 from tunewright.backends.kubernetes.failures import ALL_NAMESPACES, ApiFailure, NameTaken, explained
 from tunewright.backends.kubernetes.informer import Informer, JobCache
 from tunewright.backends.kubernetes.kind import JobKind, Object
-from tunewright.backends.kubernetes.listing import live_jobs, statuses
+from tunewright.backends.kubernetes.listing import glances, live_jobs, statuses
 from tunewright.backends.kubernetes.live import LiveJob, Pod, as_job_pod, in_order
 from tunewright.backends.kubernetes.logs import Follower, Wanted, newest_events, read, wanted_of
 from tunewright.backends.kubernetes.obstacles import incompleteness, lost_node, obstacle
@@ -49,7 +49,7 @@ from tunewright.plan.manifests import Manifests
 from tunewright.plan.plan import MAIN_STEP, JobPlan
 from tunewright.request.raw import RawManifest
 from tunewright.request.update import JobUpdate
-from tunewright.status.status import JobPod, JobRecord, JobStatus, LogLine
+from tunewright.status.status import JobGlance, JobPod, JobRecord, JobStatus, LogLine
 from tunewright.status.summary import progress_of
 
 _Item = TypeVar("_Item")
@@ -144,6 +144,10 @@ class KubernetesBackend(Backend):
         """
         with self._explained("", everywhere=True):
             return statuses(self.api, live_jobs(self.api, labels, everywhere=True), everywhere=True)
+
+    def glances(self, jobs: Sequence[JobStatus]) -> builtins.list[JobGlance]:  # noqa: D102 - the base's
+        with self._explained(""):
+            return glances(lambda namespace: self.at(namespace).api, jobs)
 
     def at(self, namespace: str) -> Self:  # noqa: D102 - the base's
         return type(self)(attrs.evolve(self._options, namespace=namespace), self._connection.at(namespace))

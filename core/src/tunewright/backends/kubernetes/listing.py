@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
+from tunewright.backends.base import GLANCED_EVENTS
 from tunewright.backends.kubernetes import names
 from tunewright.backends.kubernetes.api import Api
 from tunewright.backends.kubernetes.live import LiveJob, Pod
+from tunewright.backends.kubernetes.logs import Wanted, newest_events
 from tunewright.backends.kubernetes.state import phase_of, status_of
 from tunewright.backends.kubernetes.submit import UNFINISHED
-from tunewright.status.status import JobStatus
+from tunewright.plan.plan import MAIN_STEP
+from tunewright.status.status import JobGlance, JobStatus
+
+_LOGS_AT_ONCE = 8
 
 
 def live_jobs(api: Api, labels: Mapping[str, str] | None, *, everywhere: bool = False) -> list[LiveJob]:
@@ -34,10 +41,48 @@ def statuses(api: Api, jobs: Sequence[LiveJob], *, everywhere: bool = False) -> 
     return [status_of(job, phase_of(job, pods.get((job.namespace, job.name), ()))) for job in newest]
 
 
+def glances(at: Callable[[str], Api], jobs: Sequence[JobStatus]) -> list[JobGlance]:
+    """Return what a list shows of each job: from a request for all objects, one for all pods, and one for the log of each job.
+
+    Args:
+        at: returns the connection to a namespace.
+        jobs: at most some dozens, as the requests name them all.
+
+    Raises:
+        ApiFailure: the cluster refuses a request.
+    """
+    if not jobs:
+        return []
+    api, everywhere = at(jobs[0].namespace), any(job.namespace != jobs[0].namespace for job in jobs)
+    named = f"in ({','.join(sorted({job.name for job in jobs}))})"
+    models = _models(api, f"{names.MANAGED_BY}=tunewright,{names.INSTANCE} {named}", everywhere=everywhere)
+    pods = _pods(api, {"labelSelector": f"{api.kind.job_label} {named}"}, everywhere=everywhere)
+
+    def glance(job: JobStatus) -> JobGlance:
+        key = job.namespace, job.name
+        found = Wanted(MAIN_STEP, 0).of(pods.get(key, ()))
+        events = (e for pod, container in reversed(found) for e in newest_events(at(job.namespace), pod, container))
+        return JobGlance(model=models.get(key, ""), events=itertools.islice(events, GLANCED_EVENTS))
+
+    with ThreadPoolExecutor(_LOGS_AT_ONCE) as pool:
+        return list(pool.map(glance, jobs))
+
+
+def _models(api: Api, selector: str, *, everywhere: bool) -> dict[tuple[str, str], str]:
+    pages = api.pages(api.kind.kind, {"labelSelector": selector}, metadata=True, everywhere=everywhere)
+    found = [document["metadata"] for page in pages for document in page.items]
+    return {(m["namespace"], m["name"]): (m.get("annotations") or {}).get(names.MODEL, "") for m in found}
+
+
 def _unfinished_pods(api: Api, *, everywhere: bool) -> dict[tuple[str, str], list[Pod]]:
     # Of all jobs: a job's labels can be changed after submission, and its pods keep the old ones; and the pods of a job
     # that the user wrote may have none of ours.
     query = {"labelSelector": api.kind.job_label, "fieldSelector": UNFINISHED}
+    return _pods(api, query, everywhere=everywhere)
+
+
+def _pods(api: Api, query: Mapping[str, str], *, everywhere: bool) -> dict[tuple[str, str], list[Pod]]:
+    """Return pods by the namespace and name of their job."""
     found: dict[tuple[str, str], list[Pod]] = {}
     for page in api.pages("Pod", query, everywhere=everywhere):
         for document in page.items:

@@ -20,6 +20,9 @@ MANAGED_BY, INSTANCE, QUEUE = plan.MANAGED_BY, plan.INSTANCE, plan.QUEUE
 OUTPUT = "tunewright.dev/output"
 """Annotation of the job: URI of its output, `pvc://claim/folder` where it stays on a claim."""
 
+MODEL = "tunewright.dev/model"
+"""Annotation of the job: URI of its model, as the user wrote it; for lists of jobs."""
+
 OBJECTS = "tunewright.dev/objects"
 """Annotation of the job: the objects that belong to it, as comma-separated `Kind/name`."""
 

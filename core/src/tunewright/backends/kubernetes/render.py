@@ -11,6 +11,7 @@ from tunewright.backends.kubernetes.overrides import overridden
 from tunewright.backends.kubernetes.pod import pod_template
 from tunewright.plan.manifests import Document, Manifests
 from tunewright.plan.plan import JobPlan
+from tunewright.status.report import model_in
 
 
 def render(kind: JobKind, plan: JobPlan, namespace: str | None, base: Object | None = None) -> Manifests:
@@ -36,7 +37,7 @@ def render(kind: JobKind, plan: JobPlan, namespace: str | None, base: Object | N
 
 
 def _metadata(plan: JobPlan, owned: list[Document]) -> Document:
-    output = volumes.output_uri(plan)
+    output, model = volumes.output_uri(plan), model_in(plan.files)
     return {
         "name": plan.name,
         "labels": {
@@ -47,6 +48,7 @@ def _metadata(plan: JobPlan, owned: list[Document]) -> Document:
         },
         "annotations": {
             **plan.annotations,
+            **({names.MODEL: model} if model else {}),
             **({names.OUTPUT: output} if output else {}),
             **({names.WAIT_FOR: str(plan.run_policy.wait_for)} if plan.run_policy.wait_for else {}),
             names.OBJECTS: ",".join(names.object_id(d) for d in owned),

@@ -5,6 +5,7 @@ import hashlib
 import io
 import random
 import struct
+import sys
 import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from tests.servers.kaggle import make_tar, make_zip
 
 from tunewright import ExitCode, FetchError
-from tunewright_kaggle.archive import unpack
+from tunewright_launcher.archives import unpack
 
 FILES = {
     "train/eu/1.csv": b"a,b\n1,2\n" * 1000,
@@ -27,7 +28,23 @@ FILES = {
     "exact.bin": random.Random(2).randbytes(1 << 20),  # tar pads it with nothing
     "name with space": b"x",
 }
-MAKERS = {"zip": make_zip, "tar.gz": make_tar, "tar": lambda files: make_tar(files, mode="w")}
+
+
+def make_zstd(files: Mapping[str, bytes]) -> bytes:
+    zstd = pytest.importorskip("backports.zstd", reason="Python has it from 3.14 on, as compression.zstd")
+    return bytes(zstd.compress(make_tar(files, mode="w")))
+
+
+MAKERS = {
+    "zip": make_zip,
+    "tar.gz": make_tar,
+    "tar": lambda files: make_tar(files, mode="w"),
+}
+OTHERS = {
+    "tar.bz2": lambda files: make_tar(files, mode="w:bz2"),
+    "tar.xz": lambda files: make_tar(files, mode="w:xz"),
+    "tar.zst": make_zstd,
+}
 
 
 def run(
@@ -235,3 +252,27 @@ def test_a_flipped_bit_anywhere_never_gives_other_contents(
     except FetchError:
         return
     assert found == SMALL
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_compressions_are_read_to_their_end(tmp_path: Path, kind: str) -> None:
+    body, listed = OTHERS[kind](SMALL), {path: len(data) for path, data in SMALL.items()}
+    assert run(tmp_path, body, listed) == SMALL
+    for share in (0.1, 0.5, 0.9, 0.99):
+        refuse(tmp_path, body[: int(share * len(body))], listed=listed)
+
+
+def test_without_a_decompressor_it_is_said_which_package_has_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = make_zstd(FILES)
+    monkeypatch.setitem(sys.modules, "backports.zstd", None)
+    monkeypatch.setitem(sys.modules, "compression.zstd", None)
+    with pytest.raises(FetchError, match=r"Zstandard.*backports\.zstd") as caught:
+        run(tmp_path, body)
+    assert caught.value.code is ExitCode.USAGE
+
+
+def test_a_tar_whose_first_file_is_called_like_a_compressed_one(tmp_path: Path) -> None:
+    files = {"BZh9 is no bzip2": b"x"}
+    assert run(tmp_path, make_tar(files, mode="w"), {"BZh9 is no bzip2": 1}) == files

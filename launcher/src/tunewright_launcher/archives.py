@@ -1,14 +1,10 @@
-"""Unpack untrusted archives: no path leaves the folder, no link is created, and no file is larger than listed.
-
-Intel's ISA-L decompresses in half the time of zlib, also on other vendors' processors.
-"""
+"""The public API for archives of strangers: unpack them, with no path out of the folder, no link, and no file larger than stated."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import hashlib
-import lzma
 import os
 import shutil
 import stat
@@ -20,35 +16,34 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Protocol, cast
+from typing import IO
 
 import attrs
-from isal import isal_zlib
 
-from tunewright import ExitCode, FetchError
-from tunewright_launcher.http import Files, begin_to_flush, check_path, hostile, write
+from tunewright.errors import ExitCode, FetchError
+from tunewright_launcher.decompress import BLOCK, DAMAGE, Stream, fast_zlib, opened
+from tunewright_launcher.files import Files, begin_to_flush, check_path, hostile, write
 
-_BLOCK = 1 << 20
-_GZIP = b"\x1f\x8b"
-_GZIP_WITH_CHECKSUM = zlib.MAX_WBITS | 16
+__all__ = ["holds", "is_archive", "unpack"]
+
+_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz", ".zip")
 _THREADS = min(4, os.cpu_count() or 1)
-_DAMAGE = (
+# What an archive without a listing may unpack to, at most: text is packed to a fifth, and rows of zeros to a thousandth.
+_MOST_TIMES, _MOST_MORE = 100, 1 << 30
+_DAMAGE: tuple[type[Exception], ...] = (
+    *DAMAGE,
     zipfile.BadZipFile,
     tarfile.TarError,
-    zlib.error,
-    cast("type[Exception]", isal_zlib.error),  # its stub says that this is an exception
-    lzma.LZMAError,
     struct.error,
-    EOFError,
-    ValueError,
     OverflowError,
     NotImplementedError,  # a method that zipfile does not have
     RuntimeError,  # encrypted
 )
 
 
-class _Source(Protocol):
-    def read(self, size: int, /) -> bytes: ...
+def is_archive(name: str) -> bool:
+    """Return whether a file is an archive that `unpack` unpacks, by the end of its name."""
+    return name.lower().endswith(_SUFFIXES)
 
 
 @attrs.frozen
@@ -69,14 +64,20 @@ class Member:
 
 
 def unpack(
-    archive: Path, folder: Path, listed: Mapping[str, int], selects: Callable[[str], bool], *, vouched: bool = False
+    archive: Path,
+    folder: Path,
+    listed: Mapping[str, int] | None,
+    selects: Callable[[str], bool],
+    *,
+    vouched: bool = False,
 ) -> dict[str, str]:
     """Unpack the selected files of a zip or a tar into a folder, and compare them with what was listed.
 
     Args:
-        archive: the archive.
+        archive: the archive; it may be in the folder.
         folder: the folder to unpack into.
-        listed: path → size in bytes of every file that the source lists.
+        listed: path → size in bytes of every file that the source lists. None for a source that lists none: the archive itself says
+            what is in it, and unpacks to at most 100 times its size and 1 GiB.
         selects: returns whether to unpack a path; other members are skipped, whatever they are.
         vouched: whether the archive has matched a digest of its source, so that members that are not listed belong to it, too.
 
@@ -84,22 +85,26 @@ def unpack(
         SHA-256 of each unpacked file, by path.
 
     Raises:
-        FetchError: BAD_DATA: it is not an archive, is damaged, has an unsafe path or a link, or a file in it is not listed,
-            larger than listed, duplicate or missing. NO_SPACE: it does not fit.
+        FetchError: BAD_DATA: it is not an archive, is damaged, has an unsafe path or a link, unpacks to too much, or a file in it is
+            not listed, larger than listed, duplicate or missing. NO_SPACE: it does not fit. USAGE: nothing here decompresses it.
     """
-    wanted = {path: size for path, size in listed.items() if selects(path)}
+    wanted = {path: size for path, size in (listed or {}).items() if selects(path)}
     with Files(folder) as files, _damaged():
         files.reserve(sum(wanted.values()))
-        unpacking = _Unpacking(files, wanted, vouched=vouched)
-        if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as opened:
-                unpacking.run(filter(lambda member: selects(member.path), _of_zip(opened)), threads=_THREADS)
+        own = archive.relative_to(folder).as_posix() if archive.is_relative_to(folder) else None
+        unpacking = _Unpacking(files, wanted, own=own, only_wanted=not vouched and listed is not None)
+        if listed is None:
+            limit, why = _MOST_TIMES * archive.stat().st_size + _MOST_MORE, f"{_MOST_TIMES} times its size and 1 GiB"
         else:
-            with _opened(archive) as stream:
-                tar = _Bounded(
-                    stream,
-                    limit=(shutil.disk_usage(folder).free if vouched else 0) + 2 * sum(listed.values()) + 16 * _BLOCK,
-                )
+            room = shutil.disk_usage(folder).free if vouched else 0
+            limit, why = room + 2 * sum(listed.values()), "twice the listed size"
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as found:
+                members = filter(lambda member: selects(member.path), _of_zip(found))
+                unpacking.run(_bounded(members, limit, why) if listed is None else members, threads=_THREADS)
+        else:
+            with opened(archive) as stream:
+                tar = _Bounded(stream, limit + 16 * BLOCK, why)
                 unpacking.run(filter(lambda member: selects(member.path), _of_tar(tar)), threads=1)
     if lacking := wanted.keys() - unpacking.digests.keys():
         raise _bad(f"The archive lacks {len(lacking)} of the listed files, for example {min(lacking)!r}.")
@@ -114,8 +119,8 @@ def holds(archive: Path, path: str) -> bool:
     """
     with _damaged():
         if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as opened:
-                return path in opened.namelist()
+            with zipfile.ZipFile(archive) as zipped:
+                return path in zipped.namelist()
         if not tarfile.is_tarfile(archive):
             return False
         with tarfile.open(archive) as tar:
@@ -129,14 +134,15 @@ class _Unpacking:
     Args:
         files: creates the files.
         wanted: path → size in bytes.
-        vouched: whether the archive itself says what else there is.
+        own: path of the archive itself, if it is in the same folder.
+        only_wanted: whether there must be nothing else; otherwise the archive itself says what else there is.
     """
 
-    def __init__(self, files: Files, wanted: Mapping[str, int], *, vouched: bool) -> None:
-        self._vouched = vouched
+    def __init__(self, files: Files, wanted: Mapping[str, int], *, own: str | None, only_wanted: bool) -> None:
         self.digests: dict[str, str] = {}
         self._files = files
         self._wanted = dict(wanted)
+        self._own, self._only_wanted = own, only_wanted
         self._begun: set[str] = set()
         self._lock = threading.Lock()
 
@@ -160,9 +166,11 @@ class _Unpacking:
         check_path(path)
         if member.problem is not None:
             raise hostile(path, member.problem)
+        if path == self._own:
+            raise hostile(path, "has the temporary name of the archive itself")
         if path not in self._wanted:
             # Skipped, it might be most of the data: Kaggle's listings have been incomplete before.
-            if not self._vouched:  # nothing says that it belongs there, and which size it should have
+            if self._only_wanted:  # nothing says that it belongs there, and which size it should have
                 raise hostile(path, "is in the archive, but not listed, and the store gives no digest of the archive")
             self._files.reserve(member.size)
             self._wanted[path] = member.size
@@ -174,7 +182,7 @@ class _Unpacking:
         """Write a member, and return its SHA-256."""
         size, position, digest = self._wanted[member.path], 0, hashlib.sha256()
         with member.open() as source, self._files.create(member.path) as handle:
-            while data := source.read(_BLOCK):
+            while data := source.read(BLOCK):
                 if position + len(data) > size:
                     raise hostile(member.path, f"is larger than the {size} bytes that are listed")
                 write(handle, memoryview(data), position)
@@ -200,89 +208,54 @@ def _inflated(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
     member = archive.open(info)
     if info.compress_type == zipfile.ZIP_DEFLATED:
         # zipfile has no public hook for it. If a release renames the attribute, zipfile's own decompressor is used.
-        member._decompressor = isal_zlib.decompressobj(-zlib.MAX_WBITS)  # type: ignore[attr-defined]
+        member._decompressor = fast_zlib.decompressobj(-zlib.MAX_WBITS)  # type: ignore[attr-defined]
     return member
 
 
-def _of_tar(stream: _Source) -> Iterator[Member]:
+def _of_tar(stream: Stream) -> Iterator[Member]:
     # As a stream: seeking back one byte, as tarfile does in a file, would decompress everything again.
-    with tarfile.open(fileobj=stream, mode="r|", bufsize=_BLOCK) as tar:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=stream, mode="r|", bufsize=BLOCK) as tar:  # type: ignore[call-overload]
         for info in tar:
             if info.isdir():
                 continue
             path, problem = info.name.removeprefix("./"), None if info.isreg() else _NO_FILE
             yield Member(path, info.size, problem, lambda info=info: tar.extractfile(info))  # type: ignore[misc]
             tar.members.clear()  # otherwise tarfile keeps them all
-    while stream.read(_BLOCK):  # gzip's checksum is at the very end
+    while stream.read(BLOCK):  # gzip's checksum is at the very end
         pass
 
 
 _NO_FILE = "is a link, or something else that is not a regular file"
 
 
-@contextlib.contextmanager
-def _opened(archive: Path) -> Iterator[_Source]:
-    with archive.open("rb", buffering=_BLOCK) as raw:
-        compressed = raw.read(len(_GZIP)) == _GZIP
-        raw.seek(0)
-        if not compressed:
-            yield raw
-            return
-        with ThreadPoolExecutor(1) as pool:
-            yield _Ahead(_Inflated(raw), pool)
-
-
-class _Inflated:
-    """The contents of a gzip file. Python's own module decompresses slowly, 8 KB at a time."""
-
-    def __init__(self, raw: _Source) -> None:
-        self._raw = raw
-        self._zlib = isal_zlib.decompressobj(_GZIP_WITH_CHECKSUM)
-
-    def read(self, size: int, /) -> bytes:
-        """Return at most `size` bytes; none at the end."""
-        while True:
-            data = self._zlib.unconsumed_tail or self._zlib.unused_data or self._raw.read(_BLOCK // 4)
-            if self._zlib.eof:
-                if not data.lstrip(b"\0"):  # nothing, or the padding of a tape's block
-                    return b""
-                self._zlib = isal_zlib.decompressobj(_GZIP_WITH_CHECKSUM)  # another gzip member follows
-            elif not data:
-                raise EOFError("it ends too early")
-            if found := self._zlib.decompress(data, size):
-                return found
-
-
-class _Ahead:
-    """A stream that reads one block ahead: it is decompressed while the previous one is hashed and written."""
-
-    def __init__(self, stream: _Source, pool: ThreadPoolExecutor) -> None:
-        self._stream = stream
-        self._pool = pool
-        self._next = pool.submit(stream.read, _BLOCK)
-
-    def read(self, _: int, /) -> bytes:
-        """Return the next block, whatever its length; tarfile reads until it has enough."""
-        data = self._next.result()
-        if data:
-            self._next = self._pool.submit(self._stream.read, _BLOCK)
-        return data
+def _bounded(members: Iterator[Member], limit: int, why: str) -> Iterator[Member]:
+    """Yield members, whose sizes the archive states, as long as they are not too much together."""
+    for member in members:
+        limit -= member.size
+        if limit < 0:
+            raise _too_much(why)
+        yield member
 
 
 class _Bounded:
-    """A stream that raises an error once it is much longer than everything listed."""
+    """A stream that raises an error once it is longer than it may be."""
 
-    def __init__(self, stream: _Source, limit: int) -> None:
+    def __init__(self, stream: Stream, limit: int, why: str) -> None:
         self._stream = stream
-        self._left = limit
+        self._left, self._why = limit, why
 
     def read(self, size: int, /) -> bytes:
         """Return the next bytes."""
         data = self._stream.read(size)
         self._left -= len(data)
         if self._left < 0:
-            raise _bad("The archive unpacks to more than twice the listed size.")
+            raise _too_much(self._why)
         return data
+
+
+def _too_much(why: str) -> FetchError:
+    remedy = "If you trust it, fetch it as it is, and unpack it yourself."
+    return FetchError(f"The archive unpacks to more than {why}.", remedy=remedy, code=ExitCode.BAD_DATA)
 
 
 @contextlib.contextmanager
