@@ -87,7 +87,7 @@ def test_two_thousand_jobs_are_listed_within_little_memory(server: KubernetesSer
     assert len([line for line in lines if " sft-" in line]) == MANY
     assert int(peak) < MEGABYTES
     lists = Counter(path.rpartition("/")[2] for path in server.asked())
-    assert lists["pytorchjobs"] == 4 + 1, "all of them, and what the 50 that are shown train"
+    assert lists["pytorchjobs"] == 1 + 1, "all of them, and what the 50 that are shown train"
     assert lists["pods"] == 2, "all that run, and those of the 50 jobs whose loss is shown"
     assert lists["log"] == 50
     *lines, _ = run(server, tmp_path, "list", "--state", "running", "--limit", "3")

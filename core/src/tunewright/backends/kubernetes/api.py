@@ -82,19 +82,34 @@ class Api:
         pages = builtins.list(self.pages(kind, selector, metadata=metadata))
         return Page([item for page in pages for item in page.items], pages[-1].version)
 
-    def pages(
-        self, kind: str, selector: Mapping[str, str], *, metadata: bool = False, everywhere: bool = False
-    ) -> Iterator[Page]:
-        """Yield what `list` returns page by page, of the namespace or, with `everywhere`, of all namespaces."""
+    def pages(self, kind: str, selector: Mapping[str, str], *, metadata: bool = False) -> Iterator[Page]:
+        """Yield what `list` returns page by page."""
         accept = _METADATA.format("List") if metadata else "application/json"
-        path = self._paths[kind].replace("/namespaces/{}", "") if everywhere else self._path(kind)
         more: dict[str, str] = {}
         while True:
-            answer = self._json("GET", path, {"limit": str(_PAGE), **selector, **more}, accept=accept)
+            answer = self._json("GET", self._path(kind), {"limit": str(_PAGE), **selector, **more}, accept=accept)
             yield Page(answer.get("items") or [], answer["metadata"].get("resourceVersion", ""))
             if not (token := answer["metadata"].get("continue")):
                 return
             more = {"continue": token}
+
+    def cached(
+        self, kind: str, selector: Mapping[str, str], *, metadata: bool = False, everywhere: bool = False
+    ) -> builtins.list[Object]:
+        """Return the objects that match a selector from the API server's cache, which may be some milliseconds old.
+
+        All of them come at once: 2,000 jobs take a sixth of the time of pages, each of which the API server compares with etcd.
+        https://kubernetes.io/docs/reference/using-api/api-concepts/#semantics-for-get-and-list
+
+        Args:
+            kind: of the objects.
+            selector: labelSelector and fieldSelector.
+            metadata: whether their metadata is enough.
+            everywhere: whether to return those of all namespaces.
+        """
+        accept = _METADATA.format("List") if metadata else "application/json"
+        path = self._paths[kind].replace("/namespaces/{}", "") if everywhere else self._path(kind)
+        return self._json("GET", path, {"resourceVersion": "0", **selector}, accept=accept).get("items") or []
 
     def first(self, kind: str) -> None:
         """Ask for one object of a kind, from the API server's cache: whether the cluster knows it and the user may."""

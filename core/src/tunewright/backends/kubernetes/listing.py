@@ -1,4 +1,4 @@
-"""Many jobs at once: their objects and the pods of those that run, read page by page, so that a page is all that is held."""
+"""Many jobs at once: their objects, and the pods of those that run."""
 
 from __future__ import annotations
 
@@ -26,8 +26,7 @@ def live_jobs(api: Api, labels: Mapping[str, str] | None, *, everywhere: bool = 
         ApiFailure: the cluster refuses the request.
     """
     selector = ",".join(f"{k}={v}" for k, v in {names.MANAGED_BY: "tunewright", **(labels or {})}.items())
-    pages = api.pages(api.kind.kind, {"labelSelector": selector}, everywhere=everywhere)
-    return [api.kind.read(document) for page in pages for document in page.items]
+    return [api.kind.read(d) for d in api.cached(api.kind.kind, {"labelSelector": selector}, everywhere=everywhere)]
 
 
 def statuses(api: Api, jobs: Sequence[LiveJob], *, everywhere: bool = False) -> list[JobStatus]:
@@ -69,8 +68,8 @@ def glances(at: Callable[[str], Api], jobs: Sequence[JobStatus]) -> list[JobGlan
 
 
 def _models(api: Api, selector: str, *, everywhere: bool) -> dict[tuple[str, str], str]:
-    pages = api.pages(api.kind.kind, {"labelSelector": selector}, metadata=True, everywhere=everywhere)
-    found = [document["metadata"] for page in pages for document in page.items]
+    documents = api.cached(api.kind.kind, {"labelSelector": selector}, metadata=True, everywhere=everywhere)
+    found = [document["metadata"] for document in documents]
     return {(m["namespace"], m["name"]): (m.get("annotations") or {}).get(names.MODEL, "") for m in found}
 
 
@@ -84,9 +83,8 @@ def _unfinished_pods(api: Api, *, everywhere: bool) -> dict[tuple[str, str], lis
 def _pods(api: Api, query: Mapping[str, str], *, everywhere: bool) -> dict[tuple[str, str], list[Pod]]:
     """Return pods by the namespace and name of their job."""
     found: dict[tuple[str, str], list[Pod]] = {}
-    for page in api.pages("Pod", query, everywhere=everywhere):
-        for document in page.items:
-            metadata = document["metadata"]
-            job = metadata["namespace"], metadata["labels"].get(api.kind.job_label, "")
-            found.setdefault(job, []).append(api.kind.read_pod(document))
+    for document in api.cached("Pod", query, everywhere=everywhere):
+        metadata = document["metadata"]
+        job = metadata["namespace"], metadata["labels"].get(api.kind.job_label, "")
+        found.setdefault(job, []).append(api.kind.read_pod(document))
     return found
