@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import functools
+import hashlib
 import random
 import re
 import tempfile
@@ -37,7 +38,7 @@ from tunewright.runner.checkpoints import MARKER, newest_checkpoint
 from tunewright_launcher.digests import is_there
 from tunewright_launcher.engine import fetch_snapshot
 from tunewright_launcher.fetch import limits_of
-from tunewright_launcher.files import result_files
+from tunewright_launcher.files import result_files, sha256_of
 from tunewright_launcher.journal import Journal
 from tunewright_launcher.provider import TRAINER, document_file, input_slots, load_source, read_document, read_mixture
 from tunewright_launcher.retry import retry, settled
@@ -232,14 +233,15 @@ class Output:
                 self._retry(lambda: self.store.replace(missing, superseded))
             return {}
         versions = {path: there[path].validator for path in files.keys() - missing.keys()}
-        with ThreadPoolExecutor(_UPLOADS) as pool:
+        with ThreadPoolExecutor(_UPLOADS) as pool, ThreadPoolExecutor(1) as hashing:
+            digests = {path: hashing.submit(sha256_of, file) for path, file in files.items()}
             for found in pool.map(lambda item: self._send(dict([item])), missing.items()):
                 versions.update(found)
         if supersedes:  # before the marker: an upload that is repeated finds them in the earlier one
             superseded = sorted(self._earlier_files(self._listed(to)) - files.keys())
             if superseded:
                 self._retry(lambda: self.store.remove_files(superseded))
-        sent = {path: Sent.of(file, versions.get(path)) for path, file in files.items()}
+        sent = {path: Sent.of(file, versions.get(path), digests[path].result()) for path, file in files.items()}
         return {**sent, **self._mark(sent, f"{to}/" if to else "")}
 
     def _mark(self, sent: Mapping[str, Sent], prefix: str) -> Mapping[str, Sent]:
@@ -248,7 +250,7 @@ class Output:
             file = Path(scratch, MARKER)
             file.write_bytes(content)
             version = self._send({path: file}).get(path)
-        return {path: Sent.of(content, version)}
+        return {path: Sent.of(content, version, hashlib.sha256(content).hexdigest())}
 
     def _send(self, files: Mapping[str, Path]) -> Mapping[str, str | None]:
         return self._retry(lambda: self.store.upload(files)) or {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,6 @@ import attrs
 
 from tunewright.providers.snapshots import Entry
 from tunewright_launcher.digests import is_there
-from tunewright_launcher.files import sha256_of
 
 
 @attrs.frozen(kw_only=True)
@@ -31,12 +29,10 @@ class Sent:
     version: str | None
 
     @classmethod
-    def of(cls, content: Path | bytes, version: str | None) -> Sent:
-        """Describe what was uploaded, and what the store called it."""
-        if isinstance(content, bytes):
-            sha256 = hashlib.sha256(content).hexdigest()
-            return cls(content=content, size=len(content), sha256=sha256, version=version)
-        return cls(content=content, size=content.stat().st_size, sha256=sha256_of(content), version=version)
+    def of(cls, content: Path | bytes, version: str | None, sha256: str) -> Sent:
+        """Describe what was uploaded, what the store called it, and its digest."""
+        size = len(content) if isinstance(content, bytes) else content.stat().st_size
+        return cls(content=content, size=size, sha256=sha256, version=version)
 
     def record(self) -> dict[str, int | str]:
         """Return what the marker says of it. The version tells a store without digests whether it is still that file."""
