@@ -101,7 +101,7 @@ def test_a_sample_that_changes_leaves_the_others_logits_alone(family: str) -> No
     with torch.no_grad():
         before, after = (model(**collate(rows)).logits[0].split(LENGTHS) for rows in (samples(), changed))
     # An expert computes the tokens of all samples at once, and how a product is summed depends on how many they are.
-    apart = 1e-6 if any("expert" in name for name, _ in model.named_modules()) else 0
+    apart = 1e-4 if any("expert" in name for name, _ in model.named_modules()) else 0
     assert [float((a - b).abs().max()) <= apart for a, b in zip(before, after, strict=True)] == [
         True,
         False,
