@@ -244,6 +244,29 @@ def test_a_strangers_plugin_that_exists_only_as_a_wheel_is_installed_when_a_pod_
     assert (folder / "output" / "model" / "averages.txt").read_text().startswith('["a-literal", 3] of 1')
 
 
+def test_a_plugin_that_was_installed_from_a_folder_gets_into_the_pods_as_that_very_build(
+    own_cluster: Cluster, namespace: str, image: str, volumes, on_node, tmp_path: Path, monkeypatch
+) -> None:
+    folder, wheel = volumes(), build_wheel(tmp_path / "weather", PYPROJECT, tunewright_weather=MODULE)
+    shutil.unpack_archive(wheel, tmp_path / "site", "zip")
+    record = next((tmp_path / "site").glob("*.dist-info")) / "direct_url.json"  # as pip leaves it
+    record.write_text(json.dumps({"url": (tmp_path / "weather").as_uri(), "dir_info": {}}), "utf-8")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    overrides = on_node(*STEPS)
+    overrides["spec"]["initContainers"].append({"name": "install-plugins", "image": image})
+    job = client_in(own_cluster, namespace).train(
+        "built",
+        model="weather://oslo",
+        dataset={"provider": "weather", "uri": "weather://rain", "token": "a-literal", "days": 3},
+        trainer="weather",
+        init_env={"PIP_NO_INDEX": "1"},
+        pod_overrides=overrides,
+    )
+    assert job.wait(timeout=180).state is JobState.SUCCEEDED
+    assert "tunewright-wheels/tunewright_weather-0.3" in "\n".join(job.logs(container="install-plugins"))
+    assert (folder / "output" / "model" / "averages.txt").read_text().startswith('["a-literal", 3] of 1')
+
+
 @pytest.mark.slow
 def test_the_status_of_a_trainjob_has_the_progress_where_trainers_gate_is_on(
     own_cluster: Cluster, namespace: str, tune, volumes
