@@ -18,13 +18,12 @@ from pathlib import Path
 import attrs
 
 from tunewright import environment
-from tunewright._views.note import ProgressNote
+from tunewright._views.note import ANNOTATION, ProgressNote
 from tunewright.events import Event
 from tunewright_launcher.step import log
 
 Emit = Callable[[Event], None]
 
-_ANNOTATION = "tunewright.dev/progress"
 _LOOK_EVERY = 1.0  # seconds
 _TIMEOUT = 5.0  # seconds of a request, and so of what a training may end later
 _NEVER = (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.UNAUTHORIZED)
@@ -54,7 +53,7 @@ class JobObject:
         token, namespace = ((self.account / name).read_text("utf-8").strip() for name in ("token", "namespace"))
         request = urllib.request.Request(  # noqa: S310 - the server's URL is the cluster's own
             self.server + self.path.format(namespace=namespace),
-            data=json.dumps({"metadata": {"annotations": {_ANNOTATION: text}}}).encode(),
+            data=json.dumps({"metadata": {"annotations": {ANNOTATION: text}}}).encode(),
             headers={"Authorization": f"Bearer {token}", "Content-Type": "application/merge-patch+json"},
             method="PATCH",
         )

@@ -9,6 +9,9 @@ from tunewright._views.text import duration_text
 from tunewright.events import Event, Step
 from tunewright.status.speed import Start
 
+ANNOTATION = "tunewright.dev/progress"
+"""Annotation of a running job: its newest step, written by who follows it, or by its first rank."""
+
 _EVERY = 10.0  # seconds between two notes, whatever the number of steps
 
 

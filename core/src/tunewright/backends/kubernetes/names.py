@@ -29,9 +29,6 @@ OBJECTS = "tunewright.dev/objects"
 STEPS = "tunewright.dev/steps"
 """Annotation of a job whose object does not hold its pods' template: names of the containers, comma-separated, in start order."""
 
-PROGRESS = "tunewright.dev/progress"
-"""Annotation of a running job, written by who follows it: its newest step, for kubectl."""
-
 FAILURE = "tunewright.dev/failure"
 """Annotation of a job that was ended because it could never run, or waited too long: the failure."""
 

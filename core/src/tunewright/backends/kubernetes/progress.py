@@ -6,8 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-from tunewright._views.note import ProgressNote
-from tunewright.backends.kubernetes import names
+from tunewright._views.note import ANNOTATION, ProgressNote
 from tunewright.backends.kubernetes.api import Api
 from tunewright.backends.kubernetes.failures import ApiFailure
 from tunewright.events import parse_event
@@ -40,6 +39,6 @@ class ProgressNotes:
         self._note.take(event)
         if (text := self._note.due()) is None:
             return
-        change = {"metadata": {"annotations": {names.PROGRESS: text}}}
+        change = {"metadata": {"annotations": {ANNOTATION: text}}}
         with contextlib.suppress(ApiFailure):  # it serves people who look, and nothing depends on it
             self._api.patch(self._api.kind.kind, self._name, change)
