@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 # Seconds between two checks of a watched job.
 _POLL = 0.2
 
-_GLANCES_AT_ONCE = 8
+GLANCES_AT_ONCE = 8
+"""Jobs that a list looks at in parallel."""
 GLANCED_EVENTS = 200
 """How many of a job's newest events a list looks at, for the last loss."""
 
@@ -144,7 +145,7 @@ class Backend(ABC):
 
         The default asks about each job. Override it if a few requests can tell about all of them.
         """
-        with ThreadPoolExecutor(_GLANCES_AT_ONCE) as pool:
+        with ThreadPoolExecutor(GLANCES_AT_ONCE) as pool:
             return builtins.list(pool.map(self._glance, jobs))
 
     def _glance(self, job: JobStatus) -> JobGlance:

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from tunewright.backends.base import GLANCED_EVENTS
+from tunewright.backends.base import GLANCED_EVENTS, GLANCES_AT_ONCE
 from tunewright.backends.kubernetes import names
 from tunewright.backends.kubernetes.api import Api
 from tunewright.backends.kubernetes.live import LiveJob, Pod
@@ -15,8 +15,6 @@ from tunewright.backends.kubernetes.state import phase_of, status_of
 from tunewright.backends.kubernetes.submit import UNFINISHED
 from tunewright.plan.plan import MAIN_STEP
 from tunewright.status.status import JobGlance, JobStatus
-
-_LOGS_AT_ONCE = 8
 
 
 def live_jobs(api: Api, labels: Mapping[str, str] | None, *, everywhere: bool = False) -> list[LiveJob]:
@@ -63,7 +61,7 @@ def glances(at: Callable[[str], Api], jobs: Sequence[JobStatus]) -> list[JobGlan
         events = (e for pod, container in reversed(found) for e in newest_events(at(job.namespace), pod, container))
         return JobGlance(model=models.get(key, ""), events=itertools.islice(events, GLANCED_EVENTS))
 
-    with ThreadPoolExecutor(_LOGS_AT_ONCE) as pool:
+    with ThreadPoolExecutor(GLANCES_AT_ONCE) as pool:
         return list(pool.map(glance, jobs))
 
 
