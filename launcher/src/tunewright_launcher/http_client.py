@@ -169,6 +169,8 @@ class Http:
         headers = {**usual, **request.headers}.items()
         try:
             return connection.ask(request.method, target, headers, request.body, self._timeout)
+        except ssl.SSLError:  # some are ValueErrors, too
+            raise
         except ValueError as error:
             cause = f"The request to {shown(request.url)} is invalid: {error}."
             remedy = "Check whether a credential contains a line break, or was copied incompletely."

@@ -22,7 +22,7 @@ from tunewright_s3 import S3ModelParams
 def services_read_once() -> Iterator[None]:
     """Each client of boto3 reads a megabyte of JSON, and most tests make one."""
     pytest.importorskip("botocore")
-    from tunewright_s3 import bucket, quick
+    from tunewright_s3 import client, quick
 
     read = functools.cache(quick._Files().load_file)
 
@@ -31,7 +31,7 @@ def services_read_once() -> Iterator[None]:
         loader.file_loader.load_file = read
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bucket, "make_quick", make_quick)
+        patch.setattr(client, "make_quick", make_quick)
         yield
 
 

@@ -12,7 +12,8 @@ from tunewright import ExitCode, FetchError
 from tunewright.providers.limits import FetchLimits
 from tunewright_launcher.engine import fetch_snapshot
 from tunewright_s3 import S3ModelParams
-from tunewright_s3.bucket import Access, Bucket
+from tunewright_s3.access import Access
+from tunewright_s3.bucket import Bucket
 
 Source = Callable[..., S3ModelParams]
 

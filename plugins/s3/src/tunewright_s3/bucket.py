@@ -1,64 +1,34 @@
-"""A bucket, as seen in the container: botocore lists it and finds its server; the engine's plain GETs are signed here."""
+"""A bucket, as seen in the container: its listing, and signed requests for its objects."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Any
-from urllib.parse import quote, urlsplit
-
-import attrs
-import botocore.session
-from botocore import UNSIGNED
-from botocore.awsrequest import AWSRequest
-from botocore.config import Config
-from botocore.credentials import Credentials
-from botocore.handlers import validate_bucket_name
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from tunewright import FetchError
-from tunewright.providers import user_variable
 from tunewright_launcher.http import Headers, Http, HttpRequest, retry
-from tunewright_launcher.objects import Object, Page
-from tunewright_s3.errors import refused, translated
-from tunewright_s3.quick import LISTED, make_quick, take_objects
-from tunewright_s3.signing import Signer
+from tunewright_launcher.objects import Page
+from tunewright_s3.access import Access, Place, certificates, stated_place
+from tunewright_s3.errors import is_elsewhere, no_listing, refused
+from tunewright_s3.listing import Listed, query_of, read_page
 from tunewright_s3.uri import format_uri
 
-_TIMEOUT = 30.0
+if TYPE_CHECKING:
+    from tunewright_s3.client import Client
+
 # Seconds for which a page after the first is retried, so that the pages before it are not lost.
 _PATIENCE = 20.0
-
-Item = Mapping[str, Any]
-"""What a listing says about an object: "Key", "Size" and "ETag"."""
-
-
-@attrs.frozen(kw_only=True)
-class Access:
-    """How to reach a bucket; every field is that of `S3Source`.
-
-    Attributes:
-        access_key_id: with `secret_access_key`, the credential; None for what the environment provides.
-        secret_access_key: see `access_key_id`.
-        session_token: of a temporary credential.
-        region: the bucket's region; None for what the environment says.
-        endpoint_url: of a store other than Amazon's.
-        addressing_style: "path", "virtual" or "auto".
-        anonymous: send no credential.
-        request_payer: "requester" if whoever asks pays.
-    """
-
-    access_key_id: str | None = attrs.field(default=None, repr=False)
-    secret_access_key: str | None = attrs.field(default=None, repr=False)
-    session_token: str | None = attrs.field(default=None, repr=False)
-    region: str | None = None
-    endpoint_url: str | None = None
-    addressing_style: str = "auto"
-    anonymous: bool = False
-    request_payer: str | None = None
+_LONGEST_PAGE = 64 << 20
 
 
 class Bucket:
     """One bucket, with one credential.
+
+    Where its server and its credential are stated, it is reached without botocore, until `client` is needed, or the store says that
+    the bucket is in another region.
 
     Args:
         name: the bucket's name.
@@ -67,7 +37,6 @@ class Bucket:
     Attributes:
         about: what every request of `client` has: the bucket, and who pays.
         pays: whether requests say that whoever asks pays.
-        client: botocore's client. It sends each request once; callers retry.
         http: sends the requests that `request` makes.
 
     Raises:
@@ -78,30 +47,25 @@ class Bucket:
         self.name = name
         self.pays = access.request_payer is not None
         self.about = {"Bucket": name, **({"RequestPayer": "requester"} if self.pays else {})}
-        session = botocore.session.Session()
-        # Nobody needs the dates, and parsing them is half the cost of a listing.
-        session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
-        if access.access_key_id is not None:
-            session.set_credentials(access.access_key_id, access.secret_access_key, access.session_token)
-        with translated(format_uri(name)):
-            if session.get_config_variable("ca_bundle") is None:  # botocore itself only reads AWS_CA_BUNDLE
-                session.set_config_variable("ca_bundle", user_variable("SSL_CERT_FILE"))
-            make_quick(session.get_component("data_loader"))
-            # botocore itself only reads AWS_DEFAULT_REGION; EKS sets both.
-            region = access.region or session.get_config_variable("region") or user_variable("AWS_REGION")
-            self.client = session.create_client(
-                "s3", region_name=region, endpoint_url=access.endpoint_url, config=_config(access)
-            )
-            self._credentials: Credentials | None = None if access.anonymous else session.get_credentials()
-            self.http = Http(ca_bundle=session.get_config_variable("ca_bundle"))
-        # It refuses names that stores have: `uri` has refused what is hostile.
-        self.client.meta.events.unregister("before-parameter-build.s3", validate_bucket_name)
-        self._region = ""
+        self._access = access
         self._lock = threading.Lock()
-        self._signer = Signer("")
-        self._place: tuple[str, str, str] | None = None
-        self.client.meta.events.register("before-sign.s3", self._learn_region)
-        self.client.meta.events.register(LISTED, take_objects)
+        self._found: Client | None = None
+        self._stated = stated_place(name, access)
+        self.http = Http(ca_bundle=certificates() if self._stated else self._botocore().ca_bundle)
+
+    @property
+    def client(self) -> Any:
+        """The client of botocore. It sends each request once; callers retry."""
+        return self._botocore().s3
+
+    def _botocore(self) -> Client:
+        from tunewright_s3.client import Client
+
+        with self._lock:
+            if self._found is None:
+                self._found = Client(self.name, self._access, self.about)
+                self._stated = None  # it may learn better
+            return self._found
 
     def uri(self, key: str = "") -> str:
         """See `tunewright_launcher.objects.Bucket`."""
@@ -121,22 +85,36 @@ class Bucket:
         Raises:
             FetchError: the objects cannot be listed.
         """
-        asked: dict[str, str] = {**self.about, "Prefix": prefix}
-        page = self._page(asked)
+        page, token = self._page(prefix, None)
         while True:
-            contents = page.get("Contents", ())
-            yield Page([Object(i["Key"], i["Size"], i.get("ETag")) for i in contents], bool(page.get("IsTruncated")))
-            if not page.get("IsTruncated"):
+            yield page
+            if token is None:
                 return
-            asked["ContinuationToken"] = page["NextContinuationToken"]
-            page = self._next_page(asked)
+            page, token = self._next_page(prefix, token)
 
-    def _next_page(self, asked: Mapping[str, str]) -> Mapping[str, Any]:
-        return retry(lambda: self._page(asked), _PATIENCE, lambda *_: None)
+    def _next_page(self, prefix: str, token: str) -> Listed:
+        return retry(lambda: self._page(prefix, token), _PATIENCE, lambda *_: None)
 
-    def _page(self, asked: Mapping[str, str]) -> Mapping[str, Any]:
-        with translated(format_uri(self.name, asked["Prefix"]), pays=self.pays):
-            return self.client.list_objects_v2(**asked)  # type: ignore[no-any-return]
+    def _page(self, prefix: str, token: str | None) -> Listed:
+        place = self._stated
+        found = self._list(place, prefix, token) if place else None
+        return self._botocore().list(prefix, token) if found is None else found
+
+    def _list(self, place: Place, prefix: str, token: str | None) -> Listed | None:
+        """Return a page; None if the store says that the bucket is elsewhere."""
+        what = format_uri(self.name, prefix)
+        request = self._signed(place, place.folder.rstrip("/"), {}, query=query_of(prefix, token))
+        response, body = self.http.ask(request, _LONGEST_PAGE)
+        if is_elsewhere(response.status, body):
+            return None
+        if response.status != HTTPStatus.OK:
+            raise self.refused(what, response.status, response.headers, body)
+        try:
+            return read_page(body)
+        except ValueError as error:
+            if b"<Error>" in body:  # it began to answer before it knew
+                raise self.refused(what, HTTPStatus.INTERNAL_SERVER_ERROR, response.headers, body) from error
+            raise no_listing(what, str(error)) from error
 
     def request(self, key: str, headers: Mapping[str, str], *, method: str = "GET", query: str = "") -> HttpRequest:
         """Return a signed request for an object.
@@ -150,47 +128,16 @@ class Bucket:
         Raises:
             FetchError: there is no credential, or it cannot be refreshed.
         """
-        base, host, folder = self._located()
+        place = self._stated or self._botocore().place()
+        return self._signed(place, f"{place.folder}{quote(key)}", headers, method=method, query=query)
+
+    def _signed(
+        self, place: Place, path: str, headers: Mapping[str, str], *, method: str = "GET", query: str = ""
+    ) -> HttpRequest:
         if self.pays:
             headers = {**headers, "x-amz-request-payer": "requester"}
-        path = f"{folder}{quote(key)}"
-        url = f"{base}{path}{'?' if query else ''}{query}"
-        if self._credentials is None:
-            return HttpRequest(url=url, headers=headers, method=method)
-        with translated(format_uri(self.name, key)):
-            frozen = self._credentials.get_frozen_credentials()
-        signed = self._signer.sign(frozen, method, host=host, path=path, query=query, headers=headers)
-        return HttpRequest(url=url, headers=signed, method=method)
-
-    def _learn_region(self, request: AWSRequest, region_name: str, **_: object) -> None:
-        """Remember the region that botocore signs for: it follows redirects to the bucket's own region."""
-        self._region = request.context.get("signing", {}).get("region") or region_name
-
-    def _located(self) -> tuple[str, str, str]:
-        """Return where the objects are: the origin of their URLs, its host, and the path before the key.
-
-        They are taken from a URL that botocore presigns. Call this only after botocore's first request, which discovers the
-        bucket's region.
-        """
-        with self._lock:
-            if self._place is None:
-                self._signer = Signer(self._region)
-                with translated(format_uri(self.name)):
-                    params = {"Bucket": self.name, "Key": "x"}
-                    url = urlsplit(self.client.generate_presigned_url("get_object", Params=params))
-                self._place = f"{url.scheme}://{url.netloc}", url.netloc, url.path[:-1]
-            return self._place
-
-
-def _config(access: Access) -> Config:
-    return Config(
-        # Explicit, because the default presigns URLs in a form that only Amazon supports.
-        signature_version=UNSIGNED if access.anonymous else "s3v4",
-        s3={"addressing_style": access.addressing_style},
-        connect_timeout=_TIMEOUT,
-        read_timeout=_TIMEOUT,
-        retries={"total_max_attempts": 1},
-        # Checksums are given explicitly. As trailers, the default, few other stores accept them.
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-    )
+        url = f"{place.origin}{path}{'?' if query else ''}{query}"
+        keys = place.keys()
+        if keys is not None:
+            headers = place.signer.sign(keys, method, host=place.host, path=path, query=query, headers=headers)
+        return HttpRequest(url=url, headers=headers, method=method)

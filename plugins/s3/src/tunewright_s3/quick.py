@@ -14,12 +14,13 @@ from http import HTTPStatus
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, cast
-from xml.etree import ElementTree as ET
 
 from botocore.loaders import JSONFileLoader, Loader
 
+from tunewright_s3.listing import read_page
+
 LISTED = "before-parse.s3.ListObjectsV2"
-"""The event of botocore that `take_objects` handles."""
+"""The event of botocore that `take_page` handles."""
 
 _OPENED: dict[str, Callable[..., BufferedIOBase]] = {
     ".json": cast("Callable[..., BufferedIOBase]", open),
@@ -47,26 +48,18 @@ def make_quick(loader: Loader) -> None:
     ]
 
 
-def take_objects(
+def take_page(
     *, response_dict: MutableMapping[str, Any], customized_response_dict: MutableMapping[str, Any], **_: object
 ) -> None:
-    """Take the objects out of a page of a listing before botocore parses it: only key, size and ETag are needed.
+    """Read a page of a listing before botocore interprets it: the parsed answer has it as "Listed".
 
-    Anything else, or what cannot be parsed, is left to botocore and its error messages.
+    What cannot be read is left to botocore and its error messages; "Problem" says why.
     """
     if response_dict["status_code"] != HTTPStatus.OK:
         return
-    with contextlib.suppress(ET.ParseError, KeyError, ValueError):
-        root = ET.fromstring(response_dict["body"])  # noqa: S314 - as botocore does
-        space = root.tag.removesuffix("ListBucketResult")
-        rest, objects = [], []
-        for child in root:
-            if child.tag != f"{space}Contents":
-                rest.append(child)
-                continue
-            fields = {field.tag.removeprefix(space): field.text or "" for field in child}
-            objects.append({"Key": fields["Key"], "Size": int(fields["Size"]), "ETag": fields["ETag"]})
-        if objects:
-            root[:] = rest
-            response_dict["body"] = ET.tostring(root)
-            customized_response_dict["Contents"] = objects
+    try:
+        customized_response_dict["Listed"] = read_page(response_dict["body"])
+    except ValueError as error:
+        customized_response_dict["Problem"] = str(error)
+    else:
+        response_dict["body"] = b"<ListBucketResult/>"

@@ -16,7 +16,7 @@ from tunewright_launcher.http import HttpRequest
 from tunewright_launcher.objects import ObjectSnapshot
 from tunewright_s3.bucket import Bucket
 from tunewright_s3.digests import digests_in, of_etag, parts_of
-from tunewright_s3.errors import refused, translated
+from tunewright_s3.errors import refused
 from tunewright_s3.uri import format_uri
 
 # A refused HEAD does not say why, but the GET that follows it does.
@@ -58,6 +58,8 @@ class S3Snapshot(ObjectSnapshot):
     def _version(self, version_id: str) -> Entry:
         # A HEAD would not say what is wrong.
         what = f"{self._uri} in version {version_id}"
+        from tunewright_s3.translate import translated
+
         try:
             with translated(what, pays=self._bucket.pays):
                 found = self._bucket.client.get_object(Key=self._prefix, VersionId=version_id, **self._bucket.about)

@@ -146,7 +146,8 @@ class S3Source(FilePatterns, SnapshotSource):
 
     def _open_bucket(self) -> tuple[Bucket, str]:
         """Return the bucket that `uri` names, and the prefix in it. In the container, secrets are plain strings."""
-        from tunewright_s3.bucket import Access, Bucket
+        from tunewright_s3.access import Access
+        from tunewright_s3.bucket import Bucket
 
         bucket, prefix = parse_uri(self.uri)
         return Bucket(bucket, Access(**{f.name: getattr(self, f.name) for f in attrs.fields(Access)})), prefix

@@ -22,8 +22,8 @@ from tunewright.providers import Entry, Snapshot
 from tunewright_launcher.objects import ObjectStore
 from tunewright_s3.bucket import Bucket
 from tunewright_s3.digests import md5_of, parts_of
-from tunewright_s3.errors import is_known, translated
 from tunewright_s3.snapshot import S3Snapshot
+from tunewright_s3.translate import is_known, translated
 from tunewright_s3.uri import format_uri
 
 MIB = 1 << 20
