@@ -10,6 +10,9 @@ from http import HTTPStatus
 from tunewright import ExitCode, FetchError
 from tunewright_launcher.http import answered, refusal, retry_after, words_of
 
+UNSUPPORTED = (400, 405, 411, 501)
+"""Statuses that stores answer to a request that they do not know, or know in part."""
+
 _CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,64})</Code>")
 _EXPIRED = "Give a new session_token, with the access_key_id and secret_access_key that belong to it."
 _UNKNOWN_KEY = (
@@ -95,6 +98,18 @@ def is_elsewhere(status: int, body: bytes) -> bool:
     """Return whether an answer says that the bucket is in another region, or at another address."""
     moved = HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST
     return moved or code_in(body) in _ELSEWHERE
+
+
+def is_unsupported(status: int, body: bytes) -> bool:
+    """Return whether a store may not know a request, or know it in part."""
+    return status in UNSUPPORTED and code_in(body) not in _MEANINGS
+
+
+def listed_again(what: str) -> FetchError:
+    """Return the error for a listing that does not get on."""
+    cause = f"The listing of {what} goes on, but the store sends the same page of it again."
+    remedy = "Check for a proxy that drops or caches the query of requests, or ask the store's operator."
+    return FetchError(cause, remedy=remedy, code=ExitCode.BAD_DATA)
 
 
 def no_listing(what: str, problem: str) -> FetchError:
