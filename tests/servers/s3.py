@@ -153,13 +153,12 @@ class S3Proxy(FaultyServer):
     """Passes everything on to a store, with the Host header that was signed.
 
     Attributes:
-        refusals: (what the target contains, status, S3's code): answered without the store, always.
+        refusals: (what the method and the target contain, status, S3's code): answered without the store, always.
         rewrite: text of listings → what it is replaced by.
         damaged: end of the path of uploads that pass with one bit changed; "" for none.
         hidden: beginnings of names, in lower case, of headers that are left out of answers.
         unknown: beginnings of names, in lower case, of headers of requests that are refused, as Backblaze B2 does.
         completed: text of answers to the completion of an upload → what it is replaced by.
-        refused_lists_of_parts: whether the parts of an upload may not be listed.
         tags_of_parts: whether If-Match is compared with the tag of the part that a request names, as moto does.
     """
 
@@ -171,18 +170,15 @@ class S3Proxy(FaultyServer):
         self.hidden: tuple[str, ...] = ()
         self.unknown: tuple[str, ...] = ()
         self.completed: dict[str, str] = {}
-        self.refused_lists_of_parts = False
         self.tags_of_parts = False
         self._store = store
 
     def answer(self, request: Request) -> Answer:
         for text, status, code in self.refusals:
-            if text in request.target:
+            if text in f"{request.method} {request.target}":
                 return _refused(status, code, "no")
         if unknown := [name for name in request.headers if self.unknown and name.startswith(self.unknown)]:
             return _refused(400, "InvalidArgument", f"Unsupported header '{unknown[0]}' received for this API call.")
-        if self.refused_lists_of_parts and request.method == "GET" and "uploadId=" in request.target:
-            return _refused(403, "AccessDenied", "s3:ListMultipartUploadParts is not allowed.")
         if self.tags_of_parts and "partNumber" in request.target and "if-match" in request.headers:
             return Answer(status=412)
         response = self._ask(request)

@@ -246,7 +246,7 @@ def test_an_upload_whose_parts_may_not_be_seen_is_begun_anew(
     gateway: Gateway, proxy: S3Proxy, source: Source, model: Path
 ) -> None:
     gateway._client.create_multipart_upload(Bucket=BUCKET, Key="unseen/model.safetensors")
-    proxy.refused_lists_of_parts = True
+    proxy.refusals = [(f"GET /{BUCKET}/unseen/model.safetensors?uploadId", 403, "AccessDenied")]
     proxy.hidden = ("etag",)
     output(source("unseen")).upload_model(model)
     assert gateway.get("unseen/model.safetensors") == LARGE

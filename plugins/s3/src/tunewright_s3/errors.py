@@ -21,6 +21,8 @@ _UNKNOWN_KEY = (
     "Check access_key_id and endpoint_url: each store has its own keys.",
 )
 _PAYS = " If the bucket lets whoever asks pay, give request_payer='requester'."
+_FULL = (ExitCode.NO_SPACE, "the store has no room left for it", "Make room in the store, or have the quota raised.")
+_QUOTAS = ("QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "InsufficientStorage")
 _REGION = "Give the bucket's region: region=…"
 _ELSEWHERE = ("AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException")
 
@@ -57,6 +59,7 @@ _MEANINGS: Mapping[str, tuple[ExitCode, str, str]] = {
         "Set the clock of the node, for example with NTP.",
     ),
     **dict.fromkeys(_ELSEWHERE, (ExitCode.USAGE, "the bucket is in another region", _REGION)),
+    **dict.fromkeys(_QUOTAS, _FULL),
     "RequestTimeout": (ExitCode.TRY_AGAIN, "the store timed out", "The request will be retried."),
     "SlowDown": (ExitCode.UNAVAILABLE, "the store asks to slow down", "If this persists, use fewer workers at once."),
     "NoSuchUpload": (ExitCode.TRY_AGAIN, "somebody else ended the upload", "The upload will be restarted."),

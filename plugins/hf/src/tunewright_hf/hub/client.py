@@ -21,7 +21,7 @@ from urllib.parse import quote, urlsplit
 from tunewright import ExitCode, FetchError
 from tunewright.providers import Digest, Entry
 from tunewright_hf.hub.uri import HubRepo
-from tunewright_launcher.http import Headers, Http, HttpRequest, refusal
+from tunewright_launcher.http import Headers, Http, HttpRequest, refusal, words_of
 
 ENDPOINT = "https://huggingface.co"
 _LONGEST_ANSWER = 64 << 20
@@ -177,7 +177,7 @@ class Hub:
             try:
                 text = str(json.loads(body)["error"])
             except (ValueError, TypeError, KeyError):
-                text = "no reason is given"
+                text = words_of(body).removeprefix(" The server says: ") or "no reason is given"
         if self.token:
             text = text.replace(self.token, "…")
         return "".join(c if c.isprintable() else " " for c in text)[:_LONGEST_REASON].rstrip(" .")
@@ -185,7 +185,7 @@ class Hub:
     def _ask(self, url: str) -> tuple[object, Headers]:
         response, body = self.http.ask(self.request(url), _LONGEST_ANSWER)
         if response.status >= HTTPStatus.MULTIPLE_CHOICES:
-            raise self.refused(response.status, response.headers, body) or refusal(self.repo.uri, response)
+            raise self.refused(response.status, response.headers, body) or refusal(self.repo.uri, response, body)
         try:
             return json.loads(body), response.headers
         except ValueError as error:
