@@ -18,6 +18,8 @@ from tunewright_launcher.answers import (
     unavailable,
     words_of,
 )
+from tunewright_launcher.coding import coding_of, decoded
+from tunewright_launcher.connection import Response
 from tunewright_launcher.digests import is_there
 from tunewright_launcher.files import Files, begin_to_flush, check_path, hostile, write
 from tunewright_launcher.http_client import Http, HttpRequest, HttpSnapshot
@@ -34,10 +36,13 @@ __all__ = [
     "Http",
     "HttpRequest",
     "HttpSnapshot",
+    "Response",
     "Sums",
     "answered",
     "begin_to_flush",
     "check_path",
+    "coding_of",
+    "decoded",
     "digests_in",
     "digits_of",
     "hostile",
