@@ -28,7 +28,7 @@ class Dialect(S3Proxy):
 
     Attributes:
         version_2: how ListObjectsV2 is answered: "" as it should be, "refused", "unknown" (as if it were ListObjects), "again" (with its
-            first page), "twice" (each page begins with the last object of the one before).
+            first page), "twice" (each object stands there two times).
         condition: how If-Match is answered: "" as it should be, or a status.
         other_tags: whether listings have other tags than answers.
     """
@@ -72,6 +72,8 @@ class Dialect(S3Proxy):
     def _rewritten(self, body: bytes) -> bytes:
         if self.version_2 == "unknown":
             body = re.sub(rb"<NextMarker>[^<]*</NextMarker>", b"", body)
+        if self.version_2 == "twice":
+            body = re.sub(rb"(<Contents>.*?</Contents>)", rb"\1\1", body)
         if self.other_tags:
             body = re.sub(rb"<ETag>[^<]*</ETag>", b"<ETag>&#34;" + b"f" * 32 + b"&#34;</ETag>", body)
         return body
@@ -92,7 +94,7 @@ def fetched(source: S3ModelParams, folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stated", [True, False], ids=["stated", "botocore"])
-@pytest.mark.parametrize("version_2", ["", "refused", "unknown"])
+@pytest.mark.parametrize("version_2", ["", "refused", "unknown", "twice"])
 def test_a_store_without_version_2_of_the_listing_is_read(
     dialect: Dialect, source: Source, folder: Path, version_2: str, stated: bool
 ) -> None:

@@ -10,9 +10,9 @@ from urllib.parse import quote
 
 from tunewright import FetchError
 from tunewright_launcher.http import Headers, Http, HttpRequest, retry
-from tunewright_launcher.objects import Page
+from tunewright_launcher.objects import Page, stands_still
 from tunewright_s3.access import Access, Place, certificates, stated_place
-from tunewright_s3.errors import is_elsewhere, is_unsupported, listed_again, no_listing, refused
+from tunewright_s3.errors import is_elsewhere, is_unsupported, no_listing, refused
 from tunewright_s3.listing import Listed, Marker, query_of, read_page
 from tunewright_s3.uri import format_uri
 
@@ -93,7 +93,7 @@ class Bucket:
             before = token
             page, token = self._next_page(prefix, token)
             if token == before:
-                raise listed_again(format_uri(self.name, prefix))
+                raise stands_still(format_uri(self.name, prefix))
 
     def _next_page(self, prefix: str, token: str) -> Listed:
         return retry(lambda: self._page(prefix, token), _PATIENCE, lambda *_: None)

@@ -108,13 +108,6 @@ def is_unsupported(status: int, body: bytes) -> bool:
     return status in UNSUPPORTED and code_in(body) not in _MEANINGS
 
 
-def listed_again(what: str) -> FetchError:
-    """Return the error for a listing that does not get on."""
-    cause = f"The listing of {what} goes on, but the store sends the same page of it again."
-    remedy = "Check for a proxy that drops or caches the query of requests, or ask the store's operator."
-    return FetchError(cause, remedy=remedy, code=ExitCode.BAD_DATA)
-
-
 def no_listing(what: str, problem: str) -> FetchError:
     """Return the error for a listing that cannot be read."""
     cause = f"{what} cannot be listed: the answer is not a page of an S3 listing{f': {problem}' if problem else ''}."
