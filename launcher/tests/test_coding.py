@@ -91,3 +91,19 @@ def test_another_compression_is_named(tmp_path: Path) -> None:
     ):
         fetched(server, SMALL, tmp_path)
     assert caught.value.code is ExitCode.BAD_DATA
+
+
+class Saying(FaultyServer):
+    def answer(self, request: Request) -> Answer:
+        return Answer(
+            headers={"Content-Type": "application/xml"}, body=b"<Error><Message>Reduce your rate</Message></Error>"
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("body", [SMALL, LARGE], ids=["small", "large"])
+def test_what_is_said_in_place_of_a_file_is_told_and_tried_again(body: bytes, tmp_path: Path) -> None:
+    with Saying() as server, pytest.raises(FetchError, match=r"bytes of application/xml.*Reduce your rate") as caught:
+        fetched(server, body, tmp_path)
+    assert caught.value.code is ExitCode.TRY_AGAIN
+    assert "page to log in" in caught.value.remedy

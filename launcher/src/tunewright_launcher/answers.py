@@ -43,6 +43,7 @@ _CHANGED = (HTTPStatus.PRECONDITION_FAILED, HTTPStatus.REQUESTED_RANGE_NOT_SATIS
 
 _LONGEST_WORDS = 4096  # bytes of a body that are searched
 _MOST_WORDS = 300  # characters that are shown
+_MESSAGES = ("html", "xml", "json")  # kinds of contents in which servers say something
 _IN_JSON = re.compile(
     r'"(?:message|msg|error|errors|detail|title|reason|error_description)"\s*:\s*\[?\s*("(?:[^"\\]|\\.)*")',
     re.IGNORECASE,
@@ -178,6 +179,27 @@ def size_of(response: http.client.HTTPResponse) -> int | None:
         return int(total) if total.isdecimal() else None
     length = response.getheader("Content-Length") or ""
     return int(length) if length.isdecimal() else None
+
+
+def said_instead(path: str, size: int, response: http.client.HTTPResponse) -> FetchError | None:
+    """Return the error for a response that says something in place of a file, with a status that means success; None for a file.
+
+    Args:
+        path: the file.
+        size: its bytes.
+        response: of another size.
+    """
+    kind = (response.getheader("Content-Type") or "").lower()
+    if path.lower().endswith(_MESSAGES) or not any(name in kind for name in _MESSAGES):
+        return None
+    words = words_of(response.read(_LONGEST_WORDS))
+    if not words:
+        return None
+    cause = (
+        f"The request for {path}, which has {size} bytes, was answered with {size_of(response)} bytes of {kind}.{words}"
+    )
+    remedy = "It is retried. If this persists, check for a page to log in, or a proxy in between."
+    return FetchError(cause, remedy=remedy, code=ExitCode.TRY_AGAIN)
 
 
 def cut_off(url: str, why: str) -> FetchError:

@@ -6,6 +6,7 @@ import http.client
 import zlib
 
 from tunewright.errors import ExitCode, FetchError
+from tunewright_launcher.answers import size_of
 from tunewright_launcher.connection import Response
 
 _BLOCK = 64 << 10
@@ -22,6 +23,11 @@ def coding_of(response: http.client.HTTPResponse) -> str:
     coding = (response.getheader("Content-Encoding") or "").strip().lower()
     stored = (response.getheader("X-Goog-Stored-Content-Encoding") or "").strip().lower()
     return "" if coding in (*_NONE, stored) else coding
+
+
+def is_encoded(response: http.client.HTTPResponse, size: int) -> bool:
+    """Return whether a response is compressed for the way, and not a file of that size that is stored so, as one of S3 may be."""
+    return bool(coding_of(response)) and size_of(response) != size
 
 
 def decoded(response: Response, what: str) -> Decoded:

@@ -26,8 +26,8 @@ from tunewright._convert import to_dict
 from tunewright.errors import ExitCode, FetchError, RangeRefused, SourceChanged
 from tunewright.providers.limits import FetchLimits
 from tunewright.providers.snapshots import Digest, Entry, Reader, Snapshot
-from tunewright_launcher.answers import Headers, cut_off, reading, refusal, shown, size_of, unavailable
-from tunewright_launcher.coding import Decoded, coding_of, decoded
+from tunewright_launcher.answers import Headers, cut_off, reading, refusal, said_instead, shown, size_of, unavailable
+from tunewright_launcher.coding import Decoded, decoded, is_encoded
 from tunewright_launcher.connection import Connection, Response
 
 _MOVED = (301, 302, 303, 307, 308)
@@ -270,7 +270,7 @@ class HttpSnapshot(Snapshot):
         try:
             with reading(url):
                 self._check(entry, response, ranged=wanted is not None)
-            if _is_encoded(entry, response):
+            if is_encoded(response, entry.size):
                 yield _Body(decoded(response, f"{entry.path} of {shown(url)}"), url, entry.size, (), ends=entry)
             elif response.status == HTTPStatus.PARTIAL_CONTENT:
                 end = min(stop, _end_of_range(entry, response, start))
@@ -311,7 +311,7 @@ class HttpSnapshot(Snapshot):
             raise refused or refusal(f"{entry.path} of {shown(self.request(entry).url)}", response, body)
         if self.is_other(entry, response.headers):
             raise SourceChanged(f"{entry.path} is no longer the version that was listed.")
-        if _is_encoded(entry, response):
+        if is_encoded(response, entry.size):
             if ranged:
                 raise RangeRefused(f"The source sends {entry.path} compressed, so that ranges are not its own.")
             return
@@ -319,6 +319,8 @@ class HttpSnapshot(Snapshot):
         if size in (None, entry.size):
             return
         if not ranged:
+            if refused := said_instead(entry.path, entry.size, response):
+                raise refused
             raise SourceChanged(f"{entry.path} has {size} bytes now, but had {entry.size} when it was listed.")
         if response.status != HTTPStatus.PARTIAL_CONTENT or not entry.digests:  # which decide, whatever the total
             raise RangeRefused(f"The source answered a range of {entry.path} with the size {size}, not {entry.size}.")
@@ -378,11 +380,6 @@ def _proxy_headers(proxy: SplitResult) -> dict[str, str]:
         return {}
     user = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
     return {"Proxy-Authorization": f"Basic {base64.b64encode(user.encode()).decode()}"}
-
-
-def _is_encoded(entry: Entry, response: http.client.HTTPResponse) -> bool:
-    """Return whether a response is compressed for the way, and not a file that is stored so, as one of S3 may be."""
-    return bool(coding_of(response)) and size_of(response) != entry.size
 
 
 def _end_of_range(entry: Entry, response: http.client.HTTPResponse, start: int) -> int:

@@ -1,5 +1,6 @@
 """LFS objects: whom a credential is shown, addresses that expire, and what the batch API says."""
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -237,6 +238,19 @@ def test_addresses_without_a_host_and_an_unnamed_transfer_are_understood(server,
         return Answer(body=batch(request).body.replace(b'"transfer": "basic"', b'"transfer": ' + transfer))
 
     monkeypatch.setattr(server, "_batch", unnamed)
+    assert fetch.run() == contents(MODEL)
+
+
+def test_what_is_said_of_other_objects_is_passed_over(server, fetch, monkeypatch):
+    server.commit("org/model", MODEL)
+    batch = server._batch
+
+    def more(request):
+        answer = json.loads(batch(request).body)
+        answer["objects"].append({"oid": "f" * 64, "size": 1, "error": {"code": 404, "message": "not here"}})
+        return Answer(body=json.dumps(answer).encode())
+
+    monkeypatch.setattr(server, "_batch", more)
     assert fetch.run() == contents(MODEL)
 
 

@@ -126,7 +126,8 @@ class Lfs:
         try:
             if (answer.get("transfer") or "basic") != "basic":
                 raise _malformed(api, f"the transfer {answer['transfer']!r}, which was not offered")
-            found = {str(o["oid"]): _action(api, o, now) for o in answer["objects"]}
+            about = {str(o["oid"]).lower(): o for o in answer["objects"]}
+            found = {oid: _action(api, about[oid], now) for oid in wanted.keys() & about.keys()}
         except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise _malformed(api, f"an unreadable document ({type(error).__name__})") from error
         if missing := wanted.keys() - found.keys():
