@@ -26,6 +26,7 @@ from tunewright_launcher.http_client import Http, HttpRequest, HttpSnapshot
 from tunewright_launcher.retry import retry
 from tunewright_launcher.stated import digests_in, digits_of
 from tunewright_launcher.sums import LONGEST_SUMS, SUMS_NAME, Sums
+from tunewright_launcher.url_user import without_user
 
 __all__ = [
     "LONGEST_SUMS",
@@ -55,6 +56,7 @@ __all__ = [
     "size_of",
     "status_of",
     "unavailable",
+    "without_user",
     "words_of",
     "write",
 ]

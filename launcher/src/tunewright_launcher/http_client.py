@@ -6,7 +6,6 @@ files the CPU is the bottleneck, not the network.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import http.client
 import re
@@ -18,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import cast
-from urllib.parse import SplitResult, unquote, urljoin, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 import attrs
 
@@ -29,6 +28,7 @@ from tunewright.providers.snapshots import Digest, Entry, Reader, Snapshot
 from tunewright_launcher.answers import Headers, cut_off, reading, refusal, said_instead, shown, size_of, unavailable
 from tunewright_launcher.coding import Decoded, decoded, is_encoded
 from tunewright_launcher.connection import Connection, Response
+from tunewright_launcher.url_user import basic, without_user
 
 _MOVED = (301, 302, 303, 307, 308)
 _MOST_REDIRECTS = 5
@@ -182,7 +182,9 @@ class Http:
             parts = urlsplit(key)
             proxy = self._proxy(parts)
             plain = proxy if parts.scheme == "http" else None
-            self._origins[key] = _Origin(parts, proxy, key if plain else "", _proxy_headers(plain) if plain else {})
+            self._origins[key] = _Origin(
+                parts, proxy, key if plain else "", basic("Proxy-Authorization", plain) if plain else {}
+            )
         return self._origins[key]
 
     def _connect(self, origin: _Origin) -> http.client.HTTPConnection:
@@ -192,7 +194,7 @@ class Http:
             return http.client.HTTPConnection(host or "", port, timeout=self._timeout)
         connection = http.client.HTTPSConnection(host or "", port, timeout=self._timeout, context=self._context())
         if proxy:
-            connection.set_tunnel(parts.hostname or "", parts.port or 443, headers=_proxy_headers(proxy))
+            connection.set_tunnel(parts.hostname or "", parts.port or 443, headers=basic("Proxy-Authorization", proxy))
         return connection
 
     def _proxy(self, parts: SplitResult) -> SplitResult | None:
@@ -363,7 +365,7 @@ class _Body:
 
 
 def _redirected(request: HttpRequest, location: str, status: int) -> HttpRequest:
-    url = urljoin(request.url, location)
+    url, own = without_user(urljoin(request.url, location))
     old, new = urlsplit(request.url), urlsplit(url)
     if (old.scheme, old.netloc) == (new.scheme, new.netloc):
         # As all clients do; see RFC 9110, 15.4.
@@ -372,14 +374,7 @@ def _redirected(request: HttpRequest, location: str, status: int) -> HttpRequest
     if new.scheme not in ("http", "https") or (old.scheme == "https" and new.scheme == "http"):
         cause = f"{shown(request.url)} redirects to {shown(url)}, which is not encrypted."
         raise FetchError(cause, remedy="Check the endpoint.", code=ExitCode.BAD_DATA)
-    return HttpRequest(url=url, headers={k: v for k, v in request.headers.items() if k.lower() in _GENERAL})
-
-
-def _proxy_headers(proxy: SplitResult) -> dict[str, str]:
-    if proxy.username is None:
-        return {}
-    user = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
-    return {"Proxy-Authorization": f"Basic {base64.b64encode(user.encode()).decode()}"}
+    return HttpRequest(url=url, headers={**{k: v for k, v in request.headers.items() if k.lower() in _GENERAL}, **own})
 
 
 def _end_of_range(entry: Entry, response: http.client.HTTPResponse, start: int) -> int:

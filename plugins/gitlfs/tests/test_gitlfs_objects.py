@@ -241,6 +241,20 @@ def test_addresses_without_a_host_and_an_unnamed_transfer_are_understood(server,
     assert fetch.run() == contents(MODEL)
 
 
+def test_a_user_in_an_address_is_shown_as_git_lfs_shows_it(server, fetch, monkeypatch):
+    server.public = True
+    server.commit("org/model", {"a.bin": WEIGHTS})
+    hand_out = server.hand_out
+
+    def with_user(oid, life, address):
+        return {"href": hand_out(oid, life, address)["href"].replace("://", "://reader:pass@")}
+
+    monkeypatch.setattr(server, "hand_out", with_user)
+    assert fetch.run() == {"a.bin": WEIGHTS.content}
+    asked = [r.headers for r in server.log if r.path.startswith("/objects/")]
+    assert {(h["authorization"], "@" in h["host"]) for h in asked} == {(basic("reader", "pass"), False)}
+
+
 def test_what_is_said_of_other_objects_is_passed_over(server, fetch, monkeypatch):
     server.commit("org/model", MODEL)
     batch = server._batch

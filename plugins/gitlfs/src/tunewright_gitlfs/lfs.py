@@ -21,7 +21,7 @@ import attrs
 from tunewright import ExitCode, FetchError
 from tunewright_gitlfs.origin import LfsApi, Origin
 from tunewright_gitlfs.pointers import Pointer
-from tunewright_launcher.http import Headers, Http, HttpRequest, refusal, retry_after, shown, words_of
+from tunewright_launcher.http import Headers, Http, HttpRequest, refusal, retry_after, shown, without_user, words_of
 
 BATCH = 100
 _FRESH = 5.0  # seconds for which a refused action cannot have expired
@@ -162,8 +162,8 @@ def _action(api: LfsApi, answer: Mapping[str, Any], now: float) -> Action:
     download = (answer.get("actions") or {}).get("download")
     if download is None:
         raise _malformed(api, f"no address of the object {answer['oid']}")
-    url = urljoin(f"{api.url}/objects/batch", str(download["href"]))
-    headers = {str(k): str(v) for k, v in (download.get("header") or {}).items()}
+    url, user = without_user(urljoin(f"{api.url}/objects/batch", str(download["href"])))
+    headers = {**user, **{str(k): str(v) for k, v in (download.get("header") or {}).items()}}
     own, other = urlsplit(api.url), urlsplit(url)
     if other.scheme not in ("http", "https") or (own.scheme == "https" and other.scheme == "http"):
         raise _malformed(api, f"the URL {shown(url)}, which is not encrypted")
