@@ -97,7 +97,6 @@ class Output:
             self.say(f"{_few(gone)} in {self.uri} is not what was sent. Uploading again.")
             # Two that go on at once would disturb each other again, each for as long as an upload takes.
             time.sleep(random.uniform(0, time.monotonic() - began))  # noqa: S311 - no secret
-        self._unmark(sent)
         raise not_kept(self.uri, _few(gone), _TRIES_AGAINST_OTHERS)
 
     def refuse_another(self, folder: Path, *, replace: bool) -> None:
@@ -239,12 +238,6 @@ class Output:
                 self._retry(lambda: self.store.remove_files(old))
         sent = {path: Sent.of(file, versions.get(path), digests[path].result()) for path, file in files.items()}
         return {**sent, **self._mark(sent, f"{to}/" if to else "")}
-
-    def _unmark(self, sent: Mapping[str, Sent]) -> None:
-        """Remove the marker of this upload, unless it is another job's by now: not all that it names is there."""
-        with contextlib.suppress(FetchError):  # there is another error to raise
-            if not lost({MARKER: sent[MARKER]}, self._listed("")):
-                self.store.remove_files([MARKER])
 
     def _mark(self, sent: Mapping[str, Sent], prefix: str) -> Mapping[str, Sent]:
         content, path = marker_of(sent, prefix), f"{prefix}{MARKER}"
