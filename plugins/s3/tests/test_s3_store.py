@@ -242,6 +242,18 @@ def test_a_store_that_does_not_list_uploads_is_written_to(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("refusal", [(403, "QuotaExceeded"), (507, "InsufficientStorage")])
+def test_an_upload_to_a_full_store_leaves_no_parts(
+    gateway: Gateway, proxy: S3Proxy, source: Source, model: Path, refusal: tuple[int, str]
+) -> None:
+    proxy.refusals = [("partNumber=3", *refusal)]
+    with pytest.raises(FetchError, match="no room left") as caught:
+        output(source("full")).upload_model(model)
+    assert caught.value.code is ExitCode.NO_SPACE
+    assert "full/model.safetensors" not in gateway.unfinished()
+
+
+@pytest.mark.slow
 def test_an_upload_whose_parts_may_not_be_seen_is_begun_anew(
     gateway: Gateway, proxy: S3Proxy, source: Source, model: Path
 ) -> None:

@@ -36,7 +36,7 @@ _PARTS_AT_ONCE = 8  # of all files together; each is in memory while it is sent
 _OF_ONE_FILE = 4
 _REMOVED_AT_ONCE = 1000  # S3's limit
 DEAD_AFTER = 900.0  # seconds without a new part after which an upload has nobody any more
-_LOST = ("NoSuchUpload", "InvalidPart", "InvalidPartOrder")
+_PASSING = ("RequestTimeout", "BadDigest")  # of 4xx: the parts that have arrived are of use to the next try
 _REFUSED = (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, *UNSUPPORTED)
 
 
@@ -193,7 +193,7 @@ class _Upload:
             completed = {"UploadId": upload, "MultipartUpload": {"Parts": parts}}
             tag = _tag(client.complete_multipart_upload(**completed, **self._about))
         except ClientError as error:
-            if str(error.response.get("Error", {}).get("Code")) in _LOST and (lost := self._own.pop(key, None)):
+            if _is_final(error) and (lost := self._own.pop(key, None)):
                 _abort(self._bucket, key, lost)
             raise
         del self._own[key]
@@ -251,6 +251,14 @@ class _Upload:
         crc = {"ChecksumCRC32": _crc32(data)} if self._sums.crc else {}
         tag = sent.get("ETag") or f'"{hashlib.md5(data, usedforsecurity=False).hexdigest()}"'
         return {"PartNumber": number, "ETag": tag, **crc}
+
+
+def _is_final(error: ClientError) -> bool:
+    """Return whether no other try can go on with an upload: it has ended, somebody else changed it, or its parts are refused."""
+    status, code = status_of(error), str(error.response.get("Error", {}).get("Code"))
+    if status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS) or code in _PASSING:
+        return False
+    return status < HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.INSUFFICIENT_STORAGE
 
 
 def _is_dead(parts: Iterable[Mapping[str, Any]], now: float) -> bool:
