@@ -60,6 +60,22 @@ def test_a_server_that_hangs_up_on_a_head_is_asked_by_get(volume: Volume) -> Non
         assert volume.fetch(f"{server.url}/a") == {"a": BODY}
 
 
+class Wrong(FileServer):
+    """Says another size when it is asked by HEAD."""
+
+    def answer(self, request: Request) -> Answer:
+        found = super().answer(request)
+        return (
+            Answer(headers=found.headers, body=b"12345") if request.method == "HEAD" and found.status == 200 else found
+        )
+
+
+@pytest.mark.parametrize("body", [BODY, LARGE], ids=["small", "large"])
+def test_a_size_that_head_alone_says_is_not_believed_twice(volume: Volume, body: bytes) -> None:
+    with Wrong({"/a": body}) as server:
+        assert volume.fetch(f"{server.url}/a") == {"a": body}
+
+
 class Several(FileServer):
     """Several servers, each with an entity tag of its own for the same file."""
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from http.client import HTTPResponse
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import urlsplit
 
 import attrs
@@ -88,6 +89,8 @@ class Server:
         access: the credential.
     """
 
+    _mistaken: ClassVar[set[str]] = set()  # URLs whose HEAD may have said what is not so; of all tries of a process
+
     def __init__(self, access: Access) -> None:
         self.http = Http()
         self._access = access
@@ -115,6 +118,8 @@ class Server:
         Raises:
             FetchError: there is no such file, or it cannot be read.
         """
+        if url in self._mistaken:
+            return self._of_get(url)
         try:
             response, _ = self.http.send(self.request(url, method="HEAD"))
         except FetchError as error:
@@ -128,6 +133,10 @@ class Server:
             self._refuse_page(url, response.headers)
             return About(size=size, validator=validator_of(response.headers), digests=digests_in(response.headers))
         return self._of_get(url)
+
+    def distrust(self, url: str) -> None:
+        """Ask for a file by GET from now on: what HEAD says of it was not so, or is so no longer."""
+        self._mistaken.add(url)
 
     def _of_get(self, url: str) -> About:
         response, came_from = self.http.send(self.request(url, headers={"Range": "bytes=0-0"}))

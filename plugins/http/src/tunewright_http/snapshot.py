@@ -175,6 +175,7 @@ class HttpFiles(HttpSnapshot):
             with super().open(entry, start, stop) as reader:
                 yield reader
         except SourceChanged as error:
+            self._server.distrust(entry.source)
             if not entry.digests:
                 remedy = f"{error.remedy} If nobody writes to it, several servers answer, each with versions of its own: {_DECIDES}"
                 raise SourceChanged(error.cause, remedy=remedy, code=error.code) from error
