@@ -30,6 +30,25 @@ def test_a_proxy_gets_its_credential_and_the_server_behind_a_redirect_does_not(m
         assert [request.headers.get("proxy-authorization") for request in store.log] == [None]
 
 
+class Sending(FaultyServer):
+    """Leads to a URL that names a user."""
+
+    def answer(self, request: Request) -> Answer:
+        there = self.url.replace("127.0.0.1", "us%40er:pa%3Ass@localhost")
+        return Answer(status=302, headers={"Location": f"{there}/b"}) if request.path == "/a" else Answer(body=b"ok")
+
+
+def test_a_user_in_a_redirect_is_shown_to_the_server_there_alone() -> None:
+    with Sending() as server:
+        http = Http()
+        response, url = http.send(HttpRequest(url=f"{server.url}/a", headers={"Authorization": "Bearer ours"}))
+        response.read()
+        asked = server.log[-1].headers
+        assert asked["authorization"] == f"Basic {base64.b64encode(b'us@er:pa:ss').decode()}"
+        assert asked["host"] == url.removeprefix("http://").removesuffix("/b")
+        assert "pa" not in http.answered_by.replace("/b", "")
+
+
 def test_a_connection_whose_first_request_fails_is_closed() -> None:
     with FileServer({}) as server, warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")

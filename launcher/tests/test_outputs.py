@@ -15,6 +15,7 @@ from tunewright.providers.snapshots import Entry
 from tunewright.providers.wire import WireDocument
 from tunewright.runner.checkpoints import MARKER, mark_checkpoint
 from tunewright_launcher.outputs import CheckpointUploads, Output, key_of
+from tunewright_launcher.superseded import superseded
 
 
 class Counting(FileStore):
@@ -125,6 +126,37 @@ def test_weights_that_another_program_left_go_too_and_the_users_files_stay(
     assert there == {*kept, "model.safetensors", "tokenizer/vocab.json", MARKER}
 
 
+@pytest.mark.parametrize(
+    ("old", "goes"),
+    [
+        ("model-00001-of-00002.safetensors", True),
+        ("model.safetensors.index.fp16.json", True),
+        ("consolidated.safetensors", True),
+        ("pytorch_model-00001-of-00002.bin", True),
+        ("tf_model-00001-of-00002.h5", True),
+        ("generation_config.json", True),
+        ("chat_template.jinja", True),
+        ("added_tokens.json", True),
+        ("embeddings.safetensors", False),
+        ("train.index.json", False),
+        ("vocab.txt", False),
+        ("lora/adapter_config.json", False),
+    ],
+)
+def test_what_would_be_loaded_with_a_new_result_goes(old: str, goes: bool) -> None:
+    new = {"model.safetensors", "config.json", "tokenizer_config.json"}
+    assert superseded({old, *new}, set(), new) == ({old} if goes else set())
+
+
+def test_what_nothing_new_reads_stays() -> None:
+    there = {"generation_config.json", "chat_template.jinja", "config.json"}
+    assert superseded(there, set(), {"adapter_model.safetensors", "adapter_config.json"}) == set()
+    assert superseded(there, {"chat_template.jinja", "gone"}, {"config.json"}) == {
+        "generation_config.json",
+        "chat_template.jinja",
+    }
+
+
 def test_links_in_a_result_are_uploaded_as_what_they_lead_to(store: Counting, model: Path, tmp_path: Path) -> None:
     outside = tmp_path / "blobs"
     outside.mkdir()
@@ -195,9 +227,11 @@ def test_what_another_job_removes_meanwhile_is_uploaded_again(model: Path, tmp_p
         output_of(store).upload_model(model)
         assert (tmp_path / "remote" / "model.safetensors").exists()
         return
-    with pytest.raises(FetchError, match="Another job uploads to file:///remote at the same time") as caught:
+    with pytest.raises(FetchError, match=r"5 times in a row model\.safetensors was not what was sent") as caught:
         output_of(store).upload_model(model)
     assert caught.value.code is ExitCode.TRY_AGAIN
+    assert "another one uploads there at the same time" in caught.value.remedy
+    assert not (tmp_path / "remote" / MARKER).exists()
 
 
 def test_a_result_replaces_one_of_another_shape_only_where_that_is_asked_for(store: Counting, model: Path) -> None:

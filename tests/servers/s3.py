@@ -153,7 +153,7 @@ class S3Proxy(FaultyServer):
     """Passes everything on to a store, with the Host header that was signed.
 
     Attributes:
-        refusals: (what the target contains, status, S3's code): answered without the store, always.
+        refusals: (what the method and the target contain, status, S3's code): answered without the store, always.
         rewrite: text of listings → what it is replaced by.
         damaged: end of the path of uploads that pass with one bit changed; "" for none.
         hidden: beginnings of names, in lower case, of headers that are left out of answers.
@@ -175,7 +175,7 @@ class S3Proxy(FaultyServer):
 
     def answer(self, request: Request) -> Answer:
         for text, status, code in self.refusals:
-            if text in request.target:
+            if text in f"{request.method} {request.target}":
                 return _refused(status, code, "no")
         if unknown := [name for name in request.headers if self.unknown and name.startswith(self.unknown)]:
             return _refused(400, "InvalidArgument", f"Unsupported header '{unknown[0]}' received for this API call.")

@@ -6,6 +6,7 @@ import contextlib
 import email.utils
 import html
 import http.client
+import json
 import re
 import ssl
 import time
@@ -20,22 +21,36 @@ from tunewright.errors import ExitCode, FetchError, SourceChanged
 
 _BUSY = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
 _PROXY = "Give the proxy's user and password in init_env: https_proxy=http://USER:PASSWORD@HOST:PORT."
-_DENIED = (ExitCode.NO_PERMISSION, "Give a credential with read access.")
+_DENIED = (ExitCode.NO_PERMISSION, "Give a credential that has the permission.")
 _GONE = (ExitCode.NOT_FOUND, "Check the URI.")
 _FINAL = {
     HTTPStatus.UNAUTHORIZED: _DENIED,
     HTTPStatus.FORBIDDEN: _DENIED,
     HTTPStatus.NOT_FOUND: _GONE,
     HTTPStatus.GONE: _GONE,
+    HTTPStatus.NOT_IMPLEMENTED: (
+        ExitCode.BAD_DATA,
+        "Check the URI and the endpoint: the server does not know such a request.",
+    ),
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: (
+        ExitCode.BAD_DATA,
+        "Have the limit raised on the size of what the server, or a proxy before it, accepts.",
+    ),
+    HTTPStatus.INSUFFICIENT_STORAGE: (ExitCode.NO_SPACE, "Make room at the server, or have the quota raised."),
     HTTPStatus.PROXY_AUTHENTICATION_REQUIRED: (ExitCode.NO_PERMISSION, f"It is the proxy that refuses. {_PROXY}"),
 }
 _CHANGED = (HTTPStatus.PRECONDITION_FAILED, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
 
 _LONGEST_WORDS = 4096  # bytes of a body that are searched
 _MOST_WORDS = 300  # characters that are shown
-_IN_JSON = re.compile(r'"(message|error|detail|error_description)"\s*:\s*"((?:[^"\\]|\\.)*)"', re.IGNORECASE)
+_MESSAGES = ("html", "xml", "json")  # kinds of contents in which servers say something
+_IN_JSON = re.compile(
+    r'"(?:message|msg|error|errors|detail|title|reason|error_description)"\s*:\s*\[?\s*("(?:[^"\\]|\\.)*")',
+    re.IGNORECASE,
+)
 _IN_XML = re.compile(r"<message>([^<]*)</message>", re.IGNORECASE)
-_TITLE = re.compile(r"<title>([^<]*)</title>", re.IGNORECASE)
+_TITLE = re.compile(r"<title>([^<]*\S[^<]*)</title>", re.IGNORECASE)
+_UNSEEN = re.compile(r"<(style|script|head)\b.*?</\1>", re.IGNORECASE | re.DOTALL)
 _TUNNEL = re.compile(r"Tunnel connection failed: (.*)")
 _TAG = re.compile(r"<[^>]*>")
 
@@ -119,16 +134,23 @@ def words_of(body: bytes) -> str:
     """
     text = body[:_LONGEST_WORDS].decode(errors="replace").strip()
     if text.startswith(("{", "[")):
-        text = " ".join(match[2] for match in _IN_JSON.finditer(text))
+        text = " ".join(dict.fromkeys(_unquoted(match[1]) for match in _IN_JSON.finditer(text))) or text
     elif inside := _IN_XML.search(text):
         text = inside[1]
     elif "<html" in text.lower():
         found = _TITLE.search(text)
-        text = found[1] if found else ""
+        text = found[1] if found else _UNSEEN.sub(" ", text)
     text = " ".join(html.unescape(_TAG.sub(" ", text)).split())
-    if not text.isprintable() or not text:
+    if not text.isprintable() or not any(map(str.isalnum, text)):
         return ""
     return f" The server says: {text[:_MOST_WORDS].rstrip('.')}."
+
+
+def _unquoted(text: str) -> str:
+    try:
+        return str(json.loads(text, strict=False))
+    except ValueError:
+        return text.strip('"')
 
 
 def retry_after(headers: Headers) -> float | None:
@@ -157,6 +179,27 @@ def size_of(response: http.client.HTTPResponse) -> int | None:
         return int(total) if total.isdecimal() else None
     length = response.getheader("Content-Length") or ""
     return int(length) if length.isdecimal() else None
+
+
+def said_instead(path: str, size: int, response: http.client.HTTPResponse) -> FetchError | None:
+    """Return the error for a response that says something in place of a file, with a status that means success; None for a file.
+
+    Args:
+        path: the file.
+        size: its bytes.
+        response: of another size.
+    """
+    kind = (response.getheader("Content-Type") or "").lower()
+    if path.lower().endswith(_MESSAGES) or not any(name in kind for name in _MESSAGES):
+        return None
+    words = words_of(response.read(_LONGEST_WORDS))
+    if not words:
+        return None
+    cause = (
+        f"The request for {path}, which has {size} bytes, was answered with {size_of(response)} bytes of {kind}.{words}"
+    )
+    remedy = "It is retried. If this persists, check for a page to log in, or a proxy in between."
+    return FetchError(cause, remedy=remedy, code=ExitCode.TRY_AGAIN)
 
 
 def cut_off(url: str, why: str) -> FetchError:

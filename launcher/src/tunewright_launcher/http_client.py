@@ -6,7 +6,6 @@ files the CPU is the bottleneck, not the network.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import http.client
 import re
@@ -18,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import cast
-from urllib.parse import SplitResult, unquote, urljoin, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 import attrs
 
@@ -26,8 +25,10 @@ from tunewright._convert import to_dict
 from tunewright.errors import ExitCode, FetchError, RangeRefused, SourceChanged
 from tunewright.providers.limits import FetchLimits
 from tunewright.providers.snapshots import Digest, Entry, Reader, Snapshot
-from tunewright_launcher.answers import Headers, cut_off, reading, refusal, shown, size_of, unavailable
+from tunewright_launcher.answers import Headers, cut_off, reading, refusal, said_instead, shown, size_of, unavailable
+from tunewright_launcher.coding import Decoded, decoded, is_encoded
 from tunewright_launcher.connection import Connection, Response
+from tunewright_launcher.url_user import basic, without_user
 
 _MOVED = (301, 302, 303, 307, 308)
 _MOST_REDIRECTS = 5
@@ -181,7 +182,9 @@ class Http:
             parts = urlsplit(key)
             proxy = self._proxy(parts)
             plain = proxy if parts.scheme == "http" else None
-            self._origins[key] = _Origin(parts, proxy, key if plain else "", _proxy_headers(plain) if plain else {})
+            self._origins[key] = _Origin(
+                parts, proxy, key if plain else "", basic("Proxy-Authorization", plain) if plain else {}
+            )
         return self._origins[key]
 
     def _connect(self, origin: _Origin) -> http.client.HTTPConnection:
@@ -191,7 +194,7 @@ class Http:
             return http.client.HTTPConnection(host or "", port, timeout=self._timeout)
         connection = http.client.HTTPSConnection(host or "", port, timeout=self._timeout, context=self._context())
         if proxy:
-            connection.set_tunnel(parts.hostname or "", parts.port or 443, headers=_proxy_headers(proxy))
+            connection.set_tunnel(parts.hostname or "", parts.port or 443, headers=basic("Proxy-Authorization", proxy))
         return connection
 
     def _proxy(self, parts: SplitResult) -> SplitResult | None:
@@ -269,7 +272,9 @@ class HttpSnapshot(Snapshot):
         try:
             with reading(url):
                 self._check(entry, response, ranged=wanted is not None)
-            if response.status == HTTPStatus.PARTIAL_CONTENT:
+            if is_encoded(response, entry.size):
+                yield _Body(decoded(response, f"{entry.path} of {shown(url)}"), url, entry.size, (), ends=entry)
+            elif response.status == HTTPStatus.PARTIAL_CONTENT:
                 end = min(stop, _end_of_range(entry, response, start))
                 yield _Body(response, url, end - start, (), ends=entry if end == entry.size else None)
             else:
@@ -308,10 +313,16 @@ class HttpSnapshot(Snapshot):
             raise refused or refusal(f"{entry.path} of {shown(self.request(entry).url)}", response, body)
         if self.is_other(entry, response.headers):
             raise SourceChanged(f"{entry.path} is no longer the version that was listed.")
+        if is_encoded(response, entry.size):
+            if ranged:
+                raise RangeRefused(f"The source sends {entry.path} compressed, so that ranges are not its own.")
+            return
         size = size_of(response)
         if size in (None, entry.size):
             return
         if not ranged:
+            if refused := said_instead(entry.path, entry.size, response):
+                raise refused
             raise SourceChanged(f"{entry.path} has {size} bytes now, but had {entry.size} when it was listed.")
         if response.status != HTTPStatus.PARTIAL_CONTENT or not entry.digests:  # which decide, whatever the total
             raise RangeRefused(f"The source answered a range of {entry.path} with the size {size}, not {entry.size}.")
@@ -322,7 +333,7 @@ class _Body:
 
     def __init__(
         self,
-        response: Response,
+        response: Response | Decoded,
         url: str,
         length: int,
         digests: tuple[Digest, ...],
@@ -354,7 +365,7 @@ class _Body:
 
 
 def _redirected(request: HttpRequest, location: str, status: int) -> HttpRequest:
-    url = urljoin(request.url, location)
+    url, own = without_user(urljoin(request.url, location))
     old, new = urlsplit(request.url), urlsplit(url)
     if (old.scheme, old.netloc) == (new.scheme, new.netloc):
         # As all clients do; see RFC 9110, 15.4.
@@ -363,14 +374,7 @@ def _redirected(request: HttpRequest, location: str, status: int) -> HttpRequest
     if new.scheme not in ("http", "https") or (old.scheme == "https" and new.scheme == "http"):
         cause = f"{shown(request.url)} redirects to {shown(url)}, which is not encrypted."
         raise FetchError(cause, remedy="Check the endpoint.", code=ExitCode.BAD_DATA)
-    return HttpRequest(url=url, headers={k: v for k, v in request.headers.items() if k.lower() in _GENERAL})
-
-
-def _proxy_headers(proxy: SplitResult) -> dict[str, str]:
-    if proxy.username is None:
-        return {}
-    user = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
-    return {"Proxy-Authorization": f"Basic {base64.b64encode(user.encode()).decode()}"}
+    return HttpRequest(url=url, headers={**{k: v for k, v in request.headers.items() if k.lower() in _GENERAL}, **own})
 
 
 def _end_of_range(entry: Entry, response: http.client.HTTPResponse, start: int) -> int:

@@ -21,7 +21,7 @@ from tunewright_launcher.answers import Headers
 from tunewright_launcher.http_client import Http, HttpRequest, HttpSnapshot
 from tunewright_launcher.sums import LONGEST_SUMS, SUMS_NAME, Sums
 
-__all__ = ["Bucket", "Object", "ObjectSnapshot", "ObjectStore", "Page", "gone"]
+__all__ = ["Bucket", "Object", "ObjectSnapshot", "ObjectStore", "Page", "gone", "stands_still"]
 
 _REMOVED_AT_ONCE = 8
 
@@ -95,6 +95,7 @@ class ObjectSnapshot(HttpSnapshot):
         self._selects = selects
         self._uri = bucket.uri(prefix)
         self._is_object = False
+        self._last: Object | None = None
 
     def entries(self) -> Iterator[Entry]:
         """Yield the objects as they are listed, with digests if a file among them lists those.
@@ -102,7 +103,7 @@ class ObjectSnapshot(HttpSnapshot):
         The first page is searched for such a file before anything is yielded. Only if the listing has more pages, the file is
         requested by its name.
         """
-        listed, wanted, sums = 0, 0, Sums()
+        listed, wanted, sums, self._last = 0, 0, Sums(), None
         for number, page in enumerate(self._objects.pages(self._prefix)):
             files = list(self._files(page.objects))
             if not number:
@@ -121,6 +122,9 @@ class ObjectSnapshot(HttpSnapshot):
     def _files(self, objects: Iterable[Object]) -> Iterator[tuple[str, Object]]:
         """Yield a page's files by relative path, without those of sibling folders: `data` is also a prefix of `data-old/x`."""
         for found in objects:
+            if found == self._last:  # some stores begin a page with the last object of the one before
+                continue
+            self._last = found
             key = found.key
             self._is_object = self._is_object or (key == self._prefix)
             path = key.removeprefix(self._folder)
@@ -249,6 +253,13 @@ class ObjectStore(Store):
     def _listed(self, folder: str) -> Iterator[Object]:
         for page in self._objects.pages(self.prefix(folder)):
             yield from page.objects
+
+
+def stands_still(what: str) -> FetchError:
+    """Return the error for a listing whose next page is the page that was sent: it would never end."""
+    cause = f"The listing of {what} goes on, but the store sends the same page of it again."
+    remedy = "Check for a proxy that drops or caches the query of requests, or ask the store's operator."
+    return FetchError(cause, remedy=remedy, code=ExitCode.BAD_DATA)
 
 
 def gone(what: str) -> FetchError:

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import functools
 import hashlib
 import random
@@ -42,18 +41,16 @@ from tunewright_launcher.files import result_files, sha256_of
 from tunewright_launcher.journal import Journal
 from tunewright_launcher.provider import TRAINER, document_file, input_slots, load_source, read_document, read_mixture
 from tunewright_launcher.retry import retry, settled
-from tunewright_launcher.sent import Sent, lost, marker_of, named_in
+from tunewright_launcher.sent import Sent, lost, marker_of, named_in, not_kept
 from tunewright_launcher.slots import CompletionMarker, LeaseLost, Slot
 from tunewright_launcher.step import Step, log
+from tunewright_launcher.superseded import superseded
 
 CHECKPOINTS = "checkpoints"
 _UPLOADS = 8  # files in parallel
 _CHECK_EVERY = 2.0  # seconds
 _SHOWN = 5  # names of files in a message
 _TRIES_AGAINST_OTHERS = 5
-# What transformers and PEFT load as soon as it is beside a model, whatever else is there.
-_LOADED = ("*.safetensors", "pytorch_model*.bin", "training_args.bin", "*.index.json", "adapter_config.json", "adapter_model.*",
-           "tf_model.h5", "flax_model.msgpack")  # fmt: skip
 _NO_MIXTURE = dump_mixture(())
 _CHECKPOINT = re.compile(r"checkpoint-([0-9]+)")
 
@@ -97,11 +94,11 @@ class Output:
             if self.store.atomic or not (gone := lost(sent, self._listed(""))):
                 emit(Uploaded(item="model", uri=self.uri, files=len(files), bytes=_size_of(files)))
                 return
-            self.say(f"Somebody else removed or changed {_few(gone)} in {self.uri} meanwhile. Uploading again.")
+            self.say(f"{_few(gone)} in {self.uri} is not what was sent. Uploading again.")
             # Two that go on at once would disturb each other again, each for as long as an upload takes.
             time.sleep(random.uniform(0, time.monotonic() - began))  # noqa: S311 - no secret
-        cause = f"Another job uploads to {self.uri} at the same time, and each replaces the other's files."
-        raise FetchError(cause, remedy="Give each job an output of its own.", code=ExitCode.TRY_AGAIN)
+        self._unmark(sent)
+        raise not_kept(self.uri, _few(gone), _TRIES_AGAINST_OTHERS)
 
     def refuse_another(self, folder: Path, *, replace: bool) -> None:
         """Check that uploading a model by hand would neither overwrite another one nor mix with it.
@@ -116,7 +113,7 @@ class Output:
         files = self._files_of(folder)
         found = self._listed("")
         there = {path: entry for path, entry in found.items() if not _is_beside_model(path)}
-        removed = self._earlier_files(found) if replace else set()
+        removed = self._superseded(found, files) if replace else set()
         if others := sorted(there.keys() - files.keys() - removed):
             cause = f"{self.uri} holds other files than the result's: {_few(others)}."
             raise FetchError(cause, remedy="Give another URI, or remove those files.", code=ExitCode.USAGE)
@@ -204,12 +201,11 @@ class Output:
     def _listed(self, folder: str) -> dict[str, Entry]:
         return self._retry(settled(lambda: {entry.path: entry for entry in self.store.entries(folder)}))
 
-    def _earlier_files(self, there: Mapping[str, Entry]) -> set[str]:
-        """Return the files of an earlier result: those that its marker names, and whatever is loaded as soon as it is there."""
-        loaded = {p for p in there if "/" not in p and any(fnmatch.fnmatch(p, name) for name in _LOADED)}
+    def _superseded(self, there: Mapping[str, Entry], files: Mapping[str, Path]) -> set[str]:
+        """Return the files of an earlier result that these replace."""
         has_marker = MARKER in there and not self.store.atomic
         named = self._retry(settled(lambda: self._named_by(self._listed("").get(MARKER)))) if has_marker else set()
-        return {path for path in loaded | (named & there.keys()) if not _is_beside_model(path)}
+        return {path for path in superseded(there, named, files) if not _is_beside_model(path)}
 
     def _named_by(self, marker: Entry | None) -> set[str]:
         if marker is None:
@@ -228,9 +224,9 @@ class Output:
         there = self._listed(to)
         missing = {path: file for path, file in files.items() if not is_there(there.get(path), file)}
         if self.store.atomic:
-            superseded = sorted(self._earlier_files(there) - files.keys()) if supersedes else []
-            if missing or superseded:
-                self._retry(lambda: self.store.replace(missing, superseded))
+            old = sorted(self._superseded(there, files)) if supersedes else []
+            if missing or old:
+                self._retry(lambda: self.store.replace(missing, old))
             return {}
         versions = {path: there[path].validator for path in files.keys() - missing.keys()}
         with ThreadPoolExecutor(_UPLOADS) as pool, ThreadPoolExecutor(1) as hashing:
@@ -238,11 +234,17 @@ class Output:
             for found in pool.map(lambda item: self._send(dict([item])), missing.items()):
                 versions.update(found)
         if supersedes:  # before the marker: an upload that is repeated finds them in the earlier one
-            superseded = sorted(self._earlier_files(self._listed(to)) - files.keys())
-            if superseded:
-                self._retry(lambda: self.store.remove_files(superseded))
+            old = sorted(self._superseded(self._listed(to), files))
+            if old:
+                self._retry(lambda: self.store.remove_files(old))
         sent = {path: Sent.of(file, versions.get(path), digests[path].result()) for path, file in files.items()}
         return {**sent, **self._mark(sent, f"{to}/" if to else "")}
+
+    def _unmark(self, sent: Mapping[str, Sent]) -> None:
+        """Remove the marker of this upload, unless it is another job's by now: not all that it names is there."""
+        with contextlib.suppress(FetchError):  # there is another error to raise
+            if not lost({MARKER: sent[MARKER]}, self._listed("")):
+                self.store.remove_files([MARKER])
 
     def _mark(self, sent: Mapping[str, Sent], prefix: str) -> Mapping[str, Sent]:
         content, path = marker_of(sent, prefix), f"{prefix}{MARKER}"

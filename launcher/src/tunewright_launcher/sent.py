@@ -8,6 +8,7 @@ from pathlib import Path
 
 import attrs
 
+from tunewright.errors import ExitCode, FetchError
 from tunewright.providers.snapshots import Entry
 from tunewright_launcher.digests import is_there
 
@@ -55,6 +56,13 @@ class Sent:
 def lost(sent: Mapping[str, Sent], there: Mapping[str, Entry]) -> list[str]:
     """Return the paths of the files that are not in the store any more, or are another job's now."""
     return sorted(path for path, file in sent.items() if not file.is_in(there.get(path)))
+
+
+def not_kept(uri: str, paths: str, times: int) -> FetchError:
+    """Return the error for a store that accepts files, and does not have them afterwards, so many times."""
+    cause = f"{uri} accepts all files, but {times} times in a row {paths} was not what was sent afterwards."
+    remedy = "Give each job an output of its own if another one uploads there at the same time; if none does, ask the store's operator."
+    return FetchError(cause, remedy=remedy, code=ExitCode.TRY_AGAIN)
 
 
 def marker_of(sent: Mapping[str, Sent], prefix: str) -> bytes:

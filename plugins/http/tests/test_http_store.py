@@ -146,7 +146,7 @@ def test_two_jobs_at_once_end_with_one_whole_result(place: Place, trained: Path)
         thread.start()
     for thread in threads:
         thread.join()
-    assert all("Another job uploads" in str(error) for error in failed)
+    assert all("another one uploads there" in str(error) for error in failed)
     assert len(failed) < 2
     volume = Volume(place.folder.parent / "volume", "http", HttpDatasetParams)
     found = volume.fetch(f"{place.url}/", **LOGIN)

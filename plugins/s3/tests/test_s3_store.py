@@ -218,7 +218,9 @@ def test_a_store_that_refuses_checksums_gets_the_md5_alone(
     assert all("content-md5" in r.headers for r in proxy.log if r.method == "PUT")
 
 
-@pytest.mark.parametrize("refusal", [(501, "NotImplemented"), (400, "MissingContentMD5")])
+@pytest.mark.parametrize(
+    "refusal", [(501, "NotImplemented"), (400, "MissingContentMD5"), (404, "NoSuchKey"), (403, "AccessDenied")]
+)
 def test_where_objects_cannot_be_removed_together_they_are_removed_one_by_one(
     gateway: Gateway, proxy: S3Proxy, source: Source, refusal: tuple[int, str]
 ) -> None:
@@ -227,6 +229,27 @@ def test_where_objects_cannot_be_removed_together_they_are_removed_one_by_one(
         gateway.put(f"single/{name}", b"x")
     source("single").store().remove("a")
     assert gateway.keys("single/") == ["single/c"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("refusal", [(403, "Forbidden"), (404, "NoSuchKey"), (501, "NotImplemented")])
+def test_a_store_that_does_not_list_uploads_is_written_to(
+    gateway: Gateway, proxy: S3Proxy, source: Source, refusal: tuple[int, str]
+) -> None:
+    proxy.refusals = [("?uploads", *refusal), ("&uploads", *refusal)]
+    output(source("unlisted")).check_writable()
+    assert gateway.keys("unlisted/") == []
+
+
+@pytest.mark.slow
+def test_an_upload_whose_parts_may_not_be_seen_is_begun_anew(
+    gateway: Gateway, proxy: S3Proxy, source: Source, model: Path
+) -> None:
+    gateway._client.create_multipart_upload(Bucket=BUCKET, Key="unseen/model.safetensors")
+    proxy.refusals = [(f"GET /{BUCKET}/unseen/model.safetensors?uploadId", 403, "AccessDenied")]
+    proxy.hidden = ("etag",)
+    output(source("unseen")).upload_model(model)
+    assert gateway.get("unseen/model.safetensors") == LARGE
 
 
 @pytest.mark.parametrize("path", ["config.json", "model.safetensors"])

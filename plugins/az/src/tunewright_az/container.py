@@ -12,7 +12,7 @@ from tunewright.providers import Digest
 from tunewright_az.access import Access, Credential
 from tunewright_az.uri import format_uri
 from tunewright_launcher.http import Answered, Headers, Http, HttpRequest, answered, digits_of, refusal, retry
-from tunewright_launcher.objects import Object, Page
+from tunewright_launcher.objects import Object, Page, stands_still
 
 _VERSION = "2021-12-02"
 _LONGEST_PAGE = 64 << 20
@@ -77,6 +77,8 @@ class Container:
             yield Page([_object(blob) for blob in root.iterfind("Blobs/Blob")], bool(following))
             if not following:
                 return
+            if query.get("marker") == following:
+                raise stands_still(self.uri(prefix))
             query["marker"] = following
             root = retry(lambda: self._page(prefix, query), _PATIENCE, lambda *_: None)
 
@@ -84,11 +86,14 @@ class Container:
         what = self.uri(prefix)
         _, body = self.ask(what, self.request(query=query))
         try:
-            return ET.fromstring(body)  # noqa: S314 - expat limits the expansion of entities
-        except ET.ParseError as error:
+            root = ET.fromstring(body)  # noqa: S314 - expat limits the expansion of entities
+        except ET.ParseError:
+            root = None
+        if root is None or root.tag != "EnumerationResults":
             cause = f"The request for {what} was answered with something that is not a listing."
             remedy = "Check endpoint, and a proxy in between."
-            raise FetchError(cause, remedy=remedy, code=ExitCode.BAD_DATA) from error
+            raise FetchError(cause, remedy=remedy, code=ExitCode.BAD_DATA)
+        return root
 
     def get(self, key: str, validator: str | None = None) -> HttpRequest:
         """Return the request for a blob, of one version if it is given."""

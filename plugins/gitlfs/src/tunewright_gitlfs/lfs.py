@@ -14,14 +14,14 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import attrs
 
 from tunewright import ExitCode, FetchError
 from tunewright_gitlfs.origin import LfsApi, Origin
 from tunewright_gitlfs.pointers import Pointer
-from tunewright_launcher.http import Headers, Http, HttpRequest, refusal, retry_after, shown
+from tunewright_launcher.http import Headers, Http, HttpRequest, refusal, retry_after, shown, without_user, words_of
 
 BATCH = 100
 _FRESH = 5.0  # seconds for which a refused action cannot have expired
@@ -124,9 +124,10 @@ class Lfs:
         api, answer = self._post({"oid": p.oid, "size": p.size} for p in wanted.values())
         now = time.monotonic()
         try:
-            if answer.get("transfer", "basic") != "basic":
+            if (answer.get("transfer") or "basic") != "basic":
                 raise _malformed(api, f"the transfer {answer['transfer']!r}, which was not offered")
-            found = {str(o["oid"]): _action(api, o, now) for o in answer["objects"]}
+            about = {str(o["oid"]).lower(): o for o in answer["objects"]}
+            found = {oid: _action(api, about[oid], now) for oid in wanted.keys() & about.keys()}
         except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise _malformed(api, f"an unreadable document ({type(error).__name__})") from error
         if missing := wanted.keys() - found.keys():
@@ -146,7 +147,9 @@ class Lfs:
                 break
             refused = api
         if response.status != HTTPStatus.OK:
-            raise _refused(api, response.status, response.headers, text) or refusal(f"LFS at {shown(url)}", response)
+            raise _refused(api, response.status, response.headers, text) or refusal(
+                f"LFS at {shown(url)}", response, text
+            )
         try:
             return api, dict(json.loads(text))
         except (TypeError, ValueError) as error:
@@ -156,8 +159,11 @@ class Lfs:
 def _action(api: LfsApi, answer: Mapping[str, Any], now: float) -> Action:
     if error := answer.get("error"):
         raise _object_error(api, str(answer["oid"]), int(error.get("code", 0)), str(error.get("message", "")))
-    download = answer["actions"]["download"]
-    url, headers = str(download["href"]), {str(k): str(v) for k, v in (download.get("header") or {}).items()}
+    download = (answer.get("actions") or {}).get("download")
+    if download is None:
+        raise _malformed(api, f"no address of the object {answer['oid']}")
+    url, user = without_user(urljoin(f"{api.url}/objects/batch", str(download["href"])))
+    headers = {**user, **{str(k): str(v) for k, v in (download.get("header") or {}).items()}}
     own, other = urlsplit(api.url), urlsplit(url)
     if other.scheme not in ("http", "https") or (own.scheme == "https" and other.scheme == "http"):
         raise _malformed(api, f"the URL {shown(url)}, which is not encrypted")
@@ -209,7 +215,7 @@ def _message(body: bytes) -> str:
     try:
         return _short(str(json.loads(body)["message"]))
     except (ValueError, TypeError, KeyError):
-        return "no reason given"
+        return _short(words_of(body).removeprefix(" The server says: ")) or "no reason given"
 
 
 def _short(text: str) -> str:

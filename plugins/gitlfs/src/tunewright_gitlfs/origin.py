@@ -30,12 +30,13 @@ import attrs
 from tunewright import ExitCode, FetchError
 from tunewright_gitlfs.failures import failure
 from tunewright_gitlfs.uri import GitSource
-from tunewright_launcher.http import Http, HttpRequest, refusal
+from tunewright_launcher.http import Http, HttpRequest, reading, refusal
 
 _REFS = "/info/refs?service=git-upload-pack"
 _SSH = ("ssh", "-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=30")
 _SSH_ALIVE = ("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=3")
 _NO_SUCH_COMMAND = 127
+_LONGEST_MESSAGE = 64 << 10  # bytes
 _LONGEST_WAIT = 60.0  # seconds for `git-lfs-authenticate`
 
 
@@ -144,15 +145,19 @@ class HttpOrigin:
         while True:
             headers = {**self._headers(), "Git-Protocol": "version=2", "Accept": "*/*"}
             response, url = self._http.send(HttpRequest(url=f"{self._source.url}{_REFS}", headers=headers))
+            body = b""
+            if response.status >= HTTPStatus.BAD_REQUEST:
+                with reading(url):
+                    body = response.read(_LONGEST_MESSAGE)
             self._http.close_unread(response)
             if response.status != HTTPStatus.UNAUTHORIZED or not self._next_offer():
                 break
         if response.status >= HTTPStatus.BAD_REQUEST:
-            raise self._refused(response)
+            raise self._refused(response, body)
         return url.partition("/info/refs")[0]
 
-    def _refused(self, response: HTTPResponse) -> FetchError:
-        general = refusal(f"the repository {self._source.url}", response)
+    def _refused(self, response: HTTPResponse, body: bytes) -> FetchError:
+        general = refusal(f"the repository {self._source.url}", response, body)
         if general.code is ExitCode.NO_PERMISSION:
             return self._denied(general.cause)
         if general.code is ExitCode.NOT_FOUND:

@@ -15,7 +15,7 @@ from tunewright.providers import Digest, user_variable
 from tunewright_gs.credential import Credential
 from tunewright_gs.uri import format_uri
 from tunewright_launcher.http import Headers, Http, HttpRequest, answered, digits_of, refusal, retry
-from tunewright_launcher.objects import Object, Page
+from tunewright_launcher.objects import Object, Page, stands_still
 
 _GOOGLE = "https://storage.googleapis.com"
 _EMULATOR = "STORAGE_EMULATOR_HOST"
@@ -75,6 +75,8 @@ class Bucket:
             yield Page([_object(item) for item in page.get("items", ())], bool(following))
             if not following:
                 return
+            if query.get("pageToken") == str(following):
+                raise stands_still(self.uri(prefix))
             query["pageToken"] = str(following)
             page = retry(lambda: self._page(prefix, query), _PATIENCE, lambda *_: None)
 

@@ -28,6 +28,7 @@ _LONGEST_ANSWER = 1 << 20
 _DONE = (HTTPStatus.OK, HTTPStatus.CREATED)
 _LOST = (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
 _RESUME_INCOMPLETE = 308
+_MOST_IDLE = 5  # parts in a row that are accepted without any effect
 _STORED = re.compile(r"bytes=0-(\d+)")
 
 
@@ -122,6 +123,7 @@ class GSStore(ObjectStore):
         return str(session)
 
     def _send_parts(self, key: str, session: str, file: Path, size: int, position: int | None) -> Mapping[str, Any]:
+        idle, furthest = 0, -1
         with file.open("rb") as stream:
             while True:
                 if position is None:
@@ -139,6 +141,11 @@ class GSStore(ObjectStore):
                     raise self._bucket.refused(self._bucket.uri(key), status, answer, text)
                 stored = _STORED.fullmatch(answer.get("Range", ""))
                 position = int(stored[1]) + 1 if stored else 0
+                idle, furthest = (0, position) if position > furthest else (idle + 1, furthest)
+                if idle >= _MOST_IDLE:
+                    cause = f"The store accepts parts of {self._bucket.uri(key)}, and still has {position} of its {size} bytes."
+                    remedy = "Check for a proxy that drops the header Range of answers; it is retried."
+                    raise FetchError(cause, remedy=remedy, code=ExitCode.TRY_AGAIN)
 
     def _put(self, session: str, headers: Mapping[str, str], body: bytes) -> tuple[int, Headers, bytes]:
         # The session's URL is the credential; the token is for the store's own host.

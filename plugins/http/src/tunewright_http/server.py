@@ -6,6 +6,7 @@ import base64
 import hashlib
 from collections.abc import Mapping
 from http import HTTPStatus
+from http.client import HTTPResponse
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,6 +19,9 @@ from tunewright_launcher.http import (
     Headers,
     Http,
     HttpRequest,
+    Response,
+    coding_of,
+    decoded,
     digests_in,
     reading,
     refusal,
@@ -28,6 +32,7 @@ from tunewright_launcher.http import (
 _DENIED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 _BLOCK = 1 << 20
 _LONGEST_MESSAGE = 64 << 10
+_COMPRESSED_NAMES = (".gz", ".tgz", ".z", ".bz2", ".xz", ".zst", ".br")
 _PAGES = ("text/html", "application/xhtml+xml")
 _PAGE_NAMES = (".html", ".htm", ".xhtml")
 
@@ -110,11 +115,16 @@ class Server:
         Raises:
             FetchError: there is no such file, or it cannot be read.
         """
-        response, _ = self.http.send(self.request(url, method="HEAD"))
+        try:
+            response, _ = self.http.send(self.request(url, method="HEAD"))
+        except FetchError as error:
+            if error.code.may_pass:  # some servers hang up on a HEAD
+                return self._of_get(url)
+            raise
         response.read()
         self.http.close_unread(response)
         size = size_of(response)
-        if response.status == HTTPStatus.OK and size:
+        if response.status == HTTPStatus.OK and size and not _is_encoded(url, response):
             self._refuse_page(url, response.headers)
             return About(size=size, validator=validator_of(response.headers), digests=digests_in(response.headers))
         return self._of_get(url)
@@ -129,6 +139,8 @@ class Server:
                     body = response.read(_LONGEST_MESSAGE)
                 raise self.refused(url, response, body)
             self._refuse_page(url, response.headers)
+            if _is_encoded(url, response):
+                return self._of_whole(url)
             partial = response.status == HTTPStatus.PARTIAL_CONTENT
             validator, digests = validator_of(response.headers), digests_in(response.headers, partial=partial)
             if (size := size_of(response)) is not None:
@@ -136,16 +148,27 @@ class Server:
             if partial:
                 cause = f"{shown(url)} is sent in ranges, but the server does not say of how many bytes."
                 raise FetchError(cause, remedy="Ask the operator of the server.", code=ExitCode.BAD_DATA)
-            count, sha256 = 0, hashlib.sha256()
-            with reading(came_from):
-                while block := response.read(_BLOCK):
-                    count += len(block)
-                    sha256.update(block)
-            return About(
-                size=count, validator=validator, digests=(Digest(algorithm="sha256", value=sha256.hexdigest()),)
-            )
+            return self._of_contents(url, response, came_from)
         finally:
             self.http.close_unread(response)
+
+    def _of_whole(self, url: str) -> About:
+        response, came_from = self.http.send(self.request(url))
+        try:
+            return self._of_contents(url, response, came_from)
+        finally:
+            self.http.close_unread(response)
+
+    def _of_contents(self, url: str, response: Response, came_from: str) -> About:
+        """Read the whole file, without the compression of the way."""
+        stream = decoded(response, shown(url)) if _is_encoded(url, response) else response
+        buffer, count, sha256 = bytearray(_BLOCK), 0, hashlib.sha256()
+        with reading(came_from):
+            while size := stream.readinto(buffer):
+                count += size
+                sha256.update(memoryview(buffer)[:size])
+        digest = Digest(algorithm="sha256", value=sha256.hexdigest())
+        return About(size=count, validator=validator_of(response.headers), digests=(digest,))
 
     def text(self, url: str, longest: int) -> bytes | None:
         """Return a short file; None if the server has none.
@@ -187,6 +210,11 @@ class Server:
             cause = f"{shown(url)} is answered with a web page ({kind}), such as one to log in, and not with a file."
             remedy = "Give the URL of the file itself, and a credential if it needs one."
             raise FetchError(cause, remedy=remedy, code=ExitCode.BAD_DATA)
+
+
+def _is_encoded(url: str, response: HTTPResponse) -> bool:
+    """Return whether a response is compressed for the way; servers say that of files that are stored so, too, by their names."""
+    return bool(coding_of(response)) and not urlsplit(url).path.lower().endswith(_COMPRESSED_NAMES)
 
 
 def validator_of(headers: Headers) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,7 +12,8 @@ from urllib.parse import quote
 import attrs
 
 from tunewright import ExitCode, FetchError
-from tunewright.providers import MARKER, Digest, Entry
+from tunewright.errors import SourceChanged
+from tunewright.providers import MARKER, Digest, Entry, Reader
 from tunewright_http.server import Server, is_other
 from tunewright_http.uri import Place
 from tunewright_launcher.http import (
@@ -30,6 +32,7 @@ from tunewright_launcher.http import (
 _ASKED_AT_ONCE = 16
 # Seconds for which a question about one of many files is asked again, so that the answers about others are not lost.
 _PATIENCE = 20.0
+_DECIDES = f"give sha256=, or put a list {SUMS_NAME} beside the file, which decide then."
 
 
 class HttpFiles(HttpSnapshot):
@@ -164,6 +167,18 @@ class HttpFiles(HttpSnapshot):
     def is_other(self, entry: Entry, headers: Headers) -> bool:
         """See `HttpSnapshot.is_other`; where a list has the digest, that decides."""
         return is_other(entry.validator, headers)
+
+    @contextlib.contextmanager
+    def open(self, entry: Entry, start: int, stop: int) -> Iterator[Reader]:
+        """See `Snapshot.open`. Servers behind one name often disagree on the version of a file that nobody writes to."""
+        try:
+            with super().open(entry, start, stop) as reader:
+                yield reader
+        except SourceChanged as error:
+            if not entry.digests:
+                remedy = f"{error.remedy} If nobody writes to it, several servers answer, each with versions of its own: {_DECIDES}"
+                raise SourceChanged(error.cause, remedy=remedy, code=error.code) from error
+            raise
 
     def refusal(self, entry: Entry, status: int, headers: Headers, body: bytes) -> FetchError | None:
         """See `HttpSnapshot.refusal`."""

@@ -220,7 +220,7 @@ def refused(handle: KaggleHandle, response: Answered, body: bytes) -> FetchError
             f"Check the URI, accept {what} on its page at Kaggle, and give the credential of an account with access."
         )
         return FetchError(said, remedy=remedy, code=ExitCode.NO_PERMISSION)
-    return refusal(handle.uri, response)
+    return refusal(handle.uri, response, body)
 
 
 def _message(body: bytes) -> str:

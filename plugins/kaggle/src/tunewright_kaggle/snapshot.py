@@ -24,6 +24,7 @@ from tunewright_launcher.http import (
     hostile,
     size_of,
     unavailable,
+    words_of,
 )
 
 ARCHIVE = ".kaggle-archive"
@@ -82,7 +83,7 @@ class KaggleSnapshot(HttpSnapshot):
             self.http.close_unread(response)
         if response.status >= HTTPStatus.BAD_REQUEST:
             own = response.status in _DENIED and url != asked.url  # the store's refusal, not Kaggle's
-            raise self._store_refuses(response.status) if own else refused(self._handle, response, body)
+            raise self._store_refuses(response.status, body) if own else refused(self._handle, response, body)
         size = size_of(response)
         if size is None:
             cause = f"The store does not report the size of the archive of {self._handle.uri}."
@@ -99,16 +100,16 @@ class KaggleSnapshot(HttpSnapshot):
 
     def refusal(self, entry: Entry, status: int, headers: Headers, body: bytes) -> FetchError | None:
         """See `HttpSnapshot.refusal`. If a signed URL has expired in the middle of the archive, a retry gets a new one."""
-        del entry, headers, body
-        return self._store_refuses(status) if status in _DENIED else None
+        del entry, headers
+        return self._store_refuses(status, body) if status in _DENIED else None
 
     def is_other(self, entry: Entry, headers: Headers) -> bool:
         """See `HttpSnapshot.is_other`. A competition's data may change while it is fetched."""
         tag = headers.get("ETag")
         return entry.validator is not None and tag is not None and tag != entry.validator
 
-    def _store_refuses(self, status: int) -> FetchError:
-        cause = f"The store answered {status} to a request for a part of {self._handle.uri}."
+    def _store_refuses(self, status: int, body: bytes) -> FetchError:
+        cause = f"The store answered {status} to a request for a part of {self._handle.uri}.{words_of(body)}"
         return FetchError(cause, remedy="The request will be retried with a new URL.", code=ExitCode.TRY_AGAIN)
 
     def _alone(self, archive: Path) -> str | None:

@@ -10,10 +10,10 @@ from urllib.parse import quote
 
 from tunewright import FetchError
 from tunewright_launcher.http import Headers, Http, HttpRequest, retry
-from tunewright_launcher.objects import Page
+from tunewright_launcher.objects import Page, stands_still
 from tunewright_s3.access import Access, Place, certificates, stated_place
-from tunewright_s3.errors import is_elsewhere, no_listing, refused
-from tunewright_s3.listing import Listed, query_of, read_page
+from tunewright_s3.errors import is_elsewhere, is_unsupported, no_listing, refused
+from tunewright_s3.listing import Listed, Marker, query_of, read_page
 from tunewright_s3.uri import format_uri
 
 if TYPE_CHECKING:
@@ -90,7 +90,10 @@ class Bucket:
             yield page
             if token is None:
                 return
+            before = token
             page, token = self._next_page(prefix, token)
+            if token == before:
+                raise stands_still(format_uri(self.name, prefix))
 
     def _next_page(self, prefix: str, token: str) -> Listed:
         return retry(lambda: self._page(prefix, token), _PATIENCE, lambda *_: None)
@@ -107,6 +110,8 @@ class Bucket:
         response, body = self.http.ask(request, _LONGEST_PAGE)
         if is_elsewhere(response.status, body):
             return None
+        if token is None and is_unsupported(response.status, body):
+            return self._list(place, prefix, Marker())
         if response.status != HTTPStatus.OK:
             raise self.refused(what, response.status, response.headers, body)
         try:

@@ -11,15 +11,16 @@ import botocore.session
 from botocore import UNSIGNED
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
+from botocore.exceptions import ClientError
 from botocore.handlers import validate_bucket_name
 
 from tunewright.providers import user_variable
 from tunewright_s3.access import Access, Place, certificates
-from tunewright_s3.errors import no_listing
-from tunewright_s3.listing import Listed
+from tunewright_s3.errors import UNSUPPORTED, no_listing
+from tunewright_s3.listing import Listed, Marker
 from tunewright_s3.quick import LISTED, make_quick, take_page
 from tunewright_s3.signing import Keys, Signer
-from tunewright_s3.translate import translated
+from tunewright_s3.translate import is_known, status_of, translated
 from tunewright_s3.uri import format_uri
 
 _TIMEOUT = 30.0
@@ -66,7 +67,8 @@ class Client:
         self._lock = threading.Lock()
         self._place: Place | None = None
         self.s3.meta.events.register("before-sign.s3", self._learn_region)
-        self.s3.meta.events.register(LISTED, take_page)
+        for event in LISTED:
+            self.s3.meta.events.register(event, take_page)
 
     def list(self, prefix: str, token: str | None) -> Listed:
         """Return a page of the objects whose keys begin with a prefix.
@@ -74,14 +76,24 @@ class Client:
         Raises:
             FetchError: they cannot be listed.
         """
-        asked = {**self._about, "Prefix": prefix, **({"ContinuationToken": token} if token is not None else {})}
         uri = format_uri(self._name, prefix)
         with translated(uri, pays=self._pays):
-            answer: Mapping[str, Any] = self.s3.list_objects_v2(**asked)
+            answer = self._listed({**self._about, "Prefix": prefix}, token)
         found = answer.get("Listed")
         if not isinstance(found, Listed):
             raise no_listing(uri, str(answer.get("Problem", "")))
         return found
+
+    def _listed(self, asked: Mapping[str, str], token: str | None) -> Mapping[str, Any]:
+        if isinstance(token, Marker):
+            return self.s3.list_objects(Marker=token, **asked)  # type: ignore[no-any-return]
+        after = {"ContinuationToken": token} if token is not None else {}
+        try:
+            return self.s3.list_objects_v2(**asked, **after)  # type: ignore[no-any-return]
+        except ClientError as error:
+            if token is not None or is_known(error) or status_of(error) not in UNSUPPORTED:
+                raise
+            return self._listed(asked, Marker())
 
     def place(self) -> Place:
         """Return where the objects are, from a URL that botocore presigns.

@@ -10,6 +10,9 @@ from http import HTTPStatus
 from tunewright import ExitCode, FetchError
 from tunewright_launcher.http import answered, refusal, retry_after, words_of
 
+UNSUPPORTED = (400, 405, 411, 501)
+"""Statuses that stores answer to a request that they do not know, or know in part."""
+
 _CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,64})</Code>")
 _EXPIRED = "Give a new session_token, with the access_key_id and secret_access_key that belong to it."
 _UNKNOWN_KEY = (
@@ -18,6 +21,8 @@ _UNKNOWN_KEY = (
     "Check access_key_id and endpoint_url: each store has its own keys.",
 )
 _PAYS = " If the bucket lets whoever asks pay, give request_payer='requester'."
+_FULL = (ExitCode.NO_SPACE, "the store has no room left for it", "Make room in the store, or have the quota raised.")
+_QUOTAS = ("QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "InsufficientStorage")
 _REGION = "Give the bucket's region: region=…"
 _ELSEWHERE = ("AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException")
 
@@ -54,6 +59,7 @@ _MEANINGS: Mapping[str, tuple[ExitCode, str, str]] = {
         "Set the clock of the node, for example with NTP.",
     ),
     **dict.fromkeys(_ELSEWHERE, (ExitCode.USAGE, "the bucket is in another region", _REGION)),
+    **dict.fromkeys(_QUOTAS, _FULL),
     "RequestTimeout": (ExitCode.TRY_AGAIN, "the store timed out", "The request will be retried."),
     "SlowDown": (ExitCode.UNAVAILABLE, "the store asks to slow down", "If this persists, use fewer workers at once."),
     "NoSuchUpload": (ExitCode.TRY_AGAIN, "somebody else ended the upload", "The upload will be restarted."),
@@ -95,6 +101,11 @@ def is_elsewhere(status: int, body: bytes) -> bool:
     """Return whether an answer says that the bucket is in another region, or at another address."""
     moved = HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST
     return moved or code_in(body) in _ELSEWHERE
+
+
+def is_unsupported(status: int, body: bytes) -> bool:
+    """Return whether a store may not know a request, or know it in part."""
+    return status in UNSUPPORTED and code_in(body) not in _MEANINGS
 
 
 def no_listing(what: str, problem: str) -> FetchError:

@@ -1,5 +1,7 @@
 """Read a page of a listing, as stores answer ListObjectsV2; see its page in Amazon S3's API reference.
 
+Some stores know only its predecessor, ListObjects, which names no token: the next page begins after a key.
+
 Botocore interprets a page of 1,000 objects by the model of S3, which takes 25 ms. Of each object, only three fields are needed.
 """
 
@@ -12,6 +14,12 @@ from xml.etree import ElementTree as ET
 from tunewright_launcher.objects import Object, Page
 
 _ROOT = "ListBucketResult"
+
+
+class Marker(str):
+    """The key after which the next page begins, in place of a token; "" for the first page by ListObjects."""
+
+    __slots__ = ()
 
 
 class Listed(NamedTuple):
@@ -28,9 +36,13 @@ class Listed(NamedTuple):
 
 def query_of(prefix: str, token: str | None) -> str:
     """Return the query that asks for a page, percent-encoded and sorted by name, as a signature needs it."""
-    fields = {"encoding-type": "url", "list-type": "2", "prefix": prefix}
-    if token is not None:
-        fields["continuation-token"] = token
+    fields = {"encoding-type": "url", "prefix": prefix}
+    if isinstance(token, Marker):
+        fields["marker"] = token
+    else:
+        fields["list-type"] = "2"
+        if token is not None:
+            fields["continuation-token"] = token
     return "&".join(f"{name}={quote(fields[name], safe='')}" for name in sorted(fields))
 
 
@@ -52,7 +64,10 @@ def read_page(body: bytes) -> Listed:
     more = root.findtext(f"{space}IsTruncated") == "true"
     token = root.findtext(f"{space}NextContinuationToken") if more else None
     if more and not token:
-        raise ValueError("it says that more follows, and not how to ask for it")
+        after = root.findtext(f"{space}NextMarker") or ""
+        token = Marker((unquote_plus(after) if encoded else after) or (objects[-1].key if objects else ""))
+        if not token:
+            raise ValueError("it says that more follows, and not how to ask for it")
     return Listed(Page(objects, more), token)
 
 

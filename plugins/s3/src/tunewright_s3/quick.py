@@ -19,8 +19,8 @@ from botocore.loaders import JSONFileLoader, Loader
 
 from tunewright_s3.listing import read_page
 
-LISTED = "before-parse.s3.ListObjectsV2"
-"""The event of botocore that `take_page` handles."""
+LISTED = ("before-parse.s3.ListObjectsV2", "before-parse.s3.ListObjects")
+"""The events of botocore that `take_page` handles."""
 
 _OPENED: dict[str, Callable[..., BufferedIOBase]] = {
     ".json": cast("Callable[..., BufferedIOBase]", open),

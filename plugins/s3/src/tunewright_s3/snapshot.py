@@ -21,8 +21,9 @@ from tunewright_s3.uri import format_uri
 
 # A refused HEAD does not say why, but the GET that follows it does.
 _CHECKSUMS = "x-amz-checksum-mode"
+_CONDITION = "if-match"
 _UNKNOWN_HEADER = (400, 501)
-_MUTE = (400, 401, 403, 404, 405, 501)
+_PASSING = (408, 412, 425, 429)  # of 4xx: a HEAD with these is no use, but says what is the matter
 
 
 class S3Snapshot(ObjectSnapshot):
@@ -47,6 +48,8 @@ class S3Snapshot(ObjectSnapshot):
         self._query = f"versionId={quote(version_id, safe='')}" if version_id else ""
         self.revision = version_id
         self._asks_for_checksums = True
+        self._asks_with_condition = True
+        self._tags: dict[str, str] | None = None  # of a store that lists other tags than it answers with: path → tag
 
     def entries(self) -> Iterator[Entry]:
         """Yield the one version, or the objects as they are listed."""
@@ -80,10 +83,39 @@ class S3Snapshot(ObjectSnapshot):
         return digests_in(headers, int(headers.get("Content-Length", 0)))
 
     def asks_again(self, request: HttpRequest, status: int) -> bool:
-        """See `HttpSnapshot.asks_again`; Backblaze B2, for one, refuses a header that asks for checksums."""
-        if status not in _UNKNOWN_HEADER or _CHECKSUMS not in request.headers:
+        """See `HttpSnapshot.asks_again`; Backblaze B2, for one, refuses a header that asks for checksums, and others If-Match."""
+        if status not in _UNKNOWN_HEADER or not {_CHECKSUMS, _CONDITION} & request.headers.keys():
             return False
-        self._asks_for_checksums = False
+        self._asks_for_checksums = self._asks_with_condition = False
+        return True
+
+    def is_other(self, entry: Entry, headers: HTTPMessage) -> bool:
+        """See `HttpSnapshot.is_other`: the tags are compared here where the store does not compare them."""
+        found = headers.get("ETag")
+        if self._asks_with_condition or entry.validator is None or not found:
+            return False
+        expected = entry.validator if self._tags is None else self._tags.setdefault(entry.path, found)
+        return _plain(found) != _plain(expected)
+
+    def refusal(self, entry: Entry, status: int, headers: HTTPMessage, body: bytes) -> FetchError | None:
+        """See `HttpSnapshot.refusal`: a store may refuse the tag that it lists itself."""
+        if status == HTTPStatus.PRECONDITION_FAILED and self._is_as_listed(entry):
+            cause = f"The store lists {self._bucket.uri(entry.source)} with a tag that it does not accept."
+            return FetchError(cause, remedy="It is asked again without that.", code=ExitCode.TRY_AGAIN)
+        return super().refusal(entry, status, headers, body)
+
+    def _is_as_listed(self, entry: Entry) -> bool:
+        """Return whether an object that is refused as another version is still listed as it was; if so, no other is asked for by its tag."""
+        if not self._asks_with_condition:
+            return True  # another thread has found that out
+        if entry.validator is None or self.revision is not None:
+            return False
+        listed = (found for page in self._bucket.pages(entry.source) for found in page.objects)
+        now = next((found for found in listed if found.key == entry.source), None)
+        if now is None or (now.size, now.validator) != (entry.size, entry.validator):
+            return False
+        self._tags = {} if self._tags is None else self._tags
+        self._asks_with_condition = False
         return True
 
     @contextlib.contextmanager
@@ -129,7 +161,10 @@ class S3Snapshot(ObjectSnapshot):
         response.read()
         if self.asks_again(request, response.status):
             return self._head(entry, query)
-        if response.status in _MUTE:
+        refused_tag = response.status == HTTPStatus.PRECONDITION_FAILED and _CONDITION in request.headers
+        if refused_tag and self._is_as_listed(entry):
+            return self._head(entry, query)
+        if _is_mute(response.status):
             return HTTPMessage()
         if response.status >= HTTPStatus.MULTIPLE_CHOICES:
             raise refused(format_uri(self._bucket.name, entry.source), response.status, response.headers, b"")
@@ -137,9 +172,19 @@ class S3Snapshot(ObjectSnapshot):
 
     def _headers(self, entry: Entry) -> dict[str, str]:
         headers = self._asked()
-        if entry.validator:
-            headers["if-match"] = entry.validator
+        if entry.validator and self._asks_with_condition:
+            headers[_CONDITION] = entry.validator
         return headers
 
     def _asked(self) -> dict[str, str]:
         return {_CHECKSUMS: "ENABLED"} if self._asks_for_checksums else {}
+
+
+def _is_mute(status: int) -> bool:
+    """Return whether a HEAD is refused in a way that the GET which follows explains."""
+    refused = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _PASSING
+    return refused or status == HTTPStatus.NOT_IMPLEMENTED
+
+
+def _plain(tag: str) -> str:
+    return tag.removeprefix("W/").strip('"')

@@ -10,6 +10,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ from botocore.utils import parse_timestamp
 
 from tunewright import ExitCode, FetchError
 from tunewright.providers import Entry, Snapshot
+from tunewright_launcher.http import words_of
 from tunewright_launcher.objects import ObjectStore
 from tunewright_s3.bucket import Bucket
 from tunewright_s3.digests import md5_of, parts_of
+from tunewright_s3.errors import UNSUPPORTED
 from tunewright_s3.snapshot import S3Snapshot
-from tunewright_s3.translate import is_known, translated
+from tunewright_s3.translate import is_known, status_of, translated
 from tunewright_s3.uri import format_uri
 
 MIB = 1 << 20
@@ -34,7 +37,7 @@ _OF_ONE_FILE = 4
 _REMOVED_AT_ONCE = 1000  # S3's limit
 DEAD_AFTER = 900.0  # seconds without a new part after which an upload has nobody any more
 _LOST = ("NoSuchUpload", "InvalidPart", "InvalidPartOrder")
-_UNSUPPORTED = (400, 405, 411, 501)  # what stores answer to a request that they do not know, or know in part
+_REFUSED = (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, *UNSUPPORTED)
 
 
 class S3Store(ObjectStore):
@@ -96,9 +99,11 @@ class S3Store(ObjectStore):
                 try:
                     self._delete_together(some)
                 except ClientError as error:
-                    if _status(error) not in _UNSUPPORTED or is_known(error):
+                    if status_of(error) not in _REFUSED:
                         raise
-                    super().delete(some)
+                    super().delete(
+                        some
+                    )  # which is refused as well, and for its own reason, if that is not about the batch
 
     def delete_one(self, key: str) -> None:
         """Delete an object."""
@@ -109,7 +114,8 @@ class S3Store(ObjectStore):
         answer = self._bucket.client.delete_objects(Delete=delete, **self._bucket.about)
         if errors := answer.get("Errors"):
             what, code = format_uri(self._bucket.name, errors[0].get("Key", "")), errors[0].get("Code", "")
-            cause = f"{len(errors)} objects could not be removed, among them {what}: {code}."
+            said = words_of(errors[0].get("Message", "").encode())
+            cause = f"{len(errors)} objects could not be removed, among them {what}: {code}.{said}"
             denied = code == "AccessDenied"
             remedy = "Allow s3:DeleteObject for the credential." if denied else "The removal will be retried."
             raise FetchError(cause, remedy=remedy, code=ExitCode.NO_PERMISSION if denied else ExitCode.TRY_AGAIN)
@@ -139,7 +145,7 @@ class _Sums:
         try:
             return request()
         except ClientError as error:
-            if not crc or _status(error) not in _UNSUPPORTED or is_known(error):
+            if not crc or status_of(error) not in UNSUPPORTED or is_known(error):
                 raise
             self.crc = False
             return request()
@@ -205,7 +211,12 @@ class _Upload:
         key, found = self._about["Key"], None
         for upload in self._unfinished():
             own = self._own.get(key) == upload
-            parts, now = self._parts(upload)
+            try:
+                parts, now = self._parts(upload)
+            except ClientError as error:
+                if status_of(error) not in _REFUSED:
+                    raise
+                continue  # it has ended, or the credential may not look at it
             if not own and not _is_dead(parts.values(), now):
                 continue
             if found is None and (own or all("ChecksumCRC32" in part for part in parts.values()) == self._sums.crc):
@@ -238,7 +249,8 @@ class _Upload:
                 about = {"UploadId": upload, "PartNumber": number, **self._about}
                 sent = self._sums.send(self._bucket.client.upload_part, data, **about)
         crc = {"ChecksumCRC32": _crc32(data)} if self._sums.crc else {}
-        return {"PartNumber": number, "ETag": sent["ETag"], **crc}
+        tag = sent.get("ETag") or f'"{hashlib.md5(data, usedforsecurity=False).hexdigest()}"'
+        return {"PartNumber": number, "ETag": tag, **crc}
 
 
 def _is_dead(parts: Iterable[Mapping[str, Any]], now: float) -> bool:
@@ -269,17 +281,13 @@ def _tag(answer: Mapping[str, Any]) -> str | None:
     return str(answer.get("ETag") or "").strip('"') or None
 
 
-def _status(error: ClientError) -> int:
-    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-
-
 def _uploads(bucket: Bucket, prefix: str) -> list[Mapping[str, Any]]:
     """Return the unfinished multipart uploads below a prefix; none if the credential may not list them."""
     pages = bucket.client.get_paginator("list_multipart_uploads").paginate(Prefix=prefix, **bucket.about)
     try:
         return [upload for page in pages for upload in page.get("Uploads", ())]
     except ClientError as error:
-        if error.response["Error"]["Code"] == "AccessDenied" or _status(error) in _UNSUPPORTED:
+        if status_of(error) in _REFUSED:
             return []
         raise
 

@@ -35,6 +35,11 @@ def is_known(error: ClientError) -> bool:
     return is_meaningful(str(error.response.get("Error", {}).get("Code", "")))
 
 
+def status_of(error: ClientError) -> int:
+    """Return the status code of a refusal."""
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
 @contextlib.contextmanager
 def translated(what: str, *, pays: bool = False) -> Iterator[None]:
     """Translate botocore's errors.

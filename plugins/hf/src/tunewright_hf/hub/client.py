@@ -21,7 +21,7 @@ from urllib.parse import quote, urlsplit
 from tunewright import ExitCode, FetchError
 from tunewright.providers import Digest, Entry
 from tunewright_hf.hub.uri import HubRepo
-from tunewright_launcher.http import Headers, Http, HttpRequest, refusal
+from tunewright_launcher.http import Headers, Http, HttpRequest, refusal, words_of
 
 ENDPOINT = "https://huggingface.co"
 _LONGEST_ANSWER = 64 << 20
@@ -101,7 +101,9 @@ class Hub:
             yield from filter(None, map(self._entry, answer))
             following = _NEXT.search(headers.get("Link") or "")
             # Only the query is used: a mirror passes on links to the Hub that it mirrors.
-            query = urlsplit(following[1]).query if following else None
+            before, query = query, urlsplit(following[1]).query if following else None
+            if query == before:
+                raise self._malformed("whose next page is the same page")
 
     def refused(self, status: int, headers: Headers, body: bytes, path: str | None = None) -> FetchError | None:
         """Return the error for an unsuccessful answer; None if the status has no special meaning on a Hub.
@@ -125,7 +127,7 @@ class Hub:
             return self._denied(status, path or self.repo.uri, self._reason(headers, body))
         if status == HTTPStatus.NOT_FOUND and path is None:
             hidden = "is private and not visible to this token" if self.token else "is private, and no token is given"
-            cause = f"{self.repo.uri} does not exist, or {hidden}."
+            cause = f"{self.repo.uri} does not exist, or {hidden}.{words_of(body)}"
             return FetchError(cause, remedy=self._remedy, code=ExitCode.NOT_FOUND)
         return self._busy(headers) if status == HTTPStatus.TOO_MANY_REQUESTS else None
 
@@ -177,7 +179,7 @@ class Hub:
             try:
                 text = str(json.loads(body)["error"])
             except (ValueError, TypeError, KeyError):
-                text = "no reason is given"
+                text = words_of(body).removeprefix(" The server says: ") or "no reason is given"
         if self.token:
             text = text.replace(self.token, "…")
         return "".join(c if c.isprintable() else " " for c in text)[:_LONGEST_REASON].rstrip(" .")
@@ -185,7 +187,7 @@ class Hub:
     def _ask(self, url: str) -> tuple[object, Headers]:
         response, body = self.http.ask(self.request(url), _LONGEST_ANSWER)
         if response.status >= HTTPStatus.MULTIPLE_CHOICES:
-            raise self.refused(response.status, response.headers, body) or refusal(self.repo.uri, response)
+            raise self.refused(response.status, response.headers, body) or refusal(self.repo.uri, response, body)
         try:
             return json.loads(body), response.headers
         except ValueError as error:
@@ -198,7 +200,11 @@ class Hub:
         lfs = item.get("lfs")
         size = lfs.get("size") if isinstance(lfs, Mapping) else item.get("size")
         # With `lfs`, the item's own `oid` is that of the pointer.
-        digest = ("sha256", lfs.get("oid")) if isinstance(lfs, Mapping) else ("git-blob-sha1", item.get("oid"))
+        digest = (
+            ("sha256", _without_kind(lfs.get("oid") or lfs.get("sha256")))
+            if isinstance(lfs, Mapping)
+            else ("git-blob-sha1", item.get("oid"))
+        )
         match item.get("path"), size, digest:
             case str(path), int(size), (("sha256" | "git-blob-sha1") as algorithm, str(value)) if size >= 0:
                 # Paths go into URLs, and a lone surrogate cannot.
@@ -209,6 +215,11 @@ class Hub:
     def _malformed(self, what: str) -> FetchError:
         cause = f"{self.endpoint} sent an answer {what} when asked for {self.repo.uri}."
         return FetchError(cause, remedy="Check that endpoint= or $HF_ENDPOINT names a Hub.", code=ExitCode.BAD_DATA)
+
+
+def _without_kind(oid: object) -> object:
+    """Return an LFS object's digest, which some mirrors write as pointers do."""
+    return oid.removeprefix("sha256:") if isinstance(oid, str) else oid
 
 
 def _checked(url: str) -> str:

@@ -81,7 +81,7 @@ class HubSnapshot(HttpSnapshot):
         """
         response, body = self._hub.http.ask(self._hub.file(self.revision, path), longest)
         if response.status >= HTTPStatus.MULTIPLE_CHOICES:
-            raise self._hub.refused(response.status, response.headers, body, path) or refusal(path, response)
+            raise self._hub.refused(response.status, response.headers, body, path) or refusal(path, response, body)
         return body
 
     @contextlib.contextmanager

@@ -187,7 +187,7 @@ class HubStore(Store):
             cause = f"{uri} was changed by somebody else in the meantime."
             return FetchError(cause, remedy="The upload will be retried.", code=ExitCode.TRY_AGAIN)
         return self._hub.refused(status, headers, response.content) or refusal(
-            uri, _Answer(status, response.reason_phrase, headers)
+            uri, _Answer(status, response.reason_phrase, headers), response.content
         )
 
 
