@@ -45,6 +45,7 @@ def fault(test: str, says: str, **changes: str) -> Fault:
     return Fault(test=test, says=says, changes={changes["old"]: changes["new"]})
 
 
+REQUEST = "        def request(self, entry):"
 ARRIVE, ENTRIES = "test_the_files_arrive", 'yield Entry(path=file["path"], size=file["size"], digests=(digest,))'
 FAULTS = {
     # Sources that download by themselves.
@@ -103,6 +104,8 @@ FAULTS = {
     ),
     "the method ends the process": method("raise SystemExit(0)", ARRIVE, "SystemExit"),
     "the method ends the process at once": method("__import__('os')._exit(0)", ARRIVE, "the code of the dataset plugin 'acme'|before it had committed"),
+    "a process is left running": method("__import__('subprocess').Popen(['sleep', '60'])", ARRIVE, "leaves processes running"),
+    "the trainer cannot read the files": method("__import__('os').umask(0o777)", ARRIVE, "has the mode 0"),
     "the method panics": method("raise type('Panic', (BaseException,), {})('of Rust')", ARRIVE, "Panic: of Rust"),
     "the method never ends": method(
         "time.sleep(3600)", ARRIVE, "has not ended within 3 s", **{"class TestData(DatasetProviderTests):\n    name = \"acme\"\n    time_limit = 20": "class TestData(DatasetProviderTests):\n    name = \"acme\"\n    time_limit = 3"}
@@ -164,6 +167,24 @@ FAULTS = {
     ),
     "the listing never goes on": fault(
         "TestModel::test_the_files_arrive", "has not", old=ENTRIES, new=f"{ENTRIES}\n                time.sleep(3600)"
+    ),
+    "a digest is in Base64": fault(
+        "TestModel::test_the_files_arrive", "which is not 64 hexadecimal digits", old='value=file["sha256"])\n                yield', new='value=__import__("base64").b64encode(bytes.fromhex(file["sha256"])).decode())\n                yield'
+    ),
+    "a digest is in upper case": fault(
+        "TestModel::test_a_snapshot_keeps_its_word", "in lowercase hexadecimal digits it is", old='value=file["sha256"])\n                yield', new='value=file["sha256"].upper())\n                yield'
+    ),
+    "files that are made have wrong digests": fault(
+        "TestModel::test_the_files_arrive", "which is that of other contents", old=REQUEST, new=f"        def finish(self, folder):\n            return {{'a.txt': '0' * 64}}\n\n{REQUEST}"
+    ),
+    "describe() returns nothing": fault(
+        "TestModel::test_a_snapshot_keeps_its_word", "describe() must return the entry", old=REQUEST, new=f"        def describe(self, entry): pass\n\n{REQUEST}"
+    ),
+    "snapshot() never returns": Fault(
+        test="TestModel::test_a_snapshot_keeps_its_word",
+        says="has not answered within 3 s",
+        changes={"        return snapshot_class()(self.address, self.token, self.selects)": "        time.sleep(3600)"},
+        tests={'class TestModel(ModelProviderTests):\n    name = "acme"\n    time_limit = 20': 'class TestModel(ModelProviderTests):\n    name = "acme"\n    time_limit = 3'},
     ),
     # Outputs.
     "an upload names another version than the listing": Fault(
@@ -390,3 +411,47 @@ def test_a_container_half_that_cannot_be_run_is_no_pass(
     done = run_tests(tmp_path, GOOD, tests, class_name)
     assert done.returncode == 1
     assert says in done.stdout
+
+
+# A trainer that names a program of its own: this module, started by torchrun.
+OWN_PROGRAM = """
+
+if __name__ == "__main__":
+    import sys
+    from types import SimpleNamespace
+
+    from tunewright.events import emit
+    from tunewright.providers import Paths, newest_checkpoint
+
+    output, rank = Paths.read().workspace / "output", int(__import__("os").environ["RANK"])
+    run = SimpleNamespace(
+        dataset=Paths.read().workspace / "dataset", rank=rank, emit=emit if rank == 0 else lambda event: None,
+        checkpoints=output / "checkpoints", result=output / "model", resume_from=newest_checkpoint(output / "checkpoints"),
+    )
+    Trainer.train_here(Trainer(epochs=int(sys.argv[1])), run)
+"""
+OWN_TARGET = {
+    'command=(*defaults.command, "--epochs", str(self.epochs))': 'command=(*defaults.command[:-3], "-m", "acme_plugin", str(self.epochs))',
+    "    def train(self, run):\n": "    def train(self, run):\n        raise NotImplementedError\n\n    def train_here(self, run):\n",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({}, ""),
+        ({"if run.resume_from is not None:": "if False:"}, "begins again at step 1"),
+        ({"            save(run.result, total)\n": "            pass\n"}, "leaves no result"),
+        ({'command=(*defaults.command[:-3], "-m",': 'command=("accelerate", "launch",'}, "which the kit cannot run"),
+    ],
+    ids=["good", "forgets", "no result", "another launcher"],
+)  # fmt: skip
+def test_the_kit_runs_a_trainers_own_program(changes: Mapping[str, str], says: str, tmp_path: Path) -> None:
+    plugin = GOOD + OWN_PROGRAM
+    for old, new in {**OWN_TARGET, **changes}.items():
+        assert plugin.count(old) == 1, old
+        plugin = plugin.replace(old, new)
+    done = run_tests(tmp_path, plugin, TESTS, "TestTrainer")
+    assert done.returncode == bool(says), done.stdout[-4000:]
+    assert says in done.stdout, done.stdout[-4000:]

@@ -6,12 +6,14 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 
 from tunewright.environment import fetch_container
 from tunewright_launcher.cli import main
 from tunewright_launcher.supervised import Ended, slots_of, supervise
 
+_PATIENCE = 10.0  # seconds after the end of a step in which threads of a plugin may end, too
 _STEPS = ("fetch", "check", "upload")
 
 
@@ -36,7 +38,23 @@ def _run(arguments: Sequence[str]) -> int:
         ended(_code_of(error))
         raise
     ended(status)
+    if arguments[:1] and arguments[0] in _STEPS:
+        _leave_at_last(status)
     return status
+
+
+def _leave_at_last(status: int) -> None:
+    """Exit though a thread that a plugin has started never ends: the interpreter would wait for it, and the job with it."""
+
+    def leave() -> None:
+        waiting = [thread.name for thread in threading.enumerate() if not thread.daemon and thread is not main_thread]
+        sys.stderr.write(f"tunewright: exiting without waiting for what a plugin left running: {', '.join(waiting)}\n")
+        _leave(status)
+
+    main_thread = threading.main_thread()
+    timer = threading.Timer(_PATIENCE, leave)
+    timer.daemon = True
+    timer.start()
 
 
 def _supervised(arguments: Sequence[str]) -> Ended:

@@ -21,13 +21,17 @@ _OURS = ("/dev/", "/proc/")
 
 
 def main(arguments: list[str]) -> None:
-    """Run `tunewright_launcher` under watch: ROOT REPORT KILL COMMAND …; with KILL, until the first checkpoint is marked."""
-    root, report, kill, *command = arguments
+    """Run a target of torchrun under watch: ROOT REPORT KILL TARGET …; with KILL, until the first checkpoint is marked."""
+    root, report, kill, *target = arguments
     watch(Path(root), Path(report))
     if kill:
         _kill_at_checkpoint()
-    sys.argv = ["tunewright_launcher", *command]
-    runpy.run_module("tunewright_launcher", run_name="__main__", alter_sys=True)
+    if target[0] == "-m":
+        sys.argv = target[1:]
+        runpy.run_module(target[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv, sys.path[0] = target, str(Path(target[0]).parent)
+        runpy.run_path(target[0], run_name="__main__")
 
 
 def watch(root: Path, report: Path, *, network: bool = True) -> None:

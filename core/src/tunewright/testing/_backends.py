@@ -112,7 +112,9 @@ class BackendTests(PluginTests):
         assert _SECRET not in rendered, "render() shows a secret."
         assert _SECRET not in repr(backend.render(plan)), "The repr of the manifests shows a secret."
         options = attrs.asdict(self.options())
-        there = ask_elsewhere("render", name=plugin.name, options=options, plan=packed(plan), folder=str(tmp_path))
+        there = ask_elsewhere(
+            "render", limit=self.time_limit, name=plugin.name, options=options, plan=packed(plan), folder=str(tmp_path)
+        )
         assert there["rendered"] == rendered, "render() depends on the process, the machine or the day."
         assert not there["told"], (
             f"connect() and render() must neither write files nor use the network: {there['told']}."

@@ -65,7 +65,9 @@ class OutputTargetTests(PluginTests):
         """Files are uploaded, listed, downloaded, replaced and removed, and others are left alone."""
         document = document_of(OUTPUT_SLOT, plugin, written.provider)
         about = {"secrets": literals(written.provider), "own_files": sorted(written.own_files)}
-        problems = ask_elsewhere("store", another_day=False, name=self.name, params=document.params, **about)
+        problems = ask_elsewhere(
+            "store", limit=self.time_limit, another_day=False, name=self.name, params=document.params, **about
+        )
         assert not problems, "The store breaks the contract: " + "; ".join(problems) + "."
 
     def test_a_result_is_uploaded(self, written: Written, plugin: Plugin, pod: Pod) -> None:
@@ -76,7 +78,9 @@ class OutputTargetTests(PluginTests):
             done.succeeded("Uploading")
             check_printed(done, provider, "Uploading")
         params, secrets = document_of(OUTPUT_SLOT, plugin, provider).params, literals(provider)
-        stored = ask_elsewhere("stored", another_day=False, name=self.name, params=params, secrets=secrets)
+        stored = ask_elsewhere(
+            "stored", limit=self.time_limit, another_day=False, name=self.name, params=params, secrets=secrets
+        )
         left_out = {MARKER, *written.own_files}
         found = {path: base64.b64decode(text) for path, text in stored.items() if path not in left_out}
         assert found == _RESULT, "What is downloaded from the output is not what was uploaded."
@@ -95,7 +99,9 @@ class OutputTargetTests(PluginTests):
         check_refusal(done, "A wrong secret")
         check_printed(done, written.provider, "An upload with wrong secrets")
         params, wrong = document_of(OUTPUT_SLOT, plugin, written.provider).params, with_wrong_secrets(written.provider)
-        refused = ask_elsewhere("refused", another_day=False, name=self.name, params=params, secrets=wrong)
+        refused = ask_elsewhere(
+            "refused", limit=self.time_limit, another_day=False, name=self.name, params=params, secrets=wrong
+        )
         assert refused, "upload() raises no FetchError when the service refuses a file."
 
     def _result(self, plugin: Plugin, provider: SourceProvider, pod: Pod) -> str:

@@ -72,7 +72,9 @@ class ModifyPlanTests(PluginTests):
             changed = _modified(plugin, before, request)
             assert unpacked(copy) == before, "The hook changes the plan that it is given; use attrs.evolve."
             assert _modified(plugin, before, request) == changed, "The hook gives another plan when it is called again."
-            there = ask_elsewhere("modify", name=plugin.name, job=dict(job), folder=str(tmp_path))
+            there = ask_elsewhere(
+                "modify", limit=self.time_limit, name=plugin.name, job=dict(job), folder=str(tmp_path)
+            )
             assert unpacked(there["plan"]) == changed, "The hook depends on the process, the machine or the day."
             assert not there["told"], f"The hook must neither write files nor use the network: {there['told']}."
 

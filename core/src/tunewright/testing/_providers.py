@@ -56,7 +56,9 @@ class PluginTests:
     def check_import(self, kind: Kind | None) -> None:
         """Fail the test if loading the plugin, and its class of this kind, imports heavy libraries."""
         heavy = [*self.heavy_modules]
-        imported = ask_elsewhere("imports", another_day=False, name=self.name, kind=kind, heavy=heavy)
+        imported = ask_elsewhere(
+            "imports", limit=self.time_limit, another_day=False, name=self.name, kind=kind, heavy=heavy
+        )
         assert not imported, f"Loading {self.name!r} imports {imported}: import them inside the methods that use them."
 
     def need_container(self) -> None:
@@ -144,7 +146,9 @@ class ProviderTests(PluginTests):
         """The container, another process on another machine on another day, gets the values that the client has."""
         provider = self.provider()
         here, params = wire.field_values(provider, self.kind), document_of(self.kind, plugin, provider).params
-        there = ask_elsewhere("values", name=self.name, kind=self.kind, params=params, secrets=literals(provider))
+        there = ask_elsewhere(
+            "values", limit=self.time_limit, name=self.name, kind=self.kind, params=params, secrets=literals(provider)
+        )
         changed = {name: [value, there.get(name)] for name, value in here.items() if value != there.get(name)}
         assert not changed, f"These fields depend on the process, the machine or the day: {changed}."
 
@@ -158,12 +162,14 @@ def check_shaping(
     provider: Provider, shape: Callable[[ContainerSpec], ContainerSpec], name: str, *command: str
 ) -> None:
     """Fail the test unless a method shapes containers as it should: pure, without secrets, and with all that it was given."""
-    defaults = _defaults(provider, name, *command)
+    defaults = defaults_of(provider, name, *command)
     shaped = shape(defaults)
     method = f"{shape.__name__}()"
     assert isinstance(shaped, ContainerSpec), f"{method} must return a ContainerSpec, not {type(shaped).__name__}."
     assert shape(defaults) == shaped, f"{method} must return equal containers for equal defaults."
-    assert defaults == _defaults(provider, name, *command), f"{method} must not change the defaults: use attrs.evolve."
+    assert defaults == defaults_of(provider, name, *command), (
+        f"{method} must not change the defaults: use attrs.evolve."
+    )
     shown = repr(shaped)  # a literal secret prints as <redacted>, unless it was taken out of its SecretValue
     assert not [s for s in literals(provider).values() if s in shown], f"{method} reveals a secret in the container."
     lost = [*(defaults.env.items() - shaped.env.items()), *({*defaults.mounts} - {*shaped.mounts})]
@@ -174,7 +180,8 @@ def check_shaping(
     assert shaped.name == defaults.name, f"{method} must not rename the container, which events and verdicts name."
 
 
-def _defaults(provider: Provider, name: str, *command: str) -> ContainerSpec:
+def defaults_of(provider: Provider, name: str, *command: str) -> ContainerSpec:
+    """Return a complete container, like those that core hands over."""
     return ContainerSpec(
         name=name,
         image=provider.image or "registry.example/image:1",
