@@ -13,7 +13,8 @@ from tunewright.environment import fetch_container
 from tunewright_launcher.cli import main
 from tunewright_launcher.supervised import Ended, slots_of, supervise
 
-_PATIENCE = 10.0  # seconds after the end of a step in which threads of a plugin may end, too
+# Seconds after the end of a command in which threads of a plugin may end, too; those of a trainer may be saving something.
+_PATIENCE = {"fetch": 10.0, "check": 10.0, "upload": 10.0, "train": 60.0}
 _STEPS = ("fetch", "check", "upload")
 
 
@@ -38,12 +39,12 @@ def _run(arguments: Sequence[str]) -> int:
         ended(_code_of(error))
         raise
     ended(status)
-    if arguments[:1] and arguments[0] in _STEPS:
-        _leave_at_last(status)
+    if arguments[:1] and (patience := _PATIENCE.get(arguments[0])):
+        _leave_at_last(status, patience)
     return status
 
 
-def _leave_at_last(status: int) -> None:
+def _leave_at_last(status: int, patience: float) -> None:
     """Exit though a thread that a plugin has started never ends: the interpreter would wait for it, and the job with it."""
 
     def leave() -> None:
@@ -52,7 +53,7 @@ def _leave_at_last(status: int) -> None:
         _leave(status)
 
     main_thread = threading.main_thread()
-    timer = threading.Timer(_PATIENCE, leave)
+    timer = threading.Timer(patience, leave)
     timer.daemon = True
     timer.start()
 

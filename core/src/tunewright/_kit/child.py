@@ -17,6 +17,7 @@ from pathlib import Path
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 # Event of sys.audit → which of its arguments is written.
 _WRITTEN = {"os.mkdir": 0, "os.symlink": 1, "os.link": 1, "os.rename": 1, "os.truncate": 0}
+_STARTED = ("subprocess.Popen", "os.system", "os.posix_spawn", "os.exec")
 _OURS = ("/dev/", "/proc/")
 
 
@@ -47,6 +48,8 @@ def watch(root: Path, report: Path, *, network: bool = True) -> None:
     def hook(event: str, values: tuple[object, ...]) -> None:
         if event == "socket.connect" and not network:
             tell("network", str(values[1]))
+        if event in _STARTED and not network:
+            tell("process", str(values[0]))
         path = _written(event, values)
         if path is not None:
             full = os.path.abspath(path)  # noqa: PTH100 - Path would resolve links, and create objects in a hook

@@ -217,6 +217,15 @@ def _store(name: str, params: Mapping[str, Any], secrets: Mapping[str, str], own
     return store_problems(provider.store(), own_files)  # type: ignore[attr-defined] # it is an OutputTarget
 
 
+def _beside(about: Mapping[str, Any]) -> list[str]:
+    """Return the files of the output beside, after one was written to it if that is asked for."""
+    from tunewright._kit.store import files_beside
+    from tunewright.plugins.registry import Registry
+
+    provider = Registry().get(about["name"]).provider("model").load_config(about["params"], about["secrets"])
+    return files_beside(provider.store(), write=about["write"])  # type: ignore[attr-defined] # it is an OutputTarget
+
+
 def _refused(name: str, params: Mapping[str, Any], secrets: Mapping[str, str]) -> bool:
     """Return whether the store of an output refuses a file."""
     from tunewright.plugins.registry import Registry
@@ -285,6 +294,7 @@ _CALLS: Mapping[str, Callable[..., Any]] = {
     "values": _values,
     "snapshot": _snapshot,
     "store": _store,
+    "beside": _beside,
     "refused": _refused,
     "stored": _stored,
     "render": _render,

@@ -37,7 +37,7 @@ _SHOWN = 4000  # characters of a log
 
 def python_path() -> str:
     """Return the folders that this process imports from, for another one."""
-    return os.pathsep.join(p for p in sys.path if p)
+    return os.pathsep.join(os.path.abspath(p) for p in sys.path if p)  # noqa: PTH100 - links stay
 
 
 def ask_elsewhere(
@@ -50,10 +50,12 @@ def ask_elsewhere(
         "PYTHONHASHSEED": "1234",
         "HOSTNAME": "another-machine",
         "USER": "somebody-else",
+        "HOME": "/home/somebody-else",
     }
     process = subprocess.Popen(
         [sys.executable, "-m", "tunewright._kit.elsewhere"],
         env=environment_there,
+        cwd=Path(sys.executable).parent if another_day else None,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -221,6 +223,15 @@ def _is_left(group: int) -> bool:
             return False
         time.sleep(_LOOK)
     return True
+
+
+def secrets_left(pod: Pod, provider: Provider) -> list[str]:
+    """Return the files, outside of the volume and of the configuration, that have a secret of a provider."""
+    secrets = [secret.encode() for secret in literals(provider).values()]
+    folders = (pod.folder / name for name in ("home", "cwd", "tmp"))
+    files = (path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file())
+    found = [path for path in files if any(secret in path.read_bytes() for secret in secrets)]
+    return [path.relative_to(pod.folder).as_posix() for path in found]
 
 
 def end(process: subprocess.Popen[Any]) -> None:

@@ -30,6 +30,7 @@ from tunewright.testing._pod import (
     check_printed,
     document_of,
     literals,
+    secrets_left,
     with_wrong_secrets,
 )
 from tunewright.testing._providers import ProviderTests, check_shaping
@@ -104,6 +105,10 @@ class SourceProviderTests(ProviderTests):
         _compare(pod.workspace / self.kind, served.files)
         _check_modes(pod.workspace / self.kind)
         _check_traces(done, pod, self.kind)
+        left = secrets_left(pod, served.provider)
+        assert not left, (
+            f"The provider leaves a secret in {left}: give it to its library without a file, or remove that."
+        )
         check_printed(done, served.provider, "Fetching")
 
     def test_wrong_secrets_are_refused(self, served: Served, plugin: Plugin, pod: Pod) -> None:

@@ -145,7 +145,7 @@ class TrainerProviderTests(ProviderTests):
         """After SIGTERM the ranks end in time, and what they leave can be continued."""
         job = _Job(pod, plugin, self.provider(), inputs)
         job.check()
-        job.train("terminated", terminate=True)
+        _check_stop(job.train("terminated", terminate=True)[0])
         _check_training(job.train("again"), job)
 
 
@@ -229,6 +229,15 @@ class _Job:
         assert ended, f"The ranks have not ended {_GRACE:.0f} s after SIGTERM: save a checkpoint at once, and return."
 
 
+def _check_stop(first: Done) -> None:
+    """Fail the test if a training that was stopped passes for a finished one."""
+    last = next((event for event in reversed(_step_events(first)) if event.total_steps), None)
+    assert first.code != 0 or last is None or last.step >= (last.total_steps or 0), (
+        f"After SIGTERM, train() returns at step {last.step} of {last.total_steps}: what it leaves would be taken for the finished model. "
+        "Save a checkpoint and raise SystemExit(143)."
+    )
+
+
 def _check_training(done: list[Done], job: _Job) -> None:
     for rank, one in enumerate(done):
         one.succeeded(f"Rank {rank}")
@@ -276,8 +285,12 @@ def _wait(condition: Callable[[], bool], limit: float) -> bool:
 
 
 def _steps(done: Done) -> list[int]:
+    return [event.step for event in _step_events(done)]
+
+
+def _step_events(done: Done) -> list[Step]:
     events = (parse_event(line) for line in done.log.splitlines())
-    return [event.step for event in events if isinstance(event, Step)]
+    return [event for event in events if isinstance(event, Step)]
 
 
 def _step_of(checkpoint: Path | None) -> int:
