@@ -22,7 +22,9 @@ from tunewright.providers.snapshots import Snapshot, SnapshotSource
 from tunewright.providers.wire import WireDocument
 from tunewright_launcher.engine import fetch_snapshot
 from tunewright_launcher.files import scan
+from tunewright_launcher.in_time import in_time
 from tunewright_launcher.journal import FileRecord, Journal, fingerprint
+from tunewright_launcher.promises import checked_snapshot
 from tunewright_launcher.provider import load_source, read_document
 from tunewright_launcher.retry import retry
 from tunewright_launcher.shared_cache import CachedItem, SharedCache
@@ -211,7 +213,7 @@ def _discarded(staging: Staging, provider: Source) -> Iterator[None]:
 
 def _download(job: _Job, staging: Staging, journal: Journal) -> tuple[str | None, Iterator[tuple[str, FileRecord]]]:
     if isinstance(job.provider, SnapshotSource):
-        snapshot = job.provider.snapshot()
+        snapshot = _snapshot(job.provider, job.limits)
         return snapshot.revision, fetch_snapshot(
             snapshot,
             staging.files,
@@ -227,6 +229,12 @@ def _download(job: _Job, staging: Staging, journal: Journal) -> tuple[str | None
         else:
             job.provider.download_dataset(staging.files)
     return None, scan(staging.files)
+
+
+def _snapshot(provider: SnapshotSource, limits: FetchLimits) -> Snapshot:
+    """Return the snapshot of a source, in time."""
+    (snapshot,) = in_time((provider.snapshot() for _ in range(1)), limits.listing, "The source's snapshot()")
+    return checked_snapshot(snapshot)
 
 
 def _is_outdated(provider: Source, place: Slot, marker: CompletionMarker, *, shared: bool) -> bool:
