@@ -108,6 +108,8 @@ def _no_further_since(now: Progress, older: Iterator[Event]) -> Retry | None:
                 retry = retry or event
             case Progress(slot=now.slot) if retry:
                 return retry if _shown(event) >= _shown(now) else None
+            case Phase(name="stall"):
+                continue
             case Attempt() | Phase():
                 break
     return None if _shown(now) else retry
