@@ -7,7 +7,20 @@ from collections.abc import Iterable, Iterator
 import attrs
 
 from tunewright.errors import Failure
-from tunewright.events import Attempt, Checkpoint, Eval, Event, Failed, Phase, Progress, Retry, Sample, Start, Step
+from tunewright.events import (
+    Attempt,
+    Checkpoint,
+    Eval,
+    Event,
+    Failed,
+    Fetched,
+    Phase,
+    Progress,
+    Retry,
+    Sample,
+    Start,
+    Step,
+)
 
 
 @attrs.define(kw_only=True)
@@ -92,7 +105,7 @@ def progress_of(newest_first: Iterable[Event], *, fetching: bool) -> str:
             return retry_text(retry) if retry else text
         if not over and isinstance(event, Phase | Retry):
             return phase_text(event) if isinstance(event, Phase) else retry_text(event)
-        over = over or isinstance(event, Eval | Checkpoint)
+        over = over or isinstance(event, Eval | Checkpoint | Fetched)
     return ""
 
 
