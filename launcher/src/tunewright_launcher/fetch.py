@@ -219,8 +219,8 @@ def _download(job: _Job, staging: Staging, journal: Journal) -> tuple[str | None
             staging.files,
             journal=journal,
             limits=job.limits,
-            report=_reporter(job.name, job.emit),
-            retried=_Retries(job.name, job.emit),
+            report=(told := _Told(job.name, job.emit, job.limits)).report,
+            retried=told.retried,
         )
     staging.empty()  # only the engine can resume
     with _progress(job.name, staging.files, job.emit):
@@ -282,31 +282,38 @@ def _fetched(slot: str, marker: CompletionMarker) -> Event:
     return Fetched(slot=slot, files=len(marker.files), bytes=marker.size, revision=marker.revision, cached=True)
 
 
-def _reporter(slot: str, emit: Emit) -> Callable[[int, int | None], None]:
-    def report(done: int, total: int | None) -> None:
-        emit(Progress(slot=slot, done=done, total=total))
-
-    return report
-
-
-class _Retries:
-    """Emits `retry` for the first error at once, and for others at a `Pace`: all connections may fail again and again.
+class _Told:
+    """Emits how far a download is, and why it gets no further.
 
     Args:
         slot: the input.
         emit: receives the events.
+        limits: those of the download.
     """
 
-    def __init__(self, slot: str, emit: Emit) -> None:
-        self._slot, self._emit = slot, emit
+    def __init__(self, slot: str, emit: Emit, limits: FetchLimits) -> None:
+        self._slot, self._emit, self._limits = slot, emit, limits
         self._lock = threading.Lock()
         self._pace: Pace | None = None
+        self._last: tuple[int, int | None] | None = None
+        self._known = False  # whether the last event says why nothing arrives
 
-    def __call__(self, error: FetchError, failures: int, pause: float) -> None:
-        """Emit the event, if one is due."""
+    def report(self, done: int, total: int | None) -> None:
+        """Emit `progress`; for the same numbers again that nothing arrives, unless a retry has said why."""
+        if (done, total) != self._last:
+            self._last, self._known = (done, total), False
+            self._emit(Progress(slot=self._slot, done=done, total=total))
+        elif not self._known and total is not None and done < total:
+            self._known = True
+            when = f"a connection is dropped after {self._limits.stall:.0f} s without data, and opened again"
+            self._emit(Phase(name="stall", text=f"{self._slot}: nothing arrives from the source; {when}"))
+
+    def retried(self, error: FetchError, failures: int, pause: float) -> None:
+        """Emit `retry` for the first error at once, and for others at a `Pace`: all connections may fail again and again."""
         with self._lock:
             due, self._pace = self._pace is None or self._pace.is_due(), self._pace or Pace()
         if due:
+            self._known = True
             self._emit(Retry(about=self._slot, cause=error.cause, attempt=failures, seconds=round(pause, 1)))
 
 
@@ -314,7 +321,11 @@ class _Retries:
 def _progress(slot: str, folder: Path, emit: Emit) -> Iterator[None]:
     """Report how much is on the disk while a provider downloads by itself."""
     done = threading.Event()
-    thread = threading.Thread(target=_watch, args=(folder, _reporter(slot, emit), done), daemon=True)
+
+    def report(size: int, total: int | None) -> None:
+        emit(Progress(slot=slot, done=size, total=total))
+
+    thread = threading.Thread(target=_watch, args=(folder, report, done), daemon=True)
     thread.start()
     try:
         yield
