@@ -11,8 +11,9 @@ from tests.servers.faulty import Fault
 from tests.servers.served import FetchStep, IndexedServer
 
 from tunewright.errors import ExitCode, FetchError
-from tunewright.events import Event, Retry
-from tunewright_launcher.fetch import _Retries
+from tunewright.events import Event, Phase, Progress, Retry
+from tunewright.providers.limits import FetchLimits
+from tunewright_launcher.fetch import _Told
 
 Step = Callable[..., FetchStep]
 FILES = {"/config.json": b"{}", "/weights.bin": bytes(1 << 20)}
@@ -53,6 +54,18 @@ def test_a_file_that_a_server_refuses_for_a_while_is_told_with_its_cause_at_once
     process.communicate(timeout=30)
 
 
+def test_a_download_that_stands_still_is_told_once_and_never_in_the_place_of_a_cause() -> None:
+    events: list[Event] = []
+    told = _Told("model", events.append, FetchLimits(stall=30))
+    for numbers in ((0, None), (0, None), (1, 9), (1, 9), (1, 9), (2, 9)):
+        told.report(*numbers)
+    told.retried(FetchError("It is away.", remedy="Wait.", code=ExitCode.UNAVAILABLE), 1, 0.5)
+    told.report(2, 9)
+    told.report(9, 9)
+    told.report(9, 9)
+    assert [type(event) for event in events] == [Progress, Progress, Phase, Progress, Retry, Progress]
+
+
 @pytest.mark.slow
 def test_a_source_that_is_away_as_a_whole_is_told_with_each_try_and_without_the_token(
     server: IndexedServer, fetch_step: Step
@@ -70,7 +83,7 @@ def test_a_source_that_is_away_as_a_whole_is_told_with_each_try_and_without_the_
 
 def test_connections_that_fail_again_and_again_are_told_of_once_a_second() -> None:
     told: list[Event] = []
-    retries = _Retries("model", told.append)
+    retries = _Told("model", told.append, FetchLimits()).retried
     error = FetchError("It is away.", remedy="Wait.", code=ExitCode.UNAVAILABLE)
     threads = [threading.Thread(target=lambda: [retries(error, n, 0.5) for n in range(1, 100)]) for _ in range(8)]
     for thread in threads:

@@ -63,3 +63,15 @@ def test_a_fetch_whose_arguments_are_wrong_ends_as_any_program_does() -> None:
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
     assert "not an input: 'nothing'" in ended.stderr
+
+
+@pytest.mark.slow
+def test_a_step_does_not_wait_for_a_thread_that_never_ends() -> None:
+    left = _ENDING.replace(
+        "    return 7",
+        "    import threading\n    threading.Thread(target=threading.Event().wait, name='acme').start()\n    return 7",
+    )
+    command = [sys.executable, "-c", left, "fetch"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == 7
+    assert "without waiting for what a plugin left running: acme" in ended.stderr

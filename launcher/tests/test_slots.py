@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tunewright.errors import ExitCode, FetchError
 from tunewright.runner.checkpoints import MARKER
 from tunewright_launcher import slots
 from tunewright_launcher.journal import FileRecord
@@ -54,6 +55,19 @@ def test_a_marker_is_among_the_files_only_once_they_are_on_the_disk(
         put(slot, "hello")
     assert list(slot.workspace.rglob("files/a"))
     assert not list(slot.workspace.rglob(f"files/{MARKER}"))
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_is_no_folder_where_a_slot_is_to_be_is_refused(slot: Slot, tmp_path: Path, kind: str) -> None:
+    slot.workspace.mkdir()
+    if kind == "file":
+        slot.folder.touch()
+    else:
+        (tmp_path / "elsewhere").mkdir()
+        slot.folder.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(FetchError, match=f"model is a {kind}, where a folder") as caught:
+        put(slot, "one")
+    assert caught.value.code is ExitCode.USAGE
 
 
 def test_what_was_marked_before_a_crash_is_put_in_place(slot: Slot, monkeypatch: pytest.MonkeyPatch) -> None:

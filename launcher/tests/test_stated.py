@@ -7,6 +7,7 @@ import pytest
 from tunewright_launcher.http import digests_in
 
 MD5, CRC = "XUFAKrxLKna5cZ2REBfFkg==", "yZRlqg=="
+OF_64_BYTES = "A" * 86 + "=="
 OF_32_BYTES = "LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ="
 
 
@@ -23,6 +24,9 @@ def headers(*lines: tuple[str, str]) -> http.client.HTTPMessage:
         ([("Repr-Digest", f"sha-256=:{OF_32_BYTES}:, md5=:{MD5}:")], "sha256"),
         ([("Digest", f"SHA-256={OF_32_BYTES}")], "sha256"),
         ([("Digest", f"md5={MD5}")], "md5"),
+        ([("Repr-Digest", f"sha-512=:{OF_64_BYTES}:")], "sha512"),
+        ([("Digest", f"SHA-512={OF_64_BYTES},md5={MD5}")], "sha512"),
+        ([("Repr-Digest", f"sha-512=:{OF_64_BYTES}:, sha-256=:{OF_32_BYTES}:")], "sha256"),
         ([("Content-MD5", MD5)], "md5"),
         ([("x-goog-hash", f"crc32c={CRC}"), ("x-goog-hash", f"md5={MD5}")], "crc32c"),
         ([("x-goog-hash", f"crc32c={CRC},md5={MD5}")], "crc32c"),

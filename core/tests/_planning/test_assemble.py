@@ -513,6 +513,23 @@ def test_a_plugin_that_shapes_no_container_is_named(plan_of, site, client) -> No
         plan_of(trainer="odd")
 
 
+@pytest.mark.parametrize(
+    ("change", "says"), [("image=''", "container 'train' has no image"), ("env={'A': 3}", "the variable A of container 'train' is a int")]
+)  # fmt: skip
+def test_a_plugin_that_shapes_a_container_that_cannot_be_is_named(
+    plan_of, site, client, change: str, says: str
+) -> None:
+    site.providers("odd")
+    module = site.folder / "tw_odd.py"
+    shape = f"    def container(self, defaults): return attrs.evolve(defaults, {change})\n\n    def train"
+    module.write_text(module.read_text().replace("    def train", shape))
+    client.registry._index = None
+    with pytest.raises(
+        PluginError, match=rf"'odd' .* its container\(\) returned a container that no cluster accepts: {says}"
+    ):
+        plan_of(trainer="odd")
+
+
 def test_a_plugin_that_fails_to_shape_a_container_is_named(plan_of, site, client) -> None:
     site.providers("odd")
     module = site.folder / "tw_odd.py"

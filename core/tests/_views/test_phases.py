@@ -31,6 +31,7 @@ from tunewright.status.summary import Summary, progress_of
 LIST = Phase(name="list", text="model: asking hf://org/name what to fetch")
 RETRY = Retry(about="model", cause="hub responded with 503.", attempt=1, seconds=4)
 RETRIED = "model: hub responded with 503. Trying again in 4 s, attempt 2."
+STALL = Phase(name="stall", text="model: nothing arrives from the source")
 LOAD = Phase(name="load", text="loading the model")
 STEP = Step(step=3, total_steps=10, loss=2.0)
 
@@ -164,6 +165,10 @@ def test_a_program_gets_the_events_and_what_the_pods_wait_for(capsys: pytest.Cap
         ),
         ([LIST, far(43), RETRY, far(0), far(44)], True, "model, 44%"),
         ([LIST, RETRY, LIST, far(0)], True, "model, 0%"),
+        ([LIST, far(43), STALL], True, STALL.text),
+        ([LIST, far(43), STALL, far(44)], True, "model, 44%"),
+        ([LIST, far(43), STALL, RETRY, far(43)], True, RETRIED),
+        ([LIST, Fetched(slot="model", files=1, bytes=2)], True, ""),
         ([Attempt(attempt=1), LOAD], False, LOAD.text),
         ([rows(50_000)], False, "tokenising the train split: 50,000 of 200,000 rows"),
         ([LOAD, Start(total_steps=10)], False, "step 0/10"),

@@ -112,6 +112,12 @@ def test_what_is_not_there_is_named_and_nothing_is_left(tmp_path, capsys):
     assert not (tmp_path / "target" / "dataset").exists()
 
 
+def test_a_folder_that_cannot_be_is_refused_with_a_remedy(tmp_path):
+    (tmp_path / "taken").touch()
+    with pytest.raises(RequestError, match=r"taken': cannot be created as a folder: File exists\. Give a folder"):
+        fetch_by_hand(of(tmp_path.as_uri()), tmp_path / "taken", as_json=True)
+
+
 def test_without_the_launcher_the_message_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tunewright_launcher", None)
     with pytest.raises(RequestError, match=r"pip install 'tunewright\[local\]'"):

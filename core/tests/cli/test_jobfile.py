@@ -115,6 +115,11 @@ def test_later_assignments_win(job) -> None:
     assert job("num_workers=3", "num_workers=4")["num_workers"] == 4
 
 
+def test_a_pattern_needs_no_quotes() -> None:
+    job = jobfile.of_options({"model": "hf://org/name"}, ["model.allow_patterns=*.json"])
+    assert job.keywords["model"] == {"uri": "hf://org/name", "allow_patterns": "*.json"}
+
+
 @pytest.mark.parametrize(
     ("assignment", "says"),
     [

@@ -79,7 +79,8 @@ def test_a_broken_plugin_is_reported_when_asked_for_and_disturbs_nobody(site, te
     with pytest.raises(PluginLoadError, match=r"'bad' of distribution tunewright-bad could not be loaded") as caught:
         registry.get("bad")
     assert (caught.value.name, caught.value.dist) == ("bad", "tunewright-bad")
-    assert "pip install --force-reinstall tunewright-bad" in str(caught.value)
+    assert "Reinstall tunewright-bad from where you have it, or uninstall it." in str(caught.value)
+    assert "pip install" not in str(caught.value), "whoever has that name on the public index is not known"
     assert registry.for_uri("acme://x", "model").provider("model")
 
 
@@ -117,7 +118,11 @@ def test_an_entry_point_to_nothing_is_a_broken_plugin(site, value: str) -> None:
 
 @pytest.mark.parametrize(
     ("group", "upgrade"),
-    [("tunewright.v0", "tunewright-old"), ("tunewright.v2", "tunewright"), ("tunewright.v10", "tunewright")],
+    [
+        ("tunewright.v0", "Upgrade tunewright-old from where you have it."),
+        ("tunewright.v2", "Upgrade it: `pip install --upgrade tunewright`."),
+        ("tunewright.v10", "Upgrade it: `pip install --upgrade tunewright`."),
+    ],
 )
 def test_another_api_version_names_what_to_upgrade(site, group: str, upgrade: str) -> None:
     site.providers("old", group=group)
@@ -128,7 +133,7 @@ def test_another_api_version_names_what_to_upgrade(site, group: str, upgrade: st
         PluginLoadError, match=rf"tunewright-old was made for plugin API {api}, .* has plugin API v1"
     ) as caught:
         registry.get("old")
-    assert str(caught.value).endswith(f"`pip install --upgrade {upgrade}`.")
+    assert str(caught.value).endswith(upgrade)
     assert "tw_old" not in sys.modules
     assert "old" not in registry.names()
     assert registry.get("acme")
@@ -357,3 +362,13 @@ def test_a_distribution_without_a_name_hides_no_plugin(site) -> None:
     registry = Registry()
     assert registry.distributions()["tunewright-acme"] == "1.0"
     assert registry.get("lost").dist
+
+
+def test_two_secret_fields_do_not_share_a_variable(site) -> None:
+    site.providers("acme")
+    module = site.folder / "tw_acme.py"
+    fields = "    first: object = secret(env='ACME_TOKEN')\n    second: object = secret(env='ACME_TOKEN')\n"
+    text = module.read_text().replace("    def download_dataset", f"{fields}\n    def download_dataset")
+    module.write_text(f"from tunewright import secret\n{text}")
+    with pytest.raises(PluginLoadError, match="first and second, which share the variable ACME_TOKEN"):
+        Registry().get("acme").provider("dataset")

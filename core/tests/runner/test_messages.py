@@ -1,15 +1,18 @@
 """What a plain script raises is in the message that `run` ends with, and its log comes as it is written."""
 
+import base64
+import json
 import os
 import select
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 import pytest
 
 from tunewright import runner
-from tunewright.runner.messages import killed_ranks
+from tunewright.runner.messages import forms_of, killed_ranks, redactor
 from tunewright.runner.source import runner_source
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
@@ -107,6 +110,26 @@ def test_secrets_are_redacted_in_what_a_command_and_its_children_print(pod: Pod)
     assert out.splitlines()[1:] == [b"<redacted>", b"child <redacted>"]
     assert b"first line" not in err
     assert b"<redacted>" in err
+
+
+@pytest.mark.parametrize("user", ["", "u", "us", "use"])
+def test_a_secret_is_redacted_in_base64_in_urls_and_in_json(user: str) -> None:
+    secret = 'a "secret/value" \xe4+?~'
+    redact = redactor({"TUNEWRIGHT_SECRETS": "KEY", "KEY": secret})
+    assert redact is not None
+    header = f"{user}:{secret}".encode()
+    printed = [
+        base64.b64encode(header), base64.urlsafe_b64encode(header), quote(secret).encode(), quote_plus(secret).encode(),
+        json.dumps({"key": secret}).encode(), json.dumps({"key": secret}, ensure_ascii=False).encode(),
+    ]  # fmt: skip
+    for text in printed[:2]:
+        assert len(redact(text)) < len("<redacted>") + len(user) * 2 + 6, redact(text)
+    assert all(b"<redacted>" in redact(text) for text in printed)
+    assert all(b"secret" not in redact(text) for text in printed)
+
+
+def test_short_values_are_not_looked_for_in_base64() -> None:
+    assert forms_of("abcd") == {"abcd"}
 
 
 def test_of_many_ranks_the_first_error_is_told_first_and_torchruns_own_is_not() -> None:

@@ -116,6 +116,7 @@ class TestOutput(OutputTargetTests):
         there = "results/sft/"
         return Written(
             provider=provider,
+            beside=acme_plugin.Model(uri="acme://results/sft-2", server=address, token=TOKEN),
             contents=lambda: {n.removeprefix(there): d for n, d in files.items() if n.startswith(there)},
         )
 

@@ -141,7 +141,7 @@ class Trainer(TrainerProvider):
     pause: float = 0.05
 
     def container(self, defaults):
-        return attrs.evolve(defaults, command=(*defaults.command, "--epochs", str(self.epochs)))
+        return attrs.evolve(defaults, env={**defaults.env, "ACME_EPOCHS": str(self.epochs)})
 
     def check_inputs(self, *, model, dataset, eval_dataset):
         pass

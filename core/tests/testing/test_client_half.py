@@ -28,7 +28,7 @@ class Model(ModelProvider):
 class Trainer(TrainerProvider):
     rate: float = 0.1
     def container(self, defaults):
-        return attrs.evolve(defaults, command=(*defaults.command, "--rate", str(self.rate)))
+        return attrs.evolve(defaults, env={**defaults.env, "RATE": str(self.rate)})
     def train(self, run): ...
 
 @hookimpl

@@ -45,6 +45,7 @@ def fault(test: str, says: str, **changes: str) -> Fault:
     return Fault(test=test, says=says, changes={changes["old"]: changes["new"]})
 
 
+REQUEST = "        def request(self, entry):"
 ARRIVE, ENTRIES = "test_the_files_arrive", 'yield Entry(path=file["path"], size=file["size"], digests=(digest,))'
 FAULTS = {
     # Sources that download by themselves.
@@ -103,6 +104,8 @@ FAULTS = {
     ),
     "the method ends the process": method("raise SystemExit(0)", ARRIVE, "SystemExit"),
     "the method ends the process at once": method("__import__('os')._exit(0)", ARRIVE, "the code of the dataset plugin 'acme'|before it had committed"),
+    "a process is left running": method("__import__('subprocess').Popen(['sleep', '60'])", ARRIVE, "leaves processes running"),
+    "the trainer cannot read the files": method("__import__('os').umask(0o777)", ARRIVE, "has the mode 0"),
     "the method panics": method("raise type('Panic', (BaseException,), {})('of Rust')", ARRIVE, "Panic: of Rust"),
     "the method never ends": method(
         "time.sleep(3600)", ARRIVE, "has not ended within 3 s", **{"class TestData(DatasetProviderTests):\n    name = \"acme\"\n    time_limit = 20": "class TestData(DatasetProviderTests):\n    name = \"acme\"\n    time_limit = 3"}
@@ -130,6 +133,25 @@ FAULTS = {
         "the machine or the day: {'host'",
         old="    version: int = 1\n",
         new="    version: int = 1\n    host: str = attrs.field(factory=lambda: __import__('socket').gethostname())\n",
+    ),
+    "a field depends on the working folder": fault(
+        "TestData::test_fields_are_the_same_on_another_machine_and_day",
+        "the machine or the day: {'here'",
+        old="    version: int = 1\n",
+        new="    version: int = 1\n    here: str = attrs.field(factory=lambda: str(Path.cwd()))\n",
+    ),
+    "a default is shared": fault(
+        "TestData::test_fields_are_the_providers_own", "All providers share the default of ['tags']", old="    version: int = 1\n", new="    version: int = 1\n    tags: list = []\n"
+    ),
+    "a field has the name of another": fault(
+        "TestData::test_fields_are_the_providers_own", "Rename the fields ['policy']", old="    version: int = 1\n", new="    version: int = 1\n    policy: bool = True\n"
+    ),
+    "a field has the name of a key": fault(
+        "TestData::test_fields_are_the_providers_own", "Rename the fields ['weight']", old="    version: int = 1\n", new="    version: int = 1\n    weight: int = 1\n"
+    ),
+    "a secret stays in a file": method("Path.home().joinpath('.acme').write_text(self.token)", ARRIVE, "leaves a secret in ['home/.acme']"),
+    "a container has no image": fault(
+        "TestData::test_init_container_shapes_a_container", "has no image", old='env={**defaults.env, "ACME": "1"}', new='image=""'
     ),
     "the container loses its variables": fault(
         "TestData::test_init_container_shapes_a_container",
@@ -164,6 +186,24 @@ FAULTS = {
     ),
     "the listing never goes on": fault(
         "TestModel::test_the_files_arrive", "has not", old=ENTRIES, new=f"{ENTRIES}\n                time.sleep(3600)"
+    ),
+    "a digest is in Base64": fault(
+        "TestModel::test_the_files_arrive", "which is not 64 hexadecimal digits", old='value=file["sha256"])\n                yield', new='value=__import__("base64").b64encode(bytes.fromhex(file["sha256"])).decode())\n                yield'
+    ),
+    "a digest is in upper case": fault(
+        "TestModel::test_a_snapshot_keeps_its_word", "in lowercase hexadecimal digits it is", old='value=file["sha256"])\n                yield', new='value=file["sha256"].upper())\n                yield'
+    ),
+    "files that are made have wrong digests": fault(
+        "TestModel::test_the_files_arrive", "which is that of other contents", old=REQUEST, new=f"        def finish(self, folder):\n            return {{'a.txt': '0' * 64}}\n\n{REQUEST}"
+    ),
+    "describe() returns nothing": fault(
+        "TestModel::test_a_snapshot_keeps_its_word", "describe() must return the entry", old=REQUEST, new=f"        def describe(self, entry): pass\n\n{REQUEST}"
+    ),
+    "snapshot() never returns": Fault(
+        test="TestModel::test_a_snapshot_keeps_its_word",
+        says="has not answered within 3 s",
+        changes={"        return snapshot_class()(self.address, self.token, self.selects)": "        time.sleep(3600)"},
+        tests={'class TestModel(ModelProviderTests):\n    name = "acme"\n    time_limit = 20': 'class TestModel(ModelProviderTests):\n    name = "acme"\n    time_limit = 3'},
     ),
     # Outputs.
     "an upload names another version than the listing": Fault(
@@ -205,6 +245,18 @@ FAULTS = {
         new="            try:\n"
         '                call(f"{self.address}/{urllib.request.quote(path)}", self.token, "PUT", file.read_bytes())\n'
         "            except FetchError:\n                pass\n",
+    ),
+    "files beside the output are removed": fault(
+        "TestOutput::test_the_store_keeps_its_word",
+        "acme://results/sft-2 has [] and not ['somebody-elses']",
+        old="        for path in paths:\n",
+        new="        call(f'{self.address}-2/somebody-elses', self.token, 'DELETE')\n        for path in paths:\n",
+    ),
+    "an upload that fails halfway leaves a file, though it is atomic": fault(
+        "TestOutput::test_the_store_keeps_its_word", "it says `atomic`", old="class Files(Store):\n", new="class Files(Store):\n    atomic = True\n\n"
+    ),
+    "an upload leaves a temporary file": fault(
+        "TestOutput::test_a_result_is_uploaded", "The store leaves files: ['tmp/", old="        for path, file in files.items():\n            call", new="        __import__('tempfile').mkstemp()\n        for path, file in files.items():\n            call"
     ),
     "the check leaves a file": fault(
         "TestOutput::test_the_store_keeps_its_word", "check_writable() leaves", old="    def remove(self, folder):\n        self", new="    def remove(self, folder):\n        '.tunewright' in folder or self"
@@ -249,6 +301,15 @@ FAULTS = {
         changes={"        first, total = 1, 0\n": "        signal.signal(signal.SIGTERM, signal.SIG_IGN)\n        first, total = 1, 0\n"},
         tests={"epochs=3)": "epochs=3, pause=40)", "    time_limit = 30": "    time_limit = 60"},
     ),
+    "SIGTERM ends the training as if it were finished": Fault(
+        test="TestTrainer::test_sigterm_ends_the_ranks",
+        says="would be taken for the finished model",
+        changes={
+            "        first, total = 1, 0\n": "        stop = []\n        signal.signal(signal.SIGTERM, lambda *_: stop.append(1))\n        first, total = 1, 0\n",
+            "                run.emit(Checkpoint(step=epoch, path=str(folder)))\n": "                run.emit(Checkpoint(step=epoch, path=str(folder)))\n            if stop:\n                break\n",
+        },
+        tests={"epochs=3)": "epochs=30)"},
+    ),
     "the check refuses everything": fault(
         "TestTrainer::test_two_ranks_train", "The check has failed", old="        pass\n", new="        assert dataset is None\n"
     ),
@@ -270,7 +331,7 @@ FAULTS = {
     ),
     "rendering writes a file": fault(
         "TestBackend::test_rendering_is_pure",
-        "must neither write files",
+        "must not write files",
         old="class Local(LocalBackend):\n    pass\n",
         new="class Local(LocalBackend):\n    def render(self, plan):\n"
         "        Path('/var/tmp/acme-kit').write_text('x')\n        return super().render(plan)\n",
@@ -293,6 +354,19 @@ FAULTS = {
         old="class Local(LocalBackend):\n    pass\n",
         new="class Local(LocalBackend):\n    def get(self, name): return attrs.evolve(super().get(name), failure=None)\n",
     ),
+    "init containers are passed over": fault(
+        "TestBackend::test_init_containers_run_first",
+        "which found ['none'] of them",
+        old="class Local(LocalBackend):\n    pass\n",
+        new="class Local(LocalBackend):\n    def submit(self, plan): super().submit(attrs.evolve(plan, init_containers=()))\n",
+    ),
+    "init containers run in another order": fault(
+        "TestBackend::test_init_containers_run_first",
+        "which found ['second first'] of them",
+        old="class Local(LocalBackend):\n    pass\n",
+        new="class Local(LocalBackend):\n"
+        "    def submit(self, plan): super().submit(attrs.evolve(plan, init_containers=plan.init_containers[::-1]))\n",
+    ),
     "a second worker is not started": fault(
         "TestBackend::test_workers_get_what_they_need",
         "Two workers were asked for",
@@ -314,9 +388,34 @@ FAULTS = {
     ),
     "the plan depends on a file": fault(
         "TestPlan::test_the_hook_is_pure",
-        "must neither write files",
+        "must not write files",
         old="    return attrs.evolve(plan, labels",
         new="    Path('/var/tmp/acme-kit').write_text('x')\n    return attrs.evolve(plan, labels",
+    ),
+    "a secret becomes plain text": fault(
+        "TestPlan::test_the_plan_is_valid",
+        "shows the secret of the variable KIT_SECRET",
+        old="    return attrs.evolve(plan, labels",
+        new="    env = {k: v if isinstance(v, str) else v.reveal() for k, v in plan.main.env.items()}\n"
+        "    plan = attrs.evolve(plan, main=attrs.evolve(plan.main, env=env))\n    return attrs.evolve(plan, labels",
+    ),
+    "the user's overrides are dropped": fault(
+        "TestPlan::test_nothing_is_lost", "pod_overrides.spec.dnsPolicy", old="    return attrs.evolve(plan, labels", new="    return attrs.evolve(plan, pod_overrides={'spec': {'hostPID': False}}, labels"
+    ),
+    "tolerations are dropped": fault(
+        "TestPlan::test_nothing_is_lost", "scheduling.tolerations", old="    return attrs.evolve(plan, labels", new="    plan = attrs.evolve(plan, scheduling=attrs.evolve(plan.scheduling, tolerations=()))\n    return attrs.evolve(plan, labels"
+    ),
+    "the command is replaced": fault(
+        "TestPlan::test_nothing_is_lost", "the command of container 'train'", old="    return attrs.evolve(plan, labels", new="    plan = attrs.evolve(plan, main=attrs.evolve(plan.main, command=('true',)))\n    return attrs.evolve(plan, labels"
+    ),
+    "no worker is left": fault(
+        "TestPlan::test_the_plan_is_valid", "its num_workers is 0", old="    return attrs.evolve(plan, labels", new="    plan = attrs.evolve(plan, num_workers=0)\n    return attrs.evolve(plan, labels"
+    ),
+    "the hook starts a process": fault(
+        "TestPlan::test_the_hook_is_pure", "start processes", old="    return attrs.evolve(plan, labels", new="    __import__('subprocess').run(['true'])\n    return attrs.evolve(plan, labels"
+    ),
+    "the hook ends the process": fault(
+        "TestPlan::test_the_plan_is_valid", "ends the process that calls it", old="    return attrs.evolve(plan, labels", new="    __import__('os')._exit(0)\n    return attrs.evolve(plan, labels"
     ),
     "the hook is never called": fault(
         "TestPlan::test_the_plan_is_valid", "does not call the hook", old="always = True", new="sometimes = True"
@@ -390,3 +489,49 @@ def test_a_container_half_that_cannot_be_run_is_no_pass(
     done = run_tests(tmp_path, GOOD, tests, class_name)
     assert done.returncode == 1
     assert says in done.stdout
+
+
+# A trainer that names a program of its own: this module, started by torchrun.
+OWN_PROGRAM = """
+
+if __name__ == "__main__":
+    import sys
+    from types import SimpleNamespace
+
+    from tunewright.events import emit
+    from tunewright.providers import Paths, newest_checkpoint
+
+    output, rank = Paths.read().workspace / "output", int(__import__("os").environ["RANK"])
+    run = SimpleNamespace(
+        dataset=Paths.read().workspace / "dataset", rank=rank, emit=emit if rank == 0 else lambda event: None,
+        checkpoints=output / "checkpoints", result=output / "model", resume_from=newest_checkpoint(output / "checkpoints"),
+    )
+    Trainer.train_here(Trainer(epochs=int(sys.argv[1])), run)
+"""
+SHAPED = 'env={**defaults.env, "ACME_EPOCHS": str(self.epochs)}'
+OWN_TARGET = {
+    SHAPED: 'command=(*defaults.command[:-3], "-m", "acme_plugin", str(self.epochs))',
+    "    def train(self, run):\n": "    def train(self, run):\n        raise NotImplementedError\n\n    def train_here(self, run):\n",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({}, ""),
+        ({"if run.resume_from is not None:": "if False:"}, "begins again at step 1"),
+        ({"            save(run.result, total)\n": "            pass\n"}, "leaves no result"),
+        ({'command=(*defaults.command[:-3], "-m",': 'command=("accelerate", "launch",'}, "which the kit cannot run"),
+        ({'command=(*defaults.command[:-3], "-m", "acme_plugin", ': 'command=(*defaults.command, '}, "exit code 2"),
+    ],
+    ids=["good", "forgets", "no result", "another launcher", "an argument for the launcher"],
+)  # fmt: skip
+def test_the_kit_runs_a_trainers_own_program(changes: Mapping[str, str], says: str, tmp_path: Path) -> None:
+    plugin = GOOD + OWN_PROGRAM
+    for old, new in {**OWN_TARGET, **changes}.items():
+        assert plugin.count(old) == 1, old
+        plugin = plugin.replace(old, new)
+    done = run_tests(tmp_path, plugin, TESTS, "TestTrainer")
+    assert done.returncode == bool(says), done.stdout[-4000:]
+    assert says in done.stdout, done.stdout[-4000:]

@@ -33,5 +33,6 @@ class TestShelfOutput(OutputTargetTests):
         with running(files) as address:
             yield Written(
                 provider=ShelfModel(uri="shelf://results", server=address, token=TOKEN),
-                contents=lambda: {path.removeprefix("results/"): data for path, data in files.items()},
+                beside=ShelfModel(uri="shelf://results-of-others", server=address, token=TOKEN),
+                contents=lambda: {p.removeprefix("results/"): d for p, d in files.items() if p.startswith("results/")},
             )

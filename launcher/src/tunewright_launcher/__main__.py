@@ -6,12 +6,15 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 
 from tunewright.environment import fetch_container
 from tunewright_launcher.cli import main
 from tunewright_launcher.supervised import Ended, slots_of, supervise
 
+# Seconds after the end of a command in which threads of a plugin may end, too; those of a trainer may be saving something.
+_PATIENCE = {"fetch": 10.0, "check": 10.0, "upload": 10.0, "train": 60.0}
 _STEPS = ("fetch", "check", "upload")
 
 
@@ -36,7 +39,23 @@ def _run(arguments: Sequence[str]) -> int:
         ended(_code_of(error))
         raise
     ended(status)
+    if arguments[:1] and (patience := _PATIENCE.get(arguments[0])):
+        _leave_at_last(status, patience)
     return status
+
+
+def _leave_at_last(status: int, patience: float) -> None:
+    """Exit though a thread that a plugin has started never ends: the interpreter would wait for it, and the job with it."""
+
+    def leave() -> None:
+        waiting = [thread.name for thread in threading.enumerate() if not thread.daemon and thread is not main_thread]
+        sys.stderr.write(f"tunewright: exiting without waiting for what a plugin left running: {', '.join(waiting)}\n")
+        _leave(status)
+
+    main_thread = threading.main_thread()
+    timer = threading.Timer(patience, leave)
+    timer.daemon = True
+    timer.start()
 
 
 def _supervised(arguments: Sequence[str]) -> Ended:

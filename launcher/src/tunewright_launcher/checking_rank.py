@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from tunewright import runner
 from tunewright.environment import LAUNCHERS_OWN, PARENT
 from tunewright_launcher.check import check_trainer, missing_library
-from tunewright_launcher.provider import load_trainer
+from tunewright_launcher.provider import TRAINER, load_trainer
 from tunewright_launcher.ranks import while_others_wait
 from tunewright_launcher.step import Step, run_init_step
-from tunewright_launcher.supervised import died, slots_of, tell, told
+from tunewright_launcher.supervised import died, plugins_of, slots_of, tell, told
 
 _OF_A_RANK = re.compile(LAUNCHERS_OWN)
 
@@ -78,7 +78,7 @@ def _in_child(env: Mapping[str, str], parent: int) -> int:
     os.environ.update(own)
     code = 1
     try:
-        code = run_init_step("check", check_trainer, own)
+        code = run_init_step("check", check_trainer, own, lambda: plugins_of((TRAINER,), own))
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -23,6 +23,13 @@ def main(argv: Sequence[str]) -> int:
         return runner.main(argv[1:])
     arguments = _parser().parse_args(argv)
     # Each command imports only what it needs: every worker waits for its init containers.
+    slot = arguments.slot if arguments.command == "fetch" else None
+
+    def whose() -> str:
+        from tunewright_launcher.supervised import plugins_of, slots_of
+
+        return plugins_of(slots_of(arguments.command, slot), os.environ)
+
     if arguments.command == "train":
         from tunewright_launcher.train import train
 
@@ -30,17 +37,17 @@ def main(argv: Sequence[str]) -> int:
     if arguments.command == "check":
         from tunewright_launcher.check import check
 
-        return run_init_step("check", check, os.environ)
+        return run_init_step("check", check, os.environ, whose)
     if arguments.command == "upload":
         from tunewright_launcher.outputs import upload
 
         return run_init_step(
-            "upload", lambda step: upload(step, arguments.folder, replace=arguments.replace), os.environ
+            "upload", lambda step: upload(step, arguments.folder, replace=arguments.replace), os.environ, whose
         )
     from tunewright_launcher.fetch import fetch
 
     gc.set_threshold(_GARBAGE)
-    return run_init_step(fetch_container(arguments.slot), lambda step: fetch(step, arguments.slot), os.environ)
+    return run_init_step(fetch_container(arguments.slot), lambda step: fetch(step, arguments.slot), os.environ, whose)
 
 
 def _slot(name: str) -> str:

@@ -26,6 +26,7 @@ from tunewright_launcher.forked_worker import forked_worker
 from tunewright_launcher.in_time import in_time
 from tunewright_launcher.journal import FileRecord, Journal, missing, short
 from tunewright_launcher.progress import Progress, Report
+from tunewright_launcher.promises import checked_entry, checked_made, checked_space
 from tunewright_launcher.tasks import MIB, SMALL, Queue, RangedFile, Task, between, range_length
 from tunewright_launcher.threads import Threads
 from tunewright_launcher.transfer import Retried, Stopped, Transfer, handed_over, is_whole
@@ -95,7 +96,7 @@ def _finished(snapshot: Snapshot, folder: Path, fetched: dict[str, FileRecord]) 
     """Let the snapshot finish. Files that it makes of a single entry take over that entry's version and verification."""
     made = snapshot.finish(folder) or {}
     origin = next(iter(fetched.values())) if len(fetched) == 1 else FileRecord(size=0, sha256="")
-    for path, sha256 in made.items():
+    for path, sha256 in checked_made(snapshot, folder, made):
         fetched[path] = attrs.evolve(origin, size=(folder / path).stat().st_size, sha256=sha256)
     return scan(folder, fetched)
 
@@ -155,7 +156,8 @@ class _Fetch:
                 theirs = Threads(count // 2, self._transfer.latency)
                 stack.enter_context(forked_worker(self._small, theirs, self._queue, self._progress))
                 count -= count // 2
-            threads = Threads(count, self._transfer.latency)
+            threads = Threads(count, self._transfer.latency, self._transfer.calls.hangs)
+            stack.enter_context(self._transfer.calls.watched(self._queue.fail))
             threads.start(self._work)
             try:
                 yield
@@ -176,7 +178,7 @@ class _Fetch:
         listed: set[bytes] = set()
         total = 0
         for entry in entries:
-            check_path(entry.path)
+            check_path(checked_entry(self._snapshot, entry).path)
             if (key := short(entry.path)) in listed:
                 raise hostile(entry.path, "is listed twice")
             listed.add(key)
@@ -187,7 +189,7 @@ class _Fetch:
         if not listed:
             cause = "There is nothing to download: the source has no files, or the patterns select none."
             raise FetchError(cause, remedy="Check the URI, and the patterns if there are any.", code=ExitCode.NOT_FOUND)
-        self._files.reserve(self._snapshot.extra_space)
+        self._files.reserve(checked_space(self._snapshot))
         self._progress.total = total
         return listed
 
@@ -260,7 +262,8 @@ class _Fetch:
 
     def _large(self, entry: Entry) -> None:
         """Begin a large file. Keep what has arrived, unless it may have been lost with no digest to detect that."""
-        digests = self._transfer.attempt(lambda: self._snapshot.describe(entry)).digests
+        described = self._transfer.attempt(lambda: self._snapshot.describe(entry))
+        digests = checked_entry(self._snapshot, described, "describe").digests
         large = RangedFile(entry, Checks(digests, entry.size), digests)
         if not (large.checks.compares or self._journal.same_boot(entry)):
             self._journal.forget(entry)

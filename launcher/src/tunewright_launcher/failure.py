@@ -6,15 +6,13 @@ import errno
 import re
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from urllib.parse import quote
 
 from tunewright import environment
 from tunewright.errors import ExitCode, Failure, TunewrightError, described
 from tunewright.plan.secrets import REDACTED
 from tunewright.providers.fields import secret_fields
-from tunewright.runner.messages import SHORTEST_SECRET
+from tunewright.runner.messages import forms_of
 
-_SHORTEST_LINE = 8  # characters: a shorter line of a key says nothing, and is part of many words
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _REDACTED = REDACTED.encode()
 _LOOK = "The step's log has the full traceback."
@@ -24,7 +22,7 @@ _NO_PERMISSION = (errno.EACCES, errno.EPERM, errno.EROFS)
 class Secrets:
     """The secret values that this process received, which are redacted in every text that leaves it.
 
-    Those of fewer than `SHORTEST_SECRET` characters are not: a text without the letter "a" says nothing.
+    Those of fewer than `tunewright.runner.messages.SHORTEST_SECRET` characters are not: a text without the letter "a" says nothing.
     """
 
     def __init__(self) -> None:
@@ -46,15 +44,10 @@ class Secrets:
 
     def _take(self, variables: Iterable[str], env: Mapping[str, str]) -> None:
         for variable in variables:
-            given = env.get(variable) or ""
-            for value in filter(
-                None, {given, given.rstrip("\r\n")}
-            ):  # providers get them without their last line break
-                # As libraries print them: as they are, in a URL, in a repr, and line by line.
-                lines = {line for line in value.splitlines() if len(line) >= _SHORTEST_LINE}
-                forms = {value, quote(value, safe=""), repr(value)[1:-1], *lines}
-                self._values |= {form for form in forms if len(form) >= SHORTEST_SECRET}
-        longest_first = sorted((value.encode() for value in self._values), key=len, reverse=True)
+            self._values |= forms_of(env.get(variable) or "")
+        longest_first = sorted(
+            (value.encode(errors="surrogateescape") for value in self._values), key=len, reverse=True
+        )
         self._pattern = _pattern(longest_first)
         if not longest_first:
             return
@@ -72,7 +65,7 @@ class Secrets:
 
     def begun(self, data: bytes) -> int:
         """Return how many of the last bytes may be the beginning of a secret."""
-        forms = [value.encode() for value in self._values]
+        forms = [value.encode(errors="surrogateescape") for value in self._values]
         lengths = range(max((len(form) for form in forms), default=1) - 1, 0, -1)
         return next((n for n in lengths if any(form.startswith(data[-n:]) for form in forms)), 0)
 
@@ -104,7 +97,7 @@ def _failure(error: BaseException) -> Failure:
             if found.code not in [*ExitCode]:
                 problem = f"{found.cause} (It was raised with the exit code {found.code}, which is none of ours.)"
                 return Failure(ExitCode.SOFTWARE, problem, found.remedy)
-            return Failure(found.code, str(found.cause), str(found.remedy))
+            return Failure(found.code, str(found.cause), str(found.remedy or ""))
         case OSError(errno=number) if number in _NO_SPACE:
             remedy = "Ask for a larger volume: storage={'size': …}."
             return Failure(ExitCode.NO_SPACE, f"The volume is full: {described(error)}.", remedy)

@@ -22,7 +22,9 @@ from tunewright.providers.snapshots import Snapshot, SnapshotSource
 from tunewright.providers.wire import WireDocument
 from tunewright_launcher.engine import fetch_snapshot
 from tunewright_launcher.files import scan
+from tunewright_launcher.in_time import in_time
 from tunewright_launcher.journal import FileRecord, Journal, fingerprint
+from tunewright_launcher.promises import checked_snapshot
 from tunewright_launcher.provider import load_source, read_document
 from tunewright_launcher.retry import retry
 from tunewright_launcher.shared_cache import CachedItem, SharedCache
@@ -211,14 +213,14 @@ def _discarded(staging: Staging, provider: Source) -> Iterator[None]:
 
 def _download(job: _Job, staging: Staging, journal: Journal) -> tuple[str | None, Iterator[tuple[str, FileRecord]]]:
     if isinstance(job.provider, SnapshotSource):
-        snapshot = job.provider.snapshot()
+        snapshot = _snapshot(job.provider, job.limits)
         return snapshot.revision, fetch_snapshot(
             snapshot,
             staging.files,
             journal=journal,
             limits=job.limits,
-            report=_reporter(job.name, job.emit),
-            retried=_Retries(job.name, job.emit),
+            report=(told := _Told(job.name, job.emit, job.limits)).report,
+            retried=told.retried,
         )
     staging.empty()  # only the engine can resume
     with _progress(job.name, staging.files, job.emit):
@@ -227,6 +229,12 @@ def _download(job: _Job, staging: Staging, journal: Journal) -> tuple[str | None
         else:
             job.provider.download_dataset(staging.files)
     return None, scan(staging.files)
+
+
+def _snapshot(provider: SnapshotSource, limits: FetchLimits) -> Snapshot:
+    """Return the snapshot of a source, in time."""
+    (snapshot,) = in_time((provider.snapshot() for _ in range(1)), limits.listing, "The source's snapshot()")
+    return checked_snapshot(snapshot)
 
 
 def _is_outdated(provider: Source, place: Slot, marker: CompletionMarker, *, shared: bool) -> bool:
@@ -274,31 +282,38 @@ def _fetched(slot: str, marker: CompletionMarker) -> Event:
     return Fetched(slot=slot, files=len(marker.files), bytes=marker.size, revision=marker.revision, cached=True)
 
 
-def _reporter(slot: str, emit: Emit) -> Callable[[int, int | None], None]:
-    def report(done: int, total: int | None) -> None:
-        emit(Progress(slot=slot, done=done, total=total))
-
-    return report
-
-
-class _Retries:
-    """Emits `retry` for the first error at once, and for others at a `Pace`: all connections may fail again and again.
+class _Told:
+    """Emits how far a download is, and why it gets no further.
 
     Args:
         slot: the input.
         emit: receives the events.
+        limits: those of the download.
     """
 
-    def __init__(self, slot: str, emit: Emit) -> None:
-        self._slot, self._emit = slot, emit
+    def __init__(self, slot: str, emit: Emit, limits: FetchLimits) -> None:
+        self._slot, self._emit, self._limits = slot, emit, limits
         self._lock = threading.Lock()
         self._pace: Pace | None = None
+        self._last: tuple[int, int | None] | None = None
+        self._known = False  # whether the last event says why nothing arrives
 
-    def __call__(self, error: FetchError, failures: int, pause: float) -> None:
-        """Emit the event, if one is due."""
+    def report(self, done: int, total: int | None) -> None:
+        """Emit `progress`; for the same numbers again that nothing arrives, unless a retry has said why."""
+        if (done, total) != self._last:
+            self._last, self._known = (done, total), False
+            self._emit(Progress(slot=self._slot, done=done, total=total))
+        elif not self._known and total is not None and done < total:
+            self._known = True
+            when = f"a connection is dropped after {self._limits.stall:.0f} s without data, and opened again"
+            self._emit(Phase(name="stall", text=f"{self._slot}: nothing arrives from the source; {when}"))
+
+    def retried(self, error: FetchError, failures: int, pause: float) -> None:
+        """Emit `retry` for the first error at once, and for others at a `Pace`: all connections may fail again and again."""
         with self._lock:
             due, self._pace = self._pace is None or self._pace.is_due(), self._pace or Pace()
         if due:
+            self._known = True
             self._emit(Retry(about=self._slot, cause=error.cause, attempt=failures, seconds=round(pause, 1)))
 
 
@@ -306,7 +321,11 @@ class _Retries:
 def _progress(slot: str, folder: Path, emit: Emit) -> Iterator[None]:
     """Report how much is on the disk while a provider downloads by itself."""
     done = threading.Event()
-    thread = threading.Thread(target=_watch, args=(folder, _reporter(slot, emit), done), daemon=True)
+
+    def report(size: int, total: int | None) -> None:
+        emit(Progress(slot=slot, done=size, total=total))
+
+    thread = threading.Thread(target=_watch, args=(folder, report, done), daemon=True)
     thread.start()
     try:
         yield

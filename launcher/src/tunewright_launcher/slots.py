@@ -175,6 +175,9 @@ class Slot:
         return Lease(self.workspace / STAGING / f"{self.name}.lease", stop_waiting)
 
     def _refuse_foreign(self) -> None:
+        if self.folder.is_symlink() or (self.folder.exists() and not self.folder.is_dir()):
+            cause = f"{self.folder} is a {'link' if self.folder.is_symlink() else 'file'}, where a folder is to be."
+            raise FetchError(cause, remedy="Move it elsewhere.", code=ExitCode.USAGE)
         if self.folder.is_dir() and read_marker(self.folder) is None and any(self.folder.iterdir()):
             cause = f"{self.folder} contains files but no marker: they were not downloaded, and are not overwritten."
             remedy = "Move them elsewhere, or use them in place with pvc://claim/folder."

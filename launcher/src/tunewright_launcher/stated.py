@@ -12,17 +12,24 @@ from tunewright_launcher.answers import Headers
 
 # RFC 9530, and RFC 3230 before it, both of which are about the whole file, whatever range of it was sent.
 _OF_FILE = ("Repr-Digest", "Digest")
-_NAMES: Mapping[str, Algorithm] = {"sha-256": "sha256", "sha": "sha1", "md5": "md5", "crc32c": "crc32c"}
+_NAMES: Mapping[str, Algorithm] = {
+    "sha-256": "sha256",
+    "sha-512": "sha512",
+    "sha": "sha1",
+    "md5": "md5",
+    "crc32c": "crc32c",
+}
 _ITEM = re.compile(r"([A-Za-z0-9-]+)=:?([A-Za-z0-9+/]+={0,2}):?")
 # Artifactory's, in hexadecimal digits.
 _HEXADECIMAL: Mapping[str, Algorithm] = {
     "X-Checksum-Sha256": "sha256",
+    "X-Checksum-Sha512": "sha512",
     "X-Checksum-Sha1": "sha1",
     "X-Checksum-Md5": "md5",
 }
-_DIGITS: Mapping[Algorithm, int] = {"sha256": 64, "sha1": 40, "md5": 32, "crc32c": 8}
+_DIGITS: Mapping[Algorithm, int] = {"sha256": 64, "sha512": 128, "sha1": 40, "md5": 32, "crc32c": 8}
 # In order of cost: SHA-256 is computed anyway.
-_PREFERRED: tuple[Algorithm, ...] = ("sha256", "crc32c", "sha1", "md5")
+_PREFERRED: tuple[Algorithm, ...] = ("sha256", "crc32c", "sha512", "sha1", "md5")
 
 
 def digests_in(

@@ -7,6 +7,7 @@ main container, exits with the verdict's code, which is final.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import sys
@@ -67,13 +68,16 @@ class Step:
             ) from error
 
 
-def run_init_step(container: str, work: Callable[[Step], None], env: Mapping[str, str]) -> int:
+def run_init_step(
+    container: str, work: Callable[[Step], None], env: Mapping[str, str], whose: Callable[[], str] | None = None
+) -> int:
     """Run a step under the contract of init containers.
 
     Args:
         container: name of the container.
         work: the step.
         env: the container's environment.
+        whose: returns the plugins whose code it runs, in words.
 
     Returns:
         The exit code of the process: 0, also after a failure that left a verdict; 143 after SIGTERM.
@@ -94,7 +98,7 @@ def run_init_step(container: str, work: Callable[[Step], None], env: Mapping[str
         except Interrupted:
             raise KeyboardInterrupt from None  # itself: Python ends as shells expect it for no subclass
         except BaseException as error:  # libraries exit, as kaggle's does, or panic, as those in Rust do
-            return fail(container, error, settings, secrets)
+            return fail(container, error, settings, secrets, whose)
     return 0
 
 
@@ -104,11 +108,19 @@ def log(name: str, text: str) -> None:
     sys.stderr.flush()
 
 
-def fail(container: str, error: BaseException, settings: runner.Settings, secrets: Secrets) -> int:
+def fail(
+    container: str,
+    error: BaseException,
+    settings: runner.Settings,
+    secrets: Secrets,
+    whose: Callable[[], str] | None = None,
+) -> int:
     """Report the failure of a step, and leave its verdict; return the exit code of the process."""
+    failure = failure_of(error, secrets, container)
     if not is_expected(error):
         log(container, secrets.redact(traceback_of(error)))
-    failure = failure_of(error, secrets, container)
+        if whose is not None and failure.code == ExitCode.SOFTWARE:
+            failure = dataclasses.replace(failure, cause=f"{failure.cause.rstrip('.')}, in the code of {whose()}.")
     log(container, str(failure))
     runner.report(failure, settings.termination_log)
     if settings.run is None:

@@ -1,21 +1,34 @@
-"""Files that list the digests of the files beside them: SHA256SUMS, as `sha256sum` writes it, and an output's marker."""
+"""Files that list the digests of the files beside them: SHA256SUMS and its kind, and an output's marker.
+
+`sha256sum` writes `DIGEST  NAME`, with `--tag` and on BSD `SHA256 (NAME) = DIGEST`, and openssl `SHA2-256(NAME)= DIGEST`. The length of
+a digest says which algorithm it is of.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import attrs
 
 from tunewright.errors import ExitCode, FetchError
-from tunewright.providers.snapshots import Digest
+from tunewright.providers.snapshots import Algorithm, Digest
 
 SUMS_NAME = "SHA256SUMS"
 LONGEST_SUMS = 64 << 20
 """Bytes of a file with digests that are read at most."""
 
-_LINE = re.compile(rb"(\\?)([0-9a-fA-F]{64}) [ *](?:\./)?(.+)")
+# In order of preference, if a file has several digests of one name: SHA-256 is computed anyway.
+_OF_BYTES: Mapping[int, Algorithm] = {32: "sha256", 64: "sha512", 20: "sha1", 16: "md5"}
+_HEX = rb"(?P<hex>[0-9a-fA-F]{128}|[0-9a-fA-F]{64}|[0-9a-fA-F]{40}|[0-9a-fA-F]{32})"
+_LINES = (
+    re.compile(rb"(?P<escaped>\\?)" + _HEX + rb" [ *](?:\./)?(?P<name>.+)"),
+    re.compile(rb"(?P<escaped>\\?)" + _HEX + rb"[ \t]+\*?(?:\./)?(?P<name>.+)"),  # by other programs, or by hand
+    re.compile(rb"(?P<escaped>\\?)[A-Z0-9-]+ ?\((?:\./)?(?P<name>.+)\) ?= ?" + _HEX),
+)
+_SIGNED = re.compile(rb"-----BEGIN PGP SIGNED MESSAGE-----.*?\n\r?\n(.*?)-----BEGIN PGP SIGNATURE-----", re.DOTALL)
+_BOM = b"\xef\xbb\xbf"
 _ESCAPED = re.compile(rb"\\([\\nr])")
 _CONTROL = {b"\\": b"\\", b"n": b"\n", b"r": b"\r"}
 
@@ -26,19 +39,31 @@ class Sums:
 
     Attributes:
         name: name of the file with the digests.
-        known: path → SHA-256.
+        known: path → digest.
         all: whether the file lists all files.
+        unread: the first line that is none of a digest, such as one of another kind; None if there is none.
     """
 
     name: str = SUMS_NAME
     known: dict[str, bytes] = attrs.field(factory=dict)
     all: bool = False
+    unread: str | None = None
     _seen: set[str] = attrs.field(factory=set)
 
     @classmethod
     def read(cls, text: bytes, name: str = SUMS_NAME) -> Sums:
-        """Read a SHA256SUMS file; lines that are not digests are ignored."""
-        return cls(name, dict(_pairs(text.splitlines())))
+        """Read a list of digests; empty lines, comments, a signature around it, and its own digest do not count."""
+        if signed := _SIGNED.search(text):
+            text = signed[1]
+        known: dict[str, bytes] = {}
+        unread: str | None = None
+        for line in _lines(text):
+            path, digest = _pair(line) or ("", b"")
+            if not path:
+                unread = line.decode(errors="replace") if unread is None else unread
+            elif path != name and _is_better(digest, known.get(path)):
+                known[path] = digest
+        return cls(name, known, unread=unread)
 
     @classmethod
     def of_marker(cls, name: str, text: bytes) -> Sums | None:
@@ -55,7 +80,7 @@ class Sums:
         if (value := self.known.get(path)) is None:
             return None if self.all else ()
         self._seen.add(path)
-        return (Digest(algorithm="sha256", value=value.hex()),)
+        return (Digest(algorithm=_OF_BYTES[len(value)], value=value.hex()),)
 
     def check_complete(self, uri: str, selects: Callable[[str], bool]) -> None:
         """Raise an error if a listed file does not exist.
@@ -70,8 +95,20 @@ class Sums:
             raise FetchError(cause, remedy=remedy, code=ExitCode.BAD_DATA)
 
 
-def _pairs(lines: Iterable[bytes]) -> Iterable[tuple[str, bytes]]:
-    for line in lines:
-        if match := _LINE.fullmatch(line):
-            name = _ESCAPED.sub(lambda m: _CONTROL[m[1]], match[3]) if match[1] else match[3]
-            yield name.decode(errors="surrogateescape"), bytes.fromhex(match[2].decode())
+def _lines(text: bytes) -> Iterator[bytes]:
+    lines: Iterable[bytes] = text.removeprefix(_BOM).splitlines()
+    return (line for line in lines if line.strip() and not line.startswith((b"#", b";")))
+
+
+def _pair(line: bytes) -> tuple[str, bytes] | None:
+    """Return the path and the digest in a line; None if it has none."""
+    match = next((match for form in _LINES if (match := form.fullmatch(line))), None)
+    if match is None:
+        return None
+    name = _ESCAPED.sub(lambda found: _CONTROL[found[1]], match["name"]) if match["escaped"] else match["name"]
+    return name.decode(errors="surrogateescape"), bytes.fromhex(match["hex"].decode())
+
+
+def _is_better(digest: bytes, other: bytes | None) -> bool:
+    order = list(_OF_BYTES)
+    return other is None or order.index(len(digest)) <= order.index(len(other))

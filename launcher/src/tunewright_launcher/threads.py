@@ -12,6 +12,7 @@ import attrs
 from tunewright.runner.cpus import usable_cpus
 
 _FEW = 4  # where there are as many CPUs
+_JOIN = 1.0  # seconds after which a thread that has not ended is asked about
 _CHECK_EVERY = 0.02  # seconds
 _LONG = 0.01  # seconds until a response begins, above which the distance explains them
 _WINDOW = 0.5  # seconds over which the load of the process is measured
@@ -52,11 +53,15 @@ class Threads:
     Args:
         most: maximum number of threads.
         latency: of the source.
+        hangs: says whether a thread will never end, so that nobody waits for it.
     """
 
-    def __init__(self, most: int, latency: LatencyTracker) -> None:
+    def __init__(
+        self, most: int, latency: LatencyTracker, hangs: Callable[[int | None], bool] = lambda _: False
+    ) -> None:
         self.most = most
         self._latency = latency
+        self._hangs = hangs
         self._threads: list[threading.Thread] = []
         self._ended = threading.Event()
 
@@ -68,12 +73,15 @@ class Threads:
 
     def join(self) -> None:
         """Wait until they have ended."""
-        for thread in self._threads:  # more may be added meanwhile
-            thread.join()
+        self._join_all()
         self._ended.set()
         self._grower.join()
-        for thread in self._threads:  # some may have been added in between, with nothing to do
-            thread.join()
+        self._join_all()  # some may have been added in between, with nothing to do
+
+    def _join_all(self) -> None:
+        for thread in self._threads:  # more may be added meanwhile
+            while thread.is_alive() and not self._hangs(thread.ident):
+                thread.join(_JOIN)
 
     def _add(self, count: int, work: Callable[[], None]) -> None:
         for number in range(len(self._threads), min(count, self.most)):

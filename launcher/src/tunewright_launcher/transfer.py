@@ -17,6 +17,7 @@ from tunewright.errors import ExitCode, FetchError, RangeRefused, SourceChanged
 from tunewright.providers.limits import FetchLimits
 from tunewright.providers.snapshots import Digest, Entry, Reader, Snapshot
 from tunewright_launcher.progress import Progress
+from tunewright_launcher.promises import Calls, checked_count, checked_digests
 from tunewright_launcher.rate_limit import RateLimiter, StallDetector
 from tunewright_launcher.tasks import MIB, Queue
 from tunewright_launcher.threads import LatencyTracker
@@ -58,6 +59,7 @@ class Transfer:
         retried: Retried | None,
     ) -> None:
         self.latency = LatencyTracker()
+        self.calls = Calls(limits.listing)
         self._snapshot = snapshot
         self._limits = limits
         self._progress = progress
@@ -95,9 +97,10 @@ class Transfer:
             try:
                 with first or self.open(entry, position if ranged else 0, stop) as reader:
                     first = None
+                    digests = checked_digests(entry, reader)
                     skipped = self._skip(entry, reader, position, in_one=in_one, ranged=ranged)
                     for data in self._pieces(entry, reader, position, stop, skipped):
-                        sink(data, position, reader.digests)
+                        sink(data, position, digests)
                         position += len(data)
                         self._progress.add(len(data))
                 if position == before:
@@ -134,7 +137,12 @@ class Transfer:
         """Open a range of a file once the limits allow it."""
         self._rate.wait(self._stopped)
         since = time.monotonic()
-        with self._snapshot.open(entry, start, stop) as reader:
+        with contextlib.ExitStack() as stack:
+            self.calls.begins("open", entry)
+            try:
+                reader = stack.enter_context(self._snapshot.open(entry, start, stop))
+            finally:
+                self.calls.ends()
             self.latency.took(time.monotonic() - since)
             yield reader
 
@@ -179,7 +187,11 @@ class Transfer:
             yield buffer[:filled]
 
     def _receive(self, entry: Entry, reader: Reader, buffer: memoryview, slow: StallDetector) -> int:
-        count = reader.readinto(buffer)
+        self.calls.begins("readinto", entry)
+        try:
+            count = checked_count(entry, reader.readinto(buffer), len(buffer))
+        finally:
+            self.calls.ends()
         if self._stopped():
             raise Stopped
         slow.check(count, entry.path)

@@ -92,6 +92,14 @@ def test_the_account_is_that_of_the_field_or_the_connection_or_the_environment(m
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "other")
     assert Access().resolved().endpoint == "https://other.blob.core.windows.net"
     assert Access(account="mine", sas_token=f"?{SIGNATURE}").resolved().sas_token == SIGNATURE
+    assert Access(account="mine", sas_token=f"https://x.example/c?{SIGNATURE}").resolved().sas_token == SIGNATURE
+    monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME")
+    for endpoint, account in {
+        "http://127.0.0.1:10000/devstoreaccount1": "devstoreaccount1",
+        "http://localhost:10000/devstoreaccount1/": "devstoreaccount1",
+        "https://mine.blob.core.chinacloudapi.cn": "mine",
+    }.items():
+        assert Access(endpoint=endpoint).resolved().account == account
     signed = f"BlobEndpoint=https://x.blob.core.windows.net/;SharedAccessSignature={SIGNATURE}"
     found = Access(connection_string=signed).resolved()
     assert (found.account, found.endpoint, found.sas_token) == ("x", "https://x.blob.core.windows.net", SIGNATURE)

@@ -49,6 +49,13 @@ def test_a_name_is_its_blob_and_patterns_select(azurite: Azurite, volume: Volume
     another.fails(ExitCode.NOT_FOUND, "ContainerNotFound", uri=f"az://no-such-container/{key}")
 
 
+def test_a_blob_that_marks_a_folder_is_none_of_its_files(azurite: Azurite, volume: Volume, key: str) -> None:
+    for name in ("hdi_isfolder", "Hdi_isfolder"):
+        azurite.client.upload_blob(f"{key}/{name}", b"", metadata={name: "true"})
+        azurite.put(f"{key}/{name}/a", b"a")
+    assert volume.fetch(f"az://{CONTAINER}/{key}") == {"hdi_isfolder/a": b"a", "Hdi_isfolder/a": b"a"}
+
+
 class Paging(PassingProxy):
     """Has two blobs on a page."""
 
@@ -184,6 +191,28 @@ class Identity(FaultyServer):
         folder = "<Blob><Name>f</Name><Properties><ResourceType>directory</ResourceType></Properties></Blob>"
         blobs = "".join(f"<Blob>{name}{about}</Blob>" for name in names)
         return Answer(body=f"<EnumerationResults><Blobs>{folder}{blobs}</Blobs></EnumerationResults>".encode())
+
+
+@pytest.mark.parametrize(
+    ("why", "code", "says"),
+    [
+        ("Authentication failed: HTTPSConnection(host='login', port=443): Failed to resolve 'login'", 69, "reachable"),
+        ("Authentication failed: AADSTS7000215: Invalid client secret provided", 77, "AZURE_CLIENT_ID"),
+    ],
+)
+def test_a_credential_that_does_not_work_is_not_one_that_is_missing(
+    why: str, code: int, says: str, volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from azure.core.exceptions import ClientAuthenticationError
+    from azure.identity import DefaultAzureCredential
+
+    def get_token(*_: object) -> None:
+        text = f"DefaultAzureCredential failed to retrieve a token.\nAttempted credentials:\n\tEnvironmentCredential: {why}\n"
+        raise ClientAuthenticationError(text)
+
+    monkeypatch.setattr(DefaultAzureCredential, "get_token", get_token)
+    volume.make = AzureDatasetParams
+    volume.fails(ExitCode(code), f"(EnvironmentCredential): {why}.", says, uri=f"az://{CONTAINER}/a", account="name")
 
 
 def test_a_managed_identity_is_azures_default(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -134,6 +134,16 @@ def test_without_a_credential_it_says_how_to_give_one(volume: Volume) -> None:
     volume.fails(ExitCode.NO_PERMISSION, "no credential", "anonymous=True", uri=f"gs://{BUCKET}/a")
 
 
+def test_a_key_file_that_cannot_be_used_is_not_one_that_is_missing(
+    volume: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume.make = GSDatasetParams
+    text = json.dumps({"type": "service_account"})
+    volume.fails(ExitCode.USAGE, "missing fields", "key file", uri=f"gs://{BUCKET}/a", service_account_key=text)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "gone.json"))
+    volume.fails(ExitCode.USAGE, "gone.json was not found", "GOOGLE_APPLICATION_CREDENTIALS", uri=f"gs://{BUCKET}/a")
+
+
 def test_an_emulator_of_the_environment_is_used_without_one(
     storage: GoogleStorage, volume: Volume, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,6 +59,51 @@ def test_a_file_that_differs_from_the_list_is_refused(web: str, folder: Path, vo
     volume.fails(ExitCode.BAD_DATA, "a.jsonl", "sha256", uri=f"{web}/{folder.name}/")
 
 
+@pytest.mark.parametrize("algorithm", ["sha512", "md5"])
+def test_a_list_of_other_digests_verifies(algorithm: str, folder: Path, volume: Volume) -> None:
+    lines = "".join(
+        f"{algorithm.upper()} ({path}) = {hashlib.new(algorithm, body).hexdigest()}\n" for path, body in FILES.items()
+    )
+    with FileServer({f"/{path}": body for path, body in FILES.items()} | {"/LIST": lines.encode()}) as server:
+        assert volume.fetch(f"{server.url}/", manifest="LIST") == FILES
+    assert set(volume.verified.values()) == {algorithm}
+
+
+def test_no_file_of_a_list_is_left_out_unseen(folder: Path, volume: Volume) -> None:
+    files = {"/a": b"one", "/b": b"two", "/SHA256SUMS": sums({"a": b"one"}) + b"crc32 1234 b\n"}
+    with FileServer(files) as server:
+        volume.fails(ExitCode.BAD_DATA, "'crc32 1234 b' is not one", uri=f"{server.url}/")
+
+
+def test_a_listed_file_that_is_not_there_is_told_with_its_list(folder: Path, volume: Volume) -> None:
+    with FileServer({"/a": b"one", "/SHA256SUMS": sums({"a": b"one", "gone": b"x"})}) as server:
+        volume.fails(ExitCode.NOT_FOUND, "SHA256SUMS lists 'gone', which is not there", uri=f"{server.url}/")
+        assert volume.fetch(f"{server.url}/", ignore_patterns="gone") == {"a": b"one"}
+
+
+class Redirecting(FileServer):
+    """Shows a page of each folder, as web servers do: at the URL with a slash."""
+
+    def answer(self, request: Request) -> Answer:
+        if request.path == "/folder":
+            return Answer(status=301, headers={"Location": "/folder/"})
+        if request.path == "/folder/":
+            return Answer(headers={"Content-Type": "text/html"}, body=b"<html>")
+        return super().answer(request)
+
+
+def test_a_folder_without_a_slash_is_called_one(volume: Volume) -> None:
+    with Redirecting({}) as server:
+        volume.fails(ExitCode.BAD_DATA, "is a folder", "Write the / at its end", uri=f"{server.url}/folder")
+
+
+def test_a_server_that_is_away_is_told_of_the_file_that_was_asked_for(volume: Volume) -> None:
+    with FileServer({"/a.bin": b"one"}) as server:
+        server.faults.append(Fault(path="", status=503, times=-1))
+        failure = volume.fails(ExitCode.UNAVAILABLE, "/a.bin failed with 503", uri=f"{server.url}/a.bin")
+    assert "complete.json" not in str(failure)
+
+
 def test_one_file_arrives_under_its_name(web: str, folder: Path, volume: Volume) -> None:
     put(folder, {"my data.bin": LARGE})
     assert volume.fetch(f"{web}/{folder.name}/my%20data.bin?version=2") == {"my data.bin": LARGE}
@@ -87,7 +132,7 @@ def test_a_folder_without_a_list_says_how_to_write_one(web: str, folder: Path, v
     put(folder, {"a": b"one"})
     volume.fails(ExitCode.NOT_FOUND, "no SHA256SUMS", "sha256sum", uri=f"{web}/{folder.name}/")
     put(folder, {"SHA256SUMS": b"<html>nothing</html>"})
-    volume.fails(ExitCode.BAD_DATA, "no SHA-256 digests", uri=f"{web}/{folder.name}/")
+    volume.fails(ExitCode.BAD_DATA, "is not a list", "'<html>nothing</html>'", uri=f"{web}/{folder.name}/")
     volume.fails(ExitCode.NOT_FOUND, "404", uri=f"{web}/{folder.name}/b")
 
 

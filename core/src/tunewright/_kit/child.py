@@ -17,17 +17,22 @@ from pathlib import Path
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 # Event of sys.audit → which of its arguments is written.
 _WRITTEN = {"os.mkdir": 0, "os.symlink": 1, "os.link": 1, "os.rename": 1, "os.truncate": 0}
+_STARTED = ("subprocess.Popen", "os.system", "os.posix_spawn", "os.exec")
 _OURS = ("/dev/", "/proc/")
 
 
 def main(arguments: list[str]) -> None:
-    """Run `tunewright_launcher` under watch: ROOT REPORT KILL COMMAND …; with KILL, until the first checkpoint is marked."""
-    root, report, kill, *command = arguments
+    """Run a target of torchrun under watch: ROOT REPORT KILL TARGET …; with KILL, until the first checkpoint is marked."""
+    root, report, kill, *target = arguments
     watch(Path(root), Path(report))
     if kill:
         _kill_at_checkpoint()
-    sys.argv = ["tunewright_launcher", *command]
-    runpy.run_module("tunewright_launcher", run_name="__main__", alter_sys=True)
+    if target[0] == "-m":
+        sys.argv = target[1:]
+        runpy.run_module(target[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv, sys.path[0] = target, str(Path(target[0]).parent)
+        runpy.run_path(target[0], run_name="__main__")
 
 
 def watch(root: Path, report: Path, *, network: bool = True) -> None:
@@ -43,6 +48,8 @@ def watch(root: Path, report: Path, *, network: bool = True) -> None:
     def hook(event: str, values: tuple[object, ...]) -> None:
         if event == "socket.connect" and not network:
             tell("network", str(values[1]))
+        if event in _STARTED and not network:
+            tell("process", str(values[0]))
         path = _written(event, values)
         if path is not None:
             full = os.path.abspath(path)  # noqa: PTH100 - Path would resolve links, and create objects in a hook

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import functools
 import json
 import pickle
 import socket
@@ -15,14 +16,20 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from tunewright.errors import RangeRefused, TunewrightError
+from tunewright.errors import FetchError, RangeRefused, SourceChanged, TunewrightError
 
 if TYPE_CHECKING:
     from tunewright.providers.snapshots import Entry, Snapshot
 
+_T = TypeVar("_T")
+
+ANSWER = "tunewright-kit: "
+"""Begins the line with the answer."""
+
 DAYS = 40
+_PAUSES = (0.2, 0.5, 1.0)  # seconds, after errors that may pass
 _OPENS = 20  # how often a range may end early
 
 
@@ -32,7 +39,7 @@ def main() -> None:
     if call.pop("another_day", True):
         another_day()
     answer = _CALLS[call.pop("call")](**call)
-    sys.stdout.write(f"\n{json.dumps(answer)}\n")
+    sys.stdout.write(f"\n{ANSWER}{json.dumps(answer)}\n")
 
 
 def another_day() -> None:
@@ -109,7 +116,7 @@ def _snapshot(name: str, kind: str, params: Mapping[str, Any], secrets: Mapping[
     snapshots = [provider.snapshot() for _ in range(2)]
     for snapshot in snapshots:
         snapshot.use_limits(FetchLimits(connections=2, tries=2))
-    entries = [list(snapshot.entries()) for snapshot in snapshots]
+    entries = [_retried(functools.partial(_entries, snapshot)) for snapshot in snapshots]
     listed = [_listed(snapshot.revision, found) for snapshot, found in zip(snapshots, entries, strict=True)]
     ranges = [
         (entry.path, start, stop, _read(snapshots[0], entry, start, stop))
@@ -117,7 +124,36 @@ def _snapshot(name: str, kind: str, params: Mapping[str, Any], secrets: Mapping[
         for start, stop in _some_ranges(entry.size)
     ]
     unversioned = [entry.path for entry in entries[0][:5] if not _has_version(snapshots[0], entry)]
-    return {"entries": listed[0], "again": listed[1], "ranges": ranges, "unversioned": unversioned}
+    described = [repr(found) for entry in entries[0][:5] if not _is_same(entry, found := snapshots[0].describe(entry))]
+    return {
+        "entries": listed[0],
+        "again": listed[1],
+        "ranges": ranges,
+        "unversioned": unversioned,
+        "described": described,
+    }
+
+
+def _is_same(entry: Entry, described: object) -> bool:
+    return isinstance(described, type(entry)) and (described.path, described.size) == (entry.path, entry.size)
+
+
+def _entries(snapshot: Snapshot) -> list[Entry]:
+    return list(snapshot.entries())
+
+
+def _retried(call: Callable[[], _T]) -> _T:
+    """Return what a call returns; try again after errors that may pass, as the engine does."""
+    for pause in _PAUSES:
+        try:
+            return call()
+        except (RangeRefused, SourceChanged):
+            raise
+        except FetchError as error:
+            if not error.code.may_pass:
+                raise
+            time.sleep(pause)
+    return call()
 
 
 def _has_version(snapshot: Snapshot, entry: Entry) -> bool:
@@ -148,7 +184,7 @@ def _read(snapshot: Snapshot, entry: Entry, start: int, stop: int) -> str:
     try:
         data = bytearray()
         for _ in range(_OPENS):
-            count = _read_once(snapshot, entry, start + len(data), stop, data)
+            count = _retried(lambda: _read_once(snapshot, entry, start + len(data), stop, data))
             if len(data) >= stop - start or not count:
                 break
     except RangeRefused:
@@ -179,6 +215,15 @@ def _store(name: str, params: Mapping[str, Any], secrets: Mapping[str, str], own
 
     provider = Registry().get(name).provider("model").load_config(params, secrets)
     return store_problems(provider.store(), own_files)  # type: ignore[attr-defined] # it is an OutputTarget
+
+
+def _beside(about: Mapping[str, Any]) -> list[str]:
+    """Return the files of the output beside, after one was written to it if that is asked for."""
+    from tunewright._kit.store import files_beside
+    from tunewright.plugins.registry import Registry
+
+    provider = Registry().get(about["name"]).provider("model").load_config(about["params"], about["secrets"])
+    return files_beside(provider.store(), write=about["write"])  # type: ignore[attr-defined] # it is an OutputTarget
 
 
 def _refused(name: str, params: Mapping[str, Any], secrets: Mapping[str, str]) -> bool:
@@ -249,6 +294,7 @@ _CALLS: Mapping[str, Callable[..., Any]] = {
     "values": _values,
     "snapshot": _snapshot,
     "store": _store,
+    "beside": _beside,
     "refused": _refused,
     "stored": _stored,
     "render": _render,

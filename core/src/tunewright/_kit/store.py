@@ -21,6 +21,18 @@ _FILES = {
 }
 
 
+BESIDE = "somebody-elses"
+"""The file in the output beside."""
+
+
+def files_beside(store: Store, *, write: bool) -> list[str]:
+    """Return the files of an output; before that, write one, if that is asked for."""
+    if write:
+        with tempfile.NamedTemporaryFile() as file:
+            store.upload({BESIDE: Path(file.name)})
+    return sorted(entry.path for entry in store.entries(""))
+
+
 def store_problems(store: Store, own_files: Collection[str] = ()) -> list[str]:
     """Return what is wrong with a store. It is left as it was, if it does what it should.
 
@@ -52,6 +64,7 @@ class _Check:
         yield from self._listing_problems(before)
         yield from self._download_problems()
         yield from self._replacing_problems()
+        yield from self._atomicity_problems()
         yield from self._removal_problems(before)
 
     def _paths(self, folder: str) -> set[str]:
@@ -117,6 +130,19 @@ class _Check:
                 yield "remove_files() leaves a file"
             if f"{_FOLDER}/a.txt" not in self._paths(_FOLDER):
                 yield "remove_files() removes other files"
+
+    def _atomicity_problems(self) -> Iterator[str]:
+        """Upload a file with one that cannot be read: of a store that says `atomic`, neither may appear."""
+        if not self._store.atomic:
+            return
+        path, gone = f"{_FOLDER}/half", self._scratch / "gone"
+        try:
+            self._store.upload({path: self._file(path, b"half"), f"{_FOLDER}/lost": gone})
+        except Exception:
+            if path in self._paths(_FOLDER):
+                yield f"it says `atomic`, and an upload that fails halfway leaves {path}"
+        else:
+            yield "upload() of a file that is not there raises nothing"
 
     def _removal_problems(self, before: set[str]) -> Iterator[str]:
         self._store.remove(_FOLDER)

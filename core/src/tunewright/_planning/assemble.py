@@ -32,6 +32,7 @@ from tunewright.plan.plan import (
     Volume,
 )
 from tunewright.plan.secrets import SecretRef, SecretValue
+from tunewright.plan.valid import container_problem
 from tunewright.plugins.wheels import Wheel
 from tunewright.providers import wire
 from tunewright.providers.base import ClaimFolder
@@ -331,12 +332,16 @@ def _shaped(plugin: Origin, shape: Callable[[ContainerSpec], ContainerSpec], def
     with plugin_code(plugin.name, plugin.dist, method):
         spec: object = shape(defaults)
     if not isinstance(spec, ContainerSpec):
-        problem = f"its {method} returned a {type(spec).__name__}, not a ContainerSpec"
-        message = (
-            f"Plugin {plugin.name!r} violates the plugin contract: {problem}. Report it to the author of {plugin.dist}."
-        )
-        raise PluginError(message, name=plugin.name, dist=plugin.dist)
-    return spec
+        problem = f"a {type(spec).__name__}, not a ContainerSpec"
+    elif wrong := container_problem(spec):
+        problem = f"a container that no cluster accepts: {wrong}"
+    else:
+        return spec
+    problem = f"its {method} returned {problem}"
+    message = (
+        f"Plugin {plugin.name!r} violates the plugin contract: {problem}. Report it to the author of {plugin.dist}."
+    )
+    raise PluginError(message, name=plugin.name, dist=plugin.dist)
 
 
 def _key_of(document: wire.WireDocument) -> str:

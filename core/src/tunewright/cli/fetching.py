@@ -91,7 +91,13 @@ def fetch_by_hand(inputs: Inputs, folder: Path, *, as_json: bool) -> None:
     with inputs.job.located():
         needed = {slot: document("fetch", slot, selected) for slot, selected in inputs.sources.items()}
         secrets = {slot: _secrets(slot, selected.provider) for slot, selected in inputs.sources.items()}
-    folder.mkdir(parents=True, exist_ok=True)  # here, as the step would have to call it a failure of the volume
+    try:
+        folder.mkdir(parents=True, exist_ok=True)  # here, as the step would have to call it a failure of the volume
+    except OSError as error:
+        problem = f"cannot be created as a folder: {error.strerror or error}"
+        raise RequestError(
+            problem, field="FOLDER", value=str(folder), remedy="Give a folder that you can write to."
+        ) from error
     for slot, wanted in needed.items():
         env = {**inputs.variables, **secrets[slot]}
         unwanted = unwanted_secrets(inputs.sources[slot].provider, os.environ)

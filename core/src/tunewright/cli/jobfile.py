@@ -198,6 +198,8 @@ def _assigned_value(path: str, text: str, assignment: str) -> object:
     try:
         return yaml_text.parse(text, "--set").value
     except RequestError as error:
+        if text.startswith("*"):  # a pattern: no value has been named before, so it cannot be YAML's alias of one
+            return text
         remedy = f"Quote the value for YAML: --set '{path}=\"…\"'."
         problem = f"has a value that is not YAML: it {error.problem}"
         raise RequestError(problem, field="--set", value=assignment, remedy=remedy) from error.__cause__

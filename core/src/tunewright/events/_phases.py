@@ -17,7 +17,7 @@ class Phase(Event):
     `--json` the client sends it too: for what it does itself before there is a job, and for what pods wait for.
 
     Attributes:
-        name: the phase, for programs: "list", "wait", "import", "check", "read", "tokenise", "pack", "ranks", "load", "probe",
+        name: the phase, for programs: "list", "wait", "stall", "import", "check", "read", "tokenise", "pack", "ranks", "load", "probe",
             "compile", "train", "evaluate", "save", "answer", "upload"; "submit", "created", "queued" and "restarting" of a client.
         text: the phase, for people: "tokenising the train split".
         done: how much of it is done; left out where nothing is counted.

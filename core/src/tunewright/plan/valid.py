@@ -17,6 +17,7 @@ from tunewright.plan.secrets import SecretRef, SecretValue
 
 _VARIABLE = re.compile(r"[-._A-Za-z][-._A-Za-z0-9]*")
 _LONGEST_LABEL = 63
+_SHORTEST_SECRET = 4  # characters: a shorter one is part of many words
 
 
 def plan_problem(plan: JobPlan) -> str:
@@ -25,6 +26,18 @@ def plan_problem(plan: JobPlan) -> str:
         return next(_problems(plan), "")
     except RequestError as error:
         return str(error).rstrip(".")
+
+
+def shown_secret(before: JobPlan, after: JobPlan) -> str:
+    """Return the variable whose literal secret a changed plan shows, and the plan before did not; "" if there is none."""
+    shown, shown_before = repr(after), repr(before)
+    for container in before.containers:
+        for name, value in container.env.items():
+            if not isinstance(value, SecretValue) or len(value.reveal()) < _SHORTEST_SECRET:
+                continue
+            if any(form in shown and form not in shown_before for form in (value.reveal(), repr(value.reveal())[1:-1])):
+                return name
+    return ""
 
 
 def _problems(plan: JobPlan) -> Iterator[str]:
@@ -38,6 +51,10 @@ def _problems(plan: JobPlan) -> Iterator[str]:
     for name, cls in {"scheduling": Scheduling, "run_policy": RunPolicy, "main": ContainerSpec}.items():
         if not isinstance(getattr(plan, name), cls):
             yield f"its {name} is a {type(getattr(plan, name)).__name__}, not a {cls.__name__}"
+    for name in ("num_workers", "num_procs_per_worker"):
+        number = getattr(plan, name)
+        if type(number) is not int or number < 1:
+            yield f"its {name} is {number!r}"
     yield from _volume_problems(plan)
     yield from _container_problems(plan)
     for file, text in plan.files.items():
@@ -60,16 +77,27 @@ def _container_problems(plan: JobPlan) -> Iterator[str]:
         if not isinstance(container, ContainerSpec):
             yield f"its containers contain a {type(container).__name__}, not a ContainerSpec"
             continue
-        if not _is_label(container.name):
-            yield f"a container is called {container.name!r}"
-        for word in (container.image, *container.command):
-            if not isinstance(word, str):
-                yield f"the image and the command of container {container.name!r} contain {word!r}, which is not text"
-        yield from _env_problems(container)
+        yield from _own_problems(container)
         for mount in container.mounts:
             if mount.volume not in volumes:
                 yield f"container {container.name!r} mounts the volume {mount.volume!r}, which the plan does not have"
     yield from (f"it has two containers called {name!r}" for name in _twice(c.name for c in plan.containers))
+
+
+def container_problem(container: ContainerSpec) -> str:
+    """Return the first thing that is wrong with a container by itself, as a clause; "" if it is valid."""
+    return next(_own_problems(container), "")
+
+
+def _own_problems(container: ContainerSpec) -> Iterator[str]:
+    if not _is_label(container.name):
+        yield f"a container is called {container.name!r}"
+    for word in (container.image, *container.command):
+        if not isinstance(word, str):
+            yield f"the image and the command of container {container.name!r} contain {word!r}, which is not text"
+    if not container.image:
+        yield f"container {container.name!r} has no image"
+    yield from _env_problems(container)
 
 
 def _env_problems(container: ContainerSpec) -> Iterator[str]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import reprlib
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from typing import Literal
 
 import attrs
 
 from tunewright.providers.base import DatasetProvider, ModelProvider, Provider, TrainerProvider
+from tunewright.providers.fields import secret_fields
 
 Kind = Literal["model", "dataset", "trainer", "backend"]
 
@@ -31,6 +33,15 @@ def class_problem(kind: Kind, cls: object) -> str | None:
     for part in cls.__mro__:
         if issubclass(part, Provider) and _has_lost_fields(part):
             return f"its class {part.__name__} has fields but no @attrs.frozen(kw_only=True) decorator"
+    return _shared_variable(cls) if issubclass(cls, Provider) else None
+
+
+def _shared_variable(cls: type[Provider]) -> str | None:
+    variables = secret_fields(cls)
+    for variable, count in Counter(variables.values()).items():
+        if count > 1:  # one of the values would get lost on its way to the container
+            names = " and ".join(name for name, other in variables.items() if other == variable)
+            return f"its class {cls.__name__} has the secret fields {names}, which share the variable {variable}"
     return None
 
 

@@ -116,7 +116,7 @@ class Plugin:
             TunewrightError: the hook refuses the request.
         """
         from tunewright.plan.plan import JobPlan
-        from tunewright.plan.valid import plan_problem
+        from tunewright.plan.valid import plan_problem, shown_secret
 
         if not self._has(_MODIFY_PLAN):
             return plan
@@ -127,6 +127,9 @@ class Plugin:
             raise _breaks_contract(self, problem)
         if problem := plan_problem(changed):
             raise _breaks_contract(self, f"its hook {_MODIFY_PLAN} returned a plan that no cluster accepts: {problem}")
+        if variable := shown_secret(plan, changed):
+            problem = f"its hook {_MODIFY_PLAN} returned a plan that shows the secret of the variable {variable} as plain text"
+            raise _breaks_contract(self, problem)
         return changed
 
     def _has(self, hook: str) -> bool:
@@ -301,7 +304,7 @@ def _load(point: importlib.metadata.EntryPoint) -> Plugin:
             raise
         message = (
             f"Plugin {name!r} of distribution {dist} could not be loaded: {described(error)}. "
-            f"Reinstall it (`pip install --force-reinstall {dist}`) or uninstall it. Other plugins are not affected."
+            f"{_install('Reinstall', '--force-reinstall', dist)}, or uninstall it. Other plugins are not affected."
         )
         raise PluginLoadError(message, name=name, dist=dist) from error
     return Plugin(name=name, dist=dist, version=(point.dist and point.dist.version) or "0", manager=manager)
@@ -315,13 +318,20 @@ def _breaks_contract(plugin: Plugin, problem: str) -> PluginLoadError:
     return PluginLoadError(message, name=plugin.name, dist=plugin.dist)
 
 
+def _install(verb: str, option: str, dist: str) -> str:
+    """Say how to install a distribution; pip is only suggested for those whose owner on the public index is known."""
+    if dist in ("tunewright", *_PACKAGES.values()):
+        return f"{verb} it: `pip install {option} {dist}`"
+    return f"{verb} {dist} from where you have it"
+
+
 def _wrong_api(name: str, point: importlib.metadata.EntryPoint) -> PluginLoadError:
     dist, theirs = _dist_name(point), point.group.removeprefix("tunewright.")
     older = theirs.removeprefix("v").isdecimal() and int(theirs.removeprefix("v")) < _markers.API
     upgrade = dist if older else "tunewright"
     message = (
         f"Plugin {name!r} of distribution {dist} was made for plugin API {theirs}, and this version of tunewright has "
-        f"plugin API v{_markers.API}. Upgrade: `pip install --upgrade {upgrade}`."
+        f"plugin API v{_markers.API}. {_install('Upgrade', '--upgrade', upgrade)}."
     )
     return PluginLoadError(message, name=name, dist=dist)
 

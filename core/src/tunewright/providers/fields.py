@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import fnmatch
 import functools
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 import attrs
 
+from tunewright import environment
 from tunewright.errors import RequestError
 from tunewright.plan.secrets import REDACTED, SecretRef, SecretValue, refuse_literal_tokens
 
@@ -18,6 +20,15 @@ Attribute: TypeAlias = "attrs.Attribute[Any]"
 _Class = TypeVar("_Class", bound=type)
 
 _METADATA_KEY = "tunewright.secret.env"
+
+# Variables by which Python, the shell, the launcher and torchrun find what they need.
+_OF_THE_LAUNCHER = [
+    text for text in vars(environment).values() if isinstance(text, str) and text.startswith("TUNEWRIGHT_")
+]
+_OF_OTHERS = re.compile(
+    rf"PATH|HOME|USER|SHELL|PWD|TMPDIR|LANG|LC_.*|LD_.*|PYTHON.*|{environment.LAUNCHERS_OWN}|{'|'.join(_OF_THE_LAUNCHER)}"
+)
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 _T = TypeVar("_T")
 
@@ -100,7 +111,14 @@ def secret(*, env: str) -> Any:  # typed like attrs.field(), for use in class bo
 
     Args:
         env: name of the environment variable.
+
+    Raises:
+        ValueError: no variable can have that name, or another program in the container reads it.
     """
+    if not _VARIABLE.fullmatch(env) or _OF_OTHERS.fullmatch(env):
+        raise ValueError(
+            f"secret(env={env!r}): name it after your service, such as ACME_TOKEN, in letters, digits and underscores."
+        )
     return attrs.field(
         default=None,
         repr=lambda value: "None" if value is None else repr(value) if isinstance(value, SecretRef) else REDACTED,

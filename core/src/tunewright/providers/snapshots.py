@@ -40,7 +40,7 @@ from tunewright.providers.limits import FetchLimits
 
 _ENGINE = "The fetch engine reads snapshot(): use `tunewright fetch URI FOLDER`."
 
-Algorithm = Literal["sha256", "sha1", "md5", "crc32", "crc32c", "crc64nvme", "git-blob-sha1"]
+Algorithm = Literal["sha256", "sha512", "sha1", "md5", "crc32", "crc32c", "crc64nvme", "git-blob-sha1"]
 
 
 @attrs.frozen(kw_only=True)
@@ -48,7 +48,7 @@ class Digest:
     """The expected digest of a file.
 
     Attributes:
-        algorithm: name of the algorithm. hashlib computes "sha256", "sha1" and "md5", and "git-blob-sha1": the object name of
+        algorithm: name of the algorithm. hashlib computes "sha256", "sha512", "sha1" and "md5", and "git-blob-sha1": the object name of
             a git blob, which is the SHA-1 of a header and the contents. "crc32" needs nothing more; "crc32c" and
             "crc64nvme" need the package anycrc where the step runs, and are refused without it.
         value: the digest in lowercase hexadecimal digits.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import json
 import re
 import signal
 import urllib.parse
@@ -13,6 +15,7 @@ SHORTEST_SECRET = 4
 """Characters of a value that is redacted: a shorter one is part of too many words, and no secret to anybody who guesses."""
 
 _SHORTEST_LINE = 8
+_URL_SAFE = str.maketrans("+/", "-_")
 # torchrun --tee, and torch.distributed itself, prefix each line of a rank with this.
 _RANK_PREFIX = re.compile(r"(\[[A-Za-z_]+[0-9]+\]:\s?)+")
 # In torchrun's summary. Its "root cause" may be a rank that only failed because this one was gone.
@@ -59,13 +62,40 @@ def without_secrets(text: str, env: Mapping[str, str]) -> str:
     return redact(text.encode(errors="replace")).decode(errors="replace") if redact else text
 
 
+def forms_of(secret: str) -> set[str]:
+    """Return a secret as libraries print it: as it is, in a repr, in JSON, in a URL, in Base64, and line by line.
+
+    Forms of fewer than `SHORTEST_SECRET` characters are left out.
+    """
+    forms: set[str] = set()
+    for value in {secret, secret.rstrip("\r\n")}:
+        # Short lines, and Base64 of short values, are part of many words.
+        lines = {line for line in value.splitlines() if len(line) >= _SHORTEST_LINE}
+        quoted = {urllib.parse.quote(value, safe=safe, errors="replace") for safe in ("", "/")}
+        quoted.add(urllib.parse.quote_plus(value, errors="replace"))
+        quoted |= {json.dumps(value, ensure_ascii=ascii_only)[1:-1] for ascii_only in (False, True)}
+        forms |= {value, repr(value)[1:-1], *quoted, *lines, *_in_base64(value)}
+    return {form for form in forms if len(form) >= SHORTEST_SECRET}
+
+
+def _in_base64(value: str) -> set[str]:
+    """Return what Base64 shows of a value, alone or after a user's name: its length decides where the value begins."""
+    data = value.encode(errors="replace")
+    if len(data) < _SHORTEST_LINE:
+        return set()
+    texts: set[str] = set()
+    for before in range(3):
+        text = base64.b64encode(b"\0" * before + data).decode().rstrip("=")
+        # A character that also has bits of what stands around the value is another one each time.
+        whole = text[-(-before * 8 // 6) : None if (before + len(data)) % 3 == 0 else -1]
+        texts |= {whole, whole.translate(_URL_SAFE)}
+    return texts
+
+
 def redactor(env: Mapping[str, str]) -> Callable[[bytes], bytes] | None:
     """Return a function that redacts the values of the variables that TUNEWRIGHT_SECRETS names; None if there are none."""
-    values = {env[name] for name in env.get("TUNEWRIGHT_SECRETS", "").split(",") if env.get(name)}
-    for value in values:
-        # As libraries print them: in a repr, in a URL, and line by line, of which short ones are part of many words.
-        lines = {line for line in value.splitlines() if len(line) >= _SHORTEST_LINE}
-        values = values | {value.rstrip("\r\n"), repr(value)[1:-1], urllib.parse.quote(value, safe=""), *lines}
+    given = {env[name] for name in env.get("TUNEWRIGHT_SECRETS", "").split(",") if env.get(name)}
+    values = {form for value in given for form in forms_of(value)}
     longest_first = sorted(
         (value.encode(errors="replace") for value in values if len(value) >= SHORTEST_SECRET), key=len, reverse=True
     )

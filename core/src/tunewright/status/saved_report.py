@@ -36,7 +36,8 @@ def read_report(cls: type[_R], folder: Path) -> _R:
     try:
         found = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        problem = f"has no {REPORT_FILE} that can be read: {error}"
+        cause = error.strerror if isinstance(error, OSError) else error
+        problem = f"has no {REPORT_FILE} that can be read: {cause}"
         remedy = "Give the folder of a result, or the name of a job that still exists."
         raise RequestError(problem, field="NAME", value=str(folder), remedy=remedy) from error
     try:

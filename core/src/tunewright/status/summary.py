@@ -7,7 +7,20 @@ from collections.abc import Iterable, Iterator
 import attrs
 
 from tunewright.errors import Failure
-from tunewright.events import Attempt, Checkpoint, Eval, Event, Failed, Phase, Progress, Retry, Sample, Start, Step
+from tunewright.events import (
+    Attempt,
+    Checkpoint,
+    Eval,
+    Event,
+    Failed,
+    Fetched,
+    Phase,
+    Progress,
+    Retry,
+    Sample,
+    Start,
+    Step,
+)
 
 
 @attrs.define(kw_only=True)
@@ -92,7 +105,7 @@ def progress_of(newest_first: Iterable[Event], *, fetching: bool) -> str:
             return retry_text(retry) if retry else text
         if not over and isinstance(event, Phase | Retry):
             return phase_text(event) if isinstance(event, Phase) else retry_text(event)
-        over = over or isinstance(event, Eval | Checkpoint)
+        over = over or isinstance(event, Eval | Checkpoint | Fetched)
     return ""
 
 
@@ -108,6 +121,8 @@ def _no_further_since(now: Progress, older: Iterator[Event]) -> Retry | None:
                 retry = retry or event
             case Progress(slot=now.slot) if retry:
                 return retry if _shown(event) >= _shown(now) else None
+            case Phase(name="stall"):
+                continue
             case Attempt() | Phase():
                 break
     return None if _shown(now) else retry

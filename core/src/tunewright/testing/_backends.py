@@ -40,6 +40,17 @@ file.touch()
 print("KIT-STARTED", flush=True)
 time.sleep(3600)
 """
+_ADD = """
+import os, pathlib, sys
+file = pathlib.Path(os.environ["TUNEWRIGHT_WORKSPACE"], "output", "kit")
+file.parent.mkdir(parents=True, exist_ok=True)
+file.write_text(f"{file.read_text()} {sys.argv[1]}" if file.exists() else sys.argv[1])
+"""
+_SHOW = """
+import os, pathlib
+file = pathlib.Path(os.environ["TUNEWRIGHT_WORKSPACE"], "output", "kit")
+print("KIT-INITS", file.read_text() if file.exists() else "none", flush=True)
+"""
 _WORKER_VARIABLES = ("TUNEWRIGHT_WORKER", "PYTHONPATH", "PET_NNODES", "PET_NPROC_PER_NODE")
 _POLL = 0.2
 
@@ -112,10 +123,12 @@ class BackendTests(PluginTests):
         assert _SECRET not in rendered, "render() shows a secret."
         assert _SECRET not in repr(backend.render(plan)), "The repr of the manifests shows a secret."
         options = attrs.asdict(self.options())
-        there = ask_elsewhere("render", name=plugin.name, options=options, plan=packed(plan), folder=str(tmp_path))
+        there = ask_elsewhere(
+            "render", limit=self.time_limit, name=plugin.name, options=options, plan=packed(plan), folder=str(tmp_path)
+        )
         assert there["rendered"] == rendered, "render() depends on the process, the machine or the day."
         assert not there["told"], (
-            f"connect() and render() must neither write files nor use the network: {there['told']}."
+            f"connect() and render() must not write files, start processes or use the network: {there['told']}."
         )
 
     def test_unknown_jobs_are_refused(self, backend: Backend) -> None:
@@ -168,6 +181,22 @@ class BackendTests(PluginTests):
         names = {env["TUNEWRIGHT_WORKER"] for env in told.values()}
         assert len(names) == len(told), f"The workers share the name {names} in TUNEWRIGHT_WORKER."
         _check_rendezvous(list(told.values()))
+
+    def test_init_containers_run_first(self, backend: Backend, submit: Callable[..., JobPlan]) -> None:
+        """The init containers run one after another, and then the main container, with the same volumes."""
+        self._need_jobs()
+        main = self.plan(_TELL).main
+        inits = tuple(
+            attrs.evolve(main, name=f"kit-{word}", command=("python3", "-c", _ADD, word), env={})
+            for word in ("first", "second")
+        )
+        plan = submit(_SHOW, init_containers=inits)
+        self.wait(backend, plan, JobState.SUCCEEDED)
+        shown = [line.text.partition("KIT-INITS ")[2] for line in backend.logs(plan.name) if "KIT-INITS " in line.text]
+        assert shown == ["first second"], (
+            f"The init containers 'first' and 'second' were to run before the main container, which found {shown} of them: run "
+            "plan.init_containers one after another, with the same volumes."
+        )
 
     def test_a_failure_is_reported(self, backend: Backend, submit: Callable[..., JobPlan]) -> None:
         """A job that fails is Failed, and its status says why."""

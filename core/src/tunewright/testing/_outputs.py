@@ -10,6 +10,7 @@ from typing import ClassVar
 import attrs
 import pytest
 
+from tunewright._kit.store import BESIDE
 from tunewright.environment import OUTPUT_SLOT
 from tunewright.plugins.registry import Plugin
 from tunewright.providers.base import SourceProvider
@@ -30,12 +31,14 @@ class Written:
         provider: the output, with secrets that may write. There is nothing below its URI.
         contents: returns what the service has below the URI: path → contents. None if only the provider can say.
         checks_secrets: whether the service refuses wrong secrets.
+        beside: another output of the same service, with nothing in it, such as that of a longer URI: it has to stay as it is.
         own_files: paths of files that the service itself adds, as a Hub adds ".gitattributes".
     """
 
     provider: SourceProvider
     contents: Callable[[], Mapping[str, bytes]] | None = None
     checks_secrets: bool = True
+    beside: SourceProvider | None = None
     own_files: Collection[str] = attrs.field(default=(), converter=frozenset)
 
 
@@ -61,12 +64,27 @@ class OutputTargetTests(PluginTests):
         assert plugin.provider("model") is cls, "The plugin returns another class for models."
         assert issubclass(cls, OutputTarget), "Derive from OutputTarget, before ModelProvider."
 
+    def _beside(self, written: Written, plugin: Plugin, *, write: bool) -> None:
+        """Write a file to the output beside; or else fail the test unless that is all it has."""
+        if written.beside is None:
+            return
+        params, secrets = document_of(OUTPUT_SLOT, plugin, written.beside).params, literals(written.beside)
+        limit, about = self.time_limit, {"name": self.name, "params": params, "secrets": secrets, "write": write}
+        there = ask_elsewhere("beside", limit=limit, another_day=False, about=about)
+        assert write or there == [BESIDE], (
+            f"{written.beside.uri} has {there} and not {[BESIDE]}, after a test of {written.provider.uri}."
+        )
+
     def test_the_store_keeps_its_word(self, written: Written, plugin: Plugin) -> None:
         """Files are uploaded, listed, downloaded, replaced and removed, and others are left alone."""
         document = document_of(OUTPUT_SLOT, plugin, written.provider)
         about = {"secrets": literals(written.provider), "own_files": sorted(written.own_files)}
-        problems = ask_elsewhere("store", another_day=False, name=self.name, params=document.params, **about)
+        self._beside(written, plugin, write=True)
+        problems = ask_elsewhere(
+            "store", limit=self.time_limit, another_day=False, name=self.name, params=document.params, **about
+        )
         assert not problems, "The store breaks the contract: " + "; ".join(problems) + "."
+        self._beside(written, plugin, write=False)
 
     def test_a_result_is_uploaded(self, written: Written, plugin: Plugin, pod: Pod) -> None:
         """The launcher uploads a result, and it comes back as it was; a second upload changes nothing."""
@@ -75,8 +93,13 @@ class OutputTargetTests(PluginTests):
             done = pod.step("upload", self._result(plugin, provider, pod), env=pod.env(provider), name=attempt)
             done.succeeded("Uploading")
             check_printed(done, provider, "Uploading")
+            assert not done.strays, f"The store writes outside of its folder and of /tmp: {list(done.strays)}."
+            left = pod.leftovers(slots=[OUTPUT_SLOT])
+            assert not left, f"The store leaves files: {left}. Put temporary ones where they are removed."
         params, secrets = document_of(OUTPUT_SLOT, plugin, provider).params, literals(provider)
-        stored = ask_elsewhere("stored", another_day=False, name=self.name, params=params, secrets=secrets)
+        stored = ask_elsewhere(
+            "stored", limit=self.time_limit, another_day=False, name=self.name, params=params, secrets=secrets
+        )
         left_out = {MARKER, *written.own_files}
         found = {path: base64.b64decode(text) for path, text in stored.items() if path not in left_out}
         assert found == _RESULT, "What is downloaded from the output is not what was uploaded."
@@ -95,7 +118,9 @@ class OutputTargetTests(PluginTests):
         check_refusal(done, "A wrong secret")
         check_printed(done, written.provider, "An upload with wrong secrets")
         params, wrong = document_of(OUTPUT_SLOT, plugin, written.provider).params, with_wrong_secrets(written.provider)
-        refused = ask_elsewhere("refused", another_day=False, name=self.name, params=params, secrets=wrong)
+        refused = ask_elsewhere(
+            "refused", limit=self.time_limit, another_day=False, name=self.name, params=params, secrets=wrong
+        )
         assert refused, "upload() raises no FetchError when the service refuses a file."
 
     def _result(self, plugin: Plugin, provider: SourceProvider, pod: Pod) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from tunewright._client.client import TrainingClient
@@ -14,6 +15,7 @@ from tunewright._kit.elsewhere import packed, unpacked
 from tunewright._kit.plans import plan_before
 from tunewright.errors import PluginLoadError
 from tunewright.plan.plan import JobPlan
+from tunewright.plan.policies import Scheduling
 from tunewright.plugins.registry import Plugin
 from tunewright.request.request import Request
 from tunewright.testing._pod import ask_elsewhere
@@ -27,6 +29,9 @@ _CODE: Mapping[str, Any] = {
     "annotations": {"kit": "annotation"},
     "env": {"KIT": "variable"},
     "node_selector": {"kit": "node"},
+    "tolerations": [{"key": "kit", "operator": "Exists"}],
+    "priority_class": "kit",
+    "pod_overrides": {"spec": {"dnsPolicy": "Default"}},
 }
 
 
@@ -53,8 +58,10 @@ class ModifyPlanTests(PluginTests):
         """The plugin can be loaded without heavy libraries: a company-wide one is loaded for every job."""
         self.check_import(None)
 
-    def test_the_plan_is_valid(self, plugin: Plugin) -> None:
+    def test_the_plan_is_valid(self, plugin: Plugin, tmp_path: Path) -> None:
         """The hook returns a valid plan, which the Kubernetes backend renders."""
+        for job in self.jobs():  # elsewhere first: a hook that ends its process would end the tests with it
+            ask_elsewhere("modify", limit=self.time_limit, name=plugin.name, job=dict(job), folder=str(tmp_path))
         for request, before in self._plans():
             TrainingClient("kubernetes").backend.render(_modified(plugin, before, request))
 
@@ -72,9 +79,13 @@ class ModifyPlanTests(PluginTests):
             changed = _modified(plugin, before, request)
             assert unpacked(copy) == before, "The hook changes the plan that it is given; use attrs.evolve."
             assert _modified(plugin, before, request) == changed, "The hook gives another plan when it is called again."
-            there = ask_elsewhere("modify", name=plugin.name, job=dict(job), folder=str(tmp_path))
+            there = ask_elsewhere(
+                "modify", limit=self.time_limit, name=plugin.name, job=dict(job), folder=str(tmp_path)
+            )
             assert unpacked(there["plan"]) == changed, "The hook depends on the process, the machine or the day."
-            assert not there["told"], f"The hook must neither write files nor use the network: {there['told']}."
+            assert not there["told"], (
+                f"The hook must not write files, start processes or use the network: {there['told']}."
+            )
 
     def _plans(self) -> Iterator[tuple[Request, JobPlan]]:
         return map(plan_before, self.jobs())
@@ -87,6 +98,28 @@ def _modified(plugin: Plugin, plan: JobPlan, request: Request) -> JobPlan:
         pytest.fail(str(error))
 
 
+def _lost_scheduling(before: Scheduling, after: Scheduling) -> Iterator[str]:
+    """Yield what the user asked for, and the plan no longer does: other values are the hook's to choose."""
+    for field in attrs.fields(Scheduling):
+        was, now, default = (getattr(one, field.name) for one in (before, after, Scheduling()))
+        if was != default and (now == default or (isinstance(was, tuple) and any(item not in now for item in was))):
+            yield f"scheduling.{field.name}"
+
+
+def _has_words(command: Sequence[str], words: Sequence[str]) -> bool:
+    """Return whether a command still has these words, one after another, wrapped or not."""
+    starts = range(len(command) - len(words) + 1)
+    return any(tuple(command[start : start + len(words)]) == tuple(words) for start in starts)
+
+
+def _lost_keys(before: Mapping[str, Any], after: Mapping[str, Any], path: str) -> Iterator[str]:
+    for key, value in before.items():
+        if key not in after:
+            yield f"{path}.{key}"
+        elif isinstance(value, Mapping) and isinstance(after[key], Mapping):
+            yield from _lost_keys(value, after[key], f"{path}.{key}")
+
+
 def _lost(before: JobPlan, after: JobPlan) -> Iterator[str]:
     if before.name != after.name:
         yield f"the job's name {before.name!r}"
@@ -96,13 +129,21 @@ def _lost(before: JobPlan, after: JobPlan) -> Iterator[str]:
             yield f"{field} {sorted(lost)}"
     if selector := before.scheduling.node_selector.keys() - after.scheduling.node_selector.keys():
         yield f"the node selector's {sorted(selector)}"
+    yield from _lost_scheduling(before.scheduling, after.scheduling)
+    yield from _lost_keys(before.pod_overrides, after.pod_overrides, "pod_overrides")
     if volumes := {v.name for v in before.volumes} - {v.name for v in after.volumes}:
         yield f"volumes {sorted(volumes)}"
+    yield from _lost_of_containers(before, after)
+
+
+def _lost_of_containers(before: JobPlan, after: JobPlan) -> Iterator[str]:
     containers = {container.name: container for container in after.containers}
     for container in before.containers:
         if container.name not in containers:
             yield f"the container {container.name!r}"
         elif env := container.env.keys() - containers[container.name].env.keys():
             yield f"variables {sorted(env)} of container {container.name!r}"
+        elif not _has_words(containers[container.name].command, container.command):
+            yield f"the command of container {container.name!r}"
         elif {*container.mounts} - {*containers[container.name].mounts}:
             yield f"mounts of container {container.name!r}"

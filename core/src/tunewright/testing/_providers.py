@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import attrs
 import pytest
@@ -13,10 +13,11 @@ import pytest
 from tunewright.errors import RequestError
 from tunewright.plan.plan import ContainerSpec, Mount
 from tunewright.plan.secrets import SecretRef, is_called_a_secret
+from tunewright.plan.valid import container_problem
 from tunewright.plugins.kinds import Kind
 from tunewright.plugins.registry import Plugin, Registry
 from tunewright.providers import wire
-from tunewright.providers.base import Provider
+from tunewright.providers.base import DatasetProvider, ModelProvider, Provider, TrainerProvider
 from tunewright.providers.fields import secret_env, secret_fields
 from tunewright.testing._pod import Pod, ask_elsewhere, document_of, literals
 
@@ -25,6 +26,9 @@ HEAVY_MODULES = (
     "peft", "pyarrow", "tokenizers", "torch", "transformers", "tunewright_launcher",
 )  # fmt: skip
 """Modules that a plugin must not import before its container half runs."""
+
+_BASES = {"model": ModelProvider, "dataset": DatasetProvider, "trainer": TrainerProvider}
+_OF_A_PART = ("name", "weight", "repeat", "data")  # keys of a dataset in a list
 
 
 class PluginTests:
@@ -56,7 +60,9 @@ class PluginTests:
     def check_import(self, kind: Kind | None) -> None:
         """Fail the test if loading the plugin, and its class of this kind, imports heavy libraries."""
         heavy = [*self.heavy_modules]
-        imported = ask_elsewhere("imports", another_day=False, name=self.name, kind=kind, heavy=heavy)
+        imported = ask_elsewhere(
+            "imports", limit=self.time_limit, another_day=False, name=self.name, kind=kind, heavy=heavy
+        )
         assert not imported, f"Loading {self.name!r} imports {imported}: import them inside the methods that use them."
 
     def need_container(self) -> None:
@@ -101,6 +107,19 @@ class ProviderTests(PluginTests):
             with pytest.raises(attrs.exceptions.FrozenInstanceError):
                 setattr(provider, field.name, None)
 
+    def test_fields_are_the_providers_own(self) -> None:
+        """No field has a name that means something else, and no two providers share a value that can be changed."""
+        own = _fields(type(self.provider()))
+        reserved = {"provider", *(_OF_A_PART if self.kind == "dataset" else ())} & own.keys()
+        assert not reserved, f"Rename the fields {sorted(reserved)}: in a job, these keys mean something else."
+        inherited = _fields(_BASES[self.kind])
+        changed = [name for name, field in inherited.items() if own[name].type != field.type]
+        assert not changed, (
+            f"Rename the fields {changed}: the base class has them with another type, and Tunewright reads them."
+        )
+        shared = [name for name, field in own.items() if isinstance(field.default, list | dict | set)]
+        assert not shared, f"All providers share the default of {shared}: write attrs.field(factory=…)."
+
     def test_literal_secrets_are_given(self) -> None:
         """provider() has a literal in a secret field; without one, the tests of secrets would test nothing."""
         provider = self.provider()
@@ -117,7 +136,12 @@ class ProviderTests(PluginTests):
         """Secrets appear neither in the repr, which logs and notebooks show, nor in the wire document."""
         provider = self.provider()
         for secret in literals(provider).values():
-            for text in (repr(provider), str(provider), document_of(self.kind, plugin, provider).dumps()):
+            for text in (
+                repr(provider),
+                str(provider),
+                f"{provider}",
+                document_of(self.kind, plugin, provider).dumps(),
+            ):
                 assert secret not in text, f"A secret of {type(provider).__name__} appears in its repr or on the wire."
 
     def test_secrets_may_be_references(self) -> None:
@@ -144,7 +168,9 @@ class ProviderTests(PluginTests):
         """The container, another process on another machine on another day, gets the values that the client has."""
         provider = self.provider()
         here, params = wire.field_values(provider, self.kind), document_of(self.kind, plugin, provider).params
-        there = ask_elsewhere("values", name=self.name, kind=self.kind, params=params, secrets=literals(provider))
+        there = ask_elsewhere(
+            "values", limit=self.time_limit, name=self.name, kind=self.kind, params=params, secrets=literals(provider)
+        )
         changed = {name: [value, there.get(name)] for name, value in here.items() if value != there.get(name)}
         assert not changed, f"These fields depend on the process, the machine or the day: {changed}."
 
@@ -154,18 +180,27 @@ class ProviderTests(PluginTests):
             type(self.provider()).load_config({"no_such_field": 1}, {})
 
 
+def _fields(cls: type) -> dict[str, attrs.Attribute[Any]]:
+    """Return the fields of a class, with their types in place of the types' names."""
+    return attrs.fields_dict(attrs.resolve_types(cls))
+
+
 def check_shaping(
     provider: Provider, shape: Callable[[ContainerSpec], ContainerSpec], name: str, *command: str
 ) -> None:
     """Fail the test unless a method shapes containers as it should: pure, without secrets, and with all that it was given."""
-    defaults = _defaults(provider, name, *command)
+    defaults = defaults_of(provider, name, *command)
     shaped = shape(defaults)
     method = f"{shape.__name__}()"
     assert isinstance(shaped, ContainerSpec), f"{method} must return a ContainerSpec, not {type(shaped).__name__}."
     assert shape(defaults) == shaped, f"{method} must return equal containers for equal defaults."
-    assert defaults == _defaults(provider, name, *command), f"{method} must not change the defaults: use attrs.evolve."
+    assert defaults == defaults_of(provider, name, *command), (
+        f"{method} must not change the defaults: use attrs.evolve."
+    )
     shown = repr(shaped)  # a literal secret prints as <redacted>, unless it was taken out of its SecretValue
     assert not [s for s in literals(provider).values() if s in shown], f"{method} reveals a secret in the container."
+    problem = container_problem(shaped)
+    assert not problem, f"{method} returns a container that no cluster accepts: {problem}."
     lost = [*(defaults.env.items() - shaped.env.items()), *({*defaults.mounts} - {*shaped.mounts})]
     assert not lost, (
         f"{method} drops {lost} of the defaults: add to them with attrs.evolve(defaults, env={{**defaults.env, …}})."
@@ -174,7 +209,8 @@ def check_shaping(
     assert shaped.name == defaults.name, f"{method} must not rename the container, which events and verdicts name."
 
 
-def _defaults(provider: Provider, name: str, *command: str) -> ContainerSpec:
+def defaults_of(provider: Provider, name: str, *command: str) -> ContainerSpec:
+    """Return a complete container, like those that core hands over."""
     return ContainerSpec(
         name=name,
         image=provider.image or "registry.example/image:1",

@@ -6,6 +6,8 @@ from __future__ import annotations
 import base64
 import glob
 import hashlib
+import json
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,10 +30,12 @@ from tunewright.testing._pod import (
     check_printed,
     document_of,
     literals,
+    secrets_left,
     with_wrong_secrets,
 )
 from tunewright.testing._providers import ProviderTests, check_shaping
 
+_READ_AND_ENTER = stat.S_IRUSR | stat.S_IXUSR
 _FINAL_REFUSALS = (ExitCode.NOT_FOUND, ExitCode.NO_PERMISSION)
 
 
@@ -99,7 +103,12 @@ class SourceProviderTests(ProviderTests):
         done = self._fetch(served.provider, plugin, pod)
         done.succeeded("Fetching")
         _compare(pod.workspace / self.kind, served.files)
+        _check_modes(pod.workspace / self.kind)
         _check_traces(done, pod, self.kind)
+        left = secrets_left(pod, served.provider)
+        assert not left, (
+            f"The provider leaves a secret in {left}: give it to its library without a file, or remove that."
+        )
         check_printed(done, served.provider, "Fetching")
 
     def test_wrong_secrets_are_refused(self, served: Served, plugin: Plugin, pod: Pod) -> None:
@@ -141,6 +150,7 @@ class SourceProviderTests(ProviderTests):
         document = document_of(self.kind, plugin, served.provider)
         found = ask_elsewhere(
             "snapshot",
+            limit=self.time_limit,
             another_day=False,
             name=self.name,
             kind=self.kind,
@@ -189,12 +199,26 @@ def need_secret(provider: SourceProvider, where: str) -> None:
 def _compare(folder: Path, files: Mapping[str, bytes]) -> None:
     assert (folder / MARKER).is_file(), "The step has ended without an error, and before it had committed anything."
     found = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file() and p != folder / MARKER}
+    marker = json.loads((folder / MARKER).read_text("utf-8"))
     assert files, "Served.files is empty: say what the service has, so that the kit can compare it."
     assert found.keys() == files.keys(), "The provider has fetched other files than the service has."
     for name, contents in files.items():
         fetched = found[name].read_bytes()
         assert len(fetched) == len(contents), f"{name} has {len(fetched)} bytes, and the service has {len(contents)}."
         assert fetched == contents, f"{name} has other contents than the service has."
+        recorded = marker["files"][name]["sha256"]
+        assert recorded == hashlib.sha256(contents).hexdigest(), (
+            f"finish() says that the SHA-256 digest of {name} is {recorded!r}, which is that of other contents."
+        )
+
+
+def _check_modes(folder: Path) -> None:
+    for path in (folder, *folder.rglob("*")):
+        needed = _READ_AND_ENTER if path.is_dir() else stat.S_IRUSR
+        mode = stat.S_IMODE(path.stat().st_mode)
+        assert mode & needed == needed, (
+            f"{path.relative_to(folder)} has the mode {mode:o}, so that the trainer cannot read it: does the provider change the umask?"
+        )
 
 
 def _check_traces(done: Done, pod: Pod, slot: str) -> None:
@@ -216,6 +240,9 @@ def check_refusal(done: Done, what: str) -> None:
 
 def _check_snapshot(found: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
     assert found["again"] == found["entries"], "Two snapshots of the same URI differ in entries() or revision."
+    assert not found["described"], (
+        f"describe() must return the entry with the same path and size: {found['described']}."
+    )
     for entry in found["entries"]["files"]:
         contents = files.get(entry["path"])
         if contents is None:  # finish() makes the files of it
@@ -225,7 +252,9 @@ def _check_snapshot(found: Mapping[str, Any], files: Mapping[str, bytes]) -> Non
         )
         for algorithm, value in entry["digests"]:
             expected = _digest(algorithm, contents)
-            assert expected in (None, value), f"{entry['path']} is listed with a wrong {algorithm} digest."
+            assert expected in (None, value), (
+                f"{entry['path']} is listed with a wrong {algorithm} digest, {value!r}: in lowercase hexadecimal digits it is {expected}."
+            )
     for path, start, stop, text in found["ranges"]:
         if path in files:
             expected_bytes = files[path][start:stop]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import shutil
 import signal
@@ -27,10 +28,12 @@ from tunewright.providers.mixture import MixturePart
 from tunewright.runner.checkpoints import newest_checkpoint
 from tunewright.runner.verdicts import work_left
 from tunewright.status.report import REPORT_FILE
-from tunewright.testing._pod import Done, Pod, check_printed, end
-from tunewright.testing._providers import ProviderTests, check_shaping
+from tunewright.testing._pod import LAUNCHER, Done, Pod, check_printed, end
+from tunewright.testing._providers import ProviderTests, check_shaping, defaults_of
 
 _RANKS = 2
+_TORCHRUN = ("torchrun", "--max-restarts=0")
+_TRAIN = (*LAUNCHER, "train")
 _GRACE = 25.0  # seconds, as in a pod
 
 
@@ -58,7 +61,7 @@ class TrainerProviderTests(ProviderTests):
     """Tests for the class that a plugin returns from `tunewright_trainer_provider`.
 
     Give the fixture `inputs`, with which the kit trains for real: on two ranks, which see each other at MASTER_ADDR, and
-    which it kills once to see them continue. `provider()` must save a checkpoint before its last step.
+    which it kills once to see them continue. It starts what `container()` names, a program of the trainer's own too. `provider()` must save a checkpoint before its last step.
 
     Class attributes:
         checkpoints: whether the trainer saves checkpoints, from which it continues.
@@ -86,8 +89,7 @@ class TrainerProviderTests(ProviderTests):
     def test_container_shapes_a_container(self) -> None:
         """container() is pure, and returns a ContainerSpec that shows no secret and has all that it was given."""
         provider = self.provider()
-        torchrun = ("torchrun", "--max-restarts=0", "-m", "tunewright_launcher", "train")
-        check_shaping(provider, provider.container, "train", "run", "--", *torchrun)
+        check_shaping(provider, provider.container, "train", "run", "--", *_TORCHRUN, *_TRAIN)
         assert provider == self.provider(), "container() must not change the provider."
 
     def test_check_inputs_takes_a_job_whose_inputs_are_elsewhere(self) -> None:
@@ -143,7 +145,7 @@ class TrainerProviderTests(ProviderTests):
         """After SIGTERM the ranks end in time, and what they leave can be continued."""
         job = _Job(pod, plugin, self.provider(), inputs)
         job.check()
-        job.train("terminated", terminate=True)
+        _check_stop(job.train("terminated", terminate=True)[0])
         _check_training(job.train("again"), job)
 
 
@@ -189,12 +191,24 @@ class _Job:
         with _ended_at_last() as ranks:
             for rank in range(_RANKS):
                 env = {**self._pod.env(self.provider), **_rank_env(rank, port)}
-                ranks.append(self._pod.start(["train"], env, f"{name}-{rank}", kill=kill))
+                ranks.append(self._pod.start(self._target(), env, f"{name}-{rank}", kill=kill))
             if kill:
                 self._wait_for_one(ranks)
             if terminate:
                 self._terminate(ranks, name)
             return [self._pod.finish(process, f"{name}-{rank}") for rank, process in enumerate(ranks)]
+
+    def _target(self) -> tuple[str, ...]:
+        """Return what torchrun starts on every rank: the launcher, or the trainer's own program."""
+        defaults = defaults_of(self.provider, "train", "run", "--", *_TORCHRUN, *_TRAIN)
+        command, given = self.provider.container(defaults).command, defaults.command[: -len(_TRAIN)]
+        target = tuple(itertools.dropwhile(lambda word: word.startswith("--"), command[len(given) :]))
+        known = command[: len(given)] == given and target[:1] and (target[0] == "-m" or target[0].endswith(".py"))
+        assert known, (
+            f"container() names the command {command}, which the kit cannot run on a rank. Replace only {_TRAIN} at its end, by "
+            "`-m MODULE …` or `SCRIPT.py …`, or say where the training is tested: tested_elsewhere."
+        )
+        return target
 
     def _wait_for_one(self, ranks: list[subprocess.Popen[bytes]]) -> None:
         """Wait until a rank has ended, and kill the others if it was killed, as a lost pod takes all of its ranks."""
@@ -213,6 +227,15 @@ class _Job:
                 os.killpg(process.pid, signal.SIGTERM)
         ended = _wait(lambda: all(process.poll() is not None for process in ranks), _GRACE)
         assert ended, f"The ranks have not ended {_GRACE:.0f} s after SIGTERM: save a checkpoint at once, and return."
+
+
+def _check_stop(first: Done) -> None:
+    """Fail the test if a training that was stopped passes for a finished one."""
+    last = next((event for event in reversed(_step_events(first)) if event.total_steps), None)
+    assert first.code != 0 or last is None or last.step >= (last.total_steps or 0), (
+        f"After SIGTERM, train() returns at step {last.step} of {last.total_steps}: what it leaves would be taken for the finished model. "
+        "Save a checkpoint and raise SystemExit(143)."
+    )
 
 
 def _check_training(done: list[Done], job: _Job) -> None:
@@ -262,8 +285,12 @@ def _wait(condition: Callable[[], bool], limit: float) -> bool:
 
 
 def _steps(done: Done) -> list[int]:
+    return [event.step for event in _step_events(done)]
+
+
+def _step_events(done: Done) -> list[Step]:
     events = (parse_event(line) for line in done.log.splitlines())
-    return [event.step for event in events if isinstance(event, Step)]
+    return [event for event in events if isinstance(event, Step)]
 
 
 def _step_of(checkpoint: Path | None) -> int:

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from tunewright import RequestError, SecretRef, TrainingClient
 from tunewright._client.job import Job
-from tunewright.backends.local import logs
+from tunewright.backends.local import logs, record
 from tunewright.backends.local.env import client_environment, expand, share_of_machine, who_checks, write_programs
+from tunewright.backends.local.folder import JobFolder, Status
 from tunewright.backends.local.spec import Program, Spec
-from tunewright.events import Attempt, Progress, Step, format_event
+from tunewright.events import Attempt, Phase, Progress, Step, format_event
 from tunewright.plan.plan import ContainerSpec, EmptyDir, ExistingClaim, Mount, Volume
 from tunewright.plan.resources import Resources
 from tunewright.plan.secrets import SecretValue
@@ -247,6 +248,25 @@ def test_the_detail_of_a_running_job_comes_from_its_newest_event(tmp_path):
     assert logs.detail(JobState.RUNNING, files) == ""
     files = _log(tmp_path / "log", format_event(attrs.evolve(fetch, total=None)))
     assert logs.detail(JobState.DOWNLOADING, files) == "model, 43 bytes"
+
+
+def test_the_detail_is_of_the_container_that_began_last(tmp_path, monkeypatch):
+    said = {
+        ("fetch-model", 0): Phase(name="list", text="model: asking"),
+        ("check", 0): Phase(name="check", text="reading rows"),
+        ("train", 0): Step(step=3, total_steps=9),
+        ("train", 1): Step(step=2, total_steps=9),
+    }
+    files = []
+    for (container, worker), event in said.items():
+        (tmp_path / f"{container}-{worker}").write_text(f"{format_event(event)}\n")
+        files.append(logs.LogFile(container, worker, tmp_path / f"{container}-{worker}"))
+    monkeypatch.setattr(record, "log_files", lambda _: files)
+    running = Status(state=JobState.RUNNING.value)
+    assert record._detail(JobFolder(tmp_path), running) == "step 3/9"
+    files.pop()
+    files.pop()
+    assert record._detail(JobFolder(tmp_path), running) == "reading rows"
 
 
 def test_a_log_is_read_line_by_line_and_a_line_without_its_break_only_at_the_end(tmp_path):

@@ -6,11 +6,13 @@ import base64
 import binascii
 import hashlib
 import hmac
+import logging
+import re
 import threading
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 import attrs
 
@@ -26,6 +28,9 @@ _SCOPE = "https://storage.azure.com/.default"
 _SAS_VERSION = "2021-12-02"
 _SAS_LIFE = 6 * 3600.0  # seconds
 _FRESH = 300.0  # seconds before its end in which a token or signature is renewed
+# How DefaultAzureCredential tells of a credential that it tried: those that are not there are said to be unavailable in other words.
+_FAILED = re.compile(r"^\s*(\w+Credential): (Authentication failed: .*|.*\bAADSTS\d+.*)", re.MULTILINE)
+_NETWORK = re.compile(r"HTTPS?Connection|timed out|Failed to (resolve|establish)|Connection (reset|refused|aborted)")
 _ALL = "racwdl"  # read, add, create, write, delete, list: what the key itself may do
 
 
@@ -57,15 +62,21 @@ class Access:
             endpoint = f"{protocol}://{account}.blob.{said.get('EndpointSuffix', _CLOUD)}"
         return attrs.evolve(
             self,
-            account=account or endpoint.partition("://")[2].partition(".")[0],
+            account=account or _account_at(endpoint),
             account_key=self.account_key or said.get("AccountKey"),
-            sas_token=(self.sas_token or said.get("SharedAccessSignature") or "").lstrip("?") or None,
+            sas_token=(self.sas_token or said.get("SharedAccessSignature") or "").rpartition("?")[2] or None,
             endpoint=endpoint.rstrip("/"),
         )
 
 
 def _of_environment() -> str | None:
     return next((value for name in _ACCOUNT if (value := user_variable(name))), None)
+
+
+def _account_at(endpoint: str) -> str:
+    """Return the account that a URL is of: the last part of its path, as Azurite has it, or else the first of its host."""
+    parts = urlsplit(endpoint)
+    return parts.path.strip("/").rpartition("/")[2] or (parts.hostname or "").partition(".")[0]
 
 
 def _connection(text: str) -> dict[str, str]:
@@ -138,12 +149,15 @@ class Credential:
         from azure.core.exceptions import AzureError, ClientAuthenticationError
         from azure.identity import DefaultAzureCredential
 
+        logging.getLogger("azure.identity").setLevel(logging.ERROR)  # it warns of what is raised, in many lines
         what = f"the account {self._access.account}"
         try:
             # A new one each time: a second process must not use the connections of the first.
             with DefaultAzureCredential() as source:
                 return source.get_token(_SCOPE)
         except ClientAuthenticationError as error:
+            if (reason := _failed(error)) is not None:
+                raise _refused(what, *reason) from error
             cause = f"There is no credential for {what}: {_first_line(error)}"
             remedy = (
                 "Give account_key=, sas_token= or connection_string=, or give the pod's service account an identity, or "
@@ -160,6 +174,21 @@ class Credential:
 
 def _is_old(token: AccessToken | None) -> bool:
     return token is None or time.time() > token.expires_on - _FRESH
+
+
+def _failed(error: Exception) -> tuple[str, str] | None:
+    """Return the credential that is there and did not work, and why; None if there is none."""
+    found = _FAILED.search(str(error))
+    return None if found is None else (found[1], found[2].rstrip("."))
+
+
+def _refused(what: str, credential: str, why: str) -> FetchError:
+    cause = f"The credential for {what} could not be used ({credential}): {why}."
+    if _NETWORK.search(why):
+        remedy = "Check that Azure's server for credentials is reachable from where the step runs."
+        return FetchError(cause, remedy=remedy, code=ExitCode.UNAVAILABLE)
+    remedy = "Check AZURE_TENANT_ID, AZURE_CLIENT_ID and what belongs to them, or the pod's identity."
+    return FetchError(cause, remedy=remedy, code=ExitCode.NO_PERMISSION)
 
 
 def _first_line(error: Exception) -> str:

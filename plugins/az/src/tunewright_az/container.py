@@ -152,13 +152,21 @@ class Container:
         return FetchError(error.cause, remedy=remedy, code=exit_code)
 
 
+def _is_marked(blob: ET.Element) -> bool:
+    """Return whether a blob stands for a folder, as Hadoop marks it; names of metadata have no case."""
+    return any(
+        found.tag.lower() == "hdi_isfolder" and (found.text or "").lower() == "true"
+        for found in blob.iterfind("Metadata/*")
+    )
+
+
 def _object(blob: ET.Element) -> Object:
     name = blob.find("Name")
     key = "" if name is None or name.text is None else name.text
     if name is not None and name.get("Encoded") == "true":
         key = unquote(key)
     properties = {found.tag: found.text or "" for found in blob.iterfind("Properties/*")}
-    if properties.get("ResourceType") == "directory" or blob.findtext("Metadata/hdi_isfolder") == "true":
+    if properties.get("ResourceType") == "directory" or _is_marked(blob):
         return Object(f"{key}/", 0)  # of an account with real folders; written as other stores have placeholders
     tag = properties.get("Etag", "").strip('"')
     md5 = digits_of(properties.get("Content-MD5", ""))

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import threading
 from collections.abc import Iterator, Mapping
 
 import google.auth
 from google.auth.credentials import Credentials
-from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, RefreshError, TransportError
+from google.auth.environment_vars import CREDENTIALS
+from google.auth.exceptions import (
+    DefaultCredentialsError,
+    GoogleAuthError,
+    MalformedError,
+    RefreshError,
+    TransportError,
+)
 from google.auth.transport import Request, Response
 from google.oauth2 import service_account
 
@@ -74,7 +82,11 @@ class Credential:
             cause = f"Google's server for credentials does not answer, so that {self._what} cannot be read: {error}."
             remedy = "Check that it is reachable from where the step runs."
             raise FetchError(cause, remedy=remedy, code=ExitCode.UNAVAILABLE) from error
+        except MalformedError as error:  # which is a DefaultCredentialsError, too
+            raise self._unusable(error) from error
         except DefaultCredentialsError as error:
+            if os.environ.get(CREDENTIALS):  # a file that is missing, or is not one of credentials
+                raise self._unusable(error, f"Check the file that {CREDENTIALS} names.") from error
             cause = f"There is no credential for {self._what}."
             raise FetchError(cause, remedy=_GIVE, code=ExitCode.NO_PERMISSION) from error
         except RefreshError as error:
@@ -83,9 +95,13 @@ class Credential:
             remedy = "Check the service account, its key, and the binding of Workload Identity."
             raise FetchError(cause, remedy=remedy, code=code) from error
         except (GoogleAuthError, ValueError) as error:
-            cause = f"The credential for {self._what} cannot be used: {_words(error)}."
-            remedy = "Give the whole text of the key file as service_account_key=."
-            raise FetchError(cause, remedy=remedy, code=ExitCode.USAGE) from error
+            raise self._unusable(error) from error
+
+    def _unusable(
+        self, error: Exception, remedy: str = "Give the whole text of the key file as service_account_key=."
+    ) -> FetchError:
+        cause = f"The credential for {self._what} cannot be used: {_words(error)}."
+        return FetchError(cause, remedy=remedy, code=ExitCode.USAGE)
 
 
 def _words(error: Exception) -> str:

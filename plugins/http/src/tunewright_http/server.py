@@ -216,6 +216,10 @@ class Server:
         """Refuse a page in the place of a file: of a login, or around the file."""
         kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if kind in _PAGES and not urlsplit(url).path.lower().endswith(_PAGE_NAMES):
+            if urlsplit(self.http.answered_by).path == f"{urlsplit(url).path}/":
+                cause = f"{shown(url)} is a folder: the server redirects to {shown(url)}/, which is a web page."
+                remedy = "Write the / at its end, to fetch the files that a SHA256SUMS in the folder lists."
+                raise FetchError(cause, remedy=remedy, code=ExitCode.BAD_DATA)
             cause = f"{shown(url)} is answered with a web page ({kind}), such as one to log in, and not with a file."
             remedy = "Give the URL of the file itself, and a credential if it needs one."
             raise FetchError(cause, remedy=remedy, code=ExitCode.BAD_DATA)

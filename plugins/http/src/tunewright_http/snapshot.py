@@ -33,6 +33,7 @@ _ASKED_AT_ONCE = 16
 # Seconds for which a question about one of many files is asked again, so that the answers about others are not lost.
 _PATIENCE = 20.0
 _DECIDES = f"give sha256=, or put a list {SUMS_NAME} beside the file, which decide then."
+_LONGEST_LINE = 100  # characters that are shown
 
 
 class HttpFiles(HttpSnapshot):
@@ -75,7 +76,9 @@ class HttpFiles(HttpSnapshot):
         if self._place.name:
             try:
                 yield self._file()
-            except FetchError:
+            except FetchError as error:
+                if error.code.may_pass:
+                    raise
                 folder = attrs.evolve(self._place, url=f"{self._place.url}/", name="")
                 if self._sha256 is not None or not (sums := self._marker(folder)):
                     raise
@@ -111,7 +114,8 @@ class HttpFiles(HttpSnapshot):
         if self._sha256 is not None:
             return (Digest(algorithm="sha256", value=self._sha256.lower()),)
         try:
-            text = self._server.text(f"{self._place.folder}{quote(self._manifest)}", LONGEST_SUMS)
+            url = f"{self._place.folder}{quote(self._manifest)}"
+            text = retry(lambda: self._server.text(url, LONGEST_SUMS), _PATIENCE, lambda *_: None)
         except FetchError:  # whatever is wrong with a list that nobody asked for
             return ()
         return Sums.read(text or b"").see(self._place.name) or ()
@@ -124,10 +128,12 @@ class HttpFiles(HttpSnapshot):
         )
         if text is None:
             cause = f"{self._place.url} is a folder, and it has no list of its files: there is no {self._manifest}."
-            raise FetchError(cause, remedy=f"{remedy}; or name one file.", code=ExitCode.NOT_FOUND)
+            remedy = f"Give its name if there is a list with another one, manifest=; or name one file. {remedy}."
+            raise FetchError(cause, remedy=remedy, code=ExitCode.NOT_FOUND)
         sums = Sums.read(text, self._manifest)
-        if not sums.known:
-            cause = f"{url} lists no SHA-256 digests of files."
+        if sums.unread is not None or not sums.known:  # the line may be about a file that would be left out
+            line = f": {sums.unread[:_LONGEST_LINE]!r} is not one" if sums.unread else ""
+            cause = f"{url} is not a list of the digests of files, of SHA-256, SHA-512, SHA-1 or MD5{line}."
             raise FetchError(cause, remedy=f"{remedy}.", code=ExitCode.BAD_DATA)
         return sums
 
@@ -139,7 +145,7 @@ class HttpFiles(HttpSnapshot):
                 for path in paths:
                     check_path(path)
                     url = f"{self._place.folder}{quote(path, errors='surrogateescape')}"
-                    pending.append(pool.submit(self._patiently, path, url, sums.see(path) or ()))
+                    pending.append(pool.submit(self._patiently, path, url, sums))
                     if len(pending) > 4 * _ASKED_AT_ONCE:
                         yield pending.popleft().result()
                 while pending:
@@ -147,8 +153,15 @@ class HttpFiles(HttpSnapshot):
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def _patiently(self, path: str, url: str, digests: tuple[Digest, ...]) -> Entry:
-        return retry(lambda: self._entry(path, url, digests), _PATIENCE, lambda *_: None)
+    def _patiently(self, path: str, url: str, sums: Sums) -> Entry:
+        try:
+            return retry(lambda: self._entry(path, url, sums.see(path) or ()), _PATIENCE, lambda *_: None)
+        except FetchError as error:
+            if error.code is not ExitCode.NOT_FOUND:
+                raise
+            cause = f"{sums.name} lists {path!r}, which is not there. {error.cause}"
+            remedy = f"Upload the file, write {sums.name} again, or leave the file out with ignore_patterns."
+            raise FetchError(cause, remedy=remedy, code=error.code) from error
 
     def _entry(self, path: str, url: str, digests: tuple[Digest, ...]) -> Entry:
         about = self._server.about(url)

@@ -78,7 +78,12 @@ def follow(files: Sequence[LogFile], at_rest: Callable[[], bool]) -> Iterator[Lo
 
 
 def detail(state: JobState, files: Sequence[LogFile]) -> str:
-    """Return how far the job has got, from its newest events: "model, 43%" or "step 12/100"."""
+    """Return how far the job has got, from its newest events: "model, 43%" or "step 12/100".
+
+    Args:
+        state: the job's state.
+        files: the logs to look at; the first that says something counts.
+    """
     fetching = state is JobState.DOWNLOADING
     said = (progress_of(newest_events(file.path), fetching=fetching) for file in files)
     return next(filter(None, said), "")

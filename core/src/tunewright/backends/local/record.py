@@ -77,7 +77,9 @@ def _detail(job: JobFolder, status: Status) -> str:
     state = JobState(status.state)
     if state.at_rest:
         return ""
-    files = [file for file in log_files(job) if not status.container or file.container == status.container]
+    # What a job does now is in the log of what has begun last; of several workers, the first says most.
+    newest = [file for file in reversed(log_files(job)) if not status.container or file.container == status.container]
+    files = sorted(newest, key=lambda file: file.worker)
     return logs.detail(state, files) or status.container
 
 

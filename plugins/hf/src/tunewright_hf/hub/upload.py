@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 import attrs
 
 from tunewright import ExitCode, FetchError
-from tunewright.providers import Entry, Snapshot, Store
+from tunewright.providers import Digest, Entry, Snapshot, Store
 from tunewright_hf.hub.client import Hub
 from tunewright_hf.hub.snapshot import HubSnapshot
 from tunewright_launcher.http import Headers, is_there, refusal
@@ -88,9 +88,19 @@ class HubStore(Store):
                 if not (added or removed):
                     return
                 commit = self._commit([*added, *removed], _message(len(added), len(removed)))
+        self._compare(commit, files, {one.path_in_repo: one.upload_info.sha256.hex() for one in added})
+
+    def _compare(self, commit: str, files: Mapping[str, Path], digests: Mapping[str, str]) -> None:
+        """Compare a commit with the files, and the SHA-256 digests that huggingface_hub computed of them.
+
+        Raises:
+            FetchError: BAD_DATA: it lacks a file.
+        """
         there = {entry.path: entry for entry in self._hub.tree(commit) if entry.path in files}
         for path, file in files.items():
-            if not is_there(there.get(path), file):
+            entry, computed = there.get(path), Digest(algorithm="sha256", value=digests[path])
+            # A large file is not read once more.
+            if not (entry and computed in entry.digests) and not is_there(entry, file):
                 cause = f"{self._hub.repo.uri} lacks the uploaded {path} in the commit {commit}."
                 remedy = "Check whether a .gitignore in the repository excludes it."
                 raise FetchError(cause, remedy=remedy, code=ExitCode.BAD_DATA)
