@@ -86,7 +86,7 @@ def test_what_keeps_its_word_is_stored(folder: Path) -> None:
         ({"listed": [digest(value="3fHLY1WjS9HBjSI=")]}, "which is not 64 hexadecimal digits"),
         ({"listed": [digest(value=f"sha256:{SHA256}")]}, "which is not 64 hexadecimal digits"),
         ({"listed": [digest(value=None)]}, "the sha256 digest None"),
-        ({"listed": [digest(algorithm="sha512", value="0" * 128)]}, "of the kind 'sha512', which is not one of sha256"),
+        ({"listed": [digest(algorithm="sha3", value="0" * 128)]}, "of the kind 'sha3', which is not one of sha256"),
         ({"listed": [digest(part_size=0)]}, "a digest of parts of 0 bytes"),
         ({"digests": (Digest(algorithm="md5", value="abc"),)}, "The reader of a has the md5 digest 'abc'"),
         ({"made": ["a"]}, "it has to return a mapping"),

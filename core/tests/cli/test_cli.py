@@ -438,14 +438,19 @@ def unusable(site) -> None:
     site.install("tunewright-lost", {"lost": "tw_lost"}, tw_lost=lost)
 
 
-@pytest.mark.parametrize("command", [("fetch", "file://{folder}", "{place}"), ("report", "sft", "--html", "{place}")])
-def test_a_place_that_cannot_be_written_is_one_line(tunewright: Run, backend, tmp_path: Path, command: tuple) -> None:
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [(("fetch", "file://{folder}", "{place}"), 64), (("report", "sft", "--html", "{place}"), 1)],
+)
+def test_a_place_that_cannot_be_written_is_one_line(
+    tunewright: Run, backend, tmp_path: Path, command: tuple, expected: int
+) -> None:
     finished(backend)
     words = [word.format(folder=tmp_path, place=tmp_path / "job.yaml" / "x") for word in command]
     code, out, err = tunewright(*words, *(["--backend", "memory"] if words[0] == "report" else []))
-    assert (code, out) == (1, "")
-    assert err.startswith(f"error: {tmp_path}/job.yaml/x")
-    assert err.endswith(": Not a directory\n")
+    assert (code, out) == (expected, "")
+    assert f"{tmp_path}/job.yaml/x" in err
+    assert ": Not a directory" in err
     assert err.count("\n") == 1
 
 

@@ -8,17 +8,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn, get_args
+from typing import NoReturn
 
 import attrs
 
 from tunewright.errors import ExitCode, FetchError
-from tunewright.providers.snapshots import Algorithm, Digest, Entry, Reader, Snapshot
+from tunewright.providers.snapshots import DIGITS, Digest, Entry, Reader, Snapshot
 
 _REMEDY = "The source's plugin breaks its contract: tell its author."
-_DIGITS: Mapping[str, int] = {
-    "sha256": 64, "sha1": 40, "md5": 32, "git-blob-sha1": 40, "crc32": 8, "crc32c": 8, "crc64nvme": 16,
-}  # fmt: skip
 _HEXADECIMAL = re.compile("[0-9A-Fa-f]+")
 _LOOKS = 4  # how often the clock is looked at within the limit
 
@@ -71,9 +68,9 @@ def digest_problem(digest: Digest) -> str | None:
     """Return what is wrong with the form of a digest, whatever it is compared with; None for nothing."""
     if not isinstance(digest, Digest):
         return f"the digest {digest!r}, which is not a Digest"
-    digits = _DIGITS.get(digest.algorithm)
+    digits = DIGITS.get(digest.algorithm)
     if digits is None:
-        return f"a digest of the kind {digest.algorithm!r}, which is not one of {', '.join(get_args(Algorithm))}"
+        return f"a digest of the kind {digest.algorithm!r}, which is not one of {', '.join(DIGITS)}"
     value = digest.value
     if not isinstance(value, str) or len(value) != digits or not _HEXADECIMAL.fullmatch(value):
         return f"the {digest.algorithm} digest {value!r}, which is not {digits} hexadecimal digits"

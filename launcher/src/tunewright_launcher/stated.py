@@ -7,7 +7,7 @@ import binascii
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from tunewright.providers.snapshots import Algorithm, Digest
+from tunewright.providers.snapshots import DIGITS, Algorithm, Digest
 from tunewright_launcher.answers import Headers
 
 # RFC 9530, and RFC 3230 before it, both of which are about the whole file, whatever range of it was sent.
@@ -27,7 +27,6 @@ _HEXADECIMAL: Mapping[str, Algorithm] = {
     "X-Checksum-Sha1": "sha1",
     "X-Checksum-Md5": "md5",
 }
-_DIGITS: Mapping[Algorithm, int] = {"sha256": 64, "sha512": 128, "sha1": 40, "md5": 32, "crc32c": 8}
 # In order of cost: SHA-256 is computed anyway.
 _PREFERRED: tuple[Algorithm, ...] = ("sha256", "crc32c", "sha512", "sha1", "md5")
 
@@ -43,7 +42,7 @@ def digests_in(
         among: the algorithms to look for, the best one first. CRCs need the package `anycrc`.
     """
     stated = _stated(headers, partial=partial)
-    found = {algorithm: value for algorithm, value in stated if len(value) == _DIGITS[algorithm]}
+    found = {algorithm: value for algorithm, value in stated if len(value) == DIGITS[algorithm]}
     return next(((Digest(algorithm=a, value=found[a]),) for a in among if a in found), ())
 
 

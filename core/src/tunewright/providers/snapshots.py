@@ -41,6 +41,10 @@ from tunewright.providers.limits import FetchLimits
 _ENGINE = "The fetch engine reads snapshot(): use `tunewright fetch URI FOLDER`."
 
 Algorithm = Literal["sha256", "sha512", "sha1", "md5", "crc32", "crc32c", "crc64nvme", "git-blob-sha1"]
+DIGITS: Mapping[Algorithm, int] = {
+    "sha256": 64, "sha512": 128, "sha1": 40, "md5": 32, "crc32": 8, "crc32c": 8, "crc64nvme": 16, "git-blob-sha1": 40,
+}  # fmt: skip
+"""How many hexadecimal digits a digest has, by its algorithm."""
 
 
 @attrs.frozen(kw_only=True)
