@@ -160,7 +160,7 @@ class Http:
         except (http.client.HTTPException, OSError) as error:
             if connection := self._kept().pop(key, None):
                 connection.close()
-            raise unavailable(request.url, error) from error
+            raise unavailable(request.url, error, self._origin(key).proxy) from error
 
     def _ask(self, connection: Connection, request: HttpRequest, origin: str, path: str) -> Response:
         known = self._origin(origin)
@@ -169,6 +169,8 @@ class Http:
         headers = {**usual, **request.headers}.items()
         try:
             return connection.ask(request.method, target, headers, request.body, self._timeout)
+        except OSError:  # a certificate that is not trusted is a ValueError, too
+            raise
         except ValueError as error:
             cause = f"The request to {shown(request.url)} is invalid: {error}."
             remedy = "Check whether a credential contains a line break, or was copied incompletely."
@@ -196,7 +198,7 @@ class Http:
         url = self._proxies.get(parts.scheme) or self._proxies.get("all")
         if not url or urllib.request.proxy_bypass_environment(parts.netloc, self._proxies):  # type: ignore[attr-defined]
             return None
-        return urlsplit(url if "://" in url else f"http://{url}")
+        return _proxy_at(url if "://" in url else f"http://{url}", parts.scheme)
 
     def _context(self) -> ssl.SSLContext:
         if self._tls is None:
@@ -362,6 +364,23 @@ def _redirected(request: HttpRequest, location: str, status: int) -> HttpRequest
         cause = f"{shown(request.url)} redirects to {shown(url)}, which is not encrypted."
         raise FetchError(cause, remedy="Check the endpoint.", code=ExitCode.BAD_DATA)
     return HttpRequest(url=url, headers={k: v for k, v in request.headers.items() if k.lower() in _GENERAL})
+
+
+def _proxy_at(url: str, scheme: str) -> SplitResult:
+    """Return the parts of a proxy's URL.
+
+    Raises:
+        FetchError: USAGE: it is not the URL of an HTTP proxy.
+    """
+    try:
+        proxy = urlsplit(url)
+        usable = proxy.scheme in ("http", "https") and bool(proxy.hostname) and proxy.port != 0
+    except ValueError:  # not a port
+        usable = False
+    if not usable:
+        cause = f"The variable {scheme}_proxy or all_proxy does not have the URL of an HTTP proxy."
+        raise FetchError(cause, remedy=f"Write it as {scheme}_proxy=http://HOST:PORT.", code=ExitCode.USAGE)
+    return proxy
 
 
 def _proxy_headers(proxy: SplitResult) -> dict[str, str]:
