@@ -3,7 +3,10 @@
 import base64
 import gc
 import re
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 import warnings
 from pathlib import Path
@@ -11,7 +14,7 @@ from pathlib import Path
 import pytest
 from tests.servers.faulty import Answer, Fault, FaultyServer, FileServer, Request
 
-from tunewright.errors import FetchError
+from tunewright.errors import ExitCode, FetchError
 from tunewright_launcher.http import Http, HttpRequest
 
 
@@ -113,3 +116,64 @@ def test_a_file_is_not_sent_to_a_server_that_refuses_it(tmp_path: Path) -> None:
     with Bare(refusal, reads=False) as server:
         response, body = Http().ask(HttpRequest(url=server.url, method="PUT", body=file), 1000)
         assert (response.status, body) == (413, b"10 bytes")
+
+
+class Encrypted(FileServer):
+    """Files over TLS."""
+
+    def __init__(self, certificate: Path) -> None:
+        super().__init__({"/a": b"a"})
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, certificate.with_name("key.pem"))
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "trusted", "says", "remedy"),
+    [
+        ("IP:127.0.0.1", "", "is not trusted", "SSL_CERT_FILE"),
+        ("IP:127.0.0.1", "gone.pem", "gone.pem, which is not a file", "SSL_CERT_FILE"),
+        (
+            "DNS:other.example",
+            "certificate.pem",
+            "is not trusted: IP address mismatch",
+            "a name that its certificate has",
+        ),
+    ],
+)
+def test_a_certificate_that_is_refused_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, trusted: str, says: str, remedy: str
+) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("a certificate is made with openssl, which is not there")
+    made = tmp_path / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=store"]
+    files = ["-keyout", tmp_path / "key.pem", "-out", made, "-addext", f"subjectAltName={name}"]
+    subprocess.run([*command, *files], check=True, capture_output=True)
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / trusted))
+    with Encrypted(made) as server, pytest.raises(FetchError, match=says) as caught:
+        Http().ask(HttpRequest(url=f"{server.url.replace('http', 'https')}/a"), 100)
+    assert caught.value.code is ExitCode.USAGE
+    assert remedy in caught.value.remedy
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1080", "http://127.0.0.1:99999", "127.0.0.1:80x", "http://"])
+def test_a_proxy_that_is_none_is_refused(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    with pytest.raises(FetchError, match=r"http_proxy or all_proxy does not have the URL") as caught:
+        Http().ask(HttpRequest(url="http://files.invalid/a"), 100)
+    assert caught.value.code is ExitCode.USAGE
+
+
+def test_a_proxy_that_does_not_respond_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("http_proxy", f"http://user:s3cr3t@127.0.0.1:{port}")
+        with pytest.raises(FetchError, match=f"through the proxy 127.0.0.1:{port}") as caught:
+            Http().ask(HttpRequest(url="http://files.invalid/a"), 100)
+    assert "no_proxy" in caught.value.remedy
+    assert "s3cr3t" not in str(caught.value)

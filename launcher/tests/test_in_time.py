@@ -9,8 +9,11 @@ import pytest
 from tunewright_launcher.in_time import in_time
 
 PROGRAM = """
-import itertools, signal, threading, time
+import itertools, signal, tempfile, threading, time
+from pathlib import Path
 from tunewright import FetchError
+from tunewright.providers import Entry, Snapshot
+from tunewright_launcher.engine import fetch_snapshot
 from tunewright_launcher.in_time import in_time
 
 def hanging():
@@ -35,6 +38,21 @@ def in_another_thread():
     thread.join()
     return "".join(found)
 
+def refused_by_the_engine():
+    class Hostile(Snapshot):
+        def entries(self):
+            yield Entry(path="../x", size=1)
+            yield Entry(path="y", size=1)
+        def open(self, entry, start, stop):
+            raise NotImplementedError
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            fetch_snapshot(Hostile(), Path(folder))
+    except FetchError as error:
+        kept.append(error)  # with its traceback, in which the listing still is
+        return str(error)
+
+kept = []
 print(CALL())
 assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
 assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
@@ -48,6 +66,7 @@ assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
         ("slowly_used", "all came"),
         ("never_goes_on", "TRY_AGAIN: 75> The listing has not gone on for 0 s."),
         ("in_another_thread", "ab"),
+        ("refused_by_the_engine", "does not have the path of a file"),
     ],
 )
 def test_each_item_must_come_in_time(call: str, says: str) -> None:

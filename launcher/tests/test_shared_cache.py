@@ -22,6 +22,7 @@ from tunewright.plugins.registry import Registry
 from tunewright.providers import wire
 from tunewright.providers.builtin.file import FileModel
 from tunewright_launcher import shared_cache
+from tunewright_launcher.fetch import _in_cache
 from tunewright_launcher.journal import FileRecord
 from tunewright_launcher.shared_cache import SMALL, CachedItem, share
 from tunewright_launcher.slots import Slot
@@ -227,3 +228,24 @@ def test_files_of_another_file_system_are_copied(tmp_path: Path) -> None:
         assert other.read_bytes() == LARGE
     finally:
         other.unlink(missing_ok=True)
+
+
+def test_a_cache_that_cannot_be_written_to_is_not_used(machine: Machine, tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    job = machine.job("a")
+    done = job.run({**machine.env, "TUNEWRIGHT_CACHE": str(tmp_path / "taken")})
+    assert (done.returncode, job.verdict()) == (0, None), done.stderr
+    assert job.holds_everything()
+    assert f"The cache {tmp_path / 'taken'} is not used, as it cannot be written to (File exists)." in done.stderr
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, "No space left on device"), FetchError("It is full.", remedy="-", code=ExitCode.NO_SPACE)],
+)
+def test_a_full_cache_is_named(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(FetchError, match="the cache that jobs share") as caught, _in_cache(CachedItem(tmp_path / "x")):
+        raise error
+    assert caught.value.code is ExitCode.NO_SPACE
+    assert str(tmp_path) in caught.value.cause
+    assert "tunewright cache prune" in caught.value.remedy

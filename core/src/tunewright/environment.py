@@ -194,6 +194,13 @@ def caches(env: Mapping[str, str]) -> dict[str, str]:
     return {CACHE: str(shared), HUB_CACHE: str(Path(hub).expanduser())}
 
 
+def in_any_folder(env: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment whose folders of ours and of huggingface_hub are the same ones for a process in another folder."""
+    names = (STATE_HOME, CACHE, "HF_HOME", "HF_HUB_CACHE")
+    given = {name: value for name in names if (value := env.get(name)) and value != "off"}
+    return {**env, **{name: str(Path(value).expanduser().absolute()) for name, value in given.items()}}
+
+
 def user_variable(name: str) -> str | None:
     """Return an environment variable that the user named, or None if it is not set."""
     return os.environ.get(name)

@@ -109,3 +109,11 @@ def test_what_is_fetched_by_hand_is_not_of_the_cache(tmp_path: Path, monkeypatch
         done = CliRunner().invoke(cli, ["fetch", "./source", f"./to-{Path(cache).name}"])
         assert done.exit_code == 0, done.output
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source", "to-cache", "to-off"]
+
+
+def test_folders_are_the_same_for_a_process_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = {"TUNEWRIGHT_CACHE": "cache", "HF_HOME": "/hf", "HF_HUB_CACHE": "", "OTHER": "x"}
+    found = environment.in_any_folder(given)
+    assert found == {**given, "TUNEWRIGHT_CACHE": str(tmp_path / "cache")}
+    assert environment.in_any_folder({"TUNEWRIGHT_CACHE": "off"}) == {"TUNEWRIGHT_CACHE": "off"}

@@ -78,7 +78,7 @@ def start(site: Path, tmp_path: Path):
     return make
 
 
-def of(source: str, *assignments: str, kind: str = "model", only: tuple[str, ...] = ()) -> Inputs:
+def of(source: str, *assignments: str, kind: str | None = None, only: tuple[str, ...] = ()) -> Inputs:
     return inputs_of(source, kind, only, assignments)  # type: ignore[arg-type] # one of the two kinds
 
 
@@ -221,6 +221,27 @@ def test_the_inputs_of_a_job_file_are_those_of_its_job(job: Path) -> None:
         of(str(job), only=("data",))
     with pytest.raises(RequestError, match=r"job.yaml --only model"):
         of("hf://org/name", only=("model",))
+
+
+def test_what_a_job_file_cannot_have_is_refused_before_anything_is_fetched(job: Path) -> None:
+    with pytest.raises(RequestError, match=r"revision.*is not an argument"):
+        of(str(job), "revision=v2")
+    with pytest.raises(RequestError, match=r"modle.*Did you mean 'model'"):
+        of(str(job), "modle.revision=v2")
+    with pytest.raises(RequestError, match=r"--kind.*belongs to a URI\. Give --only dataset"):
+        inputs_of(str(job), "dataset", (), ())
+
+
+def test_an_adapter_of_a_job_file_is_one_of_its_inputs(job: Path, tmp_path: Path) -> None:
+    found = of(str(job), "adapter=./first", only=("adapter",))
+    assert {slot: source.provider.uri for slot, source in found.sources.items()} == {
+        "adapter": (tmp_path / "first").as_uri()
+    }
+
+
+def test_a_job_file_in_other_words_has_the_same_inputs(tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text("model_provider_parameters: {uri: hf://org/name}\ntrainer: hf\n")
+    assert list(of(str(tmp_path / "job.yaml")).sources) == ["model"]
 
 
 @pytest.mark.slow

@@ -7,13 +7,14 @@ import email.utils
 import html
 import http.client
 import json
+import os
 import re
 import ssl
 import time
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Protocol
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import attrs
 
@@ -51,6 +52,10 @@ _IN_JSON = re.compile(
 _IN_XML = re.compile(r"<message>([^<]*)</message>", re.IGNORECASE)
 _TITLE = re.compile(r"<title>([^<]*\S[^<]*)</title>", re.IGNORECASE)
 _UNSEEN = re.compile(r"<(style|script|head)\b.*?</\1>", re.IGNORECASE | re.DOTALL)
+_OTHER_NAME = "Give the server by a name that its certificate has."
+_NOT_NOW = "Check the clock of where the step runs, and have the server's operator renew the certificate."
+# By OpenSSL's X509_V_ERR_…: CERT_NOT_YET_VALID, CERT_HAS_EXPIRED, HOSTNAME_MISMATCH, IP_ADDRESS_MISMATCH.
+_OF_CERTIFICATES = {9: _NOT_NOW, 10: _NOT_NOW, 62: _OTHER_NAME, 64: _OTHER_NAME}
 _TUNNEL = re.compile(r"Tunnel connection failed: (.*)")
 _TAG = re.compile(r"<[^>]*>")
 
@@ -96,7 +101,8 @@ def refusal(what: str, response: Answered, body: bytes = b"") -> FetchError:
         code, remedy = _FINAL[HTTPStatus(response.status)]
         return FetchError(said, remedy=remedy, code=code)
     if response.status in _BUSY:
-        return FetchError(said, remedy="It is retried.", code=ExitCode.TRY_AGAIN, retry_after=wait)
+        remedy = "Start it again later. If this persists, ask the operator of the server for more requests."
+        return FetchError(said, remedy=remedy, code=ExitCode.TRY_AGAIN, retry_after=wait)
     if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         remedy = "If this persists, tell the operator of the server."
         return FetchError(said, remedy=remedy, code=ExitCode.UNAVAILABLE, retry_after=wait)
@@ -108,22 +114,33 @@ def status_of(response: Answered) -> str:
     return f"{response.status} {response.reason}".strip()
 
 
-def unavailable(url: str, error: Exception) -> FetchError:
-    """Return the error for a server that does not respond."""
+def unavailable(url: str, error: Exception, proxy: SplitResult | None = None) -> FetchError:
+    """Return the error for a server that does not respond.
+
+    Args:
+        url: the URL that was asked for.
+        error: what happened.
+        proxy: the URL of the proxy that was asked, if one was.
+    """
     if isinstance(error, ssl.SSLCertVerificationError):
-        cause = f"The certificate of {shown(url)} is not trusted: {error.verify_message}."
-        remedy = "Mount your certificate authority's certificates, and set SSL_CERT_FILE to the file in init_env."
+        cause = f"The certificate of {shown(url)} is not trusted: {error.verify_message.rstrip('.')}."
+        if (named := os.environ.get("SSL_CERT_FILE")) and not os.path.isfile(named):  # noqa: PTH113 - OpenSSL's own path
+            cause += f" SSL_CERT_FILE names {named}, which is not a file."
+        usual = "Mount your certificate authority's certificates, and set SSL_CERT_FILE to the file in init_env."
+        remedy = _OF_CERTIFICATES.get(error.verify_code, usual)
         return FetchError(cause, remedy=remedy, code=ExitCode.USAGE)
     if isinstance(error, OSError) and (tunnel := _TUNNEL.search(str(error))):
         cause = f"The proxy on the way to {shown(url)} refused the connection: {tunnel[1]}."
-        if tunnel[1].startswith("407"):
+        if tunnel[1].startswith(("407", "401")):
             return FetchError(cause, remedy=_PROXY, code=ExitCode.NO_PERMISSION)
         remedy = "Let the proxy pass it, or name the host in no_proxy, both in init_env."
         return FetchError(cause, remedy=remedy, code=ExitCode.UNAVAILABLE)
-    cause = f"{shown(url)} does not respond: {error or type(error).__name__}."
-    return FetchError(
-        cause, remedy="Check that the server is reachable from where the step runs.", code=ExitCode.UNAVAILABLE
-    )
+    through = "" if proxy is None else f" through the proxy {proxy.hostname}:{proxy.port or 80}"
+    cause = f"{shown(url)} does not respond{through}: {error or type(error).__name__}."
+    remedy = "Check that the server is reachable from where the step runs."
+    if proxy is not None:
+        remedy = "Check the variables http_proxy, https_proxy and no_proxy, and that the proxy is reachable from where the step runs."
+    return FetchError(cause, remedy=remedy, code=ExitCode.UNAVAILABLE)
 
 
 def words_of(body: bytes) -> str:
@@ -204,9 +221,8 @@ def said_instead(path: str, size: int, response: http.client.HTTPResponse) -> Fe
 
 def cut_off(url: str, why: str) -> FetchError:
     """Return the error for a response that is cut off."""
-    return FetchError(
-        f"The response from {shown(url)} was cut off: {why}.", remedy="It is retried.", code=ExitCode.TRY_AGAIN
-    )
+    remedy = "Start it again, which goes on from what has arrived. If this persists, check the network and the proxies on the way."
+    return FetchError(f"The response from {shown(url)} was cut off: {why}.", remedy=remedy, code=ExitCode.TRY_AGAIN)
 
 
 @contextlib.contextmanager

@@ -133,9 +133,10 @@ class _Fetch:
     def run(self) -> None:
         """Download everything; see `fetch_snapshot`."""
         self._snapshot.use_limits(self._limits)
-        with self._progress, self._files:
+        entries = in_time(iter(self._snapshot.entries()), self._limits.listing, "The source's listing")
+        # Closed here: it has set an alarm, which only this thread can take back.
+        with self._progress, self._files, contextlib.closing(entries):
             try:
-                entries = in_time(iter(self._snapshot.entries()), self._limits.listing, "The source's listing")
                 first = list(itertools.islice(entries, _MANY))
                 with self._workers(first):
                     listed = self._list(itertools.chain(first, entries))

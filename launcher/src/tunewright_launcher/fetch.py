@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import errno
 import os
 import sys
 import threading
@@ -31,6 +32,7 @@ from tunewright_launcher.shared_cache import CachedItem, SharedCache
 from tunewright_launcher.slots import CompletionMarker, LeaseLost, Slot, Staging
 from tunewright_launcher.step import Step, log
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _WAITS_LONG = 1.0  # seconds after which a wait for another worker is worth an event
 
 Emit = Callable[[Event], None]
@@ -63,7 +65,7 @@ def fetch(step: Step, slot: str) -> None:
 
     def work() -> None:
         item = cache.item(provider, request) if cache else None
-        if item is None:
+        if item is None or not _can_hold(item):
             fetch_into(provider, document, folder, slot, tell, limits=limits)
         else:
             _fetch_shared(item, provider, document, place, tell, limits=limits)
@@ -86,6 +88,38 @@ def _redacting(step: Step) -> Emit:
     return tell
 
 
+def _can_hold(item: CachedItem) -> bool:
+    """Create the folder of a request in the cache, and return whether that worked: a job needs no cache."""
+    try:
+        item.folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # what is gated is for its owner
+        item.folder.mkdir(exist_ok=True)
+        if not os.access(item.folder, os.R_OK | os.W_OK | os.X_OK):  # of another user
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        place, why = item.folder.parent, error.strerror or error
+        log(
+            "fetch",
+            f"The cache {place} is not used, as it cannot be written to ({why}). TUNEWRIGHT_CACHE names another.",
+        )
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _in_cache(item: CachedItem) -> Iterator[None]:
+    """Say where the cache is if it has no space left."""
+    try:
+        yield
+    except (FetchError, OSError) as error:
+        full = error.code is ExitCode.NO_SPACE if isinstance(error, FetchError) else error.errno in _FULL
+        if not full:
+            raise
+        cause = error.cause if isinstance(error, FetchError) else f"{error.strerror}."
+        remedy = "Free some space there, such as by tunewright cache prune, or name another folder: TUNEWRIGHT_CACHE."
+        where = f"{cause} It is about {item.folder.parent}, the cache that jobs share."
+        raise FetchError(where, remedy=remedy, code=ExitCode.NO_SPACE) from error
+
+
 def _fetch_shared(
     item: CachedItem, provider: Source, document: WireDocument, place: Slot, emit: Emit, *, limits: FetchLimits
 ) -> None:
@@ -99,10 +133,12 @@ def _fetch_shared(
             emit(event)
 
     def get() -> CompletionMarker | None:
-        item.folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # what is gated is for its owner
-        item.folder.mkdir(exist_ok=True)
+        item.folder.mkdir(parents=True, exist_ok=True)
         where = item.slot
-        fetch_into(provider, document, where.workspace, where.name, tell, limits=limits, shown=place.name, shared=True)
+        with _in_cache(item):
+            fetch_into(
+                provider, document, where.workspace, where.name, tell, limits=limits, shown=place.name, shared=True
+            )
         item.protect()
         item.drop_former()
         return item.give_to(place, document.request_digest())

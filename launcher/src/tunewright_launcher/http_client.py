@@ -28,6 +28,7 @@ from tunewright.providers.snapshots import Digest, Entry, Reader, Snapshot
 from tunewright_launcher.answers import Headers, cut_off, reading, refusal, said_instead, shown, size_of, unavailable
 from tunewright_launcher.coding import Decoded, decoded, is_encoded
 from tunewright_launcher.connection import Connection, Response
+from tunewright_launcher.proxies import proxy_for
 from tunewright_launcher.url_user import basic, without_user
 
 _MOVED = (301, 302, 303, 307, 308)
@@ -161,7 +162,7 @@ class Http:
         except (http.client.HTTPException, OSError) as error:
             if connection := self._kept().pop(key, None):
                 connection.close()
-            raise unavailable(request.url, error) from error
+            raise unavailable(request.url, error, self._origin(key).proxy) from error
 
     def _ask(self, connection: Connection, request: HttpRequest, origin: str, path: str) -> Response:
         known = self._origin(origin)
@@ -170,7 +171,7 @@ class Http:
         headers = {**usual, **request.headers}.items()
         try:
             return connection.ask(request.method, target, headers, request.body, self._timeout)
-        except ssl.SSLError:  # some are ValueErrors, too
+        except OSError:  # a certificate that is not trusted is a ValueError, too
             raise
         except ValueError as error:
             cause = f"The request to {shown(request.url)} is invalid: {error}."
@@ -180,7 +181,7 @@ class Http:
     def _origin(self, key: str) -> _Origin:
         if key not in self._origins:
             parts = urlsplit(key)
-            proxy = self._proxy(parts)
+            proxy = proxy_for(parts, self._proxies)
             plain = proxy if parts.scheme == "http" else None
             self._origins[key] = _Origin(
                 parts, proxy, key if plain else "", basic("Proxy-Authorization", plain) if plain else {}
@@ -196,12 +197,6 @@ class Http:
         if proxy:
             connection.set_tunnel(parts.hostname or "", parts.port or 443, headers=basic("Proxy-Authorization", proxy))
         return connection
-
-    def _proxy(self, parts: SplitResult) -> SplitResult | None:
-        url = self._proxies.get(parts.scheme) or self._proxies.get("all")
-        if not url or urllib.request.proxy_bypass_environment(parts.netloc, self._proxies):  # type: ignore[attr-defined]
-            return None
-        return urlsplit(url if "://" in url else f"http://{url}")
 
     def _context(self) -> ssl.SSLContext:
         if self._tls is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from types import FrameType
 from typing import TypeVar
 
@@ -16,7 +16,7 @@ _LOOKS = 4  # how often the clock is looked at within the limit
 _T = TypeVar("_T")
 
 
-def in_time(items: Iterator[_T], limit: float, what: str) -> Iterator[_T]:
+def in_time(items: Iterator[_T], limit: float, what: str) -> Generator[_T, None, None]:
     """Yield the items; each must come within the limit. The time that the caller takes does not count.
 
     Without effect outside of the main thread, which alone can be interrupted, on Windows, and in a program that uses the

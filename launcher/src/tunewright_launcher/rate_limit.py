@@ -83,7 +83,11 @@ class StallDetector:
             return
         if self._count < _SLOWEST * seconds:
             cause = f"{what} arrived at only {self._count / seconds:.0f} bytes per second."
-            raise FetchError(cause, remedy="It is retried on a new connection.", code=ExitCode.TRY_AGAIN)
+            raise FetchError(
+                cause,
+                remedy="Start it again, which goes on from what has arrived, or allow it: TUNEWRIGHT_FETCH_STALL.",
+                code=ExitCode.TRY_AGAIN,
+            )
         self._since, self._count = time.monotonic(), 0
 
 

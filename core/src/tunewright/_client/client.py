@@ -10,7 +10,7 @@ import attrs
 
 from tunewright._client.job import Job
 from tunewright._client.job_list import JobList
-from tunewright._client.options import CodeOptions, JobOptions, TrainOptions
+from tunewright._client.options import CodeOptions, JobOptions, TrainOptions, refuse_unknown
 from tunewright._client.planning import plan_for
 from tunewright._doing import doing
 from tunewright._planning import selection, spellings
@@ -18,7 +18,7 @@ from tunewright._planning.mixture import select_datasets, with_provider_options
 from tunewright._signatures import documented
 from tunewright._views.waiting import told_in_notebook
 from tunewright.backends.base import BackendOptions
-from tunewright.errors import RequestError, did_you_mean, plugin_code, similar_name
+from tunewright.errors import RequestError, did_you_mean, plugin_code
 from tunewright.events import Event
 from tunewright.plan.manifests import Manifests
 from tunewright.plan.policies import RunPolicy, Scheduling
@@ -139,7 +139,7 @@ class TrainingClient:
         """Return the checked request that `train()` makes of its arguments; see there."""
         with spellings.as_written(options, spellings.TRAIN):
             given = spellings.train_keywords(arguments, options)
-            _refuse_unknown(given, TrainOptions)
+            refuse_unknown(given, TrainOptions)
             folder = given.pop("base_folder", None) or Path.cwd()
             base = Path(str(folder)) if dry_run or self.backend.shares_client_filesystem else None
             return self._train_request(given, base)
@@ -194,7 +194,7 @@ class TrainingClient:
         """Return the checked request that `create_job()` makes of its arguments; there is none for a manifest."""
         with spellings.as_written(options, spellings.CREATE_JOB):
             given = spellings.create_job_keywords(options)
-            _refuse_unknown(given, CodeOptions)
+            refuse_unknown(given, CodeOptions)
             if given.pop("manifest", None) is not None:
                 remedy = "Show what would be created: tunewright train JOB_FILE --dry-run"
                 raise RequestError("is submitted as it is, without a request", field="manifest", remedy=remedy)
@@ -382,16 +382,6 @@ def _states(conditions: Collection[str]) -> tuple[JobState, ...]:
             remedy = did_you_mean(str(state), known)
             raise RequestError("is not a state of a job", field="expected_conditions", value=state, remedy=remedy)
     return tuple(JobState(state) for state in given)
-
-
-def _refuse_unknown(given: Mapping[str, object], options: type) -> None:
-    known = list(dict.fromkeys(["name", "dry_run", *options.__annotations__]))
-    for name in given:
-        if name not in known:
-            remedy = did_you_mean(name, known, spellings.OTHER_WORDS)
-            if options is TrainOptions and similar_name(name, known, spellings.OTHER_WORDS) is None:
-                remedy += " What the trainer takes stands below trainer, as in trainer.learning_rate."
-            raise RequestError("is not an argument", field=name, remedy=remedy)
 
 
 def _given(given: Mapping[str, object]) -> Mapping[str, object]:

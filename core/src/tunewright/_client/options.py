@@ -6,7 +6,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypedDict
 
+from tunewright._planning import spellings
 from tunewright._planning.selection import ProviderLike
+from tunewright.errors import RequestError, did_you_mean, similar_name
 from tunewright.events import Json
 from tunewright.plan.resources import Resources
 from tunewright.plan.secrets import EnvValue
@@ -101,3 +103,22 @@ class CodeOptions(JobOptions, total=False):
     pip_index_url: str
     output: str
     manifest: object
+
+
+def refuse_unknown(given: Mapping[str, object], options: type) -> None:
+    """Refuse a keyword that a method does not have.
+
+    Args:
+        given: the keywords, in our own spelling.
+        options: `TrainOptions` or `CodeOptions`.
+
+    Raises:
+        RequestError: there is such a keyword.
+    """
+    known = list(dict.fromkeys(["name", "dry_run", *options.__annotations__]))
+    for name in given:
+        if name not in known:
+            remedy = did_you_mean(name, known, spellings.OTHER_WORDS)
+            if options is TrainOptions and similar_name(name, known, spellings.OTHER_WORDS) is None:
+                remedy += " What the trainer takes stands below trainer, as in trainer.learning_rate."
+            raise RequestError("is not an argument", field=name, remedy=remedy)

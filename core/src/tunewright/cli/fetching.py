@@ -10,7 +10,8 @@ from typing import Literal
 import attrs
 import click
 
-from tunewright._planning import selection
+from tunewright._client.options import CodeOptions, TrainOptions, refuse_unknown
+from tunewright._planning import selection, spellings
 from tunewright._planning.mixture import select_datasets
 from tunewright.cli import jobfile
 from tunewright.cli.steps import document, run_step, secrets_of, unwanted_secrets
@@ -51,13 +52,13 @@ class Inputs:
 
 
 def inputs_of(
-    source: str, kind: Literal["model", "dataset"], only: Collection[str], assignments: Sequence[str]
+    source: str, kind: Literal["model", "dataset"] | None, only: Collection[str], assignments: Sequence[str]
 ) -> Inputs:
     """Return what a command line asks for.
 
     Args:
         source: a URI, a path, or a job file.
-        kind: of a URI or path.
+        kind: of a URI or path; None for a model, and for a job file.
         only: the inputs of a job file to fetch; empty for all.
         assignments: values of `--set`: keys of a job file; for a URI, with or without `model.` or `dataset.` before them.
 
@@ -67,13 +68,18 @@ def inputs_of(
     """
     if Path(source).suffix in (".yaml", ".yml") and "://" not in source:
         job = jobfile.read(Path(source), assignments)
+        if kind is not None:
+            remedy = f"Give --only {kind}, for one of the inputs of the job file."
+            raise RequestError("belongs to a URI", field="--kind", value=source, remedy=remedy)
         with job.located():
-            return Inputs(sources=_chosen(_sources(job.keywords, Path(source).absolute().parent), only), job=job)
+            found = _sources(_keywords(job.keywords), Path(source).absolute().parent)
+            return Inputs(sources=_chosen(found, only), job=job)
     if only:
         remedy = (
             f"Give one: tunewright fetch job.yaml --only {min(only)}. For a URI, --kind says which of the two it is."
         )
         raise RequestError("belongs to a job file", field="--only", value=source, remedy=remedy)
+    kind = kind or "model"
     begins = (f"{kind}.", f"{_INIT_ENV}.")
     below = [text if text.startswith(begins) else f"{kind}.{text}" for text in assignments]
     job = jobfile.of_options({kind: source}, below)
@@ -107,11 +113,29 @@ def fetch_by_hand(inputs: Inputs, folder: Path, *, as_json: bool) -> None:
             click.echo(f"It is in {folder / slot}")
 
 
+def _keywords(written: Mapping[str, object]) -> Mapping[str, object]:
+    """Return the keywords of a job in our own spelling.
+
+    Raises:
+        RequestError: one of them is none: an input that it may have been about would be fetched without it.
+    """
+    _, given = jobfile.split(written)
+    if jobfile.is_code(given):
+        refuse_unknown(given, CodeOptions)
+        return given
+    with spellings.as_written(given, spellings.TRAIN):
+        named = spellings.train_keywords((), given)
+        refuse_unknown(named, TrainOptions)
+        return named
+
+
 def _sources(keywords: Mapping[str, object], base: Path) -> Sources:
     """Resolve the inputs of a job, with the names of their slots."""
     registry, found = Registry(), Sources()
     if (model := keywords.get("model")) is not None:
         found["model"] = selection.select_model(registry, model, base)
+    if (adapter := keywords.get("adapter")) is not None:
+        found["adapter"] = selection.select_model(registry, adapter, base, "adapter")
     evaluation = keywords.get("eval_dataset")
     if (dataset := keywords.get("dataset")) is not None:
         chosen, parts = select_datasets(registry, dataset, base)

@@ -73,9 +73,7 @@ def new_plugin(name: str, kind: str) -> None:
 @click.option(
     "--kind",
     type=click.Choice(["model", "dataset"]),
-    default="model",
-    show_default=True,
-    help="What a URI is: a model or a dataset.",
+    help="What a URI is: a model, by default, or a dataset.",
 )
 @click.option(
     "--only", multiple=True, metavar="INPUT", help='Fetch only this input of a job file: "model", "dataset", …'
@@ -92,7 +90,7 @@ def fetch(
     *,
     source: str,
     folder: Path,
-    kind: Literal["model", "dataset"],
+    kind: Literal["model", "dataset"] | None,
     only: tuple[str, ...],
     assignments: tuple[str, ...],
     as_json: bool,

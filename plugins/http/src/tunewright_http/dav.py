@@ -29,7 +29,7 @@ _MEANINGS: Mapping[int, tuple[ExitCode, str]] = {
     HTTPStatus.METHOD_NOT_ALLOWED: (ExitCode.NO_PERMISSION, _ALLOW),
     HTTPStatus.NOT_IMPLEMENTED: (ExitCode.NO_PERMISSION, _ALLOW),
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: (ExitCode.BAD_DATA, "Let the server, and proxies before it, accept larger files."),
-    HTTPStatus.LOCKED: (ExitCode.TRY_AGAIN, "It is retried."),
+    HTTPStatus.LOCKED: (ExitCode.TRY_AGAIN, "Wait until nobody has the file locked."),
     HTTPStatus.INSUFFICIENT_STORAGE: (ExitCode.NO_SPACE, "Make room on the server, or raise the quota."),
 }  # fmt: skip
 

@@ -325,13 +325,18 @@ def _remove_gone(jobs: Path) -> None:
 
 
 def _start_detached(command: list[str], folder: Path, log: int) -> subprocess.Popen[bytes]:
+    flags = 0
     if sys.platform == "win32":
         flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS
-        return subprocess.Popen(
-            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, creationflags=flags
-        )
     return subprocess.Popen(
-        command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        command,
+        cwd=folder,
+        env=environment.in_any_folder(os.environ),
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        creationflags=flags,
+        start_new_session=True,
     )
 
 
