@@ -299,7 +299,7 @@ def test_wrong_keys_are_told_apart(source: Source, folder: Path, gateway: Gatewa
         (403, "SignatureDoesNotMatch", ExitCode.NO_PERMISSION, "secret_access_key"),
         (403, "InvalidObjectState", ExitCode.NOT_FOUND, "Restore"),
         (404, "NoSuchKey", ExitCode.NOT_FOUND, "Check the URI"),
-        (429, "TooManyRequests", ExitCode.TRY_AGAIN, "retried"),
+        (429, "TooManyRequests", ExitCode.TRY_AGAIN, "again later"),
         (500, "InternalError", ExitCode.UNAVAILABLE, "500"),
         (503, "SlowDown", ExitCode.UNAVAILABLE, "slow"),
         (403, "", ExitCode.NO_PERMISSION, "403"),
