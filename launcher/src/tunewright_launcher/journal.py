@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,7 @@ from tunewright.providers.snapshots import Entry
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _DONE, _FORGET = b'"done"', b'"forget"'
+_AT_ONCE = 500  # lines that are parsed together
 _OF_PATH = 8  # bytes of a fingerprint that all versions of a file share
 
 
@@ -49,6 +51,11 @@ class FileRecord:
             KeyError, TypeError: a value is missing, or has the wrong type.
         """
         return cls(size=fields["size"], sha256=fields["sha256"], verified=fields["verified"], version=fields["version"])
+
+    def as_json(self) -> str:
+        """Return the record as JSON, which `of` reads; `json.dumps` of its fields takes four times as long."""
+        sha256, verified, version = map(json.dumps, (self.sha256, self.verified, self.version))
+        return f'{{"size": {self.size}, "sha256": {sha256}, "verified": {verified}, "version": {version}}}'
 
 
 def fingerprint(entry: Entry) -> bytes:
@@ -107,8 +114,9 @@ class Journal:
 
     def finished(self, entry: Entry, *, sha256: str, verified: str) -> None:
         """Record that a file is complete and verified."""
-        record = FileRecord(size=entry.size, sha256=sha256, verified=verified, version=fingerprint(entry).hex())
-        self._append({"done": record.version, "path": entry.path, **attrs.asdict(record)})
+        version = fingerprint(entry).hex()
+        of_file = {"size": entry.size, "sha256": sha256, "verified": verified, "version": version}
+        self._append({"done": version, "path": entry.path, **of_file})
 
     def forget(self, entry: Entry) -> None:
         """Record that the contents of a file cannot be trusted."""
@@ -149,12 +157,9 @@ class Journal:
     def _lines(self, among: bytes = b"") -> Iterator[dict[str, object]]:
         """Yield the lines in order, or only those that contain certain bytes, as parsing is the slow part."""
         with contextlib.suppress(FileNotFoundError), self._file.open("rb") as stream:
-            for line in stream:
-                if among in line:
-                    with contextlib.suppress(
-                        ValueError
-                    ):  # the last line of a process that was killed, or ran out of space
-                        yield json.loads(line)
+            lines = (line for line in stream if among in line and not line.isspace())
+            while some := list(itertools.islice(lines, _AT_ONCE)):
+                yield from _parsed(some)
 
     def _read(self) -> None:
         finished: dict[bytes, int] = {}
@@ -192,6 +197,18 @@ def missing(ranges: list[tuple[int, int]], size: int) -> list[tuple[int, int]]:
             gaps.append((position, start))
         position = max(position, stop)
     return [*gaps, (position, size)] if position < size else gaps
+
+
+def _parsed(lines: list[bytes]) -> Iterator[dict[str, object]]:
+    """Yield the values of lines. Parsed together they take a third of the time, which a fetch of many files spends at its end."""
+    with contextlib.suppress(ValueError):
+        found = json.loads(b"[%s]" % b",".join(lines))
+        if len(found) == len(lines):
+            yield from found
+            return
+    for line in lines:
+        with contextlib.suppress(ValueError):  # the last line of a process that was killed, or ran out of space
+            yield json.loads(line)
 
 
 def _boot_id() -> str:

@@ -323,7 +323,7 @@ def _write_marker(path: Path, marker: CompletionMarker, records: Iterator[tuple[
         stream.write(head.removesuffix("{}}"))
         stream.write("{")
         for name, record in records:
-            stream.write(f"{',' if count else ''}\n {json.dumps(name)}: {json.dumps(attrs.asdict(record))}")
+            stream.write(f"{',' if count else ''}\n {json.dumps(name)}: {record.as_json()}")
             count, size = count + 1, size + record.size
         stream.write("\n}}\n")
     return count, size

@@ -58,8 +58,9 @@ def read_page(body: bytes) -> Listed:
         if space == root.tag:
             raise ValueError(f"it begins with {root.tag!r}")
         encoded = root.findtext(f"{space}EncodingType") == "url"
-        objects = [_object(item, space, encoded=encoded) for item in root.iterfind(f"{space}Contents")]
-    except (ET.ParseError, KeyError) as error:
+        names = tuple(f"{space}{name}" for name in ("Key", "Size", "ETag"))
+        objects = [_object(*map(item.findtext, names), encoded=encoded) for item in root.iterfind(f"{space}Contents")]
+    except ET.ParseError as error:
         raise ValueError(str(error)) from error
     more = root.findtext(f"{space}IsTruncated") == "true"
     token = root.findtext(f"{space}NextContinuationToken") if more else None
@@ -71,7 +72,7 @@ def read_page(body: bytes) -> Listed:
     return Listed(Page(objects, more), token)
 
 
-def _object(item: ET.Element, space: str, *, encoded: bool) -> Object:
-    fields = {field.tag.removeprefix(space): field.text or "" for field in item}
-    key = unquote_plus(fields["Key"]) if encoded else fields["Key"]
-    return Object(key, int(fields["Size"]), fields.get("ETag"))
+def _object(key: str | None, size: str | None, tag: str | None, *, encoded: bool) -> Object:
+    if key is None or size is None:
+        raise ValueError("an object has no key, or no size")
+    return Object(unquote_plus(key) if encoded else key, int(size), tag)
