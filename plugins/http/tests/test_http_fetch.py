@@ -97,6 +97,7 @@ def test_a_folder_without_a_slash_is_called_one(volume: Volume) -> None:
         volume.fails(ExitCode.BAD_DATA, "is a folder", "Write the / at its end", uri=f"{server.url}/folder")
 
 
+@pytest.mark.slow
 def test_a_server_that_is_away_is_told_of_the_file_that_was_asked_for(volume: Volume) -> None:
     with FileServer({"/a.bin": b"one"}) as server:
         server.faults.append(Fault(path="", status=503, times=-1))
@@ -206,7 +207,7 @@ class Private(FileServer):
         wanted = f"Basic {base64.b64encode(b'user:a-password-for-the-test').decode()}"
         if wanted != request.headers.get("authorization") and self.token != request.headers.get("private-token"):
             return Answer(status=401)
-        return ranged(self.files[request.path], request)
+        return ranged(self.files[request.path], request) if request.path in self.files else Answer(status=404)
 
 
 def test_credentials_open_their_host_and_no_other(volume: Volume) -> None:

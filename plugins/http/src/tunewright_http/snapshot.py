@@ -32,6 +32,8 @@ from tunewright_launcher.http import (
 _ASKED_AT_ONCE = 16
 # Seconds for which a question about one of many files is asked again, so that the answers about others are not lost.
 _PATIENCE = 20.0
+# The same for a list that nobody asked for: some servers answer 500 to whatever they do not have.
+_PATIENCE_UNASKED = 3.0
 _DECIDES = f"give sha256=, or put a list {SUMS_NAME} beside the file, which decide then."
 _LONGEST_LINE = 100  # characters that are shown
 
@@ -115,7 +117,7 @@ class HttpFiles(HttpSnapshot):
             return (Digest(algorithm="sha256", value=self._sha256.lower()),)
         try:
             url = f"{self._place.folder}{quote(self._manifest)}"
-            text = retry(lambda: self._server.text(url, LONGEST_SUMS), _PATIENCE, lambda *_: None)
+            text = retry(lambda: self._server.text(url, LONGEST_SUMS), _PATIENCE_UNASKED, lambda *_: None)
         except FetchError:  # whatever is wrong with a list that nobody asked for
             return ()
         return Sums.read(text or b"").see(self._place.name) or ()
