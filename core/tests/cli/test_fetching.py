@@ -148,8 +148,8 @@ def test_it_downloads_no_faster_than_the_environment_says(start, server: Indexed
 @pytest.mark.parametrize(
     ("uri", "says"),
     [
-        ("odd://exit", "SystemExit: 0"),
-        ("odd://x", "ValueError: a library's own error"),
+        ("odd://exit", "SystemExit: 0, in the code of the model plugin 'odd' (tunewright-odd)."),
+        ("odd://x", "ValueError: a library's own error, in the code of the model plugin 'odd' (tunewright-odd)."),
         pytest.param(
             "odd://gone",
             "The process of fetch-model ended with exit code 0, in the middle of the code of the model plugin 'odd' "
@@ -162,7 +162,7 @@ def test_whatever_a_provider_does_a_failure_is_one(start, tmp_path: Path, uri: s
     process = start(uri, "--json")
     out, err = process.communicate(timeout=60)
     failed = events_in(out)[-1]
-    assert (process.returncode, failed["code"], failed["cause"]) == (70, 70, f"{says}.".removesuffix("."))
+    assert (process.returncode, failed["code"], failed["cause"]) == (70, 70, says)
     assert says in err, "the log has the traceback"
     assert "cli/fetching.py" not in err, "it is the provider's, not ours"
     assert not (tmp_path / "volume" / "model").exists()

@@ -65,7 +65,7 @@ class TestFileOutput(OutputTargetTests):
             files = (path for path in folder.rglob("*") if path.is_file())
             return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
-        return Written(provider=FileModel(uri=folder.as_uri()), contents=contents, checks_secrets=False)
+        return Written(provider=FileModel(uri=folder.as_uri()), contents=contents, checks_secrets=False, folder=folder)
 
 
 class TestPvcModel(ModelProviderTests):
