@@ -299,3 +299,15 @@ def similar_name(
     meant = aliases.get(name.lower().replace("-", "_").removeprefix("__"))
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return meant or (close[0] if close else None)
+
+
+class Terminated(BaseException):
+    """A step received SIGTERM. Process 1 has no default action for it; a BaseException passes a provider's `except Exception`."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A step received SIGINT: somebody runs it by hand, and gave it up. A plugin may raise a KeyboardInterrupt of its own."""
+
+
+ENDINGS: tuple[type[BaseException], ...] = (KeyboardInterrupt, Interrupted, Terminated)
+"""What a signal raises, wherever the program is just then: a plugin's code that it happens to be in has not failed."""

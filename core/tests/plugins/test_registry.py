@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tunewright import PluginConflict, PluginError, PluginLoadError, PluginNotFound, RequestError
+from tunewright import PluginConflict, PluginError, PluginLoadError, PluginNotFound, RequestError, errors
 from tunewright.plugins.registry import Registry
 from tunewright.testing import HEAVY_MODULES
 
@@ -82,6 +82,19 @@ def test_a_broken_plugin_is_reported_when_asked_for_and_disturbs_nobody(site, te
     assert "Reinstall tunewright-bad from where you have it, or uninstall it." in str(caught.value)
     assert "pip install" not in str(caught.value), "whoever has that name on the public index is not known"
     assert registry.for_uri("acme://x", "model").provider("model")
+
+
+@pytest.mark.parametrize("name", ["Terminated", "Interrupted"])
+@pytest.mark.parametrize("hook", [False, True])
+def test_a_signal_while_a_plugin_loads_is_no_failure_of_it(site, name: str, hook: bool) -> None:
+    text = f"from tunewright.errors import {name}\n"
+    if hook:
+        text += f"from tunewright import hookimpl\n@hookimpl\ndef tunewright_model_provider():\n    raise {name}\n"
+    site.install(
+        "tunewright-signalled", {"signalled": "tw_signalled"}, tw_signalled=text + ("" if hook else f"raise {name}")
+    )
+    with pytest.raises(getattr(errors, name)):
+        Registry().get("signalled").provider("model")
 
 
 def test_the_message_of_a_broken_plugin_has_the_cause(site) -> None:

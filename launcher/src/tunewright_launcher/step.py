@@ -20,18 +20,10 @@ import attrs
 
 from tunewright import environment, runner
 from tunewright.environment import Paths
-from tunewright.errors import ExitCode, FetchError
+from tunewright.errors import ExitCode, FetchError, Interrupted, Terminated
 from tunewright.plugins.registry import Registry
 from tunewright_launcher.failure import Secrets, failure_of, is_expected, traceback_of
 from tunewright_launcher.redacted_output import RedactedOutput
-
-
-class Terminated(BaseException):
-    """SIGTERM was received. Process 1 has no default action for it; a BaseException passes a provider's `except Exception`."""
-
-
-class Interrupted(KeyboardInterrupt):
-    """SIGINT was received: somebody runs the step by hand, and gave it up. A plugin may raise a KeyboardInterrupt of its own."""
 
 
 @attrs.frozen(kw_only=True)

@@ -263,7 +263,7 @@ def test_a_fetch_that_is_killed_again_and_again_goes_on(gateway: Gateway, proxy:
             os.kill(process.pid, signal.SIGKILL)
             process.communicate()
             kills += 1
-    assert kills == 20, process.communicate()
+    assert kills == 20, (step.verdict(), process.communicate())
     assert not step.slot.exists()
     proxy.faults.clear()
     step.run(provider, env)

@@ -16,6 +16,7 @@ import pluggy
 
 from tunewright import _markers
 from tunewright.errors import (
+    ENDINGS,
     PluginConflict,
     PluginError,
     PluginLoadError,
@@ -143,7 +144,7 @@ class Plugin:
                 raise
             raise _breaks_contract(self, f"its hook {hook} raised {described(error)}") from error
         except BaseException as error:  # as in _load: a hook may import the class that it returns
-            if type(error) is KeyboardInterrupt:
+            if type(error) in ENDINGS:
                 raise
             raise _breaks_contract(self, f"its hook {hook} raised {described(error)}") from error
 
@@ -300,7 +301,7 @@ def _load(point: importlib.metadata.EntryPoint) -> Plugin:
         manager.register(point.load(), name=name)
         manager.check_pending()
     except BaseException as error:  # an import may raise SystemExit, as kaggle does, or the panic of a library in Rust
-        if type(error) is KeyboardInterrupt:
+        if type(error) in ENDINGS:
             raise
         message = (
             f"Plugin {name!r} of distribution {dist} could not be loaded: {described(error)}. "
