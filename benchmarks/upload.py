@@ -88,14 +88,12 @@ def arms(endpoint: str, gateway: Gateway, result: Path, scratch: Path, aws: Path
         yield Arm(name=f"aws_{client}", command=command, env={**gateway.env, "AWS_CONFIG_FILE": str(settings)})
 
 
-def run(arm: Arm, store: Path, expected: Mapping[str, str]) -> Cost:
-    """Let an arm upload to where nothing is, and check every object afterwards.
+def timed(arm: Arm) -> Cost:
+    """Let an arm upload.
 
     Raises:
-        RuntimeError: it failed, or an object is missing or has other contents.
+        RuntimeError: it failed.
     """
-    folder = store / BUCKET / arm.name
-    shutil.rmtree(folder, ignore_errors=True)
     env = {**os.environ, **arm.env}
     env.pop("PYTHONDONTWRITEBYTECODE", None)
     began = time.perf_counter()
@@ -107,11 +105,23 @@ def run(arm: Arm, store: Path, expected: Mapping[str, str]) -> Cost:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"{arm.name} failed: {said[-2000:]}")
+    return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10)
+
+
+def run(arm: Arm, store: Path, expected: Mapping[str, str]) -> Cost:
+    """Let an arm upload to where nothing is, and check every object afterwards.
+
+    Raises:
+        RuntimeError: it failed, or an object is missing or has other contents.
+    """
+    folder = store / BUCKET / arm.name
+    shutil.rmtree(folder, ignore_errors=True)
+    cost = timed(arm)
     for path, digest in expected.items():
         with (folder / path).open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != digest:
                 raise RuntimeError(f"{arm.name} left {path} with other contents than the result has")
-    return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10)
+    return cost
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -13,11 +13,9 @@ import contextlib
 import hashlib
 import json
 import multiprocessing
-import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
@@ -28,7 +26,7 @@ from tests.servers.hub import Hub
 
 from benchmarks.clients import Cost, far_away, table
 from benchmarks.timing import machine
-from benchmarks.upload import MB, Arm, write_result
+from benchmarks.upload import MB, Arm, timed, write_result
 
 NAME, TOKEN = "org/result", "hf_benchmark"
 
@@ -126,18 +124,10 @@ def run(arm: Arm, server: Running, store: str, expected: Mapping[str, str]) -> C
         RuntimeError: it failed, or a file is missing or has other contents.
     """
     server.empty(store)
-    began = time.perf_counter()
-    env = {**os.environ, **arm.env}
-    env.pop("PYTHONDONTWRITEBYTECODE", None)
-    process = subprocess.Popen(arm.command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert process.stdout
-    said = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - began
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode or not expected.items() <= server.digests().items():
-        raise RuntimeError(f"{arm.name} failed: {said[-2000:]}")
-    return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10)
+    cost = timed(arm)
+    if not expected.items() <= server.digests().items():
+        raise RuntimeError(f"{arm.name} left other contents than the result has")
+    return cost
 
 
 def main() -> None:

@@ -45,6 +45,12 @@ def fault(test: str, says: str, **changes: str) -> Fault:
     return Fault(test=test, says=says, changes={changes["old"]: changes["new"]})
 
 
+def field(test: str, says: str, line: str) -> Fault:
+    """A fault in a field of the dataset, beside its others."""
+    version = "    version: int = 1\n"
+    return fault(f"TestData::{test}", says, old=version, new=f"{version}    {line}\n")
+
+
 REQUEST = "        def request(self, entry):"
 ARRIVE, ENTRIES = "test_the_files_arrive", 'yield Entry(path=file["path"], size=file["size"], digests=(digest,))'
 FAULTS = {
@@ -116,39 +122,13 @@ FAULTS = {
     "errors of the library pass through": fault(
         "TestData::test_what_is_missing_is_refused", "exit code 70", old="except urllib.error.HTTPError as error:", new="except ZeroDivisionError as error:"
     ),
-    "a field depends on the day": fault(
-        "TestData::test_fields_are_the_same_on_another_machine_and_day",
-        "the machine or the day: {'day'",
-        old="    version: int = 1\n",
-        new="    version: int = 1\n    day: str = attrs.field(factory=lambda: str(__import__('datetime').date.today()))\n",
-    ),
-    "a field depends on the process": fault(
-        "TestData::test_fields_are_the_same_on_another_machine_and_day",
-        "the machine or the day: {'seed'",
-        old="    version: int = 1\n",
-        new="    version: int = 1\n    seed: int = attrs.field(factory=lambda: hash('seed'))\n",
-    ),
-    "a field depends on the machine": fault(
-        "TestData::test_fields_are_the_same_on_another_machine_and_day",
-        "the machine or the day: {'host'",
-        old="    version: int = 1\n",
-        new="    version: int = 1\n    host: str = attrs.field(factory=lambda: __import__('socket').gethostname())\n",
-    ),
-    "a field depends on the working folder": fault(
-        "TestData::test_fields_are_the_same_on_another_machine_and_day",
-        "the machine or the day: {'here'",
-        old="    version: int = 1\n",
-        new="    version: int = 1\n    here: str = attrs.field(factory=lambda: str(Path.cwd()))\n",
-    ),
-    "a default is shared": fault(
-        "TestData::test_fields_are_the_providers_own", "All providers share the default of ['tags']", old="    version: int = 1\n", new="    version: int = 1\n    tags: list = []\n"
-    ),
-    "a field has the name of another": fault(
-        "TestData::test_fields_are_the_providers_own", "Rename the fields ['policy']", old="    version: int = 1\n", new="    version: int = 1\n    policy: bool = True\n"
-    ),
-    "a field has the name of a key": fault(
-        "TestData::test_fields_are_the_providers_own", "Rename the fields ['weight']", old="    version: int = 1\n", new="    version: int = 1\n    weight: int = 1\n"
-    ),
+    "a field depends on the day": field("test_fields_are_the_same_on_another_machine_and_day", "the machine or the day: {'day'", "day: str = attrs.field(factory=lambda: str(__import__('datetime').date.today()))"),
+    "a field depends on the process": field("test_fields_are_the_same_on_another_machine_and_day", "the machine or the day: {'seed'", "seed: int = attrs.field(factory=lambda: hash('seed'))"),
+    "a field depends on the machine": field("test_fields_are_the_same_on_another_machine_and_day", "the machine or the day: {'host'", "host: str = attrs.field(factory=lambda: __import__('socket').gethostname())"),
+    "a field depends on the working folder": field("test_fields_are_the_same_on_another_machine_and_day", "the machine or the day: {'here'", "here: str = attrs.field(factory=lambda: str(Path.cwd()))"),
+    "a default is shared": field("test_fields_are_the_providers_own", "All providers share the default of ['tags']", "tags: list = []"),
+    "a field has the name of another": field("test_fields_are_the_providers_own", "Rename the fields ['policy']", "policy: bool = True"),
+    "a field has the name of a key": field("test_fields_are_the_providers_own", "Rename the fields ['weight']", "weight: int = 1"),
     "a secret stays in a file": method("Path.home().joinpath('.acme').write_text(self.token)", ARRIVE, "leaves a secret in ['home/.acme']"),
     "a container has no image": fault(
         "TestData::test_init_container_shapes_a_container", "has no image", old='env={**defaults.env, "ACME": "1"}', new='image=""'

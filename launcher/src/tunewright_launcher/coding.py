@@ -10,11 +10,8 @@ from tunewright_launcher.answers import size_of
 from tunewright_launcher.connection import Response
 
 _BLOCK = 64 << 10
-_NONE = (
-    "",
-    "identity",
-    "aws-chunked",
-)  # the last is no coding of what is stored: some S3 stores repeat what an upload had
+# The last is no coding of what is stored: some S3 stores repeat what an upload had.
+_NONE = ("", "identity", "aws-chunked")
 _GZIP = ("gzip", "x-gzip", "deflate")
 
 

@@ -13,7 +13,7 @@ from tunewright.plan.secrets import REDACTED
 from tunewright.providers.fields import secret_fields
 from tunewright.runner.messages import forms_of
 
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT)
 _REDACTED = REDACTED.encode()
 _LOOK = "The step's log has the full traceback."
 _NO_PERMISSION = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -98,7 +98,7 @@ def _failure(error: BaseException) -> Failure:
                 problem = f"{found.cause} (It was raised with the exit code {found.code}, which is none of ours.)"
                 return Failure(ExitCode.SOFTWARE, problem, found.remedy)
             return Failure(found.code, str(found.cause), str(found.remedy or ""))
-        case OSError(errno=number) if number in _NO_SPACE:
+        case OSError(errno=number) if number in FULL:
             remedy = "Ask for a larger volume: storage={'size': …}."
             return Failure(ExitCode.NO_SPACE, f"The volume is full: {described(error)}.", remedy)
         case OSError(errno=number) if number in _NO_PERMISSION:

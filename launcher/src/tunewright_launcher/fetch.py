@@ -22,6 +22,7 @@ from tunewright.providers.limits import FetchLimits
 from tunewright.providers.snapshots import Snapshot, SnapshotSource
 from tunewright.providers.wire import WireDocument
 from tunewright_launcher.engine import fetch_snapshot
+from tunewright_launcher.failure import FULL
 from tunewright_launcher.files import scan
 from tunewright_launcher.in_time import in_time
 from tunewright_launcher.journal import FileRecord, Journal, fingerprint
@@ -32,7 +33,6 @@ from tunewright_launcher.shared_cache import CachedItem, SharedCache
 from tunewright_launcher.slots import CompletionMarker, LeaseLost, Slot, Staging
 from tunewright_launcher.step import Step, log
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _WAITS_LONG = 1.0  # seconds after which a wait for another worker is worth an event
 
 Emit = Callable[[Event], None]
@@ -111,7 +111,7 @@ def _in_cache(item: CachedItem) -> Iterator[None]:
     try:
         yield
     except (FetchError, OSError) as error:
-        full = error.code is ExitCode.NO_SPACE if isinstance(error, FetchError) else error.errno in _FULL
+        full = error.code is ExitCode.NO_SPACE if isinstance(error, FetchError) else error.errno in FULL
         if not full:
             raise
         cause = error.cause if isinstance(error, FetchError) else f"{error.strerror}."
@@ -250,12 +250,13 @@ def _discarded(staging: Staging, provider: Source) -> Iterator[None]:
 def _download(job: _Job, staging: Staging, journal: Journal) -> tuple[str | None, Iterator[tuple[str, FileRecord]]]:
     if isinstance(job.provider, SnapshotSource):
         snapshot = _snapshot(job.provider, job.limits)
+        told = _Told(job.name, job.emit, job.limits)
         return snapshot.revision, fetch_snapshot(
             snapshot,
             staging.files,
             journal=journal,
             limits=job.limits,
-            report=(told := _Told(job.name, job.emit, job.limits)).report,
+            report=told.report,
             retried=told.retried,
         )
     staging.empty()  # only the engine can resume

@@ -12,7 +12,7 @@ from tunewright import FetchError
 from tunewright_launcher.http import Headers, Http, HttpRequest, retry
 from tunewright_launcher.objects import Page, stands_still
 from tunewright_s3.access import Access, Place, certificates, stated_place
-from tunewright_s3.errors import is_elsewhere, is_unsupported, no_listing, refused
+from tunewright_s3.errors import code_in, is_elsewhere, is_unsupported, no_listing, refused
 from tunewright_s3.listing import Listed, Marker, query_of, read_page
 from tunewright_s3.uri import format_uri
 
@@ -110,7 +110,7 @@ class Bucket:
         response, body = self.http.ask(request, _LONGEST_PAGE)
         if is_elsewhere(response.status, body):
             return None
-        if token is None and is_unsupported(response.status, body):
+        if token is None and is_unsupported(response.status, code_in(body)):
             return self._list(place, prefix, Marker())
         if response.status != HTTPStatus.OK:
             raise self.refused(what, response.status, response.headers, body)

@@ -16,11 +16,11 @@ from botocore.handlers import validate_bucket_name
 
 from tunewright.providers import user_variable
 from tunewright_s3.access import Access, Place, certificates
-from tunewright_s3.errors import UNSUPPORTED, no_listing
+from tunewright_s3.errors import no_listing
 from tunewright_s3.listing import Listed, Marker
 from tunewright_s3.quick import LISTED, make_quick, take_page
 from tunewright_s3.signing import Keys, Signer
-from tunewright_s3.translate import is_known, status_of, translated
+from tunewright_s3.translate import is_of_unknown, translated
 from tunewright_s3.uri import format_uri
 
 _TIMEOUT = 30.0
@@ -91,7 +91,7 @@ class Client:
         try:
             return self.s3.list_objects_v2(**asked, **after)  # type: ignore[no-any-return]
         except ClientError as error:
-            if token is not None or is_known(error) or status_of(error) not in UNSUPPORTED:
+            if token is not None or not is_of_unknown(error):
                 raise
             return self._listed(asked, Marker())
 

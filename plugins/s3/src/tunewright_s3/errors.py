@@ -103,17 +103,12 @@ def is_elsewhere(status: int, body: bytes) -> bool:
     return moved or code_in(body) in _ELSEWHERE
 
 
-def is_unsupported(status: int, body: bytes) -> bool:
-    """Return whether a store may not know a request, or know it in part."""
-    return status in UNSUPPORTED and code_in(body) not in _MEANINGS
+def is_unsupported(status: int, code: str) -> bool:
+    """Return whether a store may not know a request, or know it in part: its error's code would say what is wrong in any form."""
+    return status in UNSUPPORTED and code not in _MEANINGS
 
 
 def no_listing(what: str, problem: str) -> FetchError:
     """Return the error for a listing that cannot be read."""
     cause = f"{what} cannot be listed: the answer is not a page of an S3 listing{f': {problem}' if problem else ''}."
     return FetchError(cause, remedy="Check endpoint_url: it has to be that of an S3 API.", code=ExitCode.BAD_DATA)
-
-
-def is_meaningful(code: str) -> bool:
-    """Return whether an error's code says what is wrong, so that the request would be refused in any form."""
-    return code in _MEANINGS

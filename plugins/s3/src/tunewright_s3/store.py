@@ -26,7 +26,7 @@ from tunewright_s3.bucket import Bucket
 from tunewright_s3.digests import md5_of, parts_of
 from tunewright_s3.errors import UNSUPPORTED
 from tunewright_s3.snapshot import S3Snapshot
-from tunewright_s3.translate import is_known, status_of, translated
+from tunewright_s3.translate import is_of_unknown, status_of, translated
 from tunewright_s3.uri import format_uri
 
 MIB = 1 << 20
@@ -101,9 +101,8 @@ class S3Store(ObjectStore):
                 except ClientError as error:
                     if status_of(error) not in _REFUSED:
                         raise
-                    super().delete(
-                        some
-                    )  # which is refused as well, and for its own reason, if that is not about the batch
+                    # Which is refused as well, and for its own reason, if that is not about the batch.
+                    super().delete(some)
 
     def delete_one(self, key: str) -> None:
         """Delete an object."""
@@ -145,7 +144,7 @@ class _Sums:
         try:
             return request()
         except ClientError as error:
-            if not crc or status_of(error) not in UNSUPPORTED or is_known(error):
+            if not crc or not is_of_unknown(error):
                 raise
             self.crc = False
             return request()

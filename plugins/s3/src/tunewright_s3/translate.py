@@ -23,16 +23,16 @@ from botocore.exceptions import (
 )
 
 from tunewright import ExitCode, FetchError
-from tunewright_s3.errors import is_meaningful, refused
+from tunewright_s3.errors import is_unsupported, refused
 
 _QUERY = re.compile(r"[?]\S*")
 _TUNNEL = re.compile(r"Tunnel connection failed: ([^'\")]*)")
 _PROXY = re.compile(r"(?<=//)[^/@]*@")
 
 
-def is_known(error: ClientError) -> bool:
-    """Return whether an error's code says what is wrong, so that the request would be refused in any form."""
-    return is_meaningful(str(error.response.get("Error", {}).get("Code", "")))
+def is_of_unknown(error: ClientError) -> bool:
+    """Return whether a store may not know the request that it has refused; see `is_unsupported`."""
+    return is_unsupported(status_of(error), str(error.response.get("Error", {}).get("Code", "")))
 
 
 def status_of(error: ClientError) -> int:
