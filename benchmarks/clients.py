@@ -106,6 +106,7 @@ def run(client: Client, target: Path, expected: Mapping[str, str], *, looked_at:
     Raises:
         RuntimeError: it failed, or a file is missing or has other contents.
     """
+    os.sync()  # what another arm left in the page cache, this one would have to wait for
     log = target.parent / f"{client.name}.log"
     with log.open("wb") as output:
         began = time.perf_counter()

@@ -8,9 +8,9 @@ from tunewright.environment import CHECK_BY_RANK, OUTPUT_SLOT
 from tunewright.errors import ExitCode, FetchError
 from tunewright.events import Phase, emit
 from tunewright.providers import TrainerProvider
-from tunewright.runner.checkpoints import MARKER
+from tunewright.runner.checkpoints import CHECKPOINTS, MARKER
 from tunewright.runner.files import write_atomically
-from tunewright_launcher.outputs import CHECKPOINTS, job_key, load_output
+from tunewright_launcher.outputs import job_key, load_output
 from tunewright_launcher.provider import (
     TRAINER,
     document_file,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +10,6 @@ from pathlib import Path
 from tunewright import runner
 from tunewright.environment import fetch_container, is_input_slot
 from tunewright_launcher.step import run_init_step
-
-# Number of new objects that triggers garbage collection: more than the imports of a provider create. Each collection takes
-# longer than the one before, and finds nothing: with the default of 700, they took 0.1 s of a fetch.
-_GARBAGE = 200_000
 
 
 def main(argv: Sequence[str]) -> int:
@@ -46,7 +41,6 @@ def main(argv: Sequence[str]) -> int:
         )
     from tunewright_launcher.fetch import fetch
 
-    gc.set_threshold(_GARBAGE)
     return run_init_step(fetch_container(arguments.slot), lambda step: fetch(step, arguments.slot), os.environ, whose)
 
 

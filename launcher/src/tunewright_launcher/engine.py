@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -27,7 +26,8 @@ from tunewright_launcher.in_time import in_time
 from tunewright_launcher.journal import FileRecord, Journal, missing, short
 from tunewright_launcher.progress import Progress, Report
 from tunewright_launcher.promises import checked_entry, checked_made, checked_space
-from tunewright_launcher.tasks import MIB, SMALL, Queue, RangedFile, Task, between, range_length
+from tunewright_launcher.stream import LargeStream, Stream, hash_written
+from tunewright_launcher.tasks import SMALL, Queue, RangedFile, Task, between, range_length
 from tunewright_launcher.threads import Threads
 from tunewright_launcher.transfer import Retried, Stopped, Transfer, handed_over, is_whole
 
@@ -242,24 +242,22 @@ class _Fetch:
             first: the stream, if it is open already.
             again: whether it may be downloaded once more.
         """
-        checks: Checks | None = None
-
-        def sink(data: memoryview, position: int, more: tuple[Digest, ...]) -> None:
-            nonlocal checks
-            checks = checks or Checks(dict.fromkeys((*digests, *more)), entry.size)
-            checks.update(data)
-            write(handle, data, position)
-
         with self._files.create(entry.path) as handle:
-            self._transfer.read(entry, 0, entry.size, sink, first=first, in_one=True)
+            with self._stream(handle, entry, digests) as stream:
+                self._transfer.read(entry, 0, entry.size, stream.sink, first=first, in_one=True)
             self._files.begin_to_flush(handle, entry.size)
         try:
-            self._finish(entry, checks or Checks(digests, 0))
+            self._finish(entry, stream.checks)
         except FetchError:
             if not again:
                 raise
             self._progress.add(-entry.size)
             self._whole(entry, digests, again=False)
+
+    def _stream(self, handle: int, entry: Entry, digests: tuple[Digest, ...]) -> Stream:
+        if entry.size <= SMALL:
+            return Stream(handle, entry, digests)
+        return LargeStream(handle, entry, digests, self._stopped)
 
     def _large(self, entry: Entry) -> None:
         """Begin a large file. Keep what has arrived, unless it may have been lost with no digest to detect that."""
@@ -346,19 +344,12 @@ class _Fetch:
         """
         while (piece := large.take()) is not None:
             start, stop = piece
-            self._read_back(large, start, stop)
+            with self._files.open(large.entry.path) as handle:
+                hash_written(handle, start, stop, large.checks, self._stopped)
+            if self._stopped():
+                raise Stopped
             if large.taken(stop):
                 self._compare(large)
-
-    def _read_back(self, large: RangedFile, start: int, stop: int) -> None:
-        # Larger pieces than the network's: waiting for the interpreter here would delay the end of the download.
-        buffer = memoryview(bytearray(MIB))
-        with self._files.open(large.entry.path) as handle:
-            while start < stop and (count := os.preadv(handle, [buffer[: stop - start]], start)):
-                large.checks.update(buffer[:count])
-                start += count
-                if self._stopped():
-                    raise Stopped
 
     def _compare(self, large: RangedFile) -> None:
         try:

@@ -73,8 +73,8 @@ class Files:
             raise FetchError(cause, remedy="Ask for a larger volume: storage={'size': …}.", code=ExitCode.NO_SPACE)
 
     def create(self, path: str) -> contextlib.AbstractContextManager[int]:
-        """Create or truncate a file, and its folders; yield its descriptor."""
-        return self._open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        """Create or truncate a file, and its folders; yield its descriptor, for reading and writing."""
+        return self._open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
 
     def create_sparse(self, path: str, size: int) -> None:
         """Create a sparse file of that size; the contents of an existing one stay."""

@@ -33,7 +33,7 @@ from tunewright.providers.mixture import dump_mixture
 from tunewright.providers.outputs import OutputTarget, Store
 from tunewright.providers.snapshots import Entry, Reader, Snapshot
 from tunewright.providers.wire import WireDocument
-from tunewright.runner.checkpoints import MARKER, newest_checkpoint
+from tunewright.runner.checkpoints import CHECKPOINTS, MARKER, newest_checkpoint
 from tunewright_launcher.digests import is_there
 from tunewright_launcher.engine import fetch_snapshot
 from tunewright_launcher.fetch import limits_of
@@ -44,9 +44,8 @@ from tunewright_launcher.retry import retry, settled
 from tunewright_launcher.sent import Sent, lost, marker_of, named_in, not_kept
 from tunewright_launcher.slots import CompletionMarker, LeaseLost, Slot
 from tunewright_launcher.step import Step, log
-from tunewright_launcher.superseded import superseded
+from tunewright_launcher.superseded import is_beside_model, superseded
 
-CHECKPOINTS = "checkpoints"
 _UPLOADS = 8  # files in parallel
 _CHECK_EVERY = 2.0  # seconds
 _SHOWN = 5  # names of files in a message
@@ -78,10 +77,14 @@ class Output:
     say: Say
     redact: Callable[[str], str] = str
 
-    def upload_model(self, folder: Path) -> None:
+    def upload_model(self, folder: Path, there: Mapping[str, Entry] | None = None) -> None:
         """Upload the finished model; files that the store has already are not sent again.
 
         Files of an earlier result that this one lacks are removed, as its shards or its adapter would be loaded too.
+
+        Args:
+            folder: the model.
+            there: what the store has; None if it was not listed just now.
 
         Raises:
             FetchError: it cannot be uploaded.
@@ -90,17 +93,18 @@ class Output:
         for _ in range(_TRIES_AGAINST_OTHERS):
             began = time.monotonic()
             files = self._files_of(folder)
-            sent = self._upload(files, "", supersedes=True)
+            sent = self._upload(files, "", there, supersedes=True)
             if self.store.atomic or not (gone := lost(sent, self._listed(""))):
                 emit(Uploaded(item="model", uri=self.uri, files=len(files), bytes=_size_of(files)))
                 return
             self.say(f"{_few(gone)} in {self.uri} is not what was sent. Uploading again.")
+            there = None
             # Two that go on at once would disturb each other again, each for as long as an upload takes.
             time.sleep(random.uniform(0, time.monotonic() - began))  # noqa: S311 - no secret
         raise not_kept(self.uri, _few(gone), _TRIES_AGAINST_OTHERS)
 
-    def refuse_another(self, folder: Path, *, replace: bool) -> None:
-        """Check that uploading a model by hand would neither overwrite another one nor mix with it.
+    def refuse_another(self, folder: Path, *, replace: bool) -> Mapping[str, Entry]:
+        """Check that uploading a model by hand would neither overwrite another one nor mix with it; return what is there.
 
         Args:
             folder: the model.
@@ -111,7 +115,7 @@ class Output:
         """
         files = self._files_of(folder)
         found = self._listed("")
-        there = {path: entry for path, entry in found.items() if not _is_beside_model(path)}
+        there = {path: entry for path, entry in found.items() if not is_beside_model(path)}
         removed = self._superseded(found, files) if replace else set()
         if others := sorted(there.keys() - files.keys() - removed):
             cause = f"{self.uri} holds other files than the result's: {_few(others)}."
@@ -120,6 +124,7 @@ class Output:
         if changed:
             cause = f"{self.uri} holds another result: {_few(changed)} would be overwritten."
             raise FetchError(cause, remedy="Give another URI, or --replace.", code=ExitCode.USAGE)
+        return found
 
     def upload_checkpoint(self, folder: Path) -> None:
         """Upload a complete checkpoint, and then remove the job's older ones.
@@ -204,7 +209,7 @@ class Output:
         """Return the files of an earlier result that these replace."""
         has_marker = MARKER in there and not self.store.atomic
         named = self._retry(settled(lambda: self._named_by(self._listed("").get(MARKER)))) if has_marker else set()
-        return {path for path in superseded(there, named, files) if not _is_beside_model(path)}
+        return {path for path in superseded(there, named, files) if not is_beside_model(path)}
 
     def _named_by(self, marker: Entry | None) -> set[str]:
         if marker is None:
@@ -212,15 +217,18 @@ class Output:
         with self.store.snapshot("").open(marker, 0, marker.size) as reader:
             return named_in(_read(reader, marker.size))
 
-    def _upload(self, files: Mapping[str, Path], to: str, *, supersedes: bool = False) -> Mapping[str, Sent]:
+    def _upload(
+        self, files: Mapping[str, Path], to: str, there: Mapping[str, Entry] | None = None, *, supersedes: bool = False
+    ) -> Mapping[str, Sent]:
         """Upload files, by their paths in the store, and mark them; return what was sent, if the store needs a marker.
 
         Args:
             files: path → file.
             to: the folder that all of them are in; "" for the model.
+            there: what the folder has; None if it was not listed just now.
             supersedes: whether they replace an earlier result.
         """
-        there = self._listed(to)
+        there = self._listed(to) if there is None else there
         missing = {path: file for path, file in files.items() if not is_there(there.get(path), file)}
         if self.store.atomic:
             old = sorted(self._superseded(there, files)) if supersedes else []
@@ -293,9 +301,9 @@ def upload(step: Step, folder: Path, *, replace: bool) -> None:
     if output is None:
         cause = "There is no output in the configuration."
         raise FetchError(cause, remedy="Run `tunewright push`, which writes one.", code=ExitCode.USAGE)
-    output.refuse_another(folder, replace=replace)
+    there = output.refuse_another(folder, replace=replace)
     output.check_writable()
-    output.upload_model(folder)
+    output.upload_model(folder, there)
 
 
 class CheckpointUploads:
@@ -378,11 +386,6 @@ def _read(reader: Reader, size: int) -> bytes:
     while count < size and (more := reader.readinto(memoryview(content)[count:])):
         count += more
     return bytes(content[:count])
-
-
-def _is_beside_model(path: str) -> bool:
-    """Return whether a file is one that Tunewright or the service keeps beside a model, or a licence."""
-    return path == MARKER or path.startswith((f"{CHECKPOINTS}/", ".", "LICENSE"))
 
 
 def _few(paths: Sequence[str]) -> str:

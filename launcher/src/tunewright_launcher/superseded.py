@@ -8,6 +8,8 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Collection
 
+from tunewright.runner.checkpoints import CHECKPOINTS, MARKER
+
 # What transformers, PEFT, diffusers and servers load as soon as it is beside a model, whatever else is there.
 _WEIGHTS = (
     "model.safetensors", "model.*.safetensors", "*-?????-of-?????.safetensors", "consolidated*.safetensors",
@@ -35,3 +37,8 @@ def superseded(there: Collection[str], named: Collection[str], new: Collection[s
     loaded = {p for p in there if "/" not in p and any(fnmatch.fnmatchcase(p, name) for name in _WEIGHTS)}
     read = {path for name, paths in _READ_WITH.items() if name in new for path in paths}
     return (loaded | ({*named, *read} & {*there})) - {*new}
+
+
+def is_beside_model(path: str) -> bool:
+    """Return whether a file is one that Tunewright or the service keeps beside a model, or a licence."""
+    return path == MARKER or path.startswith((f"{CHECKPOINTS}/", ".", "LICENSE"))

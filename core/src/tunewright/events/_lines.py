@@ -9,7 +9,6 @@ import sys
 from typing import TextIO
 
 from tunewright.events._event import CustomEvent, Event, Json
-from tunewright.events._kinds import EVENTS
 
 # torchrun --tee prefixes each line of a rank with this.
 _RANK_PREFIX = re.compile(r"^\[[A-Za-z_]+(\d+)\]:")
@@ -43,6 +42,8 @@ def parse_event(line: str) -> Event | None:
     name = keys.pop("event")
     if not isinstance(name, str):
         return None
+    from tunewright.events._kinds import EVENTS
+
     known = EVENTS.get(name)
     return (known and known.from_keys(keys)) or CustomEvent(event=name, extra=keys)
 

@@ -1,4 +1,4 @@
-"""Events about what goes on now: a phase, a download, a pause after a failure."""
+"""Events about what goes on now: a phase, a download and its end, a pause after a failure."""
 
 from __future__ import annotations
 
@@ -70,3 +70,26 @@ class Progress(Event):
     slot: str
     done: int
     total: int | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Fetched(Event):
+    """An input is complete on the volume. Sent by `fetch`.
+
+    Attributes:
+        slot: the input.
+        files: number of files.
+        bytes: bytes of all files.
+        revision: what the URI was resolved to, if the source has revisions.
+        cached: whether it was there already, so that nothing was downloaded.
+        seconds: how long the download took; None if there was none.
+    """
+
+    wire_name: ClassVar[str] = "fetched"
+
+    slot: str
+    files: int
+    bytes: int
+    revision: str | None = None
+    cached: bool = False
+    seconds: float | None = attrs.field(default=None, metadata=ONLY_IF_KNOWN)

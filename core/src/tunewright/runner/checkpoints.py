@@ -9,6 +9,8 @@ from pathlib import Path
 from tunewright.runner.files import read, sync, write_atomically
 
 MARKER = "complete.json"
+CHECKPOINTS = "checkpoints"
+"""Name of their folder in an output."""
 
 _CHECKPOINT = re.compile(r"checkpoint-([0-9]+)")
 
@@ -58,5 +60,5 @@ def _step_of(folder: Path) -> int:
 
 def newest_step(output: Path) -> int:
     """Return the step of the newest complete checkpoint in an output folder; -1 without any."""
-    newest = newest_checkpoint(output / "checkpoints")
+    newest = newest_checkpoint(output / CHECKPOINTS)
     return -1 if newest is None else _step_of(newest)

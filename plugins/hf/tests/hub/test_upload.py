@@ -126,6 +126,24 @@ def test_the_launcher_uploads_models_and_checkpoints_and_finds_the_newest(hub, f
     assert len(repo.commits) == 1 + 3 + 1 + 1, "in the same commit"
 
 
+def test_by_hand_everything_is_asked_once(hub, files, tmp_path):
+    hub.repo("org/model", {".gitattributes": b"*.safetensors filter=lfs\n"}, members={WRITER})
+    model = tmp_path / "result"
+    model.mkdir()
+    for name, file in files.items():
+        file.rename(model / name)
+    output = Output(store=store_of(hub), uri="hf://org/model", key="0" * 16, limits=FetchLimits(), say=print)
+    there = output.refuse_another(model, replace=False)
+    output.check_writable()
+    output.upload_model(model, there)
+    asked = [request.path.partition("?")[0] for request in hub.log]
+    assert sum("/revision/" in path for path in asked) == 2, (
+        "before the upload, and before it is asked whether it may be"
+    )
+    assert sum("/tree/" in path for path in asked) == 2, "before and after the upload"
+    assert len(asked) == 2 + 2 + 1 + 6, "the probe; and what huggingface_hub asks for a commit and, once, for Xet"
+
+
 def test_whether_it_may_be_written_to_is_asked_without_a_commit(hub):
     store_of(hub).check_writable()
     repo = hub.models["org/model"]

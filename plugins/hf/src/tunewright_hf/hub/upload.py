@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import http.client
+import importlib.util
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from http import HTTPStatus
@@ -76,18 +77,17 @@ class HubStore(Store):
         """Commit the files, and the removal of others, together; compare the commit's digests with them."""
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-        self._make()
         with contextlib.ExitStack() as opened:
             # huggingface_hub uploads files that are given by path to Xet, even if the Hub does not support it.
-            contents = files if self._has_xet else {p: opened.enter_context(f.open("rb")) for p, f in files.items()}
+            contents = files if self._by_path else {p: opened.enter_context(f.open("rb")) for p, f in files.items()}
             with self._errors():
                 added = [CommitOperationAdd(path_in_repo=p, path_or_fileobj=contents[p]) for p in files]
-                # Of a try before, which was answered too late, there may be none left to remove.
-                old = {entry.path for entry in self.entries("")} & {*superseded}
-                removed = [CommitOperationDelete(path_in_repo=path, is_folder=False) for path in sorted(old)]
-                if not (added or removed):
-                    return
-                commit = self._commit([*added, *removed], _message(len(added), len(removed)))
+            # Of a try before, which was answered too late, there may be none left to remove.
+            old = {entry.path for entry in self.entries("")} & {*superseded} if superseded else ()
+            removed = [CommitOperationDelete(path_in_repo=path, is_folder=False) for path in sorted(old)]
+            if not (added or removed):
+                return
+            commit = self._commit_to_any([*added, *removed], _message(len(added), len(removed)))
         self._compare(commit, files, {one.path_in_repo: one.upload_info.sha256.hex() for one in added})
 
     def _compare(self, commit: str, files: Mapping[str, Path], digests: Mapping[str, str]) -> None:
@@ -110,8 +110,7 @@ class HubStore(Store):
         from huggingface_hub import CommitOperationDelete
 
         if any(True for _ in self.entries(folder)):
-            with self._errors():
-                self._commit([CommitOperationDelete(path_in_repo=f"{folder}/", is_folder=True)], f"Remove {folder}")
+            self._commit([CommitOperationDelete(path_in_repo=f"{folder}/", is_folder=True)], f"Remove {folder}")
 
     def remove_files(self, paths: Collection[str]) -> None:
         """Remove files with a commit."""
@@ -130,7 +129,12 @@ class HubStore(Store):
         return HfApi(endpoint=self._hub.endpoint, token=self._hub.token, library_name="tunewright-hf")
 
     @functools.cached_property
-    def _has_xet(self) -> bool:
+    def _by_path(self) -> bool:
+        """Whether files may be given to huggingface_hub by path: it has no client for Xet, or the Hub supports it."""
+        from huggingface_hub import constants
+
+        if constants.HF_HUB_DISABLE_XET or importlib.util.find_spec("hf_xet") is None:
+            return True
         response, _ = self._hub.http.send(self._hub.request(f"{self._hub.api}/xet-write-token/main"))
         self._hub.http.close_unread(response)
         return response.status == HTTPStatus.OK
@@ -148,10 +152,21 @@ class HubStore(Store):
             if self._branch != "main":
                 self._api.create_branch(self._hub.repo.repo_id, branch=self._branch, exist_ok=True)
 
+    def _commit_to_any(self, operations: Sequence[CommitOperationAdd | CommitOperationDelete], message: str) -> str:
+        """Commit, to a repository that is created if it does not exist."""
+        try:
+            return self._commit(operations, message)
+        except FetchError as error:
+            if error.code is not ExitCode.NOT_FOUND:
+                raise
+        self._make()
+        return self._commit(operations, message)
+
     def _commit(self, operations: Sequence[CommitOperationAdd | CommitOperationDelete], message: str) -> str:
-        info = self._api.create_commit(
-            self._hub.repo.repo_id, operations, commit_message=message, revision=self._branch
-        )
+        with self._errors():
+            info = self._api.create_commit(
+                self._hub.repo.repo_id, operations, commit_message=message, revision=self._branch
+            )
         return info.oid
 
     @contextlib.contextmanager
