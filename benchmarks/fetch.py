@@ -59,7 +59,7 @@ def clients(endpoint: str, gateway: Gateway, scratch: Path) -> list[Client]:
     ]
 
 
-def fill(endpoint: str, *, large: int, small: int) -> dict[str, str]:
+def fill(endpoint: str, *, large: int, small: int, size: int) -> dict[str, str]:
     """Put the objects into the bucket; returns relative path → SHA-256."""
     import boto3
     from botocore.config import Config
@@ -68,9 +68,9 @@ def fill(endpoint: str, *, large: int, small: int) -> dict[str, str]:
     session = boto3.Session(ACCESS_KEY, SECRET_KEY, region_name=REGION)
     store = session.client("s3", endpoint_url=endpoint, config=Config(s3={"addressing_style": "path"}))
     store.create_bucket(Bucket=BUCKET)
-    for path, size in [("large.bin", large), *((f"small/{i:06}.bin", 100_000) for i in range(small))]:
+    for path, length in [("large.bin", large), *((f"small/{i:06}.bin", size) for i in range(small))]:
         # Different contents cost nothing to make: a counter, stretched.
-        body = hashlib.shake_128(path.encode()).digest(size)
+        body = hashlib.shake_128(path.encode()).digest(length)
         digests[path] = hashlib.sha256(body).hexdigest()
         with tempfile.SpooledTemporaryFile(max_size=2 * large) as file:
             file.write(body)
@@ -89,7 +89,9 @@ def seen_from(where: str, gateway: Gateway) -> Iterator[str]:
             yield url
 
 
-def measure(places: Sequence[str], *, large: int, small: int, repeats: int, skip: Sequence[str]) -> dict[str, object]:
+def measure(
+    places: Sequence[str], *, large: int, small: int, size: int, repeats: int, skip: Sequence[str]
+) -> dict[str, object]:
     """All arms at all places; prints the tables.
 
     Raises:
@@ -100,7 +102,7 @@ def measure(places: Sequence[str], *, large: int, small: int, repeats: int, skip
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         scratch = Path(folder)
         with Gateway(scratch / "store") as gateway:
-            expected = fill(gateway.url, large=large, small=small)
+            expected = fill(gateway.url, large=large, small=small, size=size)
             for place in places:
                 with seen_from(place, gateway) as endpoint:
                     arms = [c for c in clients(endpoint, gateway, scratch) if c.name not in skip]
@@ -119,6 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--far", action="store_true", help="only far")
     parser.add_argument("--large", type=int, default=400, help="MB of the large object")
     parser.add_argument("--small", type=int, default=1000, help="number of small objects")
+    parser.add_argument("--size", type=int, default=100_000, help="bytes of each small object")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--skip", nargs="*", default=(), help="arms to leave out")
     options = parser.parse_args(arguments)
@@ -127,11 +130,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         **machine(),
         "large_mb": options.large,
         "small": options.small,
+        "size": options.size,
         "repeats": options.repeats,
     }
     try:
         found = measure(
-            places, large=options.large * MB, small=options.small, repeats=options.repeats, skip=options.skip
+            places,
+            large=options.large * MB,
+            small=options.small,
+            size=options.size,
+            repeats=options.repeats,
+            skip=options.skip,
         )
     except Missing as missing:
         sys.exit(f"It cannot be measured here: {missing}.")

@@ -4,6 +4,7 @@ import ast
 import importlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -175,6 +176,17 @@ def test_our_plugins_import_what_a_strangers_may(package: Path) -> None:
 )
 def test_a_private_import_is_found(source: str, found: list[str]) -> None:
     assert list(private_imports(source)) == found
+
+
+def test_no_remedy_promises_what_has_been_done_in_vain() -> None:
+    promise = re.compile(r'"[^"#\n]*\b(?:is|will be) (?:retried|restarted)\b[^"\n]*"')
+    sources = [
+        *(ROOT / "core/src").rglob("*.py"),
+        *(ROOT / "launcher/src").rglob("*.py"),
+        *(ROOT / "plugins").rglob("*/src/**/*.py"),
+    ]
+    found = {path.relative_to(ROOT).as_posix(): promise.findall(path.read_text("utf-8")) for path in sources}
+    assert not {path: texts for path, texts in found.items() if texts}, "it is read once nothing is retried any more"
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from tunewright.errors import ExitCode, FetchError
 from tunewright.providers.limits import FetchLimits
 from tunewright.providers.snapshots import Digest, Entry
 from tunewright_launcher.engine import fetch_snapshot
-from tunewright_launcher.forked_worker import ForkedWorker
+from tunewright_launcher.forked_worker import Answer, ForkedWorker
 from tunewright_launcher.http import Http, HttpRequest, HttpSnapshot
 
 MIB = 1 << 20
@@ -130,10 +130,10 @@ def test_an_answer_that_is_cut_off_counts_as_the_helpers_death(server: FileServe
     class Cut(ForkedWorker):
         answers = 0
 
-        def receive(self) -> tuple[str, BaseException | None]:
+        def receive(self) -> list[Answer]:
             Cut.answers += 1
             if Cut.answers == 3:
-                whole, self._stream = self._stream, BytesIO(pickle.dumps(("small/1", None))[:-4])
+                whole, self._stream = self._stream, BytesIO(pickle.dumps([("small/1", None)])[:-4])
                 try:
                     return super().receive()
                 finally:

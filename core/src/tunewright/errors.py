@@ -240,7 +240,7 @@ class RangeRefused(FetchError):  # noqa: N818 - as PluginNotFound
     """
 
     def __init__(self, cause: str) -> None:
-        remedy = "It is retried without ranges; check for a proxy that rewrites Range requests."
+        remedy = "Check for a proxy that rewrites Range requests."
         super().__init__(cause, remedy=remedy, code=ExitCode.TRY_AGAIN)
 
 

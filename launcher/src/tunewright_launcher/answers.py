@@ -215,7 +215,7 @@ def said_instead(path: str, size: int, response: http.client.HTTPResponse) -> Fe
     cause = (
         f"The request for {path}, which has {size} bytes, was answered with {size_of(response)} bytes of {kind}.{words}"
     )
-    remedy = "It is retried. If this persists, check for a page to log in, or a proxy in between."
+    remedy = "Check for a page to log in, or a proxy in between."
     return FetchError(cause, remedy=remedy, code=ExitCode.TRY_AGAIN)
 
 

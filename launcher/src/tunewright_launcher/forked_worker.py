@@ -13,20 +13,28 @@ import pickle
 import signal
 import socket
 import threading
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from io import BufferedRWPair
 from queue import SimpleQueue
 from typing import Self
+
+import attrs
 
 from tunewright.providers.snapshots import Entry
 from tunewright_launcher.progress import Progress
 from tunewright_launcher.tasks import Queue, Task
 from tunewright_launcher.threads import Threads
 
-_AHEAD = 4  # entries queued in the worker; at the end, everybody waits for them
+_AHEAD = 8  # entries queued in the worker; at the end, everybody waits for them
+_TOGETHER = 4  # entries in one message, which wakes the parent; more would leave the worker without
+_LATEST = 0.1  # seconds for which the parent may be left without a message
 
 Fetch = Callable[[Entry], None]
+Answer = tuple[str, BaseException | None]
+"""Path of an entry that is done, and the error if there was one."""
 
 
 class ForkedWorker:
@@ -60,17 +68,17 @@ class ForkedWorker:
         pickle.dump(entries, self._stream)
         self._stream.flush()
 
-    def receive(self) -> tuple[str, BaseException | None]:
-        """Wait until an entry is done; return its path, and the error if there was one.
+    def receive(self) -> list[Answer]:
+        """Wait until an entry is done; return it, and others that are done.
 
         Raises:
             EOFError, OSError: the worker has died.
         """
         try:
-            answer: tuple[str, BaseException | None] = pickle.load(self._stream)  # noqa: S301 - from our own child
+            answers: list[Answer] = pickle.load(self._stream)  # noqa: S301 - from our own child
         except pickle.UnpicklingError as error:  # it died in the middle of its message
             raise EOFError("the worker's message is cut off") from error
-        return answer
+        return answers
 
     def __enter__(self) -> Self:
         return self
@@ -117,12 +125,12 @@ def _feed(worker: ForkedWorker, queue: Queue, progress: Progress) -> None:
                 return
             if tasks:
                 worker.send([task.entry for task in tasks])
-            path, error = worker.receive()
-            if error is not None:
-                queue.fail(error)
-                return
-            progress.add(given.pop(path).entry.size)
-            queue.done()
+            for path, error in worker.receive():
+                if error is not None:
+                    queue.fail(error)
+                    return
+                progress.add(given.pop(path).entry.size)
+                queue.done()
     except (OSError, EOFError):
         for task in given.values():
             queue.put_back(task)
@@ -142,16 +150,13 @@ def _run_child(ours: socket.socket, theirs: socket.socket, fetch: Fetch, threads
 
 
 def _serve(theirs: socket.socket, fetch: Fetch, threads: Threads) -> None:
-    stream, lock = theirs.makefile("rwb"), threading.Lock()
+    stream = theirs.makefile("rwb")
     waiting: SimpleQueue[Entry] = SimpleQueue()
+    answers = _Answers(stream)
 
     def work() -> None:
         while True:
-            entry = waiting.get()
-            data = _attempt(fetch, entry)
-            with lock:
-                stream.write(data)
-                stream.flush()
+            answers.add(_attempt(fetch, waiting.get()), at_once=waiting.empty())
 
     threads.start(work)
     with contextlib.suppress(EOFError, OSError):
@@ -160,14 +165,33 @@ def _serve(theirs: socket.socket, fetch: Fetch, threads: Threads) -> None:
                 waiting.put(entry)
 
 
-def _attempt(fetch: Fetch, entry: Entry) -> bytes:
+@attrs.define(eq=False)
+class _Answers:
+    """Send what is done to the parent: some together, as long as there is more to do and they follow each other quickly."""
+
+    _stream: BufferedRWPair
+    _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False)
+    _kept: list[Answer] = attrs.field(factory=list, init=False)
+    _sent: float = attrs.field(default=0.0, init=False)
+
+    def add(self, answer: Answer, *, at_once: bool) -> None:
+        """Send an answer, or keep it for the next message."""
+        with self._lock:
+            self._kept.append(answer)
+            late = time.monotonic() - self._sent > _LATEST
+            if at_once or late or answer[1] is not None or len(self._kept) >= _TOGETHER:
+                pickle.dump(self._kept, self._stream)
+                self._stream.flush()
+                self._kept, self._sent = [], time.monotonic()
+
+
+def _attempt(fetch: Fetch, entry: Entry) -> Answer:
     try:
         fetch(entry)
     except BaseException as error:  # the parent process raises it
         try:
-            data = pickle.dumps((entry.path, error))
-            pickle.loads(data)  # noqa: S301 - some errors can be packed, and not unpacked
+            pickle.loads(pickle.dumps(error))  # noqa: S301 - some errors can be packed, and not unpacked
         except Exception:
-            data = pickle.dumps((entry.path, RuntimeError("".join(traceback.format_exception(error)))))
-        return data
-    return pickle.dumps((entry.path, None))
+            return entry.path, RuntimeError("".join(traceback.format_exception(error)))
+        return entry.path, error
+    return entry.path, None

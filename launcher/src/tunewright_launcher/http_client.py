@@ -283,17 +283,17 @@ class HttpSnapshot(Snapshot):
         known = self._moved.get(entry.path) if wanted else None
         extra = {"Range": wanted} if wanted else {}
         if known is not None:
-            response, url = self.http.send(attrs.evolve(known, headers={**known.headers, **extra}))
+            response, url = self.http.send(_with(known, extra))
             if response.status < HTTPStatus.BAD_REQUEST:
                 return response, url
             self.http.close_unread(response)
             self._moved.pop(entry.path, None)  # signed URLs expire
         asked = self.request(entry)
-        response, url = self.http.send(attrs.evolve(asked, headers={**asked.headers, **extra}))
+        response, url = self.http.send(_with(asked, extra))
         if response.status >= HTTPStatus.BAD_REQUEST and self.asks_again(asked, response.status):
             self.http.close_unread(response)
             asked = self.request(entry)
-            response, url = self.http.send(attrs.evolve(asked, headers={**asked.headers, **extra}))
+            response, url = self.http.send(_with(asked, extra))
         if wanted and url != asked.url and response.status == HTTPStatus.PARTIAL_CONTENT:
             self._moved[entry.path] = _redirected(asked, url, HTTPStatus.FOUND)
         return response, url
@@ -357,6 +357,10 @@ class _Body:
             if more and self._ends is not None:
                 raise SourceChanged(f"{self._ends.path} is longer than the {self._ends.size} bytes that were listed.")
         return count
+
+
+def _with(request: HttpRequest, extra: Mapping[str, str]) -> HttpRequest:
+    return attrs.evolve(request, headers={**request.headers, **extra}) if extra else request
 
 
 def _redirected(request: HttpRequest, location: str, status: int) -> HttpRequest:

@@ -102,6 +102,8 @@ class Journal:
 
     def ranges(self, entry: Entry) -> list[tuple[int, int]]:
         """Return the ranges (start, stop) of this version of the file that were written."""
+        if not self._ranges:
+            return []
         return [(start, stop) for stop, start in self._ranges.get(fingerprint(entry), {}).items()]
 
     def same_boot(self, entry: Entry) -> bool:
@@ -115,8 +117,8 @@ class Journal:
     def finished(self, entry: Entry, *, sha256: str, verified: str) -> None:
         """Record that a file is complete and verified."""
         version = fingerprint(entry).hex()
-        of_file = {"size": entry.size, "sha256": sha256, "verified": verified, "version": version}
-        self._append({"done": version, "path": entry.path, **of_file})
+        record = FileRecord(size=entry.size, sha256=sha256, verified=verified, version=version).as_json()
+        self._write(f'{{"done": "{version}", "path": {json.dumps(entry.path)}, {record[1:]}')
 
     def forget(self, entry: Entry) -> None:
         """Record that the contents of a file cannot be trusted."""
@@ -151,8 +153,11 @@ class Journal:
         self._append({"forget": key.hex()})
 
     def _append(self, line: dict[str, object]) -> None:
+        self._write(json.dumps(line, separators=(",", ":")))
+
+    def _write(self, line: str) -> None:
         # A single write in append mode is never mixed with another. A lock would make all threads wait for each other.
-        os.write(self._handle, json.dumps(line, separators=(",", ":")).encode() + b"\n")
+        os.write(self._handle, f"{line}\n".encode())
 
     def _lines(self, among: bytes = b"") -> Iterator[dict[str, object]]:
         """Yield the lines in order, or only those that contain certain bytes, as parsing is the slow part."""

@@ -225,4 +225,5 @@ def _fail(entry: Entry, position: int, stop: int) -> int:
 
 def _ended_early(entry: Entry, position: int, stop: int) -> FetchError:
     cause = f"The source sent none of the bytes {position} to {stop} of {entry.path}, which has {entry.size}."
-    return FetchError(cause, remedy="It is retried; if this persists, the source is damaged.", code=ExitCode.TRY_AGAIN)
+    remedy = "Start it again later; if this persists, the source is damaged."
+    return FetchError(cause, remedy=remedy, code=ExitCode.TRY_AGAIN)

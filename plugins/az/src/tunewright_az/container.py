@@ -23,7 +23,7 @@ _ROLES = (
     "permissions read and list, and for an output write and delete."
 )
 _CREDENTIAL = "Check account=, and whether the key is current or the signature has expired."
-_AGAIN = (ExitCode.TRY_AGAIN, "The upload will be retried.")
+_AGAIN = (ExitCode.TRY_AGAIN, "Start the upload again, once no other job writes to the same place.")
 # "Common REST API error codes" and "Blob Storage error codes" that say more than the status.
 _MEANINGS: Mapping[str, tuple[ExitCode, str]] = {
     "AuthenticationFailed": (ExitCode.NO_PERMISSION, _CREDENTIAL),

@@ -87,7 +87,7 @@ _MEANINGS = (
         r"early eof|rpc failed|unexpected disconnect|remote end hung up|connection (reset|closed)|transfer closed"
         r"|recv failure|invalid index-pack|unpack failed|inflate|bad object|index-pack failed|fetch-pack",
         ExitCode.TRY_AGAIN,
-        "The fetch will be retried.",
+        "Start it again later. If this persists, check for a proxy in between, or ask the server's operator.",
     ),
 )
 

@@ -193,7 +193,9 @@ def _object_error(api: LfsApi, oid: str, code: int, message: str) -> FetchError:
     if code in _MISSING:
         return FetchError(cause, remedy=f"{_PUSH} {_ELSEWHERE}", code=ExitCode.NOT_FOUND)
     if code == HTTPStatus.TOO_MANY_REQUESTS or code >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return FetchError(cause, remedy="The request will be retried.", code=ExitCode.UNAVAILABLE)
+        return FetchError(
+            cause, remedy="Start it again later, or ask the server's operator.", code=ExitCode.UNAVAILABLE
+        )
     return FetchError(cause, remedy="Ask the server's operator.", code=ExitCode.BAD_DATA)
 
 

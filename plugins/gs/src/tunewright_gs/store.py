@@ -58,7 +58,11 @@ class GSStore(ObjectStore):
         digest = next((digest.value for digest in digests_of(found) if digest.algorithm == "crc32c"), crc)
         if digest != crc:
             cause = f"{self._bucket.uri(key)} arrived damaged: its CRC32C is {digest}, and the file's is {crc}."
-            raise FetchError(cause, remedy="The upload will be retried.", code=ExitCode.TRY_AGAIN)
+            raise FetchError(
+                cause,
+                remedy="Start the upload again; if this persists, check for a proxy that changes what is sent.",
+                code=ExitCode.TRY_AGAIN,
+            )
         generation = found.get("generation")
         return None if generation is None else str(generation)
 
@@ -98,7 +102,7 @@ class GSStore(ObjectStore):
         except _SessionLost as lost:
             self._forget(own)
             cause = f"The upload of {self._bucket.uri(about['name'])} is no longer known to the store."
-            raise FetchError(cause, remedy="It will be restarted.", code=ExitCode.TRY_AGAIN) from lost
+            raise FetchError(cause, remedy="Start the upload again.", code=ExitCode.TRY_AGAIN) from lost
         self._forget(own)
         return found
 
@@ -144,7 +148,7 @@ class GSStore(ObjectStore):
                 idle, furthest = (0, position) if position > furthest else (idle + 1, furthest)
                 if idle >= _MOST_IDLE:
                     cause = f"The store accepts parts of {self._bucket.uri(key)}, and still has {position} of its {size} bytes."
-                    remedy = "Check for a proxy that drops the header Range of answers; it is retried."
+                    remedy = "Check for a proxy that drops the header Range of answers."
                     raise FetchError(cause, remedy=remedy, code=ExitCode.TRY_AGAIN)
 
     def _put(self, session: str, headers: Mapping[str, str], body: bytes) -> tuple[int, Headers, bytes]:

@@ -83,7 +83,7 @@ class DavStore(ObjectStore):
             found = self._stored(key, size, sha256, sent=True)
         if found is None:
             cause = f"{self._dav.uri(key)} has other contents than were sent."
-            remedy = "The upload is retried. If this persists, tell the operator of the server."
+            remedy = "Start the upload again. If this persists, tell the operator of the server."
             raise FetchError(cause, remedy=remedy, code=ExitCode.TRY_AGAIN)
         return found.validator
 

@@ -239,7 +239,8 @@ def _short(text: object) -> str:
 
 def _unreadable(handle: KaggleHandle, why: str) -> FetchError:
     cause = f"Kaggle's answer about {handle.uri} cannot be used: {why}."
-    return FetchError(cause, remedy="The request will be retried.", code=ExitCode.TRY_AGAIN)
+    remedy = "Start it again later. If this persists, check for a proxy that changes answers."
+    return FetchError(cause, remedy=remedy, code=ExitCode.TRY_AGAIN)
 
 
 def _file(handle: KaggleHandle, name: object, size: object) -> File:

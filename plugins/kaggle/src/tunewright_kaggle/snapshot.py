@@ -87,7 +87,8 @@ class KaggleSnapshot(HttpSnapshot):
         size = size_of(response)
         if size is None:
             cause = f"The store does not report the size of the archive of {self._handle.uri}."
-            raise FetchError(cause, remedy="The request will be retried.", code=ExitCode.TRY_AGAIN)
+            remedy = "Start it again later. If this persists, check for a proxy that changes answers."
+            raise FetchError(cause, remedy=remedy, code=ExitCode.TRY_AGAIN)
         tag = response.getheader("ETag")
         digests = digests_in(response.headers, partial=True, among=("md5",))
         self._vouched = bool(digests)
@@ -110,7 +111,8 @@ class KaggleSnapshot(HttpSnapshot):
 
     def _store_refuses(self, status: int, body: bytes) -> FetchError:
         cause = f"The store answered {status} to a request for a part of {self._handle.uri}.{words_of(body)}"
-        return FetchError(cause, remedy="The request will be retried with a new URL.", code=ExitCode.TRY_AGAIN)
+        remedy = "Start it again, which asks for a new URL. If this persists, check for a proxy between the step and the store."
+        return FetchError(cause, remedy=remedy, code=ExitCode.TRY_AGAIN)
 
     def _alone(self, archive: Path) -> str | None:
         """Return the path of a single file, which Kaggle does not always put into an archive; None for an archive."""

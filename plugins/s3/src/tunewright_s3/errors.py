@@ -23,6 +23,7 @@ _UNKNOWN_KEY = (
 _PAYS = " If the bucket lets whoever asks pay, give request_payer='requester'."
 _FULL = (ExitCode.NO_SPACE, "the store has no room left for it", "Make room in the store, or have the quota raised.")
 _QUOTAS = ("QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "InsufficientStorage")
+_ALONE = "Start the upload again, once no other job writes to the same place."
 _REGION = "Give the bucket's region: region=…"
 _ELSEWHERE = ("AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException")
 
@@ -60,12 +61,12 @@ _MEANINGS: Mapping[str, tuple[ExitCode, str, str]] = {
     ),
     **dict.fromkeys(_ELSEWHERE, (ExitCode.USAGE, "the bucket is in another region", _REGION)),
     **dict.fromkeys(_QUOTAS, _FULL),
-    "RequestTimeout": (ExitCode.TRY_AGAIN, "the store timed out", "The request will be retried."),
+    "RequestTimeout": (ExitCode.TRY_AGAIN, "the store timed out", "Start it again later."),
     "SlowDown": (ExitCode.UNAVAILABLE, "the store asks to slow down", "If this persists, use fewer workers at once."),
-    "NoSuchUpload": (ExitCode.TRY_AGAIN, "somebody else ended the upload", "The upload will be restarted."),
-    "InvalidPart": (ExitCode.TRY_AGAIN, "somebody else changed the upload", "The upload will be restarted."),
-    "InvalidPartOrder": (ExitCode.TRY_AGAIN, "somebody else changed the upload", "The upload will be restarted."),
-    "BadDigest": (ExitCode.TRY_AGAIN, "the data was corrupted in transit", "The upload will be retried."),
+    "NoSuchUpload": (ExitCode.TRY_AGAIN, "somebody else ended the upload", _ALONE),
+    "InvalidPart": (ExitCode.TRY_AGAIN, "somebody else changed the upload", _ALONE),
+    "InvalidPartOrder": (ExitCode.TRY_AGAIN, "somebody else changed the upload", _ALONE),
+    "BadDigest": (ExitCode.TRY_AGAIN, "the data was corrupted in transit", "Start the upload again."),
 }  # fmt: skip
 
 

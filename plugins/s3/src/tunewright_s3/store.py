@@ -116,7 +116,9 @@ class S3Store(ObjectStore):
             said = words_of(errors[0].get("Message", "").encode())
             cause = f"{len(errors)} objects could not be removed, among them {what}: {code}.{said}"
             denied = code == "AccessDenied"
-            remedy = "Allow s3:DeleteObject for the credential." if denied else "The removal will be retried."
+            remedy = (
+                "Allow s3:DeleteObject for the credential." if denied else "Start the upload again, which removes them."
+            )
             raise FetchError(cause, remedy=remedy, code=ExitCode.NO_PERMISSION if denied else ExitCode.TRY_AGAIN)
 
     def snapshot(self, folder: str) -> Snapshot:

@@ -169,7 +169,10 @@ class Hub:
         left = _NONE_LEFT.search(headers.get("RateLimit") or "")
         if left is None or headers.get("Retry-After"):
             return None
-        cause, remedy = f"{self.endpoint} accepts no more requests for {left[1]} s.", "The request will be retried."
+        cause = f"{self.endpoint} accepts no more requests for {left[1]} s."
+        remedy = "Start it again after that."
+        if not self.token:
+            remedy = "Start it again after that, or give access_token= a token: with one, more requests are accepted."
         return FetchError(cause, remedy=remedy, code=ExitCode.TRY_AGAIN, retry_after=float(left[1]))
 
     def _reason(self, headers: Headers, body: bytes) -> str:

@@ -200,7 +200,8 @@ class HubStore(Store):
         status, uri = response.status_code, self._hub.repo.uri
         if status in _MOVED:
             cause = f"{uri} was changed by somebody else in the meantime."
-            return FetchError(cause, remedy="The upload will be retried.", code=ExitCode.TRY_AGAIN)
+            remedy = "Start the upload again, once nobody else commits there."
+            return FetchError(cause, remedy=remedy, code=ExitCode.TRY_AGAIN)
         return self._hub.refused(status, headers, response.content) or refusal(
             uri, _Answer(status, response.reason_phrase, headers), response.content
         )
