@@ -14,10 +14,10 @@ from tunewright.plan._names import is_object_name
 from tunewright.plan.plan import ContainerSpec, JobPlan, Volume
 from tunewright.plan.policies import RunPolicy, Scheduling
 from tunewright.plan.secrets import SecretRef, SecretValue
+from tunewright.runner.messages import forms_of
 
 _VARIABLE = re.compile(r"[-._A-Za-z][-._A-Za-z0-9]*")
 _LONGEST_LABEL = 63
-_SHORTEST_SECRET = 4  # characters: a shorter one is part of many words
 
 
 def plan_problem(plan: JobPlan) -> str:
@@ -29,13 +29,13 @@ def plan_problem(plan: JobPlan) -> str:
 
 
 def shown_secret(before: JobPlan, after: JobPlan) -> str:
-    """Return the variable whose literal secret a changed plan shows, and the plan before did not; "" if there is none."""
+    """Return the variable whose literal secret a changed plan shows, in whatever form, and the plan before did not; "" if none."""
     shown, shown_before = repr(after), repr(before)
     for container in before.containers:
         for name, value in container.env.items():
-            if not isinstance(value, SecretValue) or len(value.reveal()) < _SHORTEST_SECRET:
-                continue
-            if any(form in shown and form not in shown_before for form in (value.reveal(), repr(value.reveal())[1:-1])):
+            forms = forms_of(value.reveal()) if isinstance(value, SecretValue) else ()
+            in_repr = {text for form in forms for text in (form, repr(form)[1:-1])}
+            if any(text in shown and text not in shown_before for text in in_repr):
                 return name
     return ""
 
