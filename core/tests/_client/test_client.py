@@ -94,6 +94,10 @@ def test_none_means_not_given(client) -> None:
         (lambda c: c.train(**GOOD, dryrun=True), r"dryrun: is not an argument\. Did you mean 'dry_run'\?"),
         (lambda c: c.train(**GOOD, train_func=print), r"train_func: is not an argument"),
         (lambda c: c.train(**GOOD, zzz=1), r"zzz: is not an argument\. There are: adapter, affinity, "),
+        (
+            lambda c: c.train(**GOOD, command=["x"]),
+            r"command: is not an argument of a training\. .* give base_image too",
+        ),
         (lambda c: c.create_job(train_fun=print), r"train_fun: is not an argument\. Did you mean 'train_func'\?"),
         (lambda c: c.create_job(base_image="a:1", gpu=1), r"gpu: is not an argument"),
         (lambda c: c.create_job(base_image="a:1", model="acme://m"), r"model: is not an argument"),

@@ -315,3 +315,8 @@ def test_a_credential_of_the_environment_is_taken_as_a_whole_and_only_where_it_i
 ) -> None:
     env = {"KEYED_KEY": "key", "KEYED_SESSION": "session", "OTHER": "value"}
     assert unwanted_secrets(Keyed(uri="keyed://name", **fields), env) == unwanted  # type: ignore[arg-type]
+
+
+def test_an_empty_variable_is_no_credential() -> None:
+    found = unwanted_secrets(Keyed(uri="keyed://name"), {"KEYED_KEY": "key", "KEYED_SESSION": ""})
+    assert found == {"KEYED_SESSION"}

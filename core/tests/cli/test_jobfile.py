@@ -148,6 +148,12 @@ def test_what_is_no_job_file_is_refused_with_its_name(job, text: str, says: str)
         job(text=text)
 
 
+def test_a_script_in_place_of_a_job_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("import torch\nif True:\n    print(1)\n")
+    with pytest.raises(RequestError, match=r"is a script.*tunewright run .*train\.py"):
+        jobfile.read(tmp_path / "train.py")
+
+
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     for path in (tmp_path / "missing.yaml", tmp_path, tmp_path / "binary.yaml"):

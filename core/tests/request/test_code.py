@@ -358,3 +358,13 @@ def test_a_folder_that_cannot_travel_is_refused(folder: Path) -> None:
         file.truncate(5 << 20)
     with pytest.raises(RequestError, match=r"script_folder=.*: has more than 4 MiB"):
         folder_files("train.py", folder)
+
+
+@pytest.mark.parametrize(("name", "says"), [("job.yaml", "tunewright train"), ("start.sh", "base_image=")])
+def test_a_file_of_another_kind_is_not_run_as_python(tmp_path: Path, name: str, says: str) -> None:
+    (tmp_path / name).write_text("model: hf://org/name\n")
+    with pytest.raises(RequestError, match="is not a Python file") as caught:
+        script_files(tmp_path / name)
+    assert says in str(caught.value)
+    with pytest.raises(RequestError, match="is not a Python file"):
+        folder_files(name, tmp_path)

@@ -105,6 +105,14 @@ class CodeOptions(JobOptions, total=False):
     manifest: object
 
 
+_OF_CODE = {
+    "command": "give base_image too",
+    "args": "give script, or base_image and command, too",
+    "packages_to_install": "give script or base_image, too",
+    "pip_index_url": "give script or base_image, too",
+}
+
+
 def refuse_unknown(given: Mapping[str, object], options: type) -> None:
     """Refuse a keyword that a method does not have.
 
@@ -118,6 +126,9 @@ def refuse_unknown(given: Mapping[str, object], options: type) -> None:
     known = list(dict.fromkeys(["name", "dry_run", *options.__annotations__]))
     for name in given:
         if name not in known:
+            if options is TrainOptions and name in _OF_CODE:
+                remedy = f"It is for a job of your own code: {_OF_CODE[name]}."
+                raise RequestError("is not an argument of a training", field=name, remedy=remedy)
             remedy = did_you_mean(name, known, spellings.OTHER_WORDS)
             if options is TrainOptions and similar_name(name, known, spellings.OTHER_WORDS) is None:
                 remedy += " What the trainer takes stands below trainer, as in trainer.learning_rate."

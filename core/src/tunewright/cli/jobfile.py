@@ -71,8 +71,11 @@ def read(path: Path, assignments: Iterable[str] = (), *, changes: Mapping[str, s
         changes: values of other options: key → value.
 
     Raises:
-        RequestError: the file cannot be read or is not a mapping, or an assignment cannot be applied.
+        RequestError: the file is a script, cannot be read or is not a mapping, or an assignment cannot be applied.
     """
+    if path.suffix == ".py":
+        remedy = f"Run it with: tunewright run {path}"
+        raise RequestError("is a script", field="job file", value=str(path), remedy=remedy)
     try:
         text = path.read_bytes()
     except OSError as error:

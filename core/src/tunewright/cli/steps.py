@@ -77,17 +77,17 @@ def unwanted_secrets(provider: SourceProvider, env: Mapping[str, str]) -> frozen
     """Return the variables of secrets that the user's environment has, and the step must not take.
 
     A credential in the environment is one whole: it is not mixed with one that was given, and is not used where the provider
-    says otherwise, as with `anonymous`.
+    says otherwise, as with `anonymous`. An empty variable is none, as for the services' own programs.
     """
     given = secret_env(provider)
-    names = {v: name for name, v in secret_fields(type(provider)).items() if env.get(v) and v not in given}
-    if not names:
-        return frozenset()
+    there = {v: name for name, v in secret_fields(type(provider)).items() if v in env and v not in given}
+    empty = frozenset(variable for variable in there if not env[variable].strip())
+    names = {variable: name for variable, name in there.items() if variable not in empty}
     try:
         attrs.evolve(provider, **{name: env[variable] for variable, name in names.items()})
     except RequestError:
-        return frozenset(names)
-    return frozenset(names) if given else frozenset()
+        return frozenset(there)
+    return frozenset(there) if given else empty
 
 
 def run_step(

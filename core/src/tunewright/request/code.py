@@ -19,6 +19,10 @@ from tunewright.plan.secrets import refuse_literal_tokens
 FUNCTION_FILE = "train_func.py"
 PARAMETERS_FILE = "parameters.json"
 
+_OF_JOB_FILES = "A job file is run by: tunewright train"
+_OF_SHELLS = "Give the Python file that it starts, or an image with the program: base_image=…, command=[…]."
+_NO_PYTHON = {".yaml": _OF_JOB_FILES, ".yml": _OF_JOB_FILES, ".sh": _OF_SHELLS}
+
 CODE_FOLDER = "code"
 """The folder of a script that is shipped with its folder, so that its files cannot replace ours."""
 
@@ -72,6 +76,7 @@ def script_files(script: str | Path) -> dict[str, str]:
     if not isinstance(script, str | Path):
         raise RequestError("is not a path", field="script", value=script, remedy=remedy)
     path = Path(script)
+    _refuse_other_kinds(path)
     # The runner's own file has that name, and is in the same folder.
     name = f"script_{path.name}" if path.name == RUNNER_FILE else path.name
     try:
@@ -103,10 +108,16 @@ def folder_files(script: str | Path, folder: str | Path) -> dict[str, str]:
     )
     if entry is None:
         raise RequestError("is not in script_folder", field="script", value=str(script), remedy=remedy)
+    _refuse_other_kinds(Path(script))
     if sum(path.stat().st_size for path in shipped.values()) > _FOLDER_BYTES:
         problem = f"has more than {_FOLDER_BYTES >> 20} MiB, but is meant for code"
         raise RequestError(problem, field="script_folder", value=str(folder), remedy="Put data into a dataset.")
     return {f"{CODE_FOLDER}/{name}": _text(shipped[name]) for name in (entry, *(n for n in shipped if n != entry))}
+
+
+def _refuse_other_kinds(script: Path) -> None:
+    if remedy := _NO_PYTHON.get(script.suffix):
+        raise RequestError("is not a Python file", field="script", value=str(script), remedy=remedy)
 
 
 def _stays(part: str) -> bool:
