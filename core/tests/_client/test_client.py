@@ -217,6 +217,7 @@ def _loaded(client) -> None:
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
+        ({"model": "https://huggingface.co/org/name"}, "is a page for browsers. Write hf://org/name$"),
         ({"model": "folder"}, "model='folder': is neither a URI nor marked as a path.*./folder"),
         ({"model": 3}, "model=3: does not name a source"),
         ({"model": {}}, "model={}: does not name a source"),
