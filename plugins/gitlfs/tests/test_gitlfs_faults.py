@@ -100,7 +100,7 @@ def test_a_ref_that_git_would_run_is_refused_by_the_container_half_too(server, f
     (tmp_path / "scratch").mkdir()
     origin = HttpOrigin(parse_uri(server.uri()), Http(), token=None, username=None, password=None)
     with pytest.raises(Exception, match=r"allow_unsafe|invalid refspec|failed"):
-        Repository(origin, tmp_path / "scratch").fetch(ref)
+        Repository(origin, tmp_path / "scratch").fetch(ref, whole=True)
     assert not list(tmp_path.rglob("evil*"))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -9,6 +10,7 @@ from tests.servers.faulty import Answer, Fault, FileServer
 from tests.servers.git import LARGE, MODEL, WEIGHTS, File, GitServer, Lfs, ObjectStore, basic, contents
 
 from tunewright import ExitCode, FetchError
+from tunewright_gitlfs import GitLFSModelParams
 from tunewright_gitlfs.lfs import Lfs as LfsClient
 from tunewright_gitlfs.origin import HttpOrigin
 from tunewright_gitlfs.pointers import Pointer
@@ -158,6 +160,18 @@ def test_batches_that_are_refused_together_go_on_with_the_next_way_to_show_a_tok
     with pytest.raises(FetchError, match="refuses to serve objects") as caught:
         lfs.ask([pointer])
     assert caught.value.code is ExitCode.NO_PERMISSION
+
+
+def test_the_next_hundred_is_asked_for_while_the_first_is_downloaded(server):
+    server.commit("org/model", {f"{i}.bin": Lfs(b"%d" % i) for i in range(150)})
+    snapshot = GitLFSModelParams(uri=server.uri()).snapshot()
+    first, *_ = list(snapshot.entries())
+    assert batches(server) == 0
+    with snapshot.open(first, 0, first.size):
+        deadline = time.monotonic() + 10
+        while batches(server) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert batches(server) == 2
 
 
 @pytest.mark.slow

@@ -1,11 +1,12 @@
 """The LFS batch API: where to download the contents of pointers.
 
-See git-lfs' docs/api/batch.md. Objects are requested in batches of a hundred, when the first of them is needed. The answers
-expire, and are then requested again.
+See git-lfs' docs/api/batch.md. Objects are requested in batches of a hundred, each while the one before it is downloaded. The
+answers expire, and are then requested again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import threading
@@ -77,6 +78,11 @@ class Batch:
                 self._lfs.keep(self)
                 action = actions[oid]
             return action
+
+    def prepare(self) -> None:
+        """Ask for the actions, so that `action` need not; it raises what is wrong."""
+        with contextlib.suppress(FetchError):
+            self.action(self._pointers[0].oid)
 
     def forget(self) -> None:
         """Drop the actions; the next call requests them again."""

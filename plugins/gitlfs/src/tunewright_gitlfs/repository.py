@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _NEEDS = (2, 31)  # the first version that reads GIT_CONFIG_COUNT
 _COMMIT = re.compile(r"[0-9a-f]{7,40}")
 _UNSERVED = re.compile(r"couldn't find remote ref|unadvertised object|not our ref")
+_NO_FILES = "--filter=blob:none"
 _SYMLINK, _SUBMODULE = "120000", "160000"
 _SETTINGS = {
     "core.fsync": "none",  # the repository is not needed after a crash
@@ -91,11 +92,12 @@ class Repository:
         (self._metadata / "info").mkdir(exist_ok=True)
         (self._metadata / "info" / "attributes").write_text(_ATTRIBUTES, "utf-8")
 
-    def fetch(self, ref: str | None) -> str:
-        """Fetch a commit and its trees, without the files.
+    def fetch(self, ref: str | None, *, whole: bool) -> str:
+        """Fetch a commit and its trees.
 
         Args:
             ref: a branch, a tag, or a commit (may be abbreviated); None for the origin's default branch.
+            whole: whether to fetch all of its files, too, as all will be checked out; git would ask the origin once more.
 
         Returns:
             The commit's SHA-1, 40 hexadecimal digits.
@@ -106,12 +108,12 @@ class Repository:
         wanted = ref or "HEAD"
         what = f"Fetching {wanted} of {self._origin.url}"
         try:
-            self._fetch(what, wanted, "--depth=1")
+            self._fetch(what, wanted, "--depth=1", *(() if whole else (_NO_FILES,)))
         except FetchError as error:
             if not (_COMMIT.fullmatch(wanted) and _UNSERVED.search(error.cause)):
                 raise
             # Not every server serves a commit by its SHA-1: look for it in all branches and tags.
-            self._fetch(what, "+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")
+            self._fetch(what, "+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*", _NO_FILES)
         else:
             wanted = "FETCH_HEAD"
         found = self._run(what, "rev-parse", "--verify", "--quiet", f"{wanted}^{{commit}}", check=False)
@@ -162,7 +164,7 @@ class Repository:
         options = [a for a in arguments if a.startswith("--")]
         refs = [a for a in arguments if a not in options]
         Git.check_unsafe_options(options=[*options, *refs], unsafe_options=Remote.unsafe_git_fetch_options)
-        self._run(what, "fetch", *options, "--filter=blob:none", "--no-tags", "--", "origin", *refs, remote=True)
+        self._run(what, "fetch", *options, "--no-tags", "--", "origin", *refs, remote=True)
 
     def _run(self, what: str, *arguments: str, remote: bool = False, check: bool = True) -> str:
         """Run git, and return its standard output."""

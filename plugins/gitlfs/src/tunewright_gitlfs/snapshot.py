@@ -54,8 +54,9 @@ class GitSnapshot(HttpSnapshot):
         self._folder = folder
         self._include, self._exclude = _one_by_one(include), _one_by_one(exclude)
         self._batches: list[Batch] = []
+        self._prepared: set[int] = set()
         self._thread = threading.local()
-        self.revision: str = self._repository.fetch(ref)
+        self.revision: str = self._repository.fetch(ref, whole=not (folder or self._exclude))
 
     def entries(self) -> Iterator[Entry]:
         """See `Snapshot.entries`. Plain files are checked out first; LFS objects are only looked up."""
@@ -83,8 +84,16 @@ class GitSnapshot(HttpSnapshot):
 
     def request(self, entry: Entry) -> HttpRequest:
         """See `HttpSnapshot.request`."""
-        self._thread.action = self._batch(entry).action(_oid(entry))
+        number = int(entry.source)
+        self._thread.action = self._batches[number].action(_oid(entry))
+        self._prepare(number + 1)
         return self._action.request
+
+    def _prepare(self, number: int) -> None:
+        """Let another thread ask for a batch that will be needed soon."""
+        if number not in self._prepared and number < len(self._batches):
+            self._prepared.add(number)  # two threads that get here at once do no harm: the batch has a lock
+            threading.Thread(target=self._batches[number].prepare, name="lfs-batch", daemon=True).start()
 
     def refusal(self, entry: Entry, status: int, headers: Headers, body: bytes) -> FetchError | None:
         """See `HttpSnapshot.refusal`: an action's URL may have expired, and the next one works."""
