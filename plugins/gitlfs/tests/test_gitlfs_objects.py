@@ -162,6 +162,7 @@ def test_batches_that_are_refused_together_go_on_with_the_next_way_to_show_a_tok
     assert caught.value.code is ExitCode.NO_PERMISSION
 
 
+@pytest.mark.slow
 def test_the_next_hundred_is_asked_for_while_the_first_is_downloaded(server):
     server.commit("org/model", {f"{i}.bin": Lfs(b"%d" % i) for i in range(150)})
     snapshot = GitLFSModelParams(uri=server.uri()).snapshot()
