@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tunewright.providers.snapshots import Digest, Entry
 from tunewright_launcher.digests import SIZE, Checks
 from tunewright_launcher.stream import LargeStream, Stream
+from tunewright_launcher.transfer import Stopped
 
 
 def sent(stream: Stream, pieces: Iterable[bytes], *digests: Digest) -> Checks:
@@ -77,6 +78,14 @@ def test_an_error_of_the_source_does_not_wait_for_the_hashes(tmp_path: Path) -> 
         stream = LargeStream(file.fileno(), Entry(path="a", size=9), (), lambda: True, 1)
         with pytest.raises(ConnectionError):
             sent(stream, broken())
+    assert not hashing()
+
+
+def test_what_is_not_hashed_when_another_thread_ends_the_download_counts_as_no_digest(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("w+b") as file:
+        stream = LargeStream(file.fileno(), Entry(path="a", size=9), (), lambda: True, 1)
+        with pytest.raises(Stopped):
+            sent(stream, [b"x" * 9])
     assert not hashing()
 
 

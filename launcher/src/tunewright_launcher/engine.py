@@ -346,8 +346,6 @@ class _Fetch:
             start, stop = piece
             with self._files.open(large.entry.path) as handle:
                 hash_written(handle, start, stop, large.checks, self._stopped)
-            if self._stopped():
-                raise Stopped
             if large.taken(stop):
                 self._compare(large)
 

@@ -12,6 +12,7 @@ from tunewright.providers.snapshots import Digest, Entry
 from tunewright_launcher.digests import Checks
 from tunewright_launcher.files import begin_to_flush, write
 from tunewright_launcher.tasks import MIB
+from tunewright_launcher.transfer import Stopped
 
 _MOST_WAITING = 32  # pieces; more might leave the page cache before they are read back
 
@@ -110,9 +111,14 @@ def hash_written(handle: int, start: int, stop: int, checks: Checks, stopped: Ca
         stop: offset after the last byte.
         checks: its digests, of all bytes before `start`.
         stopped: says whether to give up.
+
+    Raises:
+        Stopped: another thread has ended the download.
     """
     # Larger pieces than the network's: waiting for the interpreter here would delay the end of the download.
     buffer = memoryview(bytearray(MIB))
-    while start < stop and not stopped() and (count := os.preadv(handle, [buffer[: stop - start]], start)):
+    while start < stop and (count := os.preadv(handle, [buffer[: stop - start]], start)):
         checks.update(buffer[:count])
         start += count
+        if stopped():
+            raise Stopped
