@@ -11,6 +11,7 @@ from tunewright import environment, runner
 from tunewright.errors import ExitCode, FetchError
 from tunewright.events import Event
 from tunewright.providers.base import TrainRun
+from tunewright.runner.checkpoints import CHECKPOINTS
 from tunewright_launcher.provider import document_file, input_slots, read_document, read_mixture
 from tunewright_launcher.step import Step
 
@@ -33,7 +34,7 @@ def train_run(step: Step, *, emit: Callable[[Event], None]) -> TrainRun:
         rank=number(step.env, "RANK", 0),
         local_rank=number(step.env, "LOCAL_RANK", 0),
         world_size=number(step.env, "WORLD_SIZE", 1),
-        resume_from=runner.newest_checkpoint(output / "checkpoints"),
+        resume_from=runner.newest_checkpoint(output / CHECKPOINTS),
         emit=emit,
     )
 

@@ -51,6 +51,7 @@ from tunewright.providers.mixture import MixturePart
 from tunewright.providers.preview import Preview
 from tunewright.providers.trained import UsableResult
 from tunewright.providers.uris import uri_scheme
+from tunewright.runner.checkpoints import CHECKPOINTS
 
 if TYPE_CHECKING:
     from tunewright.plan.plan import ContainerSpec
@@ -231,7 +232,7 @@ class TrainRun:
     @property
     def checkpoints(self) -> Path:
         """Folder for the checkpoints, `checkpoint-<step>` each. A checkpoint is complete once it is passed to `mark_checkpoint`."""
-        return self.output / "checkpoints"
+        return self.output / CHECKPOINTS
 
     @property
     def result(self) -> Path:

@@ -25,7 +25,7 @@ from tunewright.events import Step, parse_event
 from tunewright.plugins.registry import Plugin
 from tunewright.providers.base import TrainerProvider
 from tunewright.providers.mixture import MixturePart
-from tunewright.runner.checkpoints import newest_checkpoint
+from tunewright.runner.checkpoints import CHECKPOINTS, newest_checkpoint
 from tunewright.runner.verdicts import work_left
 from tunewright.status.report import REPORT_FILE
 from tunewright.testing._pod import LAUNCHER, Done, Pod, check_printed, end
@@ -165,7 +165,7 @@ class _Job:
 
     @property
     def checkpoints(self) -> Path:
-        return self._pod.workspace / OUTPUT_SLOT / "checkpoints"
+        return self._pod.workspace / OUTPUT_SLOT / CHECKPOINTS
 
     def inputs_digest(self) -> dict[str, str]:
         """Return a digest of each file of the inputs."""

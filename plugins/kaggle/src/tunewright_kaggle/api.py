@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _PAGE = 200
 _LONGEST_ANSWER = 64 << 20
+UNUSABLE = "Start it again later. If this persists, check for a proxy that changes answers."
 _LONGEST_MESSAGE = 200
 
 
@@ -239,8 +240,7 @@ def _short(text: object) -> str:
 
 def _unreadable(handle: KaggleHandle, why: str) -> FetchError:
     cause = f"Kaggle's answer about {handle.uri} cannot be used: {why}."
-    remedy = "Start it again later. If this persists, check for a proxy that changes answers."
-    return FetchError(cause, remedy=remedy, code=ExitCode.TRY_AGAIN)
+    return FetchError(cause, remedy=UNUSABLE, code=ExitCode.TRY_AGAIN)
 
 
 def _file(handle: KaggleHandle, name: object, size: object) -> File:

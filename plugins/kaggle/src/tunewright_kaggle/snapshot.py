@@ -12,7 +12,7 @@ import attrs
 
 from tunewright import ExitCode, FetchError
 from tunewright.providers import Entry
-from tunewright_kaggle.api import Account, Api, refused
+from tunewright_kaggle.api import UNUSABLE, Account, Api, refused
 from tunewright_kaggle.uri import KaggleCompetition, KaggleHandle
 from tunewright_launcher.archives import holds, unpack
 from tunewright_launcher.http import (
@@ -87,8 +87,7 @@ class KaggleSnapshot(HttpSnapshot):
         size = size_of(response)
         if size is None:
             cause = f"The store does not report the size of the archive of {self._handle.uri}."
-            remedy = "Start it again later. If this persists, check for a proxy that changes answers."
-            raise FetchError(cause, remedy=remedy, code=ExitCode.TRY_AGAIN)
+            raise FetchError(cause, remedy=UNUSABLE, code=ExitCode.TRY_AGAIN)
         tag = response.getheader("ETag")
         digests = digests_in(response.headers, partial=True, among=("md5",))
         self._vouched = bool(digests)
