@@ -25,7 +25,7 @@ def create(files: Files, path: str) -> None:
 WAYS = {
     "create": lambda files: create(files, "a/b"),
     "create beside": lambda files: create(files, "new/b"),
-    "create_sparse": lambda files: files.create_sparse("a/b", 3),
+    "create_large": lambda files: files.create_large("a/b", 3),
     "keep_only": lambda files: files.keep_only({short("other")}),
 }
 

@@ -27,10 +27,11 @@ from tunewright_launcher.journal import FileRecord, Journal, missing, short
 from tunewright_launcher.progress import Progress, Report
 from tunewright_launcher.promises import checked_entry, checked_made, checked_space
 from tunewright_launcher.stream import LargeStream, Stream, hash_written
-from tunewright_launcher.tasks import SMALL, Queue, RangedFile, Task, between, range_length
+from tunewright_launcher.tasks import MIB, SMALL, Queue, RangedFile, Task, between, range_length
 from tunewright_launcher.threads import Threads
 from tunewright_launcher.transfer import Retried, Stopped, Transfer, handed_over, is_whole
 
+_RECORDED = 4 * MIB  # bytes of a range after which the journal has them: what is lost at most if the process is killed
 _MANY = 100  # number of files that makes a second process worthwhile
 
 Records = Iterator[tuple[str, FileRecord]]
@@ -201,9 +202,15 @@ class _Fetch:
                 return
             self._journal.forget(entry)
         present = self._journal.ranges(entry)
-        self._files.reserve(sum(stop - start for start, stop in missing(present, entry.size)))
+        self._files.reserve(self._space(entry, present))
         small = entry.size <= SMALL and not present
         self._queue.put(Task(entry, small=small), wait=True)
+
+    def _space(self, entry: Entry, present: list[tuple[int, int]]) -> int:
+        """Return the bytes that a file still needs on the volume, if those ranges of it are there."""
+        left = sum(stop - start for start, stop in missing(present, entry.size))
+        # What is begun has its space already, if the file system could allocate it.
+        return min(left, max(0, entry.size - self._files.allocated(entry.path))) if present else left
 
     def _work(self) -> None:
         """Run one thread, until there is nothing left to do."""
@@ -266,7 +273,7 @@ class _Fetch:
         large = RangedFile(entry, Checks(digests, entry.size), digests)
         if not (large.checks.compares or self._journal.same_boot(entry)):
             self._journal.forget(entry)
-        self._files.create_sparse(entry.path, entry.size)
+        self._files.create_large(entry.path, entry.size)
         gaps = missing(self._journal.ranges(entry), entry.size)
         for start, stop in between(gaps, entry.size):
             large.arrived(start, stop)
@@ -323,15 +330,29 @@ class _Fetch:
     def _read_range(
         self, large: RangedFile, start: int, stop: int, first: AbstractContextManager[Reader] | None
     ) -> None:
+        recorded = written = start
+
+        def record() -> None:
+            nonlocal recorded
+            if recorded < written:
+                self._journal.wrote(large.entry, recorded, written)
+                recorded = written
+
         def sink(data: memoryview, position: int, _: tuple[Digest, ...]) -> None:
+            nonlocal written
             if large.refused:
                 raise RangeRefused(f"Another range of {large.entry.path} was refused.")
             write(handle, data, position)
             large.count(len(data))
-            self._journal.wrote(large.entry, position, position + len(data))
+            written = position + len(data)
+            if written - recorded >= _RECORDED:
+                record()
 
         with self._files.open(large.entry.path) as handle:
-            self._transfer.read(large.entry, start, stop, sink, first=first)
+            try:
+                self._transfer.read(large.entry, start, stop, sink, first=first)
+            finally:
+                record()
             begin_to_flush(handle, start, stop)
         if start < stop:
             large.arrived(start, stop)

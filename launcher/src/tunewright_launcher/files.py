@@ -23,6 +23,7 @@ _LONGEST_NAME = 255  # bytes, on most file systems
 _COLLISION = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
 # Bytes that a file system needs for its own metadata.
 _SPARE = 1 << 20
+_BLOCK = 512  # bytes that st_blocks counts in; see inode(7)
 # Bytes of small files that are left to the commit's flush: about a second for a disk.
 _LEFT = 1 << 28
 
@@ -76,10 +77,18 @@ class Files:
         """Create or truncate a file, and its folders; yield its descriptor, for reading and writing."""
         return self._open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
 
-    def create_sparse(self, path: str, size: int) -> None:
-        """Create a sparse file of that size; the contents of an existing one stay."""
+    def allocated(self, path: str) -> int:
+        """Return the bytes that a file takes up on the volume, however much of them was written; 0 if there is none."""
+        try:
+            return os.stat(path, dir_fd=self._root, follow_symlinks=False).st_blocks * _BLOCK
+        except OSError:
+            return 0
+
+    def create_large(self, path: str, size: int) -> None:
+        """Create a file of that size, with its space where the file system can allocate it; the contents of an existing one stay."""
         with self._open(path, os.O_WRONLY | os.O_CREAT) as handle:
             os.ftruncate(handle, size)
+            _allocate(handle, size)
 
     def open(self, path: str) -> contextlib.AbstractContextManager[int]:
         """Open an existing file for reading and writing; yield its descriptor."""
@@ -161,6 +170,16 @@ def begin_to_flush(handle: int, start: int, stop: int) -> None:
         _sync_file_range(handle, ctypes.c_int64(start), ctypes.c_int64(stop - start), _BEGIN)
 
 
+def _allocate(handle: int, size: int) -> None:
+    """Let the file system choose the blocks of a file before it is written: ext4 takes a third less CPU time for the writes then.
+
+    Where that fails, the blocks are chosen as always. `os.posix_fallocate` would write to each block of a file system that lacks it.
+    """
+    if _fallocate is not None:
+        _fallocate(handle, 0, ctypes.c_int64(0), ctypes.c_int64(size))
+
+
+_fallocate = c_function("fallocate")
 _BEGIN = 2  # SYNC_FILE_RANGE_WRITE; see sync_file_range(2)
 _sync_file_range = c_function("sync_file_range")
 
