@@ -100,8 +100,8 @@ class ObjectSnapshot(HttpSnapshot):
     def entries(self) -> Iterator[Entry]:
         """Yield the objects as they are listed, with digests if a file among them lists those.
 
-        The first page is searched for such a file before anything is yielded. Only if the listing has more pages, the file is
-        requested by its name.
+        The first page is searched for such a file before anything is yielded. Only if a later page may have it, the file is
+        requested by its name, which costs a round trip.
         """
         listed, wanted, sums, self._last = 0, 0, Sums(), None
         for number, page in enumerate(self._objects.pages(self._prefix)):
@@ -147,7 +147,7 @@ class ObjectSnapshot(HttpSnapshot):
     def _beside(self, name: str, first: Page) -> bytes | None:
         key = f"{self._folder}{name}"
         listed = any(found.key == key for found in first.objects)
-        if not listed and not first.more:
+        if not listed and not _may_follow(key, first):
             return None
         response, body = self.http.ask(self._objects.get(key), LONGEST_SUMS)
         if response.status == HTTPStatus.OK:
@@ -253,6 +253,14 @@ class ObjectStore(Store):
     def _listed(self, folder: str) -> Iterator[Object]:
         for page in self._objects.pages(self.prefix(folder)):
             yield from page.objects
+
+
+def _may_follow(key: str, page: Page) -> bool:
+    """Return whether a later page may have a key that this page does not have."""
+    keys = [found.key for found in page.objects]
+    # Most stores list in the order of the keys' bytes, as Amazon S3 does; some databases behind others do not regard case.
+    passed = keys == sorted(keys) and key < keys[-1] and key.lower() < keys[-1].lower() if keys else False
+    return page.more and not passed
 
 
 def stands_still(what: str) -> FetchError:
