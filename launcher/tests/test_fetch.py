@@ -252,8 +252,8 @@ def test_a_volume_that_is_too_small_is_refused_before_it_is_full(small_volume: P
 def test_a_volume_that_others_fill_up_fails_and_goes_on_once_there_is_room(
     small_volume: Path, fetch_step: Step
 ) -> None:
-    with IndexedServer(LARGE) as server:
-        server.faults.append(Fault(path="large", rate=8 << 20, times=-1))
+    with IndexedServer({f"/part-{number}": bytes(1 << 18) for number in range(80)}) as server:
+        server.faults.append(Fault(path="part", rate=1 << 20, times=-1))
         step = fetch_step(server, volume=small_volume)
         process = step.start()
         wait_for(lambda: server.sent > 4 << 20)
@@ -262,6 +262,27 @@ def test_a_volume_that_others_fill_up_fails_and_goes_on_once_there_is_room(
         assert_failed(step, 73, "full")
         (small_volume / "other").unlink()
         (step.run_folder / "verdict.json").unlink()
+        server.faults.clear()
+        before = server.sent
+        step.run()
+        assert step.holds_everything()
+        assert server.sent - before < 18 << 20
+
+
+@pytest.mark.slow
+def test_a_large_file_has_its_space_from_the_beginning_and_needs_no_more_after_a_kill(
+    small_volume: Path, fetch_step: Step
+) -> None:
+    with IndexedServer(LARGE) as server:
+        server.faults.append(Fault(path="large", rate=8 << 20, times=-1))
+        step = fetch_step(server, volume=small_volume)
+        process = step.start()
+        wait_for(lambda: server.sent > 9 << 20)
+        with pytest.raises(OSError, match="No space left"):
+            (small_volume / "other").write_bytes(bytes(12 << 20))
+        (small_volume / "other").unlink()
+        process.kill()
+        process.communicate(timeout=60)
         server.faults.clear()
         before = server.sent
         step.run()

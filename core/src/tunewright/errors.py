@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import enum
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
@@ -296,6 +295,8 @@ def similar_name(
     name: str, known: Mapping[str, object] | list[str], aliases: Mapping[str, str] = MappingProxyType({})
 ) -> str | None:
     """Return the name that was probably meant, or None; the arguments are those of `did_you_mean`."""
+    import difflib
+
     meant = aliases.get(name.lower().replace("-", "_").removeprefix("__"))
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return meant or (close[0] if close else None)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tunewright._planning.web_pages import uri_of_page
+from tunewright._planning.web_pages import meant_by_page
 
 PAGES = {
     "https://huggingface.co/org/name": "hf://org/name",
@@ -11,6 +11,10 @@ PAGES = {
     "https://huggingface.co/org/name/tree/main": "hf://org/name",
     "https://huggingface.co/org/name/tree/v1.0": "hf://org/name@v1.0",
     "https://hf.co/datasets/org/name#rows": "hf://datasets/org/name",
+    "https://huggingface.co/org/name/blob/main/model-00001.safetensors": "hf://org/name with allow_patterns 'model-00001.safetensors'",
+    "https://huggingface.co/datasets/org/name/blob/v2/data/a b.csv?raw=true": "hf://datasets/org/name@v2 with allow_patterns 'data/a b.csv'",
+    "https://www.kaggle.com/datasets/owner/name/data?select=a.csv": "kaggle://datasets/owner/name",
+    "https://github.com/org/repo/blob/main/data/rows.jsonl": "gitlfs+https://github.com/org/repo@main with allow_patterns 'data/rows.jsonl'",
     "https://www.kaggle.com/datasets/owner/name": "kaggle://datasets/owner/name",
     "https://www.kaggle.com/models/owner/model/transformers/2b/3": "kaggle://models/owner/model/transformers/2b/3",
     "https://www.kaggle.com/competitions/titanic/data": "kaggle://competitions/titanic",
@@ -34,9 +38,9 @@ NO_PAGES = [
 
 @pytest.mark.parametrize(("page", "uri"), PAGES.items())
 def test_a_page_has_a_uri(page: str, uri: str) -> None:
-    assert uri_of_page(page) == uri
+    assert meant_by_page(page) == uri
 
 
 @pytest.mark.parametrize("url", NO_PAGES)
 def test_what_can_be_downloaded_is_no_page(url: str) -> None:
-    assert uri_of_page(url) is None
+    assert meant_by_page(url) is None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
-import html
 import http.client
 import json
 import os
@@ -149,6 +148,8 @@ def words_of(body: bytes) -> str:
     Args:
         body: XML or HTML, JSON with a message, or text.
     """
+    import html
+
     text = body[:_LONGEST_WORDS].decode(errors="replace").strip()
     if text.startswith(("{", "[")):
         text = " ".join(dict.fromkeys(_unquoted(match[1]) for match in _IN_JSON.finditer(text))) or text

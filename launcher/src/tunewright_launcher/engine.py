@@ -209,8 +209,10 @@ class _Fetch:
     def _space(self, entry: Entry, present: list[tuple[int, int]]) -> int:
         """Return the bytes that a file still needs on the volume, if those ranges of it are there."""
         left = sum(stop - start for start, stop in missing(present, entry.size))
-        # What is begun has its space already, if the file system could allocate it.
-        return min(left, max(0, entry.size - self._files.allocated(entry.path))) if present else left
+        if not self._journal.resumed:
+            return left
+        # What was begun may have its space already, though little of it was written; so may another version.
+        return min(left, max(0, entry.size - self._files.allocated(entry.path)))
 
     def _work(self) -> None:
         """Run one thread, until there is nothing left to do."""

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import attrs
 
-from tunewright._planning.web_pages import uri_of_page
+from tunewright._planning.web_pages import meant_by_page
 from tunewright.environment import kind_of_slot
 from tunewright.errors import RequestError, TunewrightError, described, did_you_mean
 from tunewright.plugins.kinds import Kind
@@ -161,7 +161,7 @@ def _named_source(
     full = as_uri(uri, base, field)
     if uri_scheme(full) is None or _WINDOWS.match(full):
         raise _no_uri(full, base, field)
-    if name is None and (meant := uri_of_page(full)):
+    if name is None and (meant := meant_by_page(full)):
         raise RequestError("is a page for browsers", field=field, value=full.partition("?")[0], remedy=f"Write {meant}")
     written = {k: v for k, v in parameters.items() if k in _URIS | {field} and isinstance(v, str | Path)}
     parameters |= {k: as_uri(v, base, field) for k, v in written.items()}

@@ -11,33 +11,39 @@ _END = r"/?(?:[?#].*)?"
 _NO_ORGANISATION = (
     "api|blog|collections|docs|join|learn|login|models|organizations|papers|posts|pricing|settings|spaces|tasks"
 )
-# Page → URI, where a page of a part of a repository is one of the repository.
+_HUB = rf"(?:huggingface\.co|hf\.co)/(datasets/)?((?!(?:datasets|{_NO_ORGANISATION})/){_PART}/{_PART})"
+_GIT = rf"((?:www\.)?(?:github|gitlab)\.com/{_PART}/{_PART}?)(?:\.git)?"
+_FILE = r"([^?#]+)"
+# Page → what to write, where a page of a part of a repository is one of the repository.
 _PAGES: Final = (
-    (
-        rf"(?:huggingface\.co|hf\.co)/(datasets/)?((?!(?:datasets|{_NO_ORGANISATION})/){_PART}/{_PART})(?:/tree/(?:main|({_PART})))?{_END}",
-        r"hf://\1\2@\3",
-    ),
+    (rf"{_HUB}(?:/tree/(?:main|({_PART})))?{_END}", r"hf://\1\2@\3"),
+    (rf"{_HUB}/blob/(?:main|({_PART}))/{_FILE}{_END}", r"hf://\1\2@\3 with allow_patterns '\4'"),
     (
         rf"(?:www\.)?kaggle\.com/(datasets/{_PART}/{_PART}|models/{_PART}/{_PART}/{_PART}/{_PART}(?:/\d+)?){_END}",
+        r"kaggle://\1",
+    ),
+    (
+        rf"(?:www\.)?kaggle\.com/(datasets/{_PART}/{_PART})/(?:data|code|discussion|settings|suggestions|versions){_END}",
         r"kaggle://\1",
     ),
     (
         rf"(?:www\.)?kaggle\.com/(?:c|competitions)/({_PART})(?:/(?:data|overview|rules))?{_END}",
         r"kaggle://competitions/\1",
     ),
-    (
-        rf"((?:www\.)?(?:github|gitlab)\.com/{_PART}/{_PART}?)(?:\.git)?(?:(?:/-)?/tree/({_PART}))?{_END}",
-        r"gitlfs+https://\1@\2",
-    ),
+    (rf"{_GIT}(?:(?:/-)?/tree/({_PART}))?{_END}", r"gitlfs+https://\1@\2"),
+    (rf"{_GIT}(?:/-)?/blob/({_PART})/{_FILE}{_END}", r"gitlfs+https://\1@\2 with allow_patterns '\3'"),
 )
 
 
-def uri_of_page(url: str) -> str | None:
-    """Return the URI of what a page shows; None if it is not known as one, as the URL of a file that can be downloaded."""
+def meant_by_page(url: str) -> str | None:
+    """Return what to write for what a page shows: its URI, and the pattern that selects one file.
+
+    None if it is not known as a page, as the URL of a file that can be downloaded.
+    """
     page = re.sub(r"^https?://", "", url)
     if page == url:
         return None
     for pattern, uri in _PAGES:
         if match := re.fullmatch(pattern, page):
-            return match.expand(uri).rstrip("@")
+            return re.sub(r"@(?= |$)", "", match.expand(uri))
     return None

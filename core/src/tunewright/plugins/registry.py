@@ -6,7 +6,6 @@ A broken, conflicting or outdated plugin is reported when it is requested, and n
 from __future__ import annotations
 
 import contextlib
-import difflib
 import importlib.metadata
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Literal, cast, overload
@@ -24,6 +23,7 @@ from tunewright.errors import (
     RequestError,
     TunewrightError,
     described,
+    similar_name,
 )
 from tunewright.plan import images
 from tunewright.plugins import hookspecs
@@ -255,8 +255,8 @@ class Registry:
 
     def _not_found(self, name: str, kind: Kind | None) -> PluginNotFound:
         names, what = (self._providing(kind), kind) if kind else (self.names(), "plugin")
-        close = difflib.get_close_matches(name, names, n=1)
-        hint = f"Did you mean {close[0]!r}? Otherwise install" if close else "Install"
+        meant = similar_name(name, names)
+        hint = f"Did you mean {meant!r}? Otherwise install" if meant else "Install"
         package = f": `pip install {_PACKAGES[name]}`" if name in _PACKAGES else ", which its documentation names"
         message = (
             f"No installed {what} is named {name!r}. {hint} the package that provides it{package}. "
