@@ -44,7 +44,8 @@ def clients(url: str, scratch: Path) -> list[Client]:
     )
     path = f"{tool('git-lfs').parent}{os.pathsep}{os.environ['PATH']}"
     return [
-        ours(scratch, "gitlfs", {"uri": f"gitlfs+{url}/{NAME}"}),
+        # The repository of its own, too, is made where folders do not share what ext4 remembers of files that were removed.
+        ours(scratch, "gitlfs", {"uri": f"gitlfs+{url}/{NAME}"}, env={"TMPDIR": str(scratch / "targets")}),
         Client(
             name="git_lfs",
             command=lambda _: ["sh", "-c", _GIT_LFS, f"{url}/{NAME}"],

@@ -35,13 +35,17 @@ def counted(*answers: float, busy: bool = False, seconds: float) -> int:
 
 
 def test_a_source_that_is_far_away_gets_all_threads_at_once() -> None:
-    assert counted(*[0.025] * 5, seconds=0.2) == MOST
+    assert counted(*[0.015] * 4, seconds=0.2) == MOST
+
+
+def test_two_answers_show_that_a_source_is_very_far_away() -> None:
+    assert counted(0.025, 0.025, seconds=0.2) == MOST
 
 
 @pytest.mark.parametrize(
     "answers",
-    [[], [0.2] * 3, [0.3, 0.2, 0.001, 0.2, 0.2]],
-    ids=["none yet", "too few", "some that waited for the interpreter"],
+    [[], [0.2], [0.015] * 3, [0.3, 0.2, 0.001, 0.2, 0.2]],
+    ids=["none yet", "one", "too few", "some that waited for the interpreter"],
 )
 def test_it_is_not_far_away_as_long_as_nothing_shows_it(answers: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "usable_cpus", lambda: 8)

@@ -47,10 +47,12 @@ class GitSnapshot(HttpSnapshot):
         exclude: Iterable[str],
     ) -> None:
         super().__init__(http)
-        scratch = tempfile.mkdtemp(prefix="tunewright-git-")
+        scratch = Path(
+            tempfile.mkdtemp(prefix="tunewright-git-")
+        ).absolute()  # TMPDIR may be relative, and git runs elsewhere
         weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
         self._lfs = Lfs(origin, http)
-        self._repository = Repository(origin, Path(scratch))
+        self._repository = Repository(origin, scratch)
         self._folder = folder
         self._include, self._exclude = _one_by_one(include), _one_by_one(exclude)
         self._batches: list[Batch] = []
