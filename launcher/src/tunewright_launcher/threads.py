@@ -14,8 +14,9 @@ from tunewright.runner.cpus import usable_cpus
 _FEW = 4  # where there are as many CPUs
 _JOIN = 1.0  # seconds after which a thread that has not ended is asked about
 _CHECK_EVERY = 0.02  # seconds
-_LONG = 0.01  # seconds until a response begins, above which the distance explains them
-_VERY_LONG = 0.02  # the same for two responses; the next may take long to come, as a thread reads its range first
+# Numbers of responses, and the seconds until each of them began above which the distance explains them. Two must do where it is
+# obvious: it may take long until the next two begin, as each thread reads a range first.
+_FAR = ((4, 0.01), (2, 0.02))
 _WINDOW = 0.5  # seconds over which the load of the process is measured
 _IDLE = 0.3  # share of one CPU
 
@@ -40,7 +41,7 @@ class LatencyTracker:
     @property
     def is_high(self) -> bool:
         """Whether the source is far away. The first response includes connecting, and any single one may be late by chance."""
-        return (self.count >= _FEW and self.fastest > _LONG) or (self.count >= 2 and self.fastest > _VERY_LONG)
+        return any(self.count >= count and self.fastest > seconds for count, seconds in _FAR)
 
 
 class Threads:

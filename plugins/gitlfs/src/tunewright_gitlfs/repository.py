@@ -7,10 +7,12 @@ credential is written to a file.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import re
 import shutil
 import ssl
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -193,6 +195,14 @@ class Repository:
             "GIT_WORK_TREE": str(self.files),
             "GIT_INDEX_FILE": str(self._metadata / "index"),
         }
+
+
+@contextlib.contextmanager
+def importing_git() -> Iterator[None]:
+    """Let another thread import GitPython, which takes 50 ms, while the origin is asked. If it is missing, `Repository` says so."""
+    with ThreadPoolExecutor(1, "import-git") as pool:
+        pool.submit(importlib.import_module, "git")
+        yield
 
 
 def _as_variables(settings: Mapping[str, str]) -> dict[str, str]:

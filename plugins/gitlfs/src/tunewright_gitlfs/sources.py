@@ -117,6 +117,7 @@ class GitLFSSource(SnapshotSource):
     def snapshot(self) -> Snapshot:
         """Fetch the commit without its files, and return its snapshot; runs in the container."""
         from tunewright_gitlfs.origin import HttpOrigin, LfsElsewhere, Origin, SshOrigin
+        from tunewright_gitlfs.repository import importing_git
         from tunewright_gitlfs.snapshot import GitSnapshot
         from tunewright_launcher.http import Http
 
@@ -126,7 +127,8 @@ class GitLFSSource(SnapshotSource):
             origin = SshOrigin(source, key=_literal(self.ssh_private_key), known_hosts=self.known_hosts)
         else:
             token, username, password = map(_literal, (self.token, self.username, self.password))
-            origin = HttpOrigin(source, http, token=token, username=username, password=password)
+            with importing_git():
+                origin = HttpOrigin(source, http, token=token, username=username, password=password)
         if self.lfs_url is not None:
             origin = LfsElsewhere(origin, self.lfs_url, _literal(self.lfs_token))
         patterns = {"include": self.include, "exclude": self.exclude}
