@@ -51,7 +51,13 @@ class Step:
         }
         command = [sys.executable, "-m", "tunewright_launcher", "fetch", "model"]
         return subprocess.Popen(
-            command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+            command,
+            env=environment,
+            cwd=self.folder / "tmp",
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
         )
 
     def run(self, params: dict[str, object], env: dict[str, str] | None = None) -> str:
@@ -118,6 +124,16 @@ def test_a_token_shows_nowhere(tmp_path, accepted):
         for secret in (TOKEN, basic("x-access-token", TOKEN).split()[1]):
             assert not [text for text in shown if secret.encode() in text]
         assert not list((step.folder / "tmp").iterdir())
+
+
+@pytest.mark.slow
+def test_the_folder_for_temporary_files_may_be_relative(tmp_path):
+    with GitServer(tmp_path / "git") as server:
+        server.commit("org/model", FILES)
+        step = Step(tmp_path / "pod")
+        said = step.run({"uri": server.uri()}, {"TMPDIR": "."})
+    assert step.files() == CONTENTS, said
+    assert not list((step.folder / "tmp").iterdir())
 
 
 def wait_for(condition: Callable[[], object]) -> None:
