@@ -20,7 +20,7 @@ from tunewright.errors import ExitCode, FetchError, RangeRefused
 from tunewright.providers.limits import FetchLimits
 from tunewright.providers.snapshots import Digest, Entry, Reader, Snapshot
 from tunewright_launcher.digests import SIZE, Checks
-from tunewright_launcher.files import Files, begin_to_flush, check_path, empty, hostile, scan, write
+from tunewright_launcher.files import Files, allocate, begin_to_flush, check_path, empty, hostile, scan, write
 from tunewright_launcher.forked_worker import forked_worker
 from tunewright_launcher.in_time import in_time
 from tunewright_launcher.journal import FileRecord, Journal, missing, short
@@ -252,6 +252,8 @@ class _Fetch:
             again: whether it may be downloaded once more.
         """
         with self._files.create(entry.path) as handle:
+            if entry.size > SMALL:
+                allocate(handle, entry.size)
             with self._stream(handle, entry, digests) as stream:
                 self._transfer.read(entry, 0, entry.size, stream.sink, first=first, in_one=True)
             self._files.begin_to_flush(handle, entry.size)

@@ -88,7 +88,7 @@ class Files:
         """Create a file of that size, with its space where the file system can allocate it; the contents of an existing one stay."""
         with self._open(path, os.O_WRONLY | os.O_CREAT) as handle:
             os.ftruncate(handle, size)
-            _allocate(handle, size)
+            allocate(handle, size)
 
     def open(self, path: str) -> contextlib.AbstractContextManager[int]:
         """Open an existing file for reading and writing; yield its descriptor."""
@@ -170,7 +170,7 @@ def begin_to_flush(handle: int, start: int, stop: int) -> None:
         _sync_file_range(handle, ctypes.c_int64(start), ctypes.c_int64(stop - start), _BEGIN)
 
 
-def _allocate(handle: int, size: int) -> None:
+def allocate(handle: int, size: int) -> None:
     """Let the file system choose the blocks of a file before it is written: ext4 takes a third less CPU time for the writes then.
 
     Where that fails, the blocks are chosen as always. `os.posix_fallocate` would write to each block of a file system that lacks it.
