@@ -1,5 +1,6 @@
 """The journal: what a killed process had on the disk, and nothing that was not there."""
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -124,3 +125,19 @@ def test_gaps_are_exactly_the_bytes_that_no_range_has(ranges: list[list[int]], s
     gaps = missing(pairs, size)
     assert {i for a, b in gaps for i in range(a, b)} == set(range(size)) - there
     assert all(a < b for a, b in gaps)
+
+
+@pytest.mark.parametrize(("latest", "recorded"), [(60, []), (0, [(0, 10)])], ids=["soon", "late"])
+def test_a_range_is_recorded_in_steps_and_what_is_left_when_it_breaks_off(
+    file: Path, monkeypatch: pytest.MonkeyPatch, latest: float, recorded: list[tuple[int, int]]
+) -> None:
+    monkeypatch.setattr(journal_, "_LATEST", latest)
+    monkeypatch.setattr(journal_, "_TOGETHER", 50)
+    with contextlib.suppress(KeyboardInterrupt), Journal(file).recording(ENTRY, 0) as recording:
+        recording.wrote(10)
+        assert reopened(file).ranges(ENTRY) == recorded
+        recording.wrote(60)
+        assert reopened(file).ranges(ENTRY) == [(0, 60)]
+        recording.wrote(70)
+        raise KeyboardInterrupt
+    assert reopened(file).ranges(ENTRY) == [(0, 70)]

@@ -27,11 +27,10 @@ from tunewright_launcher.journal import FileRecord, Journal, missing, short
 from tunewright_launcher.progress import Progress, Report
 from tunewright_launcher.promises import checked_entry, checked_made, checked_space
 from tunewright_launcher.stream import LargeStream, Stream, hash_written
-from tunewright_launcher.tasks import MIB, SMALL, Queue, RangedFile, Task, between, range_length
+from tunewright_launcher.tasks import SMALL, Queue, RangedFile, Task, between, range_length
 from tunewright_launcher.threads import Threads
 from tunewright_launcher.transfer import Retried, Stopped, Transfer, handed_over, is_whole
 
-_RECORDED = 4 * MIB  # bytes of a range after which the journal has them: what is lost at most if the process is killed
 _MANY = 100  # number of files that makes a second process worthwhile
 
 Records = Iterator[tuple[str, FileRecord]]
@@ -334,29 +333,16 @@ class _Fetch:
     def _read_range(
         self, large: RangedFile, start: int, stop: int, first: AbstractContextManager[Reader] | None
     ) -> None:
-        recorded = written = start
+        with self._files.open(large.entry.path) as handle, self._journal.recording(large.entry, start) as recording:
 
-        def record() -> None:
-            nonlocal recorded
-            if recorded < written:
-                self._journal.wrote(large.entry, recorded, written)
-                recorded = written
+            def sink(data: memoryview, position: int, _: tuple[Digest, ...]) -> None:
+                if large.refused:
+                    raise RangeRefused(f"Another range of {large.entry.path} was refused.")
+                write(handle, data, position)
+                large.count(len(data))
+                recording.wrote(position + len(data))
 
-        def sink(data: memoryview, position: int, _: tuple[Digest, ...]) -> None:
-            nonlocal written
-            if large.refused:
-                raise RangeRefused(f"Another range of {large.entry.path} was refused.")
-            write(handle, data, position)
-            large.count(len(data))
-            written = position + len(data)
-            if written - recorded >= _RECORDED:
-                record()
-
-        with self._files.open(large.entry.path) as handle:
-            try:
-                self._transfer.read(large.entry, start, stop, sink, first=first)
-            finally:
-                record()
+            self._transfer.read(large.entry, start, stop, sink, first=first)
             begin_to_flush(handle, start, stop)
         if start < stop:
             large.arrived(start, stop)

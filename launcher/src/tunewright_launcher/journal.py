@@ -13,6 +13,7 @@ import hashlib
 import itertools
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -24,6 +25,7 @@ from tunewright.providers.snapshots import Entry
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _DONE, _FORGET = b'"done"', b'"forget"'
 _AT_ONCE = 500  # lines that are parsed together
+_TOGETHER, _LATEST = 4 << 20, 0.05  # bytes of a range, or seconds, whose record a process loses at most that is killed
 _OF_PATH = 8  # bytes of a fingerprint that all versions of a file share
 
 
@@ -114,6 +116,15 @@ class Journal:
         """Record a range of a file."""
         self._append({"of": fingerprint(entry).hex(), "start": start, "stop": stop})
 
+    @contextlib.contextmanager
+    def recording(self, entry: Entry, start: int) -> Iterator[Recording]:
+        """Record a range as it is written: some of it together, and the rest at the end, also of one that breaks off."""
+        found = Recording(self, entry, start)
+        try:
+            yield found
+        finally:
+            found.record()
+
     def finished(self, entry: Entry, *, sha256: str, verified: str) -> None:
         """Record that a file is complete and verified."""
         version = fingerprint(entry).hex()
@@ -192,6 +203,33 @@ class Journal:
     def _add_range(self, key: bytes, start: int, stop: int) -> None:
         ranges = self._ranges.setdefault(key, {})
         ranges[stop] = ranges.pop(start, start)  # it continues a range that ended there
+
+
+class Recording:
+    """The record of a range while it is written.
+
+    Args:
+        journal: the journal.
+        entry: the file.
+        start: offset of the range's first byte.
+    """
+
+    def __init__(self, journal: Journal, entry: Entry, start: int) -> None:
+        self._journal, self._entry = journal, entry
+        self._recorded = self._written = start
+        self._since = time.monotonic()
+
+    def wrote(self, stop: int) -> None:
+        """Note that the range is written up to that offset."""
+        self._written = stop
+        if stop - self._recorded >= _TOGETHER or time.monotonic() - self._since > _LATEST:
+            self.record()
+
+    def record(self) -> None:
+        """Record what was written since the last time."""
+        if self._recorded < self._written:
+            self._journal.wrote(self._entry, self._recorded, self._written)
+        self._recorded, self._since = self._written, time.monotonic()
 
 
 def missing(ranges: list[tuple[int, int]], size: int) -> list[tuple[int, int]]:
