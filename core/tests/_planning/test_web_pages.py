@@ -14,7 +14,8 @@ PAGES = {
     "https://huggingface.co/org/name/blob/main/model-00001.safetensors": "hf://org/name with allow_patterns 'model-00001.safetensors'",
     "https://huggingface.co/datasets/org/name/blob/v2/data/a b.csv?raw=true": "hf://datasets/org/name@v2 with allow_patterns 'data/a b.csv'",
     "https://www.kaggle.com/datasets/owner/name/data?select=a.csv": "kaggle://datasets/owner/name",
-    "https://github.com/org/repo/blob/main/data/rows.jsonl": "gitlfs+https://github.com/org/repo@main with allow_patterns 'data/rows.jsonl'",
+    "https://github.com/org/repo/blob/main/data/rows.jsonl": "https://github.com/org/repo/raw/main/data/rows.jsonl",
+    "https://gitlab.com/org/repo/-/blob/dev/rows.jsonl?ref_type=heads": "https://gitlab.com/org/repo/-/raw/dev/rows.jsonl",
     "https://www.kaggle.com/datasets/owner/name": "kaggle://datasets/owner/name",
     "https://www.kaggle.com/models/owner/model/transformers/2b/3": "kaggle://models/owner/model/transformers/2b/3",
     "https://www.kaggle.com/competitions/titanic/data": "kaggle://competitions/titanic",
@@ -24,6 +25,7 @@ PAGES = {
     "https://gitlab.com/org/repo/-/tree/dev": "gitlfs+https://gitlab.com/org/repo@dev",
 }
 NO_PAGES = [
+    "https://github.com/org/repo/raw/main/data/rows.jsonl",
     "https://huggingface.co/org/name/resolve/main/model.safetensors",
     "https://huggingface.co/docs/transformers",
     "https://huggingface.co/spaces/org/name",

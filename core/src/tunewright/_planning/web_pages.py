@@ -31,12 +31,12 @@ _PAGES: Final = (
         r"kaggle://competitions/\1",
     ),
     (rf"{_GIT}(?:(?:/-)?/tree/({_PART}))?{_END}", r"gitlfs+https://\1@\2"),
-    (rf"{_GIT}(?:/-)?/blob/({_PART})/{_FILE}{_END}", r"gitlfs+https://\1@\2 with allow_patterns '\3'"),
+    (rf"{_GIT}((?:/-)?)/blob/({_PART})/{_FILE}{_END}", r"https://\1\2/raw/\3/\4"),
 )
 
 
 def meant_by_page(url: str) -> str | None:
-    """Return what to write for what a page shows: its URI, and the pattern that selects one file.
+    """Return what to write for what a page shows: its URI, with what selects a single file.
 
     None if it is not known as a page, as the URL of a file that can be downloaded.
     """

@@ -47,9 +47,8 @@ class GitSnapshot(HttpSnapshot):
         exclude: Iterable[str],
     ) -> None:
         super().__init__(http)
-        scratch = Path(
-            tempfile.mkdtemp(prefix="tunewright-git-")
-        ).absolute()  # TMPDIR may be relative, and git runs elsewhere
+        # TMPDIR may be relative, and git runs elsewhere.
+        scratch = Path(tempfile.mkdtemp(prefix="tunewright-git-")).absolute()
         weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
         self._lfs = Lfs(origin, http)
         self._repository = Repository(origin, scratch)
