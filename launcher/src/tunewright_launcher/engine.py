@@ -251,8 +251,6 @@ class _Fetch:
             again: whether it may be downloaded once more.
         """
         with self._files.create(entry.path) as handle:
-            if entry.size > SMALL:
-                allocate(handle, entry.size)
             with self._stream(handle, entry, digests) as stream:
                 self._transfer.read(entry, 0, entry.size, stream.sink, first=first, in_one=True)
             self._files.begin_to_flush(handle, entry.size)
@@ -267,6 +265,7 @@ class _Fetch:
     def _stream(self, handle: int, entry: Entry, digests: tuple[Digest, ...]) -> Stream:
         if entry.size <= SMALL:
             return Stream(handle, entry, digests)
+        allocate(handle, entry.size)
         return LargeStream(handle, entry, digests, self._stopped)
 
     def _large(self, entry: Entry) -> None:

@@ -56,11 +56,8 @@ class Files:
 
     def size(self, path: str) -> int | None:
         """Return the bytes of a regular file; None if there is none."""
-        try:
-            found = os.stat(path, dir_fd=self._root, follow_symlinks=False)
-        except OSError:
-            return None
-        return found.st_size if stat.S_ISREG(found.st_mode) else None
+        found = self._stat(path)
+        return found.st_size if found and stat.S_ISREG(found.st_mode) else None
 
     def reserve(self, count: int) -> None:
         """Reserve space for that many bytes.
@@ -79,10 +76,14 @@ class Files:
 
     def allocated(self, path: str) -> int:
         """Return the bytes that a file takes up on the volume, however much of them was written; 0 if there is none."""
+        found = self._stat(path)
+        return found.st_blocks * _BLOCK if found else 0
+
+    def _stat(self, path: str) -> os.stat_result | None:
         try:
-            return os.stat(path, dir_fd=self._root, follow_symlinks=False).st_blocks * _BLOCK
+            return os.stat(path, dir_fd=self._root, follow_symlinks=False)
         except OSError:
-            return 0
+            return None
 
     def create_large(self, path: str, size: int) -> None:
         """Create a file of that size, with its space where the file system can allocate it; the contents of an existing one stay."""

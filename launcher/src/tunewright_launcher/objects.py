@@ -259,7 +259,7 @@ def _may_follow(key: str, page: Page) -> bool:
     """Return whether a later page may have a key that this page does not have."""
     keys = [found.key for found in page.objects]
     # Most stores list in the order of the keys' bytes, as Amazon S3 does; some databases behind others do not regard case.
-    passed = keys == sorted(keys) and key < keys[-1] and key.lower() < keys[-1].lower() if keys else False
+    passed = bool(keys) and keys == sorted(keys) and key < keys[-1] and key.lower() < keys[-1].lower()
     return page.more and not passed
 
 

@@ -13,21 +13,19 @@ _NO_ORGANISATION = (
 )
 _HUB = rf"(?:huggingface\.co|hf\.co)/(datasets/)?((?!(?:datasets|{_NO_ORGANISATION})/){_PART}/{_PART})"
 _GIT = rf"((?:www\.)?(?:github|gitlab)\.com/{_PART}/{_PART}?)(?:\.git)?"
+_KAGGLE = r"(?:www\.)?kaggle\.com"
 _FILE = r"([^?#]+)"
 # Page → what to write, where a page of a part of a repository is one of the repository.
 _PAGES: Final = (
     (rf"{_HUB}(?:/tree/(?:main|({_PART})))?{_END}", r"hf://\1\2@\3"),
     (rf"{_HUB}/blob/(?:main|({_PART}))/{_FILE}{_END}", r"hf://\1\2@\3 with allow_patterns '\4'"),
     (
-        rf"(?:www\.)?kaggle\.com/(datasets/{_PART}/{_PART}|models/{_PART}/{_PART}/{_PART}/{_PART}(?:/\d+)?){_END}",
+        rf"{_KAGGLE}/(datasets/{_PART}/{_PART})(?:/(?:data|code|discussion|settings|suggestions|versions))?{_END}",
         r"kaggle://\1",
     ),
+    (rf"{_KAGGLE}/(models/{_PART}/{_PART}/{_PART}/{_PART}(?:/\d+)?){_END}", r"kaggle://\1"),
     (
-        rf"(?:www\.)?kaggle\.com/(datasets/{_PART}/{_PART})/(?:data|code|discussion|settings|suggestions|versions){_END}",
-        r"kaggle://\1",
-    ),
-    (
-        rf"(?:www\.)?kaggle\.com/(?:c|competitions)/({_PART})(?:/(?:data|overview|rules))?{_END}",
+        rf"{_KAGGLE}/(?:c|competitions)/({_PART})(?:/(?:data|overview|rules))?{_END}",
         r"kaggle://competitions/\1",
     ),
     (rf"{_GIT}(?:(?:/-)?/tree/({_PART}))?{_END}", r"gitlfs+https://\1@\2"),
@@ -43,7 +41,7 @@ def meant_by_page(url: str) -> str | None:
     page = re.sub(r"^https?://", "", url)
     if page == url:
         return None
-    for pattern, uri in _PAGES:
+    for pattern, meant in _PAGES:
         if match := re.fullmatch(pattern, page):
-            return re.sub(r"@(?= |$)", "", match.expand(uri))
+            return re.sub(r"@(?= |$)", "", match.expand(meant))
     return None
